@@ -1,0 +1,56 @@
+"""The `harness` command: one word says what to do, the rest is for the one who does it."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+from harness import __version__
+from harness.command import ending_with_exit_code
+from harness.errors import UserError, did_you_mean
+
+COMMANDS = {
+    "run": ("harness.run", "fine-tune a model on a task, evaluate it, write one record"),
+    "tasks": ("harness.catalogue", "the tasks there are, one in full, or a check of a task file"),
+    "leaderboard": ("harness.leaderboard", "turn the records of a folder into its leaderboard"),
+}
+"""By name: the module whose `main(arguments)` does it, and what it does."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Hands the arguments after the first to the command that the first names."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with ending_with_exit_code():
+        if not words or words[0] in ("-h", "--help"):
+            print(usage())
+            sys.exit(0 if words else 2)
+        if words[0] == "--version":
+            print(f"harness {__version__}")
+            sys.exit(0)
+        if words[0] not in COMMANDS:
+            raise UserError(
+                f"{words[0]}: there is no such command.{did_you_mean(words[0], COMMANDS)} Known: {', '.join(COMMANDS)}."
+            )
+        importlib.import_module(COMMANDS[words[0]][0]).main(words[1:])
+
+
+def usage() -> str:
+    """What `harness --help` prints."""
+    lines = [f"  harness {name:<12} {purpose}" for name, (_, purpose) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: harness COMMAND [OPTIONS]",
+            "",
+            "Fine-tune any encoder on GLUE-style tasks, and keep the numbers.",
+            "",
+            *lines,
+            "",
+            "harness COMMAND --help shows a command's options; --version says which harness this is.",
+            "On several devices: accelerate launch harness/run.py --task sst2 ...",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

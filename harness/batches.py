@@ -1,0 +1,166 @@
+"""Rows become token arrays, and token arrays become batches: the same rows in the same updates for any number of processes."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from harness.recipes import StepPlan
+
+TOKENISED_AT_ONCE = 10_000
+"""Rows handed to the tokenizer in one call: enough to keep its threads busy, few enough to keep memory flat."""
+
+
+class Rows(Protocol):
+    """What `encode` needs of a split."""
+
+    @property
+    def text(self) -> list[str]: ...
+    @property
+    def pair(self) -> list[str] | None: ...
+    @property
+    def label(self) -> NDArray[Any] | None: ...
+
+
+class Encoded(NamedTuple):
+    """A split as flat token arrays: row r is `[offsets[r]:offsets[r + 1]]` of each."""
+
+    tokens: dict[str, NDArray[np.int32]]
+    """By name of the model's input: input_ids and, where the model knows them, token_type_ids; int32[tokens in all]."""
+    offsets: NDArray[np.int64]
+    """int64[N + 1]."""
+    padding: dict[str, int]
+    """By name of the model's input, the value that fills up a row."""
+    labels: NDArray[Any] | None
+    """int64[N] class numbers, float64[N] values, or None."""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each row, int64[N]."""
+        return np.diff(self.offsets)
+
+
+class Batch(NamedTuple):
+    """Rows for one forward pass, padded to the longest of them."""
+
+    rows: NDArray[np.int64]
+    """Row numbers, int64[B]; empty for a filler, whose single row weighs nothing."""
+    inputs: dict[str, torch.Tensor]
+    """int64[B, T] each, attention_mask included."""
+    labels: torch.Tensor | None
+    """int64[B] class numbers or float32[B] values."""
+    tokens: int
+    """Real tokens among the B x T."""
+
+    def to(self, device: torch.device) -> Batch:
+        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
+        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
+        return self._replace(inputs=inputs, labels=labels)
+
+
+class Window(NamedTuple):
+    """The batches of one update on one process."""
+
+    batches: list[Batch]
+    rows: int
+    """Rows of the update over all processes."""
+
+
+def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
+    """Every row tokenised and cut to `max_length` tokens, the longer text of a pair first."""
+    parts: dict[str, list[NDArray[np.int32]]] = {}
+    lengths: list[NDArray[np.int64]] = []
+    for start in range(0, len(split.text), TOKENISED_AT_ONCE):
+        here = slice(start, start + TOKENISED_AT_ONCE)
+        pairs = [] if split.pair is None else [split.pair[here]]
+        answer = tokenizer(
+            split.text[here],
+            *pairs,
+            truncation=True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+        )
+        lengths.append(np.fromiter(map(len, answer["input_ids"]), np.int64))
+        for name, rows in answer.items():
+            flat = np.fromiter(itertools.chain.from_iterable(rows), np.int32, count=int(lengths[-1].sum()))
+            parts.setdefault(name, []).append(flat)
+    padding = {name: 0 for name in parts} | {"input_ids": tokenizer.pad_token_id or 0}
+    if "token_type_ids" in padding:
+        padding["token_type_ids"] = tokenizer.pad_token_type_id
+    return Encoded(
+        tokens={name: np.concatenate(arrays) for name, arrays in parts.items()},
+        offsets=np.concatenate([[0], np.concatenate(lengths).cumsum()]).astype(np.int64),
+        padding=padding,
+        labels=split.label,
+    )
+
+
+def cut_batch(encoded: Encoded, rows: NDArray[np.int64]) -> Batch:
+    """The batch of these rows, in this order; no rows give a filler of one row that stands for none."""
+    taken = rows if len(rows) else np.zeros(1, np.int64)
+    lengths = encoded.lengths[taken]
+    columns = np.arange(lengths.max())
+    is_token = columns < lengths[:, None]
+    places = np.where(is_token, encoded.offsets[taken][:, None] + columns, 0)
+    inputs = {
+        name: torch.from_numpy(np.where(is_token, flat[places], encoded.padding[name]).astype(np.int64))
+        for name, flat in encoded.tokens.items()
+    }
+    inputs["attention_mask"] = torch.from_numpy(is_token.astype(np.int64))
+    labels = None
+    if encoded.labels is not None:
+        labels = torch.from_numpy(encoded.labels[taken])
+        labels = labels.float() if labels.is_floating_point() else labels
+    return Batch(rows, inputs, labels, int(lengths.sum()) if len(rows) else 0)
+
+
+def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """A permutation of the rows that depends on seed and epoch alone, int64[rows]."""
+    return np.random.default_rng([seed, epoch]).permutation(rows)
+
+
+def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: int) -> Iterator[Window]:
+    """This process's share of each update of the epoch.
+
+    Over all processes every row is drawn exactly once; all processes get the same number of batches in each window,
+    with fillers where a ragged last window has no row left for one of them. Within a window rows go by length, so that
+    its batches need little padding and the processes' shares are alike; to the update their order is all the same.
+    """
+    order, lengths = epoch_order(len(encoded), seed, epoch), encoded.lengths
+    for start in range(0, len(order), plan.global_batch):
+        window = order[start : start + plan.global_batch]
+        window = window[np.argsort(-lengths[window], kind="stable")]
+        mine = window[process :: plan.processes]
+        share = math.ceil(len(window) / plan.processes)
+        yield Window(
+            [
+                cut_batch(encoded, mine[at : at + plan.device_batch])
+                for at in range(0, share, plan.device_batch)
+            ],
+            len(window),
+        )
+
+
+def scoring_batches(
+    encoded: Encoded, device_batch: int, process: int, processes: int
+) -> list[NDArray[np.int64]]:
+    """This process's batches for scoring, as row numbers: longest rows first, so that memory runs out at once or never.
+
+    Batches are cut before they are dealt to the processes: a row has the same neighbours, and so the same score to the
+    bit, for any number of processes. All processes get the same number of batches, the last ones possibly empty.
+    """
+    order = np.argsort(-encoded.lengths, kind="stable")
+    dealt = [order[at : at + device_batch] for at in range(0, len(order), device_batch)]
+    dealt += [order[:0]] * (-len(dealt) % processes)
+    return dealt[process::processes]

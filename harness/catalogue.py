@@ -1,0 +1,100 @@
+"""`harness tasks`: the registry as a table, one task in full, or a check of a task file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from harness.metrics import title_of
+from harness.recipes import DEFAULT_MODEL, Recipe
+from harness.tasks import TaskSpec, all_tasks, load_task, read_task
+
+
+@dataclass(frozen=True)
+class CatalogueOptions:
+    """Show the tasks there are."""
+
+    task: Annotated[str | None, tyro.conf.Positional] = None
+    """A task to show in full, by name or by the path of its YAML file."""
+    check: Path | None = None
+    """A task file to validate; exit code 2 and file:line for each fault."""
+    names: bool = False
+    """Only the names, one a line."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints what was asked for.
+
+    Raises:
+        UserError: there is no such task, or its file is wrong.
+    """
+    options = tyro.cli(
+        CatalogueOptions, args=list(arguments), prog="harness tasks", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    console = Console(highlight=False)
+    if options.check is not None:
+        task = load_task(str(options.check)) if not options.check.is_file() else read_task(options.check)
+        console.print(f"{options.check}: a valid task, {task.name}", markup=False)
+    elif options.task is not None:
+        console.print(_in_full(load_task(options.task)))
+    elif options.names:
+        for task in all_tasks():
+            print(task.name)
+    else:
+        console.print(_table(all_tasks()))
+
+
+def _table(tasks: Sequence[TaskSpec]) -> Table:
+    table = Table(title="Tasks", box=None, title_justify="left", pad_edge=False)
+    for header in ("task", "title", "input", "labels"):
+        table.add_column(header)
+    table.add_column("train rows", justify="right")
+    table.add_column("headline")
+    for task in tasks:
+        table.add_row(
+            task.name,
+            task.title,
+            "pair" if len(task.text) == 2 else "text",
+            "a value" if task.labels is None else str(task.classes),
+            f"{task.rows['train']:,}" if "train" in task.rows else f"by {task.predicted_by}",
+            ", ".join(title_of(name) for name in task.headline),
+        )
+    return table
+
+
+def _in_full(task: TaskSpec) -> Table:
+    table = Table(
+        title=f"{task.name}: {task.title}", box=None, show_header=False, title_justify="left", pad_edge=False
+    )
+    table.add_column(style="bold")
+    table.add_column()
+    source = {name: value for name, value in task.source.model_dump().items() if value is not None}
+    defaults = Recipe().model_dump()
+    facts = {
+        "version": task.version,
+        "source": ", ".join(f"{name} {value}" for name, value in source.items()),
+        "text": ", ".join(task.text),
+        "label": task.label
+        if task.predicted_by is None
+        else f"{task.label} (predicted by {task.predicted_by} models)",
+        "labels": ", ".join(task.labels) if task.labels else "real values",
+        "splits": ", ".join(
+            f"{name} ({task.rows[name]:,} rows)" if name in task.rows else name for name in task.splits
+        ),
+        "evaluated": ", ".join(task.evaluate) or "none",
+        "reported": ", ".join(task.report) or "none",
+        "predicted": ", ".join(task.predict) or "none",
+        "metrics": ", ".join(title_of(name) for name in task.metrics),
+        "headline": ", ".join(title_of(name) for name in task.headline),
+        "model": task.model or DEFAULT_MODEL,
+        "recipe": ", ".join(f"{name} {task.recipe.get(name, value)}" for name, value in defaults.items()),
+    }
+    for name, value in facts.items():
+        table.add_row(name, str(value))
+    return table

@@ -1,0 +1,28 @@
+"""How every command of the harness ends: the user's mistakes in plain words, with exit code 2 and no traceback."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from harness.errors import UserError
+
+
+@contextmanager
+def ending_with_exit_code() -> Iterator[None]:
+    """Turns a UserError into its message and exit code 2, an interruption into exit code 130.
+
+    Of several processes that fail alike only the first speaks.
+    """
+    try:
+        yield
+    except UserError as error:
+        if int(os.environ.get("RANK", "0")) == 0:
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr, flush=True)
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,328 @@
+"""Any source becomes splits with canonical columns: after this module nobody sees a data set's own names or spellings."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import unicodedata
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.errors import UserError, did_you_mean
+from harness.records import DataFacts
+from harness.sources import ALL_ROWS, Files, file_hash
+from harness.tasks import TaskSpec, held_out
+
+SUBSET_SEED = 42
+"""Seed of `train_rows` and of the holdout protocol: the same rows for every run."""
+
+
+class Split(NamedTuple):
+    """Rows in order; a row's number is its position."""
+
+    text: list[str]
+    pair: list[str] | None
+    label: NDArray[Any] | None
+    """int64[N] class numbers, float64[N] values, or None where labels are hidden."""
+
+    def take(self, rows: NDArray[np.int64]) -> Split:
+        return Split(
+            [self.text[row] for row in rows],
+            None if self.pair is None else [self.pair[row] for row in rows],
+            None if self.label is None else self.label[rows],
+        )
+
+
+class Tables(NamedTuple):
+    """A task's rows as its source has them."""
+
+    by_split: dict[str, datasets.Dataset]
+    source: str
+    revision: str | None
+
+
+def read_tables(task: TaskSpec, files: Files | None) -> Tables:
+    """The task's splits with the source's own columns, from `files` or else from the Hub or a URL.
+
+    A split to predict that the source does not have is left out; any other is an error.
+
+    Raises:
+        UserError: the source cannot be reached or read, or a split is missing.
+    """
+    if files is not None:
+        return _from_files(task, files)
+    if task.source.hub is not None:
+        return _from_hub(task)
+    urls = {ALL_ROWS: task.source.file} if task.source.file else dict(task.source.files or {})
+    tables = {split: _read(_download(task, str(url)), _ending(str(url))) for split, url in urls.items()}
+    return Tables(_cut(task, tables), ", ".join(map(str, urls.values())), task.source.sha256)
+
+
+def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int | None) -> dict[str, Split]:
+    """Every split in canonical columns: text, pair (if any), label (absent when hidden); rows count from 0.
+
+    Raises:
+        UserError: a column is missing, a text or label is unusable (with its row), a split is empty.
+    """
+    splits = {
+        name: _canonical(task, name, table, hidden=name in task.predict)
+        for name, table in tables.by_split.items()
+    }
+    if protocol == "holdout":
+        for name in task.report:
+            rows = len(splits[name].text)
+            order = np.random.default_rng(SUBSET_SEED).permutation(rows)  # as Dataset.shuffle(seed=42)
+            half = splits[name]
+            splits[name], splits[held_out(name)] = (
+                half.take(order[: rows // 2]),
+                half.take(order[rows // 2 :]),
+            )
+    if train_rows is not None:
+        have = len(splits["train"].text)
+        if train_rows > have:
+            raise UserError(f"--train-rows {train_rows}: {task.name} has {have:,} training rows.")
+        chosen = np.random.default_rng(SUBSET_SEED).permutation(have)[:train_rows]
+        splits["train"] = splits["train"].take(np.sort(chosen))
+    return splits
+
+
+def describe(task: TaskSpec, tables: Tables, splits: Mapping[str, Split], is_test_mode: bool) -> DataFacts:
+    """What the record says of the rows that were used."""
+    rows = {name: len(table) for name, table in tables.by_split.items()}
+    scored = [name for name in rows if name not in task.predict]
+    return DataFacts(
+        source=tables.source,
+        revision=tables.revision,
+        fingerprint=fingerprint({name: split for name, split in splits.items() if split.label is not None}),
+        rows={name: len(split.text) for name, split in splits.items()},
+        full_rows=task.rows,
+        is_partial=not is_test_mode and any(rows[name] != task.rows.get(name, rows[name]) for name in scored),
+        missing=[name for name in task.splits if name not in rows],
+        shared_texts=shared_texts(splits),
+    )
+
+
+def fingerprint(splits: Mapping[str, Split]) -> str:
+    """sha256 over every row's text, pair and label of every split, in order."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        split = splits[name]
+        digest.update(f"{name}:{len(split.text)};".encode())
+        for texts in (split.text, split.pair):
+            if texts is not None:
+                digest.update(np.array([len(text) for text in texts], np.int64).tobytes())
+                digest.update("".join(texts).encode("utf-8", "surrogatepass"))
+        if split.label is not None:
+            digest.update(split.label.tobytes())
+    return digest.hexdigest()
+
+
+def shared_texts(splits: Mapping[str, Split]) -> dict[str, int]:
+    """`a & b`: how many rows of split b have a text (and pair) that stands in split a; pairs without any are left out."""
+    keys = {
+        name: list(zip(split.text, split.pair or itertools.repeat(None), strict=False))
+        for name, split in splits.items()
+    }
+    shared = {}
+    for first, second in itertools.combinations(splits, 2):
+        seen = set(keys[first])
+        if count := sum(key in seen for key in keys[second]):
+            shared[f"{first} & {second}"] = count
+    return shared
+
+
+# -- sources -----------------------------------------------------------------------------------------------------------
+
+
+def _from_hub(task: TaskSpec) -> Tables:
+    source = task.source
+    where = f"{source.hub}" + (f" ({source.config})" if source.config else "")
+    try:
+        builder = datasets.load_dataset_builder(str(source.hub), source.config, revision=source.revision)
+        builder.download_and_prepare()
+    except Exception as error:  # the Hub client raises its own, httpx's, requests' and datasets' kinds
+        raise UserError(
+            f"task {task.name}: cannot get {where} from the Hub: {_first_line(error)}\n"
+            "Check the connection or HF_ENDPOINT, give files with --data DIR, or try --test-mode, which needs no network."
+        ) from None
+    by_split = {}
+    for name, expression in task.splits.items():
+        try:
+            by_split[name] = builder.as_dataset(split=expression)
+        except ValueError as error:
+            if name not in task.predict:
+                raise UserError(
+                    f"task {task.name}: split {name!r} of {where}: {_first_line(error)}"
+                ) from None
+    return Tables(by_split, str(source.hub) + (f"/{source.config}" if source.config else ""), source.revision)
+
+
+def _download(task: TaskSpec, url: str) -> Path:
+    try:
+        path = Path(datasets.DownloadManager().download(url))
+    except Exception as error:  # whatever the transport raises
+        raise UserError(
+            f"task {task.name}: cannot download {url}: {_first_line(error)}\n"
+            "Check the connection, give the file with --data FILE, or try --test-mode, which needs no network."
+        ) from None
+    _check(task, path, url)
+    return path
+
+
+def _from_files(task: TaskSpec, files: Files) -> Tables:
+    if files.are_named_by_task and not files.are_canonical:
+        for path in files.by_split.values():
+            _check(task, path, str(path))
+    tables = {split: _read(path, _ending(path.name)) for split, path in files.by_split.items()}
+    return Tables(tables if files.are_canonical else _cut(task, tables), "files", None)
+
+
+def _check(task: TaskSpec, path: Path, name: str) -> None:
+    if (expected := task.source.sha256) and (found := file_hash(path)) != expected:
+        raise UserError(
+            f"task {task.name}: {name} is not the file it should be: its sha256 is {found}, expected {expected}. "
+            "Give the right file with --data FILE."
+        )
+
+
+def _cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """The task's splits out of the source's, by their expressions in the split syntax of `datasets`."""
+    lengths = {name: len(table) for name, table in tables.items()}
+    if task.source.shuffle is not None and ALL_ROWS in tables:
+        rows = pd.DataFrame({"row": np.arange(lengths[ALL_ROWS])})
+        order = rows.sample(frac=1, random_state=task.source.shuffle)["row"].to_numpy()
+        tables = {**tables, ALL_ROWS: tables[ALL_ROWS].select(order)}
+    cut = {}
+    for name, expression in task.splits.items():
+        try:
+            parts = datasets.ReadInstruction.from_spec(expression).to_absolute(lengths)
+        except (ValueError, AssertionError) as error:
+            if name in task.predict:
+                continue
+            raise UserError(
+                f"task {task.name}: split {name!r} is {expression!r}, but the data has "
+                f"{', '.join(f'{split} ({rows:,} rows)' for split, rows in lengths.items())}: {_first_line(error)}"
+            ) from None
+        chosen = [tables[part.splitname].select(range(part.from_, part.to)) for part in parts]
+        cut[name] = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
+    return cut
+
+
+def _ending(name: str) -> str:
+    return Path(name.split("?")[0]).suffix.lstrip(".").lower()
+
+
+def _read(path: Path, ending: str) -> datasets.Dataset:
+    try:
+        if ending == "parquet":
+            return datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
+        if ending in ("csv", "tsv"):
+            separator = "\t" if ending == "tsv" else ","
+            frame = pd.read_csv(
+                path, sep=separator, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8"
+            )
+            return datasets.Dataset.from_dict(
+                {str(column): frame[column].tolist() for column in frame.columns}
+            )
+        text = path.read_text(encoding="utf-8")
+        rows = (
+            json.loads(text)
+            if ending == "json"
+            else [json.loads(line) for line in text.splitlines() if line.strip()]
+        )
+        return datasets.Dataset.from_list(rows)
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Convert it first."
+        ) from None
+    except (ValueError, OSError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read as {ending}: {_first_line(error)}") from None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+# -- columns -----------------------------------------------------------------------------------------------------------
+
+
+def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool) -> Split:
+    if len(table) == 0:
+        raise UserError(f"task {task.name}: split {name!r} is empty.")
+    wanted = list(task.text) + ([] if hidden else [task.label])
+    for column in wanted:
+        if column not in table.column_names:
+            raise UserError(
+                f"task {task.name}: split {name!r} has no column {column!r}; "
+                f"its columns: {', '.join(table.column_names)}.{did_you_mean(column, table.column_names)}"
+            )
+    texts = [_texts(task, name, column, table[column]) for column in task.text]
+    labels = None if hidden else _labels(task, name, table)
+    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels)
+
+
+def _texts(task: TaskSpec, split: str, column: str, values: Iterable[Any]) -> list[str]:
+    texts = list(values)
+    for row, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            what = "is missing" if text is None else f"is {text!r}, not a text"
+            raise UserError(f"task {task.name}: column {column!r} {what} in row {row} of split {split!r}.")
+    return texts
+
+
+def _labels(task: TaskSpec, split: str, table: datasets.Dataset) -> NDArray[Any]:
+    feature = table.features[task.label]
+    values: list[Any] = list(table[task.label])
+    if task.labels is None:
+        return np.array([_number(task, split, row, value) for row, value in enumerate(values, 1)], np.float64)
+    names = {_tidy(name): number for number, name in enumerate(task.labels)}
+    known: dict[Any, int] = {
+        key: number
+        for number, value in enumerate(task.labels.values())
+        for key in (_tidy(value), _tidy(str(value)))
+    }
+    known |= names
+    if isinstance(feature, datasets.ClassLabel) and {_tidy(name) for name in feature.names} & set(known):
+        values = [feature.names[value] if value is not None and value >= 0 else value for value in values]
+    labels = np.empty(len(values), np.int64)
+    for row, value in enumerate(values):
+        key = int(value) if isinstance(value, float) and value.is_integer() else _tidy(value)
+        if key not in known:
+            raise UserError(_bad_label(task, split, row + 1, value))
+        labels[row] = known[key]
+    return labels
+
+
+def _tidy(value: Any) -> Any:
+    """A label without surrounding blanks, in Unicode's composed form; its case is never touched."""
+    return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
+
+
+def _bad_label(task: TaskSpec, split: str, row: int, value: Any) -> str:
+    where = f"task {task.name}: column {task.label!r} in row {row} of split {split!r}"
+    if value is None or value == -1:
+        return f"{where} has a hidden label ({value!r}): such a split belongs under 'predict' and is never scored."
+    names = list(task.labels or {})
+    return f"{where} is {value!r}, not one of the labels {', '.join(names)}.{did_you_mean(str(value), names)}"
+
+
+def _number(task: TaskSpec, split: str, row: int, value: Any) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not math.isfinite(number):
+        hint = " Write a decimal point." if isinstance(value, str) and "," in value else ""
+        raise UserError(
+            f"task {task.name}: column {task.label!r} in row {row} of split {split!r} is {value!r}, not a number.{hint}"
+        )
+    return number

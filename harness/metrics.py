@@ -1,0 +1,233 @@
+"""Numbers about a model's scores: each metric is one short function and one line of `METRICS`.
+
+`score` runs them as `evaluate.Metric` modules held in memory; a name that is not in `METRICS` is asked of
+`evaluate.load`. An undefined value is None with a reason, never NaN and never an invented 0.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import evaluate
+
+Kind = Literal["classes", "values"]
+
+
+class Undefined(ValueError):
+    """The metric has no value on these rows; the message says why."""
+
+
+class Metric(NamedTuple):
+    """How a metric is computed and shown."""
+
+    compute: Callable[[NDArray[Any], NDArray[Any]], float]
+    """(predictions [N], gold [N]) -> value; raises Undefined."""
+    kind: Kind
+    """What it compares: class numbers (int64) or real values (float64)."""
+    title: str
+    lower_is_better: bool = False
+    lowest: float = 0.0
+    highest: float = 1.0
+
+
+class Scored(NamedTuple):
+    """Metric values by name, and why those that are None are."""
+
+    values: dict[str, float | None]
+    notes: dict[str, str]
+
+
+def _accuracy(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    return float(np.mean(predictions == gold))
+
+
+def _f1_binary(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """F1 of label 1, as GLUE reports it for mrpc and qqp."""
+    if not (np.any(predictions == 1) or np.any(gold == 1)):
+        raise Undefined("neither a prediction nor a gold label is positive")
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(gold, predictions, pos_label=1, average="binary", zero_division=0.0))
+
+
+def _averaged(name: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """A scikit-learn score averaged over the classes that occur in gold or predictions; a class never predicted counts 0."""
+
+    def compute(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, name)(gold, predictions, average=average, zero_division=0.0))
+
+    return compute
+
+
+def _matthews(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """Matthews correlation; 0 when every prediction is the same class, the limit that scikit-learn takes too."""
+    if len(np.unique(gold)) < 2:
+        raise Undefined("all gold labels are the same")
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(gold, predictions))
+
+
+def _correlation(name: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    def compute(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+        for values, whose in ((predictions, "predictions"), (gold, "gold values")):
+            if len(values) < 2 or np.ptp(values) == 0:
+                raise Undefined(f"the {whose} are constant")
+        from scipy import stats
+
+        value = float(getattr(stats, name)(predictions, gold).statistic)
+        if not math.isfinite(value):
+            raise Undefined("the predictions are constant within rounding")
+        return value
+
+    return compute
+
+
+def _mse(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    return float(np.mean((predictions - gold) ** 2))
+
+
+def _rmse(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    return math.sqrt(_mse(predictions, gold))
+
+
+def _mae(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    return float(np.mean(np.abs(predictions - gold)))
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(_accuracy, "classes", "accuracy"),
+    "f1": Metric(_f1_binary, "classes", "F1"),
+    "f1_macro": Metric(_averaged("f1_score", "macro"), "classes", "macro F1"),
+    "f1_micro": Metric(_averaged("f1_score", "micro"), "classes", "micro F1"),
+    "precision_macro": Metric(_averaged("precision_score", "macro"), "classes", "macro precision"),
+    "recall_macro": Metric(_averaged("recall_score", "macro"), "classes", "macro recall"),
+    "matthews_correlation": Metric(_matthews, "classes", "Matthews", lowest=-1.0),
+    "pearson": Metric(_correlation("pearsonr"), "values", "Pearson", lowest=-1.0),
+    "spearman": Metric(_correlation("spearmanr"), "values", "Spearman", lowest=-1.0),
+    "mse": Metric(_mse, "values", "MSE", lower_is_better=True, highest=math.inf),
+    "rmse": Metric(_rmse, "values", "RMSE", lower_is_better=True, highest=math.inf),
+    "mae": Metric(_mae, "values", "MAE", lower_is_better=True, highest=math.inf),
+}
+
+
+def title_of(name: str) -> str:
+    """How a metric is called in tables."""
+    return METRICS[name].title if name in METRICS else name
+
+
+@functools.cache
+def module(name: str) -> evaluate.Metric:
+    """The metric as an `evaluate.Metric`: ours in memory, without any Hub; any other name through `evaluate.load`.
+
+    Raises:
+        UserError: the name is neither ours nor one that `evaluate` can load.
+    """
+    import evaluate
+
+    if name not in METRICS:
+        try:
+            return evaluate.load(name, keep_in_memory=True)
+        except (
+            Exception
+        ) as error:  # evaluate raises whatever the Hub client, the importer or the script raises
+            raise UserError(
+                f"metric {name!r} is none of ours ({', '.join(METRICS)}) and evaluate.load({name!r}) failed: "
+                f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}."
+                + did_you_mean(name, METRICS)
+            ) from None
+    import datasets
+
+    value_type = "int64" if METRICS[name].kind == "classes" else "float64"
+
+    class InMemory(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> evaluate.MetricInfo:
+            features = {column: datasets.Value(value_type) for column in ("predictions", "references")}
+            return evaluate.MetricInfo(
+                description=METRICS[name].title, citation="", features=datasets.Features(features)
+            )
+
+        def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+            return {name: METRICS[name].compute(np.asarray(predictions), np.asarray(references))}
+
+    return InMemory(keep_in_memory=True, experiment_id=name)
+
+
+def predictions_of(scores: NDArray[np.float32]) -> NDArray[Any]:
+    """scores: float32[N, C] -> the class with the highest score, int64[N]; for C = 1 the value itself, float64[N]."""
+    if scores.shape[1] == 1:
+        return scores[:, 0].astype(np.float64)
+    return np.asarray(scores.argmax(axis=1), np.int64)
+
+
+def score(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any]) -> Scored:
+    """Every named metric of scores: float32[N, C], all finite, against gold [N] (class numbers; values when C = 1).
+
+    A metric of `evaluate` that answers with several numbers contributes each under its own name.
+
+    Raises:
+        UserError: a metric is unknown or does not accept this kind of label.
+    """
+    assert len(scores) == len(gold) > 0, (len(scores), len(gold))
+    assert np.isfinite(scores).all()  # argmax takes the position of a NaN for a prediction
+    predictions = predictions_of(scores)
+    values: dict[str, float | None] = {}
+    notes: dict[str, str] = {}
+    for name in names:
+        try:
+            answer = module(name).compute(predictions=predictions, references=gold)
+            numbers = {key: float(value) for key, value in answer.items()}
+        except Undefined as reason:
+            values[name], notes[name] = None, f"undefined: {reason}"
+            continue
+        except (ValueError, TypeError) as error:
+            if name in METRICS:
+                raise
+            raise UserError(f"metric {name!r} of evaluate cannot be used here: {error}") from None
+        for key, value in numbers.items():
+            values[key] = value if math.isfinite(value) else None
+            if values[key] is None:
+                notes[key] = f"undefined: evaluate's {name} gave {value}"
+    return Scored(values, notes)
+
+
+def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
+    """The loss that training minimises, over all rows: mean cross-entropy in nats, or for C = 1 the mean squared error."""
+    exact = scores.astype(np.float64)
+    if exact.shape[1] == 1:
+        return float(np.mean((exact[:, 0] - gold) ** 2))
+    highest = exact.max(axis=1)
+    log_sum = highest + np.log(np.exp(exact - highest[:, None]).sum(axis=1))
+    return float(np.mean(log_sum - exact[np.arange(len(gold)), gold]))
+
+
+def baseline(names: Sequence[str], gold: NDArray[Any], classes: int) -> dict[str, float | None]:
+    """What the best constant answer scores: for each of our metrics, the best over all constants, None if undefined.
+
+    The constants tried are every class, or for values (classes = 1) the mean and the median of gold, which minimise
+    squared and absolute error. Metrics that only `evaluate` knows have no baseline here.
+    """
+    constants = range(classes) if classes > 1 else (float(np.mean(gold)), float(np.median(gold)))
+    best: dict[str, float | None] = {}
+    for name in names:
+        if name not in METRICS:
+            continue
+        metric, found = METRICS[name], []
+        for constant in constants:
+            try:
+                found.append(metric.compute(np.full(len(gold), constant), gold))
+            except Undefined:
+                continue
+        best[name] = (min if metric.lower_is_better else max)(found) if found else None
+    return best

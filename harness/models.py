@@ -1,0 +1,154 @@
+"""A pretrained encoder with the head that a task needs, and its tokenizer."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from accelerate.utils import set_seed
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from harness.errors import UserError
+from harness.records import ModelFacts
+from harness.tasks import TaskSpec
+
+
+class Bundle(NamedTuple):
+    """A model, the tokenizer that belongs to it, and what the record says of them."""
+
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    facts: ModelFacts
+
+
+def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
+    """The model with a head for the task, in float32, equal on every process that gives the same seed.
+
+    A checkpoint that was fine-tuned on labels of the same names keeps its head, its rows put in the task's order; any
+    other head is made anew, even where its shape would fit.
+
+    Raises:
+        UserError: the model does not exist, cannot be reached, or cannot classify sequences.
+    """
+    on_hub = {} if revision.startswith("sha256:") else {"revision": revision}
+    try:
+        config = AutoConfig.from_pretrained(name, **on_hub)
+        tokenizer = AutoTokenizer.from_pretrained(name, **on_hub)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(_no_model(name, revision, error)) from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    config.pad_token_id = tokenizer.pad_token_id
+    order = _own_order(config, task)
+    _label(config, task)
+    set_seed(seed)
+    try:
+        model, loading = AutoModelForSequenceClassification.from_pretrained(
+            name,
+            config=config,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **on_hub,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(_no_model(name, revision, error)) from None
+    had_head = not any(
+        key.startswith(_head_prefixes(model))
+        for key in (*loading["missing_keys"], *loading["mismatched_keys"])
+    )
+    if had_head and order is not None:
+        _reorder_head(model, order)
+        head = "kept" if order == list(range(len(order))) else "reordered"
+    else:
+        if had_head:
+            _renew_head(model, config, seed)
+        head = "new"
+    return Bundle(model, tokenizer, facts_of(model, getattr(config, "_commit_hash", None), head))
+
+
+def facts_of(model: PreTrainedModel, commit: str | None, head: Any) -> ModelFacts:
+    """What the record says of a model."""
+    return ModelFacts(
+        commit=commit,
+        architecture=type(model).__name__,
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        attention=getattr(model.config, "_attn_implementation", None) or "eager",
+        head=head,
+    )
+
+
+def longest_input(model: PreTrainedModel) -> int | None:
+    """Tokens that the model has positions for, or None when its positions are not counted."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            used = 0 if module.padding_idx is None else module.padding_idx + 1  # as RoBERTa counts them
+            limit = module.num_embeddings - used
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def check_length(model: PreTrainedModel, max_length: int) -> None:
+    """Raises UserError when rows of `max_length` tokens are longer than the model can read."""
+    limit = longest_input(model)
+    if limit is not None and max_length > limit:
+        raise UserError(f"--max-length {max_length}: this model reads {limit} tokens at most.")
+
+
+def _label(config: Any, task: TaskSpec) -> None:
+    names = list(task.labels or {"score": 0})
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: number for number, name in enumerate(names)}
+    config.problem_type = "regression" if task.is_regression else "single_label_classification"
+
+
+def _own_order(config: Any, task: TaskSpec) -> list[int] | None:
+    """For each of the task's labels the checkpoint's number of it, or None when the names differ."""
+    if task.labels is None:
+        return None
+    own = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
+    wanted = [name.casefold() for name in task.labels]
+    return [own[name] for name in wanted] if set(own) == set(wanted) and len(own) == len(wanted) else None
+
+
+def _head_prefixes(model: PreTrainedModel) -> tuple[str, ...]:
+    return tuple(f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
+
+
+def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
+    """Puts the rows of the last linear layer in the task's order of labels."""
+    heads = _head_prefixes(model)
+    last = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and f"{name}.".startswith(heads)
+        and module.out_features == len(order)
+    ][-1]
+    with torch.no_grad():
+        last.weight.copy_(last.weight[order])
+        if last.bias is not None:
+            last.bias.copy_(last.bias[order])
+
+
+def _renew_head(model: PreTrainedModel, config: Any, seed: int) -> None:
+    """Replaces the checkpoint's head by one that was never trained."""
+    set_seed(seed)
+    untrained = AutoModelForSequenceClassification.from_config(config).state_dict()
+    heads = _head_prefixes(model)
+    model.load_state_dict(
+        {key: value for key, value in untrained.items() if key.startswith(heads)}, strict=False
+    )
+
+
+def _no_model(name: str, revision: str, error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (
+        f"--model {name}: cannot be loaded{'' if revision == 'main' else f' at revision {revision}'}: "
+        f"{lines[0] if lines else type(error).__name__}\n"
+        "Check the name; if the Hub cannot be reached, check the connection or HF_ENDPOINT, give a folder that holds the "
+        "model, or try --test-mode, which needs no network."
+    )

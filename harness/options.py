@@ -1,0 +1,110 @@
+"""What a run can be told on the command line: flags, their values for the chosen task and model, and their help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from harness import testmode
+from harness.errors import UserError
+from harness.recipes import DEFAULT_MODEL, DEFAULT_SEED, Recipe, resolve
+from harness.tasks import TaskSpec, load_task
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """Fine-tune one model on one task, evaluate it, and write one record."""
+
+    task: str
+    """A registered task (`harness tasks` lists them), or the path of a task's YAML file."""
+    model: str = DEFAULT_MODEL
+    """Name on the Hub, or a folder with config.json, weights and tokenizer."""
+    revision: str | None = None
+    """Branch, tag or commit of the model on the Hub; main by default."""
+    seed: int = DEFAULT_SEED
+    """Seed of the head's weights, the order of rows, and dropout."""
+    recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=Recipe)
+    """What may change the numbers, whatever devices compute them."""
+    device_batch: int | None = None
+    """Rows of one forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
+    eval_device_batch: int = 64
+    """Rows of one forward pass in evaluation. Changes no number."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: what accelerate launch was given, else bf16 where the hardware has it, else fp32."""
+    data: Path | None = None
+    """Rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl instead of the task's source, or its one FILE."""
+    results: Path = Path("results")
+    """Where records are written: DIR/runs/<task>/<run_id>.json."""
+    overwrite: bool = False
+    """Run again although a finished record is there, and replace it."""
+    tracker: str | None = None
+    """Also log to one of accelerate's trackers: tensorboard, wandb, mlflow, ..."""
+    test_mode: bool = False
+    """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
+
+    @property
+    def folder(self) -> Path:
+        """Where this run's record goes: those of test mode never lie among real ones."""
+        return self.results / "test-mode" if self.test_mode else self.results
+
+
+def parse(arguments: Sequence[str]) -> RunOptions:
+    """The options that `arguments` ask for; --help shows the recipe that holds for the --task and --model named there.
+
+    Raises:
+        UserError: no such task, a value out of range, or flags that do not go together.
+        SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
+    """
+    asked = _peek(arguments)
+    default = RunOptions(task=tyro.MISSING)
+    if asked.task is not None:
+        task = load_task(asked.task)
+        model = testmode.MODEL if asked.test_mode else asked.model or task.model or DEFAULT_MODEL
+        if asked.test_mode and (asked.model or asked.data):
+            flag = "--model" if asked.model else "--data"
+            raise UserError(
+                f"{flag}: test mode brings its own model and rows; leave out {flag} or --test-mode."
+            )
+        default = RunOptions(
+            task=asked.task, model=model, recipe=default_recipe(task, model, asked.test_mode)
+        )
+    options = tyro.cli(
+        RunOptions,
+        args=list(arguments),
+        default=default,
+        prog="harness run",
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    for flag, size in (
+        ("--device-batch", options.device_batch),
+        ("--eval-device-batch", options.eval_device_batch),
+    ):
+        if size is not None and size < 1:
+            raise UserError(f"{flag} {size}: a batch has at least 1 row.")
+    if not 0 <= options.seed < 2**32:
+        raise UserError(f"--seed {options.seed}: seeds go from 0 to {2**32 - 1}.")
+    return options
+
+
+def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:
+    """The recipe of this task and model when the command line says nothing of it."""
+    trained = load_task(task.predicted_by) if task.predicted_by else task
+    return resolve(model, trained.name, trained.recipe, testmode.RECIPE if is_test_mode else None)
+
+
+def _peek(arguments: Sequence[str]) -> argparse.Namespace:
+    """The few flags on which the defaults of all others depend."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in ("--task", "--model", "--data"):
+        parser.add_argument(flag, nargs="?")
+    parser.add_argument("--test-mode", "--test_mode", action="store_true")
+    try:
+        return parser.parse_known_args(list(arguments))[0]
+    except (argparse.ArgumentError, SystemExit):
+        sys.exit(2)

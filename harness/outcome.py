@@ -1,0 +1,148 @@
+"""What a run's scores and times amount to: the fields of its record, as pure functions and one tally."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics import baseline, mean_loss, predictions_of, score
+from harness.records import Cost, Epoch, Status, TaskFacts, Values, pack_hits
+from harness.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from harness.training import Update
+
+SAME_VALUE = 1e-6
+"""Predicted values of a regression that differ by less are the same answer."""
+
+
+class SplitOutcome(NamedTuple):
+    """What the record keeps of one scored split."""
+
+    values: Values
+    """The loss and every metric of the task."""
+    baseline: Values
+    """The best constant answer's."""
+    notes: list[str]
+    is_collapsed: bool
+    hits: str | None
+    """Packed bits of a classification."""
+    squared_errors: list[float] | None
+    """One value a row of a regression."""
+
+
+def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: NDArray[Any]) -> SplitOutcome:
+    """scores: float32[N, C] in row order against gold [N]. For the main process: metric modules are not shared."""
+    scored = score(task.metrics, scores, gold)
+    predicted = predictions_of(scores)
+    return SplitOutcome(
+        values={"loss": mean_loss(scores, gold), **scored.values},
+        baseline=baseline(task.metrics, gold, task.classes),
+        notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
+        is_collapsed=bool(np.ptp(gold) > 0 and np.ptp(predicted) < (SAME_VALUE if task.is_regression else 1)),
+        hits=None if task.is_regression else pack_hits(predicted == gold),
+        squared_errors=[round(float(e), 6) for e in (predicted - gold) ** 2] if task.is_regression else None,
+    )
+
+
+def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[str, Any]:
+    """The fields of a record that its scored splits fill."""
+    reported = [outcomes[name] for name in task.report]
+    return dict(
+        status=status_of(reported),
+        metrics={name: outcome.values for name, outcome in outcomes.items()},
+        baseline={name: outcome.baseline for name, outcome in outcomes.items()},
+        hits={name: outcomes[name].hits for name in task.report if outcomes[name].hits is not None},
+        squared_errors={
+            name: outcomes[name].squared_errors
+            for name in task.report
+            if outcomes[name].squared_errors is not None
+        },
+    )
+
+
+def status_of(reported: Sequence[SplitOutcome]) -> Status:
+    """collapsed when every reported split was answered with one class or value throughout."""
+    return "collapsed" if reported and all(outcome.is_collapsed for outcome in reported) else "ok"
+
+
+def task_facts(task: TaskSpec) -> TaskFacts:
+    """What the record says of the task."""
+    return TaskFacts(
+        title=task.title,
+        suite=task.suite,
+        labels=None if task.labels is None else list(task.labels),
+        metrics=list(task.metrics),
+        headline=list(task.headline),
+        report=list(task.report),
+        select_on=task.select_on,
+    )
+
+
+class Used(NamedTuple):
+    """What one process has used up."""
+
+    tokens: int
+    computed_tokens: int
+    peak_bytes: int
+
+
+class Tally:
+    """Counts updates, rows, tokens and seconds as they go by."""
+
+    def __init__(self) -> None:
+        self.updates = self.rows = self.tokens = self.computed_tokens = 0
+        """Rows over all processes; tokens of this process."""
+        self.seconds = 0.0
+        self._epoch_loss = self._epoch_seconds = 0.0
+        self._epoch_rows = 0
+
+    def add(self, update: Update) -> None:
+        self.updates += 1
+        self.rows += update.rows
+        self.tokens += update.tokens
+        self.computed_tokens += update.computed_tokens
+        self.seconds += update.seconds
+        self._epoch_loss += update.loss * update.rows
+        self._epoch_rows += update.rows
+        self._epoch_seconds += update.seconds
+
+    def close_epoch(self, update: Update, values: Values) -> Epoch:
+        """The epoch that `update` ends, with the validation metrics after it."""
+        epoch = Epoch(
+            epoch=update.epoch,
+            update=update.number,
+            train_loss=self._epoch_loss / self._epoch_rows,
+            learning_rate=update.learning_rate,
+            seconds=self._epoch_seconds,
+            metrics=values,
+        )
+        self._epoch_loss = self._epoch_seconds = 0.0
+        self._epoch_rows = 0
+        return epoch
+
+
+def cost_fields(tally: Tally, used: Sequence[Used], seconds: float, setup_seconds: float) -> dict[str, Any]:
+    """The fields of a record that say what it cost; `used` by each process."""
+    real, computed = sum(process.tokens for process in used), sum(process.computed_tokens for process in used)
+    peaks = [process.peak_bytes for process in used]
+    return dict(
+        rows_per_second=tally.rows / tally.seconds,
+        tokens_per_second=real / tally.seconds,
+        padding_share=1 - real / computed,
+        peak_bytes=max(peaks),
+        cost=Cost(
+            seconds=seconds,
+            setup_seconds=setup_seconds,
+            train_seconds=tally.seconds,
+            evaluate_seconds=seconds - setup_seconds - tally.seconds,
+            device_seconds=seconds * len(used),
+            updates=tally.updates,
+            rows=tally.rows,
+            tokens=real,
+            peak_bytes_per_process=peaks,
+        ),
+    )

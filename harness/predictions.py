@@ -1,0 +1,42 @@
+"""A split's predictions as a Parquet file: one line a row, in row order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from harness.inference import Scores
+from harness.metrics import predictions_of
+
+
+def write_predictions(
+    path: Path, scores: Scores, labels: Sequence[str] | None, gold: NDArray[Any] | None
+) -> None:
+    """Columns row, prediction, label (where known) and scores; label names for classes, numbers for a regression.
+
+    The whole file or nothing: written beside `path`, then renamed.
+    """
+    predicted = predictions_of(scores.values)
+
+    def named(values: NDArray[Any]) -> list[Any]:
+        return values.tolist() if labels is None else [labels[number] for number in values]
+
+    columns: dict[str, Any] = {"row": scores.rows, "prediction": named(predicted)}
+    if gold is not None:
+        columns["label"] = named(gold)
+    columns["scores"] = pa.FixedSizeListArray.from_arrays(
+        pa.array(scores.values.ravel()), scores.values.shape[1]
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        pq.write_table(pa.table(columns), scratch)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)

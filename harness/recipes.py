@@ -1,0 +1,270 @@
+"""How a model is trained: the hyperparameters, where their values come from, and the arithmetic of updates.
+
+This is the only source of hyperparameter names, defaults and help texts; flags, JSON keys and tables follow from it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from harness.errors import UserError, did_you_mean
+
+DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
+DEFAULT_SEED = 42
+
+
+class Recipe(BaseModel):
+    """Everything that decides how a model is trained, whatever devices compute it.
+
+    Raises UserError for an unknown name or a value out of range. The defaults are those of the published bert-base-cased table in transformers' text-classification README
+    (3 epochs, 2e-5, batch 32, length 128), so that a run here can be compared with it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    """Peak learning rate of AdamW."""
+    global_batch: Annotated[int, Field(ge=1)] = 32
+    """Rows per update, over all processes and accumulated batches."""
+    epochs: Annotated[int, Field(ge=1)] = 3
+    """Passes over the training rows."""
+    max_updates: Annotated[int, Field(ge=1)] | None = None
+    """Train exactly this many updates, whatever --epochs says."""
+    warmup: Annotated[float, Field(ge=0)] = 0.0
+    """Updates over which the learning rate rises from 0; below 1 it is a share of all updates."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """Learning rate after the warmup: down to 0 at the last update, or held."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Decoupled weight decay of all weights but biases, embeddings' norms and other normalisation layers."""
+    max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
+    """Gradients are scaled down to this 2-norm; None leaves them as they are."""
+    adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """Decay of AdamW's second moment (its first is 0.9)."""
+    adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
+    """AdamW's epsilon."""
+    max_length: Annotated[int, Field(ge=4)] = 128
+    """Tokens per row; longer rows are cut, the longer text of a pair first."""
+    select: Literal["last", "best"] = "last"
+    """The weights that are reported: those of the last update, or of the epoch with the lowest validation loss."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many epochs without a lower validation loss; needs --select best."""
+    protocol: Literal["standard", "holdout"] = "standard"
+    """holdout cuts the official validation split in two: one half to select on, the other to report."""
+    train_rows: Annotated[int, Field(ge=1)] | None = None
+    """Train on this many rows, a random subset that is the same for every seed."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain(cls, values: Any, build: ModelWrapValidatorHandler[Recipe]) -> Recipe:
+        try:
+            recipe = build(values)
+        except ValidationError as error:
+            raise UserError("; ".join(map(_sentence, error.errors()))) from None
+        if recipe.warmup >= 1 and recipe.warmup != int(recipe.warmup):
+            raise UserError(f"recipe: warmup is {recipe.warmup}: from 1 on it counts updates, a whole number")
+        if recipe.patience is not None and recipe.select != "best":
+            raise UserError("recipe: patience needs select best; 'last' never looks at the validation loss")
+        return recipe
+
+
+class Family(NamedTuple):
+    """A published recipe for the models whose name matches."""
+
+    pattern: str
+    """Matched against the lower-cased model name, as in a shell."""
+    source: str
+    recipe: Mapping[str, Any]
+    by_task: Mapping[str, Mapping[str, Any]] = {}
+
+
+_ROBERTA = dict(
+    epochs=10,
+    learning_rate=1e-5,
+    warmup=0.06,
+    weight_decay=0.1,
+    adam_beta2=0.98,
+    adam_epsilon=1e-6,
+    max_length=512,
+    max_grad_norm=None,
+)
+_ELECTRA = dict(epochs=3, learning_rate=1e-4, warmup=0.1, weight_decay=0.01, adam_epsilon=1e-6)
+_ELECTRA_BY_TASK = {"rte": dict(epochs=10), "stsb": dict(epochs=10), "mrpc": dict(epochs=3)}
+_MODERNBERT = dict(epochs=3, warmup=0.06, max_length=256, adam_beta2=0.98, adam_epsilon=1e-6)
+
+MODEL_RECIPES: tuple[Family, ...] = (
+    Family(
+        "*/roberta-base",
+        "fairseq examples/roberta/README.md and its config/finetuning",
+        _ROBERTA,
+        {
+            "cola": dict(global_batch=16),
+            "mrpc": dict(global_batch=16, epochs=10),
+            "rte": dict(global_batch=16, learning_rate=2e-5),
+            "stsb": dict(global_batch=16, learning_rate=2e-5),
+        },
+    ),
+    Family(
+        "*electra-large-discriminator",
+        "google-research/electra configure_finetuning.py, without its layer-wise decay",
+        {**_ELECTRA, "learning_rate": 5e-5},
+        _ELECTRA_BY_TASK,
+    ),
+    Family(
+        "*electra-*-discriminator",
+        "google-research/electra configure_finetuning.py, without its layer-wise decay",
+        _ELECTRA,
+        _ELECTRA_BY_TASK,
+    ),
+    Family(
+        "*modernbert-base",
+        "ModernBERT's and MosaicBERT's fine-tuning tables, every task from the plain checkpoint",
+        _MODERNBERT,
+        {
+            "mnli": dict(learning_rate=5e-5, global_batch=64, epochs=2),
+            "qnli": dict(learning_rate=1e-5, global_batch=16, epochs=10),
+            "qqp": dict(learning_rate=3e-5, global_batch=16, epochs=5),
+            "sst2": dict(learning_rate=3e-5, global_batch=16),
+            "cola": dict(learning_rate=5e-5, epochs=10),
+        },
+    ),
+    Family(
+        "*deberta-v3-base",
+        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
+        {},
+        {"mnli": dict(learning_rate=1.5e-5, global_batch=64, warmup=1000, max_length=256)},
+    ),
+    Family(
+        "*/deberta-v3-small",
+        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
+        {},
+        {"mnli": dict(learning_rate=4.5e-5, global_batch=64, epochs=2, warmup=1000, max_length=256)},
+    ),
+)
+
+
+def family_of(model: str) -> Family | None:
+    """The published recipe for a model of this name, or None."""
+    name = "/" + model.lower().rstrip("/")
+    return next((family for family in MODEL_RECIPES if fnmatch.fnmatchcase(name, family.pattern)), None)
+
+
+def resolve(
+    model: str, task: str, task_recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe that holds: defaults < model family < task < the family's own for that task < what is given.
+
+    Raises:
+        UserError: a value is of the wrong type or out of range, or the name is none of Recipe's.
+    """
+    family = family_of(model)
+    layers = [task_recipe, given or {}]
+    if family:
+        layers = [family.recipe, task_recipe, family.by_task.get(task, {}), given or {}]
+    return Recipe(**{name: value for layer in layers for name, value in layer.items()})
+
+
+def _sentence(fault: Any) -> str:
+    """One thing that is wrong with a recipe, in plain words."""
+    message = fault["msg"].removeprefix("Value error, ")
+    if not fault["loc"]:
+        return str(message)
+    name = str(fault["loc"][0])
+    if fault["type"] == "extra_forbidden":
+        return f"recipe: unknown key {name!r}.{did_you_mean(name, Recipe.model_fields)}"
+    return f"recipe: {name} (--{name.replace('_', '-')}) is {fault['input']!r}: {message}"
+
+
+def changed_from(recipe: Recipe, default: Recipe) -> dict[str, Any]:
+    """The fields of `recipe` that are not as in `default`: what makes it a variant of its own in a leaderboard."""
+    default_values = default.model_dump()
+    return {name: value for name, value in recipe.model_dump().items() if value != default_values[name]}
+
+
+class StepPlan(NamedTuple):
+    """How many batches make an update, and how many updates make the run."""
+
+    rows: int
+    global_batch: int
+    processes: int
+    device_batch: int
+    """Rows of one forward pass on one process."""
+    accumulation: int
+    """Batches of one full update on one process."""
+    updates_per_epoch: int
+    total_updates: int
+    warmup_updates: int
+
+    @property
+    def epochs(self) -> int:
+        return math.ceil(self.total_updates / self.updates_per_epoch)
+
+    def __str__(self) -> str:
+        def count(n: int, noun: str) -> str:
+            return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith(("s", "ch")) else "s")
+
+        is_exact = self.processes * self.device_batch * self.accumulation == self.global_batch
+        return (
+            f"global batch {self.global_batch} {'=' if is_exact else 'in at most'} {count(self.processes, 'process')} x "
+            f"{count(self.device_batch, 'row')} x {count(self.accumulation, 'batch')}; "
+            f"{count(self.rows, 'row')} = {count(self.updates_per_epoch, 'update')} an epoch, "
+            f"{self.total_updates:,} in all, {self.warmup_updates:,} of them warmup"
+        )
+
+
+def plan_steps(
+    rows: int, recipe: Recipe, processes: int, device_batch: int | None = None, largest_device_batch: int = 64
+) -> StepPlan:
+    """The run's arithmetic.
+
+    `device_batch` None cuts a process's share of an update into the fewest batches of at most `largest_device_batch`
+    rows, all of one size where that divides; 64 rows of 128 tokens fit a base-size encoder into 8 GB.
+
+    Raises:
+        UserError: `device_batch` does not divide a process's share of the global batch.
+    """
+    share = math.ceil(recipe.global_batch / processes)
+    divisors = [size for size in range(1, share + 1) if share % size == 0]
+    if device_batch is None:
+        device_batch = math.ceil(share / math.ceil(share / largest_device_batch))
+    elif device_batch not in divisors:
+        below = max((size for size in divisors if size < device_batch), default=None)
+        above = min((size for size in divisors if size > device_batch), default=None)
+        nearest = " or ".join(str(size) for size in (below, above) if size is not None)
+        raise UserError(
+            f"--device-batch {device_batch}: a global batch of {recipe.global_batch} on {processes} process(es) gives "
+            f"each {share} rows an update, which {device_batch} does not divide. The nearest that do: {nearest}."
+        )
+    updates_per_epoch = math.ceil(rows / recipe.global_batch)
+    total = recipe.max_updates or recipe.epochs * updates_per_epoch
+    warmup = math.ceil(total * recipe.warmup) if recipe.warmup < 1 else int(recipe.warmup)
+    return StepPlan(
+        rows=rows,
+        global_batch=recipe.global_batch,
+        processes=processes,
+        device_batch=device_batch,
+        accumulation=math.ceil(share / device_batch),
+        updates_per_epoch=updates_per_epoch,
+        total_updates=total,
+        warmup_updates=min(warmup, total),
+    )
+
+
+def learning_rate_factor(update: int, plan: StepPlan, schedule: str) -> float:
+    """The share of the peak learning rate at which update number `update` (0 is the first) is taken.
+
+    As transformers' get_*_schedule_with_warmup: the first of W warmup updates is taken at 0/W, the first after
+    them at the peak, and a decaying schedule would reach 0 one update after the last.
+    """
+    if update < plan.warmup_updates:
+        return update / plan.warmup_updates
+    progress = (update - plan.warmup_updates) / max(1, plan.total_updates - plan.warmup_updates)
+    if schedule == "linear":
+        return max(0.0, 1.0 - progress)
+    if schedule == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+    return 1.0

@@ -1,0 +1,345 @@
+"""What a task is: one YAML file, whose name is the task's name, read into a `TaskSpec`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Hashable
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from harness.errors import UserError, did_you_mean
+from harness.metrics import METRICS
+from harness.recipes import Recipe
+
+_HERE = Path(__file__).resolve().parent
+TASKS_FOLDER = next(
+    (folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE
+)
+"""The registry: inside an installed wheel, or beside the package in a checkout."""
+
+FILE_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Source(_Strict):
+    """Where the rows come from: a dataset of the Hub, or files."""
+
+    hub: str | None = None
+    """`organisation/name` of a Hub dataset."""
+    config: str | None = None
+    """Its configuration."""
+    revision: str | None = None
+    """Its commit, so that the rows never change."""
+    file: str | None = None
+    """One file (path beside the task's YAML, or URL) that holds every row; its source split is called `all`."""
+    files: dict[str, str] | None = None
+    """One file per source split."""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    """Checksum that `file` must have."""
+    shuffle: int | None = None
+    """Rows of `file` are put in the order of `pandas.DataFrame.sample(frac=1, random_state=<this>)`."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Source:
+        if sum(bool(kind) for kind in (self.hub, self.file, self.files)) != 1:
+            raise ValueError("needs exactly one of hub, file, files")
+        if self.hub is None and (self.config or self.revision):
+            raise ValueError("config and revision belong to a hub source")
+        if self.file is None and (self.sha256 or self.shuffle is not None):
+            raise ValueError("sha256 and shuffle belong to a file source")
+        for path in [self.file] if self.file else (self.files or {}).values():
+            ending = Path(path.split("?")[0]).suffix.lstrip(".").lower()
+            if ending not in FILE_FORMATS:
+                raise ValueError(f"{path!r} does not end in one of {', '.join(FILE_FORMATS)}")
+        return self
+
+
+class TaskSpec(_Strict):
+    """One task. Field names are the keys of its YAML file."""
+
+    name: str
+    title: str
+    """How people call it."""
+    version: Annotated[int, Field(ge=1)] = 1
+    """Raised when the same model would score differently; records of older versions are kept apart."""
+    source: Source
+    predicted_by: str | None = None
+    """The task whose models predict this one, which has no training rows of its own."""
+    text: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1, max_length=2)]
+    """The source's text column, or both of a pair."""
+    label: str = "label"
+    """The source's label column."""
+    labels: Annotated[dict[str, str | int], BeforeValidator(lambda v: _numbered(v))] | None = None
+    """Names in the order of the classes, or name: value in the source; absent for a regression."""
+    splits: dict[str, str]
+    """Name: rows of the source, in the split syntax of `datasets`."""
+    rows: dict[str, Annotated[int, Field(ge=1)]]
+    """How many rows each split of the full data has; other counts are marked as partial data."""
+    select_on: str = "validation"
+    """The split looked at after each epoch, whose loss `select: best` minimises."""
+    evaluate: Names = ("validation",)
+    """Labelled splits scored at the end of a run."""
+    report: Names = ("validation",)
+    """Splits whose headline metrics stand in the leaderboard."""
+    predict: Names = ()
+    """Splits with hidden labels: predicted, never scored."""
+    metrics: Annotated[Names, Field(min_length=1)]
+    headline: Annotated[Names, Field(min_length=1)]
+    """The metrics that stand in the leaderboard; their mean is the task's score."""
+    model: str | None = None
+    """The model trained when none is named."""
+    recipe: dict[str, Any] = {}
+    """Hyperparameters that differ from the defaults."""
+    suite: str | None = None
+    """The benchmark whose average it enters."""
+
+    @property
+    def is_regression(self) -> bool:
+        return self.labels is None
+
+    @property
+    def classes(self) -> int:
+        """Columns of a model's scores: the number of labels, or 1 for a regression."""
+        return 1 if self.labels is None else len(self.labels)
+
+    @property
+    def definition(self) -> str:
+        """A hash of all that decides which rows, labels and numbers come out; where the rows lie does not count."""
+        facts = self.model_dump(include={"text", "label", "splits", "select_on", "evaluate", "predicted_by"})
+        facts["labels"] = list((self.labels or {}).items())  # in order, which numbers the classes
+        facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @model_validator(mode="after")
+    def _agree(self) -> TaskSpec:
+        known = set(self.splits)
+        roles = {"evaluate": self.evaluate, "report": self.report, "predict": self.predict}
+        if self.predicted_by is None:
+            roles |= {"select_on": (self.select_on,)}
+            if "train" not in known:
+                raise ValueError("splits: there is no 'train'")
+        for role, named in roles.items():
+            if unknown := [split for split in named if split not in known]:
+                raise ValueError(f"{role}: {unknown[0]!r} is not in splits ({', '.join(self.splits)})")
+        if set(self.report) - set(self.evaluate):
+            raise ValueError("report: every reported split must be in evaluate")
+        if extra := set(self.rows) - known:
+            raise ValueError(f"rows: {sorted(extra)[0]!r} is not in splits")
+        if extra := set(self.headline) - set(self.metrics):
+            raise ValueError(f"headline: {sorted(extra)[0]!r} is not in metrics ({', '.join(self.metrics)})")
+        for name in self.metrics:
+            if name in METRICS and METRICS[name].kind != ("values" if self.is_regression else "classes"):
+                hint = (
+                    "has no labels: it is a regression"
+                    if self.is_regression
+                    else "has labels: it is a classification"
+                )
+                raise ValueError(f"metrics: {name!r} does not fit, the task {hint}")
+        if "f1" in self.metrics and self.classes != 2:
+            raise ValueError("metrics: 'f1' is the F1 of label 1 of two; with more labels use f1_macro")
+        try:
+            Recipe(**self.recipe)
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+
+def _numbered(labels: Any) -> Any:
+    """A list of names becomes name: its position, which is how the Hub numbers them; a number stands for itself."""
+    if isinstance(labels, list):
+        if odd := [name for name in labels if type(name) not in (str, int)]:
+            raise ValueError(f"{odd[0]!r} is not a text; put quotes around a label such as 'true' or '1.5'")
+        if len(set(map(str, labels))) != len(labels):
+            raise ValueError("a label stands twice")
+        labels = {str(name): name if isinstance(name, int) else number for number, name in enumerate(labels)}
+    if not isinstance(labels, dict):
+        return labels
+    if len(labels) < 2:
+        raise ValueError("a classification needs two labels or more; leave 'labels' out for a regression")
+    if odd := [name for name in labels if not isinstance(name, str)]:
+        raise ValueError(f"{odd[0]!r} is not a text; first the name, then its value, as in 'negative: 0'")
+    if odd := [name for name, value in labels.items() if not isinstance(value, (str, int))]:
+        raise ValueError(f"the value of {odd[0]!r} is {labels[odd[0]]!r}, neither a text nor a whole number")
+    values = [str(value) for value in labels.values()]
+    if len(set(values)) != len(values):
+        raise ValueError("two labels have the same value")
+    if odd := [name for name, value in zip(labels, values, strict=True) if value in labels and value != name]:
+        raise ValueError(f"{labels[odd[0]]!r} is the value of {odd[0]!r} and the name of another label")
+    return labels
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML where `no`, 010 and 2024-01-31 are texts, as labels are, 2e-5 is a number and no key stands twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                problem = f"the key {key.value!r} stands twice"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    letter: [(tag, regexp) for tag, regexp in resolvers if tag.endswith((":float", ":merge", ":null"))]
+    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def held_out(split: str) -> str:
+    """The name of the half of a split that the holdout protocol reports; the other half keeps the split's own."""
+    return f"{split}_holdout"
+
+
+def under_protocol(task: TaskSpec, protocol: str) -> TaskSpec:
+    """The task as the protocol sees it: `holdout` selects on one half of each reported split and reports the other.
+
+    Raises:
+        UserError: the task reports a split of its own that selection never sees, so there is nothing to hold out.
+    """
+    if protocol == "standard":
+        return task
+    if task.select_on not in task.report:
+        raise UserError(
+            f"--protocol holdout: {task.name} selects on {task.select_on!r} and reports "
+            f"{', '.join(map(repr, task.report))} already; leave the protocol at standard."
+        )
+    halves = tuple(held_out(split) for split in task.report)
+    return task.model_copy(update={"evaluate": (*task.evaluate, *halves), "report": halves})
+
+
+def task_names() -> list[str]:
+    """The names of the registry, sorted."""
+    return sorted(path.stem for path in TASKS_FOLDER.glob("*.yaml"))
+
+
+def load_task(name_or_path: str) -> TaskSpec:
+    """A registered task by name, or one of your own by the path of its YAML file.
+
+    Raises:
+        UserError: there is no such task, or its file is wrong, with file and line.
+    """
+    is_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
+    path = Path(name_or_path) if is_path else TASKS_FOLDER / f"{name_or_path}.yaml"
+    if not path.is_file():
+        if is_path:
+            raise UserError(f"--task {name_or_path}: there is no such file.")
+        known = task_names()
+        raise UserError(
+            f"--task {name_or_path}: there is no task of that name.{did_you_mean(name_or_path, known)} "
+            f"Known: {', '.join(known)}; or give the path of a task's YAML file."
+        )
+    return read_task(path)
+
+
+def all_tasks() -> list[TaskSpec]:
+    """The whole registry, sorted by name."""
+    return [load_task(name) for name in task_names()]
+
+
+def companions(task: str) -> list[TaskSpec]:
+    """The registered tasks that are predicted by models trained on this one."""
+    return [spec for spec in all_tasks() if spec.predicted_by == task]
+
+
+def read_task(path: Path) -> TaskSpec:
+    """One task file, checked. Paths of its source files are taken from the folder it lies in.
+
+    Raises:
+        UserError: `file:line: what is wrong`, one line per fault.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise UserError(f"{where}: this is not YAML: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{path}:1: a task file holds keys and values, such as 'title: My task'.")
+    if "name" in values:
+        line = _line_of(node, ("name",))
+        raise UserError(f"{path}:{line}: remove the key 'name': a task is called as its file is.")
+    try:
+        spec = TaskSpec(**{**{str(key): value for key, value in values.items()}, "name": path.stem})
+    except ValidationError as error:
+        faults = [_sentence(path, node, fault) for fault in error.errors()]
+        raise UserError("\n".join(dict.fromkeys(faults))) from None
+    return spec.model_copy(update={"source": _beside(spec.source, path.parent)})
+
+
+def _beside(source: Source, folder: Path) -> Source:
+    def absolute(place: str) -> str:
+        return place if re.match(r"https?://", place) else str((folder / Path(place).expanduser()).resolve())
+
+    return source.model_copy(
+        update={
+            "file": absolute(source.file) if source.file else None,
+            "files": {split: absolute(place) for split, place in source.files.items()}
+            if source.files
+            else None,
+        }
+    )
+
+
+def _line_of(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
+    """The line of the innermost key of `location` that the file has, from 1."""
+    line = 1
+    for part in location:
+        if not isinstance(node, yaml.MappingNode):
+            break
+        pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+        if pair is None:
+            break
+        line, node = pair[0].start_mark.line + 1, pair[1]
+    return line
+
+
+def _sentence(path: Path, root: yaml.Node | None, fault: Any) -> str:
+    """One fault that pydantic found, with the line it stands on and the nearest known key."""
+    location: tuple[Hashable, ...] = fault["loc"]
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    if (
+        fault["type"] == "value_error"
+        and not location
+        and (key := message.split(":")[0]) in TaskSpec.model_fields
+    ):
+        location = (key,)
+    where = f"{path}:{_line_of(root, location)}"
+    key = ".".join(
+        str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict["))
+    )
+    if fault["type"] == "extra_forbidden":
+        fields: Any = (Source if location[0] == "source" and len(location) > 1 else TaskSpec).model_fields
+        return (
+            f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), set(fields) - {'name'})}"
+        )
+    if fault["type"] == "missing":
+        return f"{where}: the key {key!r} is missing."
+    shown = f" (it is {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
+    prefix = "" if message.startswith(f"{key}:") else f"{key}: "
+    return f"{where}: {prefix}{message}{shown}"

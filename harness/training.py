@@ -1,0 +1,208 @@
+"""Training as a generator of updates: whoever iterates decides when to look, evaluate, save or stop."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.nn import functional
+
+from harness.batches import Encoded, Window, cut_batch, windows
+from harness.recipes import Recipe, StepPlan, learning_rate_factor
+
+LONGEST_OVERFLOW = 40
+"""fp16 updates skipped in a row before it counts as diverged: the loss scale has fallen from 2^16 to below 2^-23 by then."""
+
+
+class Diverged(ArithmeticError):
+    """A loss or gradient norm is not finite; the weights have not moved. Raised on every process at the same update."""
+
+    def __init__(self, update: int, what: str) -> None:
+        super().__init__(f"the {what} of update {update} is not finite")
+        self.update = update
+
+
+class Update(NamedTuple):
+    """One optimizer step that was taken."""
+
+    number: int
+    """Counted from 1 over the whole run."""
+    epoch: int
+    """Counted from 1."""
+    loss: float
+    """Mean over the rows of the update, on all processes."""
+    gradient_norm: float
+    """2-norm of the gradient of that mean, before clipping."""
+    learning_rate: float
+    rows: int
+    """Over all processes."""
+    tokens: int
+    """Real tokens that this process computed."""
+    computed_tokens: int
+    """Those and their padding."""
+    seconds: float
+    ends_epoch: bool
+    is_last: bool
+
+
+class Training:
+    """A model and its optimizer, on their way through a plan."""
+
+    def __init__(
+        self, accelerator: Accelerator, model: nn.Module, recipe: Recipe, plan: StepPlan, encoded: Encoded
+    ) -> None:
+        self.accelerator = accelerator
+        self.recipe = recipe
+        self.plan = plan
+        self.encoded = encoded
+        if accelerator.num_processes > 1:
+            freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
+        if (
+            deepspeed := accelerator.state.deepspeed_plugin
+        ) is not None:  # it asks, though it never uses the number
+            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
+        optimizer = torch.optim.AdamW(
+            decay_groups(model, recipe.weight_decay),
+            lr=recipe.learning_rate,
+            betas=(0.9, recipe.adam_beta2),
+            eps=recipe.adam_epsilon,
+            fused=accelerator.device.type in ("cpu", "cuda"),
+        )
+        self.model, self.optimizer = accelerator.prepare(model, optimizer)
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """A copy of this process's weights as they are now."""
+        state = self.accelerator.unwrap_model(self.model).state_dict()
+        return {name: tensor.detach().clone() for name, tensor in state.items()}
+
+    def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
+        """Puts back what `weights` gave."""
+        self.accelerator.unwrap_model(self.model).load_state_dict(weights)
+
+    def take(self, window: Window, learning_rate: float, number: int) -> tuple[float, float] | None:
+        """One update from all of its batches: (loss, gradient norm), or None when fp16 overflowed and nothing moved.
+
+        The loss is the sum over the window's rows on all processes, divided by their number, however they are split
+        into batches; fillers weigh nothing.
+
+        Raises:
+            Diverged: the loss or the gradient norm is not finite.
+        """
+        accelerator = self.accelerator
+        self.model.train()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        loss_sum = torch.zeros((), device=accelerator.device)
+        for position, batch in enumerate(window.batches):
+            closes = position == len(window.batches) - 1
+            batch = batch.to(accelerator.device)
+            accelerator.sync_gradients = closes
+            with _synchronising(accelerator, self.model, closes):
+                logits = self.model(**batch.inputs).logits
+                loss = summed_loss(logits, batch.labels) * (1.0 if len(batch.rows) else 0.0)
+                # gradients are averaged over processes: times their number gives the sum over all rows
+                accelerator.backward(loss * (accelerator.num_processes / window.rows))
+            loss_sum += loss.detach()
+        limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
+        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        total = accelerator.reduce(loss_sum, reduction="sum") if accelerator.num_processes > 1 else loss_sum
+        loss_mean, norm_value = float(total) / window.rows, float(norm)  # type: ignore[arg-type]
+        if accelerator.scaler is None and not math.isfinite(loss_mean):
+            raise Diverged(number, "loss")
+        if accelerator.scaler is None and not math.isfinite(norm_value):
+            raise Diverged(number, "gradient norm")
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return None if accelerator.optimizer_step_was_skipped else (loss_mean, norm_value)
+
+
+def updates(training: Training, seed: int) -> Iterator[Update]:
+    """Every update of the plan in order; all processes must iterate together.
+
+    An update that fp16 skipped for overflow is taken again from the same rows: neither the count nor the schedule
+    notices.
+
+    Raises:
+        Diverged: a loss or gradient norm is not finite, before the weights move.
+    """
+    plan, recipe, accelerator = training.plan, training.recipe, training.accelerator
+    number = 0
+    for epoch in range(1, plan.epochs + 1):
+        cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index)
+        for position, window in enumerate(cut, start=1):
+            number += 1
+            started = time.perf_counter()
+            learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
+            for _ in range(LONGEST_OVERFLOW):
+                taken = training.take(window, learning_rate, number)
+                if taken is not None:
+                    break
+            else:
+                raise Diverged(number, "gradient, at any loss scale,")
+            yield Update(
+                number=number,
+                epoch=epoch,
+                loss=taken[0],
+                gradient_norm=taken[1],
+                learning_rate=learning_rate,
+                rows=window.rows,
+                tokens=sum(batch.tokens for batch in window.batches),
+                computed_tokens=sum(batch.inputs["input_ids"].numel() for batch in window.batches),
+                seconds=time.perf_counter() - started,
+                ends_epoch=position == plan.updates_per_epoch or number == plan.total_updates,
+                is_last=number == plan.total_updates,
+            )
+            if number == plan.total_updates:
+                return
+
+
+def freeze_unused(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
+    """Marks the parameters that the logits do not depend on as not trained.
+
+    DistributedDataParallel would wait for their gradients for ever.
+    """
+    was_training = model.training
+    model.eval()
+    model(**inputs).logits.sum().backward()
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+    model.zero_grad(set_to_none=True)
+    model.train(was_training)
+
+
+def summed_loss(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
+    """Sum over rows of cross-entropy, or of the squared error when logits are [B, 1]; in float32 whatever the model computed in."""
+    assert labels is not None, "training rows need labels"
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits.float().squeeze(-1), labels, reduction="sum")
+    return functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Parameter groups for AdamW: biases and every parameter of a normalisation layer do not decay.
+
+    Layers are told by their type, not by their name, which differs between models (transformers #16908).
+    """
+    spared = {
+        id(parameter)
+        for module in model.modules()
+        for name, parameter in module.named_parameters(recurse=False)
+        if name.endswith("bias") or "norm" in type(module).__name__.lower()
+    }
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return [
+        {"params": [p for p in trained if id(p) not in spared], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
+    ]
+
+
+def _synchronising(accelerator: Accelerator, model: nn.Module, closes: bool) -> Any:
+    """Gradients are exchanged in the last batch of a window only."""
+    return contextlib.nullcontext() if closes else accelerator.no_sync(model)

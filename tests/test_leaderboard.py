@@ -1,0 +1,656 @@
+"""The leaderboard: who is averaged with whom, what each figure is, and how it reads.
+
+After a wanted change of the page, `python tests/test_leaderboard.py` writes tests/golden/leaderboard.md anew.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from markdown_it import MarkdownIt
+from rich.console import Console
+
+from harness.errors import UserError
+from harness.leaderboard import (
+    build,
+    main,
+    print_leaderboard,
+    render_csv,
+    render_json,
+    render_markdown,
+    write_leaderboard,
+)
+from harness.recipes import Recipe, changed_from
+from harness.records import (
+    Cost,
+    DataFacts,
+    Environment,
+    ModelFacts,
+    RunRecord,
+    RunSpec,
+    TaskFacts,
+    record_path,
+    write_record,
+)
+
+GOLDEN = Path(__file__).parent / "golden" / "leaderboard.md"
+BERT, ELECTRA = "google-bert/bert-base-cased", "google/electra-small-discriminator"
+COMMIT = "cd5ef92a9fb2f889e972770a36d4ed042daf221e"
+START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+SHAPES: dict[str, tuple[list[str], list[str], list[str]]] = {
+    "cola": (["matthews_correlation", "accuracy"], ["matthews_correlation"], ["validation"]),
+    "mrpc": (["accuracy", "f1"], ["f1", "accuracy"], ["validation"]),
+    "qqp": (["accuracy", "f1"], ["f1", "accuracy"], ["validation"]),
+    "stsb": (["pearson", "spearman", "rmse"], ["pearson", "spearman"], ["validation"]),
+    "mnli": (["accuracy"], ["accuracy"], ["validation_matched", "validation_mismatched"]),
+    "imdb": (["accuracy", "f1_macro"], ["accuracy"], ["test"]),
+    "ratings": (["rmse"], ["rmse"], ["validation"]),
+    "ax": (["matthews_correlation"], ["matthews_correlation"], []),
+}
+"""Task: its metrics, its headline, the splits it reports; any other has accuracy on validation."""
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+CONSTANT_SCORES = {
+    "f1": 0.8122,
+    "accuracy": 0.6838,
+    "f1_macro": 0.33,
+    "matthews_correlation": 0.0,
+    "rmse": 1.5,
+}
+
+
+def record(
+    task: str = "mrpc",
+    values: float | dict[str, float | None] = 0.8,
+    *,
+    model: str = BERT,
+    commit: str | None = COMMIT,
+    seed: int = 1,
+    recipe: dict[str, Any] | None = None,
+    default: dict[str, Any] | None = None,
+    spec: dict[str, Any] | None = None,
+    facts: dict[str, Any] | None = None,
+    data: dict[str, Any] | None = None,
+    is_read: bool = True,
+    **fields: Any,
+) -> RunRecord:
+    """A run that scored `values` on every reported split; one number is every metric's."""
+    metrics, headline, report = SHAPES.get(task, (["accuracy"], ["accuracy"], ["validation"]))
+    report = (facts or {}).get("report", report)
+    scores = values if isinstance(values, dict) else dict.fromkeys(metrics, values)
+    identity = RunSpec(
+        **{
+            **dict(
+                task=task, task_version=1, definition="d1", data=None, model=model, revision="main", seed=seed
+            ),
+            **dict(recipe=Recipe(**{**(default or {}), **(recipe or {})})),
+            **(spec or {}),
+        }
+    )
+    constant = {name: CONSTANT_SCORES.get(name) for name in metrics}
+    rows = {"train": 3668, "validation": 408}
+    found = dict(
+        source=f"example/{task}", revision="r1", fingerprint=f"rows-of-{task}", rows=rows, full_rows=rows
+    )
+    cost = dict(seconds=60.0 + seed, setup_seconds=5, train_seconds=50, evaluate_seconds=5, device_seconds=60)
+    counts = dict(updates=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2 * 2**30])
+    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch=32, accumulation=1)
+    where = dict(eval_device_batch=64, threads=1, distributed="NO", system="Linux", python="3.11.9")
+    about = dict(architecture="Bert", parameters=1000, attention="sdpa", head="new")
+    told: dict[str, Any] = dict(
+        status="ok",
+        data=DataFacts(**{**found, **dict(is_partial=False, missing=[], shared_texts={}), **(data or {})}),
+        model=ModelFacts(commit=commit, **about),
+        metrics=dict.fromkeys(report, scores),
+        baseline=dict.fromkeys(report, constant),
+        selected_epoch=3,
+        rows_per_second=220.08,
+        peak_bytes=2 * 2**30,
+        cost=Cost(**cost, **counts),
+        environment=Environment(**ran, **where, versions={}, git_commit=None, git_dirty=None),
+    )
+    if not is_read:
+        told = {"status": "failed", "error": "RuntimeError: out of memory"}
+    shape = dict(metrics=metrics, headline=headline, report=report, select_on="validation")
+    described = dict(title=f"The {task} task", suite="glue" if task in GLUE else None, labels=None)
+    return RunRecord(
+        **{
+            **dict(
+                run_id=identity.run_id,
+                spec=identity,
+                task=TaskFacts(**{**described, **shape, **(facts or {})}),
+            ),
+            **dict(recipe_changes=changed_from(identity.recipe, Recipe(**(default or {})))),
+            **dict(command="harness run", started=START, finished=START + timedelta(minutes=seed)),
+            **told,
+            **fields,
+        }
+    )
+
+
+def lost(status: str, task: str = "mrpc", **changes: Any) -> RunRecord:
+    """A run that read its data but has no score."""
+    return record(task, status=status, error="the loss was nan", metrics={}, baseline={}, **changes)
+
+
+def table(markdown: str, number: int = 0) -> list[dict[str, str]]:
+    """The page's table of that number: by title, the cells of each line."""
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
+    head, _, *body = (
+        [cell.strip() for cell in line[1:-1].split(" | ")] for line in tables[number].splitlines()
+    )
+    return [dict(zip(head, cells, strict=True)) for cells in body]
+
+
+def cell(records: list[RunRecord], title: str = "MRPC F1/accuracy", line: int = 0) -> str:
+    """What the main table of these records says there, without the bold of a best score."""
+    return table(render_markdown(build(records)))[line][title].replace("**", "")
+
+
+def whole_suite(score: float = 0.8, **changes: Any) -> list[RunRecord]:
+    return [record(task, score, **changes) for task in GLUE]
+
+
+def sample() -> list[RunRecord]:
+    """Records that show everything a page can hold."""
+    scores = dict(
+        cola=0.61, sst2=0.921, mrpc=0.84, stsb=0.88, qqp=0.9, mnli=0.841, qnli=0.905, rte=0.66, wnli=0.5634
+    )
+    records = []
+    for seed in (42, 43, 44):
+        for number, (task, score) in enumerate(scores.items()):
+            status = "collapsed" if task == "wnli" else "ok"
+            offset = 0.0 if task == "wnli" else 0.001 * seed - 0.0003 * number
+            records.append(record(task, score + offset, seed=seed, status=status))
+        records.append(record("mrpc", {"accuracy": 0.8 + seed / 1000, "f1": 0.86}, model=ELECTRA, seed=seed))
+        records.append(record("ax", model=BERT, seed=seed, metrics={}, baseline={}, trained_by="bert-seed42"))
+        for recipe in ({"learning_rate": 5e-5, "epochs": 2}, {"protocol": "holdout"}, {"train_rows": 100}):
+            facts = {"report": ["validation_holdout"]} if "protocol" in recipe else {}
+            data = {"fingerprint": str(recipe)}
+            records.append(record("mrpc", 0.7, seed=seed, recipe=recipe, facts=facts, data=data))
+    records.append(lost("diverged", model=ELECTRA, seed=45))
+    records.append(record("rte", model=ELECTRA, seed=42, is_read=False))
+    part = {"is_partial": True, "fingerprint": "part", "rows": {"train": 100, "validation": 408}}
+    records.append(record("sst2", 0.99, seed=42, spec={"data": "files"}, data=part))
+    records.append(record("stsb", {"pearson": None, "spearman": 0.2}, model=ELECTRA, status="collapsed"))
+    every_split = {
+        split: {"loss": 0.2, "accuracy": 0.9, "f1_macro": 0.89} for split in ("test", "train", "validation")
+    }
+    rows = {"train": 25000, "validation": 12500, "test": 12500}
+    records.append(record("imdb", metrics=every_split, default={"select": "best"}, data={"rows": rows}))
+    folder = "/models/a|b<script>*x*_y_`z`[1]\n"
+    for version, score in ((1, 0.9), (2, 0.7312)):
+        spec = {"revision": "sha256:0123456789", "task_version": version}
+        records.append(record("ratings", score, model=folder, spec=spec))
+    return records
+
+
+def test_page_is_as_the_golden_file() -> None:
+    assert render_markdown(build(sample(), unreadable=1)) == GOLDEN.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "render", [render_markdown, render_csv, render_json], ids=lambda render: render.__name__
+)
+def test_order_of_records_does_not_matter(render: Any) -> None:
+    records = sample()
+    expected = render(build(records))
+    for seed in range(5):
+        random.Random(seed).shuffle(records)
+        assert render(build(records)) == expected
+
+
+def test_order_of_keys_in_a_record_does_not_matter() -> None:
+    def reversed_keys(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: reversed_keys(value[key]) for key in reversed(value)}
+        return value
+
+    records = sample()
+    turned = [RunRecord.model_validate(reversed_keys(run.model_dump(mode="json"))) for run in records]
+    for render in (render_markdown, render_csv, render_json):
+        assert render(build(turned)) == render(build(records))
+
+
+def test_mean_and_deviation_over_seeds_are_numpys() -> None:
+    f1, accuracy = [0.80123, 0.84456, 0.79789], [0.7, 0.75, 0.71]
+    pairs = list(enumerate(zip(f1, accuracy, strict=True)))
+    records = [record(values={"f1": a, "accuracy": b}, seed=seed) for seed, (a, b) in pairs]
+    scores = (np.array(f1) + np.array(accuracy)) / 2
+    expected = (
+        f"{100 * np.mean(f1):.1f}/{100 * np.mean(accuracy):.1f} ±{100 * np.std(scores, ddof=1):.1f} (3)"
+    )
+    assert cell(records) == expected
+    lines = pd.read_csv(io.StringIO(render_csv(build(records)))).set_index("metric")
+    assert lines.loc["f1", "mean"] == pytest.approx(np.mean(f1), abs=1e-15)
+    assert lines.loc["f1", "std"] == pytest.approx(np.std(f1, ddof=1), abs=1e-15)
+    assert lines.loc["f1", "baseline"] == CONSTANT_SCORES["f1"]
+    assert lines.loc["f1", "seeds"] == "0 1 2"
+
+
+def test_one_run_has_no_deviation() -> None:
+    assert cell([record()]) == "80.0/80.0 (1)"
+
+
+def test_unbounded_metric_is_not_a_percentage_and_lower_is_better() -> None:
+    records = [record("ratings", 0.71239), record("ratings", 0.9, model=ELECTRA)]
+    first, second, constant = table(render_markdown(build(records)))
+    assert first["ratings RMSE"] == "**0.712** (1)"
+    assert second["ratings RMSE"] == "0.900 (1)"
+    assert constant["ratings RMSE"] == "1.500"
+
+
+def test_metric_of_evaluate_is_shown_as_it_is_and_not_compared() -> None:
+    facts = {"metrics": ["perplexity"], "headline": ["perplexity"]}
+    assert cell([record("lm", {"perplexity": 12.3456}, facts=facts)], "lm perplexity") == "12.346 (1)"
+    assert "**" not in render_markdown(build([record("lm", {"perplexity": 12.3456}, facts=facts)]))
+
+
+def test_small_negative_is_shown_without_a_sign() -> None:
+    assert cell([record("cola", -0.0001)], "CoLA Matthews") == "0.0 (1)"
+
+
+def test_titles_name_metrics_and_splits() -> None:
+    (line, _) = table(
+        render_markdown(build([record(task) for task in ("imdb", "mnli", "mrpc", "rte", "ax")]))
+    )
+    expected = ["MRPC F1/accuracy", "MNLI accuracy m/mm", "RTE accuracy", "ax", "imdb accuracy test"]
+    assert list(line) == ["Model", "Recipe", "GLUE", "GLUE-8", *expected]
+
+
+def test_columns_of_the_average_need_a_task_of_the_suite() -> None:
+    assert list(table(render_markdown(build([record("imdb")])))[0]) == [
+        "Model",
+        "Recipe",
+        "imdb accuracy test",
+    ]
+
+
+def test_glue_average_first_averages_within_a_task() -> None:
+    records = whole_suite(0.5)
+    records[2] = record("mrpc", {"f1": 0.9, "accuracy": 0.7})
+    matched = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.6}}
+    records[5] = record("mnli", metrics=matched)
+    records[8] = record("wnli", 0.2)
+    line = table(render_markdown(build(records)))[0]
+    assert line["GLUE"] == f"**{100 * (0.5 * 6 + 0.8 + 0.7 + 0.2) / 9:.1f}**"
+    assert line["GLUE-8"] == f"**{100 * (0.5 * 6 + 0.8 + 0.7) / 8:.1f}**"
+
+
+def test_glue_average_needs_every_task() -> None:
+    line = table(render_markdown(build(whole_suite()[:8])))[0]
+    assert (line["GLUE"], line["GLUE-8"]) == ("–", "**80.0**")
+    undefined = [*whole_suite()[1:], record("cola", {"matthews_correlation": None})]
+    assert table(render_markdown(build(undefined)))[0]["GLUE"] == "–"
+
+
+def test_task_of_another_suite_does_not_enter_the_average() -> None:
+    records = [*whole_suite()[:8], record("wnli", facts={"suite": None})]
+    assert table(render_markdown(build(records)))[0]["GLUE"] == "–"
+
+
+def test_average_carries_the_marks_of_its_tasks() -> None:
+    part = record("rte", data={"is_partial": True})
+    assert cell([*(run for run in whole_suite() if run.spec.task != "rte"), part], "GLUE") == "80.0 [p]"
+
+
+@pytest.mark.parametrize(
+    "mark, changes",
+    [
+        ("c", {"status": "collapsed"}),
+        ("p", {"data": {"is_partial": True}}),
+        ("r", {"recipe": {"train_rows": 100}}),
+        (
+            "h",
+            {
+                "recipe": {"protocol": "holdout", "select": "best"},
+                "facts": {"report": ["validation_holdout"]},
+            },
+        ),
+        ("s", {"recipe": {"select": "best"}}),
+        ("t", {"spec": {"test_mode": True}}),
+    ],
+)
+def test_marks_stand_after_the_cell_and_are_explained(mark: str, changes: dict[str, Any]) -> None:
+    page = render_markdown(build([record(**changes)]))
+    shown = next(value for title, value in table(page)[0].items() if title.startswith("MRPC"))
+    assert shown.endswith(f"(1) [{mark}]")
+    assert re.findall(r"^- \\\[(.)\\\]", page, flags=re.MULTILINE) == [mark]
+
+
+def test_selection_on_a_split_that_is_not_reported_has_no_mark() -> None:
+    assert cell([record("imdb", recipe={"select": "best"})], "imdb accuracy test") == "80.0 (1)"
+
+
+def test_page_without_marks_has_no_legend() -> None:
+    assert "\\[" not in render_markdown(build([record()]))
+
+
+def test_collapsed_run_is_averaged_and_marked() -> None:
+    records = [record(values=0.9, seed=1), record(values=0.7, seed=2, status="collapsed")]
+    assert cell(records) == "80.0/80.0 ±14.1 (2) [c]"
+    assert "1 of 2 collapsed (seed 2)" in render_markdown(build(records))
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_run_without_a_score_is_counted_not_averaged(status: str) -> None:
+    records = [record(seed=1), record(seed=2), lost(status, seed=3)]
+    assert cell(records) == "80.0/80.0 ±0.0 (2) [d]"
+    assert f"1 of 3 {status} (seed 3)" in render_markdown(build(records))
+
+
+def test_only_diverged_runs_have_a_dash() -> None:
+    assert cell([lost("diverged")]) == "– [d]"
+    (line, *_) = csv.DictReader(io.StringIO(render_csv(build([lost("diverged")]))))
+    assert (line["task"], line["mean"], line["n"], line["marks"]) == ("mrpc", "", "0", "d")
+
+
+def test_run_that_failed_before_its_model_was_known_is_counted_with_its_like() -> None:
+    records = [record(seed=1), record(seed=2, is_read=False)]
+    assert cell(records) == "80.0/80.0 (1) [d]"
+    assert len(build(records).rows) == 1
+
+
+def test_undefined_metric_makes_the_mean_undefined_and_is_noted() -> None:
+    records = [
+        record("stsb", {"pearson": 0.9, "spearman": 0.8}),
+        record("stsb", {"pearson": None, "spearman": 0.6}, seed=2),
+    ]
+    assert cell(records, "STS-B Pearson/Spearman") == "–/70.0 (2)"
+    assert "Pearson on validation is undefined (seed 2)" in render_markdown(build(records))
+
+
+def test_variants_are_rows_of_their_own() -> None:
+    recipes: list[dict[str, Any]] = [
+        {},
+        {"epochs": 2, "learning_rate": 5e-5},
+        {"protocol": "holdout"},
+        {"train_rows": 100},
+    ]
+    board = build([record(recipe=recipe, seed=seed) for recipe in recipes for seed in (1, 2)])
+    assert {row.variant for row in board.rows} == {
+        "default",
+        "learning_rate=5e-05, epochs=2",
+        "protocol=holdout",
+        "train_rows=100",
+    }
+    assert all(len(group.scored) == 2 for group in board.groups.values())
+
+
+def test_commits_of_one_model_are_rows_of_their_own() -> None:
+    board = build([record(), record(commit="0123456789abcdef", seed=2), record(model=ELECTRA)])
+    labels = [row.label for row in board.rows]
+    assert sorted(labels) == [f"{BERT}@01234567", f"{BERT}@{COMMIT[:8]}", ELECTRA]
+
+
+def test_folder_is_called_by_its_last_part() -> None:
+    folder = dict(commit=None, spec={"revision": "sha256:abcdef0123"})
+    assert build([record(model="/home/me/models/mine/", **folder)]).rows[0].label == "mine"
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"spec": {"task_version": 2}, "seed": 9}, "task version 1, not 2"),
+        ({"spec": {"definition": "d2"}, "seed": 9}, "another definition of the task"),
+        ({"data": {"fingerprint": "others"}, "seed": 9}, "other data"),
+        ({"default": {"epochs": 5}, "seed": 9}, "recipe with epochs=3, not epochs=5"),
+        ({"spec": {"revision": COMMIT}, "seed": 9}, f"asked for as revision main, not {COMMIT}"),
+    ],
+)
+def test_groups_that_differ_in_more_than_the_seed_are_shown_apart(
+    changes: dict[str, Any], reason: str
+) -> None:
+    page = render_markdown(build([record(values=0.5, seed=1), record(values=0.9, **changes)]))
+    assert table(page)[0]["MRPC F1/accuracy"].startswith("**90.0/90.0** (1)")
+    (apart,) = table(page, 1)
+    assert apart["Why"] == reason
+    assert apart["Score"].startswith("50.0/50.0 (1)")
+
+
+def test_partial_data_is_shown_apart_from_the_full() -> None:
+    part = {"is_partial": True, "fingerprint": "part", "rows": {"train": 100, "validation": 408}}
+    records = [record(values=0.6)] + [record(values=0.9, seed=seed, data=part) for seed in (1, 2, 3)]
+    page = render_markdown(build(records))
+    assert table(page)[0]["MRPC F1/accuracy"] == "**60.0/60.0** (1)"
+    assert table(page, 1)[0]["Why"] == "partial data (508 rows, not 4,076)"
+    assert table(page, 1)[0]["Score"] == "90.0/90.0 ±0.0 (3) [p]"
+
+
+def test_run_that_failed_under_another_recipe_is_shown_apart() -> None:
+    page = render_markdown(build([record(), record(seed=9, default={"epochs": 5}, is_read=False)]))
+    (apart,) = table(page, 1)
+    assert apart["Why"] == "broke off before the data was read; recipe with epochs=5, not epochs=3"
+    assert apart["Score"] == "– [d]"
+
+
+def test_more_runs_come_before_later_ones() -> None:
+    old = [record(values=0.6, seed=seed) for seed in (1, 2)]
+    assert cell([*old, record(values=0.9, seed=9, default={"epochs": 5})]) == "60.0/60.0 ±0.0 (2)"
+
+
+def test_older_task_version_alone_in_its_cell_is_marked_and_not_best() -> None:
+    records = [record(values=0.9), record(values=0.8, model=ELECTRA, spec={"task_version": 2})]
+    lines = {line["Model"]: line["MRPC F1/accuracy"] for line in table(render_markdown(build(records)))}
+    assert lines[BERT] == "90.0/90.0 (1) [v]"
+    assert lines[ELECTRA] == "**80.0/80.0** (1)"
+
+
+def test_holdout_shows_the_half_that_was_not_selected_on() -> None:
+    halves = {
+        "validation": {"f1": 0.99, "accuracy": 0.99},
+        "validation_holdout": {"f1": 0.7, "accuracy": 0.7},
+    }
+    changes = {"spec": {"definition": "d-holdout"}, "recipe": {"protocol": "holdout"}, "metrics": halves}
+    held_out = record(facts={"report": ["validation_holdout"]}, **changes)
+    lines = {line["Recipe"]: line for line in table(render_markdown(build([record(), held_out])))}
+    assert lines["protocol=holdout"]["MRPC F1/accuracy"] == "70.0/70.0 (1) [h]"
+
+
+def test_precisions_are_averaged_and_named() -> None:
+    other = record(seed=2)
+    assert other.environment
+    environment = other.environment.model_copy(update={"precision": "fp32", "devices": ["cpu", "cpu"]})
+    page = render_markdown(build([record(), other.model_copy(update={"environment": environment})]))
+    (line,) = table(page, 1)
+    assert (line["n"], line["precision"], line["devices"]) == ("2", "bf16, fp32", "1 × NVIDIA H100, 2 × cpu")
+
+
+def test_best_is_bold_and_equal_shown_scores_all_are() -> None:
+    scores = {BERT: 0.80004, ELECTRA: 0.80001, "a/c": 0.7}
+    page = render_markdown(build([record(values=score, model=model) for model, score in scores.items()]))
+    lines = {line["Model"]: line["MRPC F1/accuracy"] for line in table(page)}
+    assert lines == {
+        BERT: "**80.0/80.0** (1)",
+        ELECTRA: "**80.0/80.0** (1)",
+        "a/c": "70.0/70.0 (1)",
+        "best constant answer": "81.2/68.4",
+    }
+
+
+def test_marked_cell_is_best_only_among_its_like() -> None:
+    part = {"is_partial": True}
+    records = [record(values=0.9, data=part), record(values=0.8, data=part, model=ELECTRA)]
+    assert "**90.0/90.0** (1) [p]" in render_markdown(build(records))
+    page = render_markdown(build([*records, record(values=0.1, model="a/c")]))
+    assert "**10.0/10.0** (1)" in page
+    assert "**90.0" not in page
+
+
+def test_constant_answer_is_that_of_the_full_data() -> None:
+    part = record(data={"is_partial": True}, baseline={"validation": {"f1": 0.1, "accuracy": 0.1}})
+    full = record(model=ELECTRA)
+    assert cell([part, full], line=2) == "81.2/68.4"
+    assert cell([part], line=1) == "10.0/10.0 [p]"
+
+
+def test_rows_are_sorted_by_average_then_by_number_of_scores() -> None:
+    records = whole_suite(0.5, model="z/low") + whole_suite(0.6, model="y/high")
+    records += [
+        record("rte", 0.99, model="b/one"),
+        *(record(task, model="c/two") for task in ("rte", "mrpc")),
+    ]
+    records += [record("rte", 0.1, model="a/one")]
+    assert [row.label for row in build(records).rows] == ["y/high", "z/low", "c/two", "a/one", "b/one"]
+
+
+def test_prediction_without_labels_is_called_so() -> None:
+    runs = [record("ax", seed=seed, metrics={}, baseline={}, trained_by="x") for seed in (1, 2)]
+    assert cell(runs, "ax") == "predicted (2)"
+
+
+def test_test_mode_alone_is_titled_so() -> None:
+    page = render_markdown(build([record(spec={"test_mode": True})]))
+    assert re.match(r"# Test mode: .*no benchmark results\n", page)
+
+
+def test_test_mode_beside_results_is_left_out_and_counted() -> None:
+    page = render_markdown(build([record(), record(values=0.99, seed=2, spec={"test_mode": True})]))
+    assert page.startswith("# Leaderboard\n")
+    assert table(page)[0]["MRPC F1/accuracy"] == "**80.0/80.0** (1)"
+    assert "Left out: 1 record(s) of test mode" in page
+
+
+def test_task_table_shows_every_split_and_metric_side_by_side() -> None:
+    accuracies = {"train": 0.99, "validation": 0.93, "test": 0.92}
+    metrics = {split: {"loss": 0.25, "accuracy": value} for split, value in accuracies.items()}
+    (line,) = table(render_markdown(build([record("imdb", metrics=metrics)])), 1)
+    assert line["accuracy train / validation / test"] == "99.0 / 93.0 / 92.0"
+    assert line["loss train / validation / test"] == "0.250 / 0.250 / 0.250"
+    assert (line["rows/s"], line["peak MiB"], line["seconds"]) == ("220.1", "2,048", "61.0")
+
+
+def test_links_lead_to_the_records(tmp_path: Path) -> None:
+    runs = [record(), record("a task (1)", seed=2), lost("diverged", seed=3)]
+    for run in runs:
+        write_record(run, tmp_path)
+    page = MarkdownIt("commonmark").enable("table").render(render_markdown(write_leaderboard(tmp_path).board))
+    links = re.findall(r'href="(runs/[^"]+)"', page)
+    assert len(links) == 3
+    assert all(
+        (tmp_path / link.replace("%20", " ").replace("%28", "(").replace("%29", ")")).is_file()
+        for link in links
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a|b<script>*x*_y_",
+        "`c` [d](http://e)",
+        "a\\|b",
+        "x\n\n# y\r\n| z |",
+        "&lt; ~~s~~ $m$",
+        "![i](j)",
+        "\u202ereversed",
+    ],
+)
+def test_names_show_as_they_are_and_break_nothing(name: str) -> None:
+    facts = {"title": name}
+    records = [
+        record(name, model=name, seed=1, facts=facts),
+        record(name, model=name, seed=2, facts=facts, is_read=False),
+    ]
+    records += [record(name, model=name, seed=3, facts=facts, default={"epochs": 5})]
+    html = MarkdownIt("commonmark").enable(["table", "strikethrough"]).render(render_markdown(build(records)))
+    visible = " ".join("".join(letter if letter.isprintable() else " " for letter in name).split())
+    escaped = visible.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace('"', "&quot;")
+    assert f'<td style="text-align:left">{escaped}</td>' in html
+    page = html.split("</h1>", 1)[1].replace("<code>harness leaderboard</code>", "")
+    assert not re.search(r"<(script|em|code|img|s|del|h1|blockquote)\b", page)
+    assert re.findall("<h3>(.*)</h3>", page) == [f"{escaped}: {escaped}"]
+    for block in re.findall(r"<table>.*?</table>", html, flags=re.DOTALL):
+        columns = block.count("<th")
+        columns -= block.count("<thead")
+        assert all(line.count("<td") == columns for line in re.findall(r"<tr>.*?</tr>", block, re.DOTALL)[1:])
+
+
+def test_csv_and_json_hold_every_figure_of_every_group() -> None:
+    board = build(sample())
+    groups = [*board.groups.values(), *(group for group, _ in board.apart)]
+    lines = list(csv.DictReader(io.StringIO(render_csv(board))))
+    assert len(lines) == sum(len(group.places) or 1 for group in groups)
+    content = json.loads(render_json(board))
+    assert content["schema_version"] == 1
+    entries = [entry for row in content["rows"] for entry in row["tasks"].values()] + content["apart"]
+    assert sorted(run["run_id"] for entry in entries for run in entry["runs"]) == sorted(
+        run.run_id for run in sample()
+    )
+    assert sum(len(entry["figures"]) or 1 for entry in entries) == len(lines)
+    assert content["rows"][0]["averages"]["GLUE"] == pytest.approx(
+        board.averages[board.rows[0], "GLUE"].score
+    )
+
+
+def test_terminal_shows_the_table_and_no_markup_of_names() -> None:
+    for width in (60, 400):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_leaderboard(build([record(model="a/[red]b"), record("rte", status="collapsed")]), console)
+        text = console.export_text()
+        assert "[red]" in text
+        assert "80.0/80.0 (1)" in text
+        assert "[c] collapsed" in text
+
+
+def test_files_are_written_and_left_when_nothing_changed(tmp_path: Path) -> None:
+    for run in sample():
+        write_record(run, tmp_path)
+    assert write_leaderboard(tmp_path).problems == []
+    paths = [tmp_path / f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
+    write_leaderboard(tmp_path)
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
+
+
+def test_corrupt_record_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(record(), tmp_path)
+    corrupt = record_path(tmp_path, "mrpc", "broken")
+    corrupt.write_text("{", encoding="utf-8")
+    main(["--results", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert str(corrupt) in error
+    assert "1 file(s)" in error
+    assert "Left out: 1 file(s) under runs/" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        main(["--results", str(tmp_path), "--strict"])
+    assert stopped.value.code == 1
+
+
+def test_strict_is_content_with_readable_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(record(), tmp_path)
+    main(["--results", str(tmp_path), "--strict"])
+    assert capsys.readouterr().err == ""
+
+
+def test_folder_without_records_is_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no record under .*accelerate launch harness/run\.py --task sst2"):
+        main(["--results", str(tmp_path)])
+    corrupt = record_path(tmp_path, "mrpc", "broken")
+    corrupt.parent.mkdir(parents=True)
+    corrupt.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(str(corrupt))):
+        write_leaderboard(tmp_path)
+    assert not (tmp_path / "leaderboard.md").exists()
+
+
+def test_import_is_quick() -> None:
+    heavy = ("torch", "transformers", "datasets", "evaluate", "pandas", "sklearn")
+    script = f"import sys, harness.leaderboard; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+if __name__ == "__main__":
+    GOLDEN.parent.mkdir(exist_ok=True)
+    GOLDEN.write_text(render_markdown(build(sample(), unreadable=1)), encoding="utf-8")

@@ -1,0 +1,686 @@
+"""Records: equal specs are the same run, a file is whole or not there, and nothing secret stands in it."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from harness.errors import UserError
+from harness.recipes import Recipe
+from harness.records import (
+    RECORD_SCHEMA_FILE,
+    SCHEMA_VERSION,
+    Cost,
+    DataFacts,
+    Environment,
+    Epoch,
+    ModelFacts,
+    RunRecord,
+    RunSpec,
+    TaskFacts,
+    command_line,
+    pack_hits,
+    prepare_folder,
+    read_record,
+    read_records,
+    record_path,
+    unpack_hits,
+    write_atomically,
+    write_record,
+)
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def _spec(**changes: Any) -> RunSpec:
+    facts: dict[str, Any] = dict(
+        task="rte",
+        task_version=1,
+        definition="0123456789ab",
+        data=None,
+        model="google-bert/bert-base-cased",
+        revision="main",
+        seed=42,
+        recipe=Recipe(),
+    )
+    return RunSpec(**{**facts, **changes})
+
+
+def _task_facts(**changes: Any) -> TaskFacts:
+    facts: dict[str, Any] = dict(
+        title="Recognizing Textual Entailment",
+        suite="glue",
+        labels=["entailment", "not_entailment"],
+        metrics=["accuracy", "f1"],
+        headline=["accuracy"],
+        report=["validation"],
+        select_on="validation",
+    )
+    return TaskFacts(**{**facts, **changes})
+
+
+def _record(**changes: Any) -> RunRecord:
+    """All that a record must have; nothing more."""
+    spec = changes.get("spec") or _spec()
+    facts: dict[str, Any] = dict(
+        run_id=spec.run_id,
+        status="ok",
+        spec=spec,
+        recipe_changes={},
+        task=_task_facts(),
+        command="accelerate launch harness/run.py --task rte",
+        started=datetime(2026, 1, 31, 12, 0, tzinfo=UTC),
+        finished=datetime(2026, 1, 31, 12, 5, 7, 123456, tzinfo=UTC),
+    )
+    return RunRecord(**{**facts, **changes})
+
+
+def _full_record() -> RunRecord:
+    """A record with a value in every field."""
+    spec = _spec(
+        recipe=Recipe(epochs=5, warmup=0.06, max_grad_norm=None, train_rows=100),
+        data="sha256:" + "0" * 64,
+        test_mode=True,
+    )
+    return _record(
+        spec=spec,
+        status="collapsed",
+        error="a split ended early",
+        recipe_changes={"epochs": 5, "max_grad_norm": None},
+        data=DataFacts(
+            source="nyu-mll/glue/rte",
+            revision="bcdcba79",
+            fingerprint="0" * 64,
+            rows={"train": 100, "validation": 277},
+            full_rows={"train": 2490, "validation": 277},
+            is_partial=True,
+            missing=["test"],
+            shared_texts={"train & validation": 3},
+        ),
+        model=ModelFacts(
+            commit="cd5ef92a", architecture="Bert", parameters=108_311_810, attention="sdpa", head="new"
+        ),
+        metrics={"validation": {"accuracy": 0.1 + 0.2, "f1": None}},
+        baseline={"validation": {"accuracy": 0.527, "f1": 1 / 3}},
+        notes=[
+            "f1 of validation is undefined: neither a prediction nor a gold label is positive",
+            "Türkçe ✓",
+        ],
+        selected_epoch=2,
+        history=[
+            Epoch(
+                epoch=1,
+                update=4,
+                train_loss=0.7,
+                learning_rate=1e-5,
+                seconds=3.5,
+                metrics={"accuracy": 0.5, "loss": None},
+            )
+        ],
+        rows_per_second=200.5,
+        tokens_per_second=1e4,
+        padding_share=0.25,
+        peak_bytes=2**33,
+        cost=Cost(
+            seconds=10,
+            setup_seconds=1,
+            train_seconds=7,
+            evaluate_seconds=1.5,
+            device_seconds=20,
+            updates=20,
+            rows=500,
+            tokens=12_345,
+            peak_bytes_per_process=[2**33, 2**32],
+        ),
+        environment=Environment(
+            processes=2,
+            devices=["cpu", "cpu"],
+            precision="fp32",
+            device_batch=16,
+            accumulation=1,
+            eval_device_batch=64,
+            threads=1,
+            distributed="MULTI_CPU",
+            system="Linux",
+            python="3.11.2",
+            versions={"torch": "2.13.0"},
+            git_commit=None,
+            git_dirty=None,
+        ),
+        hits={"validation": pack_hits(np.arange(277) % 3 == 0)},
+        squared_errors={"validation": [0.1, 1e-30, 2.0]},
+        predictions={"test": "rte-test.parquet"},
+        trained_by="bert-base-cased-seed42-0123456789",
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# -- identity ------------------------------------------------------------------------------------------------
+
+
+def test_equal_specs_are_the_same_run() -> None:
+    assert _spec().run_id == _spec(recipe=Recipe(learning_rate=0.00002, warmup=0)).run_id
+
+
+OTHER_RECIPES: dict[str, Any] = dict(
+    learning_rate=3e-5,
+    global_batch=16,
+    epochs=4,
+    max_updates=100,
+    warmup=0.1,
+    schedule="cosine",
+    weight_decay=0.01,
+    max_grad_norm=None,
+    adam_beta2=0.98,
+    adam_epsilon=1e-6,
+    max_length=256,
+    select="best",
+    patience=1,
+    protocol="holdout",
+    train_rows=1000,
+)
+
+
+@pytest.mark.parametrize("field", Recipe.model_fields)
+def test_every_hyperparameter_makes_another_run(field: str) -> None:
+    before = Recipe(select="last" if field == "select" else "best")  # patience needs the best
+    after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
+    assert _spec(recipe=after).run_id != _spec(recipe=before).run_id
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("task", "wnli"),
+        ("task_version", 2),
+        ("definition", "ba9876543210"),
+        ("data", "sha256:" + "0" * 64),
+        ("model", "bert-base-cased"),
+        ("revision", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
+        ("seed", 43),
+        ("test_mode", True),
+    ],
+)
+def test_everything_that_may_change_the_numbers_makes_another_run(field: str, value: Any) -> None:
+    assert _spec(**{field: value}).run_id != _spec().run_id
+
+
+def test_every_field_of_a_spec_is_part_of_the_identity() -> None:
+    """The two tests above name each of them."""
+    named = {"task", "task_version", "definition", "data", "model", "revision", "seed", "recipe", "test_mode"}
+    assert set(RunSpec.model_fields) == named
+    assert set(Recipe.model_fields) == set(OTHER_RECIPES)
+
+
+def test_place_of_a_local_model_does_not_make_another_run() -> None:
+    revision = "sha256:" + "a" * 64
+    places = ["models/mine", "/data/models/mine", "./mine/", "~/mine"]
+    assert len({_spec(model=place, revision=revision).run_id for place in places}) == 1
+
+
+def test_contents_of_a_local_model_make_another_run() -> None:
+    assert len({_spec(model="mine", revision="sha256:" + digit * 64).run_id for digit in "abc"}) == 3
+
+
+def test_namesakes_on_the_hub_are_different_runs() -> None:
+    first, second = _spec(model="alice/bert"), _spec(model="bob/bert")
+    assert first.run_id.startswith("bert-seed42-")
+    assert second.run_id.startswith("bert-seed42-")
+    assert first.run_id != second.run_id
+
+
+@pytest.mark.parametrize(
+    "model, short",
+    [
+        ("google-bert/bert-base-cased", "bert-base-cased"),
+        ("models/mine/", "mine"),
+        ("answerdotai/ModernBERT-base", "ModernBERT-base"),
+        ("org/name_v1.5", "name_v1.5"),
+        ("my model (new)", "my-model-new"),
+        ("türkçe/türkçe bert", "t-rk-e-bert"),
+        ("a/" + "x" * 300, "x" * 48),
+        ("../..", "model"),
+        (".hidden", "hidden"),
+        ("--help", "help"),
+        ("/", "model"),
+        ("", "model"),
+        ("日本語", "model"),
+        ("a\\b:c*d?e", "a-b-c-d-e"),
+        ("line\nbreak", "line-break"),
+    ],
+)
+def test_run_id_is_a_safe_file_name_for_any_model(model: str, short: str) -> None:
+    run_id = _spec(model=model).run_id
+    assert re.fullmatch(rf"{re.escape(short)}-seed42-[0-9a-f]{{10}}", run_id)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31])
+def test_run_id_shows_the_seed(seed: int) -> None:
+    assert f"-seed{seed}-" in _spec(seed=seed).run_id
+
+
+# -- writing and reading -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", [_record(), _full_record()], ids=["smallest", "full"])
+def test_record_comes_back_as_it_was_written(tmp_path: Path, record: RunRecord) -> None:
+    path = write_record(record, tmp_path)
+    assert (
+        path
+        == record_path(tmp_path, "rte", record.run_id)
+        == tmp_path / "runs" / "rte" / f"{record.run_id}.json"
+    )
+    assert read_record(path) == record
+    assert read_record(path).spec.run_id == record.run_id
+
+
+def test_full_record_leaves_no_field_out() -> None:
+    """Or the round trip would not try it."""
+    empty = [name for name, value in _full_record().model_dump().items() if value in (None, {}, [])]
+    assert empty == []
+
+
+def test_record_is_text_a_person_can_read(tmp_path: Path) -> None:
+    text = write_record(_full_record(), tmp_path).read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert "Türkçe ✓" in text
+    assert next(iter(json.loads(text))) == "schema_version"
+
+
+def test_writing_leaves_the_record_and_nothing_else(tmp_path: Path) -> None:
+    record = _record()
+    path = write_record(record, tmp_path)
+    assert _files(tmp_path) == [f"runs/rte/{record.run_id}.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_finished_record_is_not_replaced(tmp_path: Path) -> None:
+    path = write_record(_record(notes=["first"]), tmp_path)
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: .*--overwrite replaces it"):
+        write_record(_record(notes=["second"]), tmp_path)
+    assert read_record(path).notes == ["first"]
+
+
+@pytest.mark.parametrize("status", ["ok", "collapsed", "diverged", "failed"])
+def test_finished_record_is_replaced_on_request(tmp_path: Path, status: str) -> None:
+    write_record(_record(status=status), tmp_path)
+    path = write_record(_record(notes=["second"]), tmp_path, overwrite=True)
+    assert read_record(path).notes == ["second"]
+
+
+def test_record_of_a_failure_is_replaced(tmp_path: Path) -> None:
+    write_record(_record(status="failed", error="CUDA out of memory"), tmp_path)
+    path = write_record(_record(), tmp_path)
+    assert (read_record(path).status, read_record(path).error) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    "status, is_finished", [("ok", True), ("collapsed", True), ("diverged", True), ("failed", False)]
+)
+def test_only_a_failure_is_worth_another_try(status: str, is_finished: bool) -> None:
+    assert _record(status=status).is_finished is is_finished
+
+
+def test_runs_of_several_tasks_and_seeds_lie_side_by_side(tmp_path: Path) -> None:
+    specs = [_spec(task=task, seed=seed) for task in ("wnli", "rte") for seed in (2, 1)]
+    for spec in specs:
+        write_record(_record(spec=spec), tmp_path)
+    records, problems = read_records(tmp_path)
+    assert [(record.spec.task, record.run_id) for record in records] == sorted(
+        (spec.task, spec.run_id) for spec in specs
+    )
+    assert problems == []
+
+
+def test_folder_without_runs_has_no_records(tmp_path: Path) -> None:
+    assert read_records(tmp_path) == ([], [])
+    assert read_records(tmp_path / "nowhere") == ([], [])
+
+
+class _Interruption(BaseException):
+    """Neither an Exception nor anything that pytest knows, as KeyboardInterrupt is."""
+
+
+@pytest.mark.parametrize("function", ["fsync", "chmod", "replace"])
+@pytest.mark.parametrize("fault", [OSError("disk full"), _Interruption()], ids=["disk full", "interrupted"])
+def test_interrupted_writing_leaves_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, function: str, fault: BaseException
+) -> None:
+    path = write_record(_record(status="failed"), tmp_path)
+    before = path.read_bytes()
+
+    def stop(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(os, function, stop)
+    with pytest.raises(type(fault)):
+        write_record(_record(), tmp_path)
+    with pytest.raises(type(fault)):
+        write_atomically(tmp_path / "new" / "leaderboard.md", "text")
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert _files(tmp_path) == [str(path.relative_to(tmp_path))]
+
+
+def test_text_that_cannot_be_encoded_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        write_atomically(tmp_path / "leaderboard.md", "half a text \udc80")
+    assert _files(tmp_path) == []
+
+
+def test_scratch_files_of_a_killed_process_are_no_records(tmp_path: Path) -> None:
+    path = write_record(_record(), tmp_path)
+    (path.parent / f".{path.name}-abc123").write_text("{")
+    records, problems = read_records(tmp_path)
+    assert (len(records), problems) == (1, [])
+
+
+# -- what cannot be read -------------------------------------------------------------------------------------
+
+
+def _broken(tmp_path: Path, **changes: Any) -> Path:
+    path = write_record(_full_record(), tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+    return path
+
+
+def test_record_of_a_newer_harness_is_refused(tmp_path: Path) -> None:
+    path = _broken(tmp_path, schema_version=SCHEMA_VERSION + 1, a_field_of_the_future=1)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: written by a newer harness (schema {SCHEMA_VERSION + 1}")
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1', "\x00", "nonsense"])
+def test_file_that_is_no_json_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "half.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: not a readable record")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"schema_version": "1"}', '{"task": "rte"}'])
+def test_json_that_is_no_record_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: not a record")
+
+
+@pytest.mark.parametrize(
+    "changes, where",
+    [
+        ({"status": "fine"}, "status"),
+        ({"spec": None}, "spec"),
+        ({"misspelled": 1}, "misspelled"),
+        ({"started": "yesterday"}, "started"),
+        ({"metrics": {"validation": {"accuracy": "high"}}}, "metrics.validation.accuracy"),
+        ({"metrics": {"validation": {"accuracy": math.nan}}}, "metrics.validation.accuracy"),
+        ({"squared_errors": {"validation": [math.inf]}}, "squared_errors.validation.0"),
+    ],
+)
+def test_record_with_a_bad_field_is_named_with_it(
+    tmp_path: Path, changes: dict[str, Any], where: str
+) -> None:
+    path = _broken(tmp_path, **changes)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: not a valid record: {where}: ")
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"misspelled": 1}, {"learning_rate": math.inf}])
+def test_record_with_a_bad_recipe_is_named_with_its_file(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = _full_record().model_dump(mode="json")["spec"]
+    path = _broken(tmp_path, spec={**spec, "recipe": {**spec["recipe"], **change}})
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: not a valid record: ")
+    assert next(iter(change)) in str(caught.value)
+
+
+def test_missing_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere.json"
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: not a readable record"):
+        read_record(path)
+
+
+def test_unreadable_files_do_not_hide_the_others(tmp_path: Path) -> None:
+    good = write_record(_record(), tmp_path)
+    bad = [good.parent / "a-half.json", good.parent / "z-bytes.json"]
+    bad[0].write_text('{"schema_version": 1')
+    bad[1].write_bytes(b"\xff\xfe")
+    records, problems = read_records(tmp_path)
+    assert [record.run_id for record in records] == [_record().run_id]
+    assert [problem.startswith(f"{path}: ") for path, problem in zip(bad, problems, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+# -- no NaN --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "field, wrap",
+    [
+        ("metrics", lambda value: {"validation": {"accuracy": value}}),
+        ("baseline", lambda value: {"validation": {"accuracy": value}}),
+        ("squared_errors", lambda value: {"validation": [0.5, value]}),
+        ("rows_per_second", lambda value: value),
+        ("padding_share", lambda value: value),
+    ],
+)
+def test_record_takes_no_number_that_json_has_not(field: str, wrap: Any, bad: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        _record(**{field: wrap(bad)})
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_number_that_json_has_not_is_never_written(tmp_path: Path, bad: float) -> None:
+    """`recipe_changes` takes anything, so the writer has to look too."""
+    text = write_record(_record(recipe_changes={"warmup": bad}), tmp_path).read_text(encoding="utf-8")
+    json.loads(text, parse_constant=pytest.fail)
+    assert '"warmup": null' in text
+
+
+def test_undefined_metric_is_null(tmp_path: Path) -> None:
+    path = write_record(_record(metrics={"validation": {"f1": None}}), tmp_path)
+    assert '"f1": null' in path.read_text(encoding="utf-8")
+
+
+# -- the folder ----------------------------------------------------------------------------------------------
+
+
+def test_prepared_folder_is_there_and_empty(tmp_path: Path) -> None:
+    results = tmp_path / "deep" / "results"
+    prepare_folder(results)
+    prepare_folder(results)
+    assert (results / "runs").is_dir()
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/results", "runs is a file"])
+def test_unwritable_folder_is_found_out_before_the_run(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "runs is a file").mkdir()
+    (tmp_path / "runs is a file" / "runs").write_text("")
+    with pytest.raises(UserError) as caught:
+        prepare_folder(tmp_path / place)
+    assert str(caught.value).startswith(f"--results {tmp_path / place}: cannot write there (")
+
+
+# -- hits ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 15, 16, 17, 277, 1043])
+def test_hits_come_back_whatever_their_number(rows: int) -> None:
+    hits = np.random.default_rng(rows).integers(2, size=rows).astype(bool)
+    back = unpack_hits(pack_hits(hits), rows)
+    assert back.dtype == np.bool_
+    assert back.tolist() == hits.tolist()
+
+
+def test_hits_are_a_bit_a_row_first_row_highest() -> None:
+    assert pack_hits(np.array([True] + [False] * 7)) == "gA=="  # 0x80
+    assert len(pack_hits(np.ones(40_430, bool))) < 40_430 / 5
+
+
+@pytest.mark.parametrize("rows", [0, 8, 17, 277])
+def test_hits_of_another_number_of_rows_are_refused(rows: int) -> None:
+    """Rows that are not there would count as wrong answers, or as whatever lay in memory."""
+    with pytest.raises(AssertionError):
+        unpack_hits(pack_hits(np.ones(9, bool)), rows)
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["accelerate", "launch", "harness/run.py", "--task", "sst2", "--learning-rate", "2e-5", "--seed=3"],
+        ["--results", "my results/here"],
+        ["--model", "it's", '"quoted"', "back\\slash"],
+        [
+            "$HOME",
+            "`id`",
+            "$(id)",
+            "!!",
+            "a;b",
+            "a&b",
+            "a|b",
+            "a>b",
+            "*",
+            "?",
+            "[a]",
+            "{a,b}",
+            "~",
+            "#",
+            "(a)",
+        ],
+        ["line\nbreak", "tab\there", "", " "],
+        ["türkçe", "日本語", "é"],
+        ["org/name@main", "a=b", "x:y", "1,2", "50%", "+3", "https://example.org/data.csv?raw=1"],
+        ["--train-rows", "100", "--max-length", "128", "--no-push"],
+    ],
+)
+def test_command_can_be_typed_again(argv: list[str]) -> None:
+    assert shlex.split(command_line(argv)) == argv
+
+
+def test_command_means_the_same_to_a_shell(tmp_path: Path) -> None:
+    """No variable, command or pattern of the shell takes effect."""
+    (tmp_path / "file").write_text("")
+    argv = [
+        "$HOME",
+        "`echo x`",
+        "$(echo x)",
+        "*",
+        "f*",
+        "~",
+        "a\\b",
+        "it's",
+        'a "b"',
+        "line\nbreak",
+        "",
+        "a;b",
+        "!x",
+    ]
+    program = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
+    shell = subprocess.run(
+        ["sh", "-c", command_line([*program, *argv])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(shell.stdout) == argv
+
+
+def test_ordinary_command_is_not_quoted() -> None:
+    argv = ["accelerate", "launch", "harness/run.py", "--task", "sst2", "--model", "org/name", "--warmup=0.1"]
+    assert command_line(argv) == " ".join(argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--token", "S3CR3T"],
+        ["--token=S3CR3T"],
+        ["--hf-token", "S3CR3T"],
+        ["--hub_token=S3CR3T"],
+        ["--HF_TOKEN", "S3CR3T"],
+        ["--api-key", "S3CR3T"],
+        ["--api_key=S3CR3T"],
+        ["--apikey", "S3CR3T"],
+        ["--password", "S3CR3T"],
+        ["--client-secret=S3CR3T"],
+        ["-token", "S3CR3T"],
+        ["env", "HF_TOKEN=S3CR3T", "python"],
+        ["--token=S3CR3T=with=equals"],
+        ["--token", "--S3CR3T"],
+        ["--model", "hf_S3CR3Tabcdefgh"],
+        ["hf_S3CR3Tabcdefgh"],
+        ["--note=hf_S3CR3Tabcdefgh"],
+        ["ghp_S3CR3Tabcdefgh"],
+        ["github_pat_S3CR3Tabcdefgh"],
+        ["sk-S3CR3Tabcdefgh"],
+        ["https://user:S3CR3T@example.org/data.csv"],
+        ["https://S3CR3T@example.org/data.csv"],
+        ["--data=https://user:S3CR3T@example.org"],
+        ["https://user:p@S3CR3T@example.org/"],
+        ["https://example.org/data.csv?token=S3CR3T"],
+    ],
+)
+def test_secret_is_hidden(argv: list[str]) -> None:
+    shown = command_line(argv)
+    assert "S3CR3T" not in shown
+    assert "***" in shown
+
+
+def test_hidden_secret_takes_nothing_else_with_it() -> None:
+    shown = shlex.split(
+        command_line(["run.py", "--token", "S3CR3T", "--seed", "3", "https://u:S3CR3T@example.org/x"])
+    )
+    assert shown == ["run.py", "--token", "***", "--seed", "3", "https://***@example.org/x"]
+
+
+def test_address_without_a_secret_is_shown() -> None:
+    address = "https://example.org/user@place/data.csv"
+    assert command_line([address]) == address
+
+
+# -- the schema ----------------------------------------------------------------------------------------------
+
+
+def test_published_schema_is_that_of_the_records() -> None:
+    published = json.loads((ROOT / "results" / RECORD_SCHEMA_FILE).read_text(encoding="utf-8"))
+    assert published == RunRecord.model_json_schema(), "make schema writes it anew"
+
+
+def test_module_prints_the_schema() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "harness.records"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(printed.stdout) == RunRecord.model_json_schema()
+    assert printed.stderr == ""
