@@ -1,4 +1,4 @@
-"""Rows become token arrays, and token arrays become batches: the same rows in the same updates for any number of processes."""
+"""Rows become token arrays, and those become batches: the same rows in the same updates for any number of processes."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
         for name, rows in answer.items():
             flat = np.fromiter(itertools.chain.from_iterable(rows), np.int32, count=int(lengths[-1].sum()))
             parts.setdefault(name, []).append(flat)
-    padding = {name: 0 for name in parts} | {"input_ids": tokenizer.pad_token_id or 0}
+    padding = dict.fromkeys(parts, 0) | {"input_ids": tokenizer.pad_token_id or 0}
     if "token_type_ids" in padding:
         padding["token_type_ids"] = tokenizer.pad_token_type_id
     return Encoded(
@@ -144,17 +144,12 @@ def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: in
         mine = window[process :: plan.processes]
         share = math.ceil(len(window) / plan.processes)
         yield Window(
-            [
-                cut_batch(encoded, mine[at : at + plan.device_batch])
-                for at in range(0, share, plan.device_batch)
-            ],
+            [cut_batch(encoded, mine[at : at + plan.device_batch]) for at in range(0, share, plan.device_batch)],
             len(window),
         )
 
 
-def scoring_batches(
-    encoded: Encoded, device_batch: int, process: int, processes: int
-) -> list[NDArray[np.int64]]:
+def scoring_batches(encoded: Encoded, device_batch: int, process: int, processes: int) -> list[NDArray[np.int64]]:
     """This process's batches for scoring, as row numbers: longest rows first, so that memory runs out at once or never.
 
     Batches are cut before they are dealt to the processes: a row has the same neighbours, and so the same score to the

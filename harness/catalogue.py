@@ -69,9 +69,7 @@ def _table(tasks: Sequence[TaskSpec]) -> Table:
 
 
 def _in_full(task: TaskSpec) -> Table:
-    table = Table(
-        title=f"{task.name}: {task.title}", box=None, show_header=False, title_justify="left", pad_edge=False
-    )
+    table = Table(title=f"{task.name}: {task.title}", box=None, show_header=False, title_justify="left", pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
     source = {name: value for name, value in task.source.model_dump().items() if value is not None}
@@ -80,9 +78,7 @@ def _in_full(task: TaskSpec) -> Table:
         "version": task.version,
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),
-        "label": task.label
-        if task.predicted_by is None
-        else f"{task.label} (predicted by {task.predicted_by} models)",
+        "label": task.label if task.predicted_by is None else f"{task.label} (predicted by {task.predicted_by} models)",
         "labels": ", ".join(task.labels) if task.labels else "real values",
         "splits": ", ".join(
             f"{name} ({task.rows[name]:,} rows)" if name in task.rows else name for name in task.splits

@@ -34,9 +34,7 @@ class Display:
         self.rows, self.seconds = 0, 0.0
 
     def update(self, update: Update) -> None:
-        self.loss = (
-            update.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * update.loss
-        )
+        self.loss = update.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * update.loss
         self.rows, self.seconds = self.rows + update.rows, self.seconds + update.seconds
         self.bar.set_postfix_str(
             f"epoch {update.epoch}, loss {self.loss:.4f}, learning rate {update.learning_rate:.2e}, "
@@ -58,9 +56,7 @@ class Display:
         columns += [("seconds", f"{epoch.seconds:,.1f}")]
         widths = [max(len(title), 8) for title, _ in columns]
         if epoch.epoch == 1:
-            self._line(
-                "  ".join(title.rjust(width) for (title, _), width in zip(columns, widths, strict=True))
-            )
+            self._line("  ".join(title.rjust(width) for (title, _), width in zip(columns, widths, strict=True)))
         self._line("  ".join(value.rjust(width) for (_, value), width in zip(columns, widths, strict=True)))
 
     def _line(self, text: str) -> None:
@@ -81,13 +77,9 @@ def summary(record: RunRecord) -> str:
     lines = []
     for split, values in record.metrics.items():
         scores = ", ".join(f"{title_of(name)} {shown(value)}" for name, value in values.items())
-        lines.append(
-            f"{record.spec.task} {split} ({record.data.rows[split] if record.data else 0:,} rows): {scores}"
-        )
+        lines.append(f"{record.spec.task} {split} ({record.data.rows[split] if record.data else 0:,} rows): {scores}")
         constant = {
-            name: value
-            for name, value in record.baseline.get(split, {}).items()
-            if name in record.task.headline
+            name: value for name, value in record.baseline.get(split, {}).items() if name in record.task.headline
         }
         if constant:
             best = ", ".join(f"{title_of(name)} {shown(value)}" for name, value in constant.items())

@@ -1,4 +1,4 @@
-"""Any source becomes splits with canonical columns: after this module nobody sees a data set's own names or spellings."""
+"""Any source becomes splits with canonical columns: beyond this module nobody sees a data set's own names."""
 
 from __future__ import annotations
 
@@ -73,8 +73,7 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
         UserError: a column is missing, a text or label is unusable (with its row), a split is empty.
     """
     splits = {
-        name: _canonical(task, name, table, hidden=name in task.predict)
-        for name, table in tables.by_split.items()
+        name: _canonical(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
     }
     if protocol == "holdout":
         for name in task.report:
@@ -126,7 +125,7 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
 
 
 def shared_texts(splits: Mapping[str, Split]) -> dict[str, int]:
-    """`a & b`: how many rows of split b have a text (and pair) that stands in split a; pairs without any are left out."""
+    """`a & b`: how many rows of split b have a text (and pair) that stands in split a; pairs without any are out."""
     keys = {
         name: list(zip(split.text, split.pair or itertools.repeat(None), strict=False))
         for name, split in splits.items()
@@ -151,7 +150,7 @@ def _from_hub(task: TaskSpec) -> Tables:
     except Exception as error:  # the Hub client raises its own, httpx's, requests' and datasets' kinds
         raise UserError(
             f"task {task.name}: cannot get {where} from the Hub: {_first_line(error)}\n"
-            "Check the connection or HF_ENDPOINT, give files with --data DIR, or try --test-mode, which needs no network."
+            "Check the connection or HF_ENDPOINT, give files with --data DIR, or try --test-mode, which needs none."
         ) from None
     by_split = {}
     for name, expression in task.splits.items():
@@ -159,9 +158,7 @@ def _from_hub(task: TaskSpec) -> Tables:
             by_split[name] = builder.as_dataset(split=expression)
         except ValueError as error:
             if name not in task.predict:
-                raise UserError(
-                    f"task {task.name}: split {name!r} of {where}: {_first_line(error)}"
-                ) from None
+                raise UserError(f"task {task.name}: split {name!r} of {where}: {_first_line(error)}") from None
     return Tables(by_split, str(source.hub) + (f"/{source.config}" if source.config else ""), source.revision)
 
 
@@ -229,20 +226,14 @@ def _read(path: Path, ending: str) -> datasets.Dataset:
             frame = pd.read_csv(
                 path, sep=separator, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8"
             )
-            return datasets.Dataset.from_dict(
-                {str(column): frame[column].tolist() for column in frame.columns}
-            )
+            return datasets.Dataset.from_dict({str(column): frame[column].tolist() for column in frame.columns})
         text = path.read_text(encoding="utf-8")
         rows = (
-            json.loads(text)
-            if ending == "json"
-            else [json.loads(line) for line in text.splitlines() if line.strip()]
+            json.loads(text) if ending == "json" else [json.loads(line) for line in text.splitlines() if line.strip()]
         )
         return datasets.Dataset.from_list(rows)
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Convert it first."
-        ) from None
+        raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Convert it first.") from None
     except (ValueError, OSError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read as {ending}: {_first_line(error)}") from None
 
@@ -286,9 +277,7 @@ def _labels(task: TaskSpec, split: str, table: datasets.Dataset) -> NDArray[Any]
         return np.array([_number(task, split, row, value) for row, value in enumerate(values, 1)], np.float64)
     names = {_tidy(name): number for number, name in enumerate(task.labels)}
     known: dict[Any, int] = {
-        key: number
-        for number, value in enumerate(task.labels.values())
-        for key in (_tidy(value), _tidy(str(value)))
+        key: number for number, value in enumerate(task.labels.values()) for key in (_tidy(value), _tidy(str(value)))
     }
     known |= names
     if isinstance(feature, datasets.ClassLabel) and {_tidy(name) for name in feature.names} & set(known):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
@@ -46,11 +47,12 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path) -> Ac
         raise UserError(f"accelerate cannot start: {error}") from None
 
 
-def agreed(accelerator: Accelerator, value: Value) -> Value:
-    """The main process's value, on every process; all of them must call it together."""
-    if accelerator.num_processes == 1:
-        return value
-    return cast(Value, broadcast_object_list([value])[0])
+def by_main(accelerator: Accelerator, compute: Callable[[], Value]) -> Value:
+    """What `compute` gives on the main process, on every process; all of them must call it together."""
+    value = compute() if accelerator.is_main_process else None
+    if accelerator.num_processes > 1:
+        value = broadcast_object_list([value])[0]
+    return cast(Value, value)
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:
@@ -86,11 +88,7 @@ def whereabouts(accelerator: Accelerator) -> str:
         return f"{accelerator.num_processes} x {accelerator.device.type}"
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1
     idle = cores // accelerator.num_processes
-    hint = (
-        f"; accelerate launch --num_cpu_threads_per_process {idle} would use all {cores}"
-        if threads < idle
-        else ""
-    )
+    hint = f"; accelerate launch --num_cpu_threads_per_process {idle} would use all {cores}" if threads < idle else ""
     return f"cpu ({threads} thread{'s' if threads > 1 else ''} a process{hint})"
 
 
@@ -100,9 +98,7 @@ def has_native_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
-        return bool(
-            capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16")
-        )
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))
     return False
 
 

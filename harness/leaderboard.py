@@ -84,9 +84,7 @@ def render_json(board: Leaderboard) -> str:
             "averages": averages(CONSTANT),
             "tasks": {name: board.cells[CONSTANT, name].score for name in board.tasks},
         },
-        "apart": [
-            {**_identity(group.row), "reason": reason, **_entry(group)} for group, reason in board.apart
-        ],
+        "apart": [{**_identity(group.row), "reason": reason, **_entry(group)} for group, reason in board.apart],
         "marks": MARKS,
         "notes": board.notes,
     }

@@ -76,9 +76,7 @@ def render_markdown(board: Leaderboard) -> str:
     if remarks := [*legend(board), *board.notes]:
         parts += ["\n".join(f"- {_escaped(line)}" for line in remarks)]
     if board.apart:
-        no_mixing = (
-            "These runs differ from those in the table in more than the seed, and no figure mixes them."
-        )
+        no_mixing = "These runs differ from those in the table in more than the seed, and no figure mixes them."
         parts += ["## Shown apart", no_mixing, _apart_table(board.apart)]
     parts += ["## How the figures are computed", _FORMULAS, "## Tasks"]
     parts += ["\n".join(f"- {column.title}: {column.note}" for column in COLUMNS)]

@@ -60,7 +60,7 @@ def _f1_binary(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
 
 
 def _averaged(name: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
-    """A scikit-learn score averaged over the classes that occur in gold or predictions; a class never predicted counts 0."""
+    """A scikit-learn score averaged over the classes in gold or predictions; one that is never predicted counts 0."""
 
     def compute(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
         from sklearn import metrics
@@ -139,9 +139,7 @@ def module(name: str) -> evaluate.Metric:
     if name not in METRICS:
         try:
             return evaluate.load(name, keep_in_memory=True)
-        except (
-            Exception
-        ) as error:  # evaluate raises whatever the Hub client, the importer or the script raises
+        except Exception as error:  # evaluate raises whatever the Hub client, the importer or the script raises
             raise UserError(
                 f"metric {name!r} is none of ours ({', '.join(METRICS)}) and evaluate.load({name!r}) failed: "
                 f"{type(error).__name__}: {(str(error).splitlines() or [''])[0].rstrip('.')}."
@@ -203,7 +201,7 @@ def score(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any])
 
 
 def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
-    """The loss that training minimises, over all rows: mean cross-entropy in nats, or for C = 1 the mean squared error."""
+    """The loss that training minimises, over all rows: mean cross-entropy in nats, or mean squared error for C = 1."""
     exact = scores.astype(np.float64)
     if exact.shape[1] == 1:
         return float(np.mean((exact[:, 0] - gold) ** 2))

@@ -56,8 +56,7 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
     except (OSError, ValueError) as error:
         raise UserError(_no_model(name, revision, error)) from None
     had_head = not any(
-        key.startswith(_head_prefixes(model))
-        for key in (*loading["missing_keys"], *loading["mismatched_keys"])
+        key.startswith(_head_prefixes(model)) for key in (*loading["missing_keys"], *loading["mismatched_keys"])
     )
     if had_head and order is not None:
         _reorder_head(model, order)
@@ -124,9 +123,7 @@ def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
     last = [
         module
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear)
-        and f"{name}.".startswith(heads)
-        and module.out_features == len(order)
+        if isinstance(module, nn.Linear) and f"{name}.".startswith(heads) and module.out_features == len(order)
     ][-1]
     with torch.no_grad():
         last.weight.copy_(last.weight[order])
@@ -139,9 +136,7 @@ def _renew_head(model: PreTrainedModel, config: Any, seed: int) -> None:
     set_seed(seed)
     untrained = AutoModelForSequenceClassification.from_config(config).state_dict()
     heads = _head_prefixes(model)
-    model.load_state_dict(
-        {key: value for key, value in untrained.items() if key.startswith(heads)}, strict=False
-    )
+    model.load_state_dict({key: value for key, value in untrained.items() if key.startswith(heads)}, strict=False)
 
 
 def _no_model(name: str, revision: str, error: Exception) -> str:
@@ -149,6 +144,6 @@ def _no_model(name: str, revision: str, error: Exception) -> str:
     return (
         f"--model {name}: cannot be loaded{'' if revision == 'main' else f' at revision {revision}'}: "
         f"{lines[0] if lines else type(error).__name__}\n"
-        "Check the name; if the Hub cannot be reached, check the connection or HF_ENDPOINT, give a folder that holds the "
-        "model, or try --test-mode, which needs no network."
+        "Check the name; if the Hub cannot be reached, check the connection or HF_ENDPOINT, give a folder that holds "
+        "the model, or try --test-mode, which needs no network."
     )

@@ -68,12 +68,8 @@ def parse(arguments: Sequence[str]) -> RunOptions:
         model = testmode.MODEL if asked.test_mode else asked.model or task.model or DEFAULT_MODEL
         if asked.test_mode and (asked.model or asked.data):
             flag = "--model" if asked.model else "--data"
-            raise UserError(
-                f"{flag}: test mode brings its own model and rows; leave out {flag} or --test-mode."
-            )
-        default = RunOptions(
-            task=asked.task, model=model, recipe=default_recipe(task, model, asked.test_mode)
-        )
+            raise UserError(f"{flag}: test mode brings its own model and rows; leave out {flag} or --test-mode.")
+        default = RunOptions(task=asked.task, model=model, recipe=default_recipe(task, model, asked.test_mode))
     options = tyro.cli(
         RunOptions,
         args=list(arguments),

@@ -22,6 +22,7 @@ SAME_VALUE = 1e-6
 class SplitOutcome(NamedTuple):
     """What the record keeps of one scored split."""
 
+    loss: float
     values: Values
     """The loss and every metric of the task."""
     baseline: Values
@@ -33,13 +34,21 @@ class SplitOutcome(NamedTuple):
     squared_errors: list[float] | None
     """One value a row of a regression."""
 
+    @property
+    def defined(self) -> dict[str, float]:
+        """The values that are numbers."""
+        return {name: value for name, value in self.values.items() if value is not None}
 
-def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: NDArray[Any]) -> SplitOutcome:
-    """scores: float32[N, C] in row order against gold [N]. For the main process: metric modules are not shared."""
+
+def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: NDArray[Any] | None) -> SplitOutcome:
+    """scores: float32[N, C] in row order against gold [N]."""
+    assert gold is not None, f"split {name} has hidden labels"
+    loss = mean_loss(scores, gold)
     scored = score(task.metrics, scores, gold)
     predicted = predictions_of(scores)
     return SplitOutcome(
-        values={"loss": mean_loss(scores, gold), **scored.values},
+        loss=loss,
+        values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
         is_collapsed=bool(np.ptp(gold) > 0 and np.ptp(predicted) < (SAME_VALUE if task.is_regression else 1)),
@@ -57,9 +66,7 @@ def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[s
         baseline={name: outcome.baseline for name, outcome in outcomes.items()},
         hits={name: outcomes[name].hits for name in task.report if outcomes[name].hits is not None},
         squared_errors={
-            name: outcomes[name].squared_errors
-            for name in task.report
-            if outcomes[name].squared_errors is not None
+            name: outcomes[name].squared_errors for name in task.report if outcomes[name].squared_errors is not None
         },
     )
 

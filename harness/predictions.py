@@ -15,9 +15,7 @@ from harness.inference import Scores
 from harness.metrics import predictions_of
 
 
-def write_predictions(
-    path: Path, scores: Scores, labels: Sequence[str] | None, gold: NDArray[Any] | None
-) -> None:
+def write_predictions(path: Path, scores: Scores, labels: Sequence[str] | None, gold: NDArray[Any] | None) -> None:
     """Columns row, prediction, label (where known) and scores; label names for classes, numbers for a regression.
 
     The whole file or nothing: written beside `path`, then renamed.
@@ -30,9 +28,7 @@ def write_predictions(
     columns: dict[str, Any] = {"row": scores.rows, "prediction": named(predicted)}
     if gold is not None:
         columns["label"] = named(gold)
-    columns["scores"] = pa.FixedSizeListArray.from_arrays(
-        pa.array(scores.values.ravel()), scores.values.shape[1]
-    )
+    columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}-{os.getpid()}")
     try:

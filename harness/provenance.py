@@ -58,9 +58,7 @@ def device_name(device: torch.device) -> str:
         return torch.cuda.get_device_name(device)
     try:
         info = Path("/proc/cpuinfo").read_text()
-        return next(
-            line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name")
-        )
+        return next(line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 

@@ -21,8 +21,9 @@ DEFAULT_SEED = 42
 class Recipe(BaseModel):
     """Everything that decides how a model is trained, whatever devices compute it.
 
-    Raises UserError for an unknown name or a value out of range. The defaults are those of the published bert-base-cased table in transformers' text-classification README
-    (3 epochs, 2e-5, batch 32, length 128), so that a run here can be compared with it.
+    Raises UserError for an unknown name or a value out of range. The defaults are those of the published
+    bert-base-cased table in transformers' text-classification README (3 epochs, 2e-5, batch 32,
+    length 128), so that a run here can be compared with it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -153,9 +154,7 @@ def family_of(model: str) -> Family | None:
     return next((family for family in MODEL_RECIPES if fnmatch.fnmatchcase(name, family.pattern)), None)
 
 
-def resolve(
-    model: str, task: str, task_recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None
-) -> Recipe:
+def resolve(model: str, task: str, task_recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Recipe:
     """The recipe that holds: defaults < model family < task < the family's own for that task < what is given.
 
     Raises:
@@ -208,8 +207,9 @@ class StepPlan(NamedTuple):
             return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith(("s", "ch")) else "s")
 
         is_exact = self.processes * self.device_batch * self.accumulation == self.global_batch
+        equals = "=" if is_exact else "in at most"
         return (
-            f"global batch {self.global_batch} {'=' if is_exact else 'in at most'} {count(self.processes, 'process')} x "
+            f"global batch {self.global_batch} {equals} {count(self.processes, 'process')} x "
             f"{count(self.device_batch, 'row')} x {count(self.accumulation, 'batch')}; "
             f"{count(self.rows, 'row')} = {count(self.updates_per_epoch, 'update')} an epoch, "
             f"{self.total_updates:,} in all, {self.warmup_updates:,} of them warmup"

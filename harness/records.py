@@ -99,7 +99,7 @@ class DataFacts(_Facts):
     missing: list[str]
     """Splits to predict that the source does not have."""
     shared_texts: dict[str, int]
-    """`a & b`: rows of split b whose text (and pair) stands in split a too; pairs of splits that share none are left out."""
+    """`a & b`: rows of split b whose text (and pair) stands in split a too; pairs that share none are left out."""
 
 
 class ModelFacts(_Facts):

@@ -1,4 +1,4 @@
-"""ONE run, told in order: what to train on what, rows, model, updates, scores, record. `accelerate launch` starts it."""
+"""ONE run, told in order: what to train on what, rows, model, updates, scores, record; `accelerate launch` runs it."""
 
 from __future__ import annotations
 
@@ -73,10 +73,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     tracking = options.folder / "trackers" / task.name / spec.run_id
     precision = "fp32" if options.test_mode else options.precision
     accelerator = deployment.start(precision, options.test_mode, options.tracker, tracking)
-    finished = deployment.agreed(
-        accelerator, read_record(path) if path.exists() and not options.overwrite else None
-    )
-    if finished is not None and finished.is_finished:
+    finished = deployment.by_main(accelerator, lambda: _finished(path, options))
+    if finished is not None:
         accelerator.print(f"finished already: {path} ({finished.status}); --overwrite runs it again")
         return finished
 
@@ -132,9 +130,7 @@ def _fine_tune(
         place = scratch if spec.test_mode else spec.model
         model, tokenizer, model_facts = models.build(place, spec.revision, task, spec.seed)
         models.check_length(model, recipe.max_length)
-        encoded = {
-            name: batches.encode(split, tokenizer, recipe.max_length) for name, split in splits.items()
-        }
+        encoded = {name: batches.encode(split, tokenizer, recipe.max_length) for name, split in splits.items()}
     largest = deployment.largest_device_batch(accelerator.device)
     plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch, largest)
     precision = deployment.precision_of(accelerator)
@@ -142,6 +138,9 @@ def _fine_tune(
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
     training = Training(accelerator, model, recipe, plan, encoded["train"])
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
+    if options.tracker:
+        config = {"task": task.name, "model": spec.model, "seed": spec.seed, **recipe.model_dump(exclude_none=True)}
+        accelerator.init_trackers("harness", config=config)
 
     facts: dict[str, Any] = dict(
         data=data.describe(task, tables, splits, spec.test_mode),
@@ -155,11 +154,8 @@ def _fine_tune(
         ),
     )
 
-    def outcome_of(split: str, scores: Scores) -> SplitOutcome:  # by the main process, for all
-        is_main, gold = accelerator.is_main_process, splits[split].label
-        return deployment.agreed(
-            accelerator, score_split(task, split, scores.values, gold) if is_main else None
-        )
+    def outcome_of(split: str, scores: Scores) -> SplitOutcome:
+        return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, splits[split].label))
 
     # Updates, with a look at the validation split after each epoch
     tally, display = Tally(), Display(plan, accelerator.is_main_process)
@@ -175,14 +171,12 @@ def _fine_tune(
             if not update.ends_epoch:
                 continue
             looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
-            values = outcome_of(task.select_on, looked).values
-            history.append(tally.close_epoch(update, values))
+            seen = outcome_of(task.select_on, looked)
+            history.append(tally.close_epoch(update, seen.values))
             display.epoch(history[-1])
-            accelerator.log(
-                {f"{task.select_on}/{k}": v for k, v in values.items() if v is not None}, step=update.number
-            )
-            if recipe.select == "last" or values["loss"] < lowest_loss:
-                selected, lowest_loss, scores[task.select_on] = update.epoch, values["loss"], looked
+            accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=update.number)
+            if recipe.select == "last" or seen.loss < lowest_loss:
+                selected, lowest_loss, scores[task.select_on] = update.epoch, seen.loss, looked
                 best_weights = training.weights() if recipe.select == "best" else None
             elif recipe.patience and update.epoch - selected >= recipe.patience:
                 break
@@ -190,7 +184,8 @@ def _fine_tune(
         # Scores of the selected weights for every other split, hidden labels included
         if best_weights is not None and selected < update.epoch:
             training.set_weights(best_weights)
-        for split in encoded.keys() - {"train", *task.evaluate} | set(task.evaluate) - scores.keys():
+        wanted = [split for split in encoded if split != "train" or split in task.evaluate]
+        for split in (split for split in wanted if split not in scores):
             scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
     except (Diverged, NotFinite) as fault:
         return dict(facts, status="diverged", error=str(fault), history=history)
@@ -200,9 +195,7 @@ def _fine_tune(
     if accelerator.is_main_process:
         folder = record_path(options.folder, task.name, spec.run_id).parent
         for split, file in _prediction_files(spec, scores).items():
-            write_predictions(
-                folder / file, scores[split], list(task.labels or []) or None, splits[split].label
-            )
+            write_predictions(folder / file, scores[split], list(task.labels or []) or None, splits[split].label)
     return dict(
         facts,
         **split_fields(task, outcomes),
@@ -228,6 +221,11 @@ def _identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSp
     )
 
 
+def _finished(path: Path, options: RunOptions) -> RunRecord | None:
+    record = None if options.overwrite or not path.exists() else read_record(path)
+    return record if record is not None and record.is_finished else None
+
+
 def _prediction_files(spec: RunSpec, scores: dict[str, Scores]) -> dict[str, str]:
     return {split: f"{spec.run_id}.{split}.parquet" for split in sorted(scores)}
 
@@ -236,7 +234,7 @@ def _companion_splits(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
     """Rows of the tasks that models of this one predict, by `<task>.<split>`; those that cannot be had are left out."""
     from harness import data
 
-    found = {}
+    found: dict[str, Split] = {}
     for companion in companions(task.name):
         try:
             files = None if options.test_mode else find_files(companion, options.data)

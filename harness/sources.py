@@ -1,4 +1,4 @@
-"""Where data and models come from when it is not the Hub: files found, and hashed into an identity without their paths."""
+"""Data and models that do not come from the Hub: files found, and hashed into an identity without their paths."""
 
 from __future__ import annotations
 
@@ -119,9 +119,7 @@ def model_revision(name: str, revision: str | None) -> str:
     if not (folder / "config.json").is_file():
         raise UserError(f"--model {name}: the folder has no config.json, so it holds no model.")
     counted = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"}
+        path for path in folder.iterdir() if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"}
     )
     facts = {path.name: file_hash(path) for path in counted}
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -99,11 +99,7 @@ def build(records: Iterable[RunRecord], unreadable: int = 0) -> Leaderboard:
     best_first = sorted(rows, key=rank)
     places = [(row, name) for name in names for row in best_first if row in rivals[name]]
     groups = {(row, name): rivals[name][row][0] for row, name in places}
-    apart = [
-        (other, difference(other, groups[row, name]))
-        for row, name in places
-        for other in rivals[name][row][1:]
-    ]
+    apart = [(other, difference(other, groups[row, name])) for row, name in places for other in rivals[name][row][1:]]
     notes = [
         f"{task_title(group.spec.task)}, {group.row.label} ({group.row.variant}): {incident}."
         for group in [*groups.values(), *(other for other, _ in apart)]

@@ -17,9 +17,7 @@ from harness.metrics import METRICS
 from harness.recipes import Recipe
 
 _HERE = Path(__file__).resolve().parent
-TASKS_FOLDER = next(
-    (folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE
-)
+TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
 """The registry: inside an installed wheel, or beside the package in a checkout."""
 
 FILE_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
@@ -145,9 +143,7 @@ class TaskSpec(_Strict):
         for name in self.metrics:
             if name in METRICS and METRICS[name].kind != ("values" if self.is_regression else "classes"):
                 hint = (
-                    "has no labels: it is a regression"
-                    if self.is_regression
-                    else "has labels: it is a classification"
+                    "has no labels: it is a regression" if self.is_regression else "has labels: it is a classification"
                 )
                 raise ValueError(f"metrics: {name!r} does not fit, the task {hint}")
         if "f1" in self.metrics and self.classes != 2:
@@ -201,12 +197,8 @@ _Loader.yaml_implicit_resolvers = {
     for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789")
-)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
 
 
 def held_out(split: str) -> str:
@@ -299,9 +291,7 @@ def _beside(source: Source, folder: Path) -> Source:
     return source.model_copy(
         update={
             "file": absolute(source.file) if source.file else None,
-            "files": {split: absolute(place) for split, place in source.files.items()}
-            if source.files
-            else None,
+            "files": {split: absolute(place) for split, place in source.files.items()} if source.files else None,
         }
     )
 
@@ -323,21 +313,13 @@ def _sentence(path: Path, root: yaml.Node | None, fault: Any) -> str:
     """One fault that pydantic found, with the line it stands on and the nearest known key."""
     location: tuple[Hashable, ...] = fault["loc"]
     message = str(fault["msg"]).removeprefix("Value error, ")
-    if (
-        fault["type"] == "value_error"
-        and not location
-        and (key := message.split(":")[0]) in TaskSpec.model_fields
-    ):
+    if fault["type"] == "value_error" and not location and (key := message.split(":")[0]) in TaskSpec.model_fields:
         location = (key,)
     where = f"{path}:{_line_of(root, location)}"
-    key = ".".join(
-        str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict["))
-    )
+    key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict[")))
     if fault["type"] == "extra_forbidden":
         fields: Any = (Source if location[0] == "source" and len(location) > 1 else TaskSpec).model_fields
-        return (
-            f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), set(fields) - {'name'})}"
-        )
+        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), set(fields) - {'name'})}"
     if fault["type"] == "missing":
         return f"{where}: the key {key!r} is missing."
     shown = f" (it is {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""

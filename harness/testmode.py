@@ -59,9 +59,7 @@ def write_model(folder: Path) -> None:
     from transformers import BertConfig, BertModel, BertTokenizer
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_FILLERS]
-    words += [
-        _signal(number, which) for number in range(_MOST_CLASSES) for which in range(_SIGNALS_PER_CLASS)
-    ]
+    words += [_signal(number, which) for number in range(_MOST_CLASSES) for which in range(_SIGNALS_PER_CLASS)]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
     config = BertConfig(
         vocab_size=len(words),

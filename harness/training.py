@@ -17,8 +17,8 @@ from torch.nn import functional
 from harness.batches import Encoded, Window, cut_batch, windows
 from harness.recipes import Recipe, StepPlan, learning_rate_factor
 
-LONGEST_OVERFLOW = 40
-"""fp16 updates skipped in a row before it counts as diverged: the loss scale has fallen from 2^16 to below 2^-23 by then."""
+MOST_OVERFLOWS = 40
+"""fp16 updates skipped in a row that count as diverged: by then the loss scale has fallen from 2^16 to 2^-24."""
 
 
 class Diverged(ArithmeticError):
@@ -64,9 +64,7 @@ class Training:
         self.encoded = encoded
         if accelerator.num_processes > 1:
             freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
-        if (
-            deepspeed := accelerator.state.deepspeed_plugin
-        ) is not None:  # it asks, though it never uses the number
+        if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
         optimizer = torch.optim.AdamW(
             decay_groups(model, recipe.weight_decay),
@@ -140,7 +138,7 @@ def updates(training: Training, seed: int) -> Iterator[Update]:
             number += 1
             started = time.perf_counter()
             learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
-            for _ in range(LONGEST_OVERFLOW):
+            for _ in range(MOST_OVERFLOWS):
                 taken = training.take(window, learning_rate, number)
                 if taken is not None:
                     break
@@ -178,7 +176,7 @@ def freeze_unused(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
 
 
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    """Sum over rows of cross-entropy, or of the squared error when logits are [B, 1]; in float32 whatever the model computed in."""
+    """Sum over rows of cross-entropy, or of the squared error when logits are [B, 1], in float32."""
     assert labels is not None, "training rows need labels"
     if logits.shape[1] == 1:
         return functional.mse_loss(logits.float().squeeze(-1), labels, reduction="sum")

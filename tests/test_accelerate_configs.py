@@ -76,9 +76,7 @@ def test_every_key_has_a_comment(name: str) -> None:
     for number, line in enumerate(lines):
         if line.strip() and not line.lstrip().startswith("#"):
             above = lines[number - 1].lstrip()
-            assert above.startswith("# ") or " # " in line, (
-                f"{_path(name)}:{number + 1} has no comment: {line}"
-            )
+            assert above.startswith("# ") or " # " in line, f"{_path(name)}:{number + 1} has no comment: {line}"
 
 
 @each_config

@@ -82,12 +82,8 @@ def test_modules_are_found_and_their_imports_read() -> None:
 
 @pytest.mark.parametrize("module", _there([*LIGHT, *STORIES]))
 def test_light_module_loads_no_heavy_library(module: str) -> None:
-    program = (
-        f"import json, sys, harness.{module}; print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))))"
-    )
-    answer = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
+    program = f"import json, sys, harness.{module}; print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))))"
+    answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(answer.stdout) == []
 
 

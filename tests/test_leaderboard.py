@@ -91,18 +91,14 @@ def record(
     scores = values if isinstance(values, dict) else dict.fromkeys(metrics, values)
     identity = RunSpec(
         **{
-            **dict(
-                task=task, task_version=1, definition="d1", data=None, model=model, revision="main", seed=seed
-            ),
+            **dict(task=task, task_version=1, definition="d1", data=None, model=model, revision="main", seed=seed),
             **dict(recipe=Recipe(**{**(default or {}), **(recipe or {})})),
             **(spec or {}),
         }
     )
     constant = {name: CONSTANT_SCORES.get(name) for name in metrics}
     rows = {"train": 3668, "validation": 408}
-    found = dict(
-        source=f"example/{task}", revision="r1", fingerprint=f"rows-of-{task}", rows=rows, full_rows=rows
-    )
+    found = dict(source=f"example/{task}", revision="r1", fingerprint=f"rows-of-{task}", rows=rows, full_rows=rows)
     cost = dict(seconds=60.0 + seed, setup_seconds=5, train_seconds=50, evaluate_seconds=5, device_seconds=60)
     counts = dict(updates=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2 * 2**30])
     ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch=32, accumulation=1)
@@ -147,9 +143,7 @@ def lost(status: str, task: str = "mrpc", **changes: Any) -> RunRecord:
 def table(markdown: str, number: int = 0) -> list[dict[str, str]]:
     """The page's table of that number: by title, the cells of each line."""
     tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
-    head, _, *body = (
-        [cell.strip() for cell in line[1:-1].split(" | ")] for line in tables[number].splitlines()
-    )
+    head, _, *body = ([cell.strip() for cell in line[1:-1].split(" | ")] for line in tables[number].splitlines())
     return [dict(zip(head, cells, strict=True)) for cells in body]
 
 
@@ -164,9 +158,7 @@ def whole_suite(score: float = 0.8, **changes: Any) -> list[RunRecord]:
 
 def sample() -> list[RunRecord]:
     """Records that show everything a page can hold."""
-    scores = dict(
-        cola=0.61, sst2=0.921, mrpc=0.84, stsb=0.88, qqp=0.9, mnli=0.841, qnli=0.905, rte=0.66, wnli=0.5634
-    )
+    scores = dict(cola=0.61, sst2=0.921, mrpc=0.84, stsb=0.88, qqp=0.9, mnli=0.841, qnli=0.905, rte=0.66, wnli=0.5634)
     records = []
     for seed in (42, 43, 44):
         for number, (task, score) in enumerate(scores.items()):
@@ -184,9 +176,7 @@ def sample() -> list[RunRecord]:
     part = {"is_partial": True, "fingerprint": "part", "rows": {"train": 100, "validation": 408}}
     records.append(record("sst2", 0.99, seed=42, spec={"data": "files"}, data=part))
     records.append(record("stsb", {"pearson": None, "spearman": 0.2}, model=ELECTRA, status="collapsed"))
-    every_split = {
-        split: {"loss": 0.2, "accuracy": 0.9, "f1_macro": 0.89} for split in ("test", "train", "validation")
-    }
+    every_split = {split: {"loss": 0.2, "accuracy": 0.9, "f1_macro": 0.89} for split in ("test", "train", "validation")}
     rows = {"train": 25000, "validation": 12500, "test": 12500}
     records.append(record("imdb", metrics=every_split, default={"select": "best"}, data={"rows": rows}))
     folder = "/models/a|b<script>*x*_y_`z`[1]\n"
@@ -200,9 +190,7 @@ def test_page_is_as_the_golden_file() -> None:
     assert render_markdown(build(sample(), unreadable=1)) == GOLDEN.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(
-    "render", [render_markdown, render_csv, render_json], ids=lambda render: render.__name__
-)
+@pytest.mark.parametrize("render", [render_markdown, render_csv, render_json], ids=lambda render: render.__name__)
 def test_order_of_records_does_not_matter(render: Any) -> None:
     records = sample()
     expected = render(build(records))
@@ -228,9 +216,7 @@ def test_mean_and_deviation_over_seeds_are_numpys() -> None:
     pairs = list(enumerate(zip(f1, accuracy, strict=True)))
     records = [record(values={"f1": a, "accuracy": b}, seed=seed) for seed, (a, b) in pairs]
     scores = (np.array(f1) + np.array(accuracy)) / 2
-    expected = (
-        f"{100 * np.mean(f1):.1f}/{100 * np.mean(accuracy):.1f} ±{100 * np.std(scores, ddof=1):.1f} (3)"
-    )
+    expected = f"{100 * np.mean(f1):.1f}/{100 * np.mean(accuracy):.1f} ±{100 * np.std(scores, ddof=1):.1f} (3)"
     assert cell(records) == expected
     lines = pd.read_csv(io.StringIO(render_csv(build(records)))).set_index("metric")
     assert lines.loc["f1", "mean"] == pytest.approx(np.mean(f1), abs=1e-15)
@@ -262,9 +248,7 @@ def test_small_negative_is_shown_without_a_sign() -> None:
 
 
 def test_titles_name_metrics_and_splits() -> None:
-    (line, _) = table(
-        render_markdown(build([record(task) for task in ("imdb", "mnli", "mrpc", "rte", "ax")]))
-    )
+    (line, _) = table(render_markdown(build([record(task) for task in ("imdb", "mnli", "mrpc", "rte", "ax")])))
     expected = ["MRPC F1/accuracy", "MNLI accuracy m/mm", "RTE accuracy", "ax", "imdb accuracy test"]
     assert list(line) == ["Model", "Recipe", "GLUE", "GLUE-8", *expected]
 
@@ -409,9 +393,7 @@ def test_folder_is_called_by_its_last_part() -> None:
         ({"spec": {"revision": COMMIT}, "seed": 9}, f"asked for as revision main, not {COMMIT}"),
     ],
 )
-def test_groups_that_differ_in_more_than_the_seed_are_shown_apart(
-    changes: dict[str, Any], reason: str
-) -> None:
+def test_groups_that_differ_in_more_than_the_seed_are_shown_apart(changes: dict[str, Any], reason: str) -> None:
     page = render_markdown(build([record(values=0.5, seed=1), record(values=0.9, **changes)]))
     assert table(page)[0]["MRPC F1/accuracy"].startswith("**90.0/90.0** (1)")
     (apart,) = table(page, 1)
@@ -539,8 +521,7 @@ def test_links_lead_to_the_records(tmp_path: Path) -> None:
     links = re.findall(r'href="(runs/[^"]+)"', page)
     assert len(links) == 3
     assert all(
-        (tmp_path / link.replace("%20", " ").replace("%28", "(").replace("%29", ")")).is_file()
-        for link in links
+        (tmp_path / link.replace("%20", " ").replace("%28", "(").replace("%29", ")")).is_file() for link in links
     )
 
 
@@ -584,13 +565,9 @@ def test_csv_and_json_hold_every_figure_of_every_group() -> None:
     content = json.loads(render_json(board))
     assert content["schema_version"] == 1
     entries = [entry for row in content["rows"] for entry in row["tasks"].values()] + content["apart"]
-    assert sorted(run["run_id"] for entry in entries for run in entry["runs"]) == sorted(
-        run.run_id for run in sample()
-    )
+    assert sorted(run["run_id"] for entry in entries for run in entry["runs"]) == sorted(run.run_id for run in sample())
     assert sum(len(entry["figures"]) or 1 for entry in entries) == len(lines)
-    assert content["rows"][0]["averages"]["GLUE"] == pytest.approx(
-        board.averages[board.rows[0], "GLUE"].score
-    )
+    assert content["rows"][0]["averages"]["GLUE"] == pytest.approx(board.averages[board.rows[0], "GLUE"].score)
 
 
 def test_terminal_shows_the_table_and_no_markup_of_names() -> None:

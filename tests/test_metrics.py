@@ -107,9 +107,7 @@ def test_every_class_metric_by_hand() -> None:
 def test_f1_is_that_of_label_one() -> None:
     predictions, gold = [0, 0, 0, 1], [0, 0, 1, 1]
     assert _class_scores(predictions, gold, 2, ["f1"]) == pytest.approx({"f1": 2 / 3})
-    assert _class_scores([1 - p for p in predictions], [1 - g for g in gold], 2, ["f1"]) == pytest.approx(
-        {"f1": 0.8}
-    )
+    assert _class_scores([1 - p for p in predictions], [1 - g for g in gold], 2, ["f1"]) == pytest.approx({"f1": 0.8})
 
 
 def test_class_that_is_never_predicted_counts_zero() -> None:
@@ -202,9 +200,7 @@ def test_spearman_sees_order_only() -> None:
         ([2.5], [2.5], "predictions"),
     ],
 )
-def test_correlation_with_a_constant_is_undefined(
-    predictions: list[float], gold: list[float], whose: str
-) -> None:
+def test_correlation_with_a_constant_is_undefined(predictions: list[float], gold: list[float], whose: str) -> None:
     scored = score(VALUES, _column(predictions), np.asarray(gold, np.float64))
     assert {name for name, value in scored.values.items() if value is None} == CORRELATIONS
     assert scored.notes == dict.fromkeys(("pearson", "spearman"), f"undefined: the {whose} are constant")
@@ -237,9 +233,7 @@ def test_metric_is_none_exactly_when_there_is_a_note_and_never_nan() -> None:
     seen_undefined = set()
     for rows in [1, 2, 3, 4]:
         for _ in range(8):
-            classes = score(
-                CLASSES, _one_hot(generator.integers(2, size=rows), 2), generator.integers(2, size=rows)
-            )
+            classes = score(CLASSES, _one_hot(generator.integers(2, size=rows), 2), generator.integers(2, size=rows))
             values = score(
                 VALUES,
                 _column(generator.integers(2, size=rows)),
@@ -370,18 +364,14 @@ def test_mean_loss_of_classes_is_torch_s_cross_entropy(rows: int, classes: int) 
     generator = np.random.default_rng(rows)
     scores = generator.normal(0, 5, size=(rows, classes)).astype(np.float32)
     gold = generator.integers(classes, size=rows)
-    expected = torch.nn.functional.cross_entropy(
-        torch.tensor(scores, dtype=torch.float64), torch.tensor(gold)
-    )
+    expected = torch.nn.functional.cross_entropy(torch.tensor(scores, dtype=torch.float64), torch.tensor(gold))
     assert mean_loss(scores, gold) == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_mean_loss_of_values_is_torch_s_squared_error() -> None:
     generator = np.random.default_rng(0)
     scores, gold = generator.normal(size=(50, 1)).astype(np.float32), generator.uniform(0, 5, size=50)
-    expected = torch.nn.functional.mse_loss(
-        torch.tensor(scores[:, 0], dtype=torch.float64), torch.tensor(gold)
-    )
+    expected = torch.nn.functional.mse_loss(torch.tensor(scores[:, 0], dtype=torch.float64), torch.tensor(gold))
     assert mean_loss(scores, gold) == pytest.approx(expected.item(), rel=1e-12)
 
 
@@ -411,9 +401,7 @@ def test_constant_answer_to_mrpc_is_the_known_68_and_81() -> None:
 
 def test_constant_answer_to_wnli_is_the_published_score() -> None:
     """40 of WNLI's 71 validation rows are not entailed."""
-    assert baseline(["accuracy"], np.array([0] * 40 + [1] * 31), classes=2) == pytest.approx(
-        {"accuracy": 40 / 71}
-    )
+    assert baseline(["accuracy"], np.array([0] * 40 + [1] * 31), classes=2) == pytest.approx({"accuracy": 40 / 71})
 
 
 def test_constant_answer_is_the_best_for_each_metric_of_its_own() -> None:

@@ -317,9 +317,7 @@ def test_device_batch_that_does_not_divide_is_refused_with_the_nearest(
     with pytest.raises(UserError) as caught:
         plan_steps(100, Recipe(global_batch=global_batch), processes, device_batch)
     message = str(caught.value)
-    assert message.startswith(
-        f"--device-batch {device_batch}: a global batch of {global_batch} on {processes} process"
-    )
+    assert message.startswith(f"--device-batch {device_batch}: a global batch of {global_batch} on {processes} process")
     assert f"{share} rows an update" in message
     assert message.endswith(f"The nearest that do: {nearest}.")
 
@@ -357,8 +355,7 @@ def test_warmup_below_one_is_a_share_and_from_one_on_a_count(warmup: float, upda
             Recipe(global_batch=1, epochs=1),
             1,
             None,
-            "global batch 1 = 1 process x 1 row x 1 batch; "
-            "1 row = 1 update an epoch, 1 in all, 0 of them warmup",
+            "global batch 1 = 1 process x 1 row x 1 batch; 1 row = 1 update an epoch, 1 in all, 0 of them warmup",
         ),
     ],
 )

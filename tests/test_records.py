@@ -110,9 +110,7 @@ def _full_record() -> RunRecord:
             missing=["test"],
             shared_texts={"train & validation": 3},
         ),
-        model=ModelFacts(
-            commit="cd5ef92a", architecture="Bert", parameters=108_311_810, attention="sdpa", head="new"
-        ),
+        model=ModelFacts(commit="cd5ef92a", architecture="Bert", parameters=108_311_810, attention="sdpa", head="new"),
         metrics={"validation": {"accuracy": 0.1 + 0.2, "f1": None}},
         baseline={"validation": {"accuracy": 0.527, "f1": 1 / 3}},
         notes=[
@@ -281,11 +279,7 @@ def test_run_id_shows_the_seed(seed: int) -> None:
 @pytest.mark.parametrize("record", [_record(), _full_record()], ids=["smallest", "full"])
 def test_record_comes_back_as_it_was_written(tmp_path: Path, record: RunRecord) -> None:
     path = write_record(record, tmp_path)
-    assert (
-        path
-        == record_path(tmp_path, "rte", record.run_id)
-        == tmp_path / "runs" / "rte" / f"{record.run_id}.json"
-    )
+    assert path == record_path(tmp_path, "rte", record.run_id) == tmp_path / "runs" / "rte" / f"{record.run_id}.json"
     assert read_record(path) == record
     assert read_record(path).spec.run_id == record.run_id
 
@@ -437,9 +431,7 @@ def test_json_that_is_no_record_is_named(tmp_path: Path, text: str) -> None:
         ({"squared_errors": {"validation": [math.inf]}}, "squared_errors.validation.0"),
     ],
 )
-def test_record_with_a_bad_field_is_named_with_it(
-    tmp_path: Path, changes: dict[str, Any], where: str
-) -> None:
+def test_record_with_a_bad_field_is_named_with_it(tmp_path: Path, changes: dict[str, Any], where: str) -> None:
     path = _broken(tmp_path, **changes)
     with pytest.raises(UserError) as caught:
         read_record(path)
@@ -659,9 +651,7 @@ def test_secret_is_hidden(argv: list[str]) -> None:
 
 
 def test_hidden_secret_takes_nothing_else_with_it() -> None:
-    shown = shlex.split(
-        command_line(["run.py", "--token", "S3CR3T", "--seed", "3", "https://u:S3CR3T@example.org/x"])
-    )
+    shown = shlex.split(command_line(["run.py", "--token", "S3CR3T", "--seed", "3", "https://u:S3CR3T@example.org/x"]))
     assert shown == ["run.py", "--token", "***", "--seed", "3", "https://***@example.org/x"]
 
 

@@ -261,9 +261,7 @@ def _imdb_rows(expression: str) -> list[int]:
 # -- finding a task ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name, nearest", [("sst-2", "sst2"), ("MNLI", "mnli"), ("stbs", "stsb"), ("ttc", "ttc4900")]
-)
+@pytest.mark.parametrize("name, nearest", [("sst-2", "sst2"), ("MNLI", "mnli"), ("stbs", "stsb"), ("ttc", "ttc4900")])
 def test_unknown_task_gets_the_nearest_name_and_all_names(name: str, nearest: str) -> None:
     with pytest.raises(UserError) as caught:
         load_task(name)
@@ -354,9 +352,7 @@ def test_learning_rate_may_be_written_in_any_way(tmp_path: Path, number: str) ->
         ("[çok iyi, kötü]", {"çok iyi": 0, "kötü": 1}),
     ],
 )
-def test_labels_are_read_as_they_are_written(
-    tmp_path: Path, written: str, labels: dict[str, str | int]
-) -> None:
+def test_labels_are_read_as_they_are_written(tmp_path: Path, written: str, labels: dict[str, str | int]) -> None:
     """YAML 1.1 would make booleans, dates, and octal and sexagesimal numbers of some."""
     found = _read(tmp_path, ("[bad, good]", written)).labels
     assert found == labels
@@ -538,9 +534,7 @@ def test_bad_file_is_refused_with_line_and_reason(tmp_path: Path, what: str) -> 
     with pytest.raises(UserError) as caught:
         read_task(path)
     sentences = str(caught.value).splitlines()
-    assert [
-        sentence for sentence in sentences if sentence.startswith(f"{path}:{line}: ") and reason in sentence
-    ]
+    assert [sentence for sentence in sentences if sentence.startswith(f"{path}:{line}: ") and reason in sentence]
 
 
 @pytest.mark.parametrize("text", ["", "just a text", "- a\n- list\n", "# a remark\n", "3"])
@@ -680,7 +674,5 @@ def test_holdout_is_another_definition() -> None:
 
 @pytest.mark.parametrize("name", ["imdb", "ttc4900"])
 def test_task_with_a_test_split_has_nothing_to_hold_out(name: str) -> None:
-    with pytest.raises(
-        UserError, match=f"^--protocol holdout: {name} selects on 'validation' and reports 'test'"
-    ):
+    with pytest.raises(UserError, match=f"^--protocol holdout: {name} selects on 'validation' and reports 'test'"):
         under_protocol(load_task(name), "holdout")
