@@ -130,15 +130,15 @@ def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: int) -> Iterator[Window]:
-    """This process's share of each update of the epoch.
+def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: int, skip: int = 0) -> Iterator[Window]:
+    """This process's share of each update of the epoch, without the first `skip`.
 
     Over all processes every row is drawn exactly once; all processes get the same number of batches in each window,
     with fillers where a ragged last window has no row left for one of them. Within a window rows go by length, so that
     its batches need little padding and the processes' shares are alike; to the update their order is all the same.
     """
     order, lengths = epoch_order(len(encoded), seed, epoch), encoded.lengths
-    for start in range(0, len(order), plan.global_batch):
+    for start in range(skip * plan.global_batch, len(order), plan.global_batch):
         window = order[start : start + plan.global_batch]
         window = window[np.argsort(-lengths[window], kind="stable")]
         mine = window[process :: plan.processes]

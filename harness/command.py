@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.errors import UserError
+from harness.interruption import Interrupted
 
 
 @contextmanager
 def ending_with_exit_code() -> Iterator[None]:
-    """Turns a UserError into its message and exit code 2, an interruption into exit code 130.
-
-    Of several processes that fail alike only the first speaks.
-    """
+    """Turns a UserError into its message and exit code 2, an interruption into exit code 130."""
     try:
         yield
     except UserError as error:
-        if int(os.environ.get("RANK", "0")) == 0:
-            print(f"error: {error}", file=sys.stderr, flush=True)
+        process = os.environ.get("RANK", "0")
+        speaker = "" if process == "0" else f"[process {process}] "
+        print(f"{speaker}error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+    except Interrupted as stop:
+        print(stop, file=sys.stderr, flush=True)
+        sys.exit(stop.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)

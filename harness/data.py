@@ -7,16 +7,19 @@ import itertools
 import json
 import math
 import unicodedata
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
+from harness.hub import persistently
 from harness.records import DataFacts
 from harness.sources import ALL_ROWS, Files, file_hash
 from harness.tasks import TaskSpec, held_out
@@ -69,6 +72,8 @@ def read_tables(task: TaskSpec, files: Files | None) -> Tables:
 def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int | None) -> dict[str, Split]:
     """Every split in canonical columns: text, pair (if any), label (absent when hidden); rows count from 0.
 
+    `task` as `under_protocol` gives it.
+
     Raises:
         UserError: a column is missing, a text or label is unusable (with its row), a split is empty.
     """
@@ -76,7 +81,7 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
         name: _canonical(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
     }
     if protocol == "holdout":
-        for name in task.report:
+        for name in [name for name in splits if held_out(name) in task.report]:
             rows = len(splits[name].text)
             order = np.random.default_rng(SUBSET_SEED).permutation(rows)  # as Dataset.shuffle(seed=42)
             half = splits[name]
@@ -144,9 +149,14 @@ def shared_texts(splits: Mapping[str, Split]) -> dict[str, int]:
 def _from_hub(task: TaskSpec) -> Tables:
     source = task.source
     where = f"{source.hub}" + (f" ({source.config})" if source.config else "")
-    try:
+
+    def prepare() -> datasets.DatasetBuilder:
         builder = datasets.load_dataset_builder(str(source.hub), source.config, revision=source.revision)
         builder.download_and_prepare()
+        return builder
+
+    try:
+        builder = persistently(where, prepare)
     except Exception as error:  # the Hub client raises its own, httpx's, requests' and datasets' kinds
         raise UserError(
             f"task {task.name}: cannot get {where} from the Hub: {_first_line(error)}\n"
@@ -164,7 +174,7 @@ def _from_hub(task: TaskSpec) -> Tables:
 
 def _download(task: TaskSpec, url: str) -> Path:
     try:
-        path = Path(datasets.DownloadManager().download(url))
+        path = Path(persistently(url, lambda: datasets.DownloadManager().download(url)))
     except Exception as error:  # whatever the transport raises
         raise UserError(
             f"task {task.name}: cannot download {url}: {_first_line(error)}\n"
@@ -220,22 +230,38 @@ def _ending(name: str) -> str:
 def _read(path: Path, ending: str) -> datasets.Dataset:
     try:
         if ending == "parquet":
-            return datasets.Dataset.from_parquet(str(path), keep_in_memory=True)
+            return datasets.Dataset(pq.read_table(path, partitioning=None))  # from_parquet would keep a copy in a cache
         if ending in ("csv", "tsv"):
-            separator = "\t" if ending == "tsv" else ","
-            frame = pd.read_csv(
-                path, sep=separator, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8"
-            )
-            return datasets.Dataset.from_dict({str(column): frame[column].tolist() for column in frame.columns})
-        text = path.read_text(encoding="utf-8")
-        rows = (
-            json.loads(text) if ending == "json" else [json.loads(line) for line in text.splitlines() if line.strip()]
-        )
-        return datasets.Dataset.from_list(rows)
+            return _read_table(path, "\t" if ending == "tsv" else ",")
+        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
+        rows = json.loads(text) if ending == "json" else list(_json_lines(text))
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a row is an object, {column: value, ...}, and a .json file holds a list of rows")
+        columns = dict.fromkeys(column for row in rows for column in row)
+        return datasets.Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Convert it first.") from None
-    except (ValueError, OSError, TypeError, AttributeError) as error:
+    except (ValueError, OSError, pd.errors.ParserWarning) as error:
         raise UserError(f"{path}: cannot be read as {ending}: {_first_line(error)}") from None
+
+
+def _json_lines(text: str) -> Iterator[Any]:
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut at U+2028 and others too
+        try:
+            if line.strip():
+                yield json.loads(line)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+
+
+def _read_table(path: Path, separator: str) -> datasets.Dataset:
+    """Every field a text, as it stands in the file."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header would lose their end
+        frame = pd.read_csv(
+            path, sep=separator, dtype=str, keep_default_na=False, na_filter=False, index_col=False, encoding="utf-8"
+        )
+    return datasets.Dataset.from_dict({str(column): frame[column].tolist() for column in frame.columns})
 
 
 def _first_line(error: Exception) -> str:
@@ -284,7 +310,7 @@ def _labels(task: TaskSpec, split: str, table: datasets.Dataset) -> NDArray[Any]
         values = [feature.names[value] if value is not None and value >= 0 else value for value in values]
     labels = np.empty(len(values), np.int64)
     for row, value in enumerate(values):
-        key = int(value) if isinstance(value, float) and value.is_integer() else _tidy(value)
+        key = _key(value, known)
         if key not in known:
             raise UserError(_bad_label(task, split, row + 1, value))
         labels[row] = known[key]
@@ -296,9 +322,16 @@ def _tidy(value: Any) -> Any:
     return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
 
 
+def _key(value: Any, known: Mapping[Any, int]) -> Any:
+    """What a value of the label column is looked up as."""
+    if isinstance(value, bool):  # the label called true or True where there is one, else the number 0 or 1
+        return next((spelled for spelled in (str(value).lower(), str(value)) if spelled in known), int(value))
+    return int(value) if isinstance(value, float) and value.is_integer() else _tidy(value)
+
+
 def _bad_label(task: TaskSpec, split: str, row: int, value: Any) -> str:
     where = f"task {task.name}: column {task.label!r} in row {row} of split {split!r}"
-    if value is None or value == -1:
+    if value is None or value in (-1, "-1"):
         return f"{where} has a hidden label ({value!r}): such a split belongs under 'predict' and is never scored."
     names = list(task.labels or {})
     return f"{where} is {value!r}, not one of the labels {', '.join(names)}.{did_you_mean(str(value), names)}"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import ProjectConfiguration, broadcast_object_list
+from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list, parse_flag_from_env
 
 from harness.errors import UserError
 
@@ -18,7 +18,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Value = TypeVar("Value")
 
 
-def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path) -> Accelerator:
+def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deterministic: bool = False) -> Accelerator:
     """The accelerator for this process; every process must call it. Trackers write below `folder`.
 
     Raises:
@@ -26,7 +26,11 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path) -> Ac
             tracker here.
     """
     _hush_libraries()
-    state = PartialState(cpu=on_cpu or None)
+    on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
+    torch.use_deterministic_algorithms(deterministic)
+    state = PartialState(cpu=on_cpu)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != state.num_processes:
         raise UserError(
@@ -38,7 +42,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path) -> Ac
     AcceleratorState._reset_state()  # an earlier run of this process may have used another precision
     try:
         return Accelerator(
-            cpu=on_cpu or None,
+            cpu=on_cpu,
             mixed_precision="no" if chosen == "fp32" else chosen,
             log_with=tracker,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
@@ -53,6 +57,20 @@ def by_main(accelerator: Accelerator, compute: Callable[[], Value]) -> Value:
     if accelerator.num_processes > 1:
         value = broadcast_object_list([value])[0]
     return cast(Value, value)
+
+
+def keeps_whole_weights(accelerator: Accelerator) -> bool:
+    """Whether each process has all weights and optimizer states, as a checkpoint needs; FSDP and DeepSpeed cut them."""
+    cut = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+    return accelerator.distributed_type not in cut
+
+
+def any_process(accelerator: Accelerator, claims: Sequence[bool]) -> list[bool]:
+    """For each claim whether it holds on some process; all of them must call it together."""
+    if accelerator.num_processes == 1:
+        return list(claims)
+    counts = accelerator.reduce(torch.tensor(claims, dtype=torch.float32, device=accelerator.device), "sum")
+    return [bool(count) for count in counts.tolist()]
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:

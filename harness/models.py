@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from harness.errors import UserError
+from harness.hub import persistently
 from harness.records import ModelFacts
 from harness.tasks import TaskSpec
 
@@ -32,12 +34,16 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
     Raises:
         UserError: the model does not exist, cannot be reached, or cannot classify sequences.
     """
-    on_hub = {} if revision.startswith("sha256:") else {"revision": revision}
+    is_folder = revision.startswith("sha256:")
+    on_hub = {} if is_folder else {"revision": revision}
+    place = str(Path(name).expanduser()) if is_folder else name
     try:
-        config = AutoConfig.from_pretrained(name, **on_hub)
-        tokenizer = AutoTokenizer.from_pretrained(name, **on_hub)
-    except (OSError, ValueError, KeyError) as error:
+        config = persistently(name, lambda: AutoConfig.from_pretrained(place, **on_hub))
+        tokenizer = persistently(name, lambda: AutoTokenizer.from_pretrained(place, **on_hub))
+    except Exception as error:  # each library has a kind of its own for a file that it cannot read
         raise UserError(_no_model(name, revision, error)) from None
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # AutoTokenizer makes one up without files
+        raise UserError(f"--model {name}: it has no tokenizer: neither a tokenizer.json nor a vocabulary is there.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     config.pad_token_id = tokenizer.pad_token_id
@@ -45,19 +51,21 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
     _label(config, task)
     set_seed(seed)
     try:
-        model, loading = AutoModelForSequenceClassification.from_pretrained(
+        model, loading = persistently(
             name,
-            config=config,
-            dtype=torch.float32,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **on_hub,
+            lambda: AutoModelForSequenceClassification.from_pretrained(
+                place,
+                config=config,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+                **on_hub,
+            ),
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:  # as above
         raise UserError(_no_model(name, revision, error)) from None
-    had_head = not any(
-        key.startswith(_head_prefixes(model)) for key in (*loading["missing_keys"], *loading["mismatched_keys"])
-    )
+    drawn = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
+    had_head = not any(key.startswith(_head_prefixes(model)) for key in drawn)
     if had_head and order is not None:
         _reorder_head(model, order)
         head = "kept" if order == list(range(len(order))) else "reordered"
@@ -141,9 +149,14 @@ def _renew_head(model: PreTrainedModel, config: Any, seed: int) -> None:
 
 def _no_model(name: str, revision: str, error: Exception) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    if revision.startswith("sha256:"):
+        return (
+            f"--model {name}: cannot be loaded: {reason}\n"
+            "The folder must hold config.json, weights and tokenizer of an encoder that can classify texts."
+        )
     return (
-        f"--model {name}: cannot be loaded{'' if revision == 'main' else f' at revision {revision}'}: "
-        f"{lines[0] if lines else type(error).__name__}\n"
+        f"--model {name}: cannot be loaded{'' if revision == 'main' else f' at revision {revision}'}: {reason}\n"
         "Check the name; if the Hub cannot be reached, check the connection or HF_ENDPOINT, give a folder that holds "
         "the model, or try --test-mode, which needs no network."
     )

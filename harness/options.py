@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,10 +45,24 @@ class RunOptions:
     """Where records are written: DIR/runs/<task>/<run_id>.json."""
     overwrite: bool = False
     """Run again although a finished record is there, and replace it."""
+    checkpoint_every: str = "10m"
+    """A checkpoint after so many minutes (10m) or updates (500), and always at the end of an epoch."""
+    deterministic: bool = False
+    """Ask torch for deterministic kernels only; slower on a GPU, and the record says so."""
     tracker: str | None = None
     """Also log to one of accelerate's trackers: tensorboard, wandb, mlflow, ..."""
     test_mode: bool = False
     """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
+
+    @property
+    def checkpoint_updates(self) -> float:
+        """Updates between checkpoints; infinite when they are counted in minutes."""
+        return math.inf if self.checkpoint_every.endswith("m") else int(self.checkpoint_every)
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds between checkpoints; infinite when they are counted in updates."""
+        return 60 * float(self.checkpoint_every[:-1]) if self.checkpoint_every.endswith("m") else math.inf
 
     @property
     def folder(self) -> Path:
@@ -83,6 +99,8 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     ):
         if size is not None and size < 1:
             raise UserError(f"{flag} {size}: a batch has at least 1 row.")
+    if not re.fullmatch(r"[1-9]\d*|\d*\.?\d+m", options.checkpoint_every):
+        raise UserError(f"--checkpoint-every {options.checkpoint_every}: give minutes as 10m or updates as 500.")
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed {options.seed}: seeds go from 0 to {2**32 - 1}.")
     return options

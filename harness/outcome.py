@@ -1,19 +1,17 @@
-"""What a run's scores and times amount to: the fields of its record, as pure functions and one tally."""
+"""What a run's scores and times amount to: the fields of its record, as pure functions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import baseline, mean_loss, predictions_of, score
-from harness.records import Cost, Epoch, Status, TaskFacts, Values, pack_hits
+from harness.progress import Progress
+from harness.records import Cost, Status, TaskFacts, Values, pack_hits
 from harness.tasks import TaskSpec
-
-if TYPE_CHECKING:
-    from harness.training import Update
 
 SAME_VALUE = 1e-6
 """Predicted values of a regression that differ by less are the same answer."""
@@ -97,58 +95,23 @@ class Used(NamedTuple):
     peak_bytes: int
 
 
-class Tally:
-    """Counts updates, rows, tokens and seconds as they go by."""
-
-    def __init__(self) -> None:
-        self.updates = self.rows = self.tokens = self.computed_tokens = 0
-        """Rows over all processes; tokens of this process."""
-        self.seconds = 0.0
-        self._epoch_loss = self._epoch_seconds = 0.0
-        self._epoch_rows = 0
-
-    def add(self, update: Update) -> None:
-        self.updates += 1
-        self.rows += update.rows
-        self.tokens += update.tokens
-        self.computed_tokens += update.computed_tokens
-        self.seconds += update.seconds
-        self._epoch_loss += update.loss * update.rows
-        self._epoch_rows += update.rows
-        self._epoch_seconds += update.seconds
-
-    def close_epoch(self, update: Update, values: Values) -> Epoch:
-        """The epoch that `update` ends, with the validation metrics after it."""
-        epoch = Epoch(
-            epoch=update.epoch,
-            update=update.number,
-            train_loss=self._epoch_loss / self._epoch_rows,
-            learning_rate=update.learning_rate,
-            seconds=self._epoch_seconds,
-            metrics=values,
-        )
-        self._epoch_loss = self._epoch_seconds = 0.0
-        self._epoch_rows = 0
-        return epoch
-
-
-def cost_fields(tally: Tally, used: Sequence[Used], seconds: float, setup_seconds: float) -> dict[str, Any]:
+def cost_fields(progress: Progress, used: Sequence[Used], setup_seconds: float) -> dict[str, Any]:
     """The fields of a record that say what it cost; `used` by each process."""
     real, computed = sum(process.tokens for process in used), sum(process.computed_tokens for process in used)
-    peaks = [process.peak_bytes for process in used]
+    peaks, seconds = [process.peak_bytes for process in used], progress.seconds
     return dict(
-        rows_per_second=tally.rows / tally.seconds,
-        tokens_per_second=real / tally.seconds,
+        rows_per_second=progress.rows / progress.train_seconds,
+        tokens_per_second=real / progress.train_seconds,
         padding_share=1 - real / computed,
         peak_bytes=max(peaks),
         cost=Cost(
             seconds=seconds,
             setup_seconds=setup_seconds,
-            train_seconds=tally.seconds,
-            evaluate_seconds=seconds - setup_seconds - tally.seconds,
+            train_seconds=progress.train_seconds,
+            evaluate_seconds=max(0.0, seconds - setup_seconds - progress.train_seconds),
             device_seconds=seconds * len(used),
-            updates=tally.updates,
-            rows=tally.rows,
+            updates=progress.update,
+            rows=progress.rows,
             tokens=real,
             peak_bytes_per_process=peaks,
         ),

@@ -13,7 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from harness.outcome import Tally, Used
+from harness.outcome import Used
+from harness.progress import Progress
 
 PACKAGES = (
     "torch",
@@ -82,6 +83,7 @@ def surroundings(accelerator: Accelerator) -> dict[str, Any]:
         processes=accelerator.num_processes,
         devices=gather_object([device_name(accelerator.device)]),
         threads=torch.get_num_threads(),
+        deterministic=torch.are_deterministic_algorithms_enabled(),
         distributed=accelerator.distributed_type.value,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
@@ -91,7 +93,7 @@ def surroundings(accelerator: Accelerator) -> dict[str, Any]:
     )
 
 
-def used(accelerator: Accelerator, tally: Tally) -> list[Used]:
+def used(accelerator: Accelerator, progress: Progress) -> list[Used]:
     """What each process has used up; every process must call it."""
-    mine = Used(tally.tokens, tally.computed_tokens, peak_bytes(accelerator.device))
+    mine = Used(progress.tokens, progress.computed_tokens, peak_bytes(accelerator.device))
     return [Used(*each) for each in gather_object([tuple(mine)])]

@@ -202,6 +202,11 @@ class StepPlan(NamedTuple):
     def epochs(self) -> int:
         return math.ceil(self.total_updates / self.updates_per_epoch)
 
+    def with_device_batch(self, device_batch: int) -> StepPlan:
+        """The same updates from other batches."""
+        share = math.ceil(self.global_batch / self.processes)
+        return self._replace(device_batch=device_batch, accumulation=math.ceil(share / device_batch))
+
     def __str__(self) -> str:
         def count(n: int, noun: str) -> str:
             return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith(("s", "ch")) else "s")

@@ -158,6 +158,8 @@ class Environment(_Facts):
     eval_device_batch: int
     threads: int
     distributed: str
+    deterministic: bool = False
+    """Only deterministic kernels were allowed."""
     system: str
     python: str
     versions: dict[str, str]
@@ -201,6 +203,8 @@ class RunRecord(_Facts):
     command: str
     started: datetime
     finished: datetime
+    weights_sha256: str | None = None
+    """Hash of the weights that were scored; None where no process has all of them."""
     hits: dict[str, str] = {}
     """By reported split of a classification: one bit a row, right or wrong, in row order; see `unpack_hits`."""
     squared_errors: dict[str, list[float]] = {}

@@ -8,24 +8,27 @@ from pathlib import Path
 if not __package__:  # run as a file: Python put harness/ first on the path; the repository root belongs there
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import math
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from harness import testmode
 from harness.command import ending_with_exit_code
+from harness.companion_tasks import run_of_another, splits_of_companions
 from harness.console import Display, summary
 from harness.errors import UserError
+from harness.interruption import Asked, Interrupted, listening
+from harness.locks import held
 from harness.options import RunOptions, default_recipe, parse
-from harness.outcome import SplitOutcome, Tally, cost_fields, score_split, split_fields, task_facts
+from harness.outcome import SplitOutcome, cost_fields, score_split, split_fields, task_facts
+from harness.progress import Progress
 from harness.recipes import changed_from, plan_steps
 from harness.records import (
     Environment,
-    Epoch,
     RunRecord,
     RunSpec,
     command_line,
@@ -35,12 +38,11 @@ from harness.records import (
     write_record,
 )
 from harness.sources import Files, data_identity, find_files, model_revision
-from harness.tasks import TaskSpec, companions, load_task, under_protocol
+from harness.tasks import TaskSpec, load_task, under_protocol
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from harness.data import Split
     from harness.inference import Scores
 
 
@@ -55,68 +57,92 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(options: RunOptions, command: str | None = None) -> RunRecord:
     """Fine-tunes, evaluates and records one run, or gives the finished record it finds; on every process.
 
-    `command` is what the record shows as the way to repeat it; by default the options.
+    An interrupted run goes on from its newest checkpoint. `command` is what the record shows as the way to repeat it;
+    by default the options.
 
     Raises:
         UserError: something that was asked for cannot be done.
+        Interrupted: a signal asked the run to stop; it has saved a checkpoint.
     """
     task = under_protocol(load_task(options.task), options.recipe.protocol)
     if task.predicted_by is not None:
-        return _run_of_another(task, options, command)
+        return run_of_another(task, options, partial(run, command=command))
     files = None if options.test_mode else find_files(task, options.data)
     spec = _identify(task, files, options)
     prepare_folder(options.folder)
 
-    from harness import deployment  # torch and its relatives take seconds to import: only now are they needed
+    from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
 
     path = record_path(options.folder, task.name, spec.run_id)
+    saved = checkpoints.folder_of(options.folder, task.name, spec.run_id)
     tracking = options.folder / "trackers" / task.name / spec.run_id
-    precision = "fp32" if options.test_mode else options.precision
-    accelerator = deployment.start(precision, options.test_mode, options.tracker, tracking)
-    finished = deployment.by_main(accelerator, lambda: _finished(path, options))
-    if finished is not None:
-        accelerator.print(f"finished already: {path} ({finished.status}); --overwrite runs it again")
-        return finished
+    start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
+    accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
+    lock = held(path.with_name(f".{spec.run_id}.lock")) if accelerator.is_main_process else nullcontext()
+    with lock, listening() as asked:
+        finished = deployment.by_main(accelerator, lambda: _finished(path, options))
+        if finished is not None:
+            accelerator.print(f"finished already: {path} ({finished.status}); --overwrite runs it again")
+            return finished
 
-    started = datetime.now(UTC)
+        def recorded(**told: Any) -> RunRecord:
+            record = RunRecord(
+                run_id=spec.run_id,
+                spec=spec,
+                recipe_changes=changed_from(spec.recipe, default_recipe(task, options.model, options.test_mode)),
+                task=task_facts(task),
+                command=command or repr(options),
+                started=started,
+                finished=datetime.now(UTC),
+                **told,
+            )
+            if accelerator.is_main_process:
+                write_record(record, options.folder, options.overwrite)
+            return record
 
-    def recorded(**told: Any) -> RunRecord:
-        record = RunRecord(
-            run_id=spec.run_id,
-            spec=spec,
-            recipe_changes=changed_from(spec.recipe, default_recipe(task, options.model, options.test_mode)),
-            task=task_facts(task),
-            command=command or repr(options),
-            started=started,
-            finished=datetime.now(UTC),
-            **told,
-        )
+        started = datetime.now(UTC)
+        try:
+            checkpoint = deployment.by_main(accelerator, lambda: checkpoints.newest(saved, print))
+            fell_back = checkpoint is not None and checkpoints.progress_of(checkpoint)["fell_back"]
+            if fell_back:
+                accelerator = start("fp32")
+            told = _fine_tune(task, spec, files, options, accelerator, asked, checkpoint)
+            if told["status"] == "diverged" and accelerator.mixed_precision != "no":
+                accelerator.print(f"{told['error']} in {accelerator.mixed_precision}: starting again in fp32")
+                accelerator.free_memory()
+                accelerator = start("fp32")
+                told = _fine_tune(task, spec, files, options, accelerator, asked, None, told["error"])
+            record = recorded(**told)
+        except (UserError, Interrupted):
+            raise
+        except Exception as error:
+            recorded(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
         if accelerator.is_main_process:
-            write_record(record, options.folder, options.overwrite)
-        return record
-
-    try:
-        record = recorded(**_fine_tune(task, spec, files, options, accelerator))
-    except UserError:
-        raise
-    except Exception as error:
-        recorded(status="failed", error=f"{type(error).__name__}: {error}")
-        raise
+            checkpoints.discard(saved)
     accelerator.print(f"{summary(record)}\n{path}")
     accelerator.end_training()
     return record
 
 
 def _fine_tune(
-    task: TaskSpec, spec: RunSpec, files: Files | None, options: RunOptions, accelerator: Accelerator
+    task: TaskSpec,
+    spec: RunSpec,
+    files: Files | None,
+    options: RunOptions,
+    accelerator: Accelerator,
+    asked: Asked,
+    checkpoint: Path | None,
+    fell_back: str = "",
 ) -> dict[str, Any]:
     """The run itself: the fields of its record that tell how it went, the same on every process."""
     from accelerate.utils import set_seed
 
-    from harness import batches, data, deployment, models, provenance
+    from harness import batches, checkpoints, data, deployment, models, provenance
     from harness.inference import NotFinite, infer
+    from harness.memory import plan_that_fits
     from harness.predictions import write_predictions
-    from harness.training import Diverged, Training, updates
+    from harness.training import Diverged, Training, adamw, updates
 
     began, recipe, device_batch = perf_counter(), spec.recipe, options.eval_device_batch
 
@@ -126,22 +152,21 @@ def _fine_tune(
             testmode.write_model(Path(scratch))
         tables = testmode.tables(task) if spec.test_mode else data.read_tables(task, files)
         splits = data.load_splits(task, tables, recipe.protocol, recipe.train_rows)
-        splits |= _companion_splits(task, options)
+        splits |= splits_of_companions(task, options)
         place = scratch if spec.test_mode else spec.model
         model, tokenizer, model_facts = models.build(place, spec.revision, task, spec.seed)
         models.check_length(model, recipe.max_length)
         encoded = {name: batches.encode(split, tokenizer, recipe.max_length) for name, split in splits.items()}
+
+    # Batches and optimizer
     largest = deployment.largest_device_batch(accelerator.device)
     plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch, largest)
-    precision = deployment.precision_of(accelerator)
-    where = deployment.whereabouts(accelerator)
+    precision, where = deployment.precision_of(accelerator), deployment.whereabouts(accelerator)
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
-    training = Training(accelerator, model, recipe, plan, encoded["train"])
+    plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
+    optimizer = adamw(model, recipe, accelerator.device)
+    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"])
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
-    if options.tracker:
-        config = {"task": task.name, "model": spec.model, "seed": spec.seed, **recipe.model_dump(exclude_none=True)}
-        accelerator.init_trackers("harness", config=config)
-
     facts: dict[str, Any] = dict(
         data=data.describe(task, tables, splits, spec.test_mode),
         model=model_facts,
@@ -153,57 +178,84 @@ def _fine_tune(
             **provenance.surroundings(accelerator),
         ),
     )
+    if options.tracker:
+        config = {"task": task.name, "model": spec.model, "seed": spec.seed, **recipe.model_dump(exclude_none=True)}
+        accelerator.init_trackers("harness", config=config)
+
+    # Where an interrupted run stood
+    progress, best_weights = Progress(recipe), None
+    if checkpoint is not None:
+        state, best_weights, stood = checkpoints.load(accelerator, checkpoint)
+        training.set_state(state)
+        progress = Progress.from_json(recipe, stood)
+        accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
+    progress.go_on(f"{plan.processes} processes with batches of {plan.device_batch}", fell_back)
 
     def outcome_of(split: str, scores: Scores) -> SplitOutcome:
         return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, splits[split].label))
 
     # Updates, with a look at the validation split after each epoch
-    tally, display = Tally(), Display(plan, accelerator.is_main_process)
-    history: list[Epoch] = []
+    display = Display(plan, accelerator.is_main_process)
     scores: dict[str, Scores] = {}
-    selected, lowest_loss, best_weights = 0, math.inf, None
-    setup_seconds = perf_counter() - began
+    saved_at = perf_counter()
+    setup_seconds = saved_at - began
+    after = plan.total_updates if progress.is_out_of_patience else progress.update
     try:
-        for update in updates(training, spec.seed):
-            tally.add(update)
+        for update in updates(training, spec.seed, after):
+            progress.add(update)
             display.update(update)
             accelerator.log({"loss": update.loss, "learning_rate": update.learning_rate}, step=update.number)
-            if not update.ends_epoch:
-                continue
-            looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
-            seen = outcome_of(task.select_on, looked)
-            history.append(tally.close_epoch(update, seen.values))
-            display.epoch(history[-1])
-            accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=update.number)
-            if recipe.select == "last" or seen.loss < lowest_loss:
-                selected, lowest_loss, scores[task.select_on] = update.epoch, seen.loss, looked
-                best_weights = training.weights() if recipe.select == "best" else None
-            elif recipe.patience and update.epoch - selected >= recipe.patience:
+            if update.ends_epoch:
+                looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
+                seen = outcome_of(task.select_on, looked)
+                display.epoch(progress.close_epoch(update, seen.loss, seen.values))
+                accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=update.number)
+                if progress.selected_epoch == update.epoch:
+                    scores[task.select_on] = looked
+                    best_weights = training.weights() if recipe.select == "best" else None
+            is_due = update.number % options.checkpoint_updates == 0
+            is_due |= update.ends_epoch or perf_counter() - saved_at > options.checkpoint_seconds
+            stops, saves = deployment.any_process(accelerator, [asked.signal > 0, is_due])
+            if (stops or saves) and deployment.keeps_whole_weights(accelerator):
+                checkpoints.save(
+                    accelerator,
+                    checkpoints.folder_of(options.folder, task.name, spec.run_id),
+                    checkpoints.Checkpoint(training.state(), best_weights, progress.to_json()),
+                )
+                saved_at = perf_counter()
+            if stops:
+                raise Interrupted(asked.signal, update.number)
+            if progress.is_out_of_patience:
                 break
 
         # Scores of the selected weights for every other split, hidden labels included
-        if best_weights is not None and selected < update.epoch:
+        if best_weights is not None:
             training.set_weights(best_weights)
-        wanted = [split for split in encoded if split != "train" or split in task.evaluate]
-        for split in (split for split in wanted if split not in scores):
-            scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
+        for split in encoded:
+            if split not in scores and (split != "train" or split in task.evaluate):
+                scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
     except (Diverged, NotFinite) as fault:
-        return dict(facts, status="diverged", error=str(fault), history=history)
+        told = dict(status="diverged", error=str(fault), history=progress.history, notes=progress.notes)
+        return facts | told
     finally:
         display.close()
+
+    # What the record tells
     outcomes = {split: outcome_of(split, scores[split]) for split in task.evaluate}
+    files_of = {split: f"{spec.run_id}.{split}.parquet" for split in sorted(scores)}
     if accelerator.is_main_process:
         folder = record_path(options.folder, task.name, spec.run_id).parent
-        for split, file in _prediction_files(spec, scores).items():
-            write_predictions(folder / file, scores[split], list(task.labels or []) or None, splits[split].label)
+        for split, name in files_of.items():
+            write_predictions(folder / name, scores[split], list(task.labels or []) or None, splits[split].label)
     return dict(
         facts,
         **split_fields(task, outcomes),
-        **cost_fields(tally, provenance.used(accelerator, tally), perf_counter() - began, setup_seconds),
-        notes=[note for outcome in outcomes.values() for note in outcome.notes],
-        selected_epoch=selected,
-        history=history,
-        predictions=_prediction_files(spec, scores),
+        **cost_fields(progress, provenance.used(accelerator, progress), setup_seconds),
+        notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
+        selected_epoch=progress.selected_epoch,
+        weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
+        history=progress.history,
+        predictions=files_of,
     )
 
 
@@ -224,61 +276,6 @@ def _identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSp
 def _finished(path: Path, options: RunOptions) -> RunRecord | None:
     record = None if options.overwrite or not path.exists() else read_record(path)
     return record if record is not None and record.is_finished else None
-
-
-def _prediction_files(spec: RunSpec, scores: dict[str, Scores]) -> dict[str, str]:
-    return {split: f"{spec.run_id}.{split}.parquet" for split in sorted(scores)}
-
-
-def _companion_splits(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
-    """Rows of the tasks that models of this one predict, by `<task>.<split>`; those that cannot be had are left out."""
-    from harness import data
-
-    found: dict[str, Split] = {}
-    for companion in companions(task.name):
-        try:
-            files = None if options.test_mode else find_files(companion, options.data)
-            tables = testmode.tables(companion) if options.test_mode else data.read_tables(companion, files)
-            rows = data.load_splits(companion, tables, "standard", None)
-        except UserError:
-            continue
-        found |= {f"{companion.name}.{split}": rows[split] for split in companion.predict}
-    return found
-
-
-def _run_of_another(task: TaskSpec, options: RunOptions, command: str | None) -> RunRecord:
-    """The record of a task that is predicted by models of another: that other's run, done if it is not there yet."""
-    from accelerate import PartialState
-
-    parent = run(replace(options, task=str(task.predicted_by)), command)
-    mine = {split: f"{task.name}.{split}" for split in task.predict}
-    if lacking := [split for split in mine.values() if split not in parent.predictions]:
-        raise UserError(
-            f"--task {task.name}: the {task.predicted_by} run {parent.run_id} has no predictions for {lacking[0]}, "
-            "whose rows it could not get. Provide them and run again with --overwrite."
-        )
-    spec = parent.spec.model_copy(
-        update={"task": task.name, "task_version": task.version, "definition": task.definition}
-    )
-    record = parent.model_copy(
-        update=dict(
-            run_id=spec.run_id,
-            spec=spec,
-            task=task_facts(task),
-            metrics={},
-            baseline={},
-            hits={},
-            squared_errors={},
-            notes=[],
-            predictions={s: f"../{task.predicted_by}/{parent.predictions[name]}" for s, name in mine.items()},
-            trained_by=parent.run_id,
-        )
-    )
-    path = record_path(options.folder, task.name, spec.run_id)
-    if PartialState().is_main_process and (options.overwrite or not path.exists()):
-        write_record(record, options.folder, options.overwrite)
-    PartialState().wait_for_everyone()
-    return record
 
 
 if __name__ == "__main__":

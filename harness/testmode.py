@@ -56,6 +56,7 @@ def tables(task: TaskSpec) -> Tables:
 def write_model(folder: Path) -> None:
     """A freshly drawn two-layer BERT without a head and its tokenizer, as a checkpoint folder."""
     import torch
+    from safetensors.torch import save_file
     from transformers import BertConfig, BertModel, BertTokenizer
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_FILLERS]
@@ -71,7 +72,10 @@ def write_model(folder: Path) -> None:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        BertModel(config).save_pretrained(folder)
+        weights = BertModel(config).state_dict()
+    # save_pretrained writes on the first process only, and this folder may be each process's own
+    config.to_json_file(folder / "config.json")
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     tokenizer.save_pretrained(folder)
 
 

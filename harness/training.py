@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -52,11 +53,28 @@ class Update(NamedTuple):
     is_last: bool
 
 
+class TrainingState(NamedTuple):
+    """Where training stands between two updates."""
+
+    weights: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any] | None
+    """fp16's loss scale."""
+    randomness: list[torch.Tensor] | None
+    """States of this process's generators, from which dropout is drawn; None when another number of processes saved."""
+
+
 class Training:
     """A model and its optimizer, on their way through a plan."""
 
     def __init__(
-        self, accelerator: Accelerator, model: nn.Module, recipe: Recipe, plan: StepPlan, encoded: Encoded
+        self,
+        accelerator: Accelerator,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        plan: StepPlan,
+        encoded: Encoded,
     ) -> None:
         self.accelerator = accelerator
         self.recipe = recipe
@@ -66,13 +84,6 @@ class Training:
             freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
-        optimizer = torch.optim.AdamW(
-            decay_groups(model, recipe.weight_decay),
-            lr=recipe.learning_rate,
-            betas=(0.9, recipe.adam_beta2),
-            eps=recipe.adam_epsilon,
-            fused=accelerator.device.type in ("cpu", "cuda"),
-        )
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
 
     def weights(self) -> dict[str, torch.Tensor]:
@@ -80,9 +91,38 @@ class Training:
         state = self.accelerator.unwrap_model(self.model).state_dict()
         return {name: tensor.detach().clone() for name, tensor in state.items()}
 
+    def weights_sha256(self) -> str:
+        """Hash of the weights as they are now, by name, in the bytes of their type."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.weights().items()):
+            digest.update(name.encode())
+            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Puts back what `weights` gave."""
         self.accelerator.unwrap_model(self.model).load_state_dict(weights)
+
+    def state(self) -> TrainingState:
+        """All that training needs to go on to the bit, as it is now."""
+        scaler, on_gpu = self.accelerator.scaler, self.accelerator.device.type == "cuda"
+        return TrainingState(
+            weights=self.weights(),
+            optimizer=self.optimizer.state_dict(),
+            scaler=None if scaler is None else scaler.state_dict(),
+            randomness=[torch.get_rng_state(), *([torch.cuda.get_rng_state()] if on_gpu else [])],
+        )
+
+    def set_state(self, state: TrainingState) -> None:
+        """Goes on from what `state` gave; dropout goes on as it is where the state has no randomness."""
+        self.set_weights(state.weights)
+        self.optimizer.load_state_dict(state.optimizer)
+        if self.accelerator.scaler is not None and state.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state.scaler)
+        if state.randomness is not None:
+            torch.set_rng_state(state.randomness[0])
+            for on_gpu in state.randomness[1:]:
+                torch.cuda.set_rng_state(on_gpu)
 
     def take(self, window: Window, learning_rate: float, number: int) -> tuple[float, float] | None:
         """One update from all of its batches: (loss, gradient norm), or None when fp16 overflowed and nothing moved.
@@ -121,8 +161,8 @@ class Training:
         return None if accelerator.optimizer_step_was_skipped else (loss_mean, norm_value)
 
 
-def updates(training: Training, seed: int) -> Iterator[Update]:
-    """Every update of the plan in order; all processes must iterate together.
+def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
+    """Every update of the plan in order, from the one after update `after`; all processes must iterate together.
 
     An update that fp16 skipped for overflow is taken again from the same rows: neither the count nor the schedule
     notices.
@@ -131,10 +171,13 @@ def updates(training: Training, seed: int) -> Iterator[Update]:
         Diverged: a loss or gradient norm is not finite, before the weights move.
     """
     plan, recipe, accelerator = training.plan, training.recipe, training.accelerator
-    number = 0
-    for epoch in range(1, plan.epochs + 1):
-        cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index)
-        for position, window in enumerate(cut, start=1):
+    if after >= plan.total_updates:
+        return
+    number = after
+    for epoch in range(1 + after // plan.updates_per_epoch, plan.epochs + 1):
+        done = number % plan.updates_per_epoch
+        cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index, skip=done)
+        for position, window in enumerate(cut, start=done + 1):
             number += 1
             started = time.perf_counter()
             learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
@@ -181,6 +224,17 @@ def summed_loss(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tens
     if logits.shape[1] == 1:
         return functional.mse_loss(logits.float().squeeze(-1), labels, reduction="sum")
     return functional.cross_entropy(logits.float(), labels, reduction="sum")
+
+
+def adamw(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
+    """The recipe's optimizer, fused where the device can."""
+    return torch.optim.AdamW(
+        decay_groups(model, recipe.weight_decay),
+        lr=recipe.learning_rate,
+        betas=(0.9, recipe.adam_beta2),
+        eps=recipe.adam_epsilon,
+        fused=device.type in ("cpu", "cuda"),
+    )
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,0 +1,171 @@
+"""A run's state on disk: written aside and renamed, checked before it is believed, gone when the record is written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file, save_file
+
+from harness.errors import UserError
+from harness.sources import file_hash
+from harness.training import TrainingState
+
+KEPT = 2
+"""Newest checkpoints of a run that stay: one to go on from, one in case it is damaged."""
+
+MANIFEST = "manifest.json"
+"""Names the hash of every other file and is written last: a folder without it is none."""
+
+
+class Checkpoint(NamedTuple):
+    """What one holds for this process."""
+
+    state: TrainingState
+    best_weights: dict[str, torch.Tensor] | None
+    progress: dict[str, Any]
+    """Plain values of the story."""
+
+
+def folder_of(results: Path, task: str, run_id: str) -> Path:
+    """Where a run's checkpoints lie."""
+    return results / "checkpoints" / task / run_id
+
+
+def save(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint named for its update, then removes all but the newest; every process must call it.
+
+    Raises:
+        UserError: the disk is full or cannot be written; earlier checkpoints are whole.
+    """
+    name = f"update-{checkpoint.progress['update']:08d}"
+    scratch, final, state = folder / f".{name}", folder / name, checkpoint.state
+    if accelerator.is_main_process and scratch.exists():
+        shutil.rmtree(scratch)
+    accelerator.wait_for_everyone()
+    with _explaining(scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        torch.save(state.randomness, scratch / f"randomness-{accelerator.process_index}.pt")
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        with _explaining(scratch):
+            save_file(_on_cpu(state.weights), scratch / "weights.safetensors")
+            if checkpoint.best_weights is not None:
+                save_file(_on_cpu(checkpoint.best_weights), scratch / "best.safetensors")
+            torch.save({"optimizer": state.optimizer, "scaler": state.scaler}, scratch / "optimizer.pt")
+            manifest = {
+                "run_id": folder.name,
+                "processes": accelerator.num_processes,
+                "progress": checkpoint.progress,
+                "files": {path.name: file_hash(path) for path in sorted(scratch.iterdir())},
+            }
+            _write_through(scratch / MANIFEST, json.dumps(manifest))
+            if final.exists():
+                shutil.rmtree(final)
+            os.replace(scratch, final)
+        for old in _newest_first(folder)[KEPT:]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def newest(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint; each damaged one is named through `say` and skipped."""
+    for candidate in _newest_first(folder):
+        fault = _fault(candidate)
+        if fault is None:
+            return candidate
+        say(f"{candidate}: {fault}; skipped for the checkpoint before it")
+    return None
+
+
+def progress_of(checkpoint: Path) -> dict[str, Any]:
+    """The plain values of a whole checkpoint."""
+    progress: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())["progress"]
+    return progress
+
+
+def load(accelerator: Accelerator, path: Path) -> Checkpoint:
+    """A whole checkpoint on this process. Nothing in it can run code when it is read."""
+    manifest = json.loads((path / MANIFEST).read_text())
+    best = path / "best.safetensors"
+    rest = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    randomness = None
+    if manifest["processes"] == accelerator.num_processes:
+        mine = path / f"randomness-{accelerator.process_index}.pt"
+        randomness = torch.load(mine, map_location="cpu", weights_only=True)
+    state = TrainingState(load_file(path / "weights.safetensors"), rest["optimizer"], rest["scaler"], randomness)
+    return Checkpoint(state, load_file(best) if best.exists() else None, manifest["progress"])
+
+
+def discard(folder: Path) -> None:
+    """Removes a run's checkpoints, and the folders above them that are empty then."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        try:
+            parent.rmdir()
+        except OSError:
+            break
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("update-*"), reverse=True)
+
+
+def _fault(checkpoint: Path) -> str | None:
+    """Why a checkpoint cannot be used, or None."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        expected: Mapping[str, str] = manifest["files"]
+        for name, digest in expected.items():
+            if not (checkpoint / name).is_file():
+                return f"{name} is missing"
+            if file_hash(checkpoint / name) != digest:
+                return f"{name} is damaged"
+        if manifest["run_id"] != checkpoint.parent.name:
+            return f"belongs to the run {manifest['run_id']}"
+        if not {"weights.safetensors", "optimizer.pt"} <= set(expected) or "update" not in manifest["progress"]:
+            return f"{MANIFEST} is incomplete"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{MANIFEST} cannot be read ({type(error).__name__})"
+    return None
+
+
+def _on_cpu(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def _write_through(path: Path, text: str) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+class _explaining:
+    """Turns a failed write into the user's error, and leaves nothing half-written."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.scratch = scratch
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        is_full = isinstance(error, OSError) or (error is not None and "No space left" in str(error))
+        if error is None or not is_full:
+            return
+        needed = sum(path.stat().st_size for path in self.scratch.glob("*")) if self.scratch.is_dir() else 0
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "No space left on device"
+        room = f" after {needed / 2**20:,.0f} MiB" if getattr(error, "errno", errno.ENOSPC) == errno.ENOSPC else ""
+        raise UserError(
+            f"{self.scratch.parent}: cannot write a checkpoint: {reason}{room}. Earlier checkpoints and records are "
+            "whole: make room, or name another folder with --results, and give the same command again."
+        ) from error

@@ -1,0 +1,46 @@
+"""SIGTERM and Ctrl-C as a question that the run answers at its next update, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Interrupted(Exception):
+    """The run was asked to stop and has saved a checkpoint; the same command goes on from there."""
+
+    def __init__(self, number: int, update: int) -> None:
+        number = number or signal.SIGTERM  # another process was asked
+        super().__init__(f"stopped by {signal.Signals(number).name} after update {update}; the same command goes on")
+        self.exit_code = 128 + number
+
+
+class Asked:
+    """Whether a signal has asked this process to stop, and which; 0 when none has."""
+
+    signal = 0
+
+
+@contextmanager
+def listening() -> Iterator[Asked]:
+    """Within it SIGTERM and SIGINT only leave word; a second Ctrl-C stops at once. Elsewhere than in the main thread,
+    where Python takes no signals, it changes nothing."""
+    asked = Asked()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def leave_word(number: int, frame: FrameType | None) -> None:
+        if asked.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        asked.signal = number
+
+    before = {number: signal.signal(number, leave_word) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

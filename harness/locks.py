@@ -1,0 +1,55 @@
+"""One run of an identity at a time: the lock of a run, which a killed holder does not keep."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from harness.errors import UserError
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Holds the lock at `path` and says there who does.
+
+    Raises:
+        UserError: somebody else holds it, or the file system has no locks.
+    """
+    lock = FileLock(path, fallback_to_soft=False)
+    holder = path.with_suffix(".holder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{path}: this run is going on already{_who(holder)}. Wait for it, or end it and give the command again."
+        ) from None
+    except (NotImplementedError, OSError) as error:
+        raise UserError(
+            f"{path}: cannot be locked ({error}): its file system has no locks, so two runs could write the same "
+            "record. Name a folder on another file system with --results."
+        ) from None
+    try:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+        with suppress(OSError):  # released first: whoever comes now makes a new file
+            path.unlink()
+
+
+def _who(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_text())
+        return f", by process {facts['process']} on {facts['host']} since {facts['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""

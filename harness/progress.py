@@ -1,0 +1,99 @@
+"""Where a run stands: what it has counted, seen and selected so far, as plain values that a checkpoint can hold."""
+
+from __future__ import annotations
+
+import math
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from harness.recipes import Recipe
+from harness.records import Epoch, Values
+
+if TYPE_CHECKING:
+    from harness.training import Update
+
+
+class Progress:
+    """The story so far. Times are seconds, counts of tokens are this process's, of rows all processes'."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.select, self.patience = recipe.select, recipe.patience
+        self.update = self.epoch = self.rows = self.tokens = self.computed_tokens = 0
+        self.train_seconds = self.seconds_before = 0.0
+        self.epoch_loss = self.epoch_seconds = 0.0
+        self.epoch_rows = 0
+        self.selected_epoch = 0
+        self.lowest_loss = math.inf
+        self.history: list[Epoch] = []
+        self.notes: list[str] = []
+        self.fell_back = False
+        """Mixed precision had diverged, and the run was started again in fp32."""
+        self.topology = ""
+        """Processes and rows of a batch: on others dropout is drawn otherwise."""
+        self._began = perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, the time before interruptions included and that between them not."""
+        return self.seconds_before + perf_counter() - self._began
+
+    @property
+    def is_out_of_patience(self) -> bool:
+        """No epoch of the last `patience` was better than the one selected."""
+        return self.patience is not None and self.epoch - self.selected_epoch >= self.patience
+
+    def go_on(self, topology: str, fell_back: str) -> None:
+        """Notes what a reader of the record must know: another topology than before, or why it runs in fp32."""
+        if self.topology and self.topology != topology:
+            self.notes.append(
+                f"went on after update {self.update} on {topology} instead of {self.topology}: dropout drawn otherwise"
+            )
+        if fell_back:
+            self.fell_back = True
+            self.notes.append(f"{fell_back} in mixed precision: trained again from the start in fp32")
+        self.topology = topology
+
+    def add(self, update: Update) -> None:
+        """Counts an update."""
+        self.update = update.number
+        self.rows += update.rows
+        self.tokens += update.tokens
+        self.computed_tokens += update.computed_tokens
+        self.train_seconds += update.seconds
+        self.epoch_loss += update.loss * update.rows
+        self.epoch_rows += update.rows
+        self.epoch_seconds += update.seconds
+
+    def close_epoch(self, update: Update, loss: float, values: Values) -> Epoch:
+        """The epoch that `update` ends, after a look at the validation split; it is selected if it should be."""
+        self.epoch = update.epoch
+        self.history.append(
+            Epoch(
+                epoch=update.epoch,
+                update=update.number,
+                train_loss=self.epoch_loss / self.epoch_rows,
+                learning_rate=update.learning_rate,
+                seconds=self.epoch_seconds,
+                metrics=values,
+            )
+        )
+        self.epoch_loss, self.epoch_rows, self.epoch_seconds = 0.0, 0, 0.0
+        if self.select == "last" or loss < self.lowest_loss:
+            self.selected_epoch, self.lowest_loss = update.epoch, loss
+        return self.history[-1]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it in values that JSON has."""
+        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        history = [epoch.model_dump(mode="json") for epoch in self.history]
+        lowest = None if math.isinf(self.lowest_loss) else self.lowest_loss
+        return kept | {"history": history, "seconds_before": self.seconds, "lowest_loss": lowest}
+
+    @classmethod
+    def from_json(cls, recipe: Recipe, values: dict[str, Any]) -> Progress:
+        """What `to_json` gave, going on from now."""
+        progress = cls(recipe)
+        vars(progress).update(values)
+        progress.history = [Epoch(**epoch) for epoch in values["history"]]
+        progress.lowest_loss = math.inf if values["lowest_loss"] is None else values["lowest_loss"]
+        return progress

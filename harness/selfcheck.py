@@ -1,0 +1,315 @@
+"""`harness selfcheck`: whether numbers come out exact on these devices, under this launch, against a plain loop.
+
+Each check computes the same thing twice: through the harness on all processes, and by the shortest honest code on one.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tyro
+
+if TYPE_CHECKING:
+    import torch
+    from accelerate import Accelerator
+    from torch import nn
+
+    from harness.batches import Encoded
+    from harness.recipes import Recipe, StepPlan
+
+SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
+"""Numbers of rows around and between whole updates."""
+
+GLOBAL_BATCH = 16
+CLASSES = 3
+
+
+@dataclass(frozen=True)
+class SelfcheckOptions:
+    """Check on this machine, under this launch, that training and evaluation are exact; under a minute."""
+
+    cpu: bool = False
+    """On the CPU even where there is a GPU."""
+
+
+class Check(NamedTuple):
+    """One property and how it came out."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prints a table of properties; exit code 1 when one does not hold."""
+    options = tyro.cli(
+        SelfcheckOptions, args=list(arguments), prog="harness selfcheck", config=(tyro.conf.FlagCreatePairsOff,)
+    )
+    from harness.deployment import start, whereabouts
+
+    accelerator = start("fp32", options.cpu, None, Path())
+    accelerator.print(f"{accelerator.num_processes} process(es), fp32 on {whereabouts(accelerator)}")
+    failed = 0
+    for check in checks(accelerator):
+        failed += not check.passed
+        accelerator.print(f"{'pass' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+    accelerator.end_training()
+    sys.exit(1 if failed else 0)
+
+
+def checks(accelerator: Accelerator) -> Iterator[Check]:
+    """Every check in turn; all processes must iterate together."""
+    every: tuple[Callable[[Accelerator], Check], ...] = (
+        check_rows_drawn_once,
+        check_updates_match_plain_loop,
+        check_weights_match_plain_sgd,
+        check_predictions_after_adamw,
+        check_scores_in_row_order,
+        check_not_finite_seen_by_all,
+    )
+    for check in every:
+        yield check(accelerator)
+
+
+def check_rows_drawn_once(accelerator: Accelerator) -> Check:
+    """Over all processes, each epoch draws every row exactly once and every process the same number of batches."""
+    from accelerate.utils import gather_object
+
+    from harness.batches import windows
+
+    wrong = []
+    for rows in SIZES:
+        encoded = generated(rows)
+        for plan in plans(accelerator, rows):
+            mine = list(windows(encoded, plan, seed=1, epoch=0, process=accelerator.process_index))
+            drawn = [int(row) for window in mine for batch in window.batches for row in batch.rows]
+            counts = gather_object([[len(window.batches) for window in mine]])
+            if sorted(gather_object(drawn)) != list(range(rows)) or any(count != counts[0] for count in counts):
+                wrong.append(f"{rows} rows, device batch {plan.device_batch}")
+    return Check("every row is drawn once an epoch", not wrong, "; ".join(wrong) or f"{len(SIZES)} training sizes")
+
+
+def check_updates_match_plain_loop(accelerator: Accelerator) -> Check:
+    """Loss, gradient norm and learning rate of each update are those of a plain loop over whole windows."""
+    from harness.training import adamw
+
+    worst, compared = 0.0, 0
+    for rows in SIZES:
+        encoded = generated(rows)
+        for plan in plans(accelerator, rows):
+            for ours, plain in _both(accelerator, encoded, plan, lambda model: adamw(model, recipe(), model.device)):
+                worst = max(worst, *(abs(a - b) / max(abs(b), 1e-12) for a, b in zip(ours, plain, strict=True)))
+                compared += 1
+    return Check(
+        "loss, gradient norm and learning rate of each update are a plain loop's",
+        worst <= 1e-5,
+        f"{compared} updates, largest relative difference {worst:.1e} (at most 1e-05)",
+    )
+
+
+def check_weights_match_plain_sgd(accelerator: Accelerator) -> Check:
+    """Under plain SGD the weights at the end are those of the plain loop."""
+    import torch
+
+    def sgd(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=0.1)
+
+    worst = 0.0
+    for rows in (17, 33, 100):
+        encoded = generated(rows)
+        for plan in plans(accelerator, rows):
+            ours, plain = _models_after(accelerator, encoded, plan, sgd)
+            pairs = zip(ours.parameters(), plain.parameters(), strict=True)
+            worst = max(worst, *((a - b).abs().max().item() for a, b in pairs))
+    return Check("weights after SGD are a plain loop's", worst <= 1e-6, f"{worst:.1e} apart (at most 1e-06)")
+
+
+def check_predictions_after_adamw(accelerator: Accelerator) -> Check:
+    """After AdamW the scores are those of the plain loop (its weights are not comparable: see ARCHITECTURE.md)."""
+    import torch
+
+    from harness.batches import cut_batch
+    from harness.training import adamw
+
+    worst = 0.0
+    for rows in (17, 33, 100):
+        encoded = generated(rows)
+        batch = cut_batch(encoded, np.arange(rows)).to(accelerator.device)
+        for plan in plans(accelerator, rows):
+            models = _models_after(accelerator, encoded, plan, lambda model: adamw(model, recipe(), model.device))
+            with torch.inference_mode():
+                ours, plain = (model.eval()(**batch.inputs).logits for model in models)
+            worst = max(worst, (ours - plain).abs().max().item())
+    return Check("scores after AdamW are a plain loop's", worst <= 1e-4, f"{worst:.1e} apart (at most 1e-04)")
+
+
+def check_scores_in_row_order(accelerator: Accelerator) -> Check:
+    """Evaluation gives every row once, in order, and to the bit what one process would give."""
+    import torch
+
+    from harness.batches import cut_batch, scoring_batches
+    from harness.inference import infer
+
+    model = tiny_model().to(accelerator.device).eval()
+    wrong = []
+    for rows in SIZES:
+        encoded = generated(rows)
+        for device_batch in (1, 4, 16, 64):
+            alone = np.zeros((rows, CLASSES), np.float32)
+            with torch.inference_mode():
+                for chosen in scoring_batches(encoded, device_batch, 0, 1):
+                    inputs = cut_batch(encoded, chosen).to(accelerator.device).inputs
+                    alone[chosen] = model(**inputs).logits.cpu().numpy()
+            together = infer(accelerator, model, encoded, device_batch)
+            if not np.array_equal(together.values, alone) or not np.array_equal(together.rows, np.arange(rows)):
+                wrong.append(f"{rows} rows, batch {device_batch}")
+    return Check("scores are one process's to the bit, each row once", not wrong, "; ".join(wrong) or "4 batch sizes")
+
+
+def check_not_finite_seen_by_all(accelerator: Accelerator) -> Check:
+    """A loss that is not a number on one process stops all of them at the same update, before the weights move."""
+    import torch
+    from accelerate.utils import gather_object
+
+    from harness.training import Diverged, Training, adamw, updates
+
+    rows, faulty = 64, 2
+    encoded = generated(rows)
+    plan = plans(accelerator, rows)[0]
+    model = tiny_model().to(accelerator.device)
+    training = Training(accelerator, model, adamw(model, recipe(), model.device), recipe(), plan, encoded)
+    is_last = accelerator.process_index == accelerator.num_processes - 1
+    stopped, before = 0, {}
+    try:
+        for update in updates(training, seed=1):
+            before = training.weights()
+            if update.number == faulty - 1 and is_last:  # a score of this process's next batch
+                head = accelerator.unwrap_model(training.model).classifier
+                head.register_forward_hook(lambda module, inputs, output: output * math.nan)
+    except Diverged as fault:
+        stopped = fault.update
+    after = training.weights()
+    unmoved = all(torch.equal(before[name], after[name]) for name in before)
+    seen = gather_object([(stopped, unmoved)])
+    passed = set(map(tuple, seen)) == {(faulty, True)}
+    return Check("a loss that is not a number stops all processes", passed, f"stopped before update {stopped}")
+
+
+def generated(rows: int) -> Encoded:
+    """Rows of random tokens and lengths with labels, the same each time."""
+    from harness.batches import Encoded
+
+    rng = np.random.default_rng(rows)
+    lengths = rng.integers(3, 24, size=rows)
+    tokens = rng.integers(5, 60, size=lengths.sum()).astype(np.int32)
+    return Encoded(
+        tokens={"input_ids": tokens, "token_type_ids": np.zeros_like(tokens)},
+        offsets=np.concatenate([[0], lengths.cumsum()]),
+        padding={"input_ids": 0, "token_type_ids": 0},
+        labels=rng.integers(0, CLASSES, size=rows),
+    )
+
+
+def recipe() -> Recipe:
+    """Short training with warmup, decay and clipping that acts."""
+    from harness.recipes import Recipe
+
+    return Recipe(
+        learning_rate=1e-3, global_batch=GLOBAL_BATCH, epochs=2, warmup=2, weight_decay=0.01, max_grad_norm=0.5
+    )
+
+
+def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
+    """One plan for each device batch that this number of processes allows."""
+    from harness.recipes import plan_steps
+
+    share = math.ceil(GLOBAL_BATCH / accelerator.num_processes)
+    sizes = [size for size in (16, 8, 4, 2, 1) if share % size == 0]
+    return [plan_steps(rows, recipe(), accelerator.num_processes, size) for size in sizes]
+
+
+def tiny_model() -> Any:
+    """The test mode's tiny BERT with a head, its dropout off; the same weights each time."""
+    from torch import nn
+
+    from harness import models, testmode
+    from harness.tasks import load_task
+
+    with TemporaryDirectory() as folder:
+        testmode.write_model(Path(folder))
+        model = models.build(folder, "sha256:", load_task("mnli"), seed=0).model
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def _both(
+    accelerator: Accelerator, encoded: Encoded, plan: StepPlan, optimizer_of: Callable[[Any], torch.optim.Optimizer]
+) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
+    """(loss, gradient norm, learning rate) of each update: the harness's and the plain loop's."""
+    from harness.training import Training, updates
+
+    ours, plain = _twins(accelerator)
+    training = Training(accelerator, ours, optimizer_of(ours), recipe(), plan, encoded)
+    for update, expected in zip(
+        updates(training, seed=1), plain_loop(plain, optimizer_of(plain), encoded, recipe()), strict=True
+    ):
+        yield (update.loss, update.gradient_norm, update.learning_rate), expected
+
+
+def _models_after(
+    accelerator: Accelerator, encoded: Encoded, plan: StepPlan, optimizer_of: Callable[[Any], torch.optim.Optimizer]
+) -> tuple[Any, Any]:
+    """Both models after their last update."""
+    from harness.training import Training, updates
+
+    ours, plain = _twins(accelerator)
+    training = Training(accelerator, ours, optimizer_of(ours), recipe(), plan, encoded)
+    for _ in updates(training, seed=1):
+        pass
+    for _ in plain_loop(plain, optimizer_of(plain), encoded, recipe()):
+        pass
+    return accelerator.unwrap_model(training.model), plain
+
+
+def _twins(accelerator: Accelerator) -> tuple[Any, Any]:
+    model = tiny_model().to(accelerator.device)
+    return model, copy.deepcopy(model)
+
+
+def plain_loop(
+    model: Any, optimizer: torch.optim.Optimizer, encoded: Encoded, recipe: Recipe
+) -> Iterator[tuple[float, float, float]]:
+    """The loop of a textbook, one batch an update on one process: (loss, gradient norm, learning rate) of each."""
+    import torch
+
+    from harness.batches import cut_batch, epoch_order
+
+    per_epoch = math.ceil(len(encoded) / recipe.global_batch)
+    total, warmup = per_epoch * recipe.epochs, min(int(recipe.warmup), per_epoch * recipe.epochs)
+    peak, done = recipe.learning_rate, 0
+    model.train()
+    for epoch in range(recipe.epochs):
+        order = epoch_order(len(encoded), 1, epoch)
+        for start in range(0, len(order), recipe.global_batch):
+            rate = peak * (done / warmup if done < warmup else (total - done) / max(1, total - warmup))
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            batch = cut_batch(encoded, order[start : start + recipe.global_batch]).to(model.device)
+            assert batch.labels is not None
+            loss = torch.nn.functional.cross_entropy(model(**batch.inputs).logits, batch.labels)
+            optimizer.zero_grad()
+            loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)
+            optimizer.step()
+            done += 1
+            yield loss.item(), norm.item(), rate
