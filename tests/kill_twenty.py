@@ -98,16 +98,16 @@ def main() -> None:
             arguments, after = command(results, options.processes, options.epochs), draw.uniform(0, seconds)
             was_running = kill_after(arguments, after)
             printed = finish(arguments)
-            went_on = next((line for line in printed.splitlines() if line.startswith("going on")), "from the start")
+            told = ("going on after", "finished already")
+            went_on = next((line for line in printed.splitlines() if line.startswith(told)), "from the start")
             left = [
                 str(path) for path in results.rglob("*") if "checkpoints" in path.parts or path.name.startswith(".")
             ]
             same = essence(results) == expected and not left
             equal += same
-            state = went_on if was_running else "had ended"
-            print(
-                f"{moment:3}  killed {after:5.2f} s after its first line, {state}: {'equal' if same else left or 'DIFFERS'}"
-            )
+            state = went_on.split(":")[0] if was_running else "had ended"
+            verdict = "equal" if same else f"DIFFERS {left or ''}"
+            print(f"{moment:3}  killed {after:5.2f} s after its first line, {state}: {verdict}", flush=True)
     print(f"{equal} of {options.moments} bit-equal on {options.processes} process(es)")
     sys.exit(0 if equal == options.moments else 1)
 
