@@ -11,6 +11,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from harness.errors import UserError
 from harness.metrics import title_of
 from harness.recipes import DEFAULT_MODEL, Recipe
 from harness.tasks import TaskSpec, all_tasks, load_task, read_task
@@ -37,17 +38,24 @@ def main(arguments: Sequence[str]) -> None:
     options = tyro.cli(
         CatalogueOptions, args=list(arguments), prog="harness tasks", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    console = Console(highlight=False)
     if options.check is not None:
-        task = load_task(str(options.check)) if not options.check.is_file() else read_task(options.check)
-        console.print(f"{options.check}: a valid task, {task.name}", markup=False)
+        if not options.check.is_file():
+            raise UserError(f"--check {options.check}: there is no such file.")
+        print(f"{options.check}: a valid task, {read_task(options.check).name}")
     elif options.task is not None:
-        console.print(_in_full(load_task(options.task)))
+        _show(_in_full(load_task(options.task)))
     elif options.names:
         for task in all_tasks():
             print(task.name)
     else:
-        console.print(_table(all_tasks()))
+        _show(_table(all_tasks()))
+
+
+def _show(table: Table) -> None:
+    console = Console(highlight=False, markup=False)  # a title may have brackets
+    with console.capture() as captured:  # printed below: rich ends the program itself when the reader has gone
+        console.print(table)
+    print(captured.get(), end="")
 
 
 def _table(tasks: Sequence[TaskSpec]) -> Table:

@@ -13,7 +13,12 @@ from harness.interruption import Interrupted
 def ending_with_exit_code() -> Iterator[None]:
     """Turns a UserError into its message and exit code 2, an interruption into exit code 130."""
     try:
-        yield
+        try:
+            yield
+            sys.stdout.flush()  # while a reader that has gone is still no surprise
+        except SystemExit:
+            sys.stdout.flush()
+            raise
     except UserError as error:
         process = os.environ.get("RANK", "0")
         speaker = "" if process == "0" else f"[process {process}] "

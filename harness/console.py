@@ -30,6 +30,7 @@ class Display:
             leave=False,
             disable=not (is_main and sys.stderr.isatty()),
         )
+        self.has_header = False
         self.loss: float | None = None
         self.rows, self.seconds = 0, 0.0
 
@@ -55,7 +56,8 @@ class Display:
         columns += [(title_of(name), shown(value)) for name, value in epoch.metrics.items()]
         columns += [("seconds", f"{epoch.seconds:,.1f}")]
         widths = [max(len(title), 8) for title, _ in columns]
-        if epoch.epoch == 1:
+        if not self.has_header:  # an interrupted run goes on with a later epoch
+            self.has_header = True
             self._line("  ".join(title.rjust(width) for (title, _), width in zip(columns, widths, strict=True)))
         self._line("  ".join(value.rjust(width) for (_, value), width in zip(columns, widths, strict=True)))
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate.utils import set_seed
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -39,6 +40,8 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
     place = str(Path(name).expanduser()) if is_folder else name
     try:
         config = persistently(name, lambda: AutoConfig.from_pretrained(place, **on_hub))
+        if commit := None if Path(place).is_dir() else _commit(name, revision):
+            on_hub = {"revision": commit}  # all of it from one commit, also when a branch moves meanwhile
         tokenizer = persistently(name, lambda: AutoTokenizer.from_pretrained(place, **on_hub))
     except Exception as error:  # each library has a kind of its own for a file that it cannot read
         raise UserError(_no_model(name, revision, error)) from None
@@ -73,7 +76,7 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
         if had_head:
             _renew_head(model, config, seed)
         head = "new"
-    return Bundle(model, tokenizer, facts_of(model, getattr(config, "_commit_hash", None), head))
+    return Bundle(model, tokenizer, facts_of(model, commit, head))
 
 
 def facts_of(model: PreTrainedModel, commit: str | None, head: Any) -> ModelFacts:
@@ -102,6 +105,12 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
     limit = longest_input(model)
     if limit is not None and max_length > limit:
         raise UserError(f"--max-length {max_length}: this model reads {limit} tokens at most.")
+
+
+def _commit(name: str, revision: str) -> str | None:
+    """The commit that the revision of a model stood for when its configuration was downloaded."""
+    found = try_to_load_from_cache(name, "config.json", revision=revision)  # .../snapshots/<commit>/config.json
+    return Path(found).parent.name if isinstance(found, str) else None
 
 
 def _label(config: Any, task: TaskSpec) -> None:

@@ -82,8 +82,8 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     if asked.task is not None:
         task = load_task(asked.task)
         model = testmode.MODEL if asked.test_mode else asked.model or task.model or DEFAULT_MODEL
-        if asked.test_mode and (asked.model or asked.data):
-            flag = "--model" if asked.model else "--data"
+        given = {"--model": asked.model, "--revision": asked.revision, "--data": asked.data}
+        if asked.test_mode and (flag := next((flag for flag, value in given.items() if value), None)):
             raise UserError(f"{flag}: test mode brings its own model and rows; leave out {flag} or --test-mode.")
         default = RunOptions(task=asked.task, model=model, recipe=default_recipe(task, model, asked.test_mode))
     options = tyro.cli(
@@ -115,7 +115,7 @@ def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:
 def _peek(arguments: Sequence[str]) -> argparse.Namespace:
     """The few flags on which the defaults of all others depend."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flag in ("--task", "--model", "--data"):
+    for flag in ("--task", "--model", "--revision", "--data"):
         parser.add_argument(flag, nargs="?")
     parser.add_argument("--test-mode", "--test_mode", action="store_true")
     try:

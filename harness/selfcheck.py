@@ -74,6 +74,8 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
         check_predictions_after_adamw,
         check_scores_in_row_order,
         check_not_finite_seen_by_all,
+        check_goes_on_to_the_bit,
+        check_memory_is_agreed_on,
     )
     for check in every:
         yield check(accelerator)
@@ -203,6 +205,65 @@ def check_not_finite_seen_by_all(accelerator: Accelerator) -> Check:
     return Check("a loss that is not a number stops all processes", passed, f"stopped before update {stopped}")
 
 
+def check_goes_on_to_the_bit(accelerator: Accelerator) -> Check:
+    """With dropout on, training that goes on from a checkpoint ends with the weights of training that never stopped."""
+    from accelerate.utils import gather_object, set_seed
+
+    from harness import checkpoints
+    from harness.deployment import by_main
+    from harness.progress import Progress
+    from harness.training import Training, adamw, updates
+
+    encoded, wrong = generated(33), list[str]()
+    plan = plans(accelerator, 33)[-1]
+
+    def fresh() -> Training:
+        model = tiny_model(dropout=0.5).to(accelerator.device)
+        return Training(accelerator, model, adamw(model, recipe(), model.device), recipe(), plan, encoded)
+
+    with TemporaryDirectory() as mine:
+        shared = Path(by_main(accelerator, lambda: mine))
+        set_seed(7, device_specific=True)
+        straight, progress = fresh(), Progress(recipe())
+        for update in updates(straight, seed=1):
+            progress.add(update)
+            checkpoint = checkpoints.Checkpoint(straight.state(), None, progress.to_json())
+            checkpoints.save(accelerator, shared / str(update.number), checkpoint)
+        for number in range(1, plan.total_updates):
+            found = checkpoints.newest(shared / str(number), print)
+            assert found is not None, f"no checkpoint after update {number}"
+            saved, resumed = checkpoints.load(accelerator, found), fresh()
+            resumed.set_state(saved.state)
+            for _ in updates(resumed, seed=1, after=saved.progress["update"]):
+                pass
+            same = resumed.weights_sha256() == straight.weights_sha256()
+            wrong += [] if all(gather_object([same])) else [str(number)]
+        accelerator.wait_for_everyone()
+    detail = f"not from update {', '.join(wrong)}" if wrong else f"from each of {plan.total_updates - 1} updates"
+    return Check("a stopped run goes on to the bit, dropout on", not wrong, detail)
+
+
+def check_memory_is_agreed_on(accelerator: Accelerator) -> Check:
+    """When memory runs out on one process, all of them halve the device batch and keep the global one."""
+    import torch
+    from accelerate.utils import gather_object
+
+    from harness.memory import plan_that_fits
+
+    plan, model = plans(accelerator, 100)[0], tiny_model().to(accelerator.device)
+    largest = max(1, plan.device_batch // 2)
+
+    def run_out(module: nn.Module, arguments: Any, inputs: dict[str, torch.Tensor]) -> None:
+        if accelerator.process_index == accelerator.num_processes - 1 and len(inputs["input_ids"]) > largest:
+            raise torch.OutOfMemoryError("injected")
+
+    model.register_forward_pre_hook(run_out, with_kwargs=True)
+    found = plan_that_fits(accelerator, model, generated(100), plan)
+    agreed = gather_object([(found.device_batch, found.global_batch)])
+    passed = set(map(tuple, agreed)) == {(largest, GLOBAL_BATCH)}
+    return Check("memory that runs out on one process is seen by all", passed, f"{plan.device_batch} to {largest} rows")
+
+
 def generated(rows: int) -> Encoded:
     """Rows of random tokens and lengths with labels, the same each time."""
     from harness.batches import Encoded
@@ -236,8 +297,8 @@ def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
     return [plan_steps(rows, recipe(), accelerator.num_processes, size) for size in sizes]
 
 
-def tiny_model() -> Any:
-    """The test mode's tiny BERT with a head, its dropout off; the same weights each time."""
+def tiny_model(dropout: float = 0.0) -> Any:
+    """The test mode's tiny BERT with a head; the same weights each time."""
     from torch import nn
 
     from harness import models, testmode
@@ -248,7 +309,7 @@ def tiny_model() -> Any:
         model = models.build(folder, "sha256:", load_task("mnli"), seed=0).model
     for module in model.modules():
         if isinstance(module, nn.Dropout):
-            module.p = 0.0
+            module.p = dropout
     return model
 
 

@@ -1,0 +1,57 @@
+"""Locks: one holder at a time, told apart from one that was killed."""
+
+import subprocess
+import sys
+
+import pytest
+
+from harness.errors import UserError
+from harness.locks import held
+
+HOLD = """
+import sys, time, pathlib
+from harness.locks import held
+with held(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / ".run.lock")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def test_the_second_is_told_who_holds_it(holder, tmp_path):
+    with (
+        pytest.raises(UserError, match=rf"going on already, by process {holder.pid} on .* since"),
+        held(tmp_path / ".run.lock"),
+    ):
+        pass
+
+
+def test_a_killed_holder_does_not_keep_it(holder, tmp_path):
+    holder.kill()
+    holder.wait()
+    with held(tmp_path / ".run.lock"):
+        pass
+
+
+def test_nothing_is_left_behind(tmp_path):
+    with held(tmp_path / "deep" / ".run.lock"):
+        pass
+    assert list((tmp_path / "deep").iterdir()) == []
+
+
+def test_other_runs_share_the_folder(holder, tmp_path):
+    with held(tmp_path / ".other.lock"):
+        pass

@@ -1,0 +1,102 @@
+"""The `harness` command as it is called: it answers at once, hands on its words, and knows its own name."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness import __version__
+from harness.__main__ import COMMANDS, main
+
+HEAVY = ("accelerate", "datasets", "evaluate", "scipy", "sklearn", "torch", "transformers")
+"""Seconds to import."""
+
+PROGRAM = f"""
+import json, sys
+from harness.__main__ import main
+try:
+    main(sys.argv[1:])
+finally:
+    print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))), file=sys.stderr)
+"""
+
+
+def test_no_command_shows_the_usage_and_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([])
+    assert end.value.code == 2
+    assert capsys.readouterr().out.startswith("usage: harness COMMAND")
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_names_every_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([word])
+    assert end.value.code == 0
+    text = capsys.readouterr().out
+    for name, (_, purpose) in COMMANDS.items():
+        assert f"harness {name}" in text
+        assert purpose in text
+
+
+def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"harness {__version__}\n"
+
+
+def test_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["task"])
+    assert end.value.code == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: task: there is no such command. Did you mean 'tasks'? Known: run, tasks")
+
+
+def test_words_after_the_command_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["tasks", "--names"])
+    assert "rte" in capsys.readouterr().out.splitlines()
+
+
+@pytest.mark.parametrize("words", [["--help"], ["tasks"], ["run", "--task", "mrpc", "--help"], ["tasks", "--names"]])
+def test_answer_comes_at_once_and_loads_no_heavy_library(words: list[str]) -> None:
+    """Seconds of processor time: those on the wall would be others' too."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stderr) == []
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
+
+
+@pytest.mark.parametrize(
+    "words, is_unbuffered",
+    [(["--help"], False), (["tasks"], False), (["run", "--task", "rte", "--help"], False), (["--help"], True)],
+)
+def test_reader_that_has_gone_is_no_fault(words: list[str], is_unbuffered: bool) -> None:
+    """As `head` does when it has seen enough."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1" if is_unbuffered else ""}
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "harness", *words], stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_command_is_installed_beside_python() -> None:
+    command = Path(sys.executable).with_name("harness")
+    if not command.exists():
+        pytest.skip("the package is not installed, only on the path")
+    done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"harness {__version__}\n"

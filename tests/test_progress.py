@@ -1,0 +1,74 @@
+"""Progress: sums, selection and patience, and a round trip through JSON."""
+
+import json
+
+import pytest
+
+from harness.progress import Progress
+from harness.recipes import Recipe
+from harness.training import Update
+
+
+def update(number, loss=1.0, rows=8, ends_epoch=False):
+    return Update(number, (number + 1) // 2, loss, 0.1, 1e-3, rows, 50, 64, 0.5, ends_epoch, False)
+
+
+def after_epochs(recipe, losses):
+    progress = Progress(recipe)
+    for epoch, loss in enumerate(losses, start=1):
+        progress.add(update(2 * epoch - 1, loss=4.0, rows=8))
+        progress.add(update(2 * epoch, loss=1.0, rows=4, ends_epoch=True))
+        progress.close_epoch(update(2 * epoch, ends_epoch=True), loss, {"loss": loss})
+    return progress
+
+
+def test_train_loss_of_an_epoch_weighs_rows_equally():
+    progress = after_epochs(Recipe(), [0.5])
+    assert progress.history[0].train_loss == pytest.approx((4.0 * 8 + 1.0 * 4) / 12)
+    assert (progress.update, progress.rows, progress.tokens, progress.computed_tokens) == (2, 12, 100, 128)
+    assert progress.history[0].seconds == 1.0
+
+
+def test_last_takes_the_last_epoch_and_best_the_one_of_lowest_loss():
+    losses = [0.9, 0.5, 0.7, 0.5]
+    assert after_epochs(Recipe(), losses).selected_epoch == 4
+    assert after_epochs(Recipe(select="best"), losses).selected_epoch == 2
+
+
+def test_patience_counts_epochs_without_a_lower_loss():
+    recipe = Recipe(select="best", patience=2)
+    assert not after_epochs(recipe, [0.9, 0.5, 0.6]).is_out_of_patience
+    assert after_epochs(recipe, [0.9, 0.5, 0.6, 0.5]).is_out_of_patience
+    assert not after_epochs(Recipe(select="best"), [0.1, 0.5, 0.6, 0.7]).is_out_of_patience
+
+
+def test_what_json_keeps_is_all_of_it():
+    recipe = Recipe(select="best", patience=3)
+    before = after_epochs(recipe, [0.9, 0.5, 0.6])
+    after = Progress.from_json(recipe, json.loads(json.dumps(before.to_json())))
+    hidden = ("seconds_before", "_began")
+    assert {k: v for k, v in vars(after).items() if k not in hidden} == {
+        k: v for k, v in vars(before).items() if k not in hidden
+    }
+    assert after.seconds >= before.seconds_before
+
+
+def test_a_run_without_an_epoch_survives_json_too():
+    fresh = Progress.from_json(Recipe(), json.loads(json.dumps(Progress(Recipe()).to_json())))
+    assert fresh.lowest_loss == float("inf")
+
+
+def test_another_topology_is_noted_once():
+    progress = Progress(Recipe())
+    progress.go_on("2 processes with batches of 4", "")
+    progress.go_on("2 processes with batches of 4", "")
+    assert progress.notes == []
+    progress.go_on("1 processes with batches of 4", "")
+    assert "dropout drawn otherwise" in progress.notes[0]
+
+
+def test_falling_back_is_noted_and_remembered():
+    progress = Progress(Recipe())
+    progress.go_on("1 processes with batches of 4", "the loss of update 3 is not finite")
+    assert progress.fell_back
+    assert "fp32" in progress.notes[0]

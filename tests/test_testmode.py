@@ -1,0 +1,65 @@
+"""Test mode: real schemas, a rule that is learned, and no network."""
+
+import pytest
+
+from harness import testmode
+from harness.data import load_splits
+from harness.records import read_record
+from harness.run import main
+from harness.tasks import all_tasks, load_task, task_names
+
+
+@pytest.mark.parametrize("task", all_tasks(), ids=lambda task: task.name)
+def test_generated_rows_have_the_tasks_own_columns_and_load_as_real_ones_do(task):
+    tables = testmode.tables(task)
+    assert list(tables.by_split) == list(task.splits)
+    splits = load_splits(task, tables, "standard", None)
+    for name, split in splits.items():
+        assert (split.pair is not None) == (len(task.text) == 2)
+        assert (split.label is None) == (name in task.predict)
+        if split.label is not None and not task.is_regression:
+            assert set(split.label) == set(range(task.classes))
+
+
+def test_generated_rows_are_the_same_each_time():
+    task = load_task("mrpc")
+    first, second = testmode.tables(task).by_split, testmode.tables(task).by_split
+    assert first["train"]["sentence1"][:] == second["train"]["sentence1"][:]
+    assert first["train"]["sentence1"][:5] != first["validation"]["sentence1"][:5]
+
+
+def test_in_a_pair_the_rule_lies_in_the_second_text_alone():
+    rows = testmode.tables(load_task("mrpc")).by_split["train"]
+    assert not any("c" in word for text in rows["sentence1"] for word in text.split())
+    assert all(any("c" in word for word in text.split()) for text in rows["sentence2"])
+
+
+TRAINED = [name for name in task_names() if load_task(name).predicted_by is None]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_every_task_ends_clearly_above_the_constant_answer(name, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--task", name, "--test-mode", "--results", str(tmp_path)])
+    assert ended.value.code == 0
+    (path,) = (tmp_path / "test-mode" / "runs" / name).glob("*.json")
+    record, task = read_record(path), load_task(name)
+    assert record.status == "ok"
+    assert record.spec.test_mode
+    for split in task.report:
+        for metric in task.headline:
+            score, constant = record.metrics[split][metric], record.baseline[split][metric]
+            assert score > 0.2 + (constant or 0.0), (split, metric)
+    assert not list((tmp_path / "runs").glob("**/*.json"))
+
+
+def test_the_tiny_model_is_the_same_each_time_and_leaves_randomness_alone(tmp_path):
+    import torch
+
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    for folder in (tmp_path / "a", tmp_path / "b"):
+        folder.mkdir()
+        testmode.write_model(folder)
+    assert torch.equal(before, torch.get_rng_state())
+    assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()

@@ -1,0 +1,176 @@
+"""Training: what is not already compared with a plain loop by the self-check."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from harness.batches import cut_batch
+from harness.recipes import Recipe, plan_steps
+from harness.selfcheck import generated, tiny_model
+from harness.training import (
+    MOST_OVERFLOWS,
+    Diverged,
+    Training,
+    adamw,
+    decay_groups,
+    freeze_unused,
+    summed_loss,
+    updates,
+)
+
+
+def training(rows=33, recipe=None, model=None, **plan):
+    recipe = recipe or Recipe(global_batch=8, epochs=2, learning_rate=1e-3)
+    model = model or tiny_model()
+    accelerator = Accelerator(cpu=True)
+    optimizer = adamw(model, recipe, model.device)
+    return Training(accelerator, model, optimizer, recipe, plan_steps(rows, recipe, 1, **plan), generated(rows))
+
+
+def test_updates_are_numbered_and_end_epochs_where_they_should():
+    seen = list(updates(training(rows=17), seed=0))
+    assert [update.number for update in seen] == [1, 2, 3, 4, 5, 6]
+    assert [update.epoch for update in seen] == [1, 1, 1, 2, 2, 2]
+    assert [update.ends_epoch for update in seen] == [False, False, True] * 2
+    assert [update.rows for update in seen] == [8, 8, 1] * 2
+    assert seen[-1].is_last
+    assert sum(update.tokens for update in seen) == 2 * int(generated(17).lengths.sum())
+
+
+def test_training_learns_the_rows():
+    seen = list(updates(training(rows=16, recipe=Recipe(global_batch=8, epochs=40, learning_rate=3e-3)), seed=0))
+    assert seen[-1].loss < 0.5 * seen[0].loss
+
+
+def test_max_updates_end_training_within_an_epoch():
+    seen = list(updates(training(recipe=Recipe(global_batch=8, max_updates=7)), seed=0))
+    assert len(seen) == 7
+    assert seen[-1].is_last
+    assert seen[-1].ends_epoch
+
+
+def test_nothing_is_left_after_the_last_update():
+    assert list(updates(training(rows=16), seed=0, after=4)) == []
+
+
+def test_regression_minimises_the_squared_error():
+    logits, labels = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0])
+    assert summed_loss(logits, labels).item() == pytest.approx(1.0 + 4.0)
+
+
+def test_loss_of_bf16_logits_is_computed_in_float32():
+    logits = torch.randn(8, 3).bfloat16()
+    labels = torch.randint(0, 3, (8,))
+    expected = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    assert summed_loss(logits, labels).dtype == torch.float32
+    assert summed_loss(logits, labels).item() == expected.item()
+
+
+def test_biases_and_normalisation_layers_do_not_decay():
+    model = tiny_model()
+    decayed, spared = decay_groups(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decayed["params"])
+    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in spared["params"])
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+
+
+def test_normalisation_is_told_by_type_whatever_its_name():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale_things = nn.RMSNorm(4)
+            self.project = nn.Linear(4, 4)
+
+    odd = Odd()
+    decayed, spared = decay_groups(odd, 0.1)
+    assert [p is odd.project.weight for p in decayed["params"]] == [True]
+    assert len(spared["params"]) == 2
+
+
+def test_frozen_parameters_are_not_handed_to_the_optimizer():
+    model = tiny_model()
+    model.classifier.bias.requires_grad_(False)
+    held = [p for group in decay_groups(model, 0.0) for p in group["params"]]
+    assert all(p is not model.classifier.bias for p in held)
+
+
+def test_parameters_the_logits_do_not_need_are_frozen_before_processes_wait_for_them():
+    model = tiny_model()
+    model.unused = nn.Linear(3, 3)
+    freeze_unused(model, cut_batch(generated(3), np.arange(3)).inputs)
+    assert not model.unused.weight.requires_grad
+    assert model.classifier.weight.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_the_weights_move(value):
+    run = training()
+    run.model.classifier.register_forward_hook(lambda module, inputs, output: output * value)
+    before = run.weights()
+    with pytest.raises(Diverged, match="loss of update 1 is not finite"):
+        next(updates(run, seed=0))
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.weights().items())
+
+
+def test_a_gradient_that_is_not_finite_stops_before_the_weights_move():
+    run = training()
+    run.model.classifier.weight.register_hook(lambda gradient: gradient * math.nan)
+    before = run.weights()
+    with pytest.raises(Diverged, match="gradient norm of update 1"):
+        next(updates(run, seed=0))
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.weights().items())
+
+
+class _Overflowing:
+    """An optimizer that leaves out its first steps, as a loss scaler does after an overflow."""
+
+    def __init__(self, optimizer, skips):
+        self.optimizer, self.skips, self.step_was_skipped = optimizer, skips, False
+
+    def __getattr__(self, name):
+        return getattr(self.optimizer, name)
+
+    def step(self):
+        self.step_was_skipped = self.skips > 0
+        self.skips -= 1
+        if not self.step_was_skipped:
+            self.optimizer.step()
+
+
+def overflowing(skips):
+    run = training(rows=17)
+    run.optimizer = _Overflowing(run.optimizer, skips)
+    run.accelerator._optimizers = [run.optimizer]
+    return run
+
+
+def test_an_overflow_advances_neither_count_nor_schedule_and_loses_no_row():
+    undisturbed = list(updates(training(rows=17), seed=0))
+    skipped = list(updates(overflowing(skips=3), seed=0))
+    assert [(u.number, u.learning_rate, u.rows) for u in skipped] == [
+        (u.number, u.learning_rate, u.rows) for u in undisturbed
+    ]
+
+
+def test_overflow_without_end_is_divergence():
+    with pytest.raises(Diverged, match="any loss scale"):
+        list(updates(overflowing(skips=MOST_OVERFLOWS), seed=0))
+
+
+def test_best_weights_are_a_copy_that_training_does_not_touch():
+    run = training()
+    steps = updates(run, seed=0)
+    next(steps)
+    kept = run.weights()
+    fingerprint = run.weights_sha256()
+    next(steps)
+    assert run.weights_sha256() != fingerprint
+    run.set_weights(kept)
+    assert run.weights_sha256() == fingerprint

@@ -1,0 +1,100 @@
+"""Two and four processes connected by gloo: the same numbers as one, before and after a kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def launched(processes, *arguments):
+    """`python -m torch.distributed.run` of these arguments on so many processes, as a command."""
+    return [
+        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0",
+        *map(str, arguments),
+    ]  # fmt: skip
+
+
+def start(command):
+    """In a process group of its own, one thread a process."""
+    environment = os.environ | {"ACCELERATE_USE_CPU": "yes", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def finished(command):
+    process = start(command)
+    printed, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, printed
+    return printed
+
+
+def record_of(results):
+    (path,) = (results / "test-mode" / "runs" / "rte").glob("*.json")
+    return json.loads(path.read_text())
+
+
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_every_property_of_the_selfcheck_holds(processes):
+    printed = finished(launched(processes, "-m", "harness", "selfcheck", "--cpu"))
+    assert f"{processes} process(es)" in printed
+    assert printed.count("pass  ") == 8, printed
+    assert "FAIL" not in printed
+
+
+def test_two_processes_score_every_row_once_and_say_so(tmp_path):
+    finished(launched(2, "harness/run.py", "--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1))
+    record = record_of(tmp_path)
+    assert record["environment"]["processes"] == 2
+    assert len(record["environment"]["devices"]) == len(record["cost"]["peak_bytes_per_process"]) == 2
+    assert record["data"]["rows"]["validation"] == 96
+    assert record["cost"]["rows"] == 384
+    assert record["environment"]["device_batch"] * record["environment"]["accumulation"] * 2 == 32
+
+
+def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tmp_path):
+    flags = ["harness/run.py", "--task", "rte", "--test-mode", "--epochs", 4, "--checkpoint-every", 5]
+    finished(launched(2, *flags, "--results", tmp_path / "undisturbed"))
+    expected = record_of(tmp_path / "undisturbed")
+    for name, again in (("two", launched(2, *flags)), ("one", [sys.executable, *map(str, flags)])):
+        results = tmp_path / name
+        process = start(launched(2, *flags, "--results", results))
+        for line in process.stdout:  # until the first epoch's line
+            if line.split()[:1] == ["1"]:
+                break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        printed = finished([*again, "--results", str(results)])
+        assert "going on after update" in printed
+        record = record_of(results)
+        if name == "two":
+            assert record["weights_sha256"] == expected["weights_sha256"]
+            assert record["metrics"] == expected["metrics"]
+            assert record["notes"] == []
+        else:
+            assert "dropout drawn otherwise" in record["notes"][0]
+            assert record["environment"]["processes"] == 1
+            assert [epoch["update"] for epoch in record["history"]] == [12, 24, 36, 48]
+
+
+def test_processes_that_accelerate_does_not_connect_are_refused(tmp_path):
+    command = launched(2, "harness/run.py", "--task", "rte", "--results", tmp_path, "--test-mode")
+    environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | {"OMP_NUM_THREADS": "1"}
+    code = "import os; os.environ['WORLD_SIZE'] = '2'; from harness.run import main; main()"
+    alone = [sys.executable, "-c", code, *command[command.index("harness/run.py") + 1 :]]
+    done = subprocess.run(alone, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "ACCELERATE_USE_CPU=yes torchrun --nproc_per_node 2" in done.stderr
+    assert "Traceback" not in done.stderr
