@@ -230,7 +230,7 @@ def _ending(name: str) -> str:
 def _read(path: Path, ending: str) -> datasets.Dataset:
     try:
         if ending == "parquet":
-            return datasets.Dataset(pq.read_table(path, partitioning=None))  # from_parquet would keep a copy in a cache
+            return datasets.Dataset(pq.read_table(path))  # from_parquet would keep a copy in a cache
         if ending in ("csv", "tsv"):
             return _read_table(path, "\t" if ending == "tsv" else ",")
         text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
@@ -326,7 +326,7 @@ def _key(value: Any, known: Mapping[Any, int]) -> Any:
     """What a value of the label column is looked up as."""
     if isinstance(value, bool):  # the label called true or True where there is one, else the number 0 or 1
         return next((spelled for spelled in (str(value).lower(), str(value)) if spelled in known), int(value))
-    return int(value) if isinstance(value, float) and value.is_integer() else _tidy(value)
+    return _tidy(value)
 
 
 def _bad_label(task: TaskSpec, split: str, row: int, value: Any) -> str:

@@ -6,6 +6,7 @@ Each check computes the same thing twice: through the harness on all processes, 
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -301,16 +302,21 @@ def tiny_model(dropout: float = 0.0) -> Any:
     """The test mode's tiny BERT with a head; the same weights each time."""
     from torch import nn
 
+    model = copy.deepcopy(_built_once())
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    return model
+
+
+@functools.cache
+def _built_once() -> Any:
     from harness import models, testmode
     from harness.tasks import load_task
 
     with TemporaryDirectory() as folder:
         testmode.write_model(Path(folder))
-        model = models.build(folder, "sha256:", load_task("mnli"), seed=0).model
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = dropout
-    return model
+        return models.build(folder, "sha256:", load_task("mnli"), seed=0).model
 
 
 def _both(

@@ -14,6 +14,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
 
 from harness.batches import Encoded, Window, cut_batch, windows
 from harness.recipes import Recipe, StepPlan, learning_rate_factor
@@ -85,6 +86,20 @@ class Training:
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        if isinstance(self.model, DistributedDataParallel):
+            self._settle_buckets()
+
+    def _settle_buckets(self) -> None:
+        """Lets DistributedDataParallel order its buckets before the first update, by a pass that weighs nothing.
+
+        It would do so after the first: of three processes or more, sums of gradients would then be rounded otherwise
+        in the first update after a start than in the same update of a run that was not interrupted.
+        """
+        on_gpu = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
+        filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(self.accelerator.device)
+        with torch.random.fork_rng(devices=on_gpu):
+            self.model(**filler.inputs).logits.sum().mul(0.0).backward()
+        self.optimizer.zero_grad(set_to_none=True)
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of this process's weights as they are now."""

@@ -379,6 +379,14 @@ def test_parquet_file_is_read_without_a_copy_in_a_cache(make_task: Make) -> None
     assert not list((Path(os.environ["HF_HOME"]) / "datasets").glob("parquet*"))
 
 
+def test_names_of_folders_are_no_columns(tmp_path: Path, write_rows: Write, make_task: Make) -> None:
+    """Other readers take label=no for a column."""
+    for split in ("train", "validation"):
+        write_rows(tmp_path / "label=no" / "small" / f"{split}.parquet", {"text": ["a"]})
+    with pytest.raises(UserError, match=r"'train' has no column 'label'; its columns: text\."):
+        splits_of(make_task(), tmp_path / "label=no")
+
+
 def test_large_strings_of_arrow_are_texts(make_task: Make) -> None:
     path = make_task(ending="parquet")
     table = pa.table(

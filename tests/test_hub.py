@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +16,6 @@ from local_hub import new_commit, serving
 from harness.records import RunRecord, read_records
 from harness.sources import file_hash
 from harness.tasks import load_task
-
-Write = Callable[[Path, Mapping[str, Sequence[Any]]], Path]
 
 MODEL_COMMIT = "abc" + "0" * 37
 ROWS = {"train": 32, "validation": 8, "test": 4}

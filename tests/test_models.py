@@ -97,9 +97,16 @@ def test_head_of_the_same_labels_in_another_order_is_put_in_the_tasks(tiny_model
     assert bundle.model.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
 
 
+def test_labels_are_the_same_in_any_case(tiny_model: Path, tmp_path: Path) -> None:
+    original = fine_tuned(tiny_model, tmp_path / "tuned", ["pos", "Neg"])
+    bundle = built(tmp_path / "tuned", load_task("imdb"))  # NEG, POS
+    assert torch.equal(logits(bundle.model), logits(original)[:, [1, 0]])
+
+
 def test_last_layer_alone_of_a_deep_head_is_reordered(tiny_model: Path, tmp_path: Path) -> None:
-    """RoBERTa's head has a dense layer before it; here that has as many outputs as there are labels in none of them."""
-    config = RobertaConfig(**TINY, id2label={0: "not_entailment", 1: "entailment"}, pad_token_id=1)
+    """RoBERTa's head has another before it, which in this one has as many outputs as there are labels."""
+    names = {0: "not_entailment", 1: "entailment"}
+    config = RobertaConfig(**{**TINY, "hidden_size": 2}, id2label=names, pad_token_id=1)
     original = RobertaForSequenceClassification(config)
     bundle = built(with_tokenizer(original, tmp_path / "roberta", tiny_model))
     assert bundle.facts.head == "reordered"

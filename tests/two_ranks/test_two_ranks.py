@@ -13,11 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def launched(processes, *arguments):
-    """`python -m torch.distributed.run` of these arguments on so many processes, as a command."""
-    return [
-        sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", "0",
-        *map(str, arguments),
-    ]  # fmt: skip
+    """`python` of these arguments on so many processes, as a command."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
+    return [sys.executable, *map(str, launcher), *map(str, arguments)]
 
 
 def start(command):
@@ -36,7 +34,11 @@ def start(command):
 
 def finished(command):
     process = start(command)
-    printed, _ = process.communicate(timeout=400)
+    try:
+        printed, _ = process.communicate(timeout=400)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert process.returncode == 0, printed
     return printed
 
@@ -90,10 +92,10 @@ def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tm
 
 
 def test_processes_that_accelerate_does_not_connect_are_refused(tmp_path):
-    command = launched(2, "harness/run.py", "--task", "rte", "--results", tmp_path, "--test-mode")
+    flags = ["--task", "rte", "--results", str(tmp_path), "--test-mode"]
     environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | {"OMP_NUM_THREADS": "1"}
     code = "import os; os.environ['WORLD_SIZE'] = '2'; from harness.run import main; main()"
-    alone = [sys.executable, "-c", code, *command[command.index("harness/run.py") + 1 :]]
+    alone = [sys.executable, "-c", code, *flags]
     done = subprocess.run(alone, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "ACCELERATE_USE_CPU=yes torchrun --nproc_per_node 2" in done.stderr

@@ -1,0 +1,270 @@
+"""The documents keep their word: commands parse, tables and lists are the code's, files they name exist."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import tyro
+from accelerate.commands.launch import launch_command_parser
+from torch.distributed.run import get_args_parser
+
+from harness.__main__ import COMMANDS
+from harness.catalogue import CatalogueOptions
+from harness.groups import MARKS
+from harness.leaderboard import LeaderboardOptions
+from harness.metrics import title_of
+from harness.options import RunOptions, parse
+from harness.recipes import Recipe
+from harness.selfcheck import SelfcheckOptions
+from harness.tasks import TaskSpec, all_tasks, read_task
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
+OPTIONS: dict[str, Any] = {
+    "tasks": CatalogueOptions,
+    "selfcheck": SelfcheckOptions,
+    "leaderboard": LeaderboardOptions,
+}
+"""Of the commands that are not `run`."""
+
+PLACEHOLDERS = {"$task": "rte", "<task>": "rte", "<name>": "rte", "<model>": "a/model", "my/reviews.yaml": "rte"}
+"""What stands for a value of the reader's own, and one that parses."""
+
+
+def _text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def _blocks(document: str, language: str = r"\w*") -> list[str]:
+    """The fenced code blocks of one language, or of any."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", _text(document), flags=re.MULTILINE | re.DOTALL)
+
+
+def _prose(document: str) -> str:
+    """All but the fenced code blocks."""
+    return re.sub(r"^```.*?^```$", "", _text(document), flags=re.MULTILINE | re.DOTALL)
+
+
+def _section(document: str, title: str) -> str:
+    return _text(document).split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def _table(text: str) -> list[list[str]]:
+    """The cells of the one table in a text, without its head."""
+    rows = [line.strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+class Command(NamedTuple):
+    """A command line of a document."""
+
+    words: list[str]
+    document: str
+
+
+def _commands() -> Iterator[Command]:
+    """Every line that calls make, the harness or a launcher, in code blocks and between backticks."""
+    for document in DOCUMENTS:
+        lines = [line for block in _blocks(document) for line in block.splitlines()]
+        lines += re.findall(r"^ {4}(.+)$", _prose(document), flags=re.MULTILINE)
+        lines += [" ".join(inline.split()) for inline in re.findall(r"`([^`]+)`", _prose(document))]
+        for line in lines:
+            command = line.strip().removeprefix("$ ")
+            for placeholder, value in PLACEHOLDERS.items():
+                command = command.replace(placeholder, value)
+            is_called = re.match(r"(harness|make) [a-z]", command) and command != "harness run"
+            if is_called or re.search(r"harness/run\.py --|-m harness ", command):
+                yield Command(shlex.split(command, comments=True), document)
+
+
+COMMAND_LINES = [pytest.param(command.words, id=" ".join(command.words)) for command in _commands()]
+
+
+def _check_harness(words: list[str]) -> None:
+    """Parses `run ...` or another command's words, as the harness would."""
+    name, *arguments = words
+    assert name in COMMANDS
+    if name != "run":
+        tyro.cli(OPTIONS[name], args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
+    elif "--help" not in arguments:
+        parse(arguments)
+
+
+def _check_launcher(words: list[str]) -> None:
+    """Parses the launcher's own flags as the launcher would, and the rest as the harness would."""
+    while "=" in words[0]:  # variables set for this command
+        words = words[1:]
+    if words[:2] == ["accelerate", "launch"]:
+        launched = launch_command_parser().parse_args(words[2:])
+        assert launched.config_file is None or (ROOT / launched.config_file).is_file()
+    else:
+        assert words[0] == "torchrun"
+        launched = get_args_parser().parse_args(words[1:])
+    script, arguments = launched.training_script, launched.training_script_args
+    assert script == ("harness" if launched.module else "harness/run.py")
+    _check_harness(arguments if launched.module else ["run", *arguments])
+
+
+@pytest.mark.parametrize("words", COMMAND_LINES)
+def test_command_is_one_that_works(words: list[str]) -> None:
+    """Its target, flags, values and configuration file exist; nothing is run."""
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", _text("Makefile"), flags=re.MULTILINE)
+    elif words[0] == "harness":
+        _check_harness(words[1:])
+    else:
+        _check_launcher(words)
+
+
+def test_commands_are_found() -> None:
+    """Or the test above would try nothing."""
+    lines = [" ".join(command.words) for command in _commands() if command.document == "README.md"]
+    assert {"make demo", "make test", "accelerate launch harness/run.py --task sst2"} <= set(lines)
+    assert any(line.startswith("ACCELERATE_USE_CPU=yes torchrun") for line in lines)
+
+
+def test_a_misspelt_flag_would_be_found(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        test_command_is_one_that_works(["accelerate", "launch", "harness/run.py", "--task", "rte", "--epoch", "1"])
+    assert "--epoch" in capsys.readouterr().err
+
+
+def test_every_launch_configuration_has_a_line_and_a_command() -> None:
+    section = _section("README.md", "Several devices")
+    files = {path.name for path in (ROOT / "accelerate_configs").iterdir()}
+    assert {row[0].strip("`") for row in _table(section)} == files
+    assert {name for name in files if f"--config_file accelerate_configs/{name}" in section} == files
+
+
+def _row(task: TaskSpec) -> list[str]:
+    return [
+        f"`{task.name}`",
+        task.title,
+        "pair" if len(task.text) == 2 else "text",
+        "a value" if task.labels is None else str(task.classes),
+        f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}",
+        ", ".join(title_of(name) for name in task.headline),
+    ]
+
+
+def test_table_of_tasks_is_the_registry() -> None:
+    assert _table(_section("README.md", "Tasks")) == [_row(task) for task in all_tasks()]
+
+
+def test_every_flag_stands_in_its_group() -> None:
+    changing, recorded = _section("README.md", "Flags").split("**May not change it**")
+
+    def flags(text: str) -> set[str]:
+        return set(re.findall(r"`--([a-z0-9-]+)`", text))
+
+    fields = {name.replace("_", "-") for name in [*RunOptions.__dataclass_fields__, *Recipe.model_fields]}
+    assert flags(changing) | flags(recorded) == fields - {"recipe"}
+    assert flags(changing) >= {name.replace("_", "-") for name in Recipe.model_fields}
+
+
+def test_every_mark_of_the_leaderboard_is_explained() -> None:
+    assert set(re.findall(r"`\[(\w)\]`", _section("README.md", "Leaderboard"))) == set(MARKS)
+
+
+def test_architecture_names_every_module_and_no_other() -> None:
+    tree = _section("ARCHITECTURE.md", "The tree")
+    named = re.findall(r"^  (\w+\.py) ", tree, flags=re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in (ROOT / "harness").glob("*.py"))
+
+
+def test_contributing_shows_a_task_as_it_is() -> None:
+    assert re.sub(r"^", "    ", _text("tasks/rte.yaml").split("suite:")[0].rstrip(), flags=re.MULTILINE) in _text(
+        "CONTRIBUTING.md"
+    )
+
+
+@pytest.fixture
+def own_task(tmp_path: Path) -> Path:
+    """The README's task file and a CSV as it asks for, with 1,000 rows."""
+    (block,) = _blocks("README.md", "yaml")
+    path = tmp_path / "reviews.yaml"
+    path.write_text(block, encoding="utf-8")
+    with (tmp_path / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["review", "verdict"])
+        writer.writerows([f"review {row}", ("bad", "fair", "good")[row % 3]] for row in range(1000))
+    return path
+
+
+def test_own_task_of_the_readme_loads(own_task: Path) -> None:
+    from harness.data import describe, load_splits, read_tables
+    from harness.sources import find_files
+
+    task = read_task(own_task)
+    tables = read_tables(task, find_files(task, None))
+    splits = load_splits(task, tables, "standard", None)
+    assert {name: len(split.text) for name, split in splits.items()} == task.rows
+    assert splits["train"].text[:2] != ["review 0", "review 1"], "shuffled"
+    assert not describe(task, tables, splits, is_test_mode=False).is_partial
+    names = list(task.labels or {})
+    for split in splits.values():
+        assert split.label is not None
+        for text, label in zip(split.text, split.label, strict=True):
+            assert names[label] == ("bad", "fair", "good")[int(text.split()[1]) % 3]
+
+
+def _without_numbers(text: str) -> list[str]:
+    """Lines as they are whatever the machine and its speed: no figures, no widths, no words on threads."""
+    text = re.sub(r"\bon cpu \(.*", "on cpu", text)
+    text = re.sub(r"-[0-9a-f]{10}\.json", ".json", text)
+    return [" ".join(re.sub(r"[\d.,]*\d(e[-+]\d+)?", "0", line).split()) for line in text.strip().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def python_example(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What the README's Python prints, run as a program in an empty folder."""
+    (block,) = _blocks("README.md", "python")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, "-c", block],
+        cwd=tmp_path_factory.mktemp("example"),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_python_example_runs(python_example: str) -> None:
+    run_id, accuracy = python_example.splitlines()[-1].split()
+    assert run_id.startswith("tiny-bert-seed42-")
+    assert float(accuracy) > 0.9
+
+
+def test_run_prints_what_the_readme_shows(python_example: str) -> None:
+    (block,) = _blocks("README.md", "console")
+    shown = [line for line in _without_numbers(block)[1:] if line != "..."]
+    printed = iter(_without_numbers(python_example))
+    assert [line for line in shown if line not in printed] == [], "each after the one before"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document: str) -> None:
+    places = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", _text(document))
+    assert [place for place in places if "://" not in place and not (ROOT / place).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_files_that_are_named_exist(document: str) -> None:
+    folders = "harness|tasks|tests|accelerate_configs"
+    named = re.findall(rf"(?<![\w/<-])(?:{folders})/[\w/]+\.(?:py|yaml|md|json)", _text(document))
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_path_of_one_machine(document: str) -> None:
+    assert re.findall(r"(?<![\w.:/<>*)\]`}$-])/[A-Za-z]\w*/[\w.-]+|(?<!\w)~/", _text(document)) == []
