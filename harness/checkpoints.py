@@ -157,7 +157,7 @@ class _explaining:
     def __enter__(self) -> None:
         pass
 
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
         is_full = isinstance(error, OSError) or (error is not None and "No space left" in str(error))
         if error is None or not is_full:
             return

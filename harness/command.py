@@ -11,7 +11,7 @@ from harness.interruption import Interrupted
 
 @contextmanager
 def ending_with_exit_code() -> Iterator[None]:
-    """Turns a UserError into its message and exit code 2, an interruption into exit code 130."""
+    """Turns a UserError into its message and exit code 2, and an interruption into the shell's code for its signal."""
     try:
         try:
             yield

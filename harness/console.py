@@ -21,10 +21,11 @@ SMOOTHING = 0.9
 class Display:
     """Shows a run on the main process; on others, nothing. The bar appears on a terminal only."""
 
-    def __init__(self, plan: StepPlan, is_main: bool) -> None:
+    def __init__(self, plan: StepPlan, is_main: bool, done: int = 0) -> None:
         self.is_main = is_main
         self.bar = tqdm(
             total=plan.total_updates,
+            initial=done,
             unit="update",
             dynamic_ncols=True,
             leave=False,

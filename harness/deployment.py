@@ -30,8 +30,11 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(deterministic)
-    state = PartialState(cpu=on_cpu)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    try:
+        state = PartialState(cpu=on_cpu)
+    except ValueError as error:  # torch misses the address of the first process
+        raise UserError(f"{launched} processes were started, but cannot find each other: {error}") from None
     if launched != state.num_processes:
         raise UserError(
             f"{launched} processes were started, but accelerate connected {state.num_processes}: each would write the "

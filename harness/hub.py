@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -12,10 +13,10 @@ Value = TypeVar("Value")
 PAUSES = (1, 2, 4, 8, 15, 30, 60)
 """Seconds before each new try: two minutes in all."""
 
-TRANSIENT = (
-    *("500", "502", "503", "504", "429"),
-    *("timed out", "Timeout", "ConnectionReset", "RemoteProtocol", "Server disconnected", "peer closed", "ReadError"),
-    *("IncompleteRead", "Consistency check failed"),
+TRANSIENT = re.compile(
+    r"\b(429|500|502|503|504)\b.{0,30}(Error|Unavailable|Gateway|Too Many|Time-?out)"
+    r"|timed out|Timeout|ConnectionReset|RemoteProtocol|Server disconnected|peer closed|ReadError"
+    r"|IncompleteRead|Consistency check failed"
 )
 """What the many error types of the transports have in common when a later try may go through."""
 
@@ -43,8 +44,7 @@ def persistently(what: str, call: Callable[[], Value], pauses: tuple[float, ...]
 
 def _is_transient(error: BaseException | None) -> bool:
     while error is not None:
-        said = f"{type(error).__name__}: {error}"
-        if any(sign in said for sign in TRANSIENT):
+        if TRANSIENT.search(f"{type(error).__name__}: {error}"):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -10,11 +10,12 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has saved a checkpoint; the same command goes on from there."""
+    """The run was asked to stop and has done so, with a checkpoint where it can keep one."""
 
-    def __init__(self, number: int, update: int) -> None:
+    def __init__(self, number: int, update: int, is_saved: bool) -> None:
         number = number or signal.SIGTERM  # another process was asked
-        super().__init__(f"stopped by {signal.Signals(number).name} after update {update}; the same command goes on")
+        again = "goes on from there" if is_saved else "starts from the beginning: no checkpoint can be kept here"
+        super().__init__(f"stopped by {signal.Signals(number).name} after update {update}; the same command {again}")
         self.exit_code = 128 + number
 
 

@@ -162,6 +162,12 @@ def module(name: str) -> evaluate.Metric:
     return InMemory(keep_in_memory=True, experiment_id=name)
 
 
+def check_metrics(names: Sequence[str]) -> None:
+    """Raises UserError when one of them is unknown, before hours are spent."""
+    for name in names:
+        module(name)
+
+
 def predictions_of(scores: NDArray[np.float32]) -> NDArray[Any]:
     """scores: float32[N, C] -> the class with the highest score, int64[N]; for C = 1 the value itself, float64[N]."""
     if scores.shape[1] == 1:

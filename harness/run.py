@@ -23,6 +23,7 @@ from harness.console import Display, summary
 from harness.errors import UserError
 from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held
+from harness.metrics import check_metrics
 from harness.options import RunOptions, default_recipe, parse
 from harness.outcome import SplitOutcome, cost_fields, score_split, split_fields, task_facts
 from harness.progress import Progress
@@ -145,6 +146,8 @@ def _fine_tune(
     from harness.training import Diverged, Training, adamw, updates
 
     began, recipe, device_batch = perf_counter(), spec.recipe, options.eval_device_batch
+    if accelerator.is_main_process:
+        check_metrics(task.metrics)
 
     # Rows and model
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
@@ -163,7 +166,8 @@ def _fine_tune(
     plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch, largest)
     precision, where = deployment.precision_of(accelerator), deployment.whereabouts(accelerator)
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
-    plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
+    if deployment.keeps_whole_weights(accelerator):
+        plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
     optimizer = adamw(model, recipe, accelerator.device)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"])
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
@@ -189,13 +193,13 @@ def _fine_tune(
         training.set_state(state)
         progress = Progress.from_json(recipe, stood)
         accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
-    progress.go_on(f"{plan.processes} processes with batches of {plan.device_batch}", fell_back)
+    progress.go_on(f"{plan.processes} process(es) with batches of {plan.device_batch}", fell_back)
 
     def outcome_of(split: str, scores: Scores) -> SplitOutcome:
         return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, splits[split].label))
 
     # Updates, with a look at the validation split after each epoch
-    display = Display(plan, accelerator.is_main_process)
+    display = Display(plan, accelerator.is_main_process, progress.update)
     scores: dict[str, Scores] = {}
     saved_at = perf_counter()
     setup_seconds = saved_at - began
@@ -224,7 +228,7 @@ def _fine_tune(
                 )
                 saved_at = perf_counter()
             if stops:
-                raise Interrupted(asked.signal, update.number)
+                raise Interrupted(asked.signal, update.number, deployment.keeps_whole_weights(accelerator))
             if progress.is_out_of_patience:
                 break
 

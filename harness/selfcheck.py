@@ -35,7 +35,7 @@ CLASSES = 3
 
 @dataclass(frozen=True)
 class SelfcheckOptions:
-    """Check on this machine, under this launch, that training and evaluation are exact; under a minute."""
+    """Check on this machine, under this launch, that training and evaluation are exact; about half a minute."""
 
     cpu: bool = False
     """On the CPU even where there is a GPU."""

@@ -41,14 +41,15 @@ def test_the_cause_behind_an_error_counts():
 
 
 def test_what_another_try_would_not_mend_is_not_tried_again():
-    call = Moody(FileNotFoundError("404: Repository not found"))
-    with pytest.raises(FileNotFoundError):
-        persistently("org/name", call, pauses=(0, 0))
-    assert call.calls == 1
+    for failure in (FileNotFoundError("404: Repository not found"), FileNotFoundError("/models/step-500/config.json")):
+        call = Moody(failure)
+        with pytest.raises(FileNotFoundError):
+            persistently("org/name", call, pauses=(0, 0))
+        assert call.calls == 1
 
 
 def test_the_last_failure_comes_through():
-    call = Moody(*[OSError("503")] * 9)
+    call = Moody(*[OSError("503 Server Error")] * 9)
     with pytest.raises(OSError, match="503"):
         persistently("org/name", call, pauses=(0, 0))
     assert call.calls == 3

@@ -40,6 +40,7 @@ def test_other_threads_take_no_signals():
 
 
 def test_exit_code_is_the_shells():
-    assert Interrupted(signal.SIGTERM, 3).exit_code == 143
-    assert Interrupted(signal.SIGINT, 3).exit_code == 130
-    assert Interrupted(0, 3).exit_code == 143
+    assert Interrupted(signal.SIGTERM, 3, True).exit_code == 143
+    assert Interrupted(signal.SIGINT, 3, True).exit_code == 130
+    assert Interrupted(0, 3, True).exit_code == 143
+    assert "from the beginning" in str(Interrupted(0, 3, False))

@@ -26,21 +26,34 @@ LIGHT = [
     "catalogue",
     "command",
     "console",
+    "groups",
+    "hub",
+    "interruption",
     "leaderboard",
+    "leaderboard_page",
+    "locks",
     "options",
     "outcome",
+    "progress",
     "sources",
+    "standings",
     "testmode",
 ]
 """They answer at once; anybody may import them."""
 
-STORIES = ["__main__", "run", "predict"]
+STORIES = ["__main__", "companion_tasks", "run", "selfcheck"]
 """They answer at once too, and introduce the engine's parts to each other; nobody else imports them."""
 
 ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]
 """All others: each does one heavy thing and knows no other of them, except as said here."""
 
-SIBLINGS = {"training": {"batches"}, "inference": {"batches"}, "predictions": {"inference"}}
+SIBLINGS = {
+    "training": {"batches"},
+    "inference": {"batches"},
+    "memory": {"batches", "training"},
+    "checkpoints": {"training"},
+    "predictions": {"inference"},
+}
 
 
 def _there(names: Iterable[str]) -> list[str]:

@@ -117,6 +117,7 @@ def _full_record() -> RunRecord:
             "f1 of validation is undefined: neither a prediction nor a gold label is positive",
             "Türkçe ✓",
         ],
+        weights_sha256="0" * 64,
         selected_epoch=2,
         history=[
             Epoch(

@@ -167,9 +167,8 @@ def faulty_in_bf16(monkeypatch):
     monkeypatch.setattr(models, "build", built)
 
 
-def test_mixed_precision_that_diverges_falls_back_to_fp32_once_and_says_so(
-    faulty_in_bf16, make_task, tiny_model, tmp_path, capsys
-):
+@pytest.mark.usefixtures("faulty_in_bf16")
+def test_mixed_precision_that_diverges_falls_back_to_fp32_once_and_says_so(make_task, tiny_model, tmp_path, capsys):
     common = ("--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
     run("--task", make_task(), *common, "--precision", "bf16", "--results", tmp_path / "fell")
     (record,) = records(tmp_path / "fell", "small")
