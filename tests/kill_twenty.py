@@ -9,16 +9,18 @@ Prints one line a moment and a count; exit code 1 when weights, predictions or h
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -32,7 +34,7 @@ def command(results: Path, processes: int, epochs: int) -> list[str]:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """The run in a process group of its own, so that a kill reaches every process of it."""
+    """The run, one thread a process, everything it prints in one stream."""
     environment = os.environ | {"ACCELERATE_USE_CPU": "yes", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         arguments,
@@ -41,8 +43,15 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
     )
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """SIGKILL for the process and all that it started, at once: a launcher's workers have groups of their own."""
+    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
 
 
 def finish(arguments: list[str]) -> str:
@@ -62,7 +71,7 @@ def kill_after(arguments: list[str], seconds: float) -> bool:
     time.sleep(seconds)
     was_running = process.poll() is None
     if was_running:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill(process)
     process.communicate()
     return was_running
 

@@ -1,12 +1,13 @@
 """Two and four processes connected by gloo: the same numbers as one, before and after a kill."""
 
+import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,7 +20,7 @@ def launched(processes, *arguments):
 
 
 def start(command):
-    """In a process group of its own, one thread a process."""
+    """One thread a process, everything it prints in one stream."""
     environment = os.environ | {"ACCELERATE_USE_CPU": "yes", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command,
@@ -28,8 +29,14 @@ def start(command):
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
     )
+
+
+def kill(process):
+    """SIGKILL for the process and all that it started: a launcher's workers have groups of their own."""
+    for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
 
 
 def finished(command):
@@ -37,7 +44,7 @@ def finished(command):
     try:
         printed, _ = process.communicate(timeout=400)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        kill(process)
         raise
     assert process.returncode == 0, printed
     return printed
@@ -76,7 +83,7 @@ def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tm
         for line in process.stdout:  # until the first epoch's line
             if line.split()[:1] == ["1"]:
                 break
-        os.killpg(process.pid, signal.SIGKILL)
+        kill(process)
         process.communicate()
         printed = finished([*again, "--results", str(results)])
         assert "going on after update" in printed
