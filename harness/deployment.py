@@ -31,15 +31,19 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
     torch.use_deterministic_algorithms(deterministic)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
+    advice = (
+        "For several processes on CPUs: "
+        f"ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
+    )
     try:
         state = PartialState(cpu=on_cpu)
-    except ValueError as error:  # torch misses the address of the first process
-        raise UserError(f"{launched} processes were started, but cannot find each other: {error}") from None
+    except ValueError as error:  # nothing says where the first process listens
+        PartialState._reset_state()  # it keeps what it has half set up
+        raise UserError(f"{launched} processes were started, but cannot find each other: {error}. {advice}") from None
     if launched != state.num_processes:
         raise UserError(
             f"{launched} processes were started, but accelerate connected {state.num_processes}: each would write the "
-            "results. For several processes on CPUs: "
-            f"ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
+            f"results. {advice}"
         )
     chosen = choose_precision(precision, state.device)
     AcceleratorState._reset_state()  # an earlier run of this process may have used another precision

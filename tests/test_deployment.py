@@ -49,12 +49,6 @@ def test_a_precision_nobody_tested_is_refused(monkeypatch):
         choose_precision("auto", CPU)
 
 
-def test_processes_that_are_not_connected_are_refused(monkeypatch, tmp_path):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=r"ACCELERATE_USE_CPU=yes torchrun --nproc_per_node 2 harness/run.py"):
-        start("fp32", True, None, tmp_path)
-
-
 def test_a_tracker_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(UserError, match="no_such_tracker"):
         start("fp32", True, "no_such_tracker", tmp_path)
