@@ -42,8 +42,10 @@ class Progress:
         """No epoch of the last `patience` was better than the one selected."""
         return self.patience is not None and self.epoch - self.selected_epoch >= self.patience
 
-    def go_on(self, topology: str, fell_back: str) -> None:
-        """Notes what a reader of the record must know: another topology than before, or why it runs in fp32."""
+    def go_on(self, began: float, topology: str, fell_back: str) -> None:
+        """Counts time from `began`, a reading of `perf_counter`, and notes what a reader of the record must know:
+        another topology than before, or why it runs in fp32."""
+        self._began = began
         if self.topology and self.topology != topology:
             self.notes.append(
                 f"went on after update {self.update} on {topology} instead of {self.topology}: dropout drawn otherwise"

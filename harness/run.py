@@ -193,7 +193,7 @@ def _fine_tune(
         training.set_state(state)
         progress = Progress.from_json(recipe, stood)
         accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
-    progress.go_on(f"{plan.processes} process(es) with batches of {plan.device_batch}", fell_back)
+    progress.go_on(began, f"{plan.processes} process(es) with batches of {plan.device_batch}", fell_back)
 
     def outcome_of(split: str, scores: Scores) -> SplitOutcome:
         return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, splits[split].label))

@@ -60,15 +60,24 @@ def test_a_run_without_an_epoch_survives_json_too():
 
 def test_another_topology_is_noted_once():
     progress = Progress(Recipe())
-    progress.go_on("2 processes with batches of 4", "")
-    progress.go_on("2 processes with batches of 4", "")
+    progress.go_on(0.0, "2 processes with batches of 4", "")
+    progress.go_on(0.0, "2 processes with batches of 4", "")
     assert progress.notes == []
-    progress.go_on("1 processes with batches of 4", "")
+    progress.go_on(0.0, "1 processes with batches of 4", "")
     assert "dropout drawn otherwise" in progress.notes[0]
 
 
 def test_falling_back_is_noted_and_remembered():
     progress = Progress(Recipe())
-    progress.go_on("1 processes with batches of 4", "the loss of update 3 is not finite")
+    progress.go_on(0.0, "1 processes with batches of 4", "the loss of update 3 is not finite")
     assert progress.fell_back
     assert "fp32" in progress.notes[0]
+
+
+def test_time_counts_from_the_beginning_of_the_set_up():
+    from time import perf_counter
+
+    progress = Progress(Recipe())
+    progress.seconds_before = 100.0
+    progress.go_on(perf_counter() - 50.0, "1 process(es) with batches of 4", "")
+    assert 150.0 <= progress.seconds < 160.0
