@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from harness.errors import UserError
@@ -47,15 +48,16 @@ def save(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None
     """
     name = f"update-{checkpoint.progress['update']:08d}"
     scratch, final, state = folder / f".{name}", folder / name, checkpoint.state
+    needed = _bytes_of([state, checkpoint.best_weights])
     if accelerator.is_main_process and scratch.exists():
         shutil.rmtree(scratch)
     accelerator.wait_for_everyone()
-    with _explaining(scratch):
+    with _explaining(scratch, needed):
         scratch.mkdir(parents=True, exist_ok=True)
         torch.save(state.randomness, scratch / f"randomness-{accelerator.process_index}.pt")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        with _explaining(scratch):
+        with _explaining(scratch, needed):
             save_file(_on_cpu(state.weights), scratch / "weights.safetensors")
             if checkpoint.best_weights is not None:
                 save_file(_on_cpu(checkpoint.best_weights), scratch / "best.safetensors")
@@ -148,24 +150,27 @@ def _write_through(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-class _explaining:
-    """Turns a failed write into the user's error, and leaves nothing half-written."""
+def _bytes_of(state: Any) -> int:
+    """Bytes of all tensors in nested dicts and lists."""
+    if isinstance(state, torch.Tensor):
+        return state.numel() * state.element_size()
+    inside = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return sum(map(_bytes_of, inside))
 
-    def __init__(self, scratch: Path) -> None:
-        self.scratch = scratch
 
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, _trace: Any) -> None:
-        is_full = isinstance(error, OSError) or (error is not None and "No space left" in str(error))
-        if error is None or not is_full:
-            return
-        needed = sum(path.stat().st_size for path in self.scratch.glob("*")) if self.scratch.is_dir() else 0
-        shutil.rmtree(self.scratch, ignore_errors=True)
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "No space left on device"
-        room = f" after {needed / 2**20:,.0f} MiB" if getattr(error, "errno", errno.ENOSPC) == errno.ENOSPC else ""
+@contextmanager
+def _explaining(scratch: Path, needed: int) -> Iterator[None]:
+    """Turns a failed write into the user's error, and leaves nothing half-written. `needed`: bytes of a checkpoint."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not isinstance(error, OSError) and "No space left" not in str(error) and "write" not in str(error):
+            raise
+        shutil.rmtree(scratch, ignore_errors=True)
+        folder = next(path for path in scratch.parents if path.exists())
+        free = shutil.disk_usage(folder).free
         raise UserError(
-            f"{self.scratch.parent}: cannot write a checkpoint: {reason}{room}. Earlier checkpoints and records are "
-            "whole: make room, or name another folder with --results, and give the same command again."
+            f"{scratch.parent}: cannot write a checkpoint: {error}. It needs {needed / 2**20:,.0f} MiB, and "
+            f"{free / 2**20:,.0f} MiB are free. Earlier checkpoints and records are whole: make room, or name another "
+            "folder with --results, and give the same command again."
         ) from error

@@ -32,8 +32,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     torch.use_deterministic_algorithms(deterministic)
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     advice = (
-        "For several processes on CPUs: "
-        f"ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
+        f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
     )
     try:
         state = PartialState(cpu=on_cpu)

@@ -221,7 +221,7 @@ def _marks(runs: Sequence[RunRecord], standard: RunRecord) -> frozenset[str]:
             "c": any(run.status == "collapsed" for run in runs),
             "d": any(run.status in ("diverged", "failed") for run in runs),
             "p": is_partial,
-            "s": spec.recipe.select == "best" and "h" not in reduction and task.select_on in task.report,
+            "s": spec.recipe.select != "last" and "h" not in reduction and task.select_on in task.report,
             "v": is_other,
             "t": spec.test_mode,
         }

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics import baseline, mean_loss, predictions_of, score
-from harness.progress import Progress
-from harness.records import Cost, Status, TaskFacts, Values, pack_hits
+from harness.metrics import METRICS, baseline, mean_loss, predictions_of, score
+from harness.records import Status, TaskFacts, Values, pack_hits
 from harness.tasks import TaskSpec
 
 SAME_VALUE = 1e-6
@@ -21,6 +21,8 @@ class SplitOutcome(NamedTuple):
     """What the record keeps of one scored split."""
 
     loss: float
+    headline: float
+    """Mean of the headline metrics, those where less is better negated; -inf where one is undefined."""
     values: Values
     """The loss and every metric of the task."""
     baseline: Values
@@ -46,6 +48,7 @@ def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: ND
     predicted = predictions_of(scores)
     return SplitOutcome(
         loss=loss,
+        headline=_headline(task, scored.values),
         values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
@@ -53,6 +56,14 @@ def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: ND
         hits=None if task.is_regression else pack_hits(predicted == gold),
         squared_errors=[round(float(e), 6) for e in (predicted - gold) ** 2] if task.is_regression else None,
     )
+
+
+def _headline(task: TaskSpec, values: Values) -> float:
+    found = [values.get(name) for name in task.headline]
+    signs = [-1 if name in METRICS and METRICS[name].lower_is_better else 1 for name in task.headline]
+    if any(value is None for value in found):
+        return -math.inf
+    return sum(sign * value for sign, value in zip(signs, found, strict=True) if value is not None) / len(found)
 
 
 def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[str, Any]:
@@ -84,35 +95,4 @@ def task_facts(task: TaskSpec) -> TaskFacts:
         headline=list(task.headline),
         report=list(task.report),
         select_on=task.select_on,
-    )
-
-
-class Used(NamedTuple):
-    """What one process has used up."""
-
-    tokens: int
-    computed_tokens: int
-    peak_bytes: int
-
-
-def cost_fields(progress: Progress, used: Sequence[Used], setup_seconds: float) -> dict[str, Any]:
-    """The fields of a record that say what it cost; `used` by each process."""
-    real, computed = sum(process.tokens for process in used), sum(process.computed_tokens for process in used)
-    peaks, seconds = [process.peak_bytes for process in used], progress.seconds
-    return dict(
-        rows_per_second=progress.rows / progress.train_seconds,
-        tokens_per_second=real / progress.train_seconds,
-        padding_share=1 - real / computed,
-        peak_bytes=max(peaks),
-        cost=Cost(
-            seconds=seconds,
-            setup_seconds=setup_seconds,
-            train_seconds=progress.train_seconds,
-            evaluate_seconds=max(0.0, seconds - setup_seconds - progress.train_seconds),
-            device_seconds=seconds * len(used),
-            updates=progress.update,
-            rows=progress.rows,
-            tokens=real,
-            peak_bytes_per_process=peaks,
-        ),
     )

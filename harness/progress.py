@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.recipes import Recipe
-from harness.records import Epoch, Values
+from harness.records import Cost, Epoch
 
 if TYPE_CHECKING:
+    from harness.outcome import SplitOutcome
     from harness.training import Update
+
+
+class Used(NamedTuple):
+    """What one process has used up."""
+
+    tokens: int
+    computed_tokens: int
+    peak_bytes: int
 
 
 class Progress:
@@ -23,7 +33,8 @@ class Progress:
         self.epoch_loss = self.epoch_seconds = 0.0
         self.epoch_rows = 0
         self.selected_epoch = 0
-        self.lowest_loss = math.inf
+        self.lowest = math.inf
+        """Of what is minimised over epochs: the validation loss, or the negative headline score."""
         self.history: list[Epoch] = []
         self.notes: list[str] = []
         self.fell_back = False
@@ -47,13 +58,18 @@ class Progress:
         another topology than before, or why it runs in fp32."""
         self._began = began
         if self.topology and self.topology != topology:
-            self.notes.append(
+            self.note(
                 f"went on after update {self.update} on {topology} instead of {self.topology}: dropout drawn otherwise"
             )
         if fell_back:
             self.fell_back = True
-            self.notes.append(f"{fell_back} in mixed precision: trained again from the start in fp32")
+            self.note(f"{fell_back} in mixed precision: trained again from the start in fp32")
         self.topology = topology
+
+    def note(self, sentence: str) -> None:
+        """Something a reader of the record must know, said once however often the run is interrupted."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
 
     def add(self, update: Update) -> None:
         """Counts an update."""
@@ -66,8 +82,8 @@ class Progress:
         self.epoch_rows += update.rows
         self.epoch_seconds += update.seconds
 
-    def close_epoch(self, update: Update, loss: float, values: Values) -> Epoch:
-        """The epoch that `update` ends, after a look at the validation split; it is selected if it should be."""
+    def close_epoch(self, update: Update, seen: SplitOutcome) -> Epoch:
+        """The epoch that `update` ends, after what was seen of the validation split; it is selected if it should be."""
         self.epoch = update.epoch
         self.history.append(
             Epoch(
@@ -76,20 +92,21 @@ class Progress:
                 train_loss=self.epoch_loss / self.epoch_rows,
                 learning_rate=update.learning_rate,
                 seconds=self.epoch_seconds,
-                metrics=values,
+                metrics=seen.values,
             )
         )
         self.epoch_loss, self.epoch_rows, self.epoch_seconds = 0.0, 0, 0.0
-        if self.select == "last" or loss < self.lowest_loss:
-            self.selected_epoch, self.lowest_loss = update.epoch, loss
+        minimised = -seen.headline if self.select == "best_headline" else seen.loss
+        if self.select == "last" or self.selected_epoch == 0 or minimised < self.lowest:
+            self.selected_epoch, self.lowest = update.epoch, minimised
         return self.history[-1]
 
     def to_json(self) -> dict[str, Any]:
         """All of it in values that JSON has."""
         kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         history = [epoch.model_dump(mode="json") for epoch in self.history]
-        lowest = None if math.isinf(self.lowest_loss) else self.lowest_loss
-        return kept | {"history": history, "seconds_before": self.seconds, "lowest_loss": lowest}
+        lowest = None if math.isinf(self.lowest) else self.lowest  # JSON has no infinity
+        return kept | {"history": history, "seconds_before": self.seconds, "lowest": lowest}
 
     @classmethod
     def from_json(cls, recipe: Recipe, values: dict[str, Any]) -> Progress:
@@ -97,5 +114,28 @@ class Progress:
         progress = cls(recipe)
         vars(progress).update(values)
         progress.history = [Epoch(**epoch) for epoch in values["history"]]
-        progress.lowest_loss = math.inf if values["lowest_loss"] is None else values["lowest_loss"]
+        progress.lowest = math.inf if values["lowest"] is None else values["lowest"]
         return progress
+
+
+def cost_fields(progress: Progress, used: Sequence[Used], setup_seconds: float) -> dict[str, Any]:
+    """The fields of a record that say what it cost; `used` by each process."""
+    real, computed = sum(process.tokens for process in used), sum(process.computed_tokens for process in used)
+    peaks, seconds = [process.peak_bytes for process in used], progress.seconds
+    return dict(
+        rows_per_second=progress.rows / progress.train_seconds,
+        tokens_per_second=real / progress.train_seconds,
+        padding_share=1 - real / computed,
+        peak_bytes=max(peaks),
+        cost=Cost(
+            seconds=seconds,
+            setup_seconds=setup_seconds,
+            train_seconds=progress.train_seconds,
+            evaluate_seconds=max(0.0, seconds - setup_seconds - progress.train_seconds),
+            device_seconds=seconds * len(used),
+            updates=progress.update,
+            rows=progress.rows,
+            tokens=real,
+            peak_bytes_per_process=peaks,
+        ),
+    )

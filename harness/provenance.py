@@ -13,8 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from harness.outcome import Used
-from harness.progress import Progress
+from harness.progress import Progress, Used
 
 PACKAGES = (
     "torch",

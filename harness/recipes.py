@@ -50,10 +50,11 @@ class Recipe(BaseModel):
     """AdamW's epsilon."""
     max_length: Annotated[int, Field(ge=4)] = 128
     """Tokens per row; longer rows are cut, the longer text of a pair first."""
-    select: Literal["last", "best"] = "last"
-    """The weights that are reported: those of the last update, or of the epoch with the lowest validation loss."""
+    select: Literal["last", "best", "best_headline"] = "last"
+    """The weights that are reported: those of the last update, of the epoch with the lowest validation loss, or of the
+    one with the best headline score on the validation split."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs without a lower validation loss; needs --select best."""
+    """Stop after this many epochs that were no better; needs --select best or best_headline."""
     protocol: Literal["standard", "holdout"] = "standard"
     """holdout cuts the official validation split in two: one half to select on, the other to report."""
     train_rows: Annotated[int, Field(ge=1)] | None = None
@@ -68,8 +69,8 @@ class Recipe(BaseModel):
             raise UserError("; ".join(map(_sentence, error.errors()))) from None
         if recipe.warmup >= 1 and recipe.warmup != int(recipe.warmup):
             raise UserError(f"recipe: warmup is {recipe.warmup}: from 1 on it counts updates, a whole number")
-        if recipe.patience is not None and recipe.select != "best":
-            raise UserError("recipe: patience needs select best; 'last' never looks at the validation loss")
+        if recipe.patience is not None and recipe.select == "last":
+            raise UserError("recipe: patience needs select best or best_headline; 'last' never compares epochs")
         return recipe
 
 
@@ -134,7 +135,7 @@ MODEL_RECIPES: tuple[Family, ...] = (
         },
     ),
     Family(
-        "*deberta-v3-base",
+        "*/deberta-v3-base",
         "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
         {},
         {"mnli": dict(learning_rate=1.5e-5, global_batch=64, warmup=1000, max_length=256)},

@@ -25,8 +25,8 @@ from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held
 from harness.metrics import check_metrics
 from harness.options import RunOptions, default_recipe, parse
-from harness.outcome import SplitOutcome, cost_fields, score_split, split_fields, task_facts
-from harness.progress import Progress
+from harness.outcome import SplitOutcome, score_split, split_fields, task_facts
+from harness.progress import Progress, cost_fields
 from harness.recipes import changed_from, plan_steps
 from harness.records import (
     Environment,
@@ -83,6 +83,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     with lock, listening() as asked:
         finished = deployment.by_main(accelerator, lambda: _finished(path, options))
         if finished is not None:
+            if accelerator.is_main_process:
+                checkpoints.discard(saved)  # the run may have been killed between its record and this
             accelerator.print(f"finished already: {path} ({finished.status}); --overwrite runs it again")
             return finished
 
@@ -166,6 +168,7 @@ def _fine_tune(
     plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch, largest)
     precision, where = deployment.precision_of(accelerator), deployment.whereabouts(accelerator)
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
+    wished = plan.device_batch
     if deployment.keeps_whole_weights(accelerator):
         plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
     optimizer = adamw(model, recipe, accelerator.device)
@@ -195,6 +198,9 @@ def _fine_tune(
         accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
     progress.go_on(began, f"{plan.processes} process(es) with batches of {plan.device_batch}", fell_back)
 
+    if plan.device_batch < wished:
+        progress.note(f"{wished} rows at once ran out of memory: batches of {plan.device_batch}, the same global batch")
+
     def outcome_of(split: str, scores: Scores) -> SplitOutcome:
         return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, splits[split].label))
 
@@ -212,11 +218,11 @@ def _fine_tune(
             if update.ends_epoch:
                 looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
                 seen = outcome_of(task.select_on, looked)
-                display.epoch(progress.close_epoch(update, seen.loss, seen.values))
+                display.epoch(progress.close_epoch(update, seen))
                 accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=update.number)
                 if progress.selected_epoch == update.epoch:
                     scores[task.select_on] = looked
-                    best_weights = training.weights() if recipe.select == "best" else None
+                    best_weights = None if recipe.select == "last" else training.weights()
             is_due = update.number % options.checkpoint_updates == 0
             is_due |= update.ends_epoch or perf_counter() - saved_at > options.checkpoint_seconds
             stops, saves = deployment.any_process(accelerator, [asked.signal > 0, is_due])

@@ -92,7 +92,7 @@ def test_a_full_disk_is_told_and_earlier_checkpoints_stay_whole(folder, monkeypa
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(checkpoints, step, full)
-    with pytest.raises(UserError, match=r"No space left on device.*--results"):
+    with pytest.raises(UserError, match=r"No space left on device.* It needs .* MiB are free.*--results"):
         save(Accelerator(cpu=True), folder, checkpoint(20))
     monkeypatch.undo()
     assert newest(folder, print) == folder / "update-00000015"

@@ -46,6 +46,16 @@ def test_a_killed_holder_does_not_keep_it(holder, tmp_path):
         pass
 
 
+@pytest.mark.parametrize("failure", [NotImplementedError("flock"), OSError(37, "No locks available")])
+def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, failure):
+    def refuse(self, **options):
+        raise failure
+
+    monkeypatch.setattr("filelock.FileLock.acquire", refuse)
+    with pytest.raises(UserError, match=r"has no locks.*--results"), held(tmp_path / ".run.lock"):
+        pass
+
+
 def test_nothing_is_left_behind(tmp_path):
     with held(tmp_path / "deep" / ".run.lock"):
         pass

@@ -1,11 +1,11 @@
 """Outcome: what scores amount to in a record."""
 
+import math
+
 import numpy as np
 import pytest
 
-from harness.outcome import Used, cost_fields, score_split, split_fields
-from harness.progress import Progress
-from harness.recipes import Recipe
+from harness.outcome import score_split, split_fields
 from harness.records import unpack_hits
 from harness.tasks import load_task
 
@@ -20,6 +20,7 @@ def test_hits_are_bits_in_row_order():
     assert unpack_hits(outcome.hits, 5).tolist() == [True, True, False, True, False]
     assert outcome.values["accuracy"] == pytest.approx(0.6)
     assert outcome.values["loss"] == outcome.loss
+    assert outcome.headline == outcome.values["accuracy"]
     assert not outcome.is_collapsed
 
 
@@ -37,6 +38,7 @@ def test_equal_values_of_a_regression_are_collapse_and_undefined_with_a_note():
     assert any("constant" in note for note in outcome.notes)
     assert outcome.squared_errors == [1.0, 0.0, 1.0]
     assert outcome.hits is None
+    assert outcome.headline == -math.inf
 
 
 def test_a_run_has_collapsed_only_when_every_reported_split_has():
@@ -53,15 +55,3 @@ def test_a_run_has_collapsed_only_when_every_reported_split_has():
 def test_hidden_labels_are_never_scored():
     with pytest.raises(AssertionError, match="hidden"):
         score_split(load_task("rte"), "test", one_hot([0], 2), None)
-
-
-def test_cost_counts_all_processes():
-    progress = Progress(Recipe())
-    progress.update, progress.rows, progress.train_seconds = 3, 96, 2.0
-    fields = cost_fields(progress, [Used(100, 120, 7), Used(60, 80, 9)], setup_seconds=1.0)
-    assert fields["rows_per_second"] == 48
-    assert fields["tokens_per_second"] == 80
-    assert fields["padding_share"] == pytest.approx(1 - 160 / 200)
-    assert fields["peak_bytes"] == 9
-    assert fields["cost"].device_seconds == pytest.approx(2 * fields["cost"].seconds)
-    assert fields["cost"].peak_bytes_per_process == [7, 9]

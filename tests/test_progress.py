@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from harness.progress import Progress
+from harness.outcome import SplitOutcome
+from harness.progress import Progress, Used, cost_fields
 from harness.recipes import Recipe
 from harness.training import Update
 
@@ -13,12 +14,18 @@ def update(number, loss=1.0, rows=8, ends_epoch=False):
     return Update(number, (number + 1) // 2, loss, 0.1, 1e-3, rows, 50, 64, 0.5, ends_epoch, False)
 
 
-def after_epochs(recipe, losses):
+def seen(loss, headline=0.0):
+    return SplitOutcome(loss, headline, {"loss": loss}, {}, [], False, None, None)
+
+
+def after_epochs(recipe, losses, headlines=None):
     progress = Progress(recipe)
     for epoch, loss in enumerate(losses, start=1):
         progress.add(update(2 * epoch - 1, loss=4.0, rows=8))
         progress.add(update(2 * epoch, loss=1.0, rows=4, ends_epoch=True))
-        progress.close_epoch(update(2 * epoch, ends_epoch=True), loss, {"loss": loss})
+        progress.close_epoch(
+            update(2 * epoch, ends_epoch=True), seen(loss, 1 - loss if headlines is None else headlines[epoch - 1])
+        )
     return progress
 
 
@@ -33,6 +40,15 @@ def test_last_takes_the_last_epoch_and_best_the_one_of_lowest_loss():
     losses = [0.9, 0.5, 0.7, 0.5]
     assert after_epochs(Recipe(), losses).selected_epoch == 4
     assert after_epochs(Recipe(select="best"), losses).selected_epoch == 2
+
+
+def test_best_headline_takes_the_epoch_of_the_highest_score_whatever_its_loss():
+    recipe = Recipe(select="best_headline", patience=2)
+    scored = after_epochs(recipe, [0.3, 0.5, 0.7], [0.6, 0.8, 0.8])
+    assert scored.selected_epoch == 2
+    assert not scored.is_out_of_patience
+    undefined = after_epochs(recipe, [0.3, 0.5], [float("-inf"), float("-inf")])
+    assert undefined.selected_epoch == 1
 
 
 def test_patience_counts_epochs_without_a_lower_loss():
@@ -55,7 +71,7 @@ def test_what_json_keeps_is_all_of_it():
 
 def test_a_run_without_an_epoch_survives_json_too():
     fresh = Progress.from_json(Recipe(), json.loads(json.dumps(Progress(Recipe()).to_json())))
-    assert fresh.lowest_loss == float("inf")
+    assert fresh.lowest == float("inf")
 
 
 def test_another_topology_is_noted_once():
@@ -81,3 +97,15 @@ def test_time_counts_from_the_beginning_of_the_set_up():
     progress.seconds_before = 100.0
     progress.go_on(perf_counter() - 50.0, "1 process(es) with batches of 4", "")
     assert 150.0 <= progress.seconds < 160.0
+
+
+def test_cost_counts_all_processes():
+    progress = Progress(Recipe())
+    progress.update, progress.rows, progress.train_seconds = 3, 96, 2.0
+    fields = cost_fields(progress, [Used(100, 120, 7), Used(60, 80, 9)], setup_seconds=1.0)
+    assert fields["rows_per_second"] == 48
+    assert fields["tokens_per_second"] == 80
+    assert fields["padding_share"] == pytest.approx(1 - 160 / 200)
+    assert fields["peak_bytes"] == 9
+    assert fields["cost"].device_seconds == pytest.approx(2 * fields["cost"].seconds)
+    assert fields["cost"].peak_bytes_per_process == [7, 9]

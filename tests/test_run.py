@@ -225,6 +225,48 @@ def test_best_epoch_is_scored_and_patience_ends_the_run(tmp_path):
     assert len(losses) - record.selected_epoch == 1
 
 
+def test_best_headline_scores_the_epoch_of_the_best_score(tmp_path):
+    arguments = ("--task", "stsb", "--test-mode", "--results", tmp_path, "--epochs", 4, "--learning-rate", 2e-2)
+    run(*arguments, "--select", "best_headline")
+    (record,) = records(tmp_path / "test-mode", "stsb")
+    scores = [(epoch.metrics["pearson"] + epoch.metrics["spearman"]) / 2 for epoch in record.history]
+    assert record.selected_epoch == 1 + scores.index(max(scores))
+    assert record.metrics["validation"]["pearson"] == record.history[record.selected_epoch - 1].metrics["pearson"]
+
+
+def test_rows_that_do_not_fit_are_noted_once_and_change_no_identity(tmp_path, monkeypatch, capsys):
+    build = models.build
+
+    def built(*arguments):
+        import torch
+
+        bundle = build(*arguments)
+
+        def run_out(module, _positional, inputs):
+            if module.training and len(inputs["input_ids"]) > 2:
+                raise torch.OutOfMemoryError("injected")
+
+        bundle.model.register_forward_pre_hook(run_out, with_kwargs=True)
+        return bundle
+
+    monkeypatch.setattr(models, "build", built)
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1)
+    (record,) = records(tmp_path / "test-mode", "rte")
+    assert record.environment.device_batch == 2
+    assert record.environment.accumulation == 16
+    assert [note for note in record.notes if "memory" in note] == [
+        "8 rows at once ran out of memory: batches of 2, the same global batch"
+    ]
+
+
+def test_checkpoints_left_by_a_kill_after_the_record_go_with_the_next_start(rte):
+    (record,) = records(rte, "rte")
+    left = rte / "checkpoints" / "rte" / record.run_id / "update-00000001"
+    left.mkdir(parents=True)
+    run("--task", "rte", "--test-mode", "--results", rte.parent, "--epochs", 2)
+    assert not (rte / "checkpoints").exists()
+
+
 def test_train_rows_are_fewer_and_named(tmp_path):
     run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--train-rows", 40)
     (record,) = records(tmp_path / "test-mode", "rte")
