@@ -81,7 +81,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
     lock = held(path.with_name(f".{spec.run_id}.lock")) if accelerator.is_main_process else nullcontext()
     with lock, listening() as asked:
-        finished = deployment.by_main(accelerator, lambda: _finished(path, options))
+        finished = deployment.by_main(accelerator, lambda: None if options.overwrite else _finished(path))
         if finished is not None:
             if accelerator.is_main_process:
                 checkpoints.discard(saved)  # the run may have been killed between its record and this
@@ -112,6 +112,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
             told = _fine_tune(task, spec, files, options, accelerator, asked, checkpoint)
             if told["status"] == "diverged" and accelerator.mixed_precision != "no":
                 accelerator.print(f"{told['error']} in {accelerator.mixed_precision}: starting again in fp32")
+                if accelerator.is_main_process:
+                    checkpoints.discard(saved)
                 accelerator.free_memory()
                 accelerator = start("fp32")
                 told = _fine_tune(task, spec, files, options, accelerator, asked, None, told["error"])
@@ -119,7 +121,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         except (UserError, Interrupted):
             raise
         except Exception as error:
-            recorded(status="failed", error=f"{type(error).__name__}: {error}")
+            if _finished(path) is None:  # a good record is not given up for a failure, even with --overwrite
+                recorded(status="failed", error=f"{type(error).__name__}: {error}")
             raise
         if accelerator.is_main_process:
             checkpoints.discard(saved)
@@ -283,8 +286,8 @@ def _identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSp
     )
 
 
-def _finished(path: Path, options: RunOptions) -> RunRecord | None:
-    record = None if options.overwrite or not path.exists() else read_record(path)
+def _finished(path: Path) -> RunRecord | None:
+    record = read_record(path) if path.exists() else None
     return record if record is not None and record.is_finished else None
 
 

@@ -146,6 +146,11 @@ def test_an_error_of_ours_leaves_a_failed_record_that_the_next_run_replaces(tmp_
     (record,) = records(tmp_path / "test-mode", "rte")
     assert record.status != "failed"
     assert record.metrics
+    with monkeypatch.context() as patched:
+        patched.setattr(models, "check_length", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main([*arguments, "--overwrite"])
+    assert records(tmp_path / "test-mode", "rte") == [record]
 
 
 @pytest.fixture
