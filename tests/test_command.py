@@ -39,7 +39,7 @@ def test_keyboard_interrupt_ends_with_code_130(capsys: pytest.CaptureFixture[str
 
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_run_ends_with_the_code_of_its_signal(number: int, code: int) -> None:
-    assert ended_by(Interrupted(number, 7)) == code
+    assert ended_by(Interrupted(number, 7, True)) == code
 
 
 @pytest.mark.parametrize("code", [0, 1, 2])

@@ -27,21 +27,14 @@ VALUES = [name for name, metric in METRICS.items() if metric.kind == "values"]
 CORRELATIONS = {"pearson", "spearman"}
 
 
-@pytest.fixture(scope="session")
-def modules_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where evaluate copies metric scripts to; Python remembers the first, so there is one for all tests."""
-    return tmp_path_factory.mktemp("modules")
-
-
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch, modules_cache: Path) -> None:
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """The libraries read their environment when they are imported, which may have been before this file."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(evaluate.config, "HF_EVALUATE_OFFLINE", True)
     monkeypatch.setattr(evaluate.config, "HF_UPDATE_DOWNLOAD_COUNTS", False)
-    monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", modules_cache)
 
 
 def _one_hot(predictions: Any, classes: int) -> NDArray[np.float32]:
