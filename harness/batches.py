@@ -59,8 +59,6 @@ class Batch(NamedTuple):
     """int64[B, T] each, attention_mask included."""
     labels: torch.Tensor | None
     """int64[B] class numbers or float32[B] values."""
-    tokens: int
-    """Real tokens among the B x T."""
 
     def to(self, device: torch.device) -> Batch:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
@@ -73,7 +71,10 @@ class Window(NamedTuple):
 
     batches: list[Batch]
     rows: int
-    """Rows of the update over all processes."""
+    """Rows of the update over all processes; so the following."""
+    tokens: int
+    computed_tokens: int
+    """Those and their padding, fillers not counted."""
 
 
 def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
@@ -109,7 +110,7 @@ def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
 def cut_batch(encoded: Encoded, rows: NDArray[np.int64]) -> Batch:
     """The batch of these rows, in this order; no rows give a filler of one row that stands for none."""
     taken = rows if len(rows) else np.zeros(1, np.int64)
-    lengths = encoded.lengths[taken]
+    lengths = encoded.offsets[taken + 1] - encoded.offsets[taken]
     columns = np.arange(lengths.max())
     is_token = columns < lengths[:, None]
     places = np.where(is_token, encoded.offsets[taken][:, None] + columns, 0)
@@ -122,7 +123,7 @@ def cut_batch(encoded: Encoded, rows: NDArray[np.int64]) -> Batch:
     if encoded.labels is not None:
         labels = torch.from_numpy(encoded.labels[taken])
         labels = labels.float() if labels.is_floating_point() else labels
-    return Batch(rows, inputs, labels, int(lengths.sum()) if len(rows) else 0)
+    return Batch(rows, inputs, labels)
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -141,11 +142,15 @@ def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: in
     for start in range(skip * plan.global_batch, len(order), plan.global_batch):
         window = order[start : start + plan.global_batch]
         window = window[np.argsort(-lengths[window], kind="stable")]
-        mine = window[process :: plan.processes]
         share = math.ceil(len(window) / plan.processes)
+        starts = range(0, share, plan.device_batch)
+        shares = [window[p :: plan.processes] for p in range(plan.processes)]
+        dealt = [part[at : at + plan.device_batch] for part in shares for at in starts]
         yield Window(
-            [cut_batch(encoded, mine[at : at + plan.device_batch]) for at in range(0, share, plan.device_batch)],
-            len(window),
+            [cut_batch(encoded, shares[process][at : at + plan.device_batch]) for at in starts],
+            rows=len(window),
+            tokens=int(lengths[window].sum()),
+            computed_tokens=sum(len(batch) * int(lengths[batch[0]]) for batch in dealt if len(batch)),
         )
 
 

@@ -10,7 +10,7 @@ from harness import testmode
 from harness.errors import UserError
 from harness.options import RunOptions
 from harness.outcome import task_facts
-from harness.records import RunRecord, record_path, write_record
+from harness.records import RunRecord, read_record, record_path, write_record
 from harness.sources import find_files
 from harness.tasks import TaskSpec, companions
 
@@ -65,7 +65,8 @@ def run_of_another(task: TaskSpec, options: RunOptions, run: Callable[[RunOption
             trained_by=parent.run_id,
         )
     )
-    if PartialState().is_main_process and not record_path(options.folder, task.name, spec.run_id).exists():
-        write_record(record, options.folder)
-    PartialState().wait_for_everyone()
+    path = record_path(options.folder, task.name, spec.run_id)
+    is_stale = not path.exists() or read_record(path).finished != parent.finished
+    if PartialState().is_main_process and is_stale:
+        write_record(record, options.folder, overwrite=True)  # nothing is lost: it only repeats the parent's
     return record

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
-from accelerate.utils import DistributedType, ProjectConfiguration, broadcast_object_list, parse_flag_from_env
+from accelerate.utils import (
+    DistributedType,
+    ProjectConfiguration,
+    broadcast_object_list,
+    gather_object,
+    parse_flag_from_env,
+)
 
 from harness.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Value = TypeVar("Value")
+
+LONGEST_WAIT = timedelta(hours=2)
+"""How long processes wait for each other: one of them may have to download and encode a large data set first."""
 
 
 def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deterministic: bool = False) -> Accelerator:
@@ -35,7 +45,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
     )
     try:
-        state = PartialState(cpu=on_cpu)
+        state = PartialState(cpu=on_cpu, timeout=LONGEST_WAIT)
     except ValueError as error:  # nothing says where the first process listens
         PartialState._reset_state()  # it keeps what it has half set up
         raise UserError(f"{launched} processes were started, but cannot find each other: {error}. {advice}") from None
@@ -77,6 +87,11 @@ def any_process(accelerator: Accelerator, claims: Sequence[bool]) -> list[bool]:
         return list(claims)
     counts = accelerator.reduce(torch.tensor(claims, dtype=torch.float32, device=accelerator.device), "sum")
     return [bool(count) for count in counts.tolist()]
+
+
+def common(accelerator: Accelerator, names: list[str]) -> set[str]:
+    """Those of the names that every process has; all of them must call it together."""
+    return set.intersection(*map(set, gather_object([names])))
 
 
 def choose_precision(asked: str, device: torch.device) -> Precision:

@@ -42,9 +42,9 @@ def held(path: Path) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        lock.release()
-        with suppress(OSError):  # released first: whoever comes now makes a new file
+        with suppress(OSError):  # before the release: a lock on a file that is gone is refused to the next
             path.unlink()
+        lock.release()
 
 
 def _who(holder: Path) -> str:

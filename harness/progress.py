@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from harness.recipes import Recipe
 from harness.records import Cost, Epoch
@@ -15,16 +15,8 @@ if TYPE_CHECKING:
     from harness.training import Update
 
 
-class Used(NamedTuple):
-    """What one process has used up."""
-
-    tokens: int
-    computed_tokens: int
-    peak_bytes: int
-
-
 class Progress:
-    """The story so far. Times are seconds, counts of tokens are this process's, of rows all processes'."""
+    """The story so far, the same on every process but for the clock. Times are seconds."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.select, self.patience = recipe.select, recipe.patience
@@ -40,7 +32,7 @@ class Progress:
         self.fell_back = False
         """Mixed precision had diverged, and the run was started again in fp32."""
         self.topology = ""
-        """Processes and rows of a batch: on others dropout is drawn otherwise."""
+        """Processes, rows of a batch, precision and device: on others the numbers come out otherwise."""
         self._began = perf_counter()
 
     @property
@@ -59,7 +51,8 @@ class Progress:
         self._began = began
         if self.topology and self.topology != topology:
             self.note(
-                f"went on after update {self.update} on {topology} instead of {self.topology}: dropout drawn otherwise"
+                f"went on after update {self.update} on {topology} instead of {self.topology}: "
+                "dropout is drawn and sums are rounded otherwise"
             )
         if fell_back:
             self.fell_back = True
@@ -118,24 +111,23 @@ class Progress:
         return progress
 
 
-def cost_fields(progress: Progress, used: Sequence[Used], setup_seconds: float) -> dict[str, Any]:
-    """The fields of a record that say what it cost; `used` by each process."""
-    real, computed = sum(process.tokens for process in used), sum(process.computed_tokens for process in used)
-    peaks, seconds = [process.peak_bytes for process in used], progress.seconds
+def cost_fields(progress: Progress, peaks: Sequence[int], setup_seconds: float) -> dict[str, Any]:
+    """The fields of a record that say what it cost; `peaks`: bytes of each process."""
+    seconds = progress.seconds
     return dict(
         rows_per_second=progress.rows / progress.train_seconds,
-        tokens_per_second=real / progress.train_seconds,
-        padding_share=1 - real / computed,
+        tokens_per_second=progress.tokens / progress.train_seconds,
+        padding_share=1 - progress.tokens / progress.computed_tokens,
         peak_bytes=max(peaks),
         cost=Cost(
             seconds=seconds,
             setup_seconds=setup_seconds,
             train_seconds=progress.train_seconds,
             evaluate_seconds=max(0.0, seconds - setup_seconds - progress.train_seconds),
-            device_seconds=seconds * len(used),
+            device_seconds=seconds * len(peaks),
             updates=progress.update,
             rows=progress.rows,
-            tokens=real,
-            peak_bytes_per_process=peaks,
+            tokens=progress.tokens,
+            peak_bytes_per_process=list(peaks),
         ),
     )

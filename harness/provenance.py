@@ -13,8 +13,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
-from harness.progress import Progress, Used
-
 PACKAGES = (
     "torch",
     "transformers",
@@ -92,7 +90,6 @@ def surroundings(accelerator: Accelerator) -> dict[str, Any]:
     )
 
 
-def used(accelerator: Accelerator, progress: Progress) -> list[Used]:
-    """What each process has used up; every process must call it."""
-    mine = Used(progress.tokens, progress.computed_tokens, peak_bytes(accelerator.device))
-    return [Used(*each) for each in gather_object([tuple(mine)])]
+def peaks(accelerator: Accelerator) -> list[int]:
+    """`peak_bytes` of each process; every process must call it."""
+    return list(gather_object([peak_bytes(accelerator.device)]))

@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ending_with_exit_code():
         words = sys.argv[1:] if arguments is None else list(arguments)
         record = run(parse(words), command_line(["harness/run.py", *words]))
+
+        from accelerate import PartialState
+
+        PartialState().destroy_process_group()
         sys.exit(1 if record.status == "diverged" else 0)
 
 
@@ -127,7 +131,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         if accelerator.is_main_process:
             checkpoints.discard(saved)
     accelerator.print(f"{summary(record)}\n{path}")
-    accelerator.end_training()
+    for tracker in accelerator.trackers:
+        tracker.finish()
     return record
 
 
@@ -165,6 +170,8 @@ def _fine_tune(
         model, tokenizer, model_facts = models.build(place, spec.revision, task, spec.seed)
         models.check_length(model, recipe.max_length)
         encoded = {name: batches.encode(split, tokenizer, recipe.max_length) for name, split in splits.items()}
+    shared = deployment.common(accelerator, list(encoded))  # a split to predict may be missing on some machine
+    encoded = {name: rows for name, rows in encoded.items() if name in shared}
 
     # Batches and optimizer
     largest = deployment.largest_device_batch(accelerator.device)
@@ -199,8 +206,10 @@ def _fine_tune(
         training.set_state(state)
         progress = Progress.from_json(recipe, stood)
         accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
-    progress.go_on(began, f"{plan.processes} process(es) with batches of {plan.device_batch}", fell_back)
-
+    here = (
+        f"{plan.processes} process(es) with batches of {plan.device_batch} in {precision} on {accelerator.device.type}"
+    )
+    progress.go_on(began, here, fell_back)
     if plan.device_batch < wished:
         progress.note(f"{wished} rows at once ran out of memory: batches of {plan.device_batch}, the same global batch")
 
@@ -263,7 +272,7 @@ def _fine_tune(
     return dict(
         facts,
         **split_fields(task, outcomes),
-        **cost_fields(progress, provenance.used(accelerator, progress), setup_seconds),
+        **cost_fields(progress, provenance.peaks(accelerator), setup_seconds),
         notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected_epoch,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,

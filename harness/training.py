@@ -46,7 +46,7 @@ class Update(NamedTuple):
     rows: int
     """Over all processes."""
     tokens: int
-    """Real tokens that this process computed."""
+    """Real tokens, over all processes."""
     computed_tokens: int
     """Those and their padding."""
     seconds: float
@@ -111,7 +111,7 @@ class Training:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.weights().items()):
             digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
@@ -171,9 +171,12 @@ class Training:
             raise Diverged(number, "loss")
         if accelerator.scaler is None and not math.isfinite(norm_value):
             raise Diverged(number, "gradient norm")
+        scale = None if accelerator.scaler is None else accelerator.scaler.get_scale()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return None if accelerator.optimizer_step_was_skipped else (loss_mean, norm_value)
+        # a fused optimizer is called and skips by itself, which accelerate does not notice: the scale has fallen then
+        overflowed = scale is not None and accelerator.scaler.get_scale() < scale
+        return None if overflowed or accelerator.optimizer_step_was_skipped else (loss_mean, norm_value)
 
 
 def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
@@ -192,9 +195,9 @@ def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
     for epoch in range(1 + after // plan.updates_per_epoch, plan.epochs + 1):
         done = number % plan.updates_per_epoch
         cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index, skip=done)
+        started = time.perf_counter()
         for position, window in enumerate(cut, start=done + 1):
             number += 1
-            started = time.perf_counter()
             learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
             for _ in range(MOST_OVERFLOWS):
                 taken = training.take(window, learning_rate, number)
@@ -209,14 +212,15 @@ def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
                 gradient_norm=taken[1],
                 learning_rate=learning_rate,
                 rows=window.rows,
-                tokens=sum(batch.tokens for batch in window.batches),
-                computed_tokens=sum(batch.inputs["input_ids"].numel() for batch in window.batches),
+                tokens=window.tokens,
+                computed_tokens=window.computed_tokens,
                 seconds=time.perf_counter() - started,
                 ends_epoch=position == plan.updates_per_epoch or number == plan.total_updates,
                 is_last=number == plan.total_updates,
             )
             if number == plan.total_updates:
                 return
+            started = time.perf_counter()  # whoever iterates has had its time; cutting the next batches is ours
 
 
 def freeze_unused(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
@@ -224,9 +228,9 @@ def freeze_unused(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
 
     DistributedDataParallel would wait for their gradients for ever.
     """
-    was_training = model.training
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    model(**inputs).logits.sum().backward()
+    model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits.sum().backward()
     for parameter in model.parameters():
         parameter.requires_grad_(parameter.grad is not None)
     model.zero_grad(set_to_none=True)

@@ -44,7 +44,6 @@ def test_batch_pads_to_its_longest_row_and_masks_the_padding():
     longest = int(encoded.lengths[rows].max())
     assert batch.inputs["input_ids"].shape == (3, longest)
     assert batch.inputs["attention_mask"].sum(1).tolist() == encoded.lengths[rows].tolist()
-    assert batch.tokens == int(encoded.lengths[rows].sum())
     for line, row in enumerate(rows):
         length = encoded.lengths[row]
         flat = encoded.tokens["input_ids"][encoded.offsets[row] : encoded.offsets[row + 1]]
@@ -53,10 +52,9 @@ def test_batch_pads_to_its_longest_row_and_masks_the_padding():
     assert batch.labels.tolist() == encoded.labels[rows].tolist()
 
 
-def test_filler_stands_for_no_row_and_counts_no_token():
+def test_filler_stands_for_no_row():
     filler = cut_batch(generated(5), np.zeros(0, np.int64))
     assert len(filler.rows) == 0
-    assert filler.tokens == 0
     assert filler.inputs["input_ids"].shape[0] == 1
 
 
@@ -78,6 +76,9 @@ def test_every_process_gets_the_same_windows_and_each_row_is_drawn_once(rows, pr
         assert drawn == sorted(order[number * 12 : (number + 1) * 12].tolist())
         assert len({len(window.batches) for window in together}) == 1
         assert {window.rows for window in together} == {len(drawn)}
+        assert {window.tokens for window in together} == {int(encoded.lengths[drawn].sum())}
+        computed = sum(b.inputs["input_ids"].numel() for window in together for b in window.batches if len(b.rows))
+        assert {window.computed_tokens for window in together} == {computed}
         assert all(len(batch.rows) <= plan.device_batch for window in together for batch in window.batches)
     assert len(dealt[0]) == plan.updates_per_epoch
 

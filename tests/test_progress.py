@@ -5,7 +5,7 @@ import json
 import pytest
 
 from harness.outcome import SplitOutcome
-from harness.progress import Progress, Used, cost_fields
+from harness.progress import Progress, cost_fields
 from harness.recipes import Recipe
 from harness.training import Update
 
@@ -80,7 +80,7 @@ def test_another_topology_is_noted_once():
     progress.go_on(0.0, "2 processes with batches of 4", "")
     assert progress.notes == []
     progress.go_on(0.0, "1 processes with batches of 4", "")
-    assert "dropout drawn otherwise" in progress.notes[0]
+    assert "dropout is drawn and sums are rounded otherwise" in progress.notes[0]
 
 
 def test_falling_back_is_noted_and_remembered():
@@ -102,7 +102,8 @@ def test_time_counts_from_the_beginning_of_the_set_up():
 def test_cost_counts_all_processes():
     progress = Progress(Recipe())
     progress.update, progress.rows, progress.train_seconds = 3, 96, 2.0
-    fields = cost_fields(progress, [Used(100, 120, 7), Used(60, 80, 9)], setup_seconds=1.0)
+    progress.tokens, progress.computed_tokens = 160, 200
+    fields = cost_fields(progress, [7, 9], setup_seconds=1.0)
     assert fields["rows_per_second"] == 48
     assert fields["tokens_per_second"] == 80
     assert fields["padding_share"] == pytest.approx(1 - 160 / 200)

@@ -128,40 +128,37 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_move():
     assert all(torch.equal(before[name], tensor) for name, tensor in run.weights().items())
 
 
-class _Overflowing:
-    """An optimizer that leaves out its first steps, as a loss scaler does after an overflow."""
+def scaled(overflows):
+    """Training with a real loss scaler, as in fp16, and gradients that overflow so many times at the start."""
+    recipe = Recipe(global_batch=8, epochs=2, learning_rate=1e-3, max_grad_norm=None)
+    accelerator, model = Accelerator(cpu=True), tiny_model()
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    plan, encoded = plan_steps(17, recipe, 1, 8), generated(17)
+    run = Training(accelerator, model, adamw(model, recipe, model.device), recipe, plan, encoded)
+    left = [overflows]
 
-    def __init__(self, optimizer, skips):
-        self.optimizer, self.skips, self.step_was_skipped = optimizer, skips, False
+    def overflow(gradient):
+        left[0] -= 1
+        return gradient * math.inf if left[0] >= 0 else gradient
 
-    def __getattr__(self, name):
-        return getattr(self.optimizer, name)
-
-    def step(self):
-        self.step_was_skipped = self.skips > 0
-        self.skips -= 1
-        if not self.step_was_skipped:
-            self.optimizer.step()
-
-
-def overflowing(skips):
-    run = training(rows=17)
-    run.optimizer = _Overflowing(run.optimizer, skips)
-    run.accelerator._optimizers = [run.optimizer]
+    model.classifier.weight.register_hook(overflow)
     return run
 
 
 def test_an_overflow_advances_neither_count_nor_schedule_and_loses_no_row():
-    undisturbed = list(updates(training(rows=17), seed=0))
-    skipped = list(updates(overflowing(skips=3), seed=0))
+    plain, skipping = scaled(overflows=0), scaled(overflows=3)
+    undisturbed, skipped = list(updates(plain, seed=0)), list(updates(skipping, seed=0))
+    assert skipping.accelerator.scaler.get_scale() == 2.0**13
     assert [(u.number, u.learning_rate, u.rows) for u in skipped] == [
         (u.number, u.learning_rate, u.rows) for u in undisturbed
     ]
+    for name, weights in plain.weights().items():
+        assert torch.allclose(weights, skipping.weights()[name], atol=1e-6), name
 
 
 def test_overflow_without_end_is_divergence():
     with pytest.raises(Diverged, match="any loss scale"):
-        list(updates(overflowing(skips=MOST_OVERFLOWS), seed=0))
+        list(updates(scaled(overflows=MOST_OVERFLOWS), seed=0))
 
 
 def test_best_weights_are_a_copy_that_training_does_not_touch():

@@ -91,9 +91,11 @@ def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tm
         if name == "two":
             assert record["weights_sha256"] == expected["weights_sha256"]
             assert record["metrics"] == expected["metrics"]
+            assert record["cost"]["tokens"] == expected["cost"]["tokens"]
+            assert record["padding_share"] == expected["padding_share"]
             assert record["notes"] == []
         else:
-            assert "dropout drawn otherwise" in record["notes"][0]
+            assert "dropout is drawn and sums are rounded otherwise" in record["notes"][0]
             assert record["environment"]["processes"] == 1
             assert [epoch["update"] for epoch in record["history"]] == [12, 24, 36, 48]
 
@@ -107,3 +109,9 @@ def test_processes_that_accelerate_does_not_connect_are_refused(tmp_path):
     assert done.returncode == 2
     assert "ACCELERATE_USE_CPU=yes torchrun --nproc_per_node 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_task_that_another_predicts_ends_well_on_two_processes(tmp_path):
+    flags = ["--task", "ax", "--test-mode", "--epochs", 1, "--results", tmp_path]
+    finished(launched(2, "harness/run.py", *flags))
+    assert len(list((tmp_path / "test-mode" / "runs" / "ax").glob("*.json"))) == 1
