@@ -25,8 +25,6 @@ from harness.recipes import Recipe
 SCHEMA_VERSION = 1
 """Raised when a field changes its meaning; a reader refuses newer ones."""
 
-RECORD_SCHEMA_FILE = "run_record.schema.json"
-
 Status = Literal["ok", "collapsed", "diverged", "failed"]
 Values = dict[str, float | None]
 

@@ -21,7 +21,6 @@ from pydantic import ValidationError
 from harness.errors import UserError
 from harness.recipes import Recipe
 from harness.records import (
-    RECORD_SCHEMA_FILE,
     SCHEMA_VERSION,
     Cost,
     DataFacts,
@@ -665,7 +664,7 @@ def test_address_without_a_secret_is_shown() -> None:
 
 
 def test_published_schema_is_that_of_the_records() -> None:
-    published = json.loads((ROOT / "results" / RECORD_SCHEMA_FILE).read_text(encoding="utf-8"))
+    published = json.loads((ROOT / "results" / "run_record.schema.json").read_text(encoding="utf-8"))
     assert published == RunRecord.model_json_schema(), "make schema writes it anew"
 
 
