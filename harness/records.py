@@ -58,8 +58,11 @@ class RunSpec(_Facts):
 
     @property
     def run_id(self) -> str:
-        """Readable and unique: the model's short name, the seed, and a hash of the whole identity."""
-        facts = self.model_dump()
+        """Readable and unique: the model's short name, the seed, and a hash of the whole identity.
+
+        What is None is left out, so that a hyperparameter added later, None for "as before", renames no run.
+        """
+        facts = self.model_dump(exclude_none=True)
         if self.revision.startswith("sha256:"):
             del facts["model"]  # the files say what it is, wherever they lie
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
