@@ -60,6 +60,8 @@ def run_of_another(task: TaskSpec, options: RunOptions, run: Callable[[RunOption
             baseline={},
             hits={},
             squared_errors={},
+            answers={},
+            gold={},
             notes=[],
             predictions={s: f"../{task.predicted_by}/{parent.predictions[name]}" for s, name in mine.items()},
             trained_by=parent.run_id,

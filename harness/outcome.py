@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import METRICS, baseline, mean_loss, predictions_of, score
-from harness.records import Status, TaskFacts, Values, pack_hits
+from harness.records import Status, TaskFacts, Values, pack_array, pack_hits
 from harness.tasks import TaskSpec
 
 SAME_VALUE = 1e-6
@@ -33,6 +33,10 @@ class SplitOutcome(NamedTuple):
     """Packed bits of a classification."""
     squared_errors: list[float] | None
     """One value a row of a regression."""
+    answers: str
+    """Packed predictions, a class or a value a row."""
+    gold: str
+    """Packed labels."""
 
     @property
     def defined(self) -> dict[str, float]:
@@ -55,6 +59,8 @@ def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: ND
         is_collapsed=bool(np.ptp(gold) > 0 and np.ptp(predicted) < (SAME_VALUE if task.is_regression else 1)),
         hits=None if task.is_regression else pack_hits(predicted == gold),
         squared_errors=[round(float(e), 6) for e in (predicted - gold) ** 2] if task.is_regression else None,
+        answers=pack_array(predicted),
+        gold=pack_array(np.asarray(gold)),
     )
 
 
@@ -77,6 +83,8 @@ def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[s
         squared_errors={
             name: outcomes[name].squared_errors for name in task.report if outcomes[name].squared_errors is not None
         },
+        answers={name: outcomes[name].answers for name in task.report},
+        gold={name: outcomes[name].gold for name in task.report},
     )
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import os
 import re
 import shlex
 import sys
 import tempfile
+import zlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -210,6 +212,10 @@ class RunRecord(_Facts):
     """By reported split of a classification: one bit a row, right or wrong, in row order; see `unpack_hits`."""
     squared_errors: dict[str, list[float]] = {}
     """By reported split of a regression: one value a row, in row order."""
+    answers: dict[str, str] = {}
+    """By reported split: what was predicted for each row, in row order; see `unpack_array`."""
+    gold: dict[str, str] = {}
+    """By reported split: what is right for each row, so that every metric can be computed again from the record."""
     predictions: dict[str, str] = {}
     """By split: the Parquet file beside the record."""
     trained_by: str | None = None
@@ -231,6 +237,31 @@ def unpack_hits(packed: str, rows: int) -> NDArray[np.bool_]:
     octets = np.frombuffer(base64.b64decode(packed), np.uint8)
     assert len(octets) == (rows + 7) // 8, (len(octets), rows)
     return np.unpackbits(octets)[:rows].astype(bool)
+
+
+def pack_array(values: NDArray[Any]) -> str:
+    """Classes or values, of any shape -> base64 of a compressed .npy in the smallest dtype that loses nothing."""
+    smaller = np.float32 if values.dtype.kind == "f" else np.min_scalar_type(values.max(initial=0))
+    exact = values.astype(smaller)
+    if not np.array_equal(exact, values):  # negative numbers, or float64 that float32 would round
+        exact = values
+    with io.BytesIO() as file:
+        np.save(file, exact, allow_pickle=False)
+        return base64.b64encode(zlib.compress(file.getvalue(), 9)).decode()
+
+
+def unpack_array(packed: str) -> NDArray[Any]:
+    """The reverse of `pack_array`: the same values, integers as int64 and reals as float64.
+
+    Raises:
+        ValueError: it is no packed array.
+    """
+    try:
+        with io.BytesIO(zlib.decompress(base64.b64decode(packed, validate=True))) as file:
+            values = np.load(file, allow_pickle=False)
+    except (zlib.error, EOFError, ValueError) as error:
+        raise ValueError(f"not a packed array: {error}") from None
+    return np.asarray(values, np.float64 if values.dtype.kind == "f" else np.int64)
 
 
 def record_path(results: Path, task: str, run_id: str) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.outcome import score_split, split_fields
-from harness.records import unpack_hits
+from harness.records import unpack_array, unpack_hits
 from harness.tasks import load_task
 
 
@@ -22,6 +22,23 @@ def test_hits_are_bits_in_row_order():
     assert outcome.values["loss"] == outcome.loss
     assert outcome.headline == outcome.values["accuracy"]
     assert not outcome.is_collapsed
+
+
+def test_answers_and_labels_are_kept_so_that_every_metric_can_be_computed_again():
+    task, gold = load_task("mnli"), np.array([0, 1, 2, 2])
+    outcome = score_split(task, "validation_matched", one_hot([0, 2, 2, 2], 3), gold)
+    both = dict.fromkeys(task.report, outcome)
+    fields = split_fields(task, both)
+    assert fields["answers"].keys() == fields["gold"].keys() == set(task.report)
+    assert unpack_array(fields["answers"]["validation_matched"]).tolist() == [0, 2, 2, 2]
+    assert unpack_array(fields["gold"]["validation_mismatched"]).tolist() == [0, 1, 2, 2]
+
+
+def test_values_of_a_regression_are_kept_exactly():
+    predicted, gold = np.array([[0.1], [2.5], [3.0]], np.float32), np.array([0.1, 3.8, 5.0])
+    outcome = score_split(load_task("stsb"), "validation", predicted, gold)
+    assert np.array_equal(unpack_array(outcome.answers), predicted[:, 0].astype(np.float64))
+    assert np.array_equal(unpack_array(outcome.gold), gold)
 
 
 def test_one_class_throughout_is_collapse_unless_gold_is_too():

@@ -31,11 +31,13 @@ from harness.records import (
     RunSpec,
     TaskFacts,
     command_line,
+    pack_array,
     pack_hits,
     prepare_folder,
     read_record,
     read_records,
     record_path,
+    unpack_array,
     unpack_hits,
     write_atomically,
     write_record,
@@ -160,6 +162,8 @@ def _full_record() -> RunRecord:
         ),
         hits={"validation": pack_hits(np.arange(277) % 3 == 0)},
         squared_errors={"validation": [0.1, 1e-30, 2.0]},
+        answers={"validation": pack_array(np.arange(277) % 2)},
+        gold={"validation": pack_array(np.arange(277) % 3)},
         predictions={"test": "rte-test.parquet"},
         trained_by="bert-base-cased-seed42-0123456789",
     )
@@ -674,3 +678,37 @@ def test_module_prints_the_schema() -> None:
     )
     assert json.loads(printed.stdout) == RunRecord.model_json_schema()
     assert printed.stderr == ""
+
+
+# -- answers -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([0, 1, 1, 0]),
+        np.array([0, 70_000, 3]),
+        np.array([-1, 255]),
+        np.array([0.1, 1e-30, 5.0]),
+        np.array([0.1, 2.5], np.float32),
+        np.array([[True, False], [False, True]]),
+        np.array([], np.int64),
+    ],
+    ids=["classes", "many classes", "negative", "double", "single", "several labels a row", "no row"],
+)
+def test_an_array_comes_back_as_it_was(values: np.ndarray) -> None:
+    back = unpack_array(pack_array(values))
+    assert back.dtype == (np.float64 if values.dtype.kind == "f" else np.int64)
+    assert np.array_equal(back, values)
+
+
+def test_an_array_is_packed_tightly() -> None:
+    classes = np.random.default_rng(0).integers(2, size=5_000)
+    assert len(pack_array(classes)) < 1_500
+    assert len(pack_array(classes.astype(np.float32) + 0.1)) < 3_000
+
+
+@pytest.mark.parametrize("packed", ["", "abc", "!", "eJwDAAAAAAE=", "bm90IHppcHBlZA=="])
+def test_what_is_no_packed_array_is_refused(packed: str) -> None:
+    with pytest.raises(ValueError, match="not a packed array"):
+        unpack_array(packed)
