@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from harness.batches import Encoded
+    from harness.encoding import Encoded
     from harness.recipes import Recipe, StepPlan
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
@@ -267,7 +267,7 @@ def check_memory_is_agreed_on(accelerator: Accelerator) -> Check:
 
 def generated(rows: int) -> Encoded:
     """Rows of random tokens and lengths with labels, the same each time."""
-    from harness.batches import Encoded
+    from harness.encoding import Encoded
 
     rng = np.random.default_rng(rows)
     lengths = rng.integers(3, 24, size=rows)

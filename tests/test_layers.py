@@ -48,6 +48,7 @@ ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]
 """All others: each does one heavy thing and knows no other of them, except as said here."""
 
 SIBLINGS = {
+    "batches": {"encoding"},
     "training": {"batches"},
     "inference": {"batches"},
     "memory": {"batches", "training"},
