@@ -21,6 +21,7 @@ from harness.command import ending_with_exit_code
 from harness.companion_tasks import run_of_another, splits_of_companions
 from harness.console import Display, summary
 from harness.errors import UserError
+from harness.identity import identify
 from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held
 from harness.metrics import check_metrics
@@ -38,7 +39,7 @@ from harness.records import (
     record_path,
     write_record,
 )
-from harness.sources import Files, data_identity, find_files, model_revision
+from harness.sources import Files, find_files
 from harness.tasks import TaskSpec, load_task, under_protocol
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     if task.predicted_by is not None:
         return run_of_another(task, options, partial(run, command=command))
     files = None if options.test_mode else find_files(task, options.data)
-    spec = _identify(task, files, options)
+    spec = identify(task, files, options)
     prepare_folder(options.folder)
 
     from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
@@ -278,20 +279,6 @@ def _fine_tune(
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
         history=progress.history,
         predictions=files_of,
-    )
-
-
-def _identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpec:
-    return RunSpec(
-        task=task.name,
-        task_version=task.version,
-        definition=task.definition,
-        data=data_identity(task, files),
-        model=options.model,
-        revision=testmode.REVISION if options.test_mode else model_revision(options.model, options.revision),
-        seed=options.seed,
-        recipe=options.recipe,
-        test_mode=options.test_mode,
     )
 
 

@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.errors import UserError, did_you_mean
 from harness.metrics import METRICS
 from harness.recipes import Recipe
+from harness.yaml_file import line_of, read_yaml
 
 _HERE = Path(__file__).resolve().parent
 TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
@@ -179,28 +180,6 @@ def _numbered(labels: Any) -> Any:
     return labels
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML where `no`, 010 and 2024-01-31 are texts, as labels are, 2e-5 is a number and no key stands twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen: set[str] = set()
-        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in seen:
-                problem = f"the key {key.value!r} stands twice"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    letter: [(tag, regexp) for tag, regexp in resolvers if tag.endswith((":float", ":merge", ":null"))]
-    for letter, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
-
-
 def held_out(split: str) -> str:
     """The name of the half of a split that the holdout protocol reports; the other half keeps the split's own."""
     return f"{split}_holdout"
@@ -263,21 +242,12 @@ def read_task(path: Path) -> TaskSpec:
     Raises:
         UserError: `file:line: what is wrong`, one line per fault.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: this is not YAML: {getattr(error, 'problem', None) or error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{path}:1: a task file holds keys and values, such as 'title: My task'.")
+    values, node = read_yaml(path, "a task file holds keys and values, such as 'title: My task'")
     if "name" in values:
-        line = _line_of(node, ("name",))
+        line = line_of(node, ("name",))
         raise UserError(f"{path}:{line}: remove the key 'name': a task is called as its file is.")
     try:
-        spec = TaskSpec(**{**{str(key): value for key, value in values.items()}, "name": path.stem})
+        spec = TaskSpec(**{**values, "name": path.stem})
     except ValidationError as error:
         faults = [_sentence(path, node, fault) for fault in error.errors()]
         raise UserError("\n".join(dict.fromkeys(faults))) from None
@@ -296,26 +266,13 @@ def _beside(source: Source, folder: Path) -> Source:
     )
 
 
-def _line_of(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
-    """The line of the innermost key of `location` that the file has, from 1."""
-    line = 1
-    for part in location:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        pair = next(((key, value) for key, value in node.value if key.value == str(part)), None)
-        if pair is None:
-            break
-        line, node = pair[0].start_mark.line + 1, pair[1]
-    return line
-
-
 def _sentence(path: Path, root: yaml.Node | None, fault: Any) -> str:
     """One fault that pydantic found, with the line it stands on and the nearest known key."""
     location: tuple[Hashable, ...] = fault["loc"]
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "value_error" and not location and (key := message.split(":")[0]) in TaskSpec.model_fields:
         location = (key,)
-    where = f"{path}:{_line_of(root, location)}"
+    where = f"{path}:{line_of(root, location)}"
     key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict[")))
     if fault["type"] == "extra_forbidden":
         fields: Any = (Source if location[0] == "source" and len(location) > 1 else TaskSpec).model_fields
