@@ -15,6 +15,7 @@ COMMANDS = {
     "tasks": ("harness.catalogue", "the tasks there are, one in full, or a check of a task file"),
     "selfcheck": ("harness.selfcheck", "check on these devices that training and evaluation are exact"),
     "leaderboard": ("harness.leaderboard", "turn the records of a folder into its leaderboard"),
+    "export": ("harness.exports", "write records in the formats of others: model-index, Every Eval Ever"),
 }
 """By name: the module whose `main(arguments)` does it, and what it does."""
 

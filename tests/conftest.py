@@ -6,12 +6,16 @@ import csv
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+
+if TYPE_CHECKING:
+    from harness.records import RunRecord
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -48,6 +52,15 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder.mkdir()
     write_model(folder)
     return folder
+
+
+@pytest.fixture
+def make_record() -> Callable[..., RunRecord]:
+    """`make_record(task, metrics, model=..., seed=..., **fields)`: what a run on 200 validation rows left behind.
+
+    `spec`, `facts` and `data` change fields of those parts, and any other name a field of the record itself.
+    """
+    return _make_record
 
 
 @pytest.fixture
@@ -88,6 +101,58 @@ def make_task(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
+
+
+def _make_record(
+    task: str = "rte",
+    metrics: Mapping[str, float | None] | None = None,
+    *,
+    model: str = "example/bert",
+    seed: int = 1,
+    recipe: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> RunRecord:
+    from harness.recipes import Recipe
+    from harness.records import Cost, DataFacts, Environment, ModelFacts, RunRecord, RunSpec, TaskFacts
+
+    metrics = {"accuracy": 0.7} if metrics is None else metrics
+    changes = dict(recipe or {})
+    identity = RunSpec(
+        **{
+            **dict(task=task, task_version=1, definition="d1", data=None, model=model, revision="main", seed=seed),
+            **dict(recipe=Recipe(**changes), **(spec or {})),
+        }
+    )
+    names = [name for name in metrics if name != "loss"]
+    about = dict(title=f"The {task} task", suite="glue", labels=["no", "yes"], metrics=names, headline=names[:1])
+    rows = {"train": 1000, "validation": 200}
+    found = dict(source=f"example/glue/{task}", revision="r1", fingerprint=f"rows of {task}", rows=rows, full_rows=rows)
+    cost = dict(seconds=60 + seed, setup_seconds=2, train_seconds=50, evaluate_seconds=8, device_seconds=60 + seed)
+    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch=32, accumulation=1, threads=1)
+    where = dict(eval_device_batch=64, distributed="NO", system="Linux", python="3.11.9", versions={"harness": "0.1.0"})
+    told: dict[str, Any] = dict(
+        run_id=identity.run_id,
+        status="ok",
+        spec=identity,
+        recipe_changes=changes,
+        task=TaskFacts(**{**about, "report": ["validation"], "select_on": "validation", **(facts or {})}),
+        data=DataFacts(**{**found, "is_partial": False, "missing": [], "shared_texts": {}, **(data or {})}),
+        model=ModelFacts(commit="c0ffee", architecture="Bert", parameters=1000, attention="sdpa", head="new"),
+        metrics={"validation": dict(metrics)},
+        baseline={"validation": dict.fromkeys(names, 0.5)},
+        selected_epoch=3,
+        rows_per_second=220.0,
+        peak_bytes=2**30,
+        cost=Cost(**cost, updates=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2**30]),
+        environment=Environment(**ran, **where, git_commit=None, git_dirty=None),
+        command=f"harness run --task {task}",
+        started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
+        finished=datetime(2026, 1, 2, 3, 5, 5 + seed, tzinfo=UTC),
+    )
+    return RunRecord(**{**told, **fields})
 
 
 def _write_rows(path: Path, columns: Columns) -> Path:

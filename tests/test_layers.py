@@ -26,6 +26,8 @@ LIGHT = [
     "catalogue",
     "command",
     "console",
+    "every_eval_ever",
+    "exports",
     "groups",
     "hub",
     "identity",

@@ -54,6 +54,17 @@ FLAGS = {
     "tasks": {"--check", "--names"},
     "selfcheck": {"--cpu"},
     "leaderboard": {"--results", "--strict"},
+    "export": {
+        "--format",
+        "--model",
+        "--name",
+        "--organization",
+        "--output",
+        "--recipe",
+        "--relationship",
+        "--results",
+        "--task",
+    },
 }
 """The whole command line. A change of it is a change for everybody who has it in a script: it must show here."""
 

@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
 from harness.catalogue import CatalogueOptions
+from harness.exports import ExportOptions
 from harness.groups import MARKS
 from harness.leaderboard import LeaderboardOptions
 from harness.metrics import title_of
@@ -33,6 +34,7 @@ OPTIONS: dict[str, Any] = {
     "tasks": CatalogueOptions,
     "selfcheck": SelfcheckOptions,
     "leaderboard": LeaderboardOptions,
+    "export": ExportOptions,
 }
 """Of the commands that are not `run`."""
 
