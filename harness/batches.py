@@ -22,7 +22,7 @@ class Batch(NamedTuple):
     inputs: dict[str, torch.Tensor]
     """int64[B, T] each, attention_mask included."""
     labels: torch.Tensor | None
-    """int64[B] class numbers or float32[B] values."""
+    """int64[B] class numbers, float32[B] values, or int8[B, C] label sets."""
 
     def to(self, device: torch.device) -> Batch:
         inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}

@@ -34,7 +34,7 @@ class Encoded(NamedTuple):
     padding: dict[str, int]
     """By name of the model's input, the value that fills up a row."""
     labels: NDArray[Any] | None
-    """int64[N] class numbers, float64[N] values, or None."""
+    """int64[N] class numbers, float64[N] values, int8[N, C] label sets of 0 and 1, or None."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

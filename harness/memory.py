@@ -11,8 +11,8 @@ from torch import nn
 
 from harness.batches import Encoded, cut_batch
 from harness.errors import UserError
+from harness.losses import summed_loss
 from harness.recipes import StepPlan
-from harness.training import summed_loss
 
 
 def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, plan: StepPlan) -> StepPlan:

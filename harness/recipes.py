@@ -48,6 +48,8 @@ class Recipe(BaseModel):
     """Decay of AdamW's second moment (its first is 0.9)."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """AdamW's epsilon."""
+    class_weights: Literal["balanced"] | None = None
+    """balanced: a row counts in the loss as n / (classes x rows of its class), so that rare classes count as much."""
     max_length: Annotated[int, Field(ge=4)] = 128
     """Tokens per row; longer rows are cut, the longer text of a pair first."""
     select: Literal["last", "best", "best_headline"] = "last"

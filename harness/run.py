@@ -40,7 +40,7 @@ from harness.records import (
     write_record,
 )
 from harness.sources import Files, find_files
-from harness.tasks import TaskSpec, load_task, under_protocol
+from harness.tasks import TaskSpec, check_recipe, load_task, under_protocol
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,6 +73,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     task = under_protocol(load_task(options.task), options.recipe.protocol)
     if task.predicted_by is not None:
         return run_of_another(task, options, partial(run, command=command))
+    check_recipe(task, options.recipe)
     files = None if options.test_mode else find_files(task, options.data)
     spec = identify(task, files, options)
     prepare_folder(options.folder)

@@ -150,7 +150,7 @@ class TaskSpec(_Strict):
         if "f1" in self.metrics and self.classes != 2:
             raise ValueError("metrics: 'f1' is the F1 of label 1 of two; with more labels use f1_macro")
         try:
-            Recipe(**self.recipe)
+            check_recipe(self, Recipe(**self.recipe))
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
@@ -178,6 +178,15 @@ def _numbered(labels: Any) -> Any:
     if odd := [name for name, value in zip(labels, values, strict=True) if value in labels and value != name]:
         raise ValueError(f"{labels[odd[0]]!r} is the value of {odd[0]!r} and the name of another label")
     return labels
+
+
+def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
+    """Raises UserError when the recipe asks for something that a task of this kind does not have."""
+    if recipe.class_weights is not None and task.is_regression:
+        raise UserError(
+            f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a regression: "
+            "it has no classes to weigh"
+        )
 
 
 def held_out(split: str) -> str:

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from harness.batches import Encoded, Window, cut_batch, windows
+from harness.losses import balanced_weights, summed_loss
 from harness.recipes import Recipe, StepPlan, learning_rate_factor
 
 MOST_OVERFLOWS = 40
@@ -81,6 +81,7 @@ class Training:
         self.recipe = recipe
         self.plan = plan
         self.encoded = encoded
+        self.class_weights = _class_weights(recipe, encoded, accelerator.device)
         if accelerator.num_processes > 1:
             freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
@@ -159,7 +160,7 @@ class Training:
             accelerator.sync_gradients = closes
             with _synchronising(accelerator, self.model, closes):
                 logits = self.model(**batch.inputs).logits
-                loss = summed_loss(logits, batch.labels) * (1.0 if len(batch.rows) else 0.0)
+                loss = summed_loss(logits, batch.labels, self.class_weights) * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows
                 accelerator.backward(loss * (accelerator.num_processes / window.rows))
             loss_sum += loss.detach()
@@ -237,14 +238,6 @@ def freeze_unused(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
     model.train(was_training)
 
 
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor | None) -> torch.Tensor:
-    """Sum over rows of cross-entropy, or of the squared error when logits are [B, 1], in float32."""
-    assert labels is not None, "training rows need labels"
-    if logits.shape[1] == 1:
-        return functional.mse_loss(logits.float().squeeze(-1), labels, reduction="sum")
-    return functional.cross_entropy(logits.float(), labels, reduction="sum")
-
-
 def adamw(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
     """The recipe's optimizer, fused where the device can."""
     return torch.optim.AdamW(
@@ -272,6 +265,14 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if id(p) not in spared], "weight_decay": weight_decay},
         {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
     ]
+
+
+def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:
+    """From the labels of all training rows, which every process has: nothing needs to be exchanged."""
+    if recipe.class_weights is None:
+        return None
+    assert encoded.labels is not None, "training rows need labels"
+    return balanced_weights(encoded.labels).to(device)
 
 
 def _synchronising(accelerator: Accelerator, model: nn.Module, closes: bool) -> Any:

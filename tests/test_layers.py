@@ -52,9 +52,9 @@ ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]
 
 SIBLINGS = {
     "batches": {"encoding"},
-    "training": {"batches"},
+    "training": {"batches", "losses"},
     "inference": {"batches"},
-    "memory": {"batches", "training"},
+    "memory": {"batches", "losses"},
     "checkpoints": {"training"},
     "predictions": {"inference"},
 }

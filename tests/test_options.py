@@ -18,6 +18,7 @@ from harness.tasks import load_task
 RECIPE_FLAGS = {
     "--adam-beta2",
     "--adam-epsilon",
+    "--class-weights",
     "--epochs",
     "--global-batch",
     "--learning-rate",
@@ -102,7 +103,9 @@ def test_every_hyperparameter_has_a_flag() -> None:
 
 @pytest.mark.parametrize("name", Recipe.model_fields)
 def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
-    other: dict[str, Any] = dict(schedule="cosine", select="best", protocol="holdout", adam_beta2=0.5)
+    other: dict[str, Any] = dict(
+        schedule="cosine", select="best", protocol="holdout", adam_beta2=0.5, class_weights="balanced"
+    )
     value = other.get(name, 7)
     select = ["--select", "best"] if name == "patience" else []
     recipe = parse(["--task", "rte", f"--{name.replace('_', '-')}", str(value), *select]).recipe

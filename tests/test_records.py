@@ -191,6 +191,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     max_grad_norm=None,
     adam_beta2=0.98,
     adam_epsilon=1e-6,
+    class_weights="balanced",
     max_length=256,
     select="best",
     patience=1,

@@ -13,6 +13,7 @@ from harness.tasks import (
     TASKS_FOLDER,
     TaskSpec,
     all_tasks,
+    check_recipe,
     companions,
     held_out,
     load_task,
@@ -676,3 +677,10 @@ def test_holdout_is_another_definition() -> None:
 def test_task_with_a_test_split_has_nothing_to_hold_out(name: str) -> None:
     with pytest.raises(UserError, match=f"^--protocol holdout: {name} selects on 'validation' and reports 'test'"):
         under_protocol(load_task(name), "holdout")
+
+
+def test_recipe_that_does_not_fit_the_kind_of_task_is_told() -> None:
+    balanced = Recipe(class_weights="balanced")
+    check_recipe(load_task("rte"), balanced)
+    with pytest.raises(UserError, match=r"\(--class-weights\) is 'balanced', but stsb is a regression"):
+        check_recipe(load_task("stsb"), balanced)

@@ -18,7 +18,6 @@ from harness.training import (
     adamw,
     decay_groups,
     freeze_unused,
-    summed_loss,
     updates,
 )
 
@@ -55,19 +54,6 @@ def test_max_updates_end_training_within_an_epoch():
 
 def test_nothing_is_left_after_the_last_update():
     assert list(updates(training(rows=16), seed=0, after=4)) == []
-
-
-def test_regression_minimises_the_squared_error():
-    logits, labels = torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0])
-    assert summed_loss(logits, labels).item() == pytest.approx(1.0 + 4.0)
-
-
-def test_loss_of_bf16_logits_is_computed_in_float32():
-    logits = torch.randn(8, 3).bfloat16()
-    labels = torch.randint(0, 3, (8,))
-    expected = nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-    assert summed_loss(logits, labels).dtype == torch.float32
-    assert summed_loss(logits, labels).item() == expected.item()
 
 
 def test_biases_and_normalisation_layers_do_not_decay():

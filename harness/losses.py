@@ -1,0 +1,55 @@
+"""The loss that training minimises: its sum over rows, and what each class weighs in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+
+def summed_loss(
+    logits: torch.Tensor, labels: torch.Tensor | None, class_weights: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Sum over rows, in float32, of the loss of logits [B, C]; whoever wants a mean divides by the rows of the window.
+
+    A row's loss is its cross-entropy where labels are class numbers [B], the squared error where logits are [B, 1], and
+    the mean over labels of the binary cross-entropies where labels are sets, 0 or 1 [B, C]. So the mean over rows is
+    that of torch's CrossEntropyLoss, MSELoss and BCEWithLogitsLoss.
+
+    `class_weights`, as `balanced_weights` gives them, multiply a row's loss, or that of each of its labels. The sum
+    is still divided by rows, not by weights as CrossEntropyLoss(weight) does: a row then weighs the same in any window.
+    """
+    assert labels is not None, "training rows need labels"
+    logits = logits.float()
+    if labels.ndim == 2:
+        weights = None if class_weights is None else torch.where(labels > 0, class_weights[1], class_weights[0])
+        total = functional.binary_cross_entropy_with_logits(logits, labels.float(), weights, reduction="sum")
+        return total / labels.shape[1]
+    if logits.shape[1] == 1:
+        return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
+    if class_weights is None:
+        return functional.cross_entropy(logits, labels, reduction="sum")
+    return (functional.cross_entropy(logits, labels, reduction="none") * class_weights[labels]).sum()
+
+
+def balanced_weights(labels: NDArray[Any]) -> torch.Tensor:
+    """What each class weighs so that all weigh alike over the training rows, and a row 1 on average.
+
+    Class numbers [N] -> float32[highest class + 1]: n / (k n_c) for the n_c rows of class c among n rows of k classes,
+    scikit-learn's class_weight="balanced". Label sets of 0 and 1 [N, C] -> float32[2, C]: the same for each label by
+    itself, whose classes are off (row 0) and on (row 1). A class without rows weighs 0.
+    """
+    if labels.ndim == 1:
+        return _weights(np.bincount(labels)[:, None])[:, 0]
+    on = np.count_nonzero(labels, axis=0)
+    return _weights(np.stack([len(labels) - on, on]))
+
+
+def _weights(counts: NDArray[np.int64]) -> torch.Tensor:
+    """Rows of each class [K, C], C choices side by side -> float32[K, C]."""
+    occurring = np.count_nonzero(counts, axis=0)
+    weights = counts.sum(axis=0) / (occurring * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, weights, 0.0).astype(np.float32))
