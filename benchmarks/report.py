@@ -1,0 +1,177 @@
+"""The measurements of benchmarks/results as tables: in the terminal, and in BENCHMARKS.md between its words.
+
+python benchmarks/report.py    # writes the tables of BENCHMARKS.md anew
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: Python put benchmarks/ first on the path; the repository root belongs there
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import json
+import re
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from harness.errors import UserError
+from harness.records import write_atomically
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "BENCHMARKS.md"
+RESULTS = ROOT / "benchmarks" / "results"
+
+NAMES = {
+    "plain": "(a) plain loop, fp32",
+    "plain-mixed": "(b) plain loop",
+    "trainer": "(c) Trainer",
+    "ours": "(d) the harness",
+    "limit": "(e) the limit",
+}
+"""Of the variants, in tables."""
+
+
+class Table(NamedTuple):
+    """A title, the heads of its columns, and its rows; the first column is text, the others are numbers."""
+
+    title: str
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+
+
+class Ratio(NamedTuple):
+    """How many times as long one variant took as another, and how far the rounds are apart."""
+
+    value: float
+    """The median of the rounds' ratios; over several tasks, the geometric mean of their medians."""
+    lowest: float
+    """Of a round; over several tasks, of the geometric means of the rounds."""
+    highest: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
+
+
+def ratio_of(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
+    """Seconds over seconds, round by round."""
+    ratios = [a / b for a, b in zip(slower, faster, strict=True)]
+    return Ratio(statistics.median(ratios), min(ratios), max(ratios))
+
+
+def ratio_over_tasks(slower: Sequence[Sequence[float]], faster: Sequence[Sequence[float]]) -> Ratio:
+    """The same over tasks: seconds[task][round]."""
+    medians = [ratio_of(a, b).value for a, b in zip(slower, faster, strict=True)]
+    by_round = [
+        statistics.geometric_mean(a / b for a, b in zip(one, other, strict=True))
+        for one, other in zip(zip(*slower, strict=True), zip(*faster, strict=True), strict=True)
+    ]
+    return Ratio(statistics.geometric_mean(medians), min(by_round), max(by_round))
+
+
+def throughput_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What throughput.json says: how fast each variant was on each task, and how fast the harness beside them."""
+    tasks, variants = values["tasks"], list(values["settings"]["variants"])
+
+    def median(task: str, variant: str, of: Callable[[Mapping[str, Any]], float]) -> float:
+        return statistics.median(map(of, tasks[task]["measured"][variant]))
+
+    speeds = [
+        (
+            f"{task}, {NAMES[variant]}",
+            f"{median(task, variant, lambda took: took['rows'] / took['seconds']):,.0f}",
+            f"{median(task, variant, lambda took: took['tokens'] / took['seconds']):,.0f}",
+            f"{median(task, variant, lambda took: 1 - took['tokens'] / took['computed_tokens']):.1%}",
+            f"{median(task, variant, lambda took: took['peak_bytes'] / 2**20):,.0f}",
+        )
+        for task in tasks
+        for variant in variants
+    ]
+    tables = [Table("Medians of the rounds", ("task, variant", "rows/s", "tokens/s", "padding", "memory, MiB"), speeds)]
+    others = [variant for variant in variants if variant != "ours"]
+    if "ours" in variants and others:
+        seconds = {
+            variant: [[took["seconds"] for took in tasks[task]["measured"][variant]] for task in tasks]
+            for variant in variants
+        }
+        rows = [
+            (task, *(str(ratio_of(seconds[other][number], seconds["ours"][number])) for other in others))
+            for number, task in enumerate(tasks)
+        ]
+        rows.append(("geometric mean", *(str(ratio_over_tasks(seconds[other], seconds["ours"])) for other in others)))
+        head = ("time over (d)'s", *(NAMES[other] for other in others))
+        tables.append(Table("Time of each variant over that of the harness, on the same rows", head, rows))
+    return tables
+
+
+def show(tables: Sequence[Table]) -> None:
+    """Prints the tables."""
+    from rich.console import Console
+    from rich.table import Table as Shown
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in tables:
+        shown = Shown(title=table.title, title_justify="left")
+        for number, title in enumerate(table.head):
+            shown.add_column(title, justify="right" if number else "left", no_wrap=not number)
+        for row in table.rows:
+            shown.add_row(*row)
+        console.print(shown)
+
+
+def markdown(table: Table) -> str:
+    """The table as Markdown, its title above it."""
+    lines = [f"**{table.title}**", "", f"| {' | '.join(table.head)} |"]
+    lines.append("|".join(["", "---", *["---:"] * (len(table.head) - 1), ""]))
+    lines += [f"| {' | '.join(row)} |" for row in table.rows]
+    return "\n".join(lines)
+
+
+def machine_line(values: Mapping[str, Any]) -> str:
+    """On what, when and with what it was measured, in a sentence."""
+    machine = values["machine"]
+    commit = f"commit {machine['commit'][:10]}" if machine["commit"] else "an unknown commit"
+    changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
+    libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "accelerate"))
+    return (
+        f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gib']} GiB; "
+        f"{libraries}; {commit}{changed}, {machine['date']}."
+    )
+
+
+SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {"throughput": throughput_tables}
+"""By the name of the JSON file: what its tables are."""
+
+
+def page(text: str, results: Path) -> str:
+    """The page with the tables of each section written anew: they stand between `<!-- name -->` and `<!-- end -->`.
+
+    Raises:
+        UserError: a section names no measurement there is.
+    """
+
+    def section(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in SECTIONS:
+            raise UserError(f"BENCHMARKS.md: there is no section {name!r}; there are {', '.join(SECTIONS)}.")
+        path = results / f"{name}.json"
+        if path.exists():
+            values = json.loads(path.read_text(encoding="utf-8"))
+            body = "\n\n".join([machine_line(values), *map(markdown, SECTIONS[name](values))])
+        else:
+            body = "Not measured yet."
+        return f"<!-- {name} -->\n\n{body}\n\n<!-- end -->"
+
+    return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", section, text, flags=re.DOTALL)
+
+
+def main() -> None:
+    """The command."""
+    write_atomically(PAGE, page(PAGE.read_text(encoding="utf-8"), RESULTS))
+    print(PAGE.name)
+
+
+if __name__ == "__main__":
+    main()
