@@ -51,6 +51,10 @@ class RunOptions:
     """Ask torch for deterministic kernels only; slower on a GPU, and the record says so."""
     tracker: str | None = None
     """Also log to one of accelerate's trackers: tensorboard, wandb, mlflow, ..."""
+    save_model: Path | None = None
+    """Keep the trained model in this folder: weights, tokenizer, task, record and model card. Changes no number."""
+    push_to_hub: str | None = None
+    """Also upload what --save-model keeps to this repository of the Hub, private if it is new."""
     test_mode: bool = False
     """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
 
@@ -101,6 +105,8 @@ def parse(arguments: Sequence[str]) -> RunOptions:
             raise UserError(f"{flag} {size}: a batch has at least 1 row.")
     if not re.fullmatch(r"[1-9]\d*|\d*\.?\d+m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: give minutes as 10m or updates as 500.")
+    if options.push_to_hub is not None and options.save_model is None:
+        raise UserError(f"--push-to-hub {options.push_to_hub}: name the folder to upload with --save-model.")
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed {options.seed}: seeds go from 0 to {2**32 - 1}.")
     return options

@@ -310,9 +310,13 @@ def write_record(record: RunRecord, results: Path, overwrite: bool = False) -> P
     path = record_path(results, record.spec.task, record.run_id)
     if path.exists() and not overwrite and read_record(path).is_finished:
         raise UserError(f"{path}: a record of this run is there already; --overwrite replaces it.")
-    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(path, text + "\n")
+    write_atomically(path, record_text(record))
     return path
+
+
+def record_text(record: RunRecord) -> str:
+    """The JSON that `read_record` reads."""
+    return json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def read_record(path: Path) -> RunRecord:

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness import testmode
+from harness import bundles, publishing, testmode
 from harness.command import ending_with_exit_code
 from harness.companion_tasks import run_of_another, splits_of_companions
 from harness.console import Display, summary
@@ -70,7 +70,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         UserError: something that was asked for cannot be done.
         Interrupted: a signal asked the run to stop; it has saved a checkpoint.
     """
-    task = under_protocol(load_task(options.task), options.recipe.protocol)
+    definition = load_task(options.task)
+    task = under_protocol(definition, options.recipe.protocol)
     if task.predicted_by is not None:
         return run_of_another(task, options, partial(run, command=command))
     check_recipe(task, options.recipe)
@@ -92,7 +93,14 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
             if accelerator.is_main_process:
                 checkpoints.discard(saved)  # the run may have been killed between its record and this
             accelerator.print(f"finished already: {path} ({finished.status}); --overwrite runs it again")
+            if options.save_model is not None:
+                bundles.check_kept(options.save_model, finished)
+                _publish(options, accelerator)
             return finished
+        if accelerator.is_main_process and options.save_model is not None:
+            bundles.check_place(options.save_model, spec.run_id, options.overwrite)
+        if accelerator.is_main_process and options.push_to_hub is not None:
+            publishing.check_sign_in(options.push_to_hub)
 
         def recorded(**told: Any) -> RunRecord:
             record = RunRecord(
@@ -106,6 +114,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
                 **told,
             )
             if accelerator.is_main_process:
+                if options.save_model is not None and record.status in ("ok", "collapsed"):
+                    bundles.finish(options.save_model, definition, record)  # first: without it the run is not finished
                 write_record(record, options.folder, options.overwrite)
             return record
 
@@ -135,6 +145,9 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     accelerator.print(f"{summary(record)}\n{path}")
     for tracker in accelerator.trackers:
         tracker.finish()
+    if options.save_model is not None and record.status != "diverged":
+        accelerator.print(f"the model: {options.save_model}")
+        _publish(options, accelerator)
     return record
 
 
@@ -264,6 +277,11 @@ def _fine_tune(
     finally:
         display.close()
 
+    if options.save_model is not None:
+        weights = accelerator.get_state_dict(training.model)  # on all processes: each may have a part of them
+        if accelerator.is_main_process:
+            bundles.put_model(options.save_model, spec.run_id, model, tokenizer, weights, recipe.max_length)
+
     # What the record tells
     outcomes = {split: outcome_of(split, scores[split]) for split in task.evaluate}
     files_of = {split: f"{spec.run_id}.{split}.parquet" for split in sorted(scores)}
@@ -281,6 +299,12 @@ def _fine_tune(
         history=progress.history,
         predictions=files_of,
     )
+
+
+def _publish(options: RunOptions, accelerator: Accelerator) -> None:
+    """Uploads the model that was kept, if that was asked for."""
+    if accelerator.is_main_process and options.save_model is not None and options.push_to_hub is not None:
+        print(f"on the Hub: {publishing.publish(options.save_model, options.push_to_hub)}")
 
 
 def _finished(path: Path) -> RunRecord | None:

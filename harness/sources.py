@@ -14,6 +14,10 @@ ALL_ROWS = "all"
 """The source split of a task whose rows lie in one file."""
 
 
+NOT_THE_MODEL = ("bundle.json", "record.json")
+"""What a run adds to the model that it keeps; it tells times and paths, which change no number."""
+
+
 class Files(NamedTuple):
     """The files that hold a task's rows."""
 
@@ -119,7 +123,9 @@ def model_revision(name: str, revision: str | None) -> str:
     if not (folder / "config.json").is_file():
         raise UserError(f"--model {name}: the folder has no config.json, so it holds no model.")
     counted = sorted(
-        path for path in folder.iterdir() if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"}
+        path
+        for path in folder.iterdir()
+        if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"} and path.name not in NOT_THE_MODEL
     )
     facts = {path.name: file_hash(path) for path in counted}
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from harness.errors import UserError, did_you_mean
 from harness.metrics import METRICS
 from harness.recipes import Recipe
-from harness.yaml_file import line_of, read_yaml
+from harness.yaml_file import line_of, read_yaml, yaml_text
 
 _HERE = Path(__file__).resolve().parent
 TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
@@ -261,6 +261,20 @@ def read_task(path: Path) -> TaskSpec:
         faults = [_sentence(path, node, fault) for fault in error.errors()]
         raise UserError("\n".join(dict.fromkeys(faults))) from None
     return spec.model_copy(update={"source": _beside(spec.source, path.parent)})
+
+
+def task_text(task: TaskSpec) -> str:
+    """The task as YAML that `read_task` reads; files of the user's own are named without the folder they lie in."""
+
+    def bare(place: str) -> str:
+        return place if re.match(r"https?://", place) else Path(place).name
+
+    facts = task.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
+    if task.source.file:
+        facts["source"]["file"] = bare(task.source.file)
+    if task.source.files:
+        facts["source"]["files"] = {split: bare(place) for split, place in task.source.files.items()}
+    return yaml_text(facts)
 
 
 def _beside(source: Source, folder: Path) -> Source:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,11 @@ def read_yaml(path: Path, what_it_holds: str) -> tuple[dict[str, Any], yaml.Node
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: {what_it_holds}.")
     return {str(key): value for key, value in values.items()}, node
+
+
+def yaml_text(values: Mapping[str, Any]) -> str:
+    """What `read_yaml` reads as these values, and any other reader of YAML too."""
+    return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
 def line_of(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
@@ -68,3 +73,13 @@ _Loader.yaml_implicit_resolvers = {
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Puts quotes around every text that `_Loader` or another reader would take for something else."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    letter: [*_Loader.yaml_implicit_resolvers.get(letter, []), *yaml.SafeDumper.yaml_implicit_resolvers.get(letter, [])]
+    for letter in {*_Loader.yaml_implicit_resolvers, *yaml.SafeDumper.yaml_implicit_resolvers}
+}

@@ -16,6 +16,7 @@ import yaml
 
 if TYPE_CHECKING:
     from harness.records import RunRecord
+    from harness.tasks import TaskSpec
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -153,6 +154,25 @@ def _make_record(
         finished=datetime(2026, 1, 2, 3, 5, 5 + seed, tzinfo=UTC),
     )
     return RunRecord(**{**told, **fields})
+
+
+@pytest.fixture
+def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., RunRecord]) -> Callable[..., Path]:
+    """`make_bundle(task, name=...)`: the folder of a model of that task, whose head was drawn and never trained."""
+
+    def make(task: TaskSpec, name: str = "kept", **spec: Any) -> Path:
+        from harness import bundles, models
+        from harness.outcome import task_facts
+
+        identity = {"task_version": task.version, "definition": task.definition, **spec}
+        record = make_record(task.name, recipe={"max_length": 32}, spec=identity, facts=task_facts(task).model_dump())
+        model, tokenizer, _ = models.build(str(tiny_model), "sha256:0", task, 1)
+        folder = tmp_path / name
+        bundles.put_model(folder, record.run_id, model, tokenizer, model.state_dict(), 32)
+        bundles.finish(folder, task, record)
+        return folder
+
+    return make
 
 
 def _write_rows(path: Path, columns: Columns) -> Path:

@@ -23,6 +23,7 @@ FACTS = ["errors", "yaml_file", "recipes", "metrics", "tasks", "records"]
 
 LIGHT = [
     *FACTS,
+    "bundles",
     "catalogue",
     "command",
     "console",
@@ -35,9 +36,11 @@ LIGHT = [
     "leaderboard",
     "leaderboard_page",
     "locks",
+    "model_card",
     "options",
     "outcome",
     "progress",
+    "publishing",
     "sources",
     "standings",
     "testmode",

@@ -45,8 +45,10 @@ FLAGS = {
         "--model",
         "--overwrite",
         "--precision",
+        "--push-to-hub",
         "--results",
         "--revision",
+        "--save-model",
         "--seed",
         "--task",
         "--test-mode",
@@ -236,6 +238,7 @@ def test_command_line_that_cannot_be_read_ends_with_code_2(
         (["--test-mode", "--model", "a/b"], "--model: test mode brings its own model and rows; leave out --model or"),
         (["--test-mode", "--data", "here"], "--data: test mode brings its own"),
         (["--test-mode", "--revision", "v1"], "--revision: test mode brings its own"),
+        (["--push-to-hub", "me/model"], "--push-to-hub me/model: name the folder to upload with --save-model"),
         (["--test_mode", "--model=a/b"], "--model: test mode brings its own"),
     ],
 )

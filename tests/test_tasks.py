@@ -19,6 +19,7 @@ from harness.tasks import (
     load_task,
     read_task,
     task_names,
+    task_text,
     under_protocol,
 )
 
@@ -684,3 +685,51 @@ def test_recipe_that_does_not_fit_the_kind_of_task_is_told() -> None:
     check_recipe(load_task("rte"), balanced)
     with pytest.raises(UserError, match=r"\(--class-weights\) is 'balanced', but stsb is a regression"):
         check_recipe(load_task("stsb"), balanced)
+
+
+# -- a task written down again -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", task_names())
+def test_registered_task_comes_back_as_it_was_written(name: str, tmp_path: Path) -> None:
+    task = load_task(name)
+    path = tmp_path / f"{name}.yaml"
+    path.write_text(task_text(task), encoding="utf-8")
+    assert read_task(path) == task
+
+
+def test_labels_that_look_like_something_else_come_back_as_texts(tmp_path: Path) -> None:
+    labels = [
+        "no",
+        "2e5",
+        "010",
+        "1",
+        "null",
+        "~",
+        "2024-01-31",
+        "true",
+        "1.5",
+        "a: b",
+        "#x",
+        "- y",
+        "ığüş",
+        " ",
+        "'q'",
+    ]
+    facts = load_task("ttc4900").model_dump() | {"name": "odd", "labels": {label: label for label in labels}}
+    task = TaskSpec(**facts)
+    path = tmp_path / "odd.yaml"
+    path.write_text(task_text(task), encoding="utf-8")
+    assert read_task(path).labels == task.labels
+    assert read_task(path).definition == task.definition
+
+
+def test_folder_of_own_files_is_not_written_down(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    task = load_task("rte")
+    source = {"files": {"train": str(tmp_path / "home/a.csv"), "validation": "https://example.org/b.csv"}}
+    own = TaskSpec(**task.model_dump() | {"source": source})
+    assert "home" not in task_text(own)
+    (tmp_path / "rte.yaml").write_text(task_text(own))
+    files = {"train": str((tmp_path / "a.csv").resolve()), "validation": "https://example.org/b.csv"}
+    assert read_task(tmp_path / "rte.yaml").source.files == files

@@ -1,0 +1,125 @@
+"""The README of a trained model: what it is, what it scored, and how to make it again; with metadata for the Hub."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from harness.exports import model_index
+from harness.metrics import title_of
+from harness.records import RunRecord
+from harness.tasks import TaskSpec
+
+
+def model_card(task: TaskSpec, record: RunRecord) -> str:
+    """The whole README, its YAML head included. Nothing in it is asked of the network."""
+    from huggingface_hub import ModelCard
+
+    spec = record.spec
+    parts = [
+        f"---\n{_metadata(task, record)}\n---\n",
+        f"# {_short(spec.model)} on {task.title}\n",
+        f"{_code(spec.model)}, fine-tuned on the task {_code(spec.task)} ({task.title}) with the GLUE fine-tuning "
+        f"harness. The run is {_code(record.run_id)}; `record.json` beside this file holds all that is known of it, "
+        "and `task.yaml` the task.\n",
+        *(f"> {warning}\n" for warning in _warnings(record)),
+        "## Scores\n",
+        _scores(record),
+        "## Use\n",
+        _use(task, record),
+        "## How it was trained\n",
+        f"```bash\n{record.command}\n```\n",
+        _recipe(record),
+    ]
+    return str(ModelCard("\n".join(parts), ignore_metadata_errors=True))
+
+
+def _metadata(task: TaskSpec, record: RunRecord) -> str:
+    from huggingface_hub import ModelCardData
+
+    spec, source = record.spec, task.source
+    results = [] if spec.test_mode else model_index([record])
+    is_hub_model = not spec.revision.startswith("sha256:") and not spec.test_mode
+    data = ModelCardData(
+        base_model=spec.model if is_hub_model else None,
+        datasets=[source.hub] if source.hub and not spec.test_mode and spec.data is None else None,
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["glue-harness", *([task.suite] if task.suite else [])],
+        metrics=sorted({result.metric_type for result in results}) or None,
+        model_name=record.run_id,
+        eval_results=results or None,
+    )
+    return str(data.to_yaml(line_break="\n"))
+
+
+def _warnings(record: RunRecord) -> list[str]:
+    """What a reader of the scores must know."""
+    told = []
+    if record.spec.test_mode:
+        told.append("A run in test mode, on generated rows and with a tiny model: its scores are no benchmark results.")
+    if record.status == "collapsed":
+        told.append("The run collapsed: one class, or value, was predicted throughout.")
+    if record.data is not None and record.data.is_partial:
+        told.append("It was trained or scored on partial data: its scores do not compare with those on the full data.")
+    shared = record.data.shared_texts if record.data else {}
+    told += [f"{count:,} rows of the second of {pair} stand in the first too." for pair, count in shared.items()]
+    return told
+
+
+def _scores(record: RunRecord) -> str:
+    rows = record.data.rows if record.data else {}
+    lines = ["| split | rows | metric | value | best constant answer |", "|---|---:|---|---:|---:|"]
+    for split, values in record.metrics.items():
+        for name, value in values.items():
+            constant = record.baseline.get(split, {}).get(name)
+            lines.append(
+                f"| {split} | {rows.get(split, 0):,} | {title_of(name)} | {_shown(value)} | {_shown(constant)} |"
+            )
+    notes = [f"- {note}" for note in record.notes]
+    return "\n".join([*lines, "", *notes, *([""] if notes else [])])
+
+
+def _use(task: TaskSpec, record: RunRecord) -> str:
+    example = '{"text": "a text", "text_pair": "its pair"}' if len(task.text) == 2 else '"a text"'
+    extra = ', function_to_apply="none"' if task.is_regression else ""
+    return (
+        "```python\n"
+        "from transformers import pipeline\n\n"
+        'classify = pipeline("text-classification", "PATH OR NAME OF THIS MODEL", truncation=True)\n'
+        f"print(classify({example}{extra}))\n"
+        "```\n\n"
+        f"It reads {record.spec.recipe.max_length} tokens, as in training; longer inputs are cut there. "
+        f"{_answers(task)}\n"
+    )
+
+
+def _answers(task: TaskSpec) -> str:
+    if task.labels is None:
+        return "It answers with a value."
+    return f"It answers with one of {len(task.labels)} labels: {', '.join(map(_code, task.labels))}."
+
+
+def _recipe(record: RunRecord) -> str:
+    facts: dict[str, Any] = {"seed": record.spec.seed, **record.spec.recipe.model_dump(exclude_none=True)}
+    if record.selected_epoch is not None:
+        facts["epoch of these weights"] = record.selected_epoch
+    if (where := record.environment) is not None:
+        facts |= {
+            "precision": where.precision,
+            "devices": f"{where.processes} x {', '.join(sorted(set(where.devices)))}",
+        }
+        facts |= {name: where.versions[name] for name in ("torch", "transformers") if name in where.versions}
+    lines = [f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items()]
+    return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _short(model: str) -> str:
+    return model.rstrip("/").rsplit("/", 1)[-1]
+
+
+def _code(text: str) -> str:
+    return f"`{text.replace('`', '')}`"
