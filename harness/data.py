@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 import unicodedata
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from harness.columns import Reading
 from harness.errors import UserError, did_you_mean
+from harness.formats import read
 from harness.hub import persistently
 from harness.records import DataFacts
-from harness.sources import ALL_ROWS, Files, file_hash
+from harness.sources import ALL_ROWS, DataFile, Files, download, file_hash, wrong_checksum
+from harness.stratified import Part, part_of, rows_of
 from harness.tasks import TaskSpec, held_out
 
 SUBSET_SEED = 42
@@ -64,9 +64,7 @@ def read_tables(task: TaskSpec, files: Files | None) -> Tables:
         return _from_files(task, files)
     if task.source.hub is not None:
         return _from_hub(task)
-    urls = {ALL_ROWS: task.source.file} if task.source.file else dict(task.source.files or {})
-    tables = {split: _read(_download(task, str(url)), _ending(str(url))) for split, url in urls.items()}
-    return Tables(_cut(task, tables), ", ".join(map(str, urls.values())), task.source.sha256)
+    return _from_url(task)
 
 
 def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int | None) -> dict[str, Split]:
@@ -165,39 +163,55 @@ def _from_hub(task: TaskSpec) -> Tables:
     by_split = {}
     for name, expression in task.splits.items():
         try:
-            by_split[name] = builder.as_dataset(split=expression)
+            if part := part_of(expression):
+                by_split[name] = _stratified(task, name, part, builder.as_dataset(split=part.split))
+            else:
+                by_split[name] = builder.as_dataset(split=expression)
         except ValueError as error:
             if name not in task.predict:
                 raise UserError(f"task {task.name}: split {name!r} of {where}: {_first_line(error)}") from None
     return Tables(by_split, str(source.hub) + (f"/{source.config}" if source.config else ""), source.revision)
 
 
-def _download(task: TaskSpec, url: str) -> Path:
-    try:
-        path = Path(persistently(url, lambda: datasets.DownloadManager().download(url)))
-    except Exception as error:  # whatever the transport raises
-        raise UserError(
-            f"task {task.name}: cannot download {url}: {_first_line(error)}\n"
-            "Check the connection, give the file with --data FILE, or try --test-mode, which needs no network."
-        ) from None
-    _check(task, path, url)
-    return path
+def _from_url(task: TaskSpec) -> Tables:
+    url = str(task.source.file)
+    path = download(task.name, url)
+    file = DataFile(path, url, file_hash(path))
+    _check(task, file)
+    return Tables(_cut(task, {ALL_ROWS: _read(task, [file])}), url, task.source.sha256)
 
 
 def _from_files(task: TaskSpec, files: Files) -> Tables:
-    if files.are_named_by_task and not files.are_canonical:
-        for path in files.by_split.values():
-            _check(task, path, str(path))
-    tables = {split: _read(path, _ending(path.name)) for split, path in files.by_split.items()}
+    if files.are_named_by_task and task.source.sha256:
+        _check(task, files.by_split[ALL_ROWS][0])
+    tables = {split: _read(task, parts) for split, parts in files.by_split.items()}
     return Tables(tables if files.are_canonical else _cut(task, tables), "files", None)
 
 
-def _check(task: TaskSpec, path: Path, name: str) -> None:
-    if (expected := task.source.sha256) and (found := file_hash(path)) != expected:
-        raise UserError(
-            f"task {task.name}: {name} is not the file it should be: its sha256 is {found}, expected {expected}. "
-            "Give the right file with --data FILE."
-        )
+def _check(task: TaskSpec, file: DataFile) -> None:
+    if (expected := task.source.sha256) and file.sha256 != expected:
+        raise UserError(wrong_checksum(task.name, file.name, file.sha256, expected))
+
+
+def _read(task: TaskSpec, files: Sequence[DataFile]) -> datasets.Dataset:
+    """The rows of all files, one after the other."""
+    reading = Reading(task.source.delimiter, task.source.encoding, task.columns)
+    tables = []
+    for file in files:
+        table = read(file.path, file.name, reading, file.sheet)
+        if (now := file_hash(file.path)) != file.sha256:
+            raise UserError(
+                f"{file.name}: changed while it was read: its sha256 was {file.sha256}, now it is {now}. "
+                "Start again when nothing writes to it any more."
+            )
+        if tables and set(table.column_names) != set(tables[0].column_names):
+            odd = sorted(set(table.column_names) ^ set(tables[0].column_names))[0]
+            raise UserError(f"{files[0].name} and {file.name}: only one of them has the column {odd!r}.")
+        tables.append(table)
+    try:
+        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+    except pa.ArrowTypeError:
+        raise UserError(f"{files[0].name} and others: a column is a text in one and not in another.") from None
 
 
 def _cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
@@ -210,7 +224,10 @@ def _cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, da
     cut = {}
     for name, expression in task.splits.items():
         try:
-            parts = datasets.ReadInstruction.from_spec(expression).to_absolute(lengths)
+            if (part := part_of(expression)) and part.split in tables:
+                cut[name] = _stratified(task, name, part, tables[part.split])
+                continue
+            parts = datasets.ReadInstruction.from_spec(part.split if part else expression).to_absolute(lengths)
         except (ValueError, AssertionError) as error:
             if name in task.predict:
                 continue
@@ -223,45 +240,11 @@ def _cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, da
     return cut
 
 
-def _ending(name: str) -> str:
-    return Path(name.split("?")[0]).suffix.lstrip(".").lower()
-
-
-def _read(path: Path, ending: str) -> datasets.Dataset:
-    try:
-        if ending == "parquet":
-            return datasets.Dataset(pq.read_table(path))  # from_parquet would keep a copy in a cache
-        if ending in ("csv", "tsv"):
-            return _read_table(path, "\t" if ending == "tsv" else ",")
-        text = path.read_text(encoding="utf-8-sig")  # with or without a byte order mark
-        rows = json.loads(text) if ending == "json" else list(_json_lines(text))
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a row is an object, {column: value, ...}, and a .json file holds a list of rows")
-        columns = dict.fromkeys(column for row in rows for column in row)
-        return datasets.Dataset.from_dict({column: [row.get(column) for row in rows] for column in columns})
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 ({error.reason} at byte {error.start}). Convert it first.") from None
-    except (ValueError, OSError, pd.errors.ParserWarning) as error:
-        raise UserError(f"{path}: cannot be read as {ending}: {_first_line(error)}") from None
-
-
-def _json_lines(text: str) -> Iterator[Any]:
-    for number, line in enumerate(text.split("\n"), start=1):  # splitlines would cut at U+2028 and others too
-        try:
-            if line.strip():
-                yield json.loads(line)
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from None
-
-
-def _read_table(path: Path, separator: str) -> datasets.Dataset:
-    """Every field a text, as it stands in the file."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header would lose their end
-        frame = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, na_filter=False, index_col=False, encoding="utf-8"
-        )
-    return datasets.Dataset.from_dict({str(column): frame[column].tolist() for column in frame.columns})
+def _stratified(task: TaskSpec, name: str, part: Part, table: datasets.Dataset) -> datasets.Dataset:
+    _has_columns(task, name, table, [*task.text_columns, *task.label_columns])
+    texts = list(zip(*(map(str, table[column]) for column in task.text_columns), strict=True))
+    labels = zip(*(map(repr, table[column]) for column in task.label_columns), strict=True)
+    return table.select(rows_of(part, texts, [()] * len(table) if task.is_regression else list(labels)))
 
 
 def _first_line(error: Exception) -> str:
@@ -275,16 +258,34 @@ def _first_line(error: Exception) -> str:
 def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool) -> Split:
     if len(table) == 0:
         raise UserError(f"task {task.name}: split {name!r} is empty.")
-    wanted = list(task.text) + ([] if hidden else [task.label])
+    _has_columns(task, name, table, [*task.text_columns, *(() if hidden else task.label_columns)])
+    texts = [_texts(task, name, column, _joined(task, table, column)) for column in task.text]
+    labels = None if hidden else _labels(task, name, table)
+    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels)
+
+
+def _has_columns(task: TaskSpec, split: str, table: datasets.Dataset, wanted: Iterable[str]) -> None:
     for column in wanted:
         if column not in table.column_names:
             raise UserError(
-                f"task {task.name}: split {name!r} has no column {column!r}; "
+                f"task {task.name}: split {split!r} has no column {column!r}; "
                 f"its columns: {', '.join(table.column_names)}.{did_you_mean(column, table.column_names)}"
             )
-    texts = [_texts(task, name, column, table[column]) for column in task.text]
-    labels = None if hidden else _labels(task, name, table)
-    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels)
+
+
+def _joined(task: TaskSpec, table: datasets.Dataset, column: str) -> Iterable[Any]:
+    """A column, or those that are joined into one, line by line; a part may be missing where another is there."""
+    if column not in task.join:
+        return table[column]
+    rows = zip(*(table[part] for part in task.join[column]), strict=True)
+    return [_in_lines(row) for row in rows]
+
+
+def _in_lines(parts: Sequence[Any]) -> Any:
+    odd = next((part for part in parts if part is not None and not isinstance(part, str)), None)
+    if odd is not None or all(part is None for part in parts):
+        return odd
+    return "\n".join(part for part in parts if part)
 
 
 def _texts(task: TaskSpec, split: str, column: str, values: Iterable[Any]) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError
-from harness.tasks import FILE_FORMATS, TaskSpec
+from harness.errors import UserError, did_you_mean
+from harness.places import FILE_FORMATS, Place, ending_of, place_of
+from harness.tasks import TaskSpec
 
 ALL_ROWS = "all"
 """The source split of a task whose rows lie in one file."""
@@ -18,10 +21,22 @@ NOT_THE_MODEL = ("bundle.json", "record.json")
 """What a run adds to the model that it keeps; it tells times and paths, which change no number."""
 
 
+class DataFile(NamedTuple):
+    """One file of rows, as it was when it was found."""
+
+    path: Path
+    name: str
+    """What the user calls it, a path or a URL; its ending tells the format."""
+    sha256: str
+    sheet: str | None = None
+    """Of a workbook."""
+
+
 class Files(NamedTuple):
     """The files that hold a task's rows."""
 
-    by_split: dict[str, Path]
+    by_split: dict[str, tuple[DataFile, ...]]
+    """One after the other."""
     are_canonical: bool
     """They are the task's own splits; otherwise the source's, from which the task's `splits` are cut."""
     are_named_by_task: bool
@@ -29,8 +44,11 @@ class Files(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """A hash of names and contents, whatever folder they lie in."""
-        facts = {split: file_hash(path) for split, path in self.by_split.items()}
+        """A hash of the splits' names and their files' contents, whatever these are called and wherever they lie."""
+        facts: dict[str, str | list[str]] = {}
+        for split, files in self.by_split.items():
+            hashes = [file.sha256 + (f"#{file.sheet}" if file.sheet else "") for file in files]
+            facts[split] = hashes if len(hashes) > 1 else hashes[0]
         digest = hashlib.sha256(json.dumps([self.are_canonical, facts], sort_keys=True).encode()).hexdigest()
         return f"sha256:{digest}"
 
@@ -57,31 +75,106 @@ def find_files(task: TaskSpec, place: Path | None) -> Files | None:
                 f"--data {place}: {task.name} is not made from one file. Give the folder that holds "
                 f"{task.name}/{next(iter(task.splits))}.parquet (or {', '.join(FILE_FORMATS)}) and so on."
             )
-        return Files({ALL_ROWS: place}, are_canonical=False, are_named_by_task=False)
+        return Files({ALL_ROWS: (_file(place),)}, are_canonical=False, are_named_by_task=False)
     if not place.is_dir():
         raise UserError(f"--data {place}: there is no such file or folder.")
     return _in_folder(task, place / task.name)
 
 
 def _own_files(task: TaskSpec) -> Files | None:
-    named = {ALL_ROWS: task.source.file} if task.source.file else dict(task.source.files or {})
-    if not named or any("://" in place for place in named.values()):
+    words = task.source.words
+    is_pinned = task.source.sha256 is not None and Place(str(task.source.file)).is_url
+    if not words or is_pinned:  # the checksum says what the rows are, before they are fetched
         return None
-    for place in named.values():
-        if not Path(place).is_file():
-            raise UserError(f"task {task.name}: its source file {place} does not exist.")
-    by_split = {split: Path(place) for split, place in named.items()}
-    return Files(by_split, are_canonical=False, are_named_by_task=True)
+    found = {split: files_of(task.name, named) for split, named in words.items()}
+    return Files(found, are_canonical=False, are_named_by_task=True)
+
+
+def files_of(task: str, words: Sequence[str]) -> tuple[DataFile, ...]:
+    """The files that paths, patterns and URLs name, in their order, those of a pattern sorted; URLs are downloaded.
+
+    Raises:
+        UserError: one is not there, is a folder, has another checksum, or they have different formats.
+    """
+    found = tuple(file for word in words for file in _files_at(task, place_of(word)))
+    formats = {ending_of(file.name).format: file.name for file in found}
+    if len(formats) > 1:
+        first, second, *_ = formats.values()
+        raise UserError(f"task {task}: {first} and {second} have different formats. The files of a split have one.")
+    return found
+
+
+def _files_at(task: str, place: Place) -> list[DataFile]:
+    if place.is_url:
+        paths = [(download(task, place.name), place.name)]
+    elif place.is_pattern and not Path(place.name).exists():
+        matches = sorted(path for path in glob(place.name, recursive=True) if Path(path).is_file())  # noqa: PTH207
+        if not matches:
+            raise UserError(f"task {task}: no file matches {place.name}.")
+        paths = [(Path(path), path) for path in matches]
+    else:
+        _must_be_file(task, Path(place.name))
+        paths = [(Path(place.name), place.name)]
+    files = [_file(path, name, place.sheet) for path, name in paths]
+    if place.sha256 is not None and (odd := next((file for file in files if file.sha256 != place.sha256), None)):
+        raise UserError(wrong_checksum(task, odd.name, odd.sha256, place.sha256))
+    return files
+
+
+def _must_be_file(task: str, path: Path) -> None:
+    if path.is_dir():
+        raise UserError(f"task {task}: {path} is a folder. Name the files in it, such as '{path}/*.csv'.")
+    if not path.is_file():
+        near = did_you_mean(path.name, [other.name for other in path.parent.glob("*") if other.is_file()])
+        raise UserError(f"task {task}: its source file {path} does not exist.{near}")
+
+
+def _file(path: Path, name: str | None = None, sheet: str | None = None) -> DataFile:
+    name = name or str(path)
+    try:
+        return DataFile(path, name, file_hash(path), sheet)
+    except OSError as error:
+        raise UserError(f"{name}: cannot be read: {error.strerror or error}.") from None
+
+
+def download(task: str, url: str) -> Path:
+    """Where the file of a URL lies after it has been fetched, or was before.
+
+    Raises:
+        UserError: it cannot be had.
+    """
+    import datasets
+
+    from harness.hub import persistently
+
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"task {task}: {url}: only http and https are known. Fetch the file and give its path.")
+    try:
+        return Path(persistently(url, lambda: datasets.DownloadManager().download(url)))
+    except Exception as error:  # whatever the transport raises
+        lines = str(error).strip().splitlines()
+        raise UserError(
+            f"task {task}: cannot download {url}: {type(error).__name__}{f': {lines[0]}' if lines else ''}\n"
+            "Check the connection, give the file with --data FILE, or try --test-mode, which needs no network."
+        ) from None
+
+
+def wrong_checksum(task: str, name: str, found: str, expected: str) -> str:
+    """The sentence for a file that is another than the task says."""
+    return (
+        f"task {task}: {name} is not the file it should be: its sha256 is {found}, expected {expected}. "
+        "Give the right file with --data FILE."
+    )
 
 
 def _in_folder(task: TaskSpec, folder: Path) -> Files:
-    found: dict[str, Path] = {}
+    found: dict[str, tuple[DataFile, ...]] = {}
     for path in sorted(folder.glob("*")):
-        ending = path.suffix.lstrip(".").lower()
-        if ending in FILE_FORMATS and path.is_file():
-            if path.stem in found:
-                raise UserError(f"--data: {found[path.stem]} and {path} are both there: keep one.")
-            found[path.stem] = path
+        if path.is_file() and _is_of_rows(path):
+            split = path.name.split(".")[0]
+            if split in found:
+                raise UserError(f"--data: {found[split][0].name} and {path} are both there: keep one.")
+            found[split] = (_file(path),)
     if not found:
         raise UserError(
             f"--data {folder.parent}: there is no {folder.name}/<split>.<format> in it, with the splits "
@@ -97,12 +190,19 @@ def _in_folder(task: TaskSpec, folder: Path) -> Files:
     return Files(found, are_canonical=False, are_named_by_task=False)
 
 
+def _is_of_rows(path: Path) -> bool:
+    try:
+        return ending_of(path.name).format is not None
+    except ValueError:
+        return False
+
+
 def data_identity(task: TaskSpec, files: Files | None) -> str | None:
     """What of the data enters a run's identity: the files' hash, or None for the task's own pinned source."""
     if files is None:
         return None
     pinned = task.source.sha256
-    if pinned and set(files.by_split) == {ALL_ROWS} and file_hash(files.by_split[ALL_ROWS]) == pinned:
+    if pinned and [file.sha256 for parts in files.by_split.values() for file in parts] == [pinned]:
         return None
     return files.identity
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,14 +13,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from harness.errors import UserError, did_you_mean
 from harness.metrics import METRICS
+from harness.places import Source
 from harness.recipes import Recipe
 from harness.yaml_file import line_of, read_yaml, yaml_text
 
 _HERE = Path(__file__).resolve().parent
 TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
 """The registry: inside an installed wheel, or beside the package in a checkout."""
-
-FILE_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet")
 
 
 def _listed(value: Any) -> Any:
@@ -33,39 +31,6 @@ Names = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Source(_Strict):
-    """Where the rows come from: a dataset of the Hub, or files."""
-
-    hub: str | None = None
-    """`organisation/name` of a Hub dataset."""
-    config: str | None = None
-    """Its configuration."""
-    revision: str | None = None
-    """Its commit, so that the rows never change."""
-    file: str | None = None
-    """One file (path beside the task's YAML, or URL) that holds every row; its source split is called `all`."""
-    files: dict[str, str] | None = None
-    """One file per source split."""
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    """Checksum that `file` must have."""
-    shuffle: int | None = None
-    """Rows of `file` are put in the order of `pandas.DataFrame.sample(frac=1, random_state=<this>)`."""
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Source:
-        if sum(bool(kind) for kind in (self.hub, self.file, self.files)) != 1:
-            raise ValueError("needs exactly one of hub, file, files")
-        if self.hub is None and (self.config or self.revision):
-            raise ValueError("config and revision belong to a hub source")
-        if self.file is None and (self.sha256 or self.shuffle is not None):
-            raise ValueError("sha256 and shuffle belong to a file source")
-        for path in [self.file] if self.file else (self.files or {}).values():
-            ending = Path(path.split("?")[0]).suffix.lstrip(".").lower()
-            if ending not in FILE_FORMATS:
-                raise ValueError(f"{path!r} does not end in one of {', '.join(FILE_FORMATS)}")
-        return self
 
 
 class TaskSpec(_Strict):
@@ -81,6 +46,8 @@ class TaskSpec(_Strict):
     """The task whose models predict this one, which has no training rows of its own."""
     text: Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1, max_length=2)]
     """The source's text column, or both of a pair."""
+    join: dict[str, Annotated[Names, Field(min_length=1)]] = {}
+    """Texts of `text` that are several columns, one below the other: `article: [title, body]`. Empty ones drop out."""
     label: str = "label"
     """The source's label column."""
     labels: Annotated[dict[str, str | int], BeforeValidator(lambda v: _numbered(v))] | None = None
@@ -117,11 +84,28 @@ class TaskSpec(_Strict):
         return 1 if self.labels is None else len(self.labels)
 
     @property
+    def text_columns(self) -> tuple[str, ...]:
+        """The source's columns that make the texts."""
+        return tuple(column for name in self.text for column in self.join.get(name, (name,)))
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The source's label column, or all where each label has its own."""
+        return (self.label,)
+
+    @property
+    def columns(self) -> set[str]:
+        """All of the source's columns that matter."""
+        return {*self.text_columns, *self.label_columns}
+
+    @property
     def definition(self) -> str:
         """A hash of all that decides which rows, labels and numbers come out; where the rows lie does not count."""
         facts = self.model_dump(include={"text", "label", "splits", "select_on", "evaluate", "predicted_by"})
         facts["labels"] = list((self.labels or {}).items())  # in order, which numbers the classes
         facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
+        if self.join:
+            facts["join"] = self.join
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
 
     @model_validator(mode="after")
@@ -137,6 +121,8 @@ class TaskSpec(_Strict):
                 raise ValueError(f"{role}: {unknown[0]!r} is not in splits ({', '.join(self.splits)})")
         if set(self.report) - set(self.evaluate):
             raise ValueError("report: every reported split must be in evaluate")
+        if extra := set(self.join) - set(self.text):
+            raise ValueError(f"join: {sorted(extra)[0]!r} is not in text ({', '.join(self.text)})")
         if extra := set(self.rows) - known:
             raise ValueError(f"rows: {sorted(extra)[0]!r} is not in splits")
         if extra := set(self.headline) - set(self.metrics):
@@ -260,33 +246,14 @@ def read_task(path: Path) -> TaskSpec:
     except ValidationError as error:
         faults = [_sentence(path, node, fault) for fault in error.errors()]
         raise UserError("\n".join(dict.fromkeys(faults))) from None
-    return spec.model_copy(update={"source": _beside(spec.source, path.parent)})
+    return spec.model_copy(update={"source": spec.source.beside(path.parent)})
 
 
-def task_text(task: TaskSpec) -> str:
-    """The task as YAML that `read_task` reads; files of the user's own are named without the folder they lie in."""
-
-    def bare(place: str) -> str:
-        return place if re.match(r"https?://", place) else Path(place).name
-
+def task_text(task: TaskSpec, folder: Path | None = None) -> str:
+    """The task as YAML that `read_task` reads from `folder`; by default its files are named without the folder."""
     facts = task.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    if task.source.file:
-        facts["source"]["file"] = bare(task.source.file)
-    if task.source.files:
-        facts["source"]["files"] = {split: bare(place) for split, place in task.source.files.items()}
+    facts["source"] = task.source.seen_from(folder).model_dump(mode="json", exclude_defaults=True)
     return yaml_text(facts)
-
-
-def _beside(source: Source, folder: Path) -> Source:
-    def absolute(place: str) -> str:
-        return place if re.match(r"https?://", place) else str((folder / Path(place).expanduser()).resolve())
-
-    return source.model_copy(
-        update={
-            "file": absolute(source.file) if source.file else None,
-            "files": {split: absolute(place) for split, place in source.files.items()} if source.files else None,
-        }
-    )
 
 
 def _sentence(path: Path, root: yaml.Node | None, fault: Any) -> str:

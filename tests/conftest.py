@@ -184,6 +184,19 @@ def _write_rows(path: Path, columns: Columns) -> Path:
         import pyarrow.parquet as pq
 
         pq.write_table(pa.table(dict(columns)), path)
+    elif ending == "arrow":
+        import pyarrow as pa
+
+        table = pa.table(dict(columns))
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    elif ending == "xlsx":
+        import openpyxl
+
+        book = openpyxl.Workbook()
+        for row in [list(columns), *(list(row.values()) for row in rows)]:
+            book.active.append(row)
+        book.save(path)
     elif ending in ("csv", "tsv"):
         with path.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(columns), delimiter="\t" if ending == "tsv" else ",")

@@ -18,17 +18,20 @@ MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__in
 HEAVY = ("accelerate", "datasets", "evaluate", "scipy", "sklearn", "torch", "transformers")
 """Seconds to import: what only reads or shows files answers without them."""
 
-FACTS = ["errors", "yaml_file", "recipes", "metrics", "tasks", "records"]
+FACTS = ["errors", "yaml_file", "recipes", "metrics", "places", "tasks", "records"]
 """Each imports only those before it."""
 
 LIGHT = [
     *FACTS,
     "bundles",
     "catalogue",
+    "charsets",
+    "columns",
     "command",
     "console",
     "every_eval_ever",
     "exports",
+    "formats",
     "groups",
     "hub",
     "identity",
@@ -39,10 +42,12 @@ LIGHT = [
     "model_card",
     "options",
     "outcome",
+    "packed",
     "progress",
     "publishing",
     "sources",
     "standings",
+    "stratified",
     "testmode",
 ]
 """They answer at once; anybody may import them."""
@@ -86,7 +91,7 @@ def _names(tree: ast.AST) -> Iterator[str]:
 def test_modules_are_found_and_their_imports_read() -> None:
     """Or the tests below would try nothing."""
     assert set(FACTS) <= set(MODULES)
-    assert _imports("tasks") == {"errors", "metrics", "recipes", "yaml_file"}
+    assert _imports("tasks") == {"errors", "metrics", "places", "recipes", "yaml_file"}
     assert {"data", "models", "batches", "training", "inference", "provenance"} <= set(ENGINE)
     text = "import harness.data, os\nfrom harness import models\nfrom . import run\nfrom .batches import cut"
     assert set(_names(ast.parse(text))) == {

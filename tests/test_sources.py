@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.sources import ALL_ROWS, Files, data_identity, file_hash, find_files, model_revision
-from harness.tasks import FILE_FORMATS, TaskSpec, load_task, read_task
+from harness.places import FILE_FORMATS
+from harness.sources import ALL_ROWS, Files, data_identity, file_hash, files_of, find_files, model_revision
+from harness.tasks import TaskSpec, load_task, read_task
 
 Make = Callable[..., Path]
 Write = Callable[[Path, Any], Path]
@@ -31,6 +32,10 @@ def one_file_task(make_task: Make, **source: Any) -> TaskSpec:
     return read_task(make_task({}, **facts))
 
 
+def paths_of(files: Files) -> dict[str, list[Path]]:
+    return {split: [file.path for file in parts] for split, parts in files.by_split.items()}
+
+
 # -- where they lie ----------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +47,7 @@ def test_registered_task_has_no_files_of_its_own() -> None:
 def test_own_task_names_its_files_beside_itself(task: TaskSpec, tmp_path: Path) -> None:
     found = find_files(task, None)
     assert found is not None
-    assert found.by_split == {split: tmp_path / "small" / f"{split}.csv" for split in ("train", "validation")}
+    assert paths_of(found) == {split: [tmp_path / "small" / f"{split}.csv"] for split in ("train", "validation")}
     assert (found.are_canonical, found.are_named_by_task) == (False, True)
 
 
@@ -58,8 +63,8 @@ def test_folder_holds_the_tasks_own_splits_in_any_format(tmp_path: Path, write_r
         write_rows(tmp_path / "given" / "rte" / f"{split}.{ending}", ROWS)
     found = find_files(load_task("rte"), tmp_path / "given")
     assert found is not None
-    assert {split: path.name for split, path in found.by_split.items()} == {
-        split: f"{split}.{ending}" for split in ("train", "validation", "test")
+    assert {split: [path.name for path in paths] for split, paths in paths_of(found).items()} == {
+        split: [f"{split}.{ending}"] for split in ("train", "validation", "test")
     }
     assert (found.are_canonical, found.are_named_by_task) == (True, False)
 
@@ -155,15 +160,18 @@ def test_identity_changes_with_a_byte_of_any_split(task: TaskSpec, tmp_path: Pat
     files = find_files(task, None)
     assert files is not None
     seen = {files.identity}
-    for path in files.by_split.values():
+    for path in (path for paths in paths_of(files).values() for path in paths):
         path.write_bytes(path.read_bytes() + b"\n")
-        seen.add(files.identity)
+        now = find_files(task, None)
+        assert now is not None
+        seen.add(now.identity)
     assert len(seen) == 3
 
 
 def test_identity_changes_when_splits_swap_their_files(tmp_path: Path, write_rows: Write) -> None:
-    first = write_rows(tmp_path / "a.csv", ROWS)
-    second = write_rows(tmp_path / "b.csv", {"text": ["three"], "label": ["no"]})
+    write_rows(tmp_path / "a.csv", ROWS)
+    write_rows(tmp_path / "b.csv", {"text": ["three"], "label": ["no"]})
+    first, second = (files_of("small", [str(tmp_path / name)]) for name in ("a.csv", "b.csv"))
     asked = Files({"train": first, "validation": second}, are_canonical=True, are_named_by_task=False)
     swapped = asked._replace(by_split={"train": second, "validation": first})
     assert asked.identity != swapped.identity
@@ -182,7 +190,9 @@ def test_given_file_with_the_pinned_checksum_is_the_tasks_own(
     files = find_files(task, path)
     assert data_identity(task, files) is None
     path.write_text(path.read_text() + "three,no\n")
-    assert data_identity(task, files) == Files({ALL_ROWS: path}, False, False).identity
+    other = find_files(task, path)
+    assert other is not None
+    assert data_identity(task, other) == Files({ALL_ROWS: files_of("small", [str(path)])}, False, False).identity
 
 
 def test_file_hash_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:

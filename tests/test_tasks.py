@@ -428,9 +428,9 @@ BAD = {
     "two sources": (("data.csv", "data.csv, hub: a/b"), 2, "source: needs exactly one of hub, file, files"),
     "no files": (("file: data.csv", "files: {}"), 2, "source: needs exactly one of hub, file, files"),
     "file of no known format": (
-        ("data.csv", "data.xlsx"),
+        ("data.csv", "data.xls"),
         2,
-        "source: 'data.xlsx' does not end in one of csv, tsv, json, jsonl, parquet",
+        "source: 'data.xls' does not end in one of csv, tsv, json, jsonl, parquet, arrow, xlsx",
     ),
     "files of no known format": (
         ("file: data.csv", "files: {train: a.csv, validation: b}"),
