@@ -373,7 +373,7 @@ def test_missing_column_is_named_with_those_there_are(make_task: Make) -> None:
 def test_empty_split_is_refused(make_task: Make, ending: str) -> None:
     rows = {"text": ["a"], "label": ["no"]}
     path = make_task({"train": rows, "validation": {"text": [], "label": []}}, ending=ending)
-    with pytest.raises(UserError, match="task small: split 'validation' is empty|validation.jsonl: the file is empty"):
+    with pytest.raises(UserError, match=r"split 'validation' is empty|validation\.jsonl: the file is empty"):
         splits_of(path)
 
 
