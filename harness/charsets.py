@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from pathlib import Path
 
@@ -43,7 +42,7 @@ def likely_encoding(octets: bytes) -> str:
 def undecodable(path: Path, name: str, encoding: str) -> UserError:
     """The error that names the line at which the file cannot be decoded, and how it would read otherwise."""
     with unpacked(path, name) as file:
-        for number, line in enumerate(io.BufferedReader(file.stream), start=1):  # type: ignore[type-var]
+        for number, line in enumerate(file.stream, start=1):
             try:
                 line.decode(encoding)
             except UnicodeDecodeError as error:

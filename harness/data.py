@@ -196,7 +196,7 @@ def _check(task: TaskSpec, file: DataFile) -> None:
 def _read(task: TaskSpec, files: Sequence[DataFile]) -> datasets.Dataset:
     """The rows of all files, one after the other."""
     reading = Reading(task.source.delimiter, task.source.encoding, task.columns)
-    tables = []
+    tables: list[pa.Table] = []
     for file in files:
         table = read(file.path, file.name, reading, file.sheet)
         if (now := file_hash(file.path)) != file.sha256:

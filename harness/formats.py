@@ -58,15 +58,14 @@ def read(path: Path, name: str, reading: Reading, sheet: str | None = None) -> p
     with unpacked(path, name) as (stream, form):
         if sheet is not None and form != "xlsx":
             raise UserError(f"{name}#sheet={sheet}: only an Excel workbook has sheets.")
-        buffered = io.BufferedReader(stream, 1 << 16)  # type: ignore[arg-type]
-        head = buffered.peek(4096)[:4096]
+        head = stream.peek(4096)[:4096]
         if not head:
             raise UserError(f"{name}: the file is empty.")
         if form in _TEXTS:
-            return _read_text(path, name, form, buffered, head, reading)
+            return _read_text(path, name, form, stream, head, reading)
         if disguise := _page_or_pointer(head):
             raise UserError(f"{name}: is no {form} file, it is {disguise}.")
-        seekable = buffered if buffered.seekable() else io.BytesIO(buffered.read())
+        seekable: IO[bytes] = stream if stream.seekable() else io.BytesIO(stream.read())
         try:
             return (
                 _workbook(seekable, name, sheet, reading) if form == "xlsx" else _arrow(seekable, name, form, reading)
@@ -82,9 +81,8 @@ def likely_delimiter(path: Path, name: str, encoding: str | None, columns: Colle
         UserError: the file cannot be opened.
     """
     with unpacked(path, name) as (stream, form):
-        buffered = io.BufferedReader(stream)  # type: ignore[arg-type]
-        head = buffered.peek(4096)
-        with io.TextIOWrapper(buffered, encoding_of(head, encoding), errors="replace") as text:
+        head = stream.peek(4096)
+        with io.TextIOWrapper(stream, encoding_of(head, encoding), errors="replace") as text:
             header = next((line for line in text if line.strip()), "")
     tried = [DELIMITERS.get(form, ","), *_TRIED_DELIMITERS]  # of equals the first wins
     fields = {sign: next(csv.reader([header], delimiter=sign), []) for sign in dict.fromkeys(tried)}

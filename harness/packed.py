@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
 import zipfile
 import zlib
@@ -22,7 +23,7 @@ BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, Run
 class Unpacked(NamedTuple):
     """An open file."""
 
-    stream: IO[bytes]
+    stream: io.BufferedReader
     format: str
     """One of FILE_FORMATS."""
 
@@ -43,10 +44,10 @@ def unpacked(path: Path, name: str) -> Iterator[Unpacked]:
             with zipfile.ZipFile(path) as archive:
                 member = _only_member(archive, name)
                 with archive.open(member) as stream:
-                    yield Unpacked(stream, _format_of_member(ending, member, name))
+                    yield Unpacked(_buffered(stream), _format_of_member(ending, member, name))
         else:
             with _opened(path, ending.packing) as stream:
-                yield Unpacked(stream, str(ending.format))
+                yield Unpacked(_buffered(stream), str(ending.format))
     except BROKEN as error:
         if isinstance(error, RuntimeError) and "encrypted" in str(error):
             raise UserError(f"{name}: the zip has a password. Unpack it first.") from None
@@ -55,6 +56,10 @@ def unpacked(path: Path, name: str) -> Iterator[Unpacked]:
         problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
         as_what = f"unpacked as {ending.packing}" if ending.packing else "read"
         raise UserError(f"{name}: cannot be {as_what}: {problem}. Is the file whole?") from None
+
+
+def _buffered(stream: IO[bytes]) -> io.BufferedReader:
+    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16)
 
 
 def _opened(path: Path, packing: str | None) -> IO[bytes]:
