@@ -44,9 +44,9 @@ class Spread(NamedTuple):
     deviation: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
-    """Runs of one task that agree in everything but the seed."""
+    """Runs of one task that agree in everything but the seed; each record is in one group, which equals no other."""
 
     row: Row
     task: TaskFacts
@@ -76,10 +76,15 @@ class Group:
         return tuple(run for run in self.runs if run.status in ("ok", "collapsed") and run.metrics)
 
     @cached_property
-    def score(self) -> Spread:
-        """Of the runs' scores, each the mean of the run's headline numbers."""
+    def scores(self) -> list[float | None]:
+        """Of each run that is averaged the mean of its headline numbers; None where one is undefined."""
         places = headline(self.task)
-        return _spread([mean([_number(run, *place) for place in places]) for run in self.scored])
+        return [mean([_number(run, *place) for place in places]) for run in self.scored]
+
+    @cached_property
+    def score(self) -> Spread:
+        """Of the runs' scores."""
+        return _spread(self.scores)
 
     @cached_property
     def places(self) -> list[tuple[str, str]]:

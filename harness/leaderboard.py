@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import tyro
 from rich.console import Console
@@ -15,94 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
-from harness.groups import MARKS, Group, Row, headline, in_order
+from harness.leaderboard_files import render_csv, render_json
 from harness.leaderboard_page import legend, lines, page_title, render_markdown, titles
-from harness.records import read_records, record_path, write_atomically
-from harness.standings import AVERAGES, CONSTANT, NO_SCORE, Leaderboard, build
-
-SCHEMA_VERSION = 1
-"""Of leaderboard.json; raised when a key changes its meaning."""
-
-_CSV_COLUMNS = [
-    *("model", "revision", "variant", "task", "task_version", "split", "metric", "is_headline", "mean"),
-    *("std", "n", "seeds", "baseline", "marks", "apart", "definition", "fingerprint"),
-]
-
-
-def _entry(group: Group) -> dict[str, Any]:
-    """A group as JSON: all its figures, unrounded, and the records they come from."""
-    return {
-        "task": group.spec.task,
-        "task_version": group.spec.task_version,
-        "definition": group.spec.definition,
-        "fingerprint": group.fingerprint,
-        "marks": in_order(group.marks),
-        "score": group.score.mean,
-        "score_std": group.score.deviation,
-        "n": len(group.scored),
-        "figures": [
-            {
-                "split": split,
-                "metric": metric,
-                "is_headline": (split, metric) in headline(group.task),
-                "mean": group.over_seeds(split, metric).mean,
-                "std": group.over_seeds(split, metric).deviation,
-                "baseline": group.baseline(split, metric),
-            }
-            for split, metric in group.places
-        ],
-        "runs": [
-            {
-                "run_id": run.run_id,
-                "seed": run.spec.seed,
-                "status": run.status,
-                "record": record_path(Path(), run.spec.task, run.run_id).as_posix(),
-            }
-            for run in group.runs
-        ],
-    }
-
-
-def _identity(row: Row) -> dict[str, str]:
-    return {"model": row.model, "revision": row.revision, "variant": row.variant}
-
-
-def render_json(board: Leaderboard) -> str:
-    """leaderboard.json: by row and task, unrounded; std is the sample standard deviation over seeds."""
-
-    def averages(row: Row) -> dict[str, float | None]:
-        return {name: board.averages[row, name].score for name in AVERAGES} if board.averages else {}
-
-    def tasks(row: Row) -> dict[str, Any]:
-        return {name: _entry(board.groups[row, name]) for name in board.tasks if (row, name) in board.groups}
-
-    content = {
-        "schema_version": SCHEMA_VERSION,
-        "is_test_mode": board.is_test_mode,
-        "rows": [{**_identity(row), "averages": averages(row), "tasks": tasks(row)} for row in board.rows],
-        "best_constant_answer": {
-            "averages": averages(CONSTANT),
-            "tasks": {name: board.cells[CONSTANT, name].score for name in board.tasks},
-        },
-        "apart": [{**_identity(group.row), "reason": reason, **_entry(group)} for group, reason in board.apart],
-        "marks": MARKS,
-        "notes": board.notes,
-    }
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def render_csv(board: Leaderboard) -> str:
-    """leaderboard.csv: a line per row, task, split and metric; `apart` says why one is not in the table."""
-    import pandas  # takes most of a second, which `harness --help` need not wait for
-
-    places = [(row, name) for row in board.rows for name in board.tasks if (row, name) in board.groups]
-    csv_lines: list[dict[str, Any]] = []
-    for group, reason in [*((board.groups[place], "") for place in places), *board.apart]:
-        entry = _entry(group) | _identity(group.row)
-        entry |= {"seeds": " ".join(str(run.spec.seed) for run in group.scored), "apart": reason}
-        entry |= {"marks": ",".join(entry["marks"])}
-        csv_lines += [entry | figure for figure in entry["figures"] or [{}]]
-    return pandas.DataFrame(csv_lines, columns=_CSV_COLUMNS).to_csv(index=False, lineterminator="\n")
+from harness.records import read_records, write_atomically
+from harness.standings import NO_SCORE, Leaderboard, build
 
 
 class Written(NamedTuple):

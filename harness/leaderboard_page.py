@@ -21,7 +21,8 @@ _FORMULAS = """\
 - A number is the mean over the runs of all seeds. Metrics that range to 1 are shown times 100, others as is.
 - A run's score is the mean of its numbers in the column: F1 and accuracy, Pearson and Spearman, matched (m)
   and mismatched (mm).
-- ± is the sample standard deviation of the runs' scores, √(Σ (score − mean)² / (n − 1)); (n) is their count.
+- ± is half the width of the score's 95 % interval over seeds and rows, t √(v_rows + s²/n), with one run over rows
+  alone; (n) is the number of runs. ≈ is not to be told from the best of its column.
 - GLUE is the unweighted mean of the nine tasks' scores, GLUE-8 that without WNLI; each needs all its tasks.
 - – stands for no score: no run came to an end, or the metric is undefined in one. An empty cell was not run.
 - The best constant answer is one label, or value, for every row: for each metric the one that scores best.
@@ -77,7 +78,7 @@ def render_markdown(board: Leaderboard) -> str:
         parts += ["\n".join(f"- {_escaped(line)}" for line in remarks)]
     if board.apart:
         no_mixing = "These runs differ from those in the table in more than the seed, and no figure mixes them."
-        parts += ["## Shown apart", no_mixing, _apart_table(board.apart)]
+        parts += ["## Shown apart", no_mixing, _apart_table(board)]
     parts += ["## How the figures are computed", _FORMULAS, "## Tasks"]
     parts += ["\n".join(f"- {column.title}: {column.note}" for column in COLUMNS)]
     for name, task in board.tasks.items():
@@ -107,10 +108,10 @@ def _table(head: Sequence[str], body: Iterable[Sequence[str]], left: int) -> str
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
 
 
-def _apart_table(apart: Iterable[tuple[Group, str]]) -> str:
+def _apart_table(board: Leaderboard) -> str:
     body = []
-    for group, reason in apart:
-        task, score = _escaped(task_title(group.spec.task)), _in_markdown(cell_of(group))
+    for group, reason in board.apart:
+        task, score = _escaped(task_title(group.spec.task)), _in_markdown(cell_of(group, board.evidence[group]))
         body.append([task, *_of_row(group.row), _escaped(reason), _links(group), score])
     return _table(["Task", "Model", "Recipe", "Why", "Seeds", "Score"], body, left=5)
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from harness.groups import Group, Row, difference, grouped, headline, in_order, incidents, mean, precedence
 from harness.metrics import METRICS
 from harness.records import RunRecord, TaskFacts
+from harness.resampling import RESAMPLES
+from harness.significance import Evidence, Panel, Rank, column_of, ranked
 
 GLUE = dict(
     cola="CoLA",
@@ -31,6 +33,10 @@ CONSTANT = Row("best constant answer", "", "", "")
 
 NO_SCORE = "–"
 
+TIED = "≈"
+
+_MANY_RECORDS, _FEW_RESAMPLES = 2_500, 500
+
 _NOT_COMPARED = frozenset("cprhv")
 _PASSED_TO_AVERAGE = frozenset("prhvt")
 
@@ -40,18 +46,20 @@ class Cell(NamedTuple):
 
     shown: str = ""
     spread: str = ""
-    """Such as `±0.5 (3)`."""
+    """Such as `±0.5 (3)`: half the width of the interval over seeds and rows, and the number of runs."""
     score: float | None = None
     standing: float | None = None
     """The score, rounded as it is shown, higher is better; None where it is not compared."""
     marks: frozenset[str] = frozenset()
     is_best: bool = False
+    is_tied: bool = False
+    """Not to be told from the best that it was compared with."""
 
     @property
     def after(self) -> str:
         """All that follows the numbers."""
         marks = f"[{','.join(in_order(self.marks))}]" if self.marks else ""
-        return "".join(f" {part}" for part in (self.spread, marks) if part)
+        return "".join(f" {part}" for part in (self.spread, TIED if self.is_tied else "", marks) if part)
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,21 @@ class Leaderboard:
     """By row and name of the average; empty when no task of the suite is there."""
     notes: tuple[str, ...]
     is_test_mode: bool
+    evidence: dict[Group, Evidence]
+    """Of every group, those apart included."""
+    compared: dict[str, Panel]
+    """By task, the groups that were compared with the best of them."""
+    ranks: dict[Row, Rank]
+    """Of the rows that all of `ranked_tasks` compare."""
+    ranked_tasks: tuple[str, ...]
+    resamples: int
 
 
-def build(records: Iterable[RunRecord], unreadable: int = 0) -> Leaderboard:
+def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None) -> Leaderboard:
     """The leaderboard of these records, the same in whatever order they come.
 
-    Records of test mode stand in it only when there are no others; `unreadable` files are mentioned.
+    Records of test mode stand in it only when there are no others; `unreadable` files are mentioned. The resamples are
+    10,000 unless said, and fewer where there are so many records that it would take minutes.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     kept = [run for run in ordered if not run.spec.test_mode] or ordered
@@ -85,7 +102,18 @@ def build(records: Iterable[RunRecord], unreadable: int = 0) -> Leaderboard:
     for group in sorted(grouped(kept), key=Group.preference, reverse=True):
         rivals[group.spec.task][group.row].append(group)
 
-    cells = {(row, name): cell_of(groups[0]) for name in names for row, groups in rivals[name].items()}
+    resamples = resamples or (RESAMPLES if len(kept) <= _MANY_RECORDS else _FEW_RESAMPLES)
+    evidence: dict[Group, Evidence] = {}
+    compared: dict[str, Panel] = {}
+    for name in names:
+        everyone = [group for groups in rivals[name].values() for group in groups]
+        column = column_of(everyone, _comparable([groups[0] for groups in rivals[name].values()]), resamples)
+        evidence |= zip(everyone, column.evidence, strict=True)
+        if column.compared:
+            compared[name] = column.compared
+    cells = {
+        (row, name): cell_of(groups[0], evidence[groups[0]]) for name in names for row, groups in rivals[name].items()
+    }
     for name in names:
         cells[CONSTANT, name] = _constant_cell([groups[0] for groups in rivals[name].values()])
     rows = {row for by_row in rivals.values() for row in by_row}
@@ -109,6 +137,7 @@ def build(records: Iterable[RunRecord], unreadable: int = 0) -> Leaderboard:
         notes.append(f"Left out: {len(ordered) - len(kept)} record(s) of test mode, no benchmark results.")
     if unreadable:
         notes.append(f"Left out: {unreadable} file(s) under runs/ that could not be read as records.")
+    ranks, ranked_tasks = ranked(_to_rank(compared, tasks))
     return Leaderboard(
         tasks={name: tasks[name] for name in names},
         rows=tuple(best_first),
@@ -118,7 +147,29 @@ def build(records: Iterable[RunRecord], unreadable: int = 0) -> Leaderboard:
         averages=_with_best(averages),
         notes=tuple(notes),
         is_test_mode=any(run.spec.test_mode for run in kept),
+        evidence=evidence,
+        compared=compared,
+        ranks=ranks,
+        ranked_tasks=tuple(ranked_tasks),
+        resamples=resamples,
     )
+
+
+def _comparable(groups: Sequence[Group]) -> list[Group]:
+    """Those without a mark that forbids it; where there are none, the most that have the same of these marks."""
+    by_marks: dict[frozenset[str], list[Group]] = defaultdict(list)
+    for group in groups:
+        if group.score.mean is not None:
+            by_marks[group.marks & _NOT_COMPARED].append(group)
+    most = max(by_marks, key=lambda marks: (len(by_marks[marks]), in_order(marks)), default=frozenset[str]())
+    return by_marks[frozenset()] or by_marks[most]
+
+
+def _to_rank(compared: Mapping[str, Panel], tasks: Mapping[str, TaskFacts]) -> dict[str, Panel]:
+    """The suite's tasks, or else all, without those that fewer than half as many models share as another one."""
+    panels = {task: panel for task, panel in compared.items() if tasks[task].suite == "glue"} or dict(compared)
+    most = max((len(panel.groups) for panel in panels.values()), default=0)
+    return {task: panel for task, panel in panels.items() if 2 * len(panel.groups) >= most}
 
 
 def task_title(name: str) -> str:
@@ -139,8 +190,8 @@ def shown(value: float | None, as_percent: bool) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}" if as_percent else f"{round(value, 3) + 0.0:.3f}"
 
 
-def cell_of(group: Group) -> Cell:
-    """The group's headline numbers, and the spread of its score."""
+def cell_of(group: Group, evidence: Evidence) -> Cell:
+    """The group's headline numbers, and how sure its score is."""
     names = group.task.headline
     if not group.scored:
         ended = [run for run in group.runs if run.status in ("ok", "collapsed")]
@@ -149,16 +200,16 @@ def cell_of(group: Group) -> Cell:
         return Cell(text, count, marks=group.marks)
     means = [(name, group.over_seeds(split, name).mean) for split, name in headline(group.task)]
     numbers = "/".join(shown(value, is_fraction(name)) for name, value in means)
-    score, deviation = group.score
-    as_percent = all(map(is_fraction, names))
-    plus_minus = "" if deviation is None else f"±{shown(deviation, as_percent)} "
+    score, as_percent = group.score.mean, all(map(is_fraction, names))
+    total = evidence.total
+    plus_minus = "" if total is None else f"±{shown((total.high - total.low) / 2, as_percent)} "
     # a metric that is not ours may be better low or high
     directions = {METRICS[name].lower_is_better if name in METRICS else None for name in names}
     standing = None
     if score is not None and directions in ({True}, {False}):
         standing = float(shown(score, as_percent)) * (-1 if True in directions else 1)
     spread = f"{plus_minus}({len(group.scored)})"
-    return Cell(numbers or NO_SCORE, spread, score, standing, group.marks)
+    return Cell(numbers or NO_SCORE, spread, score, standing, group.marks, is_tied=evidence.is_tied)
 
 
 def _constant_cell(groups: Sequence[Group]) -> Cell:
