@@ -65,17 +65,39 @@ def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
+def rows_of_updates(lengths: NDArray[np.int64], plan: StepPlan, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The rows of each update of the epoch, longest first: every row once, from seed, epoch and lengths alone.
+
+    The epoch's permutation is cut into groups of `plan.grouped_updates` whole updates. Within a group rows go by length
+    before they are cut into updates, so that the rows of an update are of like length; then the updates are shuffled.
+    What is left of the permutation after the last whole update is an update of its own, of whatever lengths it has.
+    """
+    order = epoch_order(len(lengths), seed, epoch)
+    whole = len(order) - len(order) % plan.global_batch
+    cut = []
+    for start in range(0, whole, plan.global_batch * plan.grouped_updates):
+        group = order[start : min(start + plan.global_batch * plan.grouped_updates, whole)]
+        cut += np.split(_longest_first(group, lengths), len(group) // plan.global_batch)
+    if whole < len(order):
+        cut.append(_longest_first(order[whole:], lengths))
+    if plan.grouped_updates > 1:
+        cut = [cut[position] for position in np.random.default_rng([seed, epoch, 1]).permutation(len(cut))]
+    return cut
+
+
+def _longest_first(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[np.argsort(-lengths[rows], kind="stable")]
+
+
 def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: int, skip: int = 0) -> Iterator[Window]:
     """This process's share of each update of the epoch, without the first `skip`.
 
     Over all processes every row is drawn exactly once; all processes get the same number of batches in each window,
-    with fillers where a ragged last window has no row left for one of them. Within a window rows go by length, so that
+    with fillers where a ragged window has no row left for one of them. Within a window rows go by length, so that
     its batches need little padding and the processes' shares are alike; to the update their order is all the same.
     """
-    order, lengths = epoch_order(len(encoded), seed, epoch), encoded.lengths
-    for start in range(skip * plan.global_batch, len(order), plan.global_batch):
-        window = order[start : start + plan.global_batch]
-        window = window[np.argsort(-lengths[window], kind="stable")]
+    lengths = encoded.lengths
+    for window in rows_of_updates(lengths, plan, seed, epoch)[skip:]:
         share = math.ceil(len(window) / plan.processes)
         starts = range(0, share, plan.device_batch)
         shares = [window[p :: plan.processes] for p in range(plan.processes)]

@@ -111,16 +111,6 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     return cast(Precision, asked)
 
 
-def largest_device_batch(device: torch.device) -> int:
-    """Rows of one forward pass beyond which a device gains nothing.
-
-    A GPU wants many. A CPU computes 8 rows as fast as 32, and a window cut into small batches of like length has less
-    padding: on one core, a 22.7M-parameter encoder took updates of 32 rows 2.0 (rte), 1.3 (mrpc) and 1.5 (sst2) times
-    as fast in batches of 8 as in one (medians of three rounds in alternation).
-    """
-    return 8 if device.type == "cpu" else 64
-
-
 def whereabouts(accelerator: Accelerator) -> str:
     """Where a run computes, in a few words; on a CPU with the threads it uses, which accelerate launch sets to 1."""
     if accelerator.device.type != "cpu":

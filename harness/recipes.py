@@ -17,6 +17,12 @@ from harness.errors import UserError, did_you_mean
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
 
+GROUPED_UPDATES = 50
+"""Updates whose rows are sorted by length together: as many leave little padding and much chance."""
+
+LARGEST_DEVICE_BATCH = 64
+"""Rows of one forward pass: 64 of 128 tokens fit a base-size encoder into 8 GB."""
+
 
 class Recipe(BaseModel):
     """Everything that decides how a model is trained, whatever devices compute it.
@@ -52,6 +58,8 @@ class Recipe(BaseModel):
     """balanced: a row counts in the loss as n / (classes x rows of its class), so that rare classes count as much."""
     max_length: Annotated[int, Field(ge=4)] = 128
     """Tokens per row; longer rows are cut, the longer text of a pair first."""
+    length_grouping: bool = True
+    """Rows of like length share an update; which they are, and in what order updates come, is drawn anew each epoch."""
     select: Literal["last", "best", "best_headline"] = "last"
     """The weights that are reported: those of the last update, of the epoch with the lowest validation loss, or of the
     one with the best headline score on the validation split."""
@@ -200,6 +208,8 @@ class StepPlan(NamedTuple):
     updates_per_epoch: int
     total_updates: int
     warmup_updates: int
+    grouped_updates: int = 1
+    """Updates of one epoch whose rows are sorted by length together; 1 leaves them as they are drawn."""
 
     @property
     def epochs(self) -> int:
@@ -224,13 +234,11 @@ class StepPlan(NamedTuple):
         )
 
 
-def plan_steps(
-    rows: int, recipe: Recipe, processes: int, device_batch: int | None = None, largest_device_batch: int = 64
-) -> StepPlan:
+def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch: int | None = None) -> StepPlan:
     """The run's arithmetic.
 
-    `device_batch` None cuts a process's share of an update into the fewest batches of at most `largest_device_batch`
-    rows, all of one size where that divides; 64 rows of 128 tokens fit a base-size encoder into 8 GB.
+    `device_batch` None cuts a process's share of an update into the fewest batches of at most `LARGEST_DEVICE_BATCH`
+    rows, all of one size where that divides.
 
     Raises:
         UserError: `device_batch` does not divide a process's share of the global batch.
@@ -238,7 +246,7 @@ def plan_steps(
     share = math.ceil(recipe.global_batch / processes)
     divisors = [size for size in range(1, share + 1) if share % size == 0]
     if device_batch is None:
-        device_batch = math.ceil(share / math.ceil(share / largest_device_batch))
+        device_batch = math.ceil(share / math.ceil(share / LARGEST_DEVICE_BATCH))
     elif device_batch not in divisors:
         below = max((size for size in divisors if size < device_batch), default=None)
         above = min((size for size in divisors if size > device_batch), default=None)
@@ -259,6 +267,7 @@ def plan_steps(
         updates_per_epoch=updates_per_epoch,
         total_updates=total,
         warmup_updates=min(warmup, total),
+        grouped_updates=GROUPED_UPDATES if recipe.length_grouping else 1,
     )
 
 

@@ -189,8 +189,7 @@ def _fine_tune(
     encoded = {name: rows for name, rows in encoded.items() if name in shared}
 
     # Batches and optimizer
-    largest = deployment.largest_device_batch(accelerator.device)
-    plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch, largest)
+    plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch)
     precision, where = deployment.precision_of(accelerator), deployment.whereabouts(accelerator)
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
     wished = plan.device_batch

@@ -328,7 +328,7 @@ def _both(
     ours, plain = _twins(accelerator)
     training = Training(accelerator, ours, optimizer_of(ours), recipe(), plan, encoded)
     for update, expected in zip(
-        updates(training, seed=1), plain_loop(plain, optimizer_of(plain), encoded, recipe()), strict=True
+        updates(training, seed=1), plain_loop(plain, optimizer_of(plain), encoded, plan, recipe()), strict=True
     ):
         yield (update.loss, update.gradient_norm, update.learning_rate), expected
 
@@ -343,7 +343,7 @@ def _models_after(
     training = Training(accelerator, ours, optimizer_of(ours), recipe(), plan, encoded)
     for _ in updates(training, seed=1):
         pass
-    for _ in plain_loop(plain, optimizer_of(plain), encoded, recipe()):
+    for _ in plain_loop(plain, optimizer_of(plain), encoded, plan, recipe()):
         pass
     return accelerator.unwrap_model(training.model), plain
 
@@ -354,24 +354,23 @@ def _twins(accelerator: Accelerator) -> tuple[Any, Any]:
 
 
 def plain_loop(
-    model: Any, optimizer: torch.optim.Optimizer, encoded: Encoded, recipe: Recipe
+    model: Any, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan, recipe: Recipe
 ) -> Iterator[tuple[float, float, float]]:
     """The loop of a textbook, one batch an update on one process: (loss, gradient norm, learning rate) of each."""
     import torch
 
-    from harness.batches import cut_batch, epoch_order
+    from harness.batches import cut_batch, rows_of_updates
 
     per_epoch = math.ceil(len(encoded) / recipe.global_batch)
     total, warmup = per_epoch * recipe.epochs, min(int(recipe.warmup), per_epoch * recipe.epochs)
     peak, done = recipe.learning_rate, 0
     model.train()
     for epoch in range(recipe.epochs):
-        order = epoch_order(len(encoded), 1, epoch)
-        for start in range(0, len(order), recipe.global_batch):
+        for rows in rows_of_updates(encoded.lengths, plan, 1, epoch):
             rate = peak * (done / warmup if done < warmup else (total - done) / max(1, total - warmup))
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            batch = cut_batch(encoded, order[start : start + recipe.global_batch]).to(model.device)
+            batch = cut_batch(encoded, rows).to(model.device)
             assert batch.labels is not None
             loss = torch.nn.functional.cross_entropy(model(**batch.inputs).logits, batch.labels)
             optimizer.zero_grad()

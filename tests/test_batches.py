@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.batches import cut_batch, epoch_order, scoring_batches, windows
+from harness.batches import cut_batch, epoch_order, rows_of_updates, scoring_batches, windows
 from harness.recipes import Recipe, plan_steps
 from harness.selfcheck import SIZES, generated
 
@@ -37,15 +37,17 @@ def test_values_become_float32_labels():
 
 @pytest.mark.parametrize("rows", SIZES)
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
-@pytest.mark.parametrize("largest", [64, 2, 1])
-def test_every_process_gets_the_same_windows_and_each_row_is_drawn_once(rows, processes, largest):
-    encoded = generated(rows)
-    plan = plan_steps(rows, Recipe(global_batch=12), processes, largest_device_batch=largest)
+@pytest.mark.parametrize("device_batch", [None, 1])
+@pytest.mark.parametrize("length_grouping", [True, False])
+def test_every_process_gets_the_same_windows_and_each_row_is_drawn_once(rows, processes, device_batch, length_grouping):
+    encoded, recipe = generated(rows), Recipe(global_batch=12, length_grouping=length_grouping)
+    plan = plan_steps(rows, recipe, processes, device_batch)
     dealt = [list(windows(encoded, plan, seed=3, epoch=1, process=process)) for process in range(processes)]
-    order = epoch_order(rows, 3, 1)
+    expected = rows_of_updates(encoded.lengths, plan, 3, 1)
+    assert sorted(np.concatenate(expected)) == list(range(rows))
     for number, together in enumerate(zip(*dealt, strict=True)):
         drawn = sorted(int(row) for window in together for batch in window.batches for row in batch.rows)
-        assert drawn == sorted(order[number * 12 : (number + 1) * 12].tolist())
+        assert drawn == sorted(expected[number].tolist())
         assert len({len(window.batches) for window in together}) == 1
         assert {window.rows for window in together} == {len(drawn)}
         assert {window.tokens for window in together} == {int(encoded.lengths[drawn].sum())}
@@ -67,6 +69,37 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert not np.array_equal(epoch_order(50, 1, 2), epoch_order(50, 1, 3))
     assert not np.array_equal(epoch_order(50, 1, 2), epoch_order(50, 2, 2))
     assert sorted(epoch_order(50, 9, 9)) == list(range(50))
+
+
+def test_without_grouping_updates_are_cut_from_the_permutation():
+    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch=8, length_grouping=False), 1)
+    order = epoch_order(33, 5, 2)
+    for number, rows in enumerate(rows_of_updates(encoded.lengths, plan, 5, 2)):
+        assert sorted(rows) == sorted(order[number * 8 : number * 8 + 8])
+
+
+def test_rows_of_an_update_are_of_like_length_and_updates_come_in_any_order():
+    lengths = np.random.default_rng(0).integers(3, 100, size=1607)
+    plan = plan_steps(1607, Recipe(global_batch=16), 1)
+    cut = rows_of_updates(lengths, plan, 0, 0)
+    whole = [rows for rows in cut if len(rows) == 16]
+    assert [len(rows) for rows in cut if len(rows) != 16] == [7]
+    assert np.mean([np.ptp(lengths[rows]) for rows in whole]) < 4
+    longest = [lengths[rows].max() for rows in whole]
+    assert 0.3 < np.mean(np.diff(longest) > 0) < 0.7, "the order of updates follows their lengths"
+    again = rows_of_updates(lengths, plan, 0, 1)
+    assert {frozenset(rows) for rows in cut}.isdisjoint(map(frozenset, again)), "another epoch has the same updates"
+
+
+def test_an_update_shorter_than_the_others_is_of_rows_drawn_at_random():
+    """Or the shortest rows, or the longest, would weigh more than others in every epoch."""
+    lengths = np.arange(3, 3 + 103)
+    plan = plan_steps(103, Recipe(global_batch=10), 1)
+    means = [
+        np.mean(next(lengths[rows] for rows in rows_of_updates(lengths, plan, 0, epoch) if len(rows) == 3))
+        for epoch in range(300)
+    ]
+    assert abs(np.mean(means) - lengths.mean()) < 5
 
 
 def test_rows_of_like_length_share_a_batch_within_a_window():

@@ -10,7 +10,6 @@ from harness.deployment import (
     choose_precision,
     has_native_bf16,
     keeps_whole_weights,
-    largest_device_batch,
     precision_of,
     start,
     whereabouts,
@@ -81,7 +80,3 @@ def test_idle_cores_are_pointed_out(monkeypatch):
     assert "--num_cpu_threads_per_process 8" in whereabouts(accelerator)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert whereabouts(accelerator) == "cpu (8 threads a process)"
-
-
-def test_small_batches_are_for_cpus_alone():
-    assert largest_device_batch(CPU) < largest_device_batch(torch.device("cuda"))

@@ -25,6 +25,7 @@ RECIPE_FLAGS = {
     "--max-grad-norm",
     "--max-length",
     "--max-updates",
+    "--no-length-grouping",
     "--patience",
     "--protocol",
     "--schedule",
@@ -100,7 +101,12 @@ def test_command_has_these_flags_and_no_others(command: str, help_of: Callable[.
 
 
 def test_every_hyperparameter_has_a_flag() -> None:
-    assert {f"--{name.replace('_', '-')}" for name in Recipe.model_fields} == RECIPE_FLAGS
+    assert {_flag(name) for name in Recipe.model_fields} == RECIPE_FLAGS
+
+
+def _flag(name: str) -> str:
+    """What is on by default is switched off."""
+    return ("--no-" if Recipe.model_fields[name].default is True else "--") + name.replace("_", "-")
 
 
 @pytest.mark.parametrize("name", Recipe.model_fields)
@@ -108,9 +114,10 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     other: dict[str, Any] = dict(
         schedule="cosine", select="best", protocol="holdout", adam_beta2=0.5, class_weights="balanced"
     )
-    value = other.get(name, 7)
+    is_switch = Recipe.model_fields[name].default is True
+    value = False if is_switch else other.get(name, 7)
     select = ["--select", "best"] if name == "patience" else []
-    recipe = parse(["--task", "rte", f"--{name.replace('_', '-')}", str(value), *select]).recipe
+    recipe = parse(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *select]).recipe
     assert getattr(recipe, name) == value
 
 

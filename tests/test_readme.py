@@ -166,7 +166,7 @@ def test_every_flag_stands_in_its_group() -> None:
     changing, recorded = _section("README.md", "Flags").split("**May not change it**")
 
     def flags(text: str) -> set[str]:
-        return set(re.findall(r"`--([a-z0-9-]+)`", text))
+        return set(re.findall(r"`--(?:no-)?([a-z0-9-]+)`", text))
 
     fields = {name.replace("_", "-") for name in [*RunOptions.__dataclass_fields__, *Recipe.model_fields]}
     assert flags(changing) | flags(recorded) == fields - {"recipe"}
