@@ -164,7 +164,7 @@ def _fine_tune(
     """The run itself: the fields of its record that tell how it went, the same on every process."""
     from accelerate.utils import set_seed
 
-    from harness import checkpoints, data, deployment, encoding, models, provenance
+    from harness import checkpoints, data, deployment, models, provenance, token_cache
     from harness.inference import NotFinite, infer
     from harness.memory import plan_that_fits
     from harness.predictions import write_predictions
@@ -184,7 +184,8 @@ def _fine_tune(
         place = scratch if spec.test_mode else spec.model
         model, tokenizer, model_facts = models.build(place, spec.revision, task, spec.seed)
         models.check_length(model, recipe.max_length)
-        encoded = {name: encoding.encode(split, tokenizer, recipe.max_length) for name, split in splits.items()}
+        cache = None if spec.test_mode else token_cache.cache_folder()
+        encoded = token_cache.encoded(splits, tokenizer, recipe.max_length, cache, accelerator.print)
     shared = deployment.common(accelerator, list(encoded))  # a split to predict may be missing on some machine
     encoded = {name: rows for name, rows in encoded.items() if name in shared}
 

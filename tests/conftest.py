@@ -41,6 +41,7 @@ def pytest_configure(config: pytest.Config) -> None:
     home = TemporaryDirectory(prefix="harness-tests-")
     config.add_cleanup(home.cleanup)
     os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HOME": home.name, "TOKENIZERS_PARALLELISM": "false"}
+    os.environ["HARNESS_CACHE"] = f"{home.name}/harness"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -66,6 +66,7 @@ ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]
 """All others: each does one heavy thing and knows no other of them, except as said here."""
 
 SIBLINGS = {
+    "token_cache": {"encoding"},
     "batches": {"encoding"},
     "training": {"batches", "losses"},
     "inference": {"batches"},
