@@ -35,7 +35,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         UserError: the processes are not connected, the precision does not exist on this device, or there is no such
             tracker here.
     """
-    _hush_libraries()
+    hush_libraries()
     on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic kernels
@@ -136,7 +136,7 @@ def precision_of(accelerator: Accelerator) -> Precision:
     return "fp32" if accelerator.mixed_precision == "no" else cast(Precision, accelerator.mixed_precision)
 
 
-def _hush_libraries() -> None:
+def hush_libraries() -> None:
     """Keeps progress bars and reports of the libraries from mixing with ours; their errors still come through."""
     import datasets
     import transformers

@@ -180,7 +180,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
         commit = run.model.commit if run.model else next(iter(known)) if len(known) == 1 else None
         is_folder = run.spec.revision.startswith("sha256:")
         name = run.spec.model.rstrip("/").rsplit("/", 1)[-1] if is_folder else run.spec.model
-        found.append((name, commit or run.spec.revision, _assignments(run.recipe_changes) or "default"))
+        found.append((name, commit or run.spec.revision, assignments(run.recipe_changes) or "default"))
     revisions: dict[str, set[str]] = defaultdict(set)
     for name, revision, _ in found:
         revisions[name].add(revision)
@@ -191,7 +191,7 @@ def _rows(records: Sequence[RunRecord]) -> list[Row]:
     return [Row(label(name, revision), name, revision, variant) for name, revision, variant in found]
 
 
-def _assignments(changes: Mapping[str, Any]) -> str:
+def assignments(changes: Mapping[str, Any]) -> str:
     """`learning_rate=5e-05, epochs=2`, in the recipe's own order."""
     order = {name: number for number, name in enumerate(Recipe.model_fields)}
     names = sorted(changes, key=lambda name: (order.get(name, len(order)), name))
@@ -248,7 +248,7 @@ def difference(group: Group, other: Group) -> str:
         reasons.append(("partial data" if "p" in group.marks else "other data") + sizes)
     if changes := changed_from(ours.recipe, theirs.recipe):
         instead = {name: getattr(theirs.recipe, name) for name in changes}
-        reasons.append(f"recipe with {_assignments(changes)}, not {_assignments(instead)}")
+        reasons.append(f"recipe with {assignments(changes)}, not {assignments(instead)}")
     if ours.revision != theirs.revision:
         reasons.append(f"asked for as revision {ours.revision}, not {theirs.revision}")
     return "; ".join(reasons) or "given as other files of the same rows"

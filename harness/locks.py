@@ -15,12 +15,35 @@ from filelock import FileLock, Timeout
 from harness.errors import UserError
 
 
+def lock_of(record: Path) -> Path:
+    """The lock of the run that writes `record`."""
+    return record.with_name(f".{record.stem}.lock")
+
+
+class Held(UserError):
+    """Somebody else holds the lock."""
+
+
+def is_held(path: Path) -> bool:
+    """Whether somebody holds the lock at `path` now; where it cannot be locked at all, nobody does."""
+    if not path.exists():
+        return False
+    try:
+        with held(path):
+            return False
+    except Held:
+        return True
+    except UserError:
+        return False
+
+
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Holds the lock at `path` and says there who does.
 
     Raises:
-        UserError: somebody else holds it, or the file system has no locks.
+        Held: somebody else holds it.
+        UserError: the file system has no locks.
     """
     lock = FileLock(path, fallback_to_soft=False)
     holder = path.with_suffix(".holder")
@@ -28,7 +51,7 @@ def held(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise UserError(
+        raise Held(
             f"{path}: this run is going on already{_who(holder)}. Wait for it, or end it and give the command again."
         ) from None
     except (NotImplementedError, OSError) as error:

@@ -381,8 +381,13 @@ def command_line(argv: Sequence[str]) -> str:
         hide_next = False
         if _SECRET_FLAG.search(flag) and (equals or flag.startswith("-")):
             argument, hide_next = (f"{flag}=***", False) if equals else (argument, True)
-        shown.append(shlex.quote(_SECRET_VALUE.sub("***", argument)))
+        shown.append(shlex.quote(without_secrets(argument)))
     return " ".join(shown)
+
+
+def without_secrets(text: str) -> str:
+    """The text with tokens, and passwords in addresses, replaced by ***."""
+    return _SECRET_VALUE.sub("***", text)
 
 
 if __name__ == "__main__":

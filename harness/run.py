@@ -23,7 +23,7 @@ from harness.console import Display, summary
 from harness.errors import UserError
 from harness.identity import identify
 from harness.interruption import Asked, Interrupted, listening
-from harness.locks import held
+from harness.locks import held, lock_of
 from harness.metrics import check_metrics
 from harness.options import RunOptions, default_recipe, parse
 from harness.outcome import SplitOutcome, score_split, split_fields, task_facts
@@ -86,7 +86,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     tracking = options.folder / "trackers" / task.name / spec.run_id
     start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
     accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
-    lock = held(path.with_name(f".{spec.run_id}.lock")) if accelerator.is_main_process else nullcontext()
+    lock = held(lock_of(path)) if accelerator.is_main_process else nullcontext()
     with lock, listening() as asked:
         finished = deployment.by_main(accelerator, lambda: None if options.overwrite else _finished(path))
         if finished is not None:

@@ -31,6 +31,8 @@ LIGHT = [
     "command",
     "console",
     "costs",
+    "devices",
+    "estimates",
     "every_eval_ever",
     "exports",
     "formats",
@@ -38,6 +40,7 @@ LIGHT = [
     "hub",
     "identity",
     "interruption",
+    "launching",
     "leaderboard",
     "leaderboard_files",
     "leaderboard_page",
@@ -50,16 +53,21 @@ LIGHT = [
     "publishing",
     "references",
     "resampling",
+    "schedule",
     "significance",
     "sources",
     "standings",
     "statistics",
     "stratified",
+    "sweep_display",
+    "sweep_file",
+    "sweep_plan",
+    "sweep_work",
     "testmode",
 ]
 """They answer at once; anybody may import them."""
 
-STORIES = ["__main__", "companion_tasks", "run", "selfcheck"]
+STORIES = ["__main__", "companion_tasks", "fetching", "run", "selfcheck", "sweep"]
 """They answer at once too, and introduce the engine's parts to each other; nobody else imports them."""
 
 ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]

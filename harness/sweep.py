@@ -1,0 +1,234 @@
+"""`harness sweep`: many runs as one command: expanded, planned, worked off side by side, taken up where it stopped."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import tyro
+from rich.console import Console
+
+from harness.devices import Slot, find_devices, slots
+from harness.errors import UserError, did_you_mean
+from harness.estimates import Estimate, comparable, estimate
+from harness.fetching import fetch
+from harness.interruption import listening
+from harness.launching import launch_words
+from harness.options import RunOptions
+from harness.recipes import Recipe
+from harness.records import prepare_folder, read_records
+from harness.schedule import seconds_left
+from harness.sweep_display import SweepDisplay, duration, plan_table
+from harness.sweep_file import make_sweep, read_sweep, typed
+from harness.sweep_plan import PlannedRun, Request, expand
+from harness.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of
+
+
+@dataclass(frozen=True)
+class SweepOptions:
+    """Run tasks x models x seeds: those without a finished record, longest first, each in a process of its own.
+
+    Every other flag of `harness run` goes to each run: --learning-rate, --precision, --data and so on. The same command
+    goes on where it was stopped; several on one results folder share the work.
+    """
+
+    file: tyro.conf.Positional[Path | None] = None
+    """A sweep file; the flags below replace its values."""
+    tasks: tuple[str, ...] = ()
+    """Tasks, suites such as glue, or paths of task files."""
+    models: tuple[str, ...] = ()
+    """Names on the Hub, or folders; without them each task's own model."""
+    seeds: tuple[int, ...] = ()
+    """One run for each; 42 where none is given."""
+    results: Path = Path("results")
+    """Where records are written: DIR/runs/<task>/<run_id>.json."""
+    test_mode: bool = False
+    """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
+    dry_run: bool = False
+    """Show the plan, with the time that earlier records let expect, and run nothing."""
+    retry_failed: bool = False
+    """Also run what has a failed record."""
+    jobs: int | None = None
+    """Runs at the same time: on GPUs one each, on the CPU one; on the CPU more share its cores."""
+    devices_per_run: int | None = None
+    """GPUs of each run, one by default."""
+
+
+class Plan(NamedTuple):
+    """What a sweep comes to."""
+
+    todos: list[Todo]
+    estimates: dict[str, Estimate]
+    finished: int
+    failed: list[PlannedRun]
+    """They have a failed record and stay so."""
+    notes: list[str]
+
+
+def main(arguments: Sequence[str], command: Command = launch_words) -> None:
+    """Exit code 0: every run is finished; 1: some failed; 130 or 143: stopped by a signal. `command` starts a run.
+
+    Raises:
+        UserError: something that was asked for cannot be done.
+    """
+    options, request = read_options(arguments)
+    devices = find_devices(options.test_mode)
+    places = slots(devices, options.jobs, options.devices_per_run)
+    console = Console(highlight=False)
+    plan = plan_for(expand(request, lambda task, model: [{}]), devices.name, options.retry_failed)
+    show(plan, places, console)
+    if options.dry_run:
+        return
+    sys.exit(work(plan, places, console, command))
+
+
+def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, Request]:
+    """The sweep's own options, and what they ask for.
+
+    Raises:
+        UserError: nothing is asked for, there is no such flag, a value is of no use, or a sweep file is wrong.
+    """
+    options, recipe, words = _divided(arguments)
+    given = {name: value for name in ("tasks", "models", "seeds") if (value := list(getattr(options, name)))}
+    if options.file is None and "tasks" not in given:
+        raise UserError("Name the tasks (--tasks glue), or a sweep file.")
+    sweep = make_sweep(given) if options.file is None else read_sweep(options.file, given)
+    words += ["--results", str(options.results), *(["--test-mode"] if options.test_mode else [])]
+    return options, Request(sweep, recipe, tuple(words), options.test_mode)
+
+
+def _divided(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, Any], list[str]]:
+    """The sweep's own options, hyperparameters for all runs, and the words of other flags for `harness run`."""
+    own: list[str] = []
+    recipe: dict[str, Any] = {}
+    passed: list[str] = []
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
+        flag, equals, value = word.partition("=")
+        name = flag.removeprefix("--").replace("-", "_")
+        if not flag.startswith("--") or name in _OWN or name == "help":
+            own.append(word)
+            continue
+        if name in _NOT_PASSED:
+            raise UserError(f"{flag}: a sweep sets it for each run by itself; {_NOT_PASSED[name]}.")
+        if name not in _PASSED and name not in Recipe.model_fields:
+            known = [f"--{known.replace('_', '-')}" for known in [*_OWN, *Recipe.model_fields, *_PASSED]]
+            raise UserError(f"{flag}: neither sweep nor run has such a flag.{did_you_mean(flag, known)}")
+        values = [value] if equals else []
+        many = "tuple" in _PASSED.get(name, "")
+        while not equals and _PASSED.get(name) != "bool" and words and (many or not values):
+            if many and words[0].startswith("--"):
+                break
+            values.append(words.pop(0))
+        if name in Recipe.model_fields:
+            if not values:
+                raise UserError(f"{flag}: a value is missing.")
+            try:
+                recipe[name] = typed(name, values[0])
+            except ValueError as error:
+                raise UserError(f"{flag}: {error}") from None
+        else:
+            passed += [flag, *values]
+    config = (tyro.conf.FlagCreatePairsOff,)
+    return tyro.cli(SweepOptions, args=own, prog="harness sweep", config=config), recipe, passed
+
+
+_OWN = {field.name for field in fields(SweepOptions)} - {"file"}
+_NOT_PASSED = {
+    "task": "name the tasks with --tasks",
+    "model": "name the models with --models",
+    "seed": "name the seeds with --seeds",
+    "revision": "give it in a sweep file, below its model",
+    "overwrite": "remove the records that are to be made again",
+}
+_PASSED = {
+    field.name: str(field.type) for field in fields(RunOptions) if field.name not in {*_OWN, *_NOT_PASSED, "recipe"}
+}
+"""Flags of `harness run` for every run, with their types."""
+
+
+def plan_for(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Plan:
+    """What is left to do of the runs, and how long it will take.
+
+    Raises:
+        UserError: a file that should be a record is none.
+    """
+    folder = runs[0].options.folder
+    records = comparable(read_records(folder).records, device, runs[0].spec.test_mode)
+    estimates = {run.run_id: estimate(run.task, run.spec, records) for run in runs}
+    rates = [each.seconds / each.rows for each in estimates.values() if each.seconds and each.rows]
+    rate = sum(rates) / len(rates) if rates else 1.0
+    todos, failed, finished = [], [], 0
+    for run in runs:
+        record = checked(run)
+        expected = estimates[run.run_id]
+        weight = expected.rows * rate if expected.seconds is None else expected.seconds
+        todo = Todo(run, expected.seconds, weight, keeps_model=False, is_repeat=False)
+        if record is not None and is_complete(todo, record):
+            finished += 1
+        elif record is not None and record.status == "failed" and not retry_failed:
+            failed.append(run)
+        else:
+            todos.append(todo)
+    return Plan(todos, estimates, finished, failed, [])
+
+
+def show(plan: Plan, places: Sequence[Slot], console: Console) -> None:
+    """The plan: what is there, what is to do, and how long it takes."""
+    todo = [each.run for each in plan.todos]
+    total = len(todo) + plan.finished + len(plan.failed)
+    console.print(f"{total} runs: {plan.finished} finished, {len(plan.failed)} failed, {len(todo)} to do.")
+    for run in plan.failed:
+        console.print(f"failed before: {run}, {log_of(run)} (--retry-failed runs it again)", soft_wrap=True)
+    for note in plan.notes:
+        console.print(note, soft_wrap=True)
+    if not todo:
+        return
+    console.print(plan_table(todo, plan.estimates))
+    known = [each for each in plan.todos if each.seconds is not None]
+    unknown = len(plan.todos) - len(known)
+    wall = seconds_left([job_of(each) for each in known], {}, len(places))
+    each = max(1, len(places[0].gpus))
+    cost = sum(todo.seconds or 0.0 for todo in known) * each
+    where = f"{len(places)} at a time on {places[0] if len(places) == 1 else 'as many places'}"
+    if known:
+        at_least = "at least " if unknown else "about "
+        console.print(f"{where}: {at_least}{duration(wall)}, {cost / 3600:.2f} device-hours.", soft_wrap=True)
+    if unknown:
+        console.print(f"Of {unknown} nothing is known: no record of their model gives a speed.", soft_wrap=True)
+
+
+def work(plan: Plan, places: Sequence[Slot], console: Console, command: Command) -> int:
+    """Does what is to be done and gives the exit code."""
+    if not plan.todos:
+        return 1 if plan.failed else 0
+    prepare_folder(plan.todos[0].run.options.folder)
+    fetch(todo.run.options for todo in plan.todos)
+    worker, display = Worker(plan.todos, places, command), SweepDisplay(console)
+    with listening() as asked:
+        was_asked = False
+        with display.opened():
+            for event in worker.events(asked):
+                if event is not None:
+                    display.tell(event, worker)
+                if asked.signal and not was_asked:
+                    was_asked = True
+                    console.print(f"stopping: {len(worker.busy)} run(s) save a checkpoint; Ctrl-C again ends them now")
+                display.refresh(worker)
+        signal = asked.signal
+    left = worker.of("waiting", "elsewhere")
+    failed = worker.of("failed")
+    for todo in failed:
+        console.print(f"failed: {todo.run}: {log_of(todo.run)}", soft_wrap=True)
+    done = len(worker.of("done"))
+    console.print(f"{done} done, {len(failed)} failed, {len(left)} not run.")
+    if signal:
+        console.print("stopped; the same command goes on.")
+        return 128 + signal
+    for todo in left:
+        console.print(f"not run: {todo.run}: the run that it starts from has failed", soft_wrap=True)
+    return 1 if failed or plan.failed or left else 0

@@ -1,0 +1,180 @@
+"""The runs that a sweep comes to: each with its identity, and after the run that it needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.errors import UserError, did_you_mean
+from harness.identity import identify
+from harness.options import RunOptions, default_recipe, parse
+from harness.recipes import DEFAULT_MODEL, changed_from
+from harness.records import RunRecord, RunSpec, read_record, record_path
+from harness.sources import find_files
+from harness.sweep_file import ModelSettings, Sweep, TaskSettings
+from harness.tasks import TaskSpec, all_tasks, load_task, task_names, under_protocol
+
+Point = Mapping[str, Any]
+"""Values of some hyperparameters."""
+
+
+class Request(NamedTuple):
+    """What is asked of a sweep as a whole."""
+
+    sweep: Sweep
+    recipe: Point
+    """Hyperparameters of the command line: they win over the sweep's."""
+    words: tuple[str, ...]
+    """Other flags for every `harness run`, --results and --test-mode among them."""
+    is_test_mode: bool
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run of a sweep."""
+
+    task: TaskSpec
+    """As the run's protocol sees it."""
+    options: RunOptions
+    words: tuple[str, ...]
+    """For `harness run`, which makes the same options of them."""
+    spec: RunSpec
+    changes: dict[str, Any]
+    """How its recipe differs from the default."""
+    after: str | None = None
+    """run_id of the run that must be finished before."""
+
+    @property
+    def run_id(self) -> str:
+        return self.spec.run_id
+
+    @property
+    def path(self) -> Path:
+        """Of its record."""
+        return record_path(self.options.folder, self.task.name, self.run_id)
+
+    def record(self) -> RunRecord | None:
+        """What is there of it, failed or finished.
+
+        Raises:
+            UserError: the file is no record.
+        """
+        return read_record(self.path) if self.path.exists() else None
+
+    def __str__(self) -> str:
+        return f"{self.task.name} {self.spec.model} seed {self.spec.seed}"
+
+
+def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
+    """Every task with its settings, suites as their members; what is said of a task wins over what is of its suite.
+
+    Raises:
+        UserError: there is no such task or suite, or its file is wrong.
+    """
+    suites: dict[str, list[str]] = {}
+    for task in all_tasks():
+        if task.suite:
+            suites.setdefault(task.suite, []).append(task.name)
+    found: dict[str, TaskSettings] = {}
+    for name, settings in sweep.tasks.items():
+        is_path = name.endswith((".yaml", ".yml")) or "/" in name
+        if not is_path and name not in suites and name not in task_names():
+            known = [*suites, *task_names()]
+            raise UserError(
+                f"tasks: there is no task or suite {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}; or "
+                "give the path of a task's YAML file."
+            )
+        for member in suites.get(name, [name]):
+            if member not in sweep.tasks or member == name:
+                found[member] = settings
+    return found
+
+
+def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the grid's values, the last name's changing fastest; one empty point for an empty grid."""
+    points: list[dict[str, Any]] = [{}]
+    for name, values in grid.items():
+        points = [{**point, name: value} for point in points for value in values]
+    return points
+
+
+def expand(
+    request: Request, points: Callable[[str, str], Sequence[Point]], seeds: Sequence[int] | None = None
+) -> list[PlannedRun]:
+    """Every run once, each after the run that it needs, which is added where nobody asked for it.
+
+    `points(task, model)` are the combinations to run there; `seeds` replaces the sweep's.
+
+    Raises:
+        UserError: no such task, suite or model folder, a value out of range, or data that are missing.
+    """
+    sweep = request.sweep
+    if request.is_test_mode and sweep.models:
+        raise UserError("--test-mode: test mode brings its own model; leave out the models or --test-mode.")
+    runs: dict[str, PlannedRun] = {}
+    for task, settings in tasks_of(sweep).items():
+        for model in sweep.models or ("",):
+            for point in points(task, model):
+                for run in _of_seeds(request, task, model, point, seeds or settings.seeds or sweep.seeds):
+                    runs.setdefault(run.run_id, run)
+    return list(runs.values())
+
+
+def model_of(task: str, model: str) -> str:
+    """The model that is trained, also where the sweep names none."""
+    return model or load_task(task).model or DEFAULT_MODEL
+
+
+def _of_seeds(request: Request, task: str, model: str, point: Point, seeds: Iterable[int]) -> list[PlannedRun]:
+    first, *others = seeds
+    run = _plan(request, task, model, point, first)
+    if run.after is not None:  # what it waits for has the seed in its name too
+        return [run, *(_plan(request, task, model, point, seed) for seed in others)]
+    return [
+        run,
+        *(
+            replace(
+                run,
+                options=replace(run.options, seed=seed),
+                words=_with_seed(run.words, seed),
+                spec=run.spec.model_copy(update={"seed": seed}),
+            )
+            for seed in others
+        ),
+    ]
+
+
+def _plan(request: Request, name: str, model: str, point: Point, seed: int) -> PlannedRun:
+    own = request.sweep.models.get(model, ModelSettings())
+    words = ["--task", name, *(["--model", model] if model else [])]
+    words += ["--revision", own.revision] if own.revision else []
+    for key, value in {**_overrides(request, name, own), **point}.items():
+        words += [f"--{key.replace('_', '-')}", str(value)]
+    words += ["--seed", str(seed), *request.words]
+    options = parse(words)
+    loaded = load_task(options.task)
+    trained = under_protocol(load_task(loaded.predicted_by or options.task), options.recipe.protocol)
+    files = None if options.test_mode else find_files(trained, options.data)
+    spec = identify(trained, files, options)
+    after = None
+    if loaded.predicted_by:
+        after = spec.run_id
+        identity = {"task": loaded.name, "task_version": loaded.version, "definition": loaded.definition}
+        spec = spec.model_copy(update=identity)
+    default = default_recipe(loaded, options.model, options.test_mode)
+    changes = changed_from(options.recipe, default)
+    return PlannedRun(loaded if after else trained, options, tuple(words), spec, changes, after)
+
+
+def _overrides(request: Request, name: str, own: ModelSettings) -> dict[str, Any]:
+    """What the sweep and the command line say of the recipe for one task and model; the later wins."""
+    settings = tasks_of(request.sweep).get(name, TaskSettings())
+    for_this = own.recipe_by_task.get(name, {})
+    return {**request.sweep.recipe, **settings.recipe, **own.recipe, **for_this, **request.recipe}
+
+
+def _with_seed(words: Sequence[str], seed: int) -> tuple[str, ...]:
+    place = words.index("--seed") + 1
+    return (*words[:place], str(seed), *words[place + 1 :])

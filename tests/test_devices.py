@@ -1,0 +1,64 @@
+"""Places for runs: GPUs are given out once, cores are divided, and a number that does not exist is refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.devices import Devices, Slot, find_devices, slots
+from harness.errors import UserError
+
+CPU = Devices((), "a processor", 8)
+GPUS = Devices(("4", "5", "6"), "a GPU", 12)
+
+
+@pytest.fixture(autouse=True)
+def _no_wish_for_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.mark.parametrize("jobs, threads", [(None, 8), (1, 8), (2, 4), (3, 2), (9, 1)])
+def test_jobs_divide_the_cores(jobs: int | None, threads: int) -> None:
+    assert slots(CPU, jobs, None) == [Slot((), threads)] * (jobs or 1)
+
+
+def test_fewer_threads_may_be_wished_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert slots(CPU, None, None) == [Slot((), 2)]
+    assert slots(CPU, 8, None) == [Slot((), 1)] * 8
+
+
+def test_each_gpu_is_given_out_once() -> None:
+    assert slots(GPUS, None, None) == [Slot(("4",), 4), Slot(("5",), 4), Slot(("6",), 4)]
+    assert slots(GPUS, 2, None) == [Slot(("4",), 4), Slot(("5",), 4)]
+    assert slots(GPUS, None, 2) == [Slot(("4", "5"), 4)]
+
+
+@pytest.mark.parametrize(
+    "devices, jobs, each, told",
+    [
+        (CPU, 0, None, "--jobs 0: give 1 or more"),
+        (CPU, None, 0, "--devices-per-run 0: give 1 or more"),
+        (CPU, None, 2, "--devices-per-run 2: no GPU is visible here"),
+        (GPUS, None, 4, r"--devices-per-run 4: 3 GPU\(s\) are visible: 4, 5, 6"),
+        (GPUS, 4, None, r"--jobs 4: 3 GPU\(s\) are visible and a run gets 1: 3 at once at most"),
+        (GPUS, 2, 2, "a run gets 2: 1 at once"),
+    ],
+)
+def test_devices_that_do_not_exist_are_refused(devices: Devices, jobs: int | None, each: int | None, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        slots(devices, jobs, each)
+
+
+def test_cpu_is_found_with_its_name_and_cores() -> None:
+    found = find_devices(on_cpu=True)
+    assert found.gpus == ()
+    assert found.name
+    assert found.cores >= 1
+
+
+def test_a_place_says_where_it_is() -> None:
+    assert [str(Slot((), 1)), str(Slot((), 4)), str(Slot(("0", "1"), 2))] == [
+        "CPU, 1 thread",
+        "CPU, 4 threads",
+        "GPU 0, 1",
+    ]

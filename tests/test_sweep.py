@@ -1,0 +1,295 @@
+"""A sweep with runs that only pretend: what is run, what is left alone, and that nothing is lost however it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from fake_run import command_in
+from harness.errors import UserError
+from harness.locks import held, lock_of
+from harness.records import RunRecord, read_record, read_records
+from harness.sweep import main, read_options
+from harness.sweep_plan import expand
+
+ROOT = Path(__file__).resolve().parents[1]
+
+DRIVER = f"""
+import sys
+from pathlib import Path
+from harness.command import ending_with_exit_code
+from harness.sweep import main
+sys.path.append({str(ROOT / "tests")!r})
+from fake_run import command_in
+with ending_with_exit_code():
+    main(sys.argv[2:], command_in(Path(sys.argv[1])))
+"""
+
+
+class World(NamedTuple):
+    """A results folder, and one that says what befalls each run."""
+
+    folder: Path
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def words(self, *words: str) -> list[str]:
+        return [*words, "--test-mode", "--results", str(self.results)]
+
+    def sweep(self, *words: str) -> int:
+        """Runs the sweep to its end; its exit code."""
+
+        with pytest.raises(SystemExit) as end:
+            main(self.words(*words), command_in(self.folder))
+        assert isinstance(end.value.code, int)
+        return end.value.code
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Another sweep, in a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(self.folder), *self.words(*words)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def fate(self, run: str, word: str) -> Path:
+        path = self.folder / run
+        path.write_text(word)
+        return path
+
+    @property
+    def starts(self) -> list[str]:
+        """`<task>-<seed>` of each run that was started, in order."""
+        path = self.folder / "starts"
+        return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
+
+    def wait_for_start(self, *runs: str) -> None:
+        until = time.monotonic() + 60
+        while not set(runs) <= set(self.starts):
+            assert time.monotonic() < until, self.starts
+            time.sleep(0.05)
+
+    def records(self) -> dict[str, RunRecord]:
+        found = read_records(self.results / "test-mode")
+        assert found.problems == []
+        return {f"{record.spec.task}-{record.spec.seed}": record for record in found.records}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_every_run_is_done_once_and_the_same_command_finds_it(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--tasks", "rte", "wnli", "--seeds", "0", "1", "--epochs", "2", "--jobs", "2")
+    assert world.sweep(*words) == 0
+    assert sorted(world.starts) == ["rte-0", "rte-1", "wnli-0", "wnli-1"]
+    assert {record.spec.recipe.epochs for record in world.records().values()} == {2}
+    assert "4 done, 0 failed, 0 not run" in capsys.readouterr().out
+    assert world.sweep(*words) == 0
+    assert len(world.starts) == 4
+    assert "4 runs: 4 finished, 0 failed, 0 to do" in capsys.readouterr().out
+    left = [path.name for path in world.results.rglob(".*")]
+    assert left == [], "no lock stays"
+
+
+def test_jobs_share_the_cores(world: World) -> None:
+    cores = len(os.sched_getaffinity(0))
+    environment = dict(os.environ)
+    try:
+        os.environ.pop("OMP_NUM_THREADS", None)
+        assert world.sweep("--tasks", "rte", "--jobs", "2") == 0
+    finally:
+        os.environ.update(environment)
+    assert (world.folder / "starts").read_text().split() == ["rte-42", str(max(1, cores // 2))]
+
+
+def test_dry_run_shows_the_plan_and_starts_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    main(world.words("--tasks", "rte", "cola", "--seeds", "0", "3", "--epochs", "2", "--dry-run"))
+    shown = capsys.readouterr().out
+    assert "4 runs: 0 finished, 0 failed, 4 to do" in shown
+    assert re.search(r"rte +tiny-bert +epochs=2 +0, 3 +\? +no record of this model", shown)
+    assert "Of 4 nothing is known" in shown
+    assert not world.results.exists()
+
+
+def test_a_failed_run_leaves_a_record_and_stops_no_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fate("rte-0", "die")
+    world.fate("rte-1", "kill")
+    world.fate("rte-2", "fail")
+    world.fate("rte-3", "diverge")
+    words = ("--tasks", "rte", "--seeds", "0", "1", "2", "3", "4")
+    assert world.sweep(*words, "--jobs", "2") == 1
+    records = world.records()
+    assert [records[f"rte-{seed}"].status for seed in range(5)] == ["failed"] * 3 + ["diverged", "ok"]
+    assert records["rte-0"].error == "it died and left no record: RuntimeError: it broke in harness/run.py"
+    assert "token ***\nRuntimeError" in records["rte-0"].notes[-1]
+    assert records["rte-0"].command.startswith("harness/run.py --task rte")
+    assert "so far so good" in records["rte-1"].notes[-1]
+    assert records["rte-2"].error == "as it was told"
+    assert "2 done, 3 failed, 0 not run" in capsys.readouterr().out
+    for seed in range(4):
+        (world.folder / f"rte-{seed}").unlink()
+    before = len(world.starts)
+    assert world.sweep(*words) == 1
+    assert len(world.starts) == before, "not tried again unasked"
+    assert "--retry-failed runs it again" in capsys.readouterr().out
+    assert world.sweep(*words, "--retry-failed") == 0
+    assert sorted(world.starts[before:]) == ["rte-0", "rte-1", "rte-2"]
+    assert world.records()["rte-0"].status == "ok"
+
+
+def test_two_sweeps_share_the_work(world: World) -> None:
+    words = ("--tasks", "rte", "wnli", "--seeds", "0", "1", "2")
+    sweeps = [world.start(*words), world.start(*words)]
+    printed = [sweep.communicate(timeout=120)[0] for sweep in sweeps]
+    assert [sweep.returncode for sweep in sweeps] == [0, 0], printed
+    assert sorted(world.starts) == sorted(f"{task}-{seed}" for task in ("rte", "wnli") for seed in range(3))
+    assert len(world.records()) == 6
+
+
+def test_a_run_that_somebody_else_has_in_hand_is_waited_for(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    fate = world.fate("rte-0", "wait")
+    other = world.start("--tasks", "rte", "--seeds", "0")
+    world.wait_for_start("rte-0")
+    fate.write_text("wait")
+    mine = world.start("--tasks", "rte", "--seeds", "0", "1")
+    world.wait_for_start("rte-1")
+    fate.unlink()
+    printed, _ = mine.communicate(timeout=60)
+    other.communicate(timeout=60)
+    assert (mine.returncode, other.returncode) == (0, 0), printed
+    assert "another sweep or start has rte tiny-bert seed 0 in hand" in printed
+    assert sorted(world.starts) == ["rte-0", "rte-1"]
+
+
+def test_a_run_that_was_started_by_hand_is_no_failure(world: World) -> None:
+    _, request = read_options(world.words("--tasks", "rte", "--seeds", "0"))
+    (run,) = expand(request, lambda task, model: [{}])
+    with held(lock_of(run.path)):
+        mine = world.start("--tasks", "rte", "--seeds", "0", "1")
+        world.wait_for_start("rte-1")
+    printed, _ = mine.communicate(timeout=60)
+    assert mine.returncode == 0, printed
+    assert sorted(world.starts) == ["rte-0", "rte-1"]
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_runs_and_the_same_command_goes_on(world: World, number: int, code: int) -> None:
+    fate = world.fate("rte-0", "wait")
+    sweep = world.start("--tasks", "rte", "--seeds", "0", "1")
+    world.wait_for_start("rte-0")
+    sweep.send_signal(number)
+    printed, _ = sweep.communicate(timeout=60)
+    assert sweep.returncode == code, printed
+    assert "the same command goes on" in printed
+    assert world.records() == {}, "an interrupted run has not failed"
+    fate.unlink()
+    assert world.sweep("--tasks", "rte", "--seeds", "0", "1") == 0
+    assert world.starts == ["rte-0", "rte-0", "rte-1"]
+
+
+def test_runs_end_with_a_sweep_that_is_killed(world: World) -> None:
+    world.fate("rte-0", "wait")
+    sweep = world.start("--tasks", "rte", "--seeds", "0")
+    world.wait_for_start("rte-0")
+    (lock,) = world.results.rglob(".*-sweep.lock")
+    sweep.kill()
+    sweep.communicate()
+    until = time.monotonic() + 30
+    while lock.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert world.records() == {}
+
+
+def test_plain_lines_tell_what_happens(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.sweep("--tasks", "rte", "--seeds", "0", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("[0/2] started rte tiny-bert seed 0 on CPU") for line in lines)
+    assert any(
+        re.match(r"\[1/2\] ok rte tiny-bert seed 0: accuracy 0\.5000; .*1 done, about \d+ s left", line)
+        for line in lines
+    )
+
+
+def test_a_record_that_cannot_be_read_is_named(world: World) -> None:
+    world.sweep("--tasks", "rte", "--seeds", "0")
+    (path,) = (world.results / "test-mode" / "runs" / "rte").glob("*.json")
+    assert read_record(path).status == "ok"
+    path.write_text("{")
+    with pytest.raises(UserError, match=r"not a readable record.*\n.*Remove the file"):
+        main(world.words("--tasks", "rte", "--seeds", "0"))
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+MISTAKES: dict[str, tuple[list[str], str]] = {
+    "nothing": ([], r"Name the tasks \(--tasks glue\), or a sweep file"),
+    "unknown task": (["--tasks", "rtf"], r"there is no task or suite 'rtf'\. Did you mean 'rte'\? Known: glue"),
+    "unknown suite": (["--tasks", "gluee"], r"there is no task or suite 'gluee'\. Did you mean 'glue'\?"),
+    "no such task file": (["--tasks", "no/such.yaml"], r"no/such\.yaml: there is no such file"),
+    "no such model folder": (["--tasks", "rte", "--models", "./none"], r"--model \./none: there is no such folder"),
+    "task twice": (["--tasks", "rte", "rte"], "--tasks: 'rte' stands twice"),
+    "model twice": (["--tasks", "rte", "--models", "a", "a"], "--models: 'a' stands twice"),
+    "seed twice": (["--tasks", "rte", "--seeds", "1", "2", "1"], "--seeds: the seed 1 stands twice"),
+    "seed out of range": (["--tasks", "rte", "--seeds", str(2**32)], "--seeds: 4294967296: seeds go from 0"),
+    "no jobs": (["--tasks", "rte", "--jobs", "0"], "--jobs 0: give 1 or more"),
+    "devices that are not there": (["--tasks", "rte", "--devices-per-run", "2"], "--devices-per-run 2: no GPU"),
+    "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: neither sweep nor run has .*mean '--epochs'\?"),
+    "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: a sweep sets it .* with --seeds"),
+    "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
+    "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is 0: .* equal to 1"),
+    "hyperparameter without a value": (["--tasks", "rte", "--epochs"], "--epochs: a value is missing"),
+    "flag out of range": (["--tasks", "rte", "--device-batch", "0"], "--device-batch 0: a batch has at least 1 row"),
+    "no such sweep file": (["none.yaml"], r"none\.yaml: .*No such file"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistake_is_told_and_leaves_nothing_behind(name: str, tmp_path: Path) -> None:
+    words, told = MISTAKES[name]
+    with pytest.raises(UserError, match=told):
+        main([*words, "--results", str(tmp_path / "results")])
+    assert not (tmp_path / "results").exists()
+
+
+def test_model_in_test_mode_is_refused(world: World) -> None:
+    with pytest.raises(UserError, match="--test-mode: test mode brings its own model"):
+        main(world.words("--tasks", "rte", "--models", "a/b"))
+
+
+def test_folder_that_cannot_be_written_is_told_before_anything_runs(world: World) -> None:
+    world.results.write_text("a file")
+    with pytest.raises(UserError, match=r"--results .*: cannot write there"):
+        main(world.words("--tasks", "rte"))
+
+
+def test_value_that_a_run_does_not_know_ends_with_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--tasks", "rte", "--precision", "int8"])
+    assert end.value.code == 2
+    assert "int8" in capsys.readouterr().err
+
+
+def test_suite_stands_for_its_tasks(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    main(
+        ["--tasks", "glue", "ttc4900", "--models", "a/b", "--seeds", "0", "1", "--results", str(tmp_path), "--dry-run"]
+    )
+    shown = capsys.readouterr().out
+    assert "20 runs: 0 finished, 0 failed, 20 to do" in shown
+    assert all(
+        name in shown for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ttc4900")
+    )
