@@ -41,6 +41,11 @@ MOST_READ = 65536
 """Bytes of a log's end that are looked at."""
 
 
+def stamp(record: Path) -> str:
+    """Another one whenever the record is written."""
+    return str(record.stat().st_mtime_ns) if record.exists() else "none"
+
+
 def claim_of(record: Path) -> Path:
     """The lock of the sweep that has a run in hand, from before its start until all of it has ended."""
     return record.with_name(f".{record.stem}-sweep.lock")
@@ -75,14 +80,15 @@ def launch_config(gpus: int) -> str:
 class Launched:
     """A run that was started: the sweep's side of it."""
 
-    def __init__(self, record: Path, log: Path, slot: Slot, command: Sequence[str]) -> None:
+    def __init__(self, record: Path, seen: str, log: Path, slot: Slot, command: Sequence[str]) -> None:
+        """`seen`: the `stamp` of the record when it was last read."""
         environment = {**os.environ, "OMP_NUM_THREADS": str(slot.threads), "PYTHONUNBUFFERED": "1"}
         if slot.gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         log.parent.mkdir(parents=True, exist_ok=True)
         self.log, self.log_start = log, log.stat().st_size if log.exists() else 0
         self.minder = subprocess.Popen(
-            [sys.executable, __file__, str(record), str(log), *command],
+            [sys.executable, __file__, str(record), seen, str(log), *command],
             stdin=subprocess.PIPE,
             env=environment,
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone
@@ -114,15 +120,16 @@ class Launched:
             return file.read().decode(errors="replace")
 
 
-def main(record: Path, log: Path, command: Sequence[str]) -> int:
-    """Runs `command`, adding what it prints to `log`, unless somebody else has the run of this `record` in hand.
+def main(record: Path, seen: str, log: Path, command: Sequence[str]) -> int:
+    """Runs `command`, adding what it prints to `log`, unless somebody else has the run of this `record` in hand, or
+    has written it since it was `seen`.
 
     Gives the command's exit code, or IS_HELD.
     """
     try:
         with held(claim_of(record)):
             # only whoever holds the claim looks here: looking takes the lock for a moment
-            return IS_HELD if is_held(lock_of(record)) else _run(log, command)
+            return IS_HELD if stamp(record) != seen or is_held(lock_of(record)) else _run(log, command)
     except Held:
         return IS_HELD
     except UserError as error:
@@ -194,4 +201,4 @@ def _add(log: Path, text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]))
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), sys.argv[4:]))

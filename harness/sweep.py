@@ -120,9 +120,8 @@ def _divided(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, Any], li
             raise UserError(f"{flag}: neither sweep nor run has such a flag.{did_you_mean(flag, known)}")
         values = [value] if equals else []
         many = "tuple" in _PASSED.get(name, "")
-        while not equals and _PASSED.get(name) != "bool" and words and (many or not values):
-            if many and words[0].startswith("--"):
-                break
+        takes_values = not equals and _PASSED.get(name) != "bool"
+        while takes_values and words and not words[0].startswith("--") and (many or not values):
             values.append(words.pop(0))
         if name in Recipe.model_fields:
             if not values:
@@ -143,6 +142,8 @@ _NOT_PASSED = {
     "model": "name the models with --models",
     "seed": "name the seeds with --seeds",
     "revision": "give it in a sweep file, below its model",
+    "save_model": "it keeps the models from which other runs start",
+    "push_to_hub": "run the one to be published by itself",
     "overwrite": "remove the records that are to be made again",
 }
 _PASSED = {

@@ -11,10 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
+from harness.bundles import is_bundle
 from harness.devices import Slot
 from harness.errors import UserError
 from harness.interruption import Asked
-from harness.launching import IS_HELD, Launched, claim_of, launch_config, launch_words
+from harness.launching import IS_HELD, Launched, claim_of, launch_config, launch_words, stamp
 from harness.locks import Held, held, is_held, lock_of
 from harness.outcome import task_facts
 from harness.records import RunRecord, command_line, without_secrets, write_record
@@ -150,22 +151,23 @@ class Worker:
         for place in [place for place in self.places if place.launched is None]:
             while ready:
                 todo = self.todos[ready.pop(0).name]
+                seen = stamp(todo.run.path)
                 if (event := self._done_elsewhere(todo)) is not None:
                     yield event
                     continue
                 place.todo, place.since, place.began = todo, time.monotonic(), datetime.now(UTC)
-                place.launched = self._launch(config, place.slot, todo)
+                place.launched = self._launch(config, place.slot, todo, seen)
                 self.states[todo.run.run_id] = "running"
                 yield Event("running", todo, slot=place.slot)
                 break
 
-    def _launch(self, config: Path, slot: Slot, todo: Todo) -> Launched:
+    def _launch(self, config: Path, slot: Slot, todo: Todo, seen: str) -> Launched:
         run = todo.run
         words = [*run.words, *(["--save-model", str(model_folder(run))] if todo.keeps_model else [])]
         words += ["--overwrite"] if todo.is_repeat else []
         run.path.parent.mkdir(parents=True, exist_ok=True)
         command = self.command(config, max(1, len(slot.gpus)), slot.threads, words)
-        return Launched(run.path, log_of(run), slot, command)
+        return Launched(run.path, seen, log_of(run), slot, command)
 
     def _ended(self) -> Iterator[Event]:
         for place in self.busy:
@@ -221,10 +223,6 @@ def job_of(todo: Todo) -> Job:
 def model_folder(run: PlannedRun) -> Path:
     """Where the weights of a run lie that others start from."""
     return run.options.folder / "models" / run.task.name / run.run_id
-
-
-def is_bundle(folder: Path) -> bool:
-    return (folder / "bundle.json").is_file()
 
 
 def log_of(run: PlannedRun) -> Path:

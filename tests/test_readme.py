@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
 from harness.catalogue import CatalogueOptions
+from harness.devices import Devices, slots
 from harness.exports import ExportOptions
 from harness.groups import MARKS
 from harness.leaderboard import LeaderboardOptions
@@ -26,6 +27,8 @@ from harness.metrics import title_of
 from harness.options import RunOptions, parse
 from harness.recipes import Recipe
 from harness.selfcheck import SelfcheckOptions
+from harness.sweep import read_options
+from harness.sweep_plan import expand
 from harness.tasks import TaskSpec, all_tasks, read_task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,10 +98,20 @@ def _check_harness(words: list[str]) -> None:
     """Parses `run ...` or another command's words, as the harness would."""
     name, *arguments = words
     assert name in COMMANDS
+    if name == "sweep":
+        _check_sweep(arguments)
+        return
     if name != "run":
         tyro.cli(OPTIONS[name], args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
     elif "--help" not in arguments:
         parse(arguments)
+
+
+def _check_sweep(arguments: list[str]) -> None:
+    """Also the flags that go to each run; a sweep file is the reader's own."""
+    options, request = read_options([word for word in arguments if not word.endswith(".yaml")] or ["--tasks", "rte"])
+    expand(request, lambda task, model: [{}])
+    slots(Devices(("0", "1", "2", "3"), "a GPU", 8), options.jobs, options.devices_per_run)
 
 
 def _check_launcher(words: list[str]) -> None:
@@ -192,7 +205,7 @@ def test_contributing_shows_a_task_as_it_is() -> None:
 @pytest.fixture
 def own_task(tmp_path: Path) -> Path:
     """The README's task file and a CSV as it asks for, with 1,000 rows."""
-    (block,) = _blocks("README.md", "yaml")
+    (block,) = [block for block in _blocks("README.md", "yaml") if block.startswith("title:")]
     path = tmp_path / "reviews.yaml"
     path.write_text(block, encoding="utf-8")
     with (tmp_path / "reviews.csv").open("w", encoding="utf-8", newline="") as file:
@@ -200,6 +213,18 @@ def own_task(tmp_path: Path) -> Path:
         writer.writerow(["review", "verdict"])
         writer.writerows([f"review {row}", ("bad", "fair", "good")[row % 3]] for row in range(1000))
     return path
+
+
+def test_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
+    (block,) = [block for block in _blocks("README.md", "yaml") if block.startswith("tasks:")]
+    path = tmp_path / "sweep.yaml"
+    path.write_text(block, encoding="utf-8")
+    _, request = read_options([str(path)])
+    runs = {(run.task.name, run.spec.seed): run for run in expand(request, lambda task, model: [{}])}
+    assert len(runs) == 8 * 3 + 1
+    assert runs["rte", 2].spec.recipe.epochs == 10
+    assert runs["cola", 0].spec.recipe.learning_rate == 2e-5
+    assert {run.spec.recipe.weight_decay for run in runs.values()} == {0.01}
 
 
 def test_own_task_of_the_readme_loads(own_task: Path) -> None:

@@ -8,13 +8,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-
 from fake_run import command_in
+
 from harness.errors import UserError
 from harness.locks import held, lock_of
 from harness.records import RunRecord, read_record, read_records
@@ -251,7 +250,7 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: neither sweep nor run has .*mean '--epochs'\?"),
     "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: a sweep sets it .* with --seeds"),
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
-    "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is 0: .* equal to 1"),
+    "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),
     "hyperparameter without a value": (["--tasks", "rte", "--epochs"], "--epochs: a value is missing"),
     "flag out of range": (["--tasks", "rte", "--device-batch", "0"], "--device-batch 0: a batch has at least 1 row"),
     "no such sweep file": (["none.yaml"], r"none\.yaml: .*No such file"),
