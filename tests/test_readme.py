@@ -109,7 +109,8 @@ def _check_harness(words: list[str]) -> None:
 
 def _check_sweep(arguments: list[str]) -> None:
     """Also the flags that go to each run; a sweep file is the reader's own."""
-    options, request = read_options([word for word in arguments if not word.endswith(".yaml")] or ["--tasks", "rte"])
+    words = [word for word in arguments if not word.endswith(".yaml")]
+    options, request = read_options(words if "--tasks" in words else [*words, "--tasks", "rte"])
     expand(request, lambda task, model: [{}])
     slots(Devices(("0", "1", "2", "3"), "a GPU", 8), options.jobs, options.devices_per_run)
 
