@@ -164,7 +164,7 @@ def _fine_tune(
     """The run itself: the fields of its record that tell how it went, the same on every process."""
     from accelerate.utils import set_seed
 
-    from harness import checkpoints, data, deployment, models, provenance, token_cache
+    from harness import checkpoints, data, deployment, models, provenance, token_cache, vocabulary
     from harness.inference import NotFinite, infer
     from harness.memory import plan_that_fits
     from harness.predictions import write_predictions
@@ -195,6 +195,7 @@ def _fine_tune(
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
     wished = plan.device_batch
     if deployment.keeps_whole_weights(accelerator):
+        vocabulary.narrow(model, encoded.values())
         plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
     optimizer = adamw(model, recipe, accelerator.device)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"])
@@ -277,6 +278,7 @@ def _fine_tune(
     finally:
         display.close()
 
+    vocabulary.widen(model, recipe, plan, progress.history[progress.selected_epoch - 1].update)
     if options.save_model is not None:
         weights = accelerator.get_state_dict(training.model)  # on all processes: each may have a part of them
         if accelerator.is_main_process:

@@ -14,7 +14,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
 
+from harness import dropout
 from harness.batches import Encoded, Window, cut_batch, windows
 from harness.losses import balanced_weights, summed_loss
 from harness.recipes import Recipe, StepPlan, learning_rate_factor
@@ -71,7 +73,7 @@ class Training:
     def __init__(
         self,
         accelerator: Accelerator,
-        model: nn.Module,
+        model: PreTrainedModel,
         optimizer: torch.optim.Optimizer,
         recipe: Recipe,
         plan: StepPlan,
@@ -82,6 +84,8 @@ class Training:
         self.plan = plan
         self.encoded = encoded
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
+        if accelerator.device.type == "cpu":
+            dropout.draw_in_bulk(model)
         if accelerator.num_processes > 1:
             freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
@@ -200,6 +204,7 @@ def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
         for position, window in enumerate(cut, start=done + 1):
             number += 1
             learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
+            dropout.restart(seed, accelerator.process_index, number)
             for _ in range(MOST_OVERFLOWS):
                 taken = training.take(window, learning_rate, number)
                 if taken is not None:

@@ -76,7 +76,8 @@ ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]
 SIBLINGS = {
     "token_cache": {"encoding"},
     "batches": {"encoding"},
-    "training": {"batches", "losses"},
+    "vocabulary": {"encoding"},
+    "training": {"batches", "dropout", "losses"},
     "inference": {"batches"},
     "memory": {"batches", "losses"},
     "checkpoints": {"training"},

@@ -1,0 +1,88 @@
+"""A narrowed embedding trains as the whole one would, and comes back whole."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from harness import vocabulary
+from harness.batches import cut_batch
+from harness.recipes import Recipe, plan_steps
+from harness.selfcheck import generated, tiny_model
+from harness.training import Training, adamw, updates
+
+ROWS = generated(40)
+
+
+def trained(model, recipe, rows=ROWS):
+    plan = plan_steps(len(rows), recipe, 1)
+    training = Training(Accelerator(cpu=True), model, adamw(model, recipe, model.device), recipe, plan, rows)
+    told = [(update.loss, update.gradient_norm) for update in updates(training, seed=3)]
+    return plan, told
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_training_is_the_same_and_the_whole_embedding_comes_back(weight_decay):
+    recipe = Recipe(learning_rate=1e-3, global_batch=16, warmup=2, weight_decay=weight_decay)
+    whole, narrowed = tiny_model(), tiny_model()
+    assert vocabulary.narrow(narrowed, [ROWS, generated(5)])
+    assert len(narrowed.get_input_embeddings().weight) < len(whole.get_input_embeddings().weight)
+    _, expected = trained(whole, recipe)
+    plan, told = trained(narrowed, recipe)
+    assert np.allclose(told, expected, rtol=1e-6)
+    vocabulary.widen(narrowed, recipe, plan, plan.total_updates)
+    assert type(narrowed.get_input_embeddings()) is nn.Embedding
+    ours, theirs = narrowed.state_dict(), whole.state_dict()
+    assert list(ours) == list(theirs)
+    name = "bert.embeddings.word_embeddings.weight"
+    unused = sorted(set(range(len(theirs[name]))) - set(ROWS.tokens["input_ids"].tolist()))
+    assert torch.allclose(ours[name][unused], theirs[name][unused], rtol=1e-6, atol=0)
+    batch = cut_batch(ROWS, np.arange(40))
+    with torch.inference_mode():
+        logits = [model.eval()(**batch.inputs).logits for model in (narrowed, whole)]
+    assert torch.allclose(*logits, atol=1e-5)
+
+
+def test_weights_of_tokens_that_no_row_has_do_not_move_without_decay():
+    model = tiny_model()
+    before = copy.deepcopy(model.get_input_embeddings().weight)
+    vocabulary.narrow(model, [ROWS])
+    recipe = Recipe(learning_rate=1e-2, global_batch=16, epochs=1)
+    plan, _ = trained(model, recipe)
+    vocabulary.widen(model, recipe, plan, plan.total_updates)
+    after = model.get_input_embeddings().weight
+    used = np.unique(ROWS.tokens["input_ids"])
+    unused = np.setdiff1d(np.arange(len(after)), used)
+    assert torch.equal(after[unused], before[unused])
+    assert (after[used] != before[used]).any(1).all()
+
+
+def test_a_token_that_no_row_has_is_an_error_not_another_tokens_embedding():
+    model = tiny_model()
+    vocabulary.narrow(model, [ROWS])
+    missing = next(iter(set(range(5, 105)) - set(ROWS.tokens["input_ids"].tolist())))
+    with pytest.raises(IndexError):
+        model(input_ids=torch.tensor([[missing]]))
+
+
+def test_embeddings_of_another_kind_stay_whole():
+    class Scaled(nn.Embedding):
+        pass
+
+    model = tiny_model()
+    model.set_input_embeddings(Scaled(105, 32, padding_idx=0))
+    assert not vocabulary.narrow(model, [ROWS])
+    assert type(model.get_input_embeddings()) is Scaled
+    vocabulary.widen(model, Recipe(), plan_steps(40, Recipe(), 1), 1)
+    assert type(model.get_input_embeddings()) is Scaled
+
+
+def test_padding_gets_no_gradient():
+    model = tiny_model()
+    vocabulary.narrow(model, [ROWS])
+    embedding = model.get_input_embeddings()
+    model(**cut_batch(ROWS, np.arange(8)).inputs).logits.sum().backward()
+    assert (embedding.weight.grad[embedding.padding_idx] == 0).all()
