@@ -62,6 +62,7 @@ def on_its_own(threads: int, seed: int) -> Iterator[None]:
         torch.set_float32_matmul_precision("highest")
         torch.use_deterministic_algorithms(False)
         torch.set_num_threads(threads)
+        keep_freed_memory(False)
 
     environment = dict(os.environ)  # TrainingArguments says its precision there, for every Accelerator to come
     reset()
@@ -75,6 +76,19 @@ def on_its_own(threads: int, seed: int) -> Iterator[None]:
             del os.environ[name]
         os.environ.update(environment)
         reset()
+
+
+def keep_freed_memory(keep: bool) -> None:
+    """Whether glibc keeps what is freed for the next allocation, or gives large pieces back to the system, as it does
+    of itself: then each update pays for tens of thousands of page faults.
+
+    The thresholds of `False` are those at which glibc's own settle in a process that frees large pieces.
+    """
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
+    with contextlib.suppress(OSError, AttributeError):  # not glibc
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(mmap_threshold, 2**30 if keep else 32 * 2**20)
+        libc.mallopt(trim_threshold, 2**31 - 1 if keep else 64 * 2**20)
 
 
 @contextlib.contextmanager

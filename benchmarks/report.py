@@ -90,20 +90,43 @@ def throughput_tables(values: Mapping[str, Any]) -> list[Table]:
         for variant in variants
     ]
     tables = [Table("Medians of the rounds", ("task, variant", "rows/s", "tokens/s", "padding", "memory, MiB"), speeds)]
+    return [*tables, *_ratio_table(tasks, variants)]
+
+
+def whole_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What whole.json says: seconds from command to record, and their ratios."""
+    tasks, variants = values["tasks"], list(values["settings"]["variants"])
+
+    def cells(took: Sequence[Mapping[str, float]]) -> tuple[str, str]:
+        seconds = [one["seconds"] for one in took]
+        peak = statistics.median(one["peak_bytes"] for one in took) / 2**20
+        return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})", f"{peak:,.0f}"
+
+    rows = [
+        (f"{task}, {NAMES[variant]}", f"{facts['rows']:,}", *cells(facts["measured"][variant]))
+        for task, facts in tasks.items()
+        for variant in variants
+    ]
+    head = ("task, program", "rows", "seconds", "memory, MiB")
+    return [Table("From command to record: one epoch, one evaluation", head, rows), *_ratio_table(tasks, variants)]
+
+
+def _ratio_table(tasks: Mapping[str, Any], variants: Sequence[str]) -> list[Table]:
+    """Times over the harness's, when it and others were measured."""
     others = [variant for variant in variants if variant != "ours"]
-    if "ours" in variants and others:
-        seconds = {
-            variant: [[took["seconds"] for took in tasks[task]["measured"][variant]] for task in tasks]
-            for variant in variants
-        }
-        rows = [
-            (task, *(str(ratio_of(seconds[other][number], seconds["ours"][number])) for other in others))
-            for number, task in enumerate(tasks)
-        ]
-        rows.append(("geometric mean", *(str(ratio_over_tasks(seconds[other], seconds["ours"])) for other in others)))
-        head = ("time over (d)'s", *(NAMES[other] for other in others))
-        tables.append(Table("Time of each variant over that of the harness, on the same rows", head, rows))
-    return tables
+    if "ours" not in variants or not others:
+        return []
+    seconds = {
+        variant: [[took["seconds"] for took in facts["measured"][variant]] for facts in tasks.values()]
+        for variant in variants
+    }
+    rows = [
+        (task, *(str(ratio_of(seconds[other][number], seconds["ours"][number])) for other in others))
+        for number, task in enumerate(tasks)
+    ]
+    rows.append(("geometric mean", *(str(ratio_over_tasks(seconds[other], seconds["ours"])) for other in others)))
+    head = ("time over (d)'s", *(NAMES[other] for other in others))
+    return [Table("Time over that of the harness, on the same rows: median (lowest to highest round)", head, rows)]
 
 
 def show(tables: Sequence[Table]) -> None:
@@ -141,7 +164,10 @@ def machine_line(values: Mapping[str, Any]) -> str:
     )
 
 
-SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {"throughput": throughput_tables}
+SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
+    "throughput": throughput_tables,
+    "whole": whole_tables,
+}
 """By the name of the JSON file: what its tables are."""
 
 

@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from harness.data import Split, load_splits, read_tables
-from harness.recipes import Recipe
 from harness.tasks import TaskSpec, load_task
 
 LARGEST_TASK = 10_000
 """Rows taken of a larger task, as `--train-rows` would: reading more would change no figure but the time it takes."""
+
+WINDOWS_SORTED = 50
+"""Windows within which rows are sorted by length before a round's are taken: the most that Trainer's sampler takes."""
 
 VALIDATION_ROWS = 8
 """The harness looks at a validation split after each epoch, outside the time that is measured: few rows are enough."""
@@ -66,23 +68,23 @@ def tokenise(task: TaskSpec, split: Split, tokenizer: Tokenizer, max_length: int
     return TaskRows(task, split, datasets.Dataset.from_dict(columns))
 
 
-def drawn(lengths: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """`count` rows whose lengths are spread as those of all rows: one at random from each of `count` equal layers of
-    the rows in order of length. All rows when there are no more.
+def drawn(lengths: NDArray[np.int64], updates: int, global_batch: int, seed: int) -> NDArray[np.int64]:
+    """The rows of `updates` updates, whose lengths are spread as those of all rows and lie as close together as in a
+    whole epoch: of `WINDOWS_SORTED` windows' rows, drawn at random, sorted by length and cut into windows again, every
+    so-many-th window. All rows when there are no more.
 
-    Times depend on lengths first of all; plain random rows of a few hundred would have another mean in each round.
+    Times depend on lengths first of all. As many rows drawn one by one would lie further apart than those among which
+    grouping by length chooses in an epoch, and would need more padding than it does there.
     """
     rng = np.random.default_rng(seed)
-    if count >= len(lengths):
-        return rng.permutation(len(lengths))
-    order = np.lexsort((rng.random(len(lengths)), lengths))
-    edges = np.linspace(0, len(lengths), count + 1).astype(np.int64)
-    return rng.permutation(order[rng.integers(edges[:-1], edges[1:])])
-
-
-def recipe_of(task: TaskSpec, global_batch: int, max_length: int) -> Recipe:
-    """One epoch of what the published table of bert-base-cased trains with."""
-    return Recipe(global_batch=global_batch, epochs=1, max_length=max_length)
+    order = rng.permutation(len(lengths))
+    windows = min(WINDOWS_SORTED, len(lengths) // global_batch)
+    if updates >= windows:
+        return order[: updates * global_batch]
+    order = order[: windows * global_batch]
+    cut = order[np.argsort(lengths[order], kind="stable")].reshape(windows, global_batch)
+    places = ((np.arange(updates) + rng.random()) * windows / updates).astype(np.int64)
+    return rng.permutation(cut[places].reshape(-1))
 
 
 def _columns(task: TaskSpec, split: Split) -> dict[str, list[Any]]:

@@ -41,9 +41,9 @@ class Options:
     variants: tuple[str, ...] = ("plain", "plain-mixed", "trainer", "ours", "limit")
     """plain: the loop of run_glue_no_trainer as shipped, fp32; plain-mixed: the same in --precision; trainer:
     transformers.Trainer at its best; ours: the harness; limit: the arithmetic alone, without padding."""
-    rounds: int = 5
+    rounds: int = 3
     """Each variant trains once a round on every task, in another order each round and on other rows."""
-    updates: int = 20
+    updates: int = 12
     """Updates a variant takes of each task in a round."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Of all variants but plain."""
@@ -65,12 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/throughput.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
-        measured = throughput(options)
-        output = options.output or RESULTS / "throughput.json"
+        if options.whole:
+            from benchmarks.whole import whole
+
+            name, measured = "whole", whole(options)
+        else:
+            name, measured = "throughput", throughput(options)
         from benchmarks.measuring import write_json
 
+        output = options.output or RESULTS / f"{name}.json"
         write_json(output, measured)
-        report.show(report.throughput_tables(measured))
+        report.show(report.SECTIONS[name](measured))
         print(output)
 
 
@@ -88,7 +93,7 @@ def throughput(options: Options) -> dict[str, Any]:
 
     from benchmarks import rows as rows_of
     from benchmarks.measuring import on_its_own, silently, surroundings
-    from benchmarks.variants import VARIANTS, Measured, Setting
+    from benchmarks.variants import VARIANTS, Measured, Setting, fastest_limit_batch
 
     if unknown := set(options.variants) - set(VARIANTS):
         raise UserError(f"--variants {' '.join(sorted(unknown))}: there are {', '.join(VARIANTS)}.")
@@ -100,8 +105,10 @@ def throughput(options: Options) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.revision or "main")
     every = {name: rows_of.of_task(name, tokenizer, options.max_length) for name in options.tasks}
 
+    limit_batch: dict[str, int] = {}
+
     def setting(name: str, updates: int, seed: int) -> Setting:
-        chosen = rows_of.drawn(every[name].lengths, updates * options.global_batch, seed)
+        chosen = rows_of.drawn(every[name].lengths, updates, options.global_batch, seed)
         return Setting(
             rows=every[name].take(chosen),
             all_rows=len(every[name].split.text),
@@ -113,6 +120,7 @@ def throughput(options: Options) -> dict[str, Any]:
             precision=options.precision,
             device=device,
             seed=seed,
+            limit_batch=limit_batch.get(name),
         )
 
     def measure(variant: str, chosen: Setting) -> Measured:
@@ -122,6 +130,10 @@ def throughput(options: Options) -> dict[str, Any]:
     with silently():  # the first call of anything pays for imports, threads and kernels
         for variant in options.variants:
             measure(variant, setting(options.tasks[0], 2, seed=0))
+        if "limit" in options.variants:
+            for name in options.tasks:
+                with on_its_own(options.threads, seed=0):
+                    limit_batch[name] = fastest_limit_batch(setting(name, 3, seed=0))
     tasks: dict[str, Any] = {
         name: dict(
             rows=len(every[name].split.text),

@@ -16,7 +16,7 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from benchmarks.measuring import Watch, silently
+from benchmarks.measuring import Watch, keep_freed_memory, silently
 from benchmarks.rows import TaskRows
 from harness.tasks import TaskSpec
 
@@ -39,6 +39,8 @@ class Setting:
     precision: Literal["fp32", "bf16", "fp16"]
     device: torch.device
     seed: int
+    limit_batch: int | None = None
+    """Rows of a forward pass of `limit`; None for a whole window."""
     flags: tuple[str, ...] = ()
     """More flags for the harness alone."""
 
@@ -189,11 +191,17 @@ def limit(setting: Setting) -> Measured:
     the device already, of rows that are exactly equally long, so that there is neither padding nor a mask.
 
     A window's rows are cut from the tokens of the real rows, which are sorted by length: as many rows, as many tokens
-    up to rounding. It is computed in one batch, or in batches of 8 rows where that is faster.
+    up to rounding.
     """
-    sizes = [setting.global_batch] if setting.device.type == "cuda" else [setting.global_batch, 8]
-    trials = {size: _bare_loop(setting, size, most_updates=4).seconds for size in sizes if len(sizes) > 1}
-    return _bare_loop(setting, min(trials, key=lambda size: trials[size]) if trials else sizes[0])
+    return _bare_loop(setting, setting.limit_batch or setting.global_batch)
+
+
+def fastest_limit_batch(setting: Setting) -> int:
+    """Rows of a forward pass with which `limit` is fastest: a whole window, or 8 where caches are small."""
+    if setting.device.type == "cuda":
+        return setting.global_batch
+    seconds = {size: _bare_loop(setting, size).seconds for size in (setting.global_batch, 8)}
+    return min(seconds, key=lambda size: seconds[size])
 
 
 VARIANTS: dict[str, Callable[[Setting], Measured]] = {
@@ -306,12 +314,11 @@ def _timed_updates(watch: Watch) -> Iterator[list[Any]]:
         training.updates = original
 
 
-def _bare_loop(setting: Setting, device_batch: int, most_updates: int | None = None) -> Measured:
+def _bare_loop(setting: Setting, device_batch: int) -> Measured:
+    keep_freed_memory(True)
     watch = Watch(setting.device)
     windows = list(_even_windows(setting, device_batch))
     np.random.default_rng(setting.seed).shuffle(windows)  # type: ignore[arg-type]
-    if most_updates is not None:
-        windows = windows[:most_updates]
     model = stock_model(setting).to(setting.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     autocast = torch.autocast(
