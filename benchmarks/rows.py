@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from benchmarks.generated import split_like
 from harness.data import Split, load_splits, read_tables
 from harness.tasks import TaskSpec, load_task
 
@@ -56,6 +57,13 @@ def of_task(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
     tables = read_tables(task, None)
     total = len(tables.by_split["train"])
     split = load_splits(task, tables, "standard", LARGEST_TASK if total > LARGEST_TASK else None)["train"]
+    return tokenise(task, split, tokenizer, max_length)
+
+
+def generated(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
+    """As many rows of random words, as long as the task's; the tokenizer is that of a generated model."""
+    task = load_task(name)
+    split = split_like(task, min(task.rows["train"], LARGEST_TASK))
     return tokenise(task, split, tokenizer, max_length)
 
 

@@ -38,6 +38,8 @@ class Options:
     """Branch, tag or commit of the model on the Hub."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
     """Registered tasks; of one larger than 10,000 rows that many are taken."""
+    generated: bool = False
+    """Rows of random words, as long as the tasks' own, for a --model that `benchmarks/generated.py` wrote."""
     variants: tuple[str, ...] = ("plain", "plain-mixed", "trainer", "ours", "limit")
     """plain: the loop of run_glue_no_trainer as shipped, fp32; plain-mixed: the same in --precision; trainer:
     transformers.Trainer at its best; ours: the harness; limit: the arithmetic alone, without padding."""
@@ -53,6 +55,10 @@ class Options:
     """Tokens per row; longer rows are cut."""
     threads: int = os.cpu_count() or 1
     """Of torch on a CPU."""
+    flags: tuple[str, ...] = ()
+    """More flags for the harness alone, such as --flags=--compile."""
+    untimed_epochs: int = 0
+    """Epochs of the harness before the one that is timed, in which a model may be compiled."""
     whole: bool = False
     """Measure whole programs instead, from command to written result: the harness and a script of Trainer."""
     output: Path | None = None
@@ -103,7 +109,8 @@ def throughput(options: Options) -> dict[str, Any]:
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.revision or "main")
-    every = {name: rows_of.of_task(name, tokenizer, options.max_length) for name in options.tasks}
+    source = rows_of.generated if options.generated else rows_of.of_task
+    every = {name: source(name, tokenizer, options.max_length) for name in options.tasks}
 
     limit_batch: dict[str, int] = {}
 
@@ -121,6 +128,8 @@ def throughput(options: Options) -> dict[str, Any]:
             device=device,
             seed=seed,
             limit_batch=limit_batch.get(name),
+            untimed_epochs=options.untimed_epochs,
+            flags=options.flags,
         )
 
     def measure(variant: str, chosen: Setting) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ class Setting:
     seed: int
     limit_batch: int | None = None
     """Rows of a forward pass of `limit`; None for a whole window."""
+    untimed_epochs: int = 0
+    """Of the harness, before the one that is timed."""
     flags: tuple[str, ...] = ()
     """More flags for the harness alone."""
 
@@ -148,11 +151,16 @@ def trainer(setting: Setting) -> Measured:
 
 def ours(setting: Setting) -> Measured:
     """The harness: `harness run` itself, on these rows, with a clock around its updates."""
+    return _ours(setting, Watch(setting.device))
+
+
+def _ours(setting: Setting, watch: Watch) -> Measured:
     from harness.options import parse
     from harness.run import run
 
-    watch = Watch(setting.device)
-    with TemporaryDirectory() as scratch, silently() as said, _timed_updates(watch) as taken:
+    os.environ["HARNESS_CACHE"] = ""  # tokens of a round are of no use to anybody later
+    timed = _timed_updates(watch, setting.untimed_epochs)
+    with TemporaryDirectory() as scratch, silently() as said, timed as taken:
         setting.rows.write(Path(scratch) / "data")
         flags = dict(
             task=setting.rows.task.name,
@@ -161,7 +169,7 @@ def ours(setting: Setting) -> Measured:
             data=f"{scratch}/data",
             results=f"{scratch}/results",
             precision=setting.precision,
-            epochs=1,
+            epochs=setting.untimed_epochs + 1,
             global_batch=setting.global_batch,
             max_length=setting.max_length,
             learning_rate=LEARNING_RATE,
@@ -292,20 +300,27 @@ def _plain_loop(setting: Setting) -> Measured:
 
 
 @contextmanager
-def _timed_updates(watch: Watch) -> Iterator[list[Any]]:
-    """The updates that the harness takes in the body, while the watch runs from before the first until the last."""
+def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
+    """The updates of one epoch that the harness takes in the body; the watch runs from before the first until the last.
+
+    Its own `updates` is replaced by one that passes on what it gives: whatever it does is measured as it is.
+    """
     from harness import training
 
     taken: list[Any] = []
     original = training.updates
 
     def timed(*arguments: Any, **keywords: Any) -> Iterator[Any]:
-        watch.start()
+        if untimed_epochs == 0:
+            watch.start()
         for update in original(*arguments, **keywords):
-            taken.append(update)
-            if update.ends_epoch:
-                watch.stop()
+            if update.epoch > untimed_epochs:
+                taken.append(update)
+                if update.ends_epoch:
+                    watch.stop()
             yield update
+            if update.ends_epoch and update.epoch == untimed_epochs:
+                watch.start()
 
     training.updates = timed  # type: ignore[assignment]
     try:
