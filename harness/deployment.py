@@ -131,6 +131,11 @@ def has_native_bf16(device: torch.device) -> bool:
     return False
 
 
+def computes_in(precision: Precision, device: torch.device) -> bool:
+    """Whether the device computes in a precision by itself."""
+    return precision == "fp32" or (has_native_bf16(device) if precision == "bf16" else device.type == "cuda")
+
+
 def precision_of(accelerator: Accelerator) -> Precision:
     """What the accelerator computes in."""
     return "fp32" if accelerator.mixed_precision == "no" else cast(Precision, accelerator.mixed_precision)

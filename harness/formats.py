@@ -106,7 +106,7 @@ def _read_text(path: Path, name: str, form: str, file: IO[bytes], head: bytes, r
         with io.TextIOWrapper(file, encoding, newline="" if form in DELIMITERS else "\n") as lines:
             if form in DELIMITERS:
                 return _delimited(lines, name, reading.delimiter or DELIMITERS[form], reading)
-            return _objects(_json(lines.read(), name) if form == "json" else _json_lines(lines, name), name, reading)
+            return _objects(_json(lines.read(), name) if form == "json" else json_lines(lines, name), name, reading)
     except UnicodeError:
         raise undecodable(path, name, encoding) from None
 
@@ -119,8 +119,8 @@ def _page_or_pointer(head: bytes) -> str | None:
 
 
 def _delimited(lines: Iterable[str], name: str, delimiter: str, reading: Reading) -> pa.Table:
-    with _fields_of_any_size():
-        rows = _records(lines, name, delimiter)
+    with fields_of_any_size():
+        rows = records(lines, name, delimiter)
         _, header = next(rows, (0, []))
         if not header:
             raise UserError(f"{name}: has no line but empty ones.")
@@ -141,7 +141,7 @@ def _delimited(lines: Iterable[str], name: str, delimiter: str, reading: Reading
     return with_the_others(chunks.table(), header)
 
 
-def _records(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def records(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The records that are not blank, each with the number of its first line."""
     end = "\0end of the file"  # an open quote swallows it, which csv.reader itself would not tell
 
@@ -166,7 +166,7 @@ def _records(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[
 
 
 @contextmanager
-def _fields_of_any_size() -> Iterator[None]:
+def fields_of_any_size() -> Iterator[None]:
     before = csv.field_size_limit(2**31 - 1)
     try:
         yield
@@ -197,7 +197,7 @@ def _json(text: str, name: str) -> Iterator[tuple[int, Any]]:
     return enumerate(rows, start=1)
 
 
-def _json_lines(lines: Iterable[str], name: str) -> Iterator[tuple[int, Any]]:
+def json_lines(lines: Iterable[str], name: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:

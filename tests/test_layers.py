@@ -55,7 +55,9 @@ LIGHT = [
     "progress",
     "publishing",
     "references",
+    "replies",
     "resampling",
+    "row_stream",
     "schedule",
     "significance",
     "sources",
@@ -70,7 +72,7 @@ LIGHT = [
 ]
 """They answer at once; anybody may import them."""
 
-STORIES = ["__main__", "companion_tasks", "fetching", "run", "selfcheck", "sweep"]
+STORIES = ["__main__", "companion_tasks", "fetching", "predict", "run", "selfcheck", "sweep"]
 """They answer at once too, and introduce the engine's parts to each other; nobody else imports them."""
 
 ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]

@@ -25,6 +25,7 @@ from harness.groups import MARKS
 from harness.leaderboard import LeaderboardOptions
 from harness.metrics import title_of
 from harness.options import RunOptions, parse
+from harness.predict import PredictOptions
 from harness.recipes import Recipe
 from harness.selfcheck import SelfcheckOptions
 from harness.sweep import read_options
@@ -34,12 +35,16 @@ from harness.tasks import TaskSpec, all_tasks, read_task
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
 OPTIONS: dict[str, Any] = {
+    "predict": PredictOptions,
     "tasks": CatalogueOptions,
     "selfcheck": SelfcheckOptions,
     "leaderboard": LeaderboardOptions,
     "export": ExportOptions,
 }
 """Of the commands that are not `run`."""
+
+NAMED = ("harness run", "harness predict", "harness evaluate", "harness submit")
+"""Commands that cannot be given without a flag: there the text speaks of them."""
 
 PLACEHOLDERS = {"$task": "rte", "<task>": "rte", "<name>": "rte", "<model>": "a/model", "my/reviews.yaml": "rte"}
 """What stands for a value of the reader's own, and one that parses."""
@@ -86,7 +91,7 @@ def _commands() -> Iterator[Command]:
             command = line.strip().removeprefix("$ ")
             for placeholder, value in PLACEHOLDERS.items():
                 command = command.replace(placeholder, value)
-            is_called = re.match(r"(harness|make) [a-z]", command) and command != "harness run"
+            is_called = re.match(r"(harness|make) [a-z]", command) and command not in NAMED
             if is_called or re.search(r"harness/run\.py --|-m harness ", command):
                 yield Command(shlex.split(command, comments=True), document)
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from harness.__main__ import main
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -64,13 +66,21 @@ def test_every_property_of_the_selfcheck_holds(processes):
 
 
 def test_two_processes_score_every_row_once_and_say_so(tmp_path):
-    finished(launched(2, "harness/run.py", "--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1))
+    flags = ["--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--save-model", tmp_path / "kept"]
+    finished(launched(2, "harness/run.py", *flags))
     record = record_of(tmp_path)
     assert record["environment"]["processes"] == 2
     assert len(record["environment"]["devices"]) == len(record["cost"]["peak_bytes_per_process"]) == 2
     assert record["data"]["rows"]["validation"] == 96
     assert record["cost"]["rows"] == 384
     assert record["environment"]["device_batch"] * record["environment"]["accumulation"] * 2 == 32
+
+    rows = [f"w{row},{' '.join(['c0s0'] * (1 + row % 5))}" for row in range(23)]
+    (tmp_path / "rows.csv").write_text("\n".join(["sentence1,sentence2", *rows]))
+    words = ["predict", tmp_path / "kept", "--file", tmp_path / "rows.csv", "--device-batch", 4, "--out"]
+    finished(launched(2, "-m", "harness", *words, tmp_path / "two.csv"))
+    main([str(word) for word in (*words, tmp_path / "one.csv", "--cpu")])
+    assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
 
 
 def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tmp_path):

@@ -1,0 +1,108 @@
+"""Replies: names and probabilities of every row in order, whole files or none, and no formula for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+
+from harness import replies
+from harness.errors import UserError
+from harness.replies import Replies
+from harness.tasks import TaskSpec, load_task, read_task
+
+SCORES = np.array([[2.0, -1.0, 0.5], [0.0, 900.0, -900.0], [1.0, 1.0, 1.0]], np.float32)
+
+
+@pytest.fixture
+def three(make_task: Callable[..., Path]) -> TaskSpec:
+    return read_task(make_task(labels=["kötü", "orta", "iyi"]))
+
+
+@pytest.mark.parametrize("form", replies.FORMATS)
+def test_every_format_tells_the_same(form: str, three: TaskSpec, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{form}"
+    assert replies.check_place(path, overwrite=False) == form
+    with replies.writing(path, form) as write:
+        write(replies.replies_of(three, SCORES[:2]))
+        write(replies.replies_of(three, SCORES[2:], first=2))
+    if form == "jsonl":
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        frame = pd.DataFrame(rows)
+        probabilities = [list(each.values()) for each in frame["probabilities"]]
+    else:
+        frame = pd.read_parquet(path) if form == "parquet" else pd.read_csv(path, sep="\t" if form == "tsv" else ",")
+        labels = ["probability_kötü", "probability_orta", "probability_iyi"]
+        assert list(frame.columns) == ["row", "prediction", "probability", *labels]
+        probabilities = frame[labels].to_numpy()
+        assert np.allclose(frame["probability"], np.max(probabilities, axis=1))
+    assert frame["row"].tolist() == [0, 1, 2]
+    assert frame["prediction"].tolist() == ["kötü", "orta", "kötü"]
+    assert np.allclose(probabilities, softmax(SCORES.astype(np.float64), axis=1), atol=1e-6)
+    assert [file.name for file in tmp_path.glob("*out*")] == [path.name]
+
+
+def test_regression_has_values_and_no_probabilities(tmp_path: Path) -> None:
+    told = replies.replies_of(load_task("stsb"), np.array([[1.5], [-0.25]], np.float32))
+    with replies.writing(tmp_path / "out.csv", "csv") as write:
+        write(told)
+    assert (tmp_path / "out.csv").read_text() == "row,prediction\n0,1.5\n1,-0.25\n"
+    assert list(replies.lines(told)) == ["1.5000", "-0.2500"]
+    assert list(replies.json_lines(told)) == ['{"row": 0, "prediction": 1.5}', '{"row": 1, "prediction": -0.25}']
+
+
+def test_screen_shows_the_likeliest_first(three: TaskSpec) -> None:
+    told = list(replies.lines(replies.replies_of(three, SCORES[:1])))
+    assert [line.split()[0] for line in told[0].splitlines()] == ["kötü", "iyi", "orta"]
+    many = Replies(0, ["l0"], tuple(f"l{number}" for number in range(9)), np.full((1, 9), 1 / 9))
+    assert next(replies.lines(many)).endswith("l4  0.1111\nand 4 more")
+
+
+@pytest.mark.parametrize("label", ["=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_label_that_is_a_formula_is_none_in_a_csv(label: str, tmp_path: Path) -> None:
+    told = Replies(0, [label], (label, "other"), np.array([[0.75, 0.25]]))
+    with replies.writing(tmp_path / "out.csv", "csv") as write:
+        write(told)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        header, row = csv.reader(file)
+    assert row[1] == "'" + label.replace("\r", "\n")
+    assert all(cell[0] not in "=+-@\t\r" for cell in (*header, *row))
+
+
+@pytest.mark.parametrize("text", ["-1", "+3.5", "-0,5", "a=b", "plain", ""])
+def test_number_and_plain_text_stay_as_they_are(text: str) -> None:
+    assert replies.harmless(text) == text
+
+
+@pytest.mark.parametrize("form", replies.FORMATS)
+def test_what_fails_half_way_leaves_no_file(form: str, three: TaskSpec, tmp_path: Path) -> None:
+    (tmp_path / f"out.{form}").write_text("from before")
+
+    def half() -> None:
+        with replies.writing(tmp_path / f"out.{form}", form) as write:
+            write(replies.replies_of(three, SCORES))
+            raise UserError("row 7 is no text")
+
+    with pytest.raises(UserError, match="row 7"):
+        half()
+    assert [file.read_text() for file in tmp_path.glob("*out*")] == ["from before"]
+
+
+def test_place_that_is_taken_or_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "there.csv").write_text("")
+    with pytest.raises(UserError, match=r"there\.csv: is there already; --overwrite replaces it"):
+        replies.check_place(tmp_path / "there.csv", overwrite=False)
+    assert replies.check_place(tmp_path / "there.csv", overwrite=True) == "csv"
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match="this is a folder"):
+        replies.check_place(tmp_path / "folder.csv", overwrite=True)
+    with pytest.raises(UserError, match=r"its name must end in one of \.csv, \.tsv, \.jsonl, \.parquet"):
+        replies.check_place(tmp_path / "out.xlsx", overwrite=False)
+    with pytest.raises(UserError, match="cannot be written"):
+        replies.check_place(tmp_path / "there.csv" / "out.csv", overwrite=False)
