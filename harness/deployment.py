@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -109,6 +110,23 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     if asked == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16: CPUs train in bf16 or fp32 only; use --precision bf16 or fp32.")
     return cast(Precision, asked)
+
+
+def may_refuse_memory(device: torch.device) -> bool:
+    """Whether the device says so when memory runs out.
+
+    Linux promises a process more memory than there is and kills it later, except under a limit (`ulimit -v`) or strict
+    overcommit: elsewhere to try how much fits tells nothing, and costs as much as a few updates.
+    """
+    if device.type != "cpu" or sys.platform != "linux":
+        return True
+    import resource
+
+    try:
+        is_strict = Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2"
+    except OSError:
+        is_strict = False
+    return is_strict or resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
 def whereabouts(accelerator: Accelerator) -> str:

@@ -22,6 +22,7 @@ from harness.companion_tasks import run_of_another, splits_of_companions
 from harness.console import Display, summary
 from harness.errors import UserError
 from harness.identity import identify
+from harness.importing import uncollected
 from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held, lock_of
 from harness.metrics import check_metrics
@@ -79,13 +80,14 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     spec = identify(task, files, options)
     prepare_folder(options.folder)
 
-    from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
-
     path = record_path(options.folder, task.name, spec.run_id)
-    saved = checkpoints.folder_of(options.folder, task.name, spec.run_id)
     tracking = options.folder / "trackers" / task.name / spec.run_id
-    start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
-    accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
+    with uncollected():
+        from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
+
+        start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
+        accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
+    saved = checkpoints.folder_of(options.folder, task.name, spec.run_id)
     lock = held(lock_of(path)) if accelerator.is_main_process else nullcontext()
     with lock, listening() as asked:
         finished = deployment.by_main(accelerator, lambda: None if options.overwrite else _finished(path))
@@ -162,13 +164,14 @@ def _fine_tune(
     fell_back: str = "",
 ) -> dict[str, Any]:
     """The run itself: the fields of its record that tell how it went, the same on every process."""
-    from accelerate.utils import set_seed
+    with uncollected():
+        from accelerate.utils import set_seed
 
-    from harness import checkpoints, data, deployment, models, provenance, token_cache, vocabulary
-    from harness.inference import NotFinite, infer
-    from harness.memory import plan_that_fits
-    from harness.predictions import write_predictions
-    from harness.training import Diverged, Training, adamw, updates
+        from harness import checkpoints, data, deployment, models, provenance, token_cache, vocabulary
+        from harness.inference import NotFinite, infer
+        from harness.memory import plan_that_fits
+        from harness.predictions import write_predictions
+        from harness.training import Diverged, Training, adamw, updates
 
     began, recipe, device_batch = perf_counter(), spec.recipe, options.eval_device_batch
     if accelerator.is_main_process:
@@ -194,8 +197,11 @@ def _fine_tune(
     precision, where = deployment.precision_of(accelerator), deployment.whereabouts(accelerator)
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
     wished = plan.device_batch
+    refusals = [deployment.may_refuse_memory(accelerator.device), options.device_batch is not None]
+    is_tried = any(deployment.any_process(accelerator, refusals))
     if deployment.keeps_whole_weights(accelerator):
         vocabulary.narrow(model, encoded.values())
+    if deployment.keeps_whole_weights(accelerator) and is_tried:
         plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
     optimizer = adamw(model, recipe, accelerator.device)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"])

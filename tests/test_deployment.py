@@ -1,5 +1,9 @@
 """Deployment: what is really used, or a refusal."""
 
+import resource
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from accelerate import Accelerator
@@ -10,6 +14,7 @@ from harness.deployment import (
     choose_precision,
     has_native_bf16,
     keeps_whole_weights,
+    may_refuse_memory,
     precision_of,
     start,
     whereabouts,
@@ -80,3 +85,17 @@ def test_idle_cores_are_pointed_out(monkeypatch):
     assert "--num_cpu_threads_per_process 8" in whereabouts(accelerator)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
     assert whereabouts(accelerator) == "cpu (8 threads a process)"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux promises memory that is not there")
+def test_memory_of_a_cpu_is_refused_only_under_a_limit():
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, before[1]))
+    freely = may_refuse_memory(CPU)
+    resource.setrlimit(resource.RLIMIT_AS, (2**46, before[1]))
+    try:
+        assert may_refuse_memory(CPU)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert freely == (Path("/proc/sys/vm/overcommit_memory").read_text().strip() == "2")
+    assert may_refuse_memory(torch.device("cuda"))

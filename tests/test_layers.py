@@ -39,6 +39,7 @@ LIGHT = [
     "groups",
     "hub",
     "identity",
+    "importing",
     "interruption",
     "launching",
     "leaderboard",

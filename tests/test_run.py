@@ -255,7 +255,7 @@ def test_rows_that_do_not_fit_are_noted_once_and_change_no_identity(tmp_path, mo
         return bundle
 
     monkeypatch.setattr(models, "build", built)
-    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1)
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--device-batch", 8)
     (record,) = records(tmp_path / "test-mode", "rte")
     assert record.environment.device_batch == 2
     assert record.environment.accumulation == 16
