@@ -37,6 +37,16 @@ _PLOTS = {
     "cost.svg": ("Score against cost", "What a mean score takes: a run of each task, in device-hours."),
 }
 
+_INTERVALS = ("total", "seeds", "split")
+_SURE = (
+    ("95 % interval", "seeds and rows", "descending"),
+    ("over seeds", "95 %", "descending"),
+    ("over rows", "95 %", "descending"),
+    ("to best", "with 95 % interval", "descending"),
+    ("p", "Holm's (its own)", "descending"),
+)
+"""A task's columns that say how sure its scores are: title, what it is, the direction that comes first."""
+
 _COSTS = {
     "tasks": ("tasks", ""),
     "runs": ("runs", "all seeds"),
@@ -249,6 +259,7 @@ def _in_full(column: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> di
     for metric, split in places:
         is_lower = metric == "loss" or (metric in METRICS and METRICS[metric].lower_is_better)
         heads.append(dict(title=title_of(metric), small=split, first="ascending" if is_lower else "descending"))
+    heads += [dict(title=title, small=small, first=first) for title, small, first in _SURE]
     told = ("n", "", "descending"), ("rows/s", "training", "descending")
     took = ("peak MiB", "of a process", "ascending"), ("seconds", "start to record", "ascending")
     heads += [dict(title=title, small=small, first=first) for title, small, first in (*told, *took)]
@@ -257,8 +268,26 @@ def _in_full(column: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> di
     for row, entry in entries:
         figures = {(figure["metric"], figure["split"]): figure for figure in entry["figures"]}
         values = [_figure(figures.get(place)) for place in places]
-        table.append(_of(row) | dict(numbers=values + _took(entry), runs=_runs(entry, column["as_percent"])))
+        values += _how_sure(entry, column["as_percent"]) + _took(entry)
+        table.append(_of(row) | dict(numbers=values, runs=_runs(entry, column["as_percent"])))
     return dict(heading=column["heading"], title=column["title"], columns=heads, rows=table)
+
+
+def _how_sure(entry: Mapping[str, Any], as_percent: bool) -> Dicts:
+    """In the order of `_SURE`."""
+
+    def between(ends: Sequence[float] | None) -> str:
+        return f"{shown(ends[0], as_percent)} to {shown(ends[1], as_percent)}" if ends else ""
+
+    intervals, versus = entry["intervals"], entry["to_best"]
+    sure = [_value(between(intervals[name]), intervals[name] and intervals[name][0]) for name in _INTERVALS]
+    if versus is None:
+        return [*sure, _value("", None), _value("", None)]
+    less = shown(versus["difference"], as_percent)
+    text = f"{less} ({between((versus['low'], versus['high']))})"
+    text += "" if versus["quantity"] == "score" else f" {title_of(versus['quantity'])}"
+    p = f"{versus['p_holm']:.2g} ({versus['p']:.2g})"
+    return [*sure, _value(text, versus["difference"]), _value(p, versus["p_holm"])]
 
 
 def _figure(figure: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -187,7 +187,8 @@ const head = title => heads().find(one => one.textContent.startsWith(title));
 const press = title => head(title).querySelector("button").click();
 const note = what => steps.push([what, names(), [...document.querySelectorAll("[aria-sort]")]
     .map(one => one.textContent.slice(0, 4) + " " + one.getAttribute("aria-sort")),
-    heads().map(one => one.querySelector("button").textContent), document.getElementById("count").textContent]);
+    heads().map(one => one.querySelector("button").textContent), document.getElementById("count").textContent,
+    document.querySelectorAll("#board .masked").length]);
 const type = text => { const box = document.getElementById("search"); box.value = text;
     box.dispatchEvent(new Event("input", {bubbles: true})); };
 const tick = selector => document.querySelector(selector).click();
@@ -240,19 +241,20 @@ def test_a_browser_sorts_and_filters(browser: str, some: list[RunRecord], tmp_pa
 
     assert outcome["errors"] == []
     assert outcome["title"] == "Leaderboard"
-    seen = {what: (rows, sorting, heads, count) for what, rows, sorting, heads, count in outcome["steps"]}
+    seen = {what: told for what, *told in outcome["steps"]}
     evil = "</td>"
     assert set(seen["as it comes"][0]) == {"bert", evil, "third"}
-    assert seen["as it comes"][1:] == ([], ["Model", "CoLA", "RTE", "WNLI", "stars"], "3 of 3 rows")
-    assert seen["by rte"][:2] == ([evil, "bert", "third"], ["RTEa descending"])
-    assert seen["by rte again"][:2] == (["third", "bert", evil], ["RTEa ascending"])
-    assert seen["by stars, where less is better"][:2] == (["bert", evil, "third"], ["star ascending"])
+    assert seen["as it comes"][1:] == [[], ["Model", "CoLA", "RTE", "WNLI", "stars"], "3 of 3 rows", 0]
+    assert seen["by rte"][:2] == [[evil, "bert", "third"], ["RTEa descending"]]
+    assert seen["by rte again"][:2] == [["third", "bert", evil], ["RTEa ascending"]]
+    assert seen["by stars, where less is better"][:2] == [["bert", evil, "third"], ["star ascending"]]
     assert seen["by name"][0] == [evil, "bert", "third"]
     assert (seen["typed"][0], seen["typed"][3]) == (["third"], "1 of 3 rows")
     assert (seen["typed nonsense"][0], seen["typed nonsense"][3]) == ([], "0 of 3 rows")
     assert outcome["message"] is False
     assert seen["by cola"][0] == ["bert", "third", evil]
     assert seen["without partial data"][0][0] == "bert"
+    assert seen["without partial data"][4] == 1
     assert seen["without rte"][2] == ["Model", "CoLA", "WNLI", "stars"]
     assert set(seen["without rte"][0]) == {"bert", evil, "third"}
     assert (seen["without any task"][0], seen["without any task"][2]) == ([], ["Model"])
