@@ -1,4 +1,4 @@
-"""The leaderboard of a results folder: leaderboard.md, .csv and .json, and a table in the terminal."""
+"""`harness leaderboard`: a results folder's records become its leaderboard's files, and a table in the terminal."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
-from harness.leaderboard_files import render_csv, render_json
-from harness.leaderboard_page import legend, lines, page_title, render_markdown, titles
-from harness.records import read_records, write_atomically
+from harness.leaderboard_folder import write_files
+from harness.leaderboard_page import legend, lines, page_title, titles
+from harness.records import read_records
 from harness.standings import NO_SCORE, Leaderboard, build
 
 
@@ -29,7 +29,7 @@ class Written(NamedTuple):
 
 
 def write_leaderboard(results: Path) -> Written:
-    """Writes leaderboard.md, .csv and .json of the records under `results/runs`, those that change.
+    """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
 
     Raises:
         UserError: there is no record.
@@ -40,10 +40,7 @@ def write_leaderboard(results: Path) -> Written:
         where = f"--results {results}: there is no record under {results / 'runs'}."
         raise UserError("\n".join([f"{where} {what_to_do} --results {results}", *problems]))
     board = build(records, unreadable=len(problems))
-    for ending, render in (("md", render_markdown), ("csv", render_csv), ("json", render_json)):
-        path, text = results / f"leaderboard.{ending}", render(board)
-        if not path.is_file() or path.read_bytes() != text.encode():
-            write_atomically(path, text)
+    write_files(board, results)
     return Written(board, problems)
 
 
@@ -71,7 +68,7 @@ def print_leaderboard(board: Leaderboard, console: Console) -> None:
 
 @dataclass(frozen=True)
 class LeaderboardOptions:
-    """Write leaderboard.md, .csv and .json from the records of a results folder, and print the table."""
+    """Write leaderboard.md, .csv, .json and .html and plots from the records of a results folder; print the table."""
 
     results: Path = Path("results")
     """The folder that holds runs/."""
@@ -89,7 +86,7 @@ def main(arguments: Sequence[str]) -> None:
     options = tyro.cli(LeaderboardOptions, args=list(arguments), prog="harness leaderboard", config=config)
     board, problems = write_leaderboard(options.results)
     print_leaderboard(board, Console(highlight=False))
-    print(f"{options.results / 'leaderboard'}.md, .csv and .json are up to date.")
+    print(f"{options.results / 'leaderboard'}.md, .csv, .json, .html and plots/ are up to date.")
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

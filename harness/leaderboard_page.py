@@ -202,3 +202,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("precision", _precision, "as used; several where the runs differ"),
     Column("devices", _devices, "as used; several where the runs differ"),
 )
+
+
+def formulas() -> list[str]:
+    """How the figures are computed, a sentence or two each, without markup."""
+    return [" ".join(line.split()) for line in _FORMULAS.removeprefix("- ").split("\n- ")]

@@ -44,6 +44,7 @@ LIGHT = [
     "launching",
     "leaderboard",
     "leaderboard_files",
+    "leaderboard_folder",
     "leaderboard_html",
     "leaderboard_page",
     "locks",

@@ -23,15 +23,9 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.leaderboard import (
-    build,
-    main,
-    print_leaderboard,
-    render_csv,
-    render_json,
-    render_markdown,
-    write_leaderboard,
-)
+from harness.leaderboard import main, print_leaderboard, write_leaderboard
+from harness.leaderboard_files import render_csv, render_json
+from harness.leaderboard_page import render_markdown
 from harness.recipes import Recipe, changed_from
 from harness.records import (
     Cost,
@@ -44,6 +38,7 @@ from harness.records import (
     record_path,
     write_record,
 )
+from harness.standings import build
 
 GOLDEN = Path(__file__).parent / "golden" / "leaderboard.md"
 BERT, ELECTRA = "google-bert/bert-base-cased", "google/electra-small-discriminator"

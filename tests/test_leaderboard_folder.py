@@ -1,0 +1,38 @@
+"""The leaderboard's files: all there, written once, and gone when they have nothing to show any more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from harness.leaderboard_folder import write_files
+from harness.plots import PLOTS
+from harness.records import RunRecord
+from harness.standings import build
+
+Make = Callable[..., RunRecord]
+
+FILES = {*(f"leaderboard.{ending}" for ending in ("md", "csv", "json", "html")), *(f"plots/{name}" for name in PLOTS)}
+
+
+def files(folder: Path) -> dict[str, int]:
+    """By name, when it was written."""
+    paths = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.stat().st_mtime_ns for path in paths}
+
+
+def test_all_files_are_written_and_those_that_say_the_same_left_alone(make_record: Make, tmp_path: Path) -> None:
+    write_files(build([make_record()]), tmp_path)
+    before = files(tmp_path)
+    assert before.keys() == FILES
+    write_files(build([make_record()]), tmp_path)
+    assert files(tmp_path) == before
+    write_files(build([make_record(metrics={"accuracy": 0.71})]), tmp_path)
+    assert all(files(tmp_path)[name] != before[name] for name in FILES)
+
+
+def test_plots_of_scores_that_are_gone_go_too(make_record: Make, tmp_path: Path) -> None:
+    write_files(build([make_record()]), tmp_path)
+    lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
+    write_files(build([lost]), tmp_path)
+    assert files(tmp_path).keys() == {name for name in FILES if not name.startswith("plots/")}
