@@ -25,9 +25,13 @@ class Batch(NamedTuple):
     """int64[B] class numbers, float32[B] values, or int8[B, C] label sets."""
 
     def to(self, device: torch.device) -> Batch:
-        inputs = {name: tensor.to(device, non_blocking=True) for name, tensor in self.inputs.items()}
-        labels = None if self.labels is None else self.labels.to(device, non_blocking=True)
-        return self._replace(inputs=inputs, labels=labels)
+        """On the device; a GPU copies them while it computes, and nobody waits."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+        inputs = {name: moved(tensor) for name, tensor in self.inputs.items()}
+        return self._replace(inputs=inputs, labels=None if self.labels is None else moved(self.labels))
 
 
 class Window(NamedTuple):

@@ -36,10 +36,11 @@ class Display:
         self.rows, self.seconds = 0, 0.0
 
     def update(self, update: Update) -> None:
-        self.loss = update.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * update.loss
+        if update.is_settled:
+            self.loss = update.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * update.loss
         self.rows, self.seconds = self.rows + update.rows, self.seconds + update.seconds
         self.bar.set_postfix_str(
-            f"epoch {update.epoch}, loss {self.loss:.4f}, learning rate {update.learning_rate:.2e}, "
+            f"epoch {update.epoch}, loss {shown(self.loss)}, learning rate {update.learning_rate:.2e}, "
             f"{self.rows / self.seconds:,.0f} rows/s",
             refresh=False,
         )

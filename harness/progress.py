@@ -34,6 +34,7 @@ class Progress:
         self.topology = ""
         """Processes, rows of a batch, precision and device: on others the numbers come out otherwise."""
         self._began = perf_counter()
+        self._unsettled: list[Update] = []
 
     @property
     def seconds(self) -> float:
@@ -64,16 +65,21 @@ class Progress:
         if sentence not in self.notes:
             self.notes.append(sentence)
 
-    def add(self, update: Update) -> None:
-        """Counts an update."""
+    def add(self, update: Update) -> list[Update]:
+        """Counts an update; those whose losses it now knows, some of them earlier ones."""
         self.update = update.number
         self.rows += update.rows
         self.tokens += update.tokens
         self.computed_tokens += update.computed_tokens
         self.train_seconds += update.seconds
-        self.epoch_loss += update.loss * update.rows
         self.epoch_rows += update.rows
         self.epoch_seconds += update.seconds
+        self._unsettled.append(update)
+        if not update.is_settled:
+            return []
+        settled, self._unsettled = self._unsettled, []
+        self.epoch_loss += sum(update.loss * update.rows for update in settled)
+        return settled
 
     def close_epoch(self, update: Update, seen: SplitOutcome) -> Epoch:
         """The epoch that `update` ends, after what was seen of the validation split; it is selected if it should be."""

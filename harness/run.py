@@ -241,14 +241,17 @@ def _fine_tune(
     # Updates, with a look at the validation split after each epoch
     display = Display(plan, accelerator.is_main_process, progress.update)
     scores: dict[str, Scores] = {}
-    saved_at = perf_counter()
+    saved_at, saved_update = perf_counter(), progress.update
     setup_seconds = saved_at - began
     after = plan.total_updates if progress.is_out_of_patience else progress.update
     try:
         for update in updates(training, spec.seed, after):
-            progress.add(update)
+            settled = progress.add(update)
             display.update(update)
-            accelerator.log({"loss": update.loss, "learning_rate": update.learning_rate}, step=update.number)
+            for each in settled if options.tracker else ():
+                accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
+            if not update.is_settled:
+                continue
             if update.ends_epoch:
                 looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
                 seen = outcome_of(task.select_on, looked)
@@ -257,7 +260,7 @@ def _fine_tune(
                 if progress.selected_epoch == update.epoch:
                     scores[task.select_on] = looked
                     best_weights = None if recipe.select == "last" else training.weights()
-            is_due = update.number % options.checkpoint_updates == 0
+            is_due = update.number - saved_update >= options.checkpoint_updates
             is_due |= update.ends_epoch or perf_counter() - saved_at > options.checkpoint_seconds
             stops, saves = deployment.any_process(accelerator, [asked.signal > 0, is_due])
             if (stops or saves) and deployment.keeps_whole_weights(accelerator):
@@ -266,7 +269,7 @@ def _fine_tune(
                     checkpoints.folder_of(options.folder, task.name, spec.run_id),
                     checkpoints.Checkpoint(training.state(), best_weights, progress.to_json()),
                 )
-                saved_at = perf_counter()
+                saved_at, saved_update = perf_counter(), update.number
             if stops:
                 raise Interrupted(asked.signal, update.number, deployment.keeps_whole_weights(accelerator))
             if progress.is_out_of_patience:

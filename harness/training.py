@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import DistributedType
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
@@ -20,6 +21,9 @@ from harness import dropout
 from harness.batches import Encoded, Window, cut_batch, windows
 from harness.losses import balanced_weights, summed_loss
 from harness.recipes import Recipe, StepPlan, learning_rate_factor
+
+SETTLED_EVERY = 16
+"""Updates that a GPU is given before somebody waits for what they measured."""
 
 MOST_OVERFLOWS = 40
 """fp16 updates skipped in a row that count as diverged: by then the loss scale has fallen from 2^16 to 2^-24."""
@@ -40,10 +44,8 @@ class Update(NamedTuple):
     """Counted from 1 over the whole run."""
     epoch: int
     """Counted from 1."""
-    loss: float
-    """Mean over the rows of the update, on all processes."""
-    gradient_norm: float
-    """2-norm of the gradient of that mean, before clipping."""
+    measured: torch.Tensor
+    """float32[2], still on its way on a GPU: the summed loss, and the gradient norm."""
     learning_rate: float
     rows: int
     """Over all processes."""
@@ -53,7 +55,18 @@ class Update(NamedTuple):
     """Those and their padding."""
     seconds: float
     ends_epoch: bool
-    is_last: bool
+    is_settled: bool
+    """All updates so far were seen to be finite; only then may a run be stopped, saved or looked at."""
+
+    @property
+    def loss(self) -> float:
+        """Mean over the rows of the update, on all processes. Reading it waits for the device."""
+        return float(self.measured[0]) / self.rows
+
+    @property
+    def gradient_norm(self) -> float:
+        """2-norm of the gradient of that mean, before clipping. Reading it waits for the device."""
+        return float(self.measured[1])
 
 
 class TrainingState(NamedTuple):
@@ -91,6 +104,9 @@ class Training:
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.defers = accelerator.device.type == "cuda" and self._can_defer()
+        self._unseen: list[tuple[int, torch.Tensor]] = []
+        self._faulty = torch.zeros((), device=accelerator.device)
         if isinstance(self.model, DistributedDataParallel):
             self._settle_buckets()
 
@@ -105,6 +121,28 @@ class Training:
         with torch.random.fork_rng(devices=on_gpu):
             self.model(**filler.inputs).logits.sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _can_defer(self) -> bool:
+        """Whether the optimizer can be told, on the device, to leave the weights as they are."""
+        is_plain = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU)
+        return is_plain and self.accelerator.scaler is None and bool(self.optimizer.defaults.get("fused"))
+
+    def settle(self) -> None:
+        """Waits for the updates that were not looked at yet.
+
+        Raises:
+            Diverged: one of them was not finite; from the first of those on the weights have not moved.
+        """
+        if not self._unseen:
+            return
+        numbers = [number for number, _ in self._unseen]
+        values = torch.stack([measured for _, measured in self._unseen]).tolist()
+        self._unseen.clear()
+        for number, (loss, norm) in zip(numbers, values, strict=True):
+            if not math.isfinite(loss):
+                raise Diverged(number, "loss")
+            if not math.isfinite(norm):
+                raise Diverged(number, "gradient norm")
 
     def weights(self) -> dict[str, torch.Tensor]:
         """A copy of this process's weights as they are now."""
@@ -144,11 +182,12 @@ class Training:
             for on_gpu in state.randomness[1:]:
                 torch.cuda.set_rng_state(on_gpu)
 
-    def take(self, window: Window, learning_rate: float, number: int) -> tuple[float, float] | None:
-        """One update from all of its batches: (loss, gradient norm), or None when fp16 overflowed and nothing moved.
+    def take(self, window: Window, learning_rate: float, number: int) -> torch.Tensor | None:
+        """One update from all of its batches: what it measured, or None when fp16 overflowed and nothing moved.
 
         The loss is the sum over the window's rows on all processes, divided by their number, however they are split
-        into batches; fillers weigh nothing.
+        into batches; fillers weigh nothing. A GPU is not waited for: an update that is not finite leaves the weights as
+        they are, as do all after it, until `settle` finds out.
 
         Raises:
             Diverged: the loss or the gradient norm is not finite.
@@ -169,19 +208,23 @@ class Training:
                 accelerator.backward(loss * (accelerator.num_processes / window.rows))
             loss_sum += loss.detach()
         limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
-        norm = accelerator.clip_grad_norm_(self.model.parameters(), limit)
-        total = accelerator.reduce(loss_sum, reduction="sum") if accelerator.num_processes > 1 else loss_sum
-        loss_mean, norm_value = float(total) / window.rows, float(norm)  # type: ignore[arg-type]
-        if accelerator.scaler is None and not math.isfinite(loss_mean):
-            raise Diverged(number, "loss")
-        if accelerator.scaler is None and not math.isfinite(norm_value):
-            raise Diverged(number, "gradient norm")
+        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)
+        if accelerator.num_processes > 1:
+            loss_sum = accelerator.reduce(loss_sum, reduction="sum")  # type: ignore[assignment]
+        measured = torch.stack([loss_sum, norm.to(loss_sum.dtype)])
         scale = None if accelerator.scaler is None else accelerator.scaler.get_scale()
+        if scale is None:
+            self._unseen.append((number, measured))
+        if self.defers:
+            self._faulty = torch.maximum(self._faulty, 1.0 - measured.isfinite().all().float())
+            self.optimizer.optimizer.found_inf = self._faulty
+        else:
+            self.settle()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         # a fused optimizer is called and skips by itself, which accelerate does not notice: the scale has fallen then
         overflowed = scale is not None and accelerator.scaler.get_scale() < scale
-        return None if overflowed or accelerator.optimizer_step_was_skipped else (loss_mean, norm_value)
+        return None if overflowed or accelerator.optimizer_step_was_skipped else measured
 
 
 def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
@@ -211,18 +254,21 @@ def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
                     break
             else:
                 raise Diverged(number, "gradient, at any loss scale,")
+            ends_epoch = position == plan.updates_per_epoch or number == plan.total_updates
+            is_settled = ends_epoch or not training.defers or number % SETTLED_EVERY == 0
+            if is_settled:
+                training.settle()
             yield Update(
                 number=number,
                 epoch=epoch,
-                loss=taken[0],
-                gradient_norm=taken[1],
+                measured=taken,
                 learning_rate=learning_rate,
                 rows=window.rows,
                 tokens=window.tokens,
                 computed_tokens=window.computed_tokens,
                 seconds=time.perf_counter() - started,
-                ends_epoch=position == plan.updates_per_epoch or number == plan.total_updates,
-                is_last=number == plan.total_updates,
+                ends_epoch=ends_epoch,
+                is_settled=is_settled,
             )
             if number == plan.total_updates:
                 return

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+import torch
 
 from harness.console import Display, shown, summary
 from harness.recipes import Recipe, plan_steps
@@ -28,15 +29,14 @@ def update(number: int, loss: float = 0.5, seconds: float = 0.1) -> Update:
     return Update(
         number=number,
         epoch=1,
-        loss=loss,
-        gradient_norm=1.0,
+        measured=torch.tensor([32 * loss, 1.0]),
         learning_rate=1e-5,
         rows=32,
         tokens=320,
         computed_tokens=400,
         seconds=seconds,
         ends_epoch=False,
-        is_last=False,
+        is_settled=True,
     )
 
 

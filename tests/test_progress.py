@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from harness.outcome import SplitOutcome
 from harness.progress import Progress, cost_fields
@@ -10,12 +11,13 @@ from harness.recipes import Recipe
 from harness.training import Update
 
 
-def update(number, loss=1.0, rows=8, ends_epoch=False):
-    return Update(number, (number + 1) // 2, loss, 0.1, 1e-3, rows, 50, 64, 0.5, ends_epoch, False)
+def update(number, loss=1.0, rows=8, ends_epoch=False, is_settled=True):
+    measured = torch.tensor([rows * loss, 0.1])
+    return Update(number, (number + 1) // 2, measured, 1e-3, rows, 50, 64, 0.5, ends_epoch, is_settled)
 
 
 def seen(loss, headline=0.0):
-    return SplitOutcome(loss, headline, {"loss": loss}, {}, [], False, None, None)
+    return SplitOutcome(loss, headline, {"loss": loss}, {}, [], False, None, None, "", "")
 
 
 def after_epochs(recipe, losses, headlines=None):
@@ -27,6 +29,14 @@ def after_epochs(recipe, losses, headlines=None):
             update(2 * epoch, ends_epoch=True), seen(loss, 1 - loss if headlines is None else headlines[epoch - 1])
         )
     return progress
+
+
+def test_losses_count_once_they_are_settled():
+    progress = Progress(Recipe())
+    assert progress.add(update(1, loss=3.0, is_settled=False)) == []
+    assert progress.epoch_loss == 0.0
+    assert [settled.number for settled in progress.add(update(2, loss=1.0))] == [1, 2]
+    assert progress.epoch_loss == 8 * 3.0 + 8 * 1.0
 
 
 def test_train_loss_of_an_epoch_weighs_rows_equally():
