@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +13,10 @@ from rich.table import Table
 
 from harness.errors import UserError
 from harness.metrics import title_of
+from harness.own_data import OwnData, worked_out
 from harness.recipes import DEFAULT_MODEL, Recipe
-from harness.tasks import TaskSpec, all_tasks, load_task, read_task
+from harness.records import write_atomically
+from harness.tasks import TaskSpec, all_tasks, load_task, read_task, task_text
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,10 @@ class CatalogueOptions:
     """A task file to validate; exit code 2 and file:line for each fault."""
     names: bool = False
     """Only the names, one a line."""
+    new: Path | None = None
+    """A task file to write, for the data of your own that the flags below name."""
+    own_data: tyro.conf.OmitArgPrefixes[OwnData] = field(default_factory=OwnData)
+    """What `--new` writes a task file for; `harness run` takes the same flags."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -38,7 +44,11 @@ def main(arguments: Sequence[str]) -> None:
     options = tyro.cli(
         CatalogueOptions, args=list(arguments), prog="harness tasks", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    if options.check is not None:
+    if options.new is not None:
+        _write(options.new, options.own_data)
+    elif options.own_data.is_given:
+        raise UserError("--new: name the task file that is to be written, such as --new my_task.yaml.")
+    elif options.check is not None:
         if not options.check.is_file():
             raise UserError(f"--check {options.check}: there is no such file.")
         print(f"{options.check}: a valid task, {read_task(options.check).name}")
@@ -49,6 +59,29 @@ def main(arguments: Sequence[str]) -> None:
             print(task.name)
     else:
         _show(_table(all_tasks()))
+
+
+def _write(path: Path, own: OwnData) -> None:
+    """The task file, after its rows have been read as a run reads them."""
+    from harness import data
+    from harness.sources import find_files
+
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--new {path}: a task file ends in .yaml.")
+    if path.exists():
+        raise UserError(f"--new {path}: the file is there already. Remove it or name another.")
+    if own.name not in (None, path.stem):
+        raise UserError(
+            f"--new {path}: a task is called as its file is; leave out --name {own.name} or rename the file."
+        )
+    task, told = worked_out(replace(own, name=path.stem))
+    data.load_splits(task, data.read_tables(task, find_files(task, None)), "standard", None)
+    folder = path.absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, f"# {chr(10).join(told).replace(chr(10), chr(10) + '# ')}\n{task_text(task, folder)}")
+    for sentence in told:
+        print(sentence)
+    print(f"{path}: harness run --task {path}")
 
 
 def _show(table: Table) -> None:

@@ -27,6 +27,8 @@ from harness.tasks import TaskSpec, held_out
 SUBSET_SEED = 42
 """Seed of `train_rows` and of the holdout protocol: the same rows for every run."""
 
+_SHOWN_ROWS = 5
+
 
 class Split(NamedTuple):
     """Rows in order; a row's number is its position."""
@@ -112,6 +114,21 @@ def describe(task: TaskSpec, tables: Tables, splits: Mapping[str, Split], is_tes
     )
 
 
+def remarks(splits: Mapping[str, Split], shared: Mapping[str, int]) -> list[str]:
+    """What a reader of the numbers should know of the rows; `shared` as `shared_texts` counts it."""
+    found = []
+    for name, split in splits.items():
+        for texts, what in ((split.text, "texts"), (split.pair or [], "second texts")):
+            if empty := [row for row, text in enumerate(texts, start=1) if not text.strip()]:
+                rows = ", ".join(map(str, empty[:_SHOWN_ROWS])) + (", ..." if len(empty) > _SHOWN_ROWS else "")
+                found.append(f"{name}: {len(empty):,} of {len(texts):,} {what} are empty, in row {rows}")
+    for names, count in shared.items():
+        first, second = names.split(" & ")
+        if first == "train":
+            found.append(f"{second}: {count:,} of {len(splits[second].text):,} rows have a text of train")
+    return found
+
+
 def fingerprint(splits: Mapping[str, Split]) -> str:
     """sha256 over every row's text, pair and label of every split, in order."""
     digest = hashlib.sha256()
@@ -178,14 +195,14 @@ def _from_url(task: TaskSpec) -> Tables:
     path = download(task.name, url)
     file = DataFile(path, url, file_hash(path))
     _check(task, file)
-    return Tables(_cut(task, {ALL_ROWS: _read(task, [file])}), url, task.source.sha256)
+    return Tables(cut(task, {ALL_ROWS: _read(task, [file])}), url, task.source.sha256)
 
 
 def _from_files(task: TaskSpec, files: Files) -> Tables:
     if files.are_named_by_task and task.source.sha256:
         _check(task, files.by_split[ALL_ROWS][0])
     tables = {split: _read(task, parts) for split, parts in files.by_split.items()}
-    return Tables(tables if files.are_canonical else _cut(task, tables), "files", None)
+    return Tables(tables if files.are_canonical else cut(task, tables), "files", None)
 
 
 def _check(task: TaskSpec, file: DataFile) -> None:
@@ -214,18 +231,22 @@ def _read(task: TaskSpec, files: Sequence[DataFile]) -> datasets.Dataset:
         raise UserError(f"{files[0].name} and others: a column is a text in one and not in another.") from None
 
 
-def _cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
-    """The task's splits out of the source's, by their expressions in the split syntax of `datasets`."""
+def cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
+    """The task's splits out of the source's, by their expressions in the split syntax of `datasets`, or stratified.
+
+    Raises:
+        UserError: the source lacks a split, or a column by which one is cut.
+    """
     lengths = {name: len(table) for name, table in tables.items()}
     if task.source.shuffle is not None and ALL_ROWS in tables:
         rows = pd.DataFrame({"row": np.arange(lengths[ALL_ROWS])})
         order = rows.sample(frac=1, random_state=task.source.shuffle)["row"].to_numpy()
         tables = {**tables, ALL_ROWS: tables[ALL_ROWS].select(order)}
-    cut = {}
+    found = {}
     for name, expression in task.splits.items():
         try:
             if (part := part_of(expression)) and part.split in tables:
-                cut[name] = _stratified(task, name, part, tables[part.split])
+                found[name] = _stratified(task, name, part, tables[part.split])
                 continue
             parts = datasets.ReadInstruction.from_spec(part.split if part else expression).to_absolute(lengths)
         except (ValueError, AssertionError) as error:
@@ -236,8 +257,8 @@ def _cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, da
                 f"{', '.join(f'{split} ({rows:,} rows)' for split, rows in lengths.items())}: {_first_line(error)}"
             ) from None
         chosen = [tables[part.splitname].select(range(part.from_, part.to)) for part in parts]
-        cut[name] = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
-    return cut
+        found[name] = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
+    return found
 
 
 def _stratified(task: TaskSpec, name: str, part: Part, table: datasets.Dataset) -> datasets.Dataset:

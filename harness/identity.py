@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from harness import testmode
 from harness.options import RunOptions
+from harness.own_data import worked_out
 from harness.records import RunSpec
 from harness.sources import Files, data_identity, model_revision
-from harness.tasks import TaskSpec
+from harness.tasks import TaskSpec, load_task
+
+
+def asked_task(options: RunOptions) -> tuple[TaskSpec, tuple[str, ...]]:
+    """The task that is named or made of the user's own rows, and what was worked out of these.
+
+    Raises:
+        UserError: there is no such task, its file is wrong, or the rows cannot be used.
+    """
+    if not options.own_data.is_given:
+        return load_task(options.task), ()
+    found = worked_out(options.own_data)
+    return found.task, found.told
 
 
 def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpec:

@@ -7,7 +7,7 @@ import math
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,8 @@ import tyro
 
 from harness import testmode
 from harness.errors import UserError
+from harness.own_data import FLAGS as OWN_FLAGS
+from harness.own_data import OwnData
 from harness.recipes import DEFAULT_MODEL, DEFAULT_SEED, Recipe, resolve
 from harness.tasks import TaskSpec, load_task
 
@@ -24,7 +26,7 @@ class RunOptions:
     """Fine-tune one model on one task, evaluate it, and write one record."""
 
     task: str
-    """A registered task (`harness tasks` lists them), or the path of a task's YAML file."""
+    """A registered task (`harness tasks` lists them), or the path of a task's YAML file; none with data of your own."""
     model: str = DEFAULT_MODEL
     """Name on the Hub, or a folder with config.json, weights and tokenizer."""
     revision: str | None = None
@@ -33,6 +35,8 @@ class RunOptions:
     """Seed of the head's weights, the order of rows, and dropout."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=Recipe)
     """What may change the numbers, whatever devices compute them."""
+    own_data: tyro.conf.OmitArgPrefixes[OwnData] = field(default_factory=OwnData)
+    """Data of your own, instead of --task."""
     device_batch: int | None = None
     """Rows of one forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
     eval_device_batch: int = 64
@@ -83,7 +87,10 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     """
     asked = _peek(arguments)
     default = RunOptions(task=tyro.MISSING)
-    if asked.task is not None:
+    has_own = any(word.split("=")[0].replace("_", "-") in OWN_FLAGS for word in arguments)
+    if has_own:
+        default = _for_own_data(asked)
+    elif asked.task is not None:
         task = load_task(asked.task)
         model = testmode.MODEL if asked.test_mode else asked.model or task.model or DEFAULT_MODEL
         given = {"--model": asked.model, "--revision": asked.revision, "--data": asked.data}
@@ -97,6 +104,8 @@ def parse(arguments: Sequence[str]) -> RunOptions:
         prog="harness run",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+    if has_own:
+        options = replace(options, task=options.own_data.task_name)
     for flag, size in (
         ("--device-batch", options.device_batch),
         ("--eval-device-batch", options.eval_device_batch),
@@ -110,6 +119,16 @@ def parse(arguments: Sequence[str]) -> RunOptions:
     if not 0 <= options.seed < 2**32:
         raise UserError(f"--seed {options.seed}: seeds go from 0 to {2**32 - 1}.")
     return options
+
+
+def _for_own_data(asked: argparse.Namespace) -> RunOptions:
+    """The defaults of a run on the user's own rows: those of its model."""
+    given = {"--task": asked.task, "--data": asked.data}
+    if flag := next((flag for flag, value in given.items() if value), None):
+        raise UserError(f"{flag} {given[flag]}: the rows are told by --train-file or --dataset already; leave one out.")
+    model = testmode.MODEL if asked.test_mode else asked.model or DEFAULT_MODEL
+    recipe = resolve(model, "", {}, testmode.RECIPE if asked.test_mode else None)
+    return RunOptions(task="", model=model, recipe=recipe)
 
 
 def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:

@@ -21,7 +21,7 @@ from harness.command import ending_with_exit_code
 from harness.companion_tasks import run_of_another, splits_of_companions
 from harness.console import Display, summary
 from harness.errors import UserError
-from harness.identity import identify
+from harness.identity import asked_task, identify
 from harness.importing import uncollected
 from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held, lock_of
@@ -41,7 +41,7 @@ from harness.records import (
     write_record,
 )
 from harness.sources import Files, find_files
-from harness.tasks import TaskSpec, check_recipe, load_task, under_protocol
+from harness.tasks import TaskSpec, check_recipe, under_protocol
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -71,7 +71,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         UserError: something that was asked for cannot be done.
         Interrupted: a signal asked the run to stop; it has saved a checkpoint.
     """
-    definition = load_task(options.task)
+    definition, said = asked_task(options)
     task = under_protocol(definition, options.recipe.protocol)
     if task.predicted_by is not None:
         return run_of_another(task, options, partial(run, command=command))
@@ -88,6 +88,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
         accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
     saved = checkpoints.folder_of(options.folder, task.name, spec.run_id)
+    for sentence in said:
+        accelerator.print(sentence)
     lock = held(lock_of(path)) if accelerator.is_main_process else nullcontext()
     with lock, listening() as asked:
         finished = deployment.by_main(accelerator, lambda: None if options.overwrite else _finished(path))
@@ -206,8 +208,12 @@ def _fine_tune(
     optimizer = adamw(model, recipe, accelerator.device)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"])
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
+    described = data.describe(task, tables, splits, spec.test_mode)
+    remarks = data.remarks(splits, described.shared_texts)
+    for remark in remarks:
+        accelerator.print(remark)
     facts: dict[str, Any] = dict(
-        data=data.describe(task, tables, splits, spec.test_mode),
+        data=described,
         model=model_facts,
         environment=Environment(
             precision=precision,
@@ -282,7 +288,7 @@ def _fine_tune(
             if split not in scores and (split != "train" or split in task.evaluate):
                 scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
     except (Diverged, NotFinite) as fault:
-        told = dict(status="diverged", error=str(fault), history=progress.history, notes=progress.notes)
+        told = dict(status="diverged", error=str(fault), history=progress.history, notes=[*remarks, *progress.notes])
         return facts | told
     finally:
         display.close()
@@ -304,7 +310,7 @@ def _fine_tune(
         facts,
         **split_fields(task, outcomes),
         **cost_fields(progress, provenance.peaks(accelerator), setup_seconds),
-        notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
+        notes=[*remarks, *progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected_epoch,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
         history=progress.history,

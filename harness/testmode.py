@@ -101,7 +101,10 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             rng.shuffle(words)
             column.append(" ".join(words))
         labels.append(label)
-    return {**dict(zip(task.text, texts, strict=True)), task.label: labels, "idx": list(range(rows))}
+    columns = dict(zip(task.text, texts, strict=True))
+    for joined, parts in task.join.items():
+        columns |= {part: [""] * rows for part in parts} | {parts[-1]: columns.pop(joined)}
+    return {**columns, task.label: labels, "idx": list(range(rows))}
 
 
 def _signal(label: int, which: int) -> str:
