@@ -78,7 +78,8 @@ def _write(path: Path, own: OwnData) -> None:
     data.load_splits(task, data.read_tables(task, find_files(task, None)), "standard", None)
     folder = path.absolute().parent
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, f"# {chr(10).join(told).replace(chr(10), chr(10) + '# ')}\n{task_text(task, folder)}")
+    comments = "".join(f"# {' '.join(sentence.split())}\n" for sentence in told)
+    write_atomically(path, comments + task_text(task, folder))
     for sentence in told:
         print(sentence)
     print(f"{path}: harness run --task {path}")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.label_column import Answers, Kind, answers_of, is_hidden
 from harness.errors import UserError, did_you_mean
 from harness.formats import DELIMITERS, likely_delimiter
-from harness.places import Source, ending_of, place_of
+from harness.label_column import Answers, Kind, answers_of, is_hidden
+from harness.places import Source, ending_of
 from harness.sources import Files, files_of
 from harness.tasks import TaskSpec, task_names
 
@@ -83,7 +83,7 @@ class OwnData:
         elif self.dataset is not None:
             wish, flag = re.sub(r"@.*", "", self.dataset).rsplit("/", 1)[-1].replace(":", "-"), "--dataset"
         else:
-            path = re.sub(r"[?#].*", "", place_of(self.train_file[0]).name) if self.train_file else ""
+            path = re.sub(r"[?#].*", "", self.train_file[0]) if self.train_file else ""
             wish, flag = PurePosixPath(path).name.split(".")[0], "--train-file"
         name = re.sub(r"[^\w.-]+", "-", wish).strip("-.")
         if not name or (self.name is not None and name != wish):
@@ -113,7 +113,8 @@ def worked_out(own: OwnData) -> WorkedOut:
     from harness import data
 
     _check_flags(own)
-    name, told = own.task_name, []
+    name = own.task_name
+    told: list[str] = []
     draft = _draft(own, name)
     if own.dataset is None:
         draft = draft.model_copy(update={"source": _with_delimiter(own, draft, told)})
@@ -180,16 +181,9 @@ def _draft(own: OwnData, name: str) -> TaskSpec:
     if twice := next((column for column in used if used.count(column) > 1), None):
         raise UserError(f"--text-columns, --pair-column, --label-column: the column {twice!r} is named twice.")
     source, splits = _hub_source(own) if own.dataset else _file_source(own)
-    return TaskSpec.model_construct(
-        name=name,
-        title=name,
-        source=source,
-        text=tuple(text),
-        join=join,
-        label=label[0] if len(label) == 1 else label,
-        splits=splits,
-        predict=("validation", "test"),
-    )
+    facts: dict[str, Any] = dict(name=name, title=name, source=source, text=tuple(text), join=join, splits=splits)
+    facts |= dict(label=label[0] if len(label) == 1 else label, rows={}, metrics=(), headline=())
+    return TaskSpec.model_construct(**facts)
 
 
 def _columns(flag: str, words: str) -> tuple[str, ...]:

@@ -51,6 +51,7 @@ LIGHT = [
     "model_card",
     "options",
     "outcome",
+    "own_data",
     "packed",
     "panels",
     "plots",

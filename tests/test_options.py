@@ -35,8 +35,26 @@ RECIPE_FLAGS = {
     "--weight-decay",
 }
 
+OWN_DATA_FLAGS = {
+    "--dataset",
+    "--delimiter",
+    "--encoding",
+    "--kind",
+    "--label-column",
+    "--label-separator",
+    "--name",
+    "--pair-column",
+    "--test-file",
+    "--test-percent",
+    "--text-columns",
+    "--train-file",
+    "--validation-file",
+    "--validation-percent",
+}
+
 FLAGS = {
     "run": RECIPE_FLAGS
+    | OWN_DATA_FLAGS
     | {
         "--checkpoint-every",
         "--data",
@@ -66,7 +84,6 @@ FLAGS = {
         "--tasks",
         "--test-mode",
     },
-    "tasks": {"--check", "--names"},
     "predict": {
         "--cpu",
         "--delimiter",
@@ -81,6 +98,7 @@ FLAGS = {
         "--text",
         "--text-column",
     },
+    "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "selfcheck": {"--cpu"},
     "leaderboard": {"--results", "--strict"},
     "export": {
