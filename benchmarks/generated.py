@@ -41,6 +41,7 @@ SHAPES = {
 def write_model(folder: Path, shape: Shape) -> Path:
     """A checkpoint folder with random weights and a tokenizer that knows the generated words; gives the folder."""
     import torch
+    import transformers
     from transformers import BertConfig, BertModel, BertTokenizer
 
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(shape.words))]
@@ -54,6 +55,7 @@ def write_model(folder: Path, shape: Shape) -> Path:
     )
     torch.manual_seed(0)
     folder.mkdir(parents=True, exist_ok=True)
+    transformers.utils.logging.disable_progress_bar()
     BertModel(config).save_pretrained(folder)
     BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
     return folder

@@ -19,10 +19,14 @@ from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.records import write_atomically
+from harness.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "BENCHMARKS.md"
 RESULTS = ROOT / "benchmarks" / "results"
+
+GLUE_EPOCHS = 3
+"""Of the estimate for the whole of GLUE, as in the published table of bert-base-cased."""
 
 NAMES = {
     "plain": "(a) plain loop, fp32",
@@ -30,6 +34,7 @@ NAMES = {
     "trainer": "(c) Trainer",
     "ours": "(d) the harness",
     "limit": "(e) the limit",
+    "limit-stock": "(e') the limit, stock",
 }
 """Of the variants, in tables."""
 
@@ -52,7 +57,7 @@ class Ratio(NamedTuple):
     highest: float
 
     def __str__(self) -> str:
-        return f"{self.value:.2f} ({self.lowest:.2f} to {self.highest:.2f})"
+        return f"{self.value:.2f} ({self.lowest:.2f}–{self.highest:.2f})"
 
 
 def ratio_of(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
@@ -111,6 +116,142 @@ def whole_tables(values: Mapping[str, Any]) -> list[Table]:
     return [Table("From command to record: one epoch, one evaluation", head, rows), *_ratio_table(tasks, variants)]
 
 
+def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What scaling.json says."""
+    settings = values["settings"]
+    rows = [
+        (
+            f"{took['rows']:,}",
+            f"{took['encode_seconds']:.2f}",
+            f"{took['cached_seconds']:.2f}",
+            f"{took['windows_seconds']:.2f}",
+            f"{took['padding_share']:.1%}",
+            f"{took['peak_bytes'] / 2**20:,.0f}",
+        )
+        for took in values["rows"]
+    ]
+
+    def update(took: Mapping[str, Any], name: str) -> tuple[str, ...]:
+        seconds, peak = took["update_seconds"], took["peak_bytes"] / 2**20
+        return str(took[name]), f"{seconds:.3f}", f"{took['tokens_per_second']:,.0f}", f"{peak:,.0f}"
+
+    of_updates = ("seconds an update", "tokens/s", "memory, MiB")
+    first = values["processes"][0]["rows_per_second"] if values["processes"] else 1.0
+    processes = [
+        (
+            f"{took['processes']} x {took['threads']}",
+            f"{took['rows_per_second']:,.0f}",
+            f"{took['rows_per_second'] / first:.2f}",
+            f"{took['peak_bytes'] / 2**20:,.0f}",
+        )
+        for took in values["processes"]
+    ]
+    batch = f"updates of {settings['global_batch']} rows in {settings['precision']}"
+    return [
+        Table(
+            "Pairs of mnli's lengths: seconds to encode, to read the tokens again, to cut the batches of an epoch",
+            ("rows", "encode", "from the cache", "batches", "padding", "memory, MiB"),
+            rows,
+        ),
+        Table(
+            f"Shapes of BERT, rows of 64 tokens, {batch}",
+            ("shape", *of_updates),
+            _each(values["shapes"], "shape", update),
+        ),
+        Table(
+            f"Tokens of a row, {settings['shape']}, {batch}",
+            ("tokens", *of_updates),
+            _each(values["lengths"], "length", update),
+        ),
+        Table(
+            f"Processes, {settings['shape']}, rows of mrpc's lengths, {batch}",
+            ("processes x threads", "rows/s", "times the first", "memory of all, MiB"),
+            processes,
+        ),
+    ]
+
+
+def quality_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What quality.json says: the scores of each setting, and how far each is from the first on the same seeds."""
+    runs, tasks = values["runs"], list(values["settings"]["tasks"])
+    first, *others = runs
+    by_task = {
+        setting: {task: [100 * run["score"] for run in runs[setting][task]] for task in tasks} for setting in runs
+    }
+    for scores in by_task.values():
+        scores["mean of the tasks"] = [statistics.mean(seed) for seed in zip(*scores.values(), strict=True)]
+    rows = [(task, *(_spread(by_task[setting][task]) for setting in runs)) for task in by_task[first]]
+    seeds = ", ".join(map(str, values["settings"]["seeds"]))
+    apart = [
+        (task, *(_difference(by_task[first][task], by_task[other][task]) for other in others))
+        for task in by_task[first]
+    ]
+    title = f"Headline scores on the validation split, in points: mean and sample standard deviation of seeds {seeds}"
+    return [
+        Table(title, ("task", *runs), rows),
+        Table(
+            f"'{first}' minus the other on the same seed, in points: mean, and its 95 % t interval",
+            ("task", *others),
+            apart,
+        ),
+    ]
+
+
+def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What gpu.json says."""
+    tables = []
+    for name, stage in values["stages"].items():
+        if "tasks" in stage and name != "glue":
+            tables += [table._replace(title=f"{name}: {table.title}") for table in throughput_tables(stage)]
+    if (stage := values["stages"].get("profile")) is not None:
+        busy = "" if stage["busy_share"] is None else f", the GPU busy {stage['busy_share']:.0%} of the time"
+        rows = [(f"`{one['name']}`", f"{one['share']:.1%}", f"{one['calls']:.1f}") for one in stage["operators"]]
+        tables.append(
+            Table(f"Where the time of bf16 updates goes{busy}", ("operator", "own time", "calls an update"), rows)
+        )
+    if (stage := values["stages"].get("glue")) is not None:
+        estimates = [
+            (
+                task,
+                load_task(task).rows["train"],
+                statistics.median(t["rows"] / t["seconds"] for t in facts["measured"]["ours"]),
+            )
+            for task, facts in stage["tasks"].items()
+        ]
+        minutes = [GLUE_EPOCHS * rows / speed / 60 for _, rows, speed in estimates]
+        rows = [
+            (task, f"{count:,}", f"{speed:,.0f}", f"{spent:.2f}")
+            for (task, count, speed), spent in zip(estimates, minutes, strict=True)
+        ]
+        rows.append(("all", f"{sum(count for _, count, _ in estimates):,}", "", f"{sum(minutes):.2f}"))
+        title = f"The updates of GLUE, {GLUE_EPOCHS} epochs, bf16, eager, estimated from the speed on each task"
+        tables.append(Table(title, ("task", "training rows", "rows/s", "minutes"), rows))
+    return tables
+
+
+def _each(
+    values: Sequence[Mapping[str, Any]], name: str, row_of: Callable[[Mapping[str, Any], str], tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    return [row_of(took, name) for took in values]
+
+
+def _spread(scores: Sequence[float]) -> str:
+    deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
+    return f"{statistics.mean(scores):.2f}{deviation}"
+
+
+def _difference(first: Sequence[float], other: Sequence[float]) -> str:
+    """Of pairs: its mean, and the interval that t has for it."""
+    from scipy.stats import t
+
+    apart = [a - b for a, b in zip(first, other, strict=True)]
+    mean = statistics.mean(apart)
+    if len(apart) < 2:
+        return f"{mean:+.2f}"
+    half = float(t.ppf(0.975, len(apart) - 1)) * statistics.stdev(apart) / len(apart) ** 0.5
+    return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
+
+
 def _ratio_table(tasks: Mapping[str, Any], variants: Sequence[str]) -> list[Table]:
     """Times over the harness's, when it and others were measured."""
     others = [variant for variant in variants if variant != "ours"]
@@ -167,6 +308,9 @@ def machine_line(values: Mapping[str, Any]) -> str:
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "throughput": throughput_tables,
     "whole": whole_tables,
+    "scaling": scaling_tables,
+    "quality": quality_tables,
+    "gpu": gpu_tables,
 }
 """By the name of the JSON file: what its tables are."""
 

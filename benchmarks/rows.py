@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +33,8 @@ class TaskRows(NamedTuple):
     split: Split
     tokenised: datasets.Dataset
     """As the libraries' examples have it: input_ids, token_type_ids, attention_mask, labels; and `row`, its number."""
+    vocabulary: NDArray[np.int64]
+    """Every token that occurs in the task, other splits included, in rising order."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -39,7 +43,7 @@ class TaskRows(NamedTuple):
 
     def take(self, chosen: NDArray[np.int64]) -> TaskRows:
         """These rows only, in this order."""
-        return TaskRows(self.task, self.split.take(chosen), self.tokenised.select(chosen).flatten_indices())
+        return self._replace(split=self.split.take(chosen), tokenised=self.tokenised.select(chosen).flatten_indices())
 
     def write(self, folder: Path) -> None:
         """Files that `harness run --data folder` reads: these rows to train on, a few of them to validate."""
@@ -56,8 +60,9 @@ def of_task(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
     task = load_task(name)
     tables = read_tables(task, None)
     total = len(tables.by_split["train"])
-    split = load_splits(task, tables, "standard", LARGEST_TASK if total > LARGEST_TASK else None)["train"]
-    return tokenise(task, split, tokenizer, max_length)
+    splits = load_splits(task, tables, "standard", LARGEST_TASK if total > LARGEST_TASK else None)
+    others = [split for name, split in splits.items() if name != "train"]
+    return tokenise(task, splits["train"], tokenizer, max_length, others)
 
 
 def generated(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
@@ -67,13 +72,21 @@ def generated(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
     return tokenise(task, split, tokenizer, max_length)
 
 
-def tokenise(task: TaskSpec, split: Split, tokenizer: Tokenizer, max_length: int) -> TaskRows:
-    """The split with its tokens, not padded."""
-    texts = [split.text] if split.pair is None else [split.text, split.pair]
-    columns = dict(tokenizer(*texts, truncation=True, max_length=max_length, padding=False))
+def tokenise(
+    task: TaskSpec, split: Split, tokenizer: Tokenizer, max_length: int, others: Sequence[Split] = ()
+) -> TaskRows:
+    """The split with its tokens, not padded; `others` are the task's other splits, of which only the tokens count."""
+
+    def tokens_of(part: Split) -> dict[str, Any]:
+        texts = [part.text] if part.pair is None else [part.text, part.pair]
+        return dict(tokenizer(*texts, truncation=True, max_length=max_length, padding=False))
+
+    columns = tokens_of(split)
+    occurring = [columns["input_ids"], *(tokens_of(other)["input_ids"] for other in others)]
+    vocabulary = np.unique(np.fromiter(itertools.chain.from_iterable(itertools.chain(*occurring)), np.int64))
     assert split.label is not None, f"{task.name}: training rows need labels"
     columns |= {"labels": split.label.tolist(), "row": list(range(len(split.text)))}
-    return TaskRows(task, split, datasets.Dataset.from_dict(columns))
+    return TaskRows(task, split, datasets.Dataset.from_dict(columns), vocabulary)
 
 
 def drawn(lengths: NDArray[np.int64], updates: int, global_batch: int, seed: int) -> NDArray[np.int64]:

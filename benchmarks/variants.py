@@ -1,9 +1,9 @@
-"""Five ways to train the same model on the same rows for one epoch, each timed over its updates alone."""
+"""Several ways to train the same model on the same rows for one epoch, each timed over its updates alone."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from benchmarks.measuring import Watch, keep_freed_memory, silently
 from benchmarks.rows import TaskRows
+from harness.encoding import Encoded
+from harness.errors import UserError
 from harness.tasks import TaskSpec
 
 LEARNING_RATE = 2e-5
@@ -149,18 +151,15 @@ def trainer(setting: Setting) -> Measured:
     return collator.measured(watch)
 
 
-def ours(setting: Setting) -> Measured:
+def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) -> Measured:
     """The harness: `harness run` itself, on these rows, with a clock around its updates."""
-    return _ours(setting, Watch(setting.device))
-
-
-def _ours(setting: Setting, watch: Watch) -> Measured:
     from harness.options import parse
     from harness.run import run
 
+    watch = watch_of(setting.device)
     os.environ["HARNESS_CACHE"] = ""  # tokens of a round are of no use to anybody later
     timed = _timed_updates(watch, setting.untimed_epochs)
-    with TemporaryDirectory() as scratch, silently() as said, timed as taken:
+    with TemporaryDirectory() as scratch, silently() as said, _whole_vocabulary(setting), timed as taken:
         setting.rows.write(Path(scratch) / "data")
         flags = dict(
             task=setting.rows.task.name,
@@ -179,7 +178,10 @@ def _ours(setting: Setting, watch: Watch) -> Measured:
         )
         words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         words += ["--revision", setting.revision] if setting.revision else []
-        record = run(parse([*words, *setting.flags]))
+        try:
+            record = run(parse([*words, *setting.flags]))
+        except SystemExit:
+            raise UserError(f"harness run: {said.getvalue()}") from None
         assert record.status in ("ok", "collapsed"), f"{record.error}\n{said.getvalue()}"
         assert record.environment is not None
         assert record.environment.precision == setting.precision, record.notes
@@ -198,17 +200,22 @@ def limit(setting: Setting) -> Measured:
     """What the arithmetic costs: forward, backward, clipping and fused AdamW in a bare loop over prepared batches, on
     the device already, of rows that are exactly equally long, so that there is neither padding nor a mask.
 
-    A window's rows are cut from the tokens of the real rows, which are sorted by length: as many rows, as many tokens
-    up to rounding.
+    The model is as the harness trains it. A window's rows are cut from the tokens of the real rows, which are sorted by
+    length: as many rows, as many tokens up to rounding.
     """
-    return _bare_loop(setting, setting.limit_batch or setting.global_batch)
+    return _bare_loop(setting, setting.limit_batch or setting.global_batch, is_stock=False)
+
+
+def limit_stock(setting: Setting) -> Measured:
+    """The same with the model as transformers makes it: all of its embeddings, torch's dropout."""
+    return _bare_loop(setting, setting.limit_batch or setting.global_batch, is_stock=True)
 
 
 def fastest_limit_batch(setting: Setting) -> int:
     """Rows of a forward pass with which `limit` is fastest: a whole window, or 8 where caches are small."""
     if setting.device.type == "cuda":
         return setting.global_batch
-    seconds = {size: _bare_loop(setting, size).seconds for size in (setting.global_batch, 8)}
+    seconds = {size: _bare_loop(setting, size, is_stock=False).seconds for size in (setting.global_batch, 8)}
     return min(seconds, key=lambda size: seconds[size])
 
 
@@ -218,6 +225,7 @@ VARIANTS: dict[str, Callable[[Setting], Measured]] = {
     "trainer": trainer,
     "ours": ours,
     "limit": limit,
+    "limit-stock": limit_stock,
 }
 
 
@@ -299,6 +307,42 @@ def _plain_loop(setting: Setting) -> Measured:
     return collator.measured(watch, [float(loss) for loss in losses])
 
 
+def _make_fast(model: PreTrainedModel, setting: Setting) -> None:
+    """Changes the model as the harness does before it trains."""
+    from harness import dropout, vocabulary
+
+    vocabulary.narrow(model, [_whole_task(setting)])
+    if setting.device.type == "cpu":
+        dropout.draw_in_bulk(model)
+
+
+def _whole_task(setting: Setting) -> Encoded:
+    """Stands for all rows of the task, where only the tokens that occur in them count."""
+    tokens = setting.rows.vocabulary.astype(np.int32)
+    padding = {"input_ids": int(setting.tokenizer.pad_token_id or 0)}
+    return Encoded({"input_ids": tokens}, np.array([0, len(tokens)]), padding, None)
+
+
+@contextmanager
+def _whole_vocabulary(setting: Setting) -> Iterator[None]:
+    """The harness trains embeddings of tokens that occur: of those in the whole task, not in the rows of a round."""
+    from harness import vocabulary
+
+    original = vocabulary.narrow
+    called = []
+
+    def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
+        called.append(True)
+        return original(model, [*splits, _whole_task(setting)])
+
+    vocabulary.narrow = narrow
+    try:
+        yield
+    finally:
+        vocabulary.narrow = original
+    assert called, "the harness narrows the vocabulary in another way now"
+
+
 @contextmanager
 def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
     """The updates of one epoch that the harness takes in the body; the watch runs from before the first until the last.
@@ -329,12 +373,15 @@ def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
         training.updates = original
 
 
-def _bare_loop(setting: Setting, device_batch: int) -> Measured:
+def _bare_loop(setting: Setting, device_batch: int, is_stock: bool) -> Measured:
     keep_freed_memory(True)
     watch = Watch(setting.device)
     windows = list(_even_windows(setting, device_batch))
     np.random.default_rng(setting.seed).shuffle(windows)  # type: ignore[arg-type]
-    model = stock_model(setting).to(setting.device).train()
+    model = stock_model(setting)
+    if not is_stock:
+        _make_fast(model, setting)
+    model = model.to(setting.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     autocast = torch.autocast(
         setting.device.type,

@@ -66,10 +66,10 @@ def test_every_variant_trains_the_same_rows_in_as_many_updates(variant: str, tin
     setting = _setting(tiny_model)
     took, tokens = _measured(variant, setting), int(setting.rows.lengths.sum())
     assert (took.updates, took.rows) == (3, 24)
-    assert took.tokens == pytest.approx(tokens, rel=0.03 if variant == "limit" else 0)
+    assert took.tokens == pytest.approx(tokens, rel=0.03 if variant.startswith("limit") else 0)
     assert took.seconds > 0
     assert took.computed_tokens >= took.tokens
-    assert (took.computed_tokens == took.tokens) == (variant == "limit"), "only the limit has no padding"
+    assert (took.computed_tokens == took.tokens) == variant.startswith("limit"), "only the limit has no padding"
 
 
 @pytest.mark.parametrize("task", ["rte", "stsb"])
