@@ -103,7 +103,11 @@ def quality(options: Options) -> dict[str, Any]:
     for setting in SETTINGS:
         folder = folder_of(options.records, setting)
         folder = folder / "test-mode" if "--test-mode" in options.flags else folder
-        found = {(record.spec.task, record.spec.seed): record for record in read_records(folder).records}
+        found = {
+            (record.spec.task, record.spec.seed): record
+            for record in read_records(folder).records
+            if record.spec.test_mode or record.spec.model == options.model
+        }
         for task in options.tasks:
             wanted = [found.get((task, seed)) for seed in options.seeds]
             runs[setting][task] = [_facts(options, setting, task, record) for record in wanted]

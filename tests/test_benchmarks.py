@@ -6,6 +6,7 @@ import json
 import math
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,13 @@ from transformers import AutoTokenizer
 from benchmarks import report
 from benchmarks.generated import Shape, split_of, write_model
 from benchmarks.measuring import Watch, on_its_own
+from benchmarks.quality import Options as Quality
+from benchmarks.quality import folder_of, quality
 from benchmarks.rows import drawn, tokenise
 from benchmarks.throughput import Options, throughput
 from benchmarks.variants import VARIANTS, Measured, Setting
 from harness.batches import rows_of_updates
+from harness.errors import UserError
 from harness.recipes import Recipe, plan_steps
 from harness.tasks import load_task
 
@@ -151,6 +155,51 @@ def test_throughput_writes_what_the_report_shows(tmp_path: Path) -> None:
     assert "| cola, (d) the harness |" in written
     assert "old" not in written
     assert report.page(written, tmp_path) == written
+
+
+def test_scores_are_compared_seed_by_seed(tmp_path: Path) -> None:
+    scores = {"bf16, grouped by length": (0.70, 0.72, 0.71), "bf16, random order": (0.69, 0.71, 0.70)}
+    scores["fp32, grouped by length"] = (0.70, 0.70, 0.73)
+    committed = min((ROOT / "results" / "runs" / "rte").glob("*.json"))
+    facts = json.loads(committed.read_text(encoding="utf-8"))
+    for setting, by_seed in scores.items():
+        for seed, score in enumerate(by_seed):
+            facts["spec"]["seed"], facts["metrics"]["validation"]["accuracy"] = seed, score
+            path = folder_of(tmp_path, setting) / "runs" / "rte" / f"{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(facts), encoding="utf-8")
+    options = Quality(model=facts["spec"]["model"], records=tmp_path, tasks=("rte",))
+    values = json.loads(json.dumps(quality(options)))
+    means, apart = report.quality_tables(values)
+    assert means.rows[0] == ("rte", "71.00 ± 1.00", "70.00 ± 1.00", "71.00 ± 1.73")
+    half = 4.302653 * 2 / 3**0.5  # the differences 0, 2, -2 have the standard deviation 2
+    assert apart.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", f"+0.00 ({-half:+.2f} to {half:+.2f})")
+    assert means.rows[1][1:] == means.rows[0][1:], "the mean of one task"
+    with pytest.raises(UserError, match=r"rte.*--run makes them"):
+        quality(replace(options, seeds=(0, 7)))
+
+
+def test_growth_is_shown_as_it_was_measured() -> None:
+    update = dict(update_seconds=0.5, tokens_per_second=1234.5, peak_bytes=2**30)
+    values = dict(
+        settings=dict(shape="MiniLM", precision="bf16", global_batch=32),
+        rows=[
+            dict(
+                rows=1000, encode_seconds=1, cached_seconds=0.1, windows_seconds=2, padding_share=0.03, peak_bytes=2**20
+            )
+        ],
+        shapes=[dict(shape="tiny", length=64, **update)],
+        lengths=[dict(shape="MiniLM", length=16, **update)],
+        processes=[
+            dict(processes=1, threads=1, rows_per_second=10.0, peak_bytes=2**30),
+            dict(processes=2, threads=1, rows_per_second=18.0, peak_bytes=2**31),
+        ],
+    )
+    rows, shapes, lengths, processes = report.scaling_tables(values)
+    assert rows.rows == [("1,000", "1.00", "0.10", "2.00", "3.0%", "1")]
+    assert shapes.rows == [("tiny", "0.500", "1,234", "1,024")]
+    assert lengths.rows == [("16", "0.500", "1,234", "1,024")]
+    assert processes.rows[1] == ("2 x 1", "18", "1.80", "2,048")
 
 
 def test_committed_page_is_what_the_committed_results_give() -> None:
