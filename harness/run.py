@@ -26,6 +26,7 @@ from harness.importing import uncollected
 from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held, lock_of
 from harness.metrics import check_metrics
+from harness.offline import use_cache_unless_reachable
 from harness.options import RunOptions, default_recipe, parse
 from harness.outcome import SplitOutcome, score_split, split_fields, task_facts
 from harness.progress import Progress, cost_fields
@@ -82,6 +83,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
 
     path = record_path(options.folder, task.name, spec.run_id)
     tracking = options.folder / "trackers" / task.name / spec.run_id
+    if not options.test_mode and (files is not None or task.source.hub is not None):  # or its address may be another's
+        said = [*said, *filter(None, [use_cache_unless_reachable()])]
     with uncollected():
         from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
 

@@ -49,6 +49,7 @@ LIGHT = [
     "leaderboard_page",
     "locks",
     "model_card",
+    "offline",
     "options",
     "outcome",
     "own_data",
