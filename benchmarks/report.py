@@ -171,6 +171,25 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def encoding_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What encoding.json says: the median round, and the slowest."""
+    settings = values["settings"]
+
+    def row(name: str, took: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        seconds = [one["seconds"] for one in took]
+        used = statistics.median(one["processor_seconds"] for one in took)
+        peak = max(one["peak_bytes"] for one in took) / 2**20
+        return name, f"{statistics.median(seconds):.2f} (at most {max(seconds):.2f})", f"{used:.2f}", f"{peak:,.0f}"
+
+    one = values["first"][0]
+    title = (
+        f"{settings['rows']:,} generated pairs of mnli's lengths, {one['tokens'] / settings['rows']:.1f} tokens each, "
+        f"tokenizer of {settings['model']}; the file has {one['file_bytes'] / 2**20:,.0f} MiB"
+    )
+    rows = [row("the first time", values["first"]), row("from the cache", values["cached"])]
+    return [Table(title, ("", "seconds", "of processors", "memory, MiB"), rows)]
+
+
 def quality_tables(values: Mapping[str, Any]) -> list[Table]:
     """What quality.json says: the scores of each setting, and how far each is from the first on the same seeds."""
     runs, tasks = values["runs"], list(values["settings"]["tasks"])
@@ -308,6 +327,7 @@ def machine_line(values: Mapping[str, Any]) -> str:
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "throughput": throughput_tables,
     "whole": whole_tables,
+    "encoding": encoding_tables,
     "scaling": scaling_tables,
     "quality": quality_tables,
     "gpu": gpu_tables,
