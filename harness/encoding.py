@@ -128,7 +128,7 @@ def _adds_nothing_to_its_backend(tokenizer: Tokenizer) -> bool:
 def _by_backend(tokenizer: Any, text: list[str], pair: list[str] | None, max_length: int) -> _Part:
     """What the tokenizer's own call computes, without its lists of lists and the offsets that nobody asks for.
 
-    393,000 pairs of mnli's lengths take three quarters of the processor time, and half the time on two cores.
+    On two cores, 100,000 pairs of mnli's lengths take 3.8 s instead of 6.8 s.
     """
     tokenizer.set_truncation_and_padding(
         padding_strategy=PaddingStrategy.DO_NOT_PAD,

@@ -84,7 +84,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     path = record_path(options.folder, task.name, spec.run_id)
     tracking = options.folder / "trackers" / task.name / spec.run_id
     if not options.test_mode and (files is not None or task.source.hub is not None):  # or its address may be another's
-        said = [*said, *filter(None, [use_cache_unless_reachable()])]
+        said = (*said, *filter(None, [use_cache_unless_reachable()]))
     with uncollected():
         from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
 
