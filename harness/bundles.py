@@ -220,6 +220,15 @@ def read(folder: Path) -> Bundle:
     return Bundle(folder, task, record)
 
 
+def check_weights(bundle: Bundle) -> None:
+    """Raises UserError when the weights are not those that the run saved."""
+    folder = bundle.folder
+    if file_hash(folder / WEIGHTS) != _manifest(folder)["files"].get(WEIGHTS):
+        raise UserError(
+            f"{folder / WEIGHTS}: these are not the weights that the run saved: the file was replaced or is damaged."
+        )
+
+
 def load(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     """The model in float32, ready to score, and its tokenizer.
 
@@ -230,10 +239,7 @@ def load(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     folder = bundle.folder
-    if file_hash(folder / WEIGHTS) != _manifest(folder)["files"].get(WEIGHTS):
-        raise UserError(
-            f"{folder / WEIGHTS}: these are not the weights that the run saved: the file was replaced or is damaged."
-        )
+    check_weights(bundle)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)

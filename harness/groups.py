@@ -19,6 +19,7 @@ MARKS = {
     "p": "partial data: a split has another number of rows than the full data",
     "r": "trained on a reduced number of rows",
     "h": "holdout protocol: selected on one half of the reported split, scored on the other",
+    "g": "selected on the reported split: the hyperparameters were chosen by the very score that is shown",
     "s": "the weights were selected on the split that is reported",
     "v": "another version, definition or data of the task than its column is about",
     "t": "test mode",
@@ -155,7 +156,7 @@ def grouped(records: Sequence[RunRecord]) -> Iterator[Group]:
     standard = standards(records)
     alike: dict[tuple[Row, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for row, run in zip(_rows(records), records, strict=True):
-        spec = run.spec.model_copy(update={"seed": 0, "model": row.model})
+        spec = run.spec.model_copy(update={"seed": 0, "model": row.model, "parent": run.parent_like or run.spec.parent})
         alike[row, spec][run.data.fingerprint if run.data else ""].append(run)
     for (row, spec), by_data in alike.items():
         if "" in by_data and len(by_data) > 1:
@@ -205,7 +206,8 @@ def in_order(marks: Iterable[str]) -> list[str]:
 
 
 def _reduction(recipe: Recipe) -> frozenset[str]:
-    return _that_hold({"r": recipe.train_rows is not None, "h": recipe.protocol == "holdout"})
+    is_tuned = recipe.protocol == "tuned_on_reported"
+    return _that_hold({"r": recipe.train_rows is not None, "h": recipe.protocol == "holdout", "g": is_tuned})
 
 
 def _that_hold(claims: Mapping[str, bool]) -> frozenset[str]:
@@ -251,6 +253,8 @@ def difference(group: Group, other: Group) -> str:
         reasons.append(f"recipe with {assignments(changes)}, not {assignments(instead)}")
     if ours.revision != theirs.revision:
         reasons.append(f"asked for as revision {ours.revision}, not {theirs.revision}")
+    if (parent := group.runs[0].parent_like) != other.runs[0].parent_like and not changes:
+        reasons.append(f"started from runs like {parent}, not {other.runs[0].parent_like}")
     return "; ".join(reasons) or "given as other files of the same rows"
 
 

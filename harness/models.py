@@ -68,12 +68,12 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
     except Exception as error:  # as above
         raise UserError(_no_model(name, revision, error)) from None
     drawn = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
-    had_head = not any(key.startswith(_head_prefixes(model)) for key in drawn)
-    if had_head and order is not None:
+    head_keys = {key for key in model.state_dict() if key.startswith(_head_prefixes(model))}
+    if order is not None and head_keys.isdisjoint(drawn):
         _reorder_head(model, order)
         head = "kept" if order == list(range(len(order))) else "reordered"
     else:
-        if had_head:
+        if not head_keys <= drawn:  # also where only its last layer was of another shape
             _renew_head(model, config, seed)
         head = "new"
     return Bundle(model, tokenizer, facts_of(model, commit, head))

@@ -37,6 +37,8 @@ class RunOptions:
     """What may change the numbers, whatever devices compute them."""
     own_data: tyro.conf.OmitArgPrefixes[OwnData] = field(default_factory=OwnData)
     """Data of your own, instead of --task."""
+    parent: str | None = None
+    """With --init-from: the run_id to start from, where it is not the run with that task's own recipe."""
     device_batch: int | None = None
     """Rows of one forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
     eval_device_batch: int = 64
@@ -114,6 +116,8 @@ def parse(arguments: Sequence[str]) -> RunOptions:
             raise UserError(f"{flag} {size}: a batch has at least 1 row.")
     if not re.fullmatch(r"[1-9]\d*|\d*\.?\d+m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: give minutes as 10m or updates as 500.")
+    if options.parent is not None and options.recipe.init_from is None:
+        raise UserError(f"--parent {options.parent}: say with --init-from which task it is a run of.")
     if options.push_to_hub is not None and options.save_model is None:
         raise UserError(f"--push-to-hub {options.push_to_hub}: name the folder to upload with --save-model.")
     if not 0 <= options.seed < 2**32:

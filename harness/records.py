@@ -57,6 +57,8 @@ class RunSpec(_Facts):
     seed: int
     recipe: Recipe
     test_mode: bool = False
+    parent: str | None = None
+    """run_id of the run whose weights it starts from; None: it starts from the model as published."""
 
     @property
     def run_id(self) -> str:
@@ -70,6 +72,14 @@ class RunSpec(_Facts):
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
         short = re.sub(r"[^A-Za-z0-9._]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
         return f"{short or 'model'}-seed{self.seed}-{digest}"
+
+    def like(self, parent_like: str | None) -> str:
+        """One name for all runs that agree in everything but the seed, their parents' included.
+
+        It is the run_id that the run with seed 0 would have if its parent were called `parent_like`, as `like` of the
+        parent says.
+        """
+        return self.model_copy(update={"seed": 0, "parent": parent_like}).run_id
 
 
 class TaskFacts(_Facts):
@@ -218,6 +228,8 @@ class RunRecord(_Facts):
     """By reported split: what is right for each row, so that every metric can be computed again from the record."""
     predictions: dict[str, str] = {}
     """By split: the Parquet file beside the record."""
+    parent_like: str | None = None
+    """What the parents of all runs that differ in the seed alone have in common: see `RunSpec.like`."""
     trained_by: str | None = None
     """run_id of the run whose model made these predictions, for a task that is not trained itself."""
 

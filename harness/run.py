@@ -29,6 +29,7 @@ from harness.metrics import check_metrics
 from harness.offline import use_cache_unless_reachable
 from harness.options import RunOptions, default_recipe, parse
 from harness.outcome import SplitOutcome, score_split, split_fields, task_facts
+from harness.parents import find_parent
 from harness.progress import Progress, cost_fields
 from harness.recipes import changed_from, plan_steps
 from harness.records import (
@@ -104,6 +105,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
                 bundles.check_kept(options.save_model, finished)
                 _publish(options, accelerator)
             return finished
+        parent = find_parent(task, spec, options)
         if accelerator.is_main_process and options.save_model is not None:
             bundles.check_place(options.save_model, spec.run_id, options.overwrite)
         if accelerator.is_main_process and options.push_to_hub is not None:
@@ -118,6 +120,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
                 command=command or repr(options),
                 started=started,
                 finished=datetime.now(UTC),
+                parent_like=parent and parent.record.spec.like(parent.record.parent_like),
                 **told,
             )
             if accelerator.is_main_process:
@@ -132,14 +135,14 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
             fell_back = checkpoint is not None and checkpoints.progress_of(checkpoint)["fell_back"]
             if fell_back:
                 accelerator = start("fp32")
-            told = _fine_tune(task, spec, files, options, accelerator, asked, checkpoint)
+            told = _fine_tune(task, spec, files, parent, options, accelerator, asked, checkpoint)
             if told["status"] == "diverged" and accelerator.mixed_precision != "no":
                 accelerator.print(f"{told['error']} in {accelerator.mixed_precision}: starting again in fp32")
                 if accelerator.is_main_process:
                     checkpoints.discard(saved)
                 accelerator.free_memory()
                 accelerator = start("fp32")
-                told = _fine_tune(task, spec, files, options, accelerator, asked, None, told["error"])
+                told = _fine_tune(task, spec, files, parent, options, accelerator, asked, None, told["error"])
             record = recorded(**told)
         except (UserError, Interrupted):
             raise
@@ -162,6 +165,7 @@ def _fine_tune(
     task: TaskSpec,
     spec: RunSpec,
     files: Files | None,
+    parent: bundles.Bundle | None,
     options: RunOptions,
     accelerator: Accelerator,
     asked: Asked,
@@ -189,8 +193,12 @@ def _fine_tune(
         tables = testmode.tables(task) if spec.test_mode else data.read_tables(task, files)
         splits = data.load_splits(task, tables, recipe.protocol, recipe.train_rows)
         splits |= splits_of_companions(task, options)
-        place = scratch if spec.test_mode else spec.model
-        model, tokenizer, model_facts = models.build(place, spec.revision, task, spec.seed)
+        place, revision = (scratch if spec.test_mode else spec.model), spec.revision
+        if parent is not None:
+            place, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
+        model, tokenizer, model_facts = models.build(place, revision, task, spec.seed)
+        if parent is not None and parent.record.model is not None:  # the commit that its parent, too, was made from
+            model_facts = model_facts.model_copy(update={"commit": parent.record.model.commit})
         models.check_length(model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encoded(splits, tokenizer, recipe.max_length, cache, accelerator.print)

@@ -37,8 +37,8 @@ TIED = "≈"
 
 _MANY_RECORDS, _FEW_RESAMPLES = 2_500, 500
 
-_NOT_COMPARED = frozenset("cprhv")
-_PASSED_TO_AVERAGE = frozenset("prhvt")
+_NOT_COMPARED = frozenset("cprhgv")
+_PASSED_TO_AVERAGE = frozenset("prhgvt")
 
 
 class Cell(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,16 +15,19 @@ from harness.devices import Slot, find_devices, slots
 from harness.errors import UserError, did_you_mean
 from harness.estimates import Estimate, comparable, estimate
 from harness.fetching import fetch
+from harness.grid import Per, as_overrides, choose, protocol_of, write_choice
 from harness.interruption import listening
 from harness.launching import launch_words
 from harness.options import RunOptions
+from harness.own_data import OWN_FLAGS
 from harness.recipes import Recipe
 from harness.records import prepare_folder, read_records
 from harness.schedule import seconds_left
 from harness.sweep_display import SweepDisplay, duration, plan_table
-from harness.sweep_file import make_sweep, read_sweep, typed
-from harness.sweep_plan import PlannedRun, Request, expand
+from harness.sweep_file import Sweep, grid_values, make_sweep, read_sweep, typed
+from harness.sweep_plan import PlannedRun, Point, Request, expand, points_of, tasks_of
 from harness.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of
+from harness.tasks import load_task
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,13 @@ class SweepOptions:
     """Where records are written: DIR/runs/<task>/<run_id>.json."""
     test_mode: bool = False
     """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
+    grid: tuple[str, ...] = ()
+    """Hyperparameters and the values to try, as in learning_rate=1e-5,3e-5 global_batch=16,32: the best combination by
+    the first seed, on rows that are not reported, then runs with every seed."""
+    grid_per: Per = "task"
+    """Choose for each task and model, or once per model by the mean over its tasks."""
+    select_on_reported: bool = False
+    """Choose by the reported score itself, without the holdout protocol; every such run is marked."""
     dry_run: bool = False
     """Show the plan, with the time that earlier records let expect, and run nothing."""
     retry_failed: bool = False
@@ -78,11 +88,56 @@ def main(arguments: Sequence[str], command: Command = launch_words) -> None:
     devices = find_devices(options.test_mode)
     places = slots(devices, options.jobs, options.devices_per_run)
     console = Console(highlight=False)
-    plan = plan_for(expand(request, lambda task, model: [{}]), devices.name, options.retry_failed)
-    show(plan, places, console)
+
+    def done(runs: Sequence[PlannedRun]) -> int:
+        plan = plan_for(runs, devices.name, options.retry_failed)
+        show(plan, places, console)
+        return 0 if options.dry_run else work(plan, places, console, command)
+
+    if not request.sweep.grid:
+        code = done(expand(request, lambda task, model: [{}]))
+    else:
+        code = _search(options, request, done, console)
+    if not options.dry_run:
+        sys.exit(code)
+
+
+def _search(
+    options: SweepOptions, request: Request, done: Callable[[Sequence[PlannedRun]], int], console: Console
+) -> int:
+    """The grid with the first seed, the choice, and what was chosen with every seed."""
+    points = points_of(request.sweep.grid)
+
+    def at(task: str, point: Point) -> Point:
+        return {**point, **protocol_of(load_task(task), options.select_on_reported)}
+
+    trials = expand(request, lambda task, model: [at(task, point) for point in points], first_seed_only=True)
+    trials_asked = [run for run in trials if run.is_asked]
+    console.print(f"Grid of {len(points)} points, seed {trials_asked[0].spec.seed}:")
+    code = done(trials)
     if options.dry_run:
-        return
-    sys.exit(work(plan, places, console, command))
+        rest = len([run for run in expand(request, lambda task, model: [at(task, points[0])]) if run.is_asked])
+        console.print(f"Then the chosen points with all seeds, {rest} runs with those of the grid among them.")
+    if options.dry_run or code > 1:
+        return code
+    records = {run.run_id: record for run in trials_asked if (record := checked(run)) is not None}
+    choices = choose(trials_asked, points, records, options.grid_per)
+    chosen: dict[tuple[str, str], Point] = {}
+    for choice in choices:
+        console.print(str(choice), soft_wrap=True)
+        if choice.chosen is not None:
+            folder, seed = trials_asked[0].options.folder, trials_asked[0].spec.seed
+            console.print(f"stated in {write_choice(choice, folder, seed, options.select_on_reported)}", soft_wrap=True)
+            chosen |= {(task, choice.model): choice.chosen.values for task in choice.tasks}
+    console.print("What was chosen, for a sweep file:\n" + as_overrides(choices, options.grid_per), soft_wrap=True)
+
+    def of_choice(task: str, model: str) -> list[Point]:
+        trained = next(run.spec.model for run in trials_asked if run.task.name == load_task(task).name)
+        point = chosen.get((load_task(task).name, model or trained))
+        return [] if point is None else [at(task, point)]
+
+    runs = expand(request, of_choice)
+    return max(code, done(runs)) if runs else 1
 
 
 def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, Request]:
@@ -92,12 +147,34 @@ def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, Request]:
         UserError: nothing is asked for, there is no such flag, a value is of no use, or a sweep file is wrong.
     """
     options, recipe, words = _divided(arguments)
-    given = {name: value for name in ("tasks", "models", "seeds") if (value := list(getattr(options, name)))}
+    given: dict[str, Any] = {
+        name: value for name in ("tasks", "models", "seeds") if (value := list(getattr(options, name)))
+    }
+    if options.grid:
+        given["grid"] = grid_values(options.grid)
     if options.file is None and "tasks" not in given:
         raise UserError("Name the tasks (--tasks glue), or a sweep file.")
     sweep = make_sweep(given) if options.file is None else read_sweep(options.file, given)
+    _check_grid(options, sweep, recipe)
     words += ["--results", str(options.results), *(["--test-mode"] if options.test_mode else [])]
     return options, Request(sweep, recipe, tuple(words), options.test_mode)
+
+
+def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:
+    if not sweep.grid:
+        if options.grid_per != "task" or options.select_on_reported:
+            raise UserError(
+                "--grid-per and --select-on-reported: there is no grid; give the values to try with --grid."
+            )
+        return
+    given = [recipe, sweep.recipe, *(settings.recipe for settings in sweep.tasks.values())]
+    given += [recipe for own in sweep.models.values() for recipe in (own.recipe, *own.recipe_by_task.values())]
+    if "protocol" in sweep.grid or any("protocol" in overrides for overrides in given):
+        raise UserError("protocol: a grid sets it by itself: holdout, or what --select-on-reported says.")
+    if twice := set(sweep.grid) & set(recipe):
+        raise UserError(f"--{min(twice).replace('_', '-')}: the grid tries its values already.")
+    if companion := next((name for name in tasks_of(sweep) if load_task(name).predicted_by), None):
+        raise UserError(f"--grid: {companion} is not trained itself, so there is nothing to choose; leave it out.")
 
 
 def _divided(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, Any], list[str]]:
@@ -115,6 +192,8 @@ def _divided(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, Any], li
             continue
         if name in _NOT_PASSED:
             raise UserError(f"{flag}: a sweep sets it for each run by itself; {_NOT_PASSED[name]}.")
+        if flag.replace("_", "-") in OWN_FLAGS:
+            raise UserError(f"{flag}: a sweep takes tasks: write one with `harness tasks --new`, and name its file.")
         if name not in _PASSED and name not in Recipe.model_fields:
             known = [f"--{known.replace('_', '-')}" for known in [*_OWN, *Recipe.model_fields, *_PASSED]]
             raise UserError(f"{flag}: neither sweep nor run has such a flag.{did_you_mean(flag, known)}")
@@ -159,23 +238,34 @@ def plan_for(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Pla
         UserError: a file that should be a record is none.
     """
     folder = runs[0].options.folder
-    records = comparable(read_records(folder).records, device, runs[0].spec.test_mode)
-    estimates = {run.run_id: estimate(run.task, run.spec, records) for run in runs}
+    known = comparable(read_records(folder).records, device, runs[0].spec.test_mode)
+    estimates = {run.run_id: estimate(run.task, run.spec, known) for run in runs}
     rates = [each.seconds / each.rows for each in estimates.values() if each.seconds and each.rows]
     rate = sum(rates) / len(rates) if rates else 1.0
-    todos, failed, finished = [], [], 0
-    for run in runs:
-        record = checked(run)
-        expected = estimates[run.run_id]
+    todos: dict[str, Todo] = {}
+    failed: dict[str, PlannedRun] = {}
+    finished, notes = 0, []
+    records = {run.run_id: checked(run) for run in runs}
+    for run in reversed(runs):  # what others start from comes before them
+        record, expected = records[run.run_id], estimates[run.run_id]
         weight = expected.rows * rate if expected.seconds is None else expected.seconds
-        todo = Todo(run, expected.seconds, weight, keeps_model=False, is_repeat=False)
+        is_parent = any(todo.run.spec.parent == run.run_id for todo in todos.values())
+        todo = Todo(run, expected.seconds, weight, keeps_model=is_parent, is_repeat=False)
         if record is not None and is_complete(todo, record):
-            finished += 1
+            finished += run.is_asked
         elif record is not None and record.status == "failed" and not retry_failed:
-            failed.append(run)
-        else:
-            todos.append(todo)
-    return Plan(todos, estimates, finished, failed, [])
+            failed[run.run_id] = run
+        elif run.is_asked or is_parent:
+            is_repeat = record is not None and record.is_finished
+            todos[run.run_id] = todo._replace(is_repeat=is_repeat)
+            if is_repeat:
+                notes.append(f"again: {run}: others start from it, and its weights were not kept")
+    for todo in reversed(todos.values()):
+        if todo.run.after in failed:
+            failed[todo.run.run_id] = todo.run
+            notes.append(f"not run: {todo.run}: the run that it starts from has failed before")
+    left = [todo for run_id, todo in reversed(todos.items()) if run_id not in failed]
+    return Plan(left, estimates, finished, list(failed.values()), notes)
 
 
 def show(plan: Plan, places: Sequence[Slot], console: Console) -> None:
@@ -184,7 +274,8 @@ def show(plan: Plan, places: Sequence[Slot], console: Console) -> None:
     total = len(todo) + plan.finished + len(plan.failed)
     console.print(f"{total} runs: {plan.finished} finished, {len(plan.failed)} failed, {len(todo)} to do.")
     for run in plan.failed:
-        console.print(f"failed before: {run}, {log_of(run)} (--retry-failed runs it again)", soft_wrap=True)
+        if run.path.exists():
+            console.print(f"failed before: {run}, {log_of(run)} (--retry-failed runs it again)", soft_wrap=True)
     for note in plan.notes:
         console.print(note, soft_wrap=True)
     if not todo:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from harness.errors import UserError, did_you_mean
 from harness.identity import identify
 from harness.options import RunOptions, default_recipe, parse
-from harness.recipes import DEFAULT_MODEL, changed_from
+from harness.recipes import changed_from
 from harness.records import RunRecord, RunSpec, read_record, record_path
 from harness.sources import find_files
 from harness.sweep_file import ModelSettings, Sweep, TaskSettings
@@ -45,6 +45,10 @@ class PlannedRun:
     """How its recipe differs from the default."""
     after: str | None = None
     """run_id of the run that must be finished before."""
+    parent_like: str | None = None
+    """As its record has it."""
+    is_asked: bool = True
+    """Not only there because another starts from it."""
 
     @property
     def run_id(self) -> str:
@@ -101,11 +105,11 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def expand(
-    request: Request, points: Callable[[str, str], Sequence[Point]], seeds: Sequence[int] | None = None
+    request: Request, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = False
 ) -> list[PlannedRun]:
     """Every run once, each after the run that it needs, which is added where nobody asked for it.
 
-    `points(task, model)` are the combinations to run there; `seeds` replaces the sweep's.
+    `points(task, model)` are the combinations to run there, `model` as the sweep has it or empty for the task's own.
 
     Raises:
         UserError: no such task, suite or model folder, a value out of range, or data that are missing.
@@ -116,22 +120,19 @@ def expand(
     runs: dict[str, PlannedRun] = {}
     for task, settings in tasks_of(sweep).items():
         for model in sweep.models or ("",):
+            seeds = settings.seeds or sweep.seeds
             for point in points(task, model):
-                for run in _of_seeds(request, task, model, point, seeds or settings.seeds or sweep.seeds):
-                    runs.setdefault(run.run_id, run)
+                for run in _of_seeds(request, task, model, point, seeds[:1] if first_seed_only else seeds):
+                    if run.is_asked or run.run_id not in runs:
+                        runs[run.run_id] = run
     return list(runs.values())
-
-
-def model_of(task: str, model: str) -> str:
-    """The model that is trained, also where the sweep names none."""
-    return model or load_task(task).model or DEFAULT_MODEL
 
 
 def _of_seeds(request: Request, task: str, model: str, point: Point, seeds: Iterable[int]) -> list[PlannedRun]:
     first, *others = seeds
-    run = _plan(request, task, model, point, first)
+    *before, run = _plan(request, task, model, point, first)
     if run.after is not None:  # what it waits for has the seed in its name too
-        return [run, *(_plan(request, task, model, point, seed) for seed in others)]
+        return [*before, run, *(each for seed in others for each in _plan(request, task, model, point, seed))]
     return [
         run,
         *(
@@ -146,7 +147,10 @@ def _of_seeds(request: Request, task: str, model: str, point: Point, seeds: Iter
     ]
 
 
-def _plan(request: Request, name: str, model: str, point: Point, seed: int) -> PlannedRun:
+def _plan(
+    request: Request, name: str, model: str, point: Point, seed: int, children: tuple[str, ...] = ()
+) -> list[PlannedRun]:
+    """A run after those that it starts from; `children` are the tasks that start from it."""
     own = request.sweep.models.get(model, ModelSettings())
     words = ["--task", name, *(["--model", model] if model else [])]
     words += ["--revision", own.revision] if own.revision else []
@@ -154,25 +158,41 @@ def _plan(request: Request, name: str, model: str, point: Point, seed: int) -> P
         words += [f"--{key.replace('_', '-')}", str(value)]
     words += ["--seed", str(seed), *request.words]
     options = parse(words)
+    before: list[PlannedRun] = []
+    if options.recipe.init_from is not None:
+        if options.recipe.init_from in (name, *children):
+            chain = " from ".join([*children, name, options.recipe.init_from])
+            raise UserError(f"init_from: {chain}: tasks cannot start from each other.")
+        before = _plan(request, options.recipe.init_from, model, {}, seed, (*children, name))
+        before = [replace(run, is_asked=False) for run in before]
+        words += ["--parent", before[-1].run_id]
+        options = replace(options, parent=before[-1].run_id)
     loaded = load_task(options.task)
     trained = under_protocol(load_task(loaded.predicted_by or options.task), options.recipe.protocol)
     files = None if options.test_mode else find_files(trained, options.data)
     spec = identify(trained, files, options)
-    after = None
+    after = before[-1].run_id if before else None
+    like = before[-1].spec.like(before[-1].parent_like) if before else None
     if loaded.predicted_by:
         after = spec.run_id
         identity = {"task": loaded.name, "task_version": loaded.version, "definition": loaded.definition}
         spec = spec.model_copy(update=identity)
     default = default_recipe(loaded, options.model, options.test_mode)
     changes = changed_from(options.recipe, default)
-    return PlannedRun(loaded if after else trained, options, tuple(words), spec, changes, after)
+    task = loaded if loaded.predicted_by else trained
+    return [*before, PlannedRun(task, options, tuple(words), spec, changes, after, like)]
 
 
 def _overrides(request: Request, name: str, own: ModelSettings) -> dict[str, Any]:
     """What the sweep and the command line say of the recipe for one task and model; the later wins."""
     settings = tasks_of(request.sweep).get(name, TaskSettings())
     for_this = own.recipe_by_task.get(name, {})
-    return {**request.sweep.recipe, **settings.recipe, **own.recipe, **for_this, **request.recipe}
+    for_all = [dict(recipe) for recipe in (request.sweep.recipe, request.recipe)]
+    task = load_task(name)
+    for recipe in for_all:
+        if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # it is what the others start from
+            del recipe["init_from"]
+    return {**for_all[0], **settings.recipe, **own.recipe, **for_this, **for_all[1]}
 
 
 def _with_seed(words: Sequence[str], seed: int) -> tuple[str, ...]:

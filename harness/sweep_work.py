@@ -18,6 +18,7 @@ from harness.interruption import Asked
 from harness.launching import IS_HELD, Launched, claim_of, launch_config, launch_words, stamp
 from harness.locks import Held, held, is_held, lock_of
 from harness.outcome import task_facts
+from harness.parents import model_folder
 from harness.records import RunRecord, command_line, without_secrets, write_record
 from harness.schedule import Job, longest_first, seconds_left, startable
 from harness.sweep_plan import PlannedRun
@@ -163,7 +164,7 @@ class Worker:
 
     def _launch(self, config: Path, slot: Slot, todo: Todo, seen: str) -> Launched:
         run = todo.run
-        words = [*run.words, *(["--save-model", str(model_folder(run))] if todo.keeps_model else [])]
+        words = [*run.words, *(["--save-model", str(model_of(run))] if todo.keeps_model else [])]
         words += ["--overwrite"] if todo.is_repeat else []
         run.path.parent.mkdir(parents=True, exist_ok=True)
         command = self.command(config, max(1, len(slot.gpus)), slot.threads, words)
@@ -201,7 +202,7 @@ class Worker:
                 self.states[todo.run.run_id] = "waiting"
 
     def _done_elsewhere(self, todo: Todo) -> Event | None:
-        if todo.is_repeat and not is_bundle(model_folder(todo.run)):
+        if todo.is_repeat and not is_bundle(model_of(todo.run)):
             return None
         record = todo.run.record()
         if record is None:
@@ -220,9 +221,9 @@ def job_of(todo: Todo) -> Job:
     return Job(todo.run.run_id, todo.weight, todo.run.after)
 
 
-def model_folder(run: PlannedRun) -> Path:
-    """Where the weights of a run lie that others start from."""
-    return run.options.folder / "models" / run.task.name / run.run_id
+def model_of(run: PlannedRun) -> Path:
+    """Where its model is kept when others start from it."""
+    return model_folder(run.options.folder, run.task.name, run.run_id)
 
 
 def log_of(run: PlannedRun) -> Path:
@@ -232,7 +233,7 @@ def log_of(run: PlannedRun) -> Path:
 
 def is_complete(todo: Todo, record: RunRecord) -> bool:
     """There is nothing to gain from running it again; a diverged run has no weights to keep."""
-    has_model = record.status == "diverged" or is_bundle(model_folder(todo.run))
+    has_model = record.status == "diverged" or is_bundle(model_of(todo.run))
     return record.is_finished and (has_model or not todo.keeps_model)
 
 
@@ -252,6 +253,7 @@ def write_failure(run: PlannedRun, printed: str, began: datetime) -> RunRecord:
             spec=run.spec,
             recipe_changes=run.changes,
             task=task_facts(run.task),
+            parent_like=run.parent_like,
             command=command_line(["harness/run.py", *run.words]),
             started=began,
             finished=datetime.now(UTC),

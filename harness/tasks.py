@@ -186,7 +186,7 @@ def under_protocol(task: TaskSpec, protocol: str) -> TaskSpec:
     Raises:
         UserError: the task reports a split of its own that selection never sees, so there is nothing to hold out.
     """
-    if protocol == "standard":
+    if protocol != "holdout":
         return task
     if task.select_on not in task.report:
         raise UserError(

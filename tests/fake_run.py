@@ -32,6 +32,9 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
         name = f"{task.name}-{options.seed}"
         fate = folder / name
         status = {"fail": "failed", "diverge": "diverged"}.get(fate.read_text() if fate.exists() else "", "ok")
+        # the higher the learning rate, the better it looks to selection
+        metrics = {split: dict.fromkeys(task.headline, 0.5) for split in task.report}
+        metrics[task.select_on] = dict.fromkeys(task.headline, 0.5 + options.recipe.learning_rate)
         record = RunRecord(
             run_id=spec.run_id,
             status=status,  # type: ignore[arg-type]
@@ -39,7 +42,7 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
             spec=spec,
             recipe_changes=changed_from(spec.recipe, default_recipe(task, options.model, options.test_mode)),
             task=task_facts(task),
-            metrics={split: dict.fromkeys(task.headline, 0.5) for split in task.report} if status == "ok" else {},
+            metrics=metrics if status == "ok" else {},
             command=" ".join(words),
             started=datetime.now(UTC),
             finished=datetime.now(UTC),
@@ -47,12 +50,13 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
         written = folder / f"{spec.run_id}.record"
         written.write_text(record_text(record))
         place = record_path(options.folder, task.name, spec.run_id)
-        return [sys.executable, "-I", "-S", __file__, str(folder), name, str(threads), str(written), str(place)]
+        kept = options.save_model or ""
+        return [sys.executable, "-I", "-S", *map(str, (__file__, folder, name, threads, written, place, kept))]
 
     return command
 
 
-def main(folder: Path, name: str, threads: str, written: Path, place: Path) -> None:
+def main(folder: Path, name: str, threads: str, written: Path, place: Path, kept: str) -> None:
     with (folder / "starts").open("a") as file:
         file.write(f"{name} {threads}\n")
     fate = folder / name
@@ -66,9 +70,12 @@ def main(folder: Path, name: str, threads: str, written: Path, place: Path) -> N
         os.kill(os.getpid(), signal.SIGKILL)
     while word == "wait" and fate.exists():
         time.sleep(0.02)
+    if kept:
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        (Path(kept) / "bundle.json").touch()
     os.replace(written, place)
     sys.exit(1 if word in ("fail", "diverge") else 0)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]))
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], Path(sys.argv[4]), Path(sys.argv[5]), sys.argv[6])

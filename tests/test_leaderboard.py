@@ -369,6 +369,26 @@ def test_variants_are_rows_of_their_own() -> None:
     assert all(len(group.scored) == 2 for group in board.groups.values())
 
 
+def _child(seed: int, value: float, like: str = "parent-seed0", **fields: Any) -> RunRecord:
+    spec = {"parent": f"{like}-of-seed{seed}"}
+    return record("rte", value, seed=seed, recipe={"init_from": "mnli"}, spec=spec, parent_like=like, **fields)
+
+
+def test_runs_that_start_from_another_task_stand_in_a_row_of_their_own() -> None:
+    board = build([*(record("rte", 0.6, seed=seed) for seed in (1, 2)), *(_child(seed, 0.8) for seed in (1, 2))])
+    scores = {row.variant: board.groups[row, "rte"].score.mean for row in board.rows}
+    assert scores == {"default": pytest.approx(0.6), "init_from=mnli": pytest.approx(0.8)}
+    assert [len(group.scored) for group in board.groups.values()] == [2, 2]
+    assert board.apart == ()
+
+
+def test_runs_that_start_from_runs_of_another_recipe_are_never_averaged() -> None:
+    board = build([_child(1, 0.6), _child(2, 0.6), _child(3, 0.9, "another-seed0")])
+    ((group, reason),) = board.apart
+    assert [run.spec.seed for run in group.runs] == [3]
+    assert reason == "started from runs like another-seed0, not parent-seed0"
+
+
 def test_commits_of_one_model_are_rows_of_their_own() -> None:
     board = build([record(), record(commit="0123456789abcdef", seed=2), record(model=ELECTRA)])
     labels = [row.label for row in board.rows]

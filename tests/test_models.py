@@ -135,6 +135,20 @@ def test_head_of_another_shape_is_made_anew(tiny_model: Path, tmp_path: Path, ta
     assert logits(bundle.model).shape == (2, outputs)
 
 
+def test_deep_head_of_another_shape_is_made_anew_as_a_whole(tiny_model: Path, tmp_path: Path) -> None:
+    """Its first layer has the same shape for any labels."""
+    names = dict(enumerate(["entailment", "neutral", "contradiction"]))
+    original = RobertaForSequenceClassification(RobertaConfig(**TINY, id2label=names, pad_token_id=1))
+    bundle = built(with_tokenizer(original, tmp_path / "roberta", tiny_model))
+    assert bundle.facts.head == "new"
+    assert not torch.equal(bundle.model.classifier.dense.weight, original.classifier.dense.weight)
+    again = built(tmp_path / "roberta")
+    assert torch.equal(again.model.classifier.dense.weight, bundle.model.classifier.dense.weight)
+    assert torch.equal(
+        bundle.model.roberta.embeddings.word_embeddings.weight, original.roberta.embeddings.word_embeddings.weight
+    )
+
+
 def test_head_of_a_regression_is_made_anew(tiny_model: Path, tmp_path: Path) -> None:
     original = fine_tuned(tiny_model, tmp_path / "tuned", ["score"])
     bundle = built(tmp_path / "tuned", load_task("stsb"))

@@ -21,6 +21,7 @@ RECIPE_FLAGS = {
     "--class-weights",
     "--epochs",
     "--global-batch",
+    "--init-from",
     "--learning-rate",
     "--max-grad-norm",
     "--max-length",
@@ -63,6 +64,7 @@ FLAGS = {
         "--eval-device-batch",
         "--model",
         "--overwrite",
+        "--parent",
         "--precision",
         "--push-to-hub",
         "--results",
@@ -76,11 +78,14 @@ FLAGS = {
     "sweep": {
         "--devices-per-run",
         "--dry-run",
+        "--grid",
+        "--grid-per",
         "--jobs",
         "--models",
         "--results",
         "--retry-failed",
         "--seeds",
+        "--select-on-reported",
         "--tasks",
         "--test-mode",
     },
@@ -155,7 +160,7 @@ def _flag(name: str) -> str:
 @pytest.mark.parametrize("name", Recipe.model_fields)
 def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     other: dict[str, Any] = dict(
-        schedule="cosine", select="best", protocol="holdout", adam_beta2=0.5, class_weights="balanced"
+        init_from="mnli", schedule="cosine", select="best", protocol="holdout", adam_beta2=0.5, class_weights="balanced"
     )
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)

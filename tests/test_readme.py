@@ -222,7 +222,7 @@ def own_task(tmp_path: Path) -> Path:
 
 
 def test_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
-    (block,) = [block for block in _blocks("README.md", "yaml") if block.startswith("tasks:")]
+    block, short = [block for block in _blocks("README.md", "yaml") if block.startswith("tasks:")]
     path = tmp_path / "sweep.yaml"
     path.write_text(block, encoding="utf-8")
     _, request = read_options([str(path)])
@@ -231,6 +231,11 @@ def test_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
     assert runs["rte", 2].spec.recipe.epochs == 10
     assert runs["cola", 0].spec.recipe.learning_rate == 2e-5
     assert {run.spec.recipe.weight_decay for run in runs.values()} == {0.01}
+    path.write_text(short, encoding="utf-8")
+    rte, mnli = sorted(
+        expand(read_options([str(path)])[1], lambda task, model: [{}]), key=lambda run: -len(run.changes)
+    )
+    assert (rte.spec.parent, mnli.spec.recipe.epochs) == (mnli.run_id, 2)
 
 
 def test_own_task_of_the_readme_loads(own_task: Path) -> None:

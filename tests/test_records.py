@@ -95,6 +95,7 @@ def _full_record() -> RunRecord:
         recipe=Recipe(epochs=5, warmup=0.06, max_grad_norm=None, train_rows=100),
         data="sha256:" + "0" * 64,
         test_mode=True,
+        parent="bert-base-cased-seed42-0123456789",
     )
     return _record(
         spec=spec,
@@ -165,6 +166,7 @@ def _full_record() -> RunRecord:
         answers={"validation": pack_array(np.arange(277) % 2)},
         gold={"validation": pack_array(np.arange(277) % 3)},
         predictions={"test": "rte-test.parquet"},
+        parent_like="bert-base-cased-seed0-0123456789",
         trained_by="bert-base-cased-seed42-0123456789",
     )
 
@@ -193,10 +195,12 @@ OTHER_RECIPES: dict[str, Any] = dict(
     adam_epsilon=1e-6,
     class_weights="balanced",
     max_length=256,
+    length_grouping=False,
     select="best",
     patience=1,
     protocol="holdout",
     train_rows=1000,
+    init_from="mnli",
 )
 
 
@@ -215,6 +219,7 @@ def test_every_hyperparameter_makes_another_run(field: str) -> None:
         ("definition", "ba9876543210"),
         ("data", "sha256:" + "0" * 64),
         ("model", "bert-base-cased"),
+        ("parent", "bert-base-cased-seed42-0123456789"),
         ("revision", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
         ("seed", 43),
         ("test_mode", True),
@@ -226,7 +231,7 @@ def test_everything_that_may_change_the_numbers_makes_another_run(field: str, va
 
 def test_every_field_of_a_spec_is_part_of_the_identity() -> None:
     """The two tests above name each of them."""
-    named = {"task", "task_version", "definition", "data", "model", "revision", "seed", "recipe", "test_mode"}
+    named = {"task", "task_version", "definition", "data", "model", "revision", "seed", "recipe", "test_mode", "parent"}
     assert set(RunSpec.model_fields) == named
     assert set(Recipe.model_fields) == set(OTHER_RECIPES)
 

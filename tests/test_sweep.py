@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -219,7 +220,7 @@ def test_plain_lines_tell_what_happens(world: World, capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().out.splitlines()
     assert any(line.startswith("[0/2] started rte tiny-bert seed 0 on CPU") for line in lines)
     assert any(
-        re.match(r"\[1/2\] ok rte tiny-bert seed 0: accuracy 0\.5000; .*1 done, about \d+ s left", line)
+        re.match(r"\[1/2\] ok rte tiny-bert seed 0: accuracy 0\.503\d; .*1 done, about \d+ s left", line)
         for line in lines
     )
 
@@ -231,6 +232,110 @@ def test_a_record_that_cannot_be_read_is_named(world: World) -> None:
     path.write_text("{")
     with pytest.raises(UserError, match=r"not a readable record.*\n.*Remove the file"):
         main(world.words("--tasks", "rte", "--seeds", "0"))
+
+
+# -- runs that start from others ---------------------------------------------------------------------------------------
+
+FROM_MNLI = ("--tasks", "rte", "--seeds", "0", "1", "--init-from", "mnli", "--epochs", "1")
+
+
+def test_a_run_comes_after_the_one_it_starts_from(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.sweep(*FROM_MNLI, "--jobs", "2") == 0
+    assert sorted(world.starts) == ["mnli-0", "mnli-1", "rte-0", "rte-1"]
+    assert all(world.starts.index(f"mnli-{seed}") < world.starts.index(f"rte-{seed}") for seed in (0, 1))
+    records = world.records()
+    for seed in (0, 1):
+        parent, child = records[f"mnli-{seed}"], records[f"rte-{seed}"]
+        assert child.spec.parent == parent.run_id
+        assert (parent.spec.recipe.init_from, parent.spec.recipe.epochs) == (None, 1)
+        assert (world.results / "test-mode" / "models" / "mnli" / parent.run_id / "bundle.json").exists()
+    assert world.sweep(*FROM_MNLI) == 0
+    assert "2 runs: 2 finished, 0 failed, 0 to do" in capsys.readouterr().out
+
+
+def test_weights_that_were_not_kept_are_made_again_when_a_run_needs_them(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert world.sweep("--tasks", "mnli", "--seeds", "0", "--epochs", "1") == 0
+    assert world.sweep("--tasks", "rte", "--seeds", "0", "--init-from", "mnli", "--epochs", "1") == 0
+    assert world.starts == ["mnli-0", "mnli-0", "rte-0"]
+    assert (
+        "again: mnli tiny-bert seed 0: others start from it, and its weights were not kept" in capsys.readouterr().out
+    )
+    shutil.rmtree(world.results / "test-mode" / "models")
+    assert world.sweep("--tasks", "rte", "--seeds", "0", "--init-from", "mnli", "--epochs", "1") == 0
+    assert len(world.starts) == 3, "nothing needs them any more"
+
+
+def test_runs_wait_in_vain_for_one_that_fails(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fate("mnli-0", "die")
+    assert world.sweep(*FROM_MNLI) == 1
+    assert "rte-0" not in world.starts
+    assert "rte-1" in world.starts
+    assert "not run: rte tiny-bert seed 0: the run that it starts from has failed" in capsys.readouterr().out
+    before = len(world.starts)
+    assert world.sweep(*FROM_MNLI) == 1
+    assert len(world.starts) == before
+    assert "the run that it starts from has failed before" in capsys.readouterr().out
+    (world.folder / "mnli-0").unlink()
+    assert world.sweep(*FROM_MNLI, "--retry-failed") == 0
+    assert world.starts[before:] == ["mnli-0", "rte-0"]
+
+
+def test_tasks_that_start_from_each_other_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "circle.yaml"
+    file.write_text("tasks: {rte: {recipe: {init_from: mnli}}, mnli: {recipe: {init_from: rte}}}")
+    with pytest.raises(UserError, match="init_from: rte from mnli from rte: tasks cannot start from each other"):
+        main([str(file), "--test-mode", "--results", str(tmp_path), "--dry-run"])
+
+
+# -- grids -------------------------------------------------------------------------------------------------------------
+
+SEARCH = ("--tasks", "rte", "--seeds", "3", "4", "--grid", "learning_rate=1e-3,4e-3,2e-3")
+
+
+def test_what_a_grid_chooses_runs_with_every_seed(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    assert world.sweep(*SEARCH) == 0
+    assert world.starts == ["rte-3"] * 3 + ["rte-4"]
+    (record,) = (record for name, record in world.records().items() if name == "rte-4")
+    assert (record.spec.recipe.learning_rate, record.spec.recipe.protocol) == (4e-3, "holdout")
+    assert record.task.report == ["validation_holdout"]
+    shown = capsys.readouterr().out
+    assert "Grid of 3 points, seed 3" in shown
+    assert "chosen is learning_rate=0.004 (learning_rate=0.001: 0.5010; learning_rate=0.004: 0.5040" in shown
+    (file,) = (world.results / "test-mode" / "grids").iterdir()
+    assert f"stated in {file}" in shown
+    assert world.sweep(*SEARCH) == 0
+    assert len(world.starts) == 4
+
+
+def test_choice_by_the_reported_score_is_recorded_as_such(world: World) -> None:
+    assert world.sweep(*SEARCH, "--select-on-reported") == 0
+    assert {record.spec.recipe.protocol for record in world.records().values()} == {"tuned_on_reported"}
+
+
+def test_one_choice_for_a_model_holds_for_its_tasks(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--tasks", "rte", "wnli", "--seeds", "3", "--grid", "learning_rate=1e-3,4e-3", "--grid-per", "model")
+    assert world.sweep(*words) == 0
+    assert len(world.starts) == 4, "the chosen point has run already"
+    assert "models:\n  tiny-bert:\n    recipe: {learning_rate: 0.004}" in capsys.readouterr().out
+
+
+def test_dry_run_of_a_grid_starts_nothing(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    main(world.words(*SEARCH, "--dry-run"))
+    shown = capsys.readouterr().out
+    assert "3 runs: 0 finished, 0 failed, 3 to do" in shown
+    assert "Then the chosen points with all seeds, 2 runs with those of the grid among them" in shown
+    assert not world.results.exists()
+
+
+def test_nothing_is_chosen_from_a_grid_with_a_failure(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fate("rte-3", "once")
+    assert world.sweep(*SEARCH) == 1
+    assert "rte-4" not in world.starts
+    assert "none is chosen" in capsys.readouterr().out
+    assert world.sweep(*SEARCH, "--retry-failed") == 0
+    assert world.starts[-2:] == ["rte-3", "rte-4"]
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -253,6 +358,14 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),
     "hyperparameter without a value": (["--tasks", "rte", "--epochs"], "--epochs: a value is missing"),
     "flag out of range": (["--tasks", "rte", "--device-batch", "0"], "--device-batch 0: a batch has at least 1 row"),
+    "grid of an unknown name": (["--tasks", "rte", "--grid", "rate=1,2"], "--grid: there is no hyperparameter 'rate'"),
+    "grid with a value of a wrong type": (["--tasks", "rte", "--grid", "epochs=1,x"], "--grid: epochs is 'x'"),
+    "grid without values": (["--tasks", "rte", "--grid", "epochs"], "--grid epochs: give a hyperparameter and"),
+    "grid of the protocol": (["--tasks", "rte", "--grid", "protocol=holdout"], "protocol: a grid sets it by itself"),
+    "grid with a protocol": (["--tasks", "rte", "--grid", "epochs=1", "--protocol", "holdout"], "a grid sets it"),
+    "grid of what is given": (["--tasks", "rte", "--grid", "epochs=1", "--epochs", "2"], "--epochs: the grid tries"),
+    "grid of what is not trained": (["--tasks", "ax", "--grid", "epochs=1"], "--grid: ax is not trained itself"),
+    "choice without a grid": (["--tasks", "rte", "--grid-per", "model"], "there is no grid"),
     "no such sweep file": (["none.yaml"], r"none\.yaml: .*No such file"),
 }
 
