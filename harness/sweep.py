@@ -19,7 +19,7 @@ from harness.grid import Per, as_overrides, choose, protocol_of, write_choice
 from harness.interruption import listening
 from harness.launching import launch_words
 from harness.options import RunOptions
-from harness.own_data import OWN_FLAGS
+from harness.own_data import FLAGS as OWN_FLAGS
 from harness.recipes import Recipe
 from harness.records import prepare_folder, read_records
 from harness.schedule import seconds_left
