@@ -8,11 +8,9 @@ import io
 import json
 import os
 import re
-import shlex
 import sys
 import tempfile
 import zlib
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -376,30 +374,6 @@ def read_records(results: Path) -> Records:
         except UserError as error:
             problems.append(str(error))
     return Records(sorted(records, key=lambda record: (record.spec.task, record.run_id)), problems)
-
-
-_SECRET_FLAG = re.compile(r"(token|secret|password|passwd|api[-_]?key|credential)", re.IGNORECASE)
-_SECRET_VALUE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_\-]{8,}|(?<=://)[^/\s]+(?=@)")
-
-
-def command_line(argv: Sequence[str]) -> str:
-    """The command as it can be typed again, with values of secret-looking flags and tokens replaced by ***."""
-    shown: list[str] = []
-    hide_next = False
-    for argument in argv:
-        flag, equals, _ = argument.partition("=")
-        if hide_next:
-            argument = "***"
-        hide_next = False
-        if _SECRET_FLAG.search(flag) and (equals or flag.startswith("-")):
-            argument, hide_next = (f"{flag}=***", False) if equals else (argument, True)
-        shown.append(shlex.quote(without_secrets(argument)))
-    return " ".join(shown)
-
-
-def without_secrets(text: str) -> str:
-    """The text with tokens, and passwords in addresses, replaced by ***."""
-    return _SECRET_VALUE.sub("***", text)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ from harness.records import (
     Environment,
     RunRecord,
     RunSpec,
-    command_line,
     prepare_folder,
     read_record,
     record_path,
     write_record,
 )
+from harness.shown_command import command_line
 from harness.sources import Files, find_files
 from harness.tasks import TaskSpec, check_recipe, under_protocol
 

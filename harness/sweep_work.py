@@ -19,8 +19,9 @@ from harness.launching import IS_HELD, Launched, claim_of, launch_config, launch
 from harness.locks import Held, held, is_held, lock_of
 from harness.outcome import task_facts
 from harness.parents import model_folder
-from harness.records import RunRecord, command_line, without_secrets, write_record
+from harness.records import RunRecord, write_record
 from harness.schedule import Job, longest_first, seconds_left, startable
+from harness.shown_command import command_line, without_secrets
 from harness.sweep_plan import PlannedRun
 
 State = Literal["waiting", "running", "elsewhere", "done", "failed"]

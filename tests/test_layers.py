@@ -65,6 +65,7 @@ LIGHT = [
     "resampling",
     "row_stream",
     "schedule",
+    "shown_command",
     "significance",
     "sources",
     "standings",
