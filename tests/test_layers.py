@@ -33,6 +33,8 @@ LIGHT = [
     "costs",
     "devices",
     "estimates",
+    "evaluation_plots",
+    "evaluation_report",
     "every_eval_ever",
     "exports",
     "formats",
@@ -66,6 +68,7 @@ LIGHT = [
     "row_stream",
     "schedule",
     "shown_command",
+    "scrutiny",
     "significance",
     "sources",
     "standings",
@@ -79,7 +82,18 @@ LIGHT = [
 ]
 """They answer at once; anybody may import them."""
 
-STORIES = ["__main__", "companion_tasks", "fetching", "predict", "run", "selfcheck", "sweep"]
+STORIES = [
+    "__main__",
+    "api",
+    "companion_tasks",
+    "evaluate",
+    "fetching",
+    "predict",
+    "run",
+    "selfcheck",
+    "submission",
+    "sweep",
+]
 """They answer at once too, and introduce the engine's parts to each other; nobody else imports them."""
 
 ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]

@@ -57,7 +57,7 @@ def test_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[
         main(["task"])
     assert end.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: task: there is no such command. Did you mean 'tasks'? Known: run, sweep, tasks")
+    assert error.startswith("error: task: there is no such command. Did you mean 'tasks'? Known: run, sweep, ")
 
 
 def test_words_after_the_command_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:

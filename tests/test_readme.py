@@ -20,6 +20,7 @@ from torch.distributed.run import get_args_parser
 from harness.__main__ import COMMANDS
 from harness.catalogue import CatalogueOptions
 from harness.devices import Devices, slots
+from harness.evaluate import EvaluateOptions
 from harness.exports import ExportOptions
 from harness.groups import MARKS
 from harness.leaderboard import LeaderboardOptions
@@ -28,6 +29,7 @@ from harness.options import RunOptions, parse
 from harness.predict import PredictOptions
 from harness.recipes import Recipe
 from harness.selfcheck import SelfcheckOptions
+from harness.submission import SubmitOptions
 from harness.sweep import read_options
 from harness.sweep_plan import expand
 from harness.tasks import TaskSpec, all_tasks, read_task
@@ -35,7 +37,9 @@ from harness.tasks import TaskSpec, all_tasks, read_task
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
 OPTIONS: dict[str, Any] = {
+    "evaluate": EvaluateOptions,
     "predict": PredictOptions,
+    "submit": SubmitOptions,
     "tasks": CatalogueOptions,
     "selfcheck": SelfcheckOptions,
     "leaderboard": LeaderboardOptions,
@@ -277,6 +281,8 @@ def python_example(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_python_example_runs(python_example: str) -> None:
+    first, second = re.findall(r"^[01] +(\w+) +[\d.]+$", python_example, re.MULTILINE)
+    assert (first, second) == ("entailment", "not_entailment"), "the answers of the model that was kept"
     run_id, accuracy = python_example.splitlines()[-1].split()
     assert run_id.startswith("tiny-bert-seed42-")
     assert float(accuracy) > 0.9

@@ -1,0 +1,88 @@
+"""What a notebook needs, as three functions: a run, what a kept model says of texts, and the records of a folder."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from contextlib import redirect_stderr
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError, did_you_mean
+from harness.records import RunRecord, command_line, read_records
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def run(task: str, **flags: Any) -> RunRecord:
+    """Fine-tunes a model on a task, evaluates it, and gives the record that it wrote, or the finished one it found.
+
+    `flags` are those of `harness run`, with underscores: `run("rte", model="google/electra-small-discriminator",
+    epochs=5, seed=1, save_model="models/rte")`. What is left out has the value that `harness run --help` shows.
+
+    Raises:
+        UserError: there is no such task or flag, a value is out of range, or something cannot be done.
+        Interrupted: a signal asked the run to stop; it has saved a checkpoint, and the same call goes on from there.
+    """
+    from harness.options import RunOptions
+    from harness.recipes import Recipe
+    from harness.run import run as fine_tune
+
+    known = {*RunOptions.__dataclass_fields__, *Recipe.model_fields} - {"task", "recipe"}
+    if unknown := sorted(set(flags) - known):
+        raise UserError(f"run(): {unknown[0]}: there is no such flag.{did_you_mean(unknown[0], known)}")
+    words = ["--task", str(task), *(word for name, value in flags.items() for word in _words(name, value))]
+    return fine_tune(_parsed(words), command_line(["harness/run.py", *words]))
+
+
+def predict(
+    folder: str | Path,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    precision: str = "auto",
+    cpu: bool = False,
+) -> pd.DataFrame:
+    """One line for each text: row, prediction, and for labels its probability and that of each, `probability_<label>`.
+
+    `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs. `precision` is as in `harness
+    predict`; `cpu` computes there even where there is a GPU.
+
+    Raises:
+        UserError: the folder holds no such model, or texts and pairs do not fit it.
+    """
+    from harness.predict import predict as reply
+
+    return reply(folder, texts, pairs, precision=precision, cpu=cpu)
+
+
+def load_records(results: str | Path = "results") -> list[RunRecord]:
+    """The records of a results folder, sorted by task and run_id; a file that is none is warned of and left out."""
+    records, problems = read_records(Path(results))
+    for problem in problems:
+        warnings.warn(problem, stacklevel=2)
+    return records
+
+
+def _words(name: str, value: Any) -> list[str]:
+    """A keyword as the command line has it: True is the bare flag, False leaves it out."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag] if value else []
+    values = value if isinstance(value, (list, tuple)) else [value]
+    return [flag, *map(str, values)]
+
+
+def _parsed(words: Sequence[str]) -> Any:
+    """The options; a mistake that would end the command is a UserError here."""
+    from harness.options import parse
+
+    told = io.StringIO()
+    try:
+        with redirect_stderr(told):
+            return parse(words)
+    except SystemExit:
+        lines = [line.strip("│╭╮╰╯─ ") for line in told.getvalue().splitlines()]
+        raise UserError("run(): " + " ".join(line for line in lines if line)) from None

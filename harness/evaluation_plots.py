@@ -1,0 +1,98 @@
+"""A model's answers as pictures: which classes it mixes up, and how far its values lie from the truth."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+FORMATS = ("svg", "png")
+_LETTER = 0.075
+"""Inches that a letter of 9 points takes on average."""
+_NUMBERED = 15
+"""Classes up to which each cell of a confusion matrix has its number."""
+
+
+def confusion_matrix(labels: Sequence[str], counts: NDArray[np.int64], title: str) -> dict[str, bytes]:
+    """By format: the share of each class's rows (down) that was given each class (across), with the counts."""
+    longest = max(map(len, labels))
+    cell = 0.62 if len(labels) <= _NUMBERED else 0.25
+    side = cell * len(labels)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    def draw(axes: Axes) -> None:
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        axes.set_xticks(range(len(labels)), labels, rotation=90 if longest > 6 else 0, parse_math=False)
+        axes.set_yticks(range(len(labels)), labels, parse_math=False)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("gold")
+        for row, column in np.ndindex(counts.shape if len(labels) <= _NUMBERED else (0, 0)):
+            ink = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink)
+
+    return _drawn(draw, title, side + longest * _LETTER + 0.9, side + longest * _LETTER + 1.0)
+
+
+def scatter(gold: NDArray[np.float64], predicted: NDArray[np.float64], title: str) -> dict[str, bytes]:
+    """By format: each row's predicted value above its gold value, with the line on which both agree."""
+
+    def draw(axes: Axes) -> None:
+        both = np.concatenate([gold, predicted])
+        ends = [float(both.min()), float(both.max())]
+        axes.plot(ends, ends, color="#9e9e9e", linewidth=1, zorder=1)
+        axes.scatter(gold, predicted, s=8, alpha=0.4, color="#2a7fb8", linewidths=0, zorder=2)
+        axes.set_xlabel("gold")
+        axes.set_ylabel("predicted")
+
+    return _drawn(draw, title, 5.0, 4.6)
+
+
+def histogram(errors: NDArray[np.float64], title: str) -> dict[str, bytes]:
+    """By format: how many rows are off by how much, predicted minus gold."""
+
+    def draw(axes: Axes) -> None:
+        axes.hist(errors, bins=40, color="#2a7fb8")
+        axes.axvline(0.0, color="#757575", linewidth=1)
+        axes.axvline(float(errors.mean()), color="#d1690e", linewidth=1, linestyle="--", label="mean")
+        axes.legend(frameon=False)
+        axes.set_xlabel("predicted minus gold")
+        axes.set_ylabel("rows")
+
+    return _drawn(draw, title, 5.0, 3.6)
+
+
+def _drawn(draw: Callable[[Axes], None], title: str, width: float, height: float) -> dict[str, bytes]:
+    from matplotlib.figure import Figure  # without pyplot there is no window and no global state
+
+    with _plain_settings():
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_title(title, parse_math=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        return {form: _saved(figure, form) for form in FORMATS}
+
+
+@contextmanager
+def _plain_settings() -> Iterator[None]:
+    """The same picture whatever the reader's own settings are, in the same bytes."""
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams |= {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "harness"}
+        yield
+
+
+def _saved(figure: Any, form: str) -> bytes:
+    written = io.BytesIO()
+    nothing = {"Date": None} if form == "svg" else {"Software": None}
+    figure.savefig(written, format=form, dpi=150, metadata=nothing)
+    return written.getvalue()

@@ -1,0 +1,196 @@
+"""What an evaluation shows: splits side by side, one of them closely, on the terminal and as files in a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.console import shown
+from harness.errors import UserError
+from harness.metrics import title_of
+from harness.outcome import SplitOutcome
+from harness.replies import harmless
+from harness.scrutiny import Mistake, confusion, most_confused, per_class
+from harness.tasks import TaskSpec
+
+_MOST_CLASSES = 12
+"""Up to so many the terminal shows the confusion matrix; of more, the most frequent confusions."""
+
+
+class Evaluation(NamedTuple):
+    """A model's scores on a task."""
+
+    task: TaskSpec
+    outcomes: Mapping[str, SplitOutcome]
+    """By split."""
+    categories: Mapping[str, SplitOutcome]
+    """By category of the rows of `split`, where there are some."""
+    split: str
+    """The one that is looked at closely."""
+    gold: NDArray[Any]
+    """Of that split, class numbers or values, [N]."""
+    predicted: NDArray[Any]
+    mistakes: list[Mistake]
+    """Its worst."""
+
+    @property
+    def labels(self) -> list[str]:
+        return list(self.task.labels or [])
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Its confusion matrix, int64[C, C]."""
+        return confusion(self.gold, self.predicted, self.task.classes)
+
+    @property
+    def columns(self) -> dict[str, SplitOutcome]:
+        return {**self.outcomes, **self.categories}
+
+
+# -- on the terminal ---------------------------------------------------------------------------------------------------
+
+
+def show(seen: Evaluation) -> None:
+    """Prints all tables."""
+    task, split = seen.task, seen.split
+    constant = seen.outcomes[split].baseline
+    metrics = dict.fromkeys(key for outcome in seen.columns.values() for key in outcome.values)
+    rows = [
+        [title_of(key), *(shown(o.values.get(key)) for o in seen.columns.values()), shown(constant.get(key))]
+        for key in metrics
+    ]
+    _print(f"{task.name}: {task.title}", ["", *seen.columns, f"{split}, constant answer"], rows)
+    for outcome in seen.columns.values():
+        for note in outcome.notes:
+            print(f"note: {note}")
+    if task.is_regression:
+        errors = seen.predicted - seen.gold
+        levels = (0, 5, 25, 50, 75, 95, 100)
+        values = [f"{value:+.3f}" for value in (*np.percentile(errors, levels), errors.mean())]
+        header = ["", *(f"{level}%" for level in levels), "mean"]
+        _print(f"{split}: predicted minus gold, by percentile", header, [["error", *values]])
+    else:
+        _show_classes(split, seen.labels, seen.counts)
+    what = "off by" if task.is_regression else "probability"
+    lines = [[str(m.row), _value(m.gold), _value(m.predicted), f"{m.size:.4f}", _text(m)] for m in seen.mistakes]
+    _print(f"{split}: the worst mistakes", ["row", "gold", "predicted", what, "text"], lines)
+
+
+def _show_classes(split: str, labels: Sequence[str], counts: NDArray[np.int64]) -> None:
+    figures = per_class(labels, counts)
+    lines = [[f.label, shown(f.precision), shown(f.recall), shown(f.f1), f"{f.rows:,}"] for f in figures]
+    _print(f"{split}: each label", ["", "precision", "recall", "F1", "rows"], lines)
+    if len(labels) <= _MOST_CLASSES:
+        lines = [[label, *(f"{count:,}" for count in row)] for label, row in zip(labels, counts, strict=True)]
+        _print(f"{split}: gold (down) and predicted (across)", ["", *labels], lines)
+    else:
+        pairs = [[gold, found, f"{rows:,}"] for gold, found, rows in most_confused(labels, counts, 10)]
+        _print(f"{split}: mixed up most often", ["gold", "predicted", "rows"], pairs)
+
+
+def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Nothing where there is no row. The column called text is cut at the terminal's edge."""
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        return
+    print(title)
+    table = Table(box=None, pad_edge=False)
+    for number, name in enumerate(header):
+        is_number = number > 0 and rows[0][number][-1:].isdigit() and name != "text"
+        table.add_column(
+            name,
+            justify="right" if is_number else "left",
+            no_wrap=name == "text",
+            overflow="ellipsis" if name == "text" else "fold",
+        )
+    for row in rows:
+        table.add_row(*row)
+    console = Console(highlight=False, markup=False)  # a text may have brackets
+    with console.capture() as captured:  # printed below: rich ends the program itself when the reader has gone
+        console.print(table)
+    print(captured.get())
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value:.3f}"
+
+
+def _text(mistake: Mistake) -> str:
+    return " ".join((mistake.text if mistake.pair is None else f"{mistake.text} | {mistake.pair}").split())
+
+
+# -- in a folder -------------------------------------------------------------------------------------------------------
+
+
+def check_folder(folder: Path, overwrite: bool) -> None:
+    """Raises UserError when the files cannot be written there, or others are there already."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: this is a file; name a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"--out {folder}: the folder is not empty; --overwrite replaces files in it.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror or error}).") from None
+
+
+def write(seen: Evaluation, folder: Path) -> None:
+    """Every table and picture, each file whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        for name, content in _files(seen).items():
+            scratch = folder / f".{name}-{os.getpid()}"
+            scratch.write_bytes(content)
+            os.replace(scratch, folder / name)
+    except OSError as error:
+        raise UserError(f"--out {folder}: cannot be written ({error.strerror or error}).") from None
+
+
+def _files(seen: Evaluation) -> dict[str, bytes]:
+    from harness import evaluation_plots as plots
+
+    told = {name: outcome.values for name, outcome in seen.columns.items()}
+    lines = ((name, metric, value) for name, values in told.items() for metric, value in values.items())
+    size = "off_by" if seen.task.is_regression else "probability"
+    mistakes = _csv(["row", "gold", "predicted", size, "text", "pair"], seen.mistakes)
+    files = {
+        "metrics.json": (json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
+        "metrics.csv": _csv(["split", "metric", "value"], lines),
+        "mistakes.csv": mistakes,
+    }
+    title = f"{seen.task.title}, {seen.split}"
+    if seen.task.is_regression:
+        pictures = {
+            "scatter": plots.scatter(seen.gold, seen.predicted, title),
+            "errors": plots.histogram(seen.predicted - seen.gold, title),
+        }
+    else:
+        counts = seen.counts
+        matrix = ([label, *row] for label, row in zip(seen.labels, counts.tolist(), strict=True))
+        files["confusion.csv"] = _csv(["gold", *seen.labels], matrix)
+        header = ["label", "precision", "recall", "f1", "rows", "predicted"]
+        files["classes.csv"] = _csv(header, per_class(seen.labels, counts))
+        pictures = {"confusion": plots.confusion_matrix(seen.labels, counts, title)}
+    return files | {f"{name}.{form}": each for name, drawn in pictures.items() for form, each in drawn.items()}
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """None is an empty cell; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    for row in (header, *rows):
+        writer.writerow([harmless(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row])
+    return file.getvalue().encode()

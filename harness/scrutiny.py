@@ -1,0 +1,100 @@
+"""Where a model is wrong on a split: each class by itself, which classes it mixes up, and its worst mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics import predictions_of
+from harness.replies import replies_of
+from harness.tasks import TaskSpec
+
+if TYPE_CHECKING:
+    from harness.data import Split
+
+
+class ClassFigures(NamedTuple):
+    """One label among the others. A share of nothing is None."""
+
+    label: str
+    precision: float | None
+    """Of the rows that were given this label, the share that have it."""
+    recall: float | None
+    """Of the rows that have it, the share that were given it."""
+    f1: float | None
+    """Harmonic mean of both: 2 hits / (rows + predicted)."""
+    rows: int
+    predicted: int
+
+
+class Mistake(NamedTuple):
+    """A row that was answered wrongly."""
+
+    row: int
+    """From 0."""
+    gold: Any
+    predicted: Any
+    size: float
+    """The probability that was given to the wrong label, or how far a value is off."""
+    text: str
+    pair: str | None
+
+
+def confusion(gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """int64[C, C]: rows of each class (first index) by the class that was predicted (second)."""
+    counts = np.bincount(gold * classes + predicted, minlength=classes * classes)
+    return counts.reshape(classes, classes).astype(np.int64)
+
+
+def per_class(labels: Sequence[str], counts: NDArray[np.int64]) -> list[ClassFigures]:
+    """From what `confusion` counts, in the order of the labels."""
+    figures = []
+    for place, label in enumerate(labels):
+        hits, rows, predicted = int(counts[place, place]), int(counts[place].sum()), int(counts[:, place].sum())
+        figures.append(
+            ClassFigures(
+                label,
+                hits / predicted if predicted else None,
+                hits / rows if rows else None,
+                2 * hits / (rows + predicted) if rows + predicted else None,
+                rows,
+                predicted,
+            )
+        )
+    return figures
+
+
+def most_confused(labels: Sequence[str], counts: NDArray[np.int64], most: int) -> list[tuple[str, str, int]]:
+    """(label, what was predicted instead, rows), the most frequent first."""
+    wrong = counts.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = [(int(place) // len(labels), int(place) % len(labels)) for place in order]
+    return [(labels[gold], labels[found], int(wrong[gold, found])) for gold, found in pairs if wrong[gold, found]]
+
+
+def worst_mistakes(task: TaskSpec, scores: NDArray[np.float32], split: Split, most: int) -> list[Mistake]:
+    """The wrong answers that the model was surest of, or the values that are furthest off; the worst first.
+
+    scores: float32[N, C] in the order of the split's rows.
+    """
+    assert split.label is not None
+    predicted = predictions_of(scores)
+    if task.is_regression:
+        size = np.abs(predicted - split.label)
+        gold, found = split.label.tolist(), predicted.tolist()
+    else:
+        replies = replies_of(task, scores)
+        size = np.where(predicted == split.label, 0.0, replies.highest)
+        gold, found = [replies.labels[number] for number in split.label], replies.predictions
+    worst = np.argsort(-size, kind="stable")[:most]
+    return [
+        Mistake(
+            int(row), gold[row], found[row], float(size[row]), split.text[row], split.pair[row] if split.pair else None
+        )
+        for row in worst
+        if size[row] > 0
+    ]
