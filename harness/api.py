@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, did_you_mean
-from harness.records import RunRecord, command_line, read_records
+from harness.records import RunRecord, read_records
+from harness.shown_command import command_line
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 FORMATS = ("svg", "png")
 _LETTER = 0.075
 """Inches that a letter of 9 points takes on average."""
+_TITLE = 50
+"""Letters of a title in one line."""
 _NUMBERED = 15
 """Classes up to which each cell of a confusion matrix has its number."""
 
@@ -72,10 +76,12 @@ def _drawn(draw: Callable[[Axes], None], title: str, width: float, height: float
     from matplotlib.figure import Figure  # without pyplot there is no window and no global state
 
     with _plain_settings():
-        figure = Figure(figsize=(width, height), layout="constrained")
+        lines = textwrap.wrap(title, _TITLE)
+        width = max(width, max(map(len, lines)) * _LETTER * 1.25)
+        figure = Figure(figsize=(width, height + 0.2 * (len(lines) - 1)), layout="constrained")
         axes = figure.add_subplot()
         draw(axes)
-        axes.set_title(title, parse_math=False)
+        figure.suptitle("\n".join(lines), parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
         return {form: _saved(figure, form) for form in FORMATS}
 
@@ -85,7 +91,8 @@ def _plain_settings() -> Iterator[None]:
     """The same picture whatever the reader's own settings are, in the same bytes."""
     import matplotlib
 
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
         matplotlib.rcdefaults()
         matplotlib.rcParams |= {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "harness"}
         yield

@@ -24,6 +24,9 @@ from harness.tasks import TaskSpec
 _MOST_CLASSES = 12
 """Up to so many the terminal shows the confusion matrix; of more, the most frequent confusions."""
 
+_LEAST_TEXT = 20
+"""Letters of a text that are shown on the narrowest terminal."""
+
 
 class Evaluation(NamedTuple):
     """A model's scores on a task."""
@@ -97,7 +100,7 @@ def _show_classes(split: str, labels: Sequence[str], counts: NDArray[np.int64]) 
 
 
 def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Nothing where there is no row. The column called text is cut at the terminal's edge."""
+    """Nothing where there is no row. A last column of texts is cut at the terminal's edge."""
     from rich.console import Console
     from rich.table import Table
 
@@ -105,17 +108,16 @@ def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> 
         return
     print(title)
     table = Table(box=None, pad_edge=False)
+    console = Console(highlight=False, markup=False)  # a text may have brackets
     for number, name in enumerate(header):
         is_number = number > 0 and rows[0][number][-1:].isdigit() and name != "text"
-        table.add_column(
-            name,
-            justify="right" if is_number else "left",
-            no_wrap=name == "text",
-            overflow="ellipsis" if name == "text" else "fold",
-        )
+        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    if header[-1] == "text":
+        used = sum(2 + max(map(len, column)) for column in list(zip(header, *rows, strict=True))[:-1])
+        room = max(console.width - used, _LEAST_TEXT)
+        rows = [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}…"] for row in rows]
     for row in rows:
         table.add_row(*row)
-    console = Console(highlight=False, markup=False)  # a text may have brackets
     with console.capture() as captured:  # printed below: rich ends the program itself when the reader has gone
         console.print(table)
     print(captured.get())

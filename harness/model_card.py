@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from harness.exports import model_index
 from harness.metrics import title_of
-from harness.records import RunRecord
+from harness.records import RunRecord, unpack_array
+from harness.resampling import can_resample, resampled
+from harness.statistics import percentiles, wilson
 from harness.tasks import TaskSpec
+
+_RESAMPLES = 2_000
+"""Of the rows of a split, for an interval: a card is written at the end of every run that keeps its model."""
 
 
 def model_card(task: TaskSpec, record: RunRecord) -> str:
@@ -68,15 +75,36 @@ def _warnings(record: RunRecord) -> list[str]:
 
 def _scores(record: RunRecord) -> str:
     rows = record.data.rows if record.data else {}
-    lines = ["| split | rows | metric | value | best constant answer |", "|---|---:|---|---:|---:|"]
+    head = ("split", "rows", "metric", "value", "95 % interval", "best constant answer")
+    lines = [f"| {' | '.join(head)} |", "|---|---:|---|---:|---:|---:|"]
     for split, values in record.metrics.items():
         for name, value in values.items():
             constant = record.baseline.get(split, {}).get(name)
-            lines.append(
-                f"| {split} | {rows.get(split, 0):,} | {title_of(name)} | {_shown(value)} | {_shown(constant)} |"
-            )
+            cells = (split, f"{rows.get(split, 0):,}", title_of(name), _shown(value))
+            lines.append(f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {_shown(constant)} |")
     notes = [f"- {note}" for note in record.notes]
-    return "\n".join([*lines, "", *notes, *([""] if notes else [])])
+    about = (
+        "The interval tells how much hangs on which rows the split has: Wilson's of a share of rows, else the "
+        f"percentiles of {_RESAMPLES:,} resamples of the rows. What another seed would change, one run cannot tell."
+    )
+    return "\n".join([*lines, "", about, "", *notes, *([""] if notes else [])])
+
+
+def _interval(record: RunRecord, split: str, metric: str, value: float | None) -> str:
+    """From the answers that the record keeps of its reported splits; a dash where it cannot be computed."""
+    if value is None or split not in record.answers or split not in record.gold or not can_resample([metric]):
+        return "–"
+    gold, answers = unpack_array(record.gold[split]), unpack_array(record.answers[split])
+    if gold.ndim != 1:
+        return "–"
+    if metric == "accuracy":
+        low, high = wilson(value, len(gold))
+    else:
+        drawn = resampled([metric], [answers[None]], gold, f"{record.spec.task}.{split}", _RESAMPLES)[0]
+        if not np.isfinite(drawn).all():
+            return "–"
+        low, high = percentiles(drawn)
+    return f"{low:.4f} to {high:.4f}"
 
 
 def _use(task: TaskSpec, record: RunRecord) -> str:

@@ -61,6 +61,8 @@ def test_numbers_are_those_of_the_run(rte: Path, tmp_path: Path, capsys: pytest.
     assert re.search(r"^ +train +validation +validation, constant answer$", printed, re.MULTILINE)
     assert re.search(r"^accuracy( +[\d.]+){3}", printed, re.MULTILINE)
     assert "validation: gold (down) and predicted (across)" in printed
+    mistake = r"^\d+ +(not_)?entailment +(not_)?entailment +0\.\d{4} +w\d+"
+    assert len(re.findall(mistake, printed, re.MULTILINE)) == 3, "every column on a terminal of 80"
     assert {path.name for path in (tmp_path / "out").iterdir()} == TABLES | {
         "classes.csv",
         "confusion.csv",

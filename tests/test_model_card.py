@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
 from harness import bundles
 from harness.model_card import model_card
-from harness.records import DataFacts, RunRecord
+from harness.records import DataFacts, RunRecord, pack_array
 from harness.tasks import TaskSpec, load_task
 
 FACTS: dict[str, Any] = dict(
@@ -56,10 +58,21 @@ def test_hub_can_read_what_it_is_and_what_it_scored(of: Callable[..., ModelCard]
 
 def test_every_score_stands_beside_that_of_a_constant_answer(of: Callable[..., ModelCard]) -> None:
     text = of().text
-    assert "| validation | 277 | accuracy | 0.6562 | 0.5270 |" in text
-    assert "| validation | 277 | F1 | – | – |" in text, "undefined is no number"
+    assert "| validation | 277 | accuracy | 0.6562 | – | 0.5270 |" in text
+    assert "| validation | 277 | F1 | – | – | – |" in text, "undefined is no number"
     assert "harness run --task rte" in text
     assert "3 rows of the second of train & validation stand in the first too" in text
+
+
+def test_scores_have_intervals_where_the_record_keeps_the_answers(of: Callable[..., ModelCard]) -> None:
+    gold = np.arange(100) % 2
+    answers = np.where(np.arange(100) < 80, gold, 1 - gold)
+    kept = dict(answers={"validation": pack_array(answers)}, gold={"validation": pack_array(gold)})
+    text = of(metrics={"validation": {"loss": 0.5, "accuracy": 0.8, "f1": 0.8}}, **kept).text
+    assert "| accuracy | 0.8000 | 0.7112 to 0.8666 | 0.5270 |" in text, "as Wilson's formula gives for 80 of 100"
+    low, high = map(float, re.findall(r"F1 \| 0\.8000 \| ([\d.]+) to ([\d.]+) ", text)[0])
+    assert 0.65 < low < 0.75 < 0.85 < high < 0.92
+    assert "| loss | 0.5000 | – |" in text
 
 
 def test_scores_of_generated_rows_are_not_given_to_the_hub(of: Callable[..., ModelCard]) -> None:
