@@ -26,7 +26,7 @@ from harness.schedule import seconds_left
 from harness.sweep_display import SweepDisplay, duration, plan_table
 from harness.sweep_file import Sweep, grid_values, make_sweep, read_sweep, typed
 from harness.sweep_plan import PlannedRun, Point, Request, expand, points_of, tasks_of
-from harness.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of
+from harness.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of, tidy
 from harness.tasks import load_task
 
 
@@ -72,7 +72,7 @@ class Plan(NamedTuple):
 
     todos: list[Todo]
     estimates: dict[str, Estimate]
-    finished: int
+    finished: list[PlannedRun]
     failed: list[PlannedRun]
     """They have a failed record and stay so."""
     notes: list[str]
@@ -244,7 +244,8 @@ def plan_for(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Pla
     rate = sum(rates) / len(rates) if rates else 1.0
     todos: dict[str, Todo] = {}
     failed: dict[str, PlannedRun] = {}
-    finished, notes = 0, []
+    finished: list[PlannedRun] = []
+    notes = []
     records = {run.run_id: checked(run) for run in runs}
     for run in reversed(runs):  # what others start from comes before them
         record, expected = records[run.run_id], estimates[run.run_id]
@@ -252,7 +253,7 @@ def plan_for(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Pla
         is_parent = any(todo.run.spec.parent == run.run_id for todo in todos.values())
         todo = Todo(run, expected.seconds, weight, keeps_model=is_parent, is_repeat=False)
         if record is not None and is_complete(todo, record):
-            finished += run.is_asked
+            finished += [run] * run.is_asked
         elif record is not None and record.status == "failed" and not retry_failed:
             failed[run.run_id] = run
         elif run.is_asked or is_parent:
@@ -271,8 +272,8 @@ def plan_for(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Pla
 def show(plan: Plan, places: Sequence[Slot], console: Console) -> None:
     """The plan: what is there, what is to do, and how long it takes."""
     todo = [each.run for each in plan.todos]
-    total = len(todo) + plan.finished + len(plan.failed)
-    console.print(f"{total} runs: {plan.finished} finished, {len(plan.failed)} failed, {len(todo)} to do.")
+    total = len(todo) + len(plan.finished) + len(plan.failed)
+    console.print(f"{total} runs: {len(plan.finished)} finished, {len(plan.failed)} failed, {len(todo)} to do.")
     for run in plan.failed:
         if run.path.exists():
             console.print(f"failed before: {run}, {log_of(run)} (--retry-failed runs it again)", soft_wrap=True)
@@ -296,6 +297,8 @@ def show(plan: Plan, places: Sequence[Slot], console: Console) -> None:
 
 def work(plan: Plan, places: Sequence[Slot], console: Console, command: Command) -> int:
     """Does what is to be done and gives the exit code."""
+    for run in plan.finished:
+        tidy(run)
     if not plan.todos:
         return 1 if plan.failed else 0
     prepare_folder(plan.todos[0].run.options.folder)

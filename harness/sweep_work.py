@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -236,6 +238,17 @@ def is_complete(todo: Todo, record: RunRecord) -> bool:
     """There is nothing to gain from running it again; a diverged run has no weights to keep."""
     has_model = record.status == "diverged" or is_bundle(model_of(todo.run))
     return record.is_finished and (has_model or not todo.keeps_model)
+
+
+def tidy(run: PlannedRun) -> None:
+    """Removes what a finished run leaves when it is killed after its record: locks that nobody holds, checkpoints."""
+    if is_held(claim_of(run.path)) or is_held(lock_of(run.path)):  # looking removes a lock that nobody holds
+        return
+    folder = run.options.folder / "checkpoints" / run.task.name / run.run_id
+    shutil.rmtree(folder, ignore_errors=True)
+    for parent in (folder.parent, folder.parent.parent):
+        with suppress(OSError):  # others have theirs there
+            parent.rmdir()
 
 
 def write_failure(run: PlannedRun, printed: str, began: datetime) -> RunRecord:

@@ -16,6 +16,7 @@ import pytest
 from fake_run import command_in
 
 from harness.errors import UserError
+from harness.launching import claim_of
 from harness.locks import held, lock_of
 from harness.records import RunRecord, read_record, read_records
 from harness.sweep import main, read_options
@@ -213,6 +214,20 @@ def test_runs_end_with_a_sweep_that_is_killed(world: World) -> None:
         assert time.monotonic() < until
         time.sleep(0.05)
     assert world.records() == {}
+
+
+def test_what_a_killed_run_left_beside_its_record_is_removed(world: World) -> None:
+    world.sweep("--tasks", "rte", "--seeds", "0")
+    (path,) = (world.results / "test-mode" / "runs" / "rte").glob("*.json")
+    claim_of(path).touch()
+    lock_of(path).touch()
+    checkpoint = world.results / "test-mode" / "checkpoints" / "rte" / path.stem / "update-00000007"
+    checkpoint.mkdir(parents=True)
+    world.sweep("--tasks", "rte", "--seeds", "0")
+    assert sorted(entry.name for entry in (world.results / "test-mode").rglob("*") if entry.is_dir()) == [
+        *("logs", "rte", "rte", "runs")
+    ]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_plain_lines_tell_what_happens(world: World, capsys: pytest.CaptureFixture[str]) -> None:
