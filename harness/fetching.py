@@ -23,6 +23,14 @@ from harness.tasks import companions, load_task
 
 def fetch(runs: Iterable[RunOptions]) -> None:
     """Fetches what the runs need from elsewhere; what cannot be had is told on stderr, and its runs will say so too."""
+    data, models = wishes_of(runs)
+    if data or models:
+        wishes = json.dumps({"data": data, "models": models})
+        subprocess.run([sys.executable, __file__], input=wishes, text=True, check=False)
+
+
+def wishes_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[list[str]]]:
+    """The tasks whose rows come from elsewhere, and [name, revision, a task] of the models that do, each once."""
     data: dict[str, None] = {}
     models: dict[tuple[str, str], str] = {}
     for options in runs:
@@ -34,9 +42,7 @@ def fetch(runs: Iterable[RunOptions]) -> None:
         data |= {name: None for name in wanted if _is_elsewhere(name, options)}
         if not model_revision(options.model, options.revision).startswith("sha256:"):
             models.setdefault((options.model, options.revision or "main"), task.predicted_by or options.task)
-    if data or models:
-        wishes = {"data": list(data), "models": [[*model, task] for model, task in models.items()]}
-        subprocess.run([sys.executable, __file__], input=json.dumps(wishes), text=True, check=False)
+    return list(data), [[*model, task] for model, task in models.items()]
 
 
 def _is_elsewhere(task: str, options: RunOptions) -> bool:

@@ -29,6 +29,9 @@ from harness.sweep_plan import PlannedRun, Point, Request, expand, points_of, ta
 from harness.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of, tidy
 from harness.tasks import load_task
 
+WIDTH = 160
+"""Of tables that go into a file or a pipe, which has none of its own."""
+
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -87,7 +90,7 @@ def main(arguments: Sequence[str], command: Command = launch_words) -> None:
     options, request = read_options(arguments)
     devices = find_devices(options.test_mode)
     places = slots(devices, options.jobs, options.devices_per_run)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
 
     def done(runs: Sequence[PlannedRun]) -> int:
         plan = plan_for(runs, devices.name, options.retry_failed)

@@ -296,7 +296,7 @@ def last_lines(printed: str) -> list[str]:
     for place, short in places.items():
         if place != "/":
             told = told.replace(f"{place}/", f"{short}/" if short else "")
-    lines: Iterable[str] = (line.rsplit("\r", 1)[-1].rstrip() for line in told.splitlines())
+    lines: Iterable[str] = (line.rsplit("\r", 1)[-1].rstrip() for line in told.replace("\r\n", "\n").split("\n"))
     return [without_secrets(line) for line in lines if line.strip()][-LAST_LINES:]
 
 

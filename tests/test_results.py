@@ -9,6 +9,8 @@ import matplotlib
 from harness.leaderboard import write_leaderboard
 from harness.plots import PLOTS
 from harness.records import read_records
+from harness.sweep import read_options
+from harness.sweep_plan import expand
 from harness.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,3 +47,11 @@ def test_published_runs_are_those_that_the_same_commands_would_find_finished():
     for record in read_records(RESULTS).records:
         assert record.run_id == record.spec.run_id
         assert record.spec.definition == load_task(record.spec.task).definition
+
+
+def test_published_sweep_is_one():
+    """Six tasks with three seeds and three with one, for two models."""
+    _, request = read_options([str(RESULTS / "sweep.yaml")])
+    runs = expand(request, lambda task, model: [{}])
+    assert len(runs) == 2 * (6 * 3 + 3)
+    assert len({run.spec.recipe.learning_rate for run in runs}) == 2, "one for each model"
