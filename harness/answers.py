@@ -70,7 +70,8 @@ def hits_of(group: Group) -> Answers | None:
     for metric, read in (("accuracy", hits), ("mse", errors)):
         found = _of_all(group, read)
         if found is not None:
-            return Answers((metric,), metric, found, (metric, group.fingerprint, tuple(found)))
+            sizes = tuple((split, len(gold)) for split, (_, gold) in found.items())
+            return Answers((metric,), metric, found, (metric, group.fingerprint, *sizes))
     return None
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from harness.comparison import print_comparison, row_named
 from harness.errors import UserError
 from harness.leaderboard_folder import write_files
 from harness.leaderboard_page import legend, lines, page_title, titles
@@ -28,8 +29,8 @@ class Written(NamedTuple):
     """One sentence for each file that is no record and was left out."""
 
 
-def write_leaderboard(results: Path) -> Written:
-    """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
+def leaderboard_of(results: Path) -> Written:
+    """The leaderboard of the records under `results/runs`.
 
     Raises:
         UserError: there is no record.
@@ -39,9 +40,23 @@ def write_leaderboard(results: Path) -> Written:
         what_to_do = "Name another folder, or make a record: accelerate launch harness/run.py --task sst2"
         where = f"--results {results}: there is no record under {results / 'runs'}."
         raise UserError("\n".join([f"{where} {what_to_do} --results {results}", *problems]))
-    board = build(records, unreadable=len(problems))
+    return Written(build(records, unreadable=len(problems)), problems)
+
+
+def write_leaderboard(results: Path) -> Written:
+    """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
+
+    Raises:
+        UserError: there is no record.
+    """
+    board, problems = leaderboard_of(results)
     write_files(board, results)
     return Written(board, problems)
+
+
+_SIGNS = (
+    "± half the 95 % interval over seeds and rows (one run: rows alone), (n) runs, ≈ tied with the best of the column"
+)
 
 
 def print_leaderboard(board: Leaderboard, console: Console) -> None:
@@ -62,7 +77,7 @@ def print_leaderboard(board: Leaderboard, console: Console) -> None:
     unlimited = console.options.update(max_width=100_000)
     fits = console.measure(wide, options=unlimited).maximum <= console.width
     console.print(wide if fits else narrow)
-    for line in (*legend(board), *board.notes):
+    for line in (_SIGNS, *legend(board), *board.notes):
         console.print(Text(line))
 
 
@@ -72,6 +87,8 @@ class LeaderboardOptions:
 
     results: Path = Path("results")
     """The folder that holds runs/."""
+    compare: tuple[str, str] | None = None
+    """Compare two models of the table, task by task, instead: names as they stand there, or their beginnings."""
     strict: bool = False
     """Exit with code 1 when a file under runs/ is not a readable record."""
 
@@ -84,9 +101,19 @@ def main(arguments: Sequence[str]) -> None:
     """
     config = (tyro.conf.FlagCreatePairsOff,)
     options = tyro.cli(LeaderboardOptions, args=list(arguments), prog="harness leaderboard", config=config)
-    board, problems = write_leaderboard(options.results)
-    print_leaderboard(board, Console(highlight=False))
-    print(f"{options.results / 'leaderboard'}.md, .csv, .json, .html and plots/ are up to date.")
+    console = Console(highlight=False)
+    if options.compare:
+        board, problems = leaderboard_of(options.results)
+        first, second = (row_named(board, name) for name in options.compare)
+        if first == second:
+            raise UserError(
+                f"--compare: {' and '.join(map(repr, options.compare))} are the same row. Name another one."
+            )
+        print_comparison(board, first, second, console)
+    else:
+        board, problems = write_leaderboard(options.results)
+        print_leaderboard(board, console)
+        print(f"{options.results / 'leaderboard'}.md, .csv, .json, .html and plots/ are up to date.")
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

@@ -47,7 +47,11 @@ def render_json(board: Leaderboard) -> str:
         "apart": [{**_identity(group.row), "reason": reason, **_entry(board, group)} for group, reason in board.apart],
         "references": [reference._asdict() for reference in _references(board)],
         "ranked_tasks": board.ranked_tasks,
-        "resampling": {"resamples": board.resamples, "seed": SEED},
+        "resampling": {
+            "resamples": board.resampling.number,
+            "to_first_order": board.resampling.is_to_first_order,
+            "seed": SEED,
+        },
         "marks": MARKS,
         "notes": board.notes,
     }

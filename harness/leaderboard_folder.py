@@ -22,7 +22,7 @@ def write_files(board: Leaderboard, results: Path) -> None:
         "leaderboard.md": render_markdown(board),
         "leaderboard.csv": render_csv(board),
         "leaderboard.json": as_json,
-        "leaderboard.html": render_html(content, plots, formulas()),
+        "leaderboard.html": render_html(content, plots, formulas(board)),
         **{f"plots/{name}": plots.get(name) for name in PLOTS},
     }
     for name, text in texts.items():

@@ -10,24 +10,64 @@ from statistics import fmean
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.costs import cost_of
 from harness.groups import MARKS, Group, Row, in_order, split_order
 from harness.metrics import title_of
 from harness.records import RunRecord, TaskFacts, record_path
-from harness.standings import AVERAGES, CONSTANT, Cell, Leaderboard, cell_of, is_fraction, shown, task_title
+from harness.references import UNSTATED, Reference, references
+from harness.resampling import SEED
+from harness.significance import Evidence, Rank
+from harness.standings import (
+    AVERAGES,
+    CONSTANT,
+    NO_SCORE,
+    TIED,
+    Cell,
+    Leaderboard,
+    cell_of,
+    is_fraction,
+    shown,
+    task_title,
+)
+from harness.uncertainty import Interval
 
 _SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
 
-_FORMULAS = """\
-- A number is the mean over the runs of all seeds. Metrics that range to 1 are shown times 100, others as is.
-- A run's score is the mean of its numbers in the column: F1 and accuracy, Pearson and Spearman, matched (m)
-  and mismatched (mm).
-- ± is half the width of the score's 95 % interval over seeds and rows, t √(v_rows + s²/n), with one run over rows
-  alone; (n) is the number of runs. ≈ is not to be told from the best of its column.
+_SCORES = """\
+- A number is the mean over the runs of all seeds; (n) is their count. Metrics that range to 1 are shown times 100,
+  others as is. A run's score is the mean of its numbers in the column: F1 and accuracy, Pearson and Spearman, matched
+  (m) and mismatched (mm).
+- ± is half the width of the score's 95 % interval over seeds and rows, t(0.975, ν) √(v + s²/n): v is the variance over
+  samples of the split's rows, s the standard deviation of the runs' scores. Of a single run it is over rows alone:
+  what another seed would do is not in it. Where there is no ±, the records do not keep the answers to each row.
+- Bold is the best score of a column, as precisely as shown, among the cells without [c], [p], [r], [h] and
+  [v]. Where there is none, it is the best among those that have the same of these marks.
+- ≈ is a tie: the best score of a column, and those not significantly worse by the paired test under the task's table,
+  Holm-corrected for all pairs of the column. There is none where nothing is compared, or all others are worse.
 - GLUE is the unweighted mean of the nine tasks' scores, GLUE-8 that without WNLI; each needs all its tasks.
 - – stands for no score: no run came to an end, or the metric is undefined in one. An empty cell was not run.
-- The best constant answer is one label, or value, for every row: for each metric the one that scores best.
-- Bold is the best score of a column, as precisely as shown, among the cells without [c], [p], [r], [h] and
-  [v]. Where there is none, it is the best among those that have the same of these marks."""
+- The best constant answer is one label, or value, for every row: for each metric the one that scores best."""
+
+_COSTS = """\
+Sums over all runs of the row, those without a score included: wall clock from start to record, and device-hours,
+Σ seconds × processes / 3,600. Once is a single seed: Σ over tasks of the mean over the task's runs. Rows compare only
+where their tasks, devices and rows do."""
+
+_TASKS = """\
+For n runs with scores of mean x̄ and standard deviation s, on N rows, all intervals of 95 %:
+
+- score: x̄ and its interval over seeds and rows, x̄ ± t(0.975, ν) √(v + s²/n), ν by Satterthwaite, v the variance of x̄
+  over resamples of the rows, or of Wilson's interval; for a single run the same as over rows
+- over seeds: Student's x̄ ± t(0.975, n − 1) s/√n; – for a single run
+- over rows, with the runs as they are: of one split's accuracy p Wilson's (p + z²/2N ± z √(p (1 − p)/N + z²/4N²)) /
+  (1 + z²/N), z = 1.96; of all else the middle 95 % of x̄ over resamples
+- to best: the difference d to the best score on the same rows, and its interval d ± t(0.975, ν) √(v + s²/n + s'²/n'),
+  v the variance of d over resamples of the rows, the same for both
+- p: that there is no difference, by t = d / √(v + s²/n + s'²/n'); of two single runs' accuracy by McNemar's exact test
+  2 P(B ≤ min(b, c)), B binomial(b + c, ½), b and c the rows that one alone has right. First Holm's, corrected for all
+  pairs in the table, max over smaller p of (m − rank + 1) p; in brackets the test's own. Two single runs are compared
+  on rows alone; beside several, a single run is taken to spread over seeds as they do.
+- metrics: the mean over the runs, ± their sample standard deviation √(Σ (x − x̄)² / (n − 1))"""
 
 
 def page_title(board: Leaderboard) -> str:
@@ -47,14 +87,16 @@ def column_title(name: str, task: TaskFacts) -> str:
 def titles(board: Leaderboard) -> list[str]:
     """Of the table's columns."""
     averages = AVERAGES if board.averages else ()
-    return ["Model", "Recipe", *averages, *(column_title(name, task) for name, task in board.tasks.items())]
+    rank = ["mean rank"] if board.ranks else []
+    return ["Model", "Recipe", *averages, *rank, *(column_title(name, task) for name, task in board.tasks.items())]
 
 
 def lines(board: Leaderboard) -> Iterator[tuple[Row, list[Cell]]]:
     """The table's rows, the best constant answer last, with the cells that follow `Recipe`."""
     for row in (*board.rows, CONSTANT):
         averages = [board.averages[row, name] for name in AVERAGES] if board.averages else []
-        yield row, [*averages, *(board.cells.get((row, name), Cell()) for name in board.tasks)]
+        rank = [_rank_cell(board.ranks.get(row))] if board.ranks else []
+        yield row, [*averages, *rank, *(board.cells.get((row, name), Cell()) for name in board.tasks)]
 
 
 def legend(board: Leaderboard) -> list[str]:
@@ -63,8 +105,12 @@ def legend(board: Leaderboard) -> list[str]:
     return [f"[{mark}] {MARKS[mark]}" for mark in in_order(frozenset[str]().union(*marks))]
 
 
+def _rank_cell(rank: Rank | None) -> Cell:
+    return Cell() if rank is None else Cell(f"{rank.mean:.1f}", f"[{rank.low:.1f}, {rank.high:.1f}]", rank.mean)
+
+
 def render_markdown(board: Leaderboard) -> str:
-    """The table, what is shown apart, how figures are computed, and for each task a table of every metric."""
+    """The table, costs, what is shown apart, what others published, and for each task tables of scores and of runs."""
     parts = [
         f"# {page_title(board)}",
         "Made by `harness leaderboard` from the records under [runs](runs); edits are overwritten.",
@@ -76,15 +122,49 @@ def render_markdown(board: Leaderboard) -> str:
     ]
     if remarks := [*legend(board), *board.notes]:
         parts += ["\n".join(f"- {_escaped(line)}" for line in remarks)]
+    parts += [_formulas(board)]
+    parts += ["## Cost", _cost_table(board), _COSTS]
     if board.apart:
         no_mixing = "These runs differ from those in the table in more than the seed, and no figure mixes them."
         parts += ["## Shown apart", no_mixing, _apart_table(board)]
-    parts += ["## How the figures are computed", _FORMULAS, "## Tasks"]
-    parts += ["\n".join(f"- {column.title}: {column.note}" for column in COLUMNS)]
+    if not board.is_test_mode and (published := references(board.tasks.keys())):
+        parts += ["## Published elsewhere, not run here", _reference_table(board, published), _PUBLISHED]
+    parts += ["## Tasks", _TASKS, "Of the runs:", "\n".join(f"- {column.title}: {column.note}" for column in COLUMNS)]
     for name, task in board.tasks.items():
         groups = [board.groups[row, name] for row in board.rows if (row, name) in board.groups]
-        parts += [f"### {_escaped(task_title(name))}: {_escaped(task.title)}", _task_table(groups)]
+        parts += [f"### {_escaped(task_title(name))}: {_escaped(task.title)}"]
+        parts += [_task_table(board, groups), _about_task(board, name), _runs_table(groups)]
     return "\n\n".join(parts) + "\n"
+
+
+def formulas(board: Leaderboard) -> list[str]:
+    """How the figures of the table are computed, a sentence or two each, without markup."""
+    return [" ".join(line.split()) for line in _formulas(board).removeprefix("- ").split("\n- ")]
+
+
+def _formulas(board: Leaderboard) -> str:
+    return "\n".join([_SCORES, *_about_resampling(board)])
+
+
+def _about_resampling(board: Leaderboard) -> Iterator[str]:
+    """Where and how rows are resampled, and ranks."""
+    if board.ranks:
+        tasks = ", ".join(task_title(name) for name in board.ranked_tasks)
+        yield (
+            "- The mean rank is that of the row among the rows that are compared in all of the tasks below; 1 is the"
+            "\n  best, equal scores share theirs. In brackets the middle 95 % over resamples of the rows, the scores of"
+            f"\n  n runs with errors t(n − 1) s/√n. Tasks: {tasks}."
+        )
+    if any(evidence.rows for evidence in board.evidence.values()):
+        yield (
+            f"- Resamples: {board.resampling.number:,} times N of a split's N rows with replacement, the same for all"
+            f"\n  models; NumPy's default generator, seeded with {SEED} and the CRC-32 of task.split."
+        )
+    if board.resampling.is_to_first_order:
+        yield (
+            "- There are so many records that scores of resamples are computed to first order, from the influence of"
+            "\n  each row (infinitesimal jackknife)."
+        )
 
 
 def _of_row(row: Row) -> tuple[str, str]:
@@ -116,20 +196,104 @@ def _apart_table(board: Leaderboard) -> str:
     return _table(["Task", "Model", "Recipe", "Why", "Seeds", "Score"], body, left=5)
 
 
-def _task_table(groups: Sequence[Group]) -> str:
-    """Every metric of every split that was scored, and the columns of `COLUMNS`."""
+def _cost_table(board: Leaderboard) -> str:
+    body = []
+    for row in board.rows:
+        cost = cost_of(board.groups[row, name] for name in board.tasks if (row, name) in board.groups)
+        runs = str(cost.runs) + (f" ({cost.uncounted} not known)" if cost.uncounted else "")
+        numbers = (cost.seconds, cost.once_seconds)
+        hours = (cost.device_seconds / 3600, cost.once_device_seconds / 3600)
+        shown_costs = [f"{numbers[0]:,.0f}", f"{hours[0]:,.2f}", f"{numbers[1]:,.0f}", f"{hours[1]:,.2f}"]
+        body.append([*_of_row(row), str(cost.tasks), runs, *shown_costs])
+    head = ["Model", "Recipe", "tasks", "runs", "seconds", "device-hours", "seconds once", "device-hours once"]
+    return _table(head, body, left=2)
+
+
+_PUBLISHED = """\
+Other settings, other code, and often the best of several runs: these numbers stand here for orientation, and nothing
+above is compared with them. ? is a metric that the source does not name."""
+
+
+def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
+    """A line per model, setting and source; a score of another metric than the column's first has its name."""
+    names = [name for name in board.tasks if any(one.task == name for one in published)]
+    found: dict[tuple[str, str, str], dict[str, list[str]]] = {}
+    for one in published:
+        places = found.setdefault((one.model, one.setting, one.source), {})
+        first = board.tasks[one.task].headline[0]
+        metric = "" if one.metric == first else " ?" if one.metric == UNSTATED else f" {title_of(one.metric)}"
+        split = {"validation": "", "test": " test"}.get(one.split, f" {_SHORT_SPLITS.get(one.split, one.split)}")
+        places.setdefault(one.task, []).append(f"{shown(one.score, True)}{metric}{split}")
+    body = [
+        [_escaped(model), _escaped(setting), _escaped(source), *(", ".join(places.get(name, [])) for name in names)]
+        for (model, setting, source), places in found.items()
+    ]
+    heads = [f"{task_title(name)} {title_of(board.tasks[name].headline[0])}" for name in names]
+    return _table(["Model", "Setting", "Source", *map(_escaped, heads)], body, left=3)
+
+
+def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
+    """The score with its intervals and its test, and every metric of every split that was scored."""
     splits = sorted({split for group in groups for split, _ in group.places}, key=split_order)
     metrics = list(dict.fromkeys(metric for group in groups for _, metric in group.places))
     head = [f"{_escaped(title_of(metric))} {_escaped(' / '.join(splits))}" for metric in metrics]
-    body = [
-        [
-            *_of_row(group.row),
-            *(" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics),
-            *(column.value(group) for column in COLUMNS),
-        ]
-        for group in groups
-    ]
-    return _table(["Model", "Recipe", *head, *(column.title for column in COLUMNS)], body, left=2)
+    is_compared = any(board.evidence[group].to_best for group in groups)
+    body = []
+    for group in groups:
+        evidence, as_percent = board.evidence[group], all(map(is_fraction, group.task.headline))
+        score = " ".join(filter(None, [shown(group.score.mean, as_percent), _between(evidence.total, as_percent)]))
+        parts = [_between(one, as_percent) or NO_SCORE for one in (evidence.seeds, evidence.split)]
+        versus = _to_best(evidence, as_percent) if is_compared else []
+        figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
+        body.append([*_of_row(group.row), score, *parts, *versus, *figures])
+    tests = ["to best", "p"] if is_compared else []
+    return _table(["Model", "Recipe", "score", "over seeds", "over rows", *tests, *head], body, left=2)
+
+
+def _between(interval: Interval | None, as_percent: bool) -> str:
+    return "" if interval is None else f"[{shown(interval.low, as_percent)}, {shown(interval.high, as_percent)}]"
+
+
+def _to_best(evidence: Evidence, as_percent: bool) -> list[str]:
+    versus = evidence.to_best
+    if versus is None:
+        return ["", ""]
+    as_percent = as_percent if versus.quantity == "score" else is_fraction(versus.quantity)
+    ends = _between(Interval(versus.low, versus.high), as_percent)
+    tied = f" {TIED}" if evidence.is_tied else ""
+    return [f"{shown(versus.difference, as_percent)} {ends}{tied}", f"{shown_p(versus.p_holm)} ({shown_p(versus.p)})"]
+
+
+def shown_p(p: float) -> str:
+    """Three decimals, and never a zero."""
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _about_task(board: Leaderboard, name: str) -> str:
+    """What is computed of which rows, and what the tests are about."""
+    task, panel = board.tasks[name], board.compared.get(name)
+    if not task.report:
+        return "Predicted, not scored: the labels are hidden."
+    metrics = " and ".join(map(title_of, task.headline))
+    rows = max(
+        (board.evidence[group].rows or 0 for row in board.rows if (group := board.groups.get((row, name)))), default=0
+    )
+    of_rows = f", {rows:,} rows" if rows else ""
+    told = [f"Score: {'mean of ' if len(task.headline) > 1 else ''}{metrics} on {' and '.join(task.report)}{of_rows}."]
+    if panel:
+        number = len(panel.groups)
+        about = (
+            "the score" if panel.quantity == "score" else f"{title_of(panel.quantity)}, as not all records keep answers"
+        )
+        told.append(f"Tests: about {about}; {number * (number - 1) // 2} pairs of {number} models are one family.")
+    elif len([row for row in board.rows if (row, name) in board.groups]) > 1:
+        told.append("No tests: no two models here have records of the same rows that can be compared.")
+    return _escaped(" ".join(told))
+
+
+def _runs_table(groups: Sequence[Group]) -> str:
+    body = [[*_of_row(group.row), *(column.value(group) for column in COLUMNS)] for group in groups]
+    return _table(["Model", "Recipe", *(column.title for column in COLUMNS)], body, left=2)
 
 
 def _figure(group: Group, split: str, metric: str) -> str:
@@ -139,7 +303,7 @@ def _figure(group: Group, split: str, metric: str) -> str:
 
 
 class Column(NamedTuple):
-    """A column of a task's own table, after those of its metrics."""
+    """A column of the table of a task's runs."""
 
     title: str
     value: Callable[[Group], str]
@@ -202,8 +366,3 @@ COLUMNS: tuple[Column, ...] = (
     Column("precision", _precision, "as used; several where the runs differ"),
     Column("devices", _devices, "as used; several where the runs differ"),
 )
-
-
-def formulas() -> list[str]:
-    """How the figures are computed, a sentence or two each, without markup."""
-    return [" ".join(line.split()) for line in _FORMULAS.removeprefix("- ").split("\n- ")]

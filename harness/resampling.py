@@ -1,14 +1,14 @@
 """Scores on resampled rows: every run of a task on the same 10,000 draws of its rows, as matrix products of counts.
 
 Row i of a resample counts w_i times, w ~ multinomial(N; 1/N, ..., 1/N): Efron's bootstrap. The runs share the draws,
-so differences between them are paired. Counts are whole numbers below 2^24, which float32 products add exactly, and
-sums of values are float64: the same numbers come out on any processor.
+so differences between them are paired. Counts are whole numbers below 2^24, which float32 products add exactly, and so
+are ranks; values are added in float64. The same numbers come out on any processor, those of values to 12 digits.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,21 +42,31 @@ def resampled(
 
     groups: the runs of each as [runs, N], classes (whole numbers) or values in row order; gold: [N].
     """
+    blocks = _scores(metrics, groups, gold, draws(len(gold), purpose, resamples))
+    return np.ascontiguousarray(np.concatenate(list(blocks)).T)
+
+
+def score(metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any]) -> Floats:
+    """float64[G]: the same of the rows as they are."""
+    (found,) = _scores(metrics, groups, gold, [np.ones((1, len(gold)), np.int64)])
+    return np.asarray(found[0])
+
+
+def _scores(
+    metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any], blocks: Iterable[NDArray[np.int64]]
+) -> Iterator[Floats]:
+    """[block, G] of each block of counts."""
     assert can_resample(metrics), metrics
     assert all(runs.ndim == 2 and runs.shape[1] == len(gold) > 0 for runs in groups), [runs.shape for runs in groups]
-    scores = np.empty((resamples, len(groups)))
     kind = _Counts if gold.dtype.kind in "iu" else _Values
     computed = kind(groups, gold)
-    first = 0
-    for weights in _draws(len(gold), purpose, resamples):
+    for weights in blocks:
         computed.weigh(weights)
         parts = [computed.mean_over_runs(name) for name in metrics]
-        scores[first : first + len(weights)] = sum(parts[1:], parts[0]) / len(parts)
-        first += len(weights)
-    return np.ascontiguousarray(scores.T)
+        yield sum(parts[1:], parts[0]) / len(parts)
 
 
-def _draws(rows: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:
+def draws(rows: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:
     """Counts [block, rows] of `resamples` resamples, block by block; the blocks' size changes no number."""
     random = generator(purpose)
     block = max(1, _BLOCK // rows)
@@ -154,8 +164,8 @@ def _macro(of_class: Callable[[Floats, Floats, Floats], Floats]) -> Callable[[_C
     """The mean over the classes that are gold or predicted; what cannot be divided counts 0."""
 
     def compute(counts: _Counts) -> Floats:
-        total: Floats | float = 0.0
-        number: Floats | float = 0.0
+        total: Any = 0.0
+        number: Any = 0.0
         for label in counts.classes:
             right, predicted, gold = (counts.count(what, label) for what in ("right", "predicted", "gold"))
             total = total + np.nan_to_num(of_class(right, predicted, gold))
@@ -209,7 +219,8 @@ class _Values:
         found = []
         for values in (*self.answers, self.gold):
             order = np.argsort(values, kind="stable")
-            found.append(np.split(order, np.flatnonzero(np.diff(values[order])) + 1))
+            ends = [*(np.flatnonzero(np.diff(values[order])) + 1).tolist(), len(order)]
+            found.append([order[first:end] for first, end in zip([0, *ends], ends, strict=False)])
         return found
 
 

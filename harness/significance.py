@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from harness.answers import Answers, answers_of, hits_of
 from harness.groups import Group, Row
+from harness.influence import resampled_to_first_order
 from harness.metrics import METRICS
 from harness.resampling import generator, resampled
-from harness.statistics import (
+from harness.uncertainty import (
     ALPHA,
     Interval,
     Sample,
@@ -30,12 +31,21 @@ from harness.statistics import (
     percentiles,
     t_interval,
     wilson,
+    wilson_variance,
 )
 
 _LEAST_DEFINED = 0.9
 """The share of resamples on which a model's score must be defined, or it is not compared."""
 
 Places = NDArray[np.intp]
+
+
+class Resampling(NamedTuple):
+    """How rows are resampled."""
+
+    number: int
+    is_to_first_order: bool = False
+    """Scores of resamples are not computed anew, but from the influence of each row."""
 
 
 class Versus(NamedTuple):
@@ -141,16 +151,16 @@ class Column(NamedTuple):
     """Those that are compared with the best of them: two at least."""
 
 
-def column_of(groups: Sequence[Group], rivals: Sequence[Group], resamples: int) -> Column:
+def column_of(groups: Sequence[Group], rivals: Sequence[Group], resampling: Resampling) -> Column:
     """What is known of a task's groups; `rivals` are those that may be compared with each other."""
-    evidence = [Evidence(t_interval([s for s in group.scores if s is not None])) for group in groups]
+    evidence = [Evidence(_over_seeds(group)) for group in groups]
     place_of = {group: place for place, group in enumerate(groups)}
-    panels = list(panels_of(groups, resamples))
+    panels = list(panels_of(groups, resampling))
     for panel in panels:
         for group, found in zip(panel.groups, _of_rows(panel), strict=True):
             place = place_of[group]
             evidence[place] = found._replace(seeds=evidence[place].seeds)
-    compared = _widest(rivals, panels, resamples)
+    compared = _widest(rivals, panels, resampling)
     if compared is None:
         return Column(evidence, None)
     number, best = len(compared.groups), compared.best
@@ -169,13 +179,18 @@ def column_of(groups: Sequence[Group], rivals: Sequence[Group], resamples: int) 
     return Column(evidence, compared)
 
 
+def _over_seeds(group: Group) -> Interval | None:
+    scores = [score for score in group.scores if score is not None]
+    return _in_range(group, t_interval(scores)) if len(scores) == len(group.scores) else None
+
+
 def reverse(versus: Versus) -> Versus:
     """The second less the first."""
     return versus._replace(difference=-versus.difference, low=-versus.high, high=-versus.low)
 
 
 def panels_of(
-    groups: Sequence[Group], resamples: int, read: Callable[[Group], Answers | None] = answers_of
+    groups: Sequence[Group], resampling: Resampling, read: Callable[[Group], Answers | None] = answers_of
 ) -> Iterator[Panel]:
     """The groups by the rows that they answered; those whose records keep none are in no panel."""
     alike: dict[Any, list[tuple[Group, Answers]]] = defaultdict(list)
@@ -184,16 +199,17 @@ def panels_of(
         if found is not None:
             alike[found.key].append((group, found))
     for members in alike.values():
-        panel = _panel([group for group, _ in members], [found for _, found in members], resamples)
+        panel = _panel([group for group, _ in members], [found for _, found in members], resampling)
         if panel is not None:
             yield panel
 
 
-def _panel(groups: Sequence[Group], answers: Sequence[Answers], resamples: int) -> Panel | None:
+def _panel(groups: Sequence[Group], answers: Sequence[Answers], resampling: Resampling) -> Panel | None:
     task, (metrics, quantity, splits, _) = groups[0].spec.task, answers[0]
+    resample = resampled_to_first_order if resampling.is_to_first_order else resampled
     drawn = np.mean(
         [
-            resampled(metrics, [one.splits[split][0] for one in answers], gold, f"{task}.{split}", resamples)
+            resample(metrics, [one.splits[split][0] for one in answers], gold, f"{task}.{split}", resampling.number)
             for split, (_, gold) in splits.items()
         ],
         axis=0,
@@ -232,16 +248,35 @@ def _scores(quantity: str, group: Group, answers: Answers) -> list[float]:
 
 def _of_rows(panel: Panel) -> Iterator[Evidence]:
     """The intervals of each group that need its rows."""
-    lows, highs = interval(panel.sample)
-    for place, score in enumerate(panel.sample.scores):
-        is_share = panel.hits is not None
-        split = wilson(float(score), panel.sample.rows) if is_share else percentiles(panel.sample.resampled[place])
-        total = Interval(float(lows[place]), float(highs[place]))
-        method = "Wilson" if is_share else "bootstrap"
-        yield Evidence(None, split, method, total, panel.sample.rows)
+    sample, is_share = panel.sample, panel.hits is not None
+    if is_share:
+        splits = [wilson(float(score), sample.rows) for score in sample.scores]
+        variances = np.array([wilson_variance(float(score), sample.rows) for score in sample.scores])
+    else:
+        splits = [percentiles(drawn) for drawn in sample.resampled]
+        variances = sample.resampled.var(axis=1, ddof=1)
+    for group, split, low, high in zip(panel.groups, splits, *interval(sample, variances), strict=True):
+        total = _in_range(group, Interval(float(low), float(high))) if len(group.scored) > 1 else split
+        yield Evidence(None, split, "Wilson" if is_share else "bootstrap", total, sample.rows)
 
 
-def _widest(rivals: Sequence[Group], panels: Sequence[Panel], resamples: int) -> Panel | None:
+def _in_range(group: Group, found: Interval | None) -> Interval | None:
+    """Cut to the values that the headline's metrics can have; those that are not ours can have any."""
+    known = [METRICS.get(name) for name in group.task.headline]
+    if found is None or None in known:
+        return found
+    lowest = min(metric.lowest for metric in known if metric)
+    highest = max(metric.highest for metric in known if metric)
+    return Interval(max(lowest, found.low), min(highest, found.high))
+
+
+def panel_of(groups: Sequence[Group], resampling: Resampling) -> Panel | None:
+    """These groups, if all answered the same rows and it is known what is better."""
+    found = _widest(groups, list(panels_of(groups, resampling)), resampling)
+    return found if found and len(found.groups) == len(groups) else None
+
+
+def _widest(rivals: Sequence[Group], panels: Sequence[Panel], resampling: Resampling) -> Panel | None:
     """The panel that compares most of the rivals, two at least: by the score, else by what stands in for it."""
 
     def shared(panel: Panel) -> list[Group]:
@@ -255,7 +290,7 @@ def _widest(rivals: Sequence[Group], panels: Sequence[Panel], resamples: int) ->
     by_score = widest(panels)
     if by_score and len(by_score.groups) == len(rivals):
         return by_score
-    by_stand_in = widest(list(panels_of(rivals, resamples, hits_of)))
+    by_stand_in = widest(list(panels_of(rivals, resampling, hits_of)))
     counts = [len(panel.groups) if panel else 0 for panel in (by_score, by_stand_in)]
     return by_stand_in if counts[1] > counts[0] else by_score
 

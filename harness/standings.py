@@ -12,7 +12,7 @@ from harness.groups import Group, Row, difference, grouped, headline, in_order, 
 from harness.metrics import METRICS
 from harness.records import RunRecord, TaskFacts
 from harness.resampling import RESAMPLES
-from harness.significance import Evidence, Panel, Rank, column_of, ranked
+from harness.significance import Evidence, Panel, Rank, Resampling, column_of, ranked
 
 GLUE = dict(
     cola="CoLA",
@@ -35,7 +35,7 @@ NO_SCORE = "–"
 
 TIED = "≈"
 
-_MANY_RECORDS, _FEW_RESAMPLES = 2_500, 500
+_MANY_RECORDS, _FEW_RESAMPLES = 2_500, 1_000
 
 _NOT_COMPARED = frozenset("cprhgv")
 _PASSED_TO_AVERAGE = frozenset("prhgvt")
@@ -85,14 +85,14 @@ class Leaderboard:
     ranks: dict[Row, Rank]
     """Of the rows that all of `ranked_tasks` compare."""
     ranked_tasks: tuple[str, ...]
-    resamples: int
+    resampling: Resampling
 
 
 def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None) -> Leaderboard:
     """The leaderboard of these records, the same in whatever order they come.
 
-    Records of test mode stand in it only when there are no others; `unreadable` files are mentioned. The resamples are
-    10,000 unless said, and fewer where there are so many records that it would take minutes.
+    Records of test mode stand in it only when there are no others; `unreadable` files are mentioned. Rows are resampled
+    10,000 times unless said, on boards of more than 2,500 records 1,000 times and to first order.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     kept = [run for run in ordered if not run.spec.test_mode] or ordered
@@ -102,12 +102,13 @@ def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | No
     for group in sorted(grouped(kept), key=Group.preference, reverse=True):
         rivals[group.spec.task][group.row].append(group)
 
-    resamples = resamples or (RESAMPLES if len(kept) <= _MANY_RECORDS else _FEW_RESAMPLES)
+    is_large = len(kept) > _MANY_RECORDS
+    resampling = Resampling(resamples or (_FEW_RESAMPLES if is_large else RESAMPLES), is_to_first_order=is_large)
     evidence: dict[Group, Evidence] = {}
     compared: dict[str, Panel] = {}
     for name in names:
         everyone = [group for groups in rivals[name].values() for group in groups]
-        column = column_of(everyone, _comparable([groups[0] for groups in rivals[name].values()]), resamples)
+        column = column_of(everyone, _comparable([groups[0] for groups in rivals[name].values()]), resampling)
         evidence |= zip(everyone, column.evidence, strict=True)
         if column.compared:
             compared[name] = column.compared
@@ -151,7 +152,7 @@ def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | No
         compared=compared,
         ranks=ranks,
         ranked_tasks=tuple(ranked_tasks),
-        resamples=resamples,
+        resampling=resampling,
     )
 
 

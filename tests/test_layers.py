@@ -29,6 +29,7 @@ LIGHT = [
     "charsets",
     "columns",
     "command",
+    "comparison",
     "console",
     "costs",
     "devices",
@@ -42,6 +43,7 @@ LIGHT = [
     "groups",
     "hub",
     "identity",
+    "influence",
     "importing",
     "interruption",
     "launching",
@@ -72,13 +74,13 @@ LIGHT = [
     "significance",
     "sources",
     "standings",
-    "statistics",
     "stratified",
     "sweep_display",
     "sweep_file",
     "sweep_plan",
     "sweep_work",
     "testmode",
+    "uncertainty",
 ]
 """They answer at once; anybody may import them."""
 

@@ -26,6 +26,7 @@ from harness.errors import UserError
 from harness.leaderboard import main, print_leaderboard, write_leaderboard
 from harness.leaderboard_files import render_csv, render_json
 from harness.leaderboard_page import render_markdown
+from harness.metrics import METRICS
 from harness.recipes import Recipe, changed_from
 from harness.records import (
     Cost,
@@ -35,10 +36,13 @@ from harness.records import (
     RunRecord,
     RunSpec,
     TaskFacts,
+    pack_array,
+    pack_hits,
     record_path,
     write_record,
 )
 from harness.standings import build
+from harness.uncertainty import t_interval, wilson
 
 GOLDEN = Path(__file__).parent / "golden" / "leaderboard.md"
 BERT, ELECTRA = "google-bert/bert-base-cased", "google/electra-small-discriminator"
@@ -130,6 +134,28 @@ def record(
     )
 
 
+def answered(task: str, quality: float, *, seed: int = 1, rows: int = 200, **changes: Any) -> RunRecord:
+    """A run that keeps its answers to each row: right where its draw is below `quality`, as its metrics say."""
+    metrics, _, report = SHAPES.get(task, (["accuracy"], ["accuracy"], ["validation"]))
+    told: dict[str, dict[str, Any]] = {"answers": {}, "gold": {}, "metrics": {}, "hits": {}, "squared_errors": {}}
+    for split in report:
+        ease = np.random.default_rng(len(split)).random(rows)  # some rows are easier than others, for all models
+        random = np.random.default_rng([seed, int(1000 * quality), len(split)])
+        gold: np.ndarray = np.arange(rows) % 3 % 2
+        answers = np.where(0.6 * ease + 0.4 * random.random(rows) < quality, gold, 1 - gold)
+        if "rmse" in metrics:
+            gold = np.arange(rows) % 11 / 2
+            answers = gold + random.normal(size=rows) * (1.1 - quality)
+            told["squared_errors"][split] = [float(error) for error in (answers - gold) ** 2]
+        else:
+            told["hits"][split] = pack_hits(answers == gold)
+        told["answers"][split], told["gold"][split] = pack_array(answers), pack_array(gold)
+        told["metrics"][split] = {name: METRICS[name].compute(answers, gold) for name in metrics}
+    counts = {"train": 3668, **dict.fromkeys(report, rows)}
+    data = {"rows": counts, "full_rows": counts}
+    return record(task, seed=seed, data=data, **{**told, **changes})
+
+
 def lost(status: str, task: str = "mrpc", **changes: Any) -> RunRecord:
     """A run that read its data but has no score."""
     return record(task, status=status, error="the loss was nan", metrics={}, baseline={}, **changes)
@@ -140,6 +166,12 @@ def table(markdown: str, number: int = 0) -> list[dict[str, str]]:
     tables = re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE)
     head, _, *body = ([cell.strip() for cell in line[1:-1].split(" | ")] for line in tables[number].splitlines())
     return [dict(zip(head, cells, strict=True)) for cells in body]
+
+
+def table_with(markdown: str, title: str) -> list[dict[str, str]]:
+    """The page's first table that has a column of that title."""
+    count = len(re.findall(r"(?:^\|.*\n)+", markdown, flags=re.MULTILINE))
+    return next(found for number in range(count) if title in (found := table(markdown, number))[0])
 
 
 def cell(records: list[RunRecord], title: str = "MRPC F1/accuracy", line: int = 0) -> str:
@@ -166,6 +198,12 @@ def sample() -> list[RunRecord]:
             facts = {"report": ["validation_holdout"]} if "protocol" in recipe else {}
             data = {"fingerprint": str(recipe)}
             records.append(record("mrpc", 0.7, seed=seed, recipe=recipe, facts=facts, data=data))
+        records.append(answered("qnli", 0.9, model="org/large", seed=seed))
+        records.append(answered("qnli", 0.85, model="org/base", seed=seed))
+        records.append(answered("cola", 0.8, model="org/large", seed=seed))
+    records.append(answered("qnli", 0.6, model="org/small"))
+    records.append(answered("cola", 0.7, model="org/small"))
+    records.append(answered("stsb", 0.7, model="org/small"))
     records.append(lost("diverged", model=ELECTRA, seed=45))
     records.append(record("rte", model=ELECTRA, seed=42, is_read=False))
     part = {"is_partial": True, "fingerprint": "part", "rows": {"train": 100, "validation": 408}}
@@ -182,16 +220,16 @@ def sample() -> list[RunRecord]:
 
 
 def test_page_is_as_the_golden_file() -> None:
-    assert render_markdown(build(sample(), unreadable=1)) == GOLDEN.read_text(encoding="utf-8")
+    assert render_markdown(build(sample(), unreadable=1, resamples=400)) == GOLDEN.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("render", [render_markdown, render_csv, render_json], ids=lambda render: render.__name__)
 def test_order_of_records_does_not_matter(render: Any) -> None:
     records = sample()
-    expected = render(build(records))
+    expected = render(build(records, resamples=400))
     for seed in range(5):
         random.Random(seed).shuffle(records)
-        assert render(build(records)) == expected
+        assert render(build(records, resamples=400)) == expected
 
 
 def test_order_of_keys_in_a_record_does_not_matter() -> None:
@@ -203,7 +241,7 @@ def test_order_of_keys_in_a_record_does_not_matter() -> None:
     records = sample()
     turned = [RunRecord.model_validate(reversed_keys(run.model_dump(mode="json"))) for run in records]
     for render in (render_markdown, render_csv, render_json):
-        assert render(build(turned)) == render(build(records))
+        assert render(build(turned, resamples=400)) == render(build(records, resamples=400))
 
 
 def test_mean_and_deviation_over_seeds_are_numpys() -> None:
@@ -413,7 +451,7 @@ def test_folder_is_called_by_its_last_part() -> None:
 def test_groups_that_differ_in_more_than_the_seed_are_shown_apart(changes: dict[str, Any], reason: str) -> None:
     page = render_markdown(build([record(values=0.5, seed=1), record(values=0.9, **changes)]))
     assert table(page)[0]["MRPC F1/accuracy"].startswith("**90.0/90.0** (1)")
-    (apart,) = table(page, 1)
+    (apart,) = table_with(page, "Why")
     assert apart["Why"] == reason
     assert apart["Score"].startswith("50.0/50.0 (1)")
 
@@ -423,13 +461,13 @@ def test_partial_data_is_shown_apart_from_the_full() -> None:
     records = [record(values=0.6)] + [record(values=0.9, seed=seed, data=part) for seed in (1, 2, 3)]
     page = render_markdown(build(records))
     assert table(page)[0]["MRPC F1/accuracy"] == "**60.0/60.0** (1)"
-    assert table(page, 1)[0]["Why"] == "partial data (508 rows, not 4,076)"
-    assert table(page, 1)[0]["Score"] == "90.0/90.0 (3) [p]"
+    assert table_with(page, "Why")[0]["Why"] == "partial data (508 rows, not 4,076)"
+    assert table_with(page, "Why")[0]["Score"] == "90.0/90.0 (3) [p]"
 
 
 def test_run_that_failed_under_another_recipe_is_shown_apart() -> None:
     page = render_markdown(build([record(), record(seed=9, default={"epochs": 5}, is_read=False)]))
-    (apart,) = table(page, 1)
+    (apart,) = table_with(page, "Why")
     assert apart["Why"] == "broke off before the data was read; recipe with epochs=5, not epochs=3"
     assert apart["Score"] == "– [d]"
 
@@ -462,7 +500,7 @@ def test_precisions_are_averaged_and_named() -> None:
     assert other.environment
     environment = other.environment.model_copy(update={"precision": "fp32", "devices": ["cpu", "cpu"]})
     page = render_markdown(build([record(), other.model_copy(update={"environment": environment})]))
-    (line,) = table(page, 1)
+    (line,) = table_with(page, "n")
     assert (line["n"], line["precision"], line["devices"]) == ("2", "bf16, fp32", "1 × NVIDIA H100, 2 × cpu")
 
 
@@ -524,9 +562,11 @@ def test_test_mode_beside_results_is_left_out_and_counted() -> None:
 def test_task_table_shows_every_split_and_metric_side_by_side() -> None:
     accuracies = {"train": 0.99, "validation": 0.93, "test": 0.92}
     metrics = {split: {"loss": 0.25, "accuracy": value} for split, value in accuracies.items()}
-    (line,) = table(render_markdown(build([record("imdb", metrics=metrics)])), 1)
+    page = render_markdown(build([record("imdb", metrics=metrics)]))
+    (line,) = table_with(page, "over rows")
     assert line["accuracy train / validation / test"] == "99.0 / 93.0 / 92.0"
     assert line["loss train / validation / test"] == "0.250 / 0.250 / 0.250"
+    (line,) = table_with(page, "rows/s")
     assert (line["rows/s"], line["peak MiB"], line["seconds"]) == ("220.1", "2,048", "61.0")
 
 
@@ -574,8 +614,100 @@ def test_names_show_as_they_are_and_break_nothing(name: str) -> None:
         assert all(line.count("<td") == columns for line in re.findall(r"<tr>.*?</tr>", block, re.DOTALL)[1:])
 
 
+def test_interval_of_a_single_run_is_of_its_rows_alone() -> None:
+    run = answered("qnli", 0.9)
+    ((group, evidence),) = build([run]).evidence.items()
+    expected = wilson(run.metrics["validation"]["accuracy"], 200)
+    assert evidence.total == evidence.split == expected
+    assert (evidence.seeds, evidence.split_method, evidence.rows) == (None, "Wilson", 200)
+    half = 50 * (expected.high - expected.low)
+    assert cell([run], "QNLI accuracy") == f"{100 * group.score.mean:.1f} ±{half:.1f} (1)"
+
+
+def test_interval_of_several_runs_is_of_seeds_and_rows() -> None:
+    runs = [answered("cola", 0.7, seed=seed) for seed in (1, 2, 3)]
+    ((group, evidence),) = build(runs, resamples=500).evidence.items()
+    assert evidence.seeds == pytest.approx(t_interval(group.scores))
+    assert evidence.split_method == "bootstrap"
+    assert evidence.total.low < min(evidence.split.low, group.score.mean) < group.score.mean < evidence.total.high
+    assert evidence.total.high - evidence.total.low > evidence.split.high - evidence.split.low
+
+
+def test_models_that_cannot_be_told_apart_are_tied() -> None:
+    records = [answered("qnli", quality, model=model) for model, quality in (("a", 0.9), ("b", 0.89), ("c", 0.5))]
+    first, second, third, _ = table(render_markdown(build(records)))
+    assert first["QNLI accuracy"].endswith("(1) ≈")
+    assert second["QNLI accuracy"].endswith("(1) ≈")
+    assert third["QNLI accuracy"].endswith("(1)")
+    best, tied, worse = table_with(render_markdown(build(records)), "to best")
+    assert best["to best"] == best["p"] == ""
+    assert tied["to best"].endswith("≈")
+    assert worse["p"] == "<0.001 (<0.001)"
+    rows = json.loads(render_json(build(records)))["rows"]
+    assert [row["tasks"]["qnli"]["is_tied"] for row in rows] == [True, True, False]
+    assert [row["average_rank"]["mean"] for row in rows] == [1, 2, 3]
+    assert rows[2]["tasks"]["qnli"]["to_best"]["method"] == "exact McNemar test"
+
+
+def test_marked_cells_are_not_compared_with_the_others() -> None:
+    reduced = answered("qnli", 0.6, model="b", recipe={"train_rows": 10})
+    evidence = build([answered("qnli", 0.9, model="a"), reduced]).evidence
+    assert not any(one.is_tied or one.to_best for one in evidence.values())
+    assert all(one.total for one in evidence.values())
+
+
+def test_records_without_answers_are_compared_by_what_they_keep() -> None:
+    """Hits of a classification, squared errors of a regression; and the page says so."""
+    for task, stand_in in (("cola", "accuracy"), ("stsb", "MSE")):
+        records = [answered(task, quality, model=model) for model, quality in (("a", 0.9), ("b", 0.6))]
+        records[1] = records[1].model_copy(update={"answers": {}, "gold": {}})
+        board = build(records, resamples=200)
+        versus = next(one.to_best for one in board.evidence.values() if one.to_best)
+        assert versus.quantity == stand_in.lower()
+        assert versus.is_distinct
+        assert f"Tests: about {stand_in}, as not all records keep answers" in render_markdown(board)
+        assert {group.row.model: one.total is None for group, one in board.evidence.items()} == {"a": False, "b": True}
+
+
+def test_cost_of_a_row_is_the_sum_over_its_runs() -> None:
+    records = [record("rte", seed=1), record("rte", seed=2), record("mrpc", seed=1), lost("failed", "mrpc", seed=3)]
+    records[3] = records[3].model_copy(update={"cost": None})
+    (line,) = table_with(render_markdown(build(records)), "device-hours")
+    assert (line["tasks"], line["runs"]) == ("2", "4 (1 not known)")
+    assert line["seconds"] == f"{61 + 62 + 61}"
+    assert line["seconds once"] == f"{61.5 + 61:.0f}"
+    assert line["device-hours"] == f"{180 / 3600:.2f}"
+
+
+def test_published_scores_stand_apart_and_only_for_tasks_of_the_board() -> None:
+    page = render_markdown(build([record("sst2")]))
+    lines = table_with(page, "Source")
+    assert all(line["SST-2 accuracy"] for line in lines)
+    assert len(lines) > 5
+    assert page.index("## Published elsewhere, not run here") < page.index("| Model | Setting")
+    assert "CoLA" not in page.split("## Published")[1].split("## Tasks")[0]
+    assert "Published" not in render_markdown(build([record("ratings", 0.5)]))
+    assert "Published" not in render_markdown(build([record("sst2", spec={"test_mode": True})]))
+
+
+def test_many_records_get_fewer_resamples_and_the_page_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [answered("cola", 0.9, seed=seed) for seed in (1, 2)]
+    few = build(records)
+    assert few.resampling == (10_000, False)
+    assert "10,000 times N" in render_markdown(few)
+    assert "to first order" not in render_markdown(few)
+    monkeypatch.setattr("harness.standings._MANY_RECORDS", 1)
+    many = build(records)
+    assert many.resampling == (1_000, True)
+    assert "1,000 times N" in render_markdown(many)
+    assert "to first order" in render_markdown(many)
+    ((_, exact),), ((_, approximate),) = few.evidence.items(), many.evidence.items()
+    assert approximate.total == pytest.approx(exact.total, abs=0.01)
+    assert approximate.split == pytest.approx(exact.split, abs=0.02)
+
+
 def test_csv_and_json_hold_every_figure_of_every_group() -> None:
-    board = build(sample())
+    board = build(sample(), resamples=400)
     groups = [*board.groups.values(), *(group for group, _ in board.apart)]
     lines = list(csv.DictReader(io.StringIO(render_csv(board))))
     elsewhere = [line for line in lines if line["source"]]
@@ -650,4 +782,4 @@ def test_import_is_quick() -> None:
 
 if __name__ == "__main__":
     GOLDEN.parent.mkdir(exist_ok=True)
-    GOLDEN.write_text(render_markdown(build(sample(), unreadable=1)), encoding="utf-8")
+    GOLDEN.write_text(render_markdown(build(sample(), unreadable=1, resamples=400)), encoding="utf-8")

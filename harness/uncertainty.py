@@ -46,6 +46,12 @@ def wilson(share: float, rows: int) -> Interval:
     return Interval(max(0.0, (centre - half) / shrink), min(1.0, (centre + half) / shrink))
 
 
+def wilson_variance(share: float, rows: int) -> float:
+    """(width of the interval / 2z)²: about p(1 - p)/N, and not 0 where all rows are right or all wrong."""
+    low, high = wilson(share, rows)
+    return ((high - low) / (2 * _quantile(math.inf))) ** 2
+
+
 def percentiles(resampled: Floats) -> Interval:
     """The middle 95 % of resampled scores [B]; Efron 1979."""
     low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2])
@@ -66,12 +72,14 @@ class Sample(NamedTuple):
     """[M]: s², of a model's scores over its runs; NaN for a single run."""
 
 
-def interval(sample: Sample) -> tuple[Floats, Floats]:
+def interval(sample: Sample, over_rows: Floats) -> tuple[Floats, Floats]:
     """Low and high [M]: score ± t √(v_rows + s²/n), of rows alone where there is one run.
 
     t has the degrees of freedom of Satterthwaite 1946: (Σ v)² / Σ (v² / ν), ν = N - 1 and n - 1.
+
+    Args:
+        over_rows: v_rows [M].
     """
-    over_rows = sample.resampled.var(axis=1, ddof=1)
     over_seeds = np.nan_to_num(sample.variances / sample.seeds)
     variance, freedom = _satterthwaite((over_rows, sample.rows - 1), (over_seeds, sample.seeds - 1))
     half = _quantiles(freedom) * np.sqrt(variance)
