@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.groups import Group
-from harness.records import RunRecord, unpack_array, unpack_hits
+from harness.records import RunRecord
 from harness.resampling import can_resample
+from harness.row_values import unpack_array, unpack_hits
 
 Both = tuple[NDArray[Any], NDArray[Any]]
 

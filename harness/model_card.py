@@ -8,10 +8,11 @@ import numpy as np
 
 from harness.exports import model_index
 from harness.metrics import title_of
-from harness.records import RunRecord, unpack_array
+from harness.records import RunRecord
 from harness.resampling import can_resample, resampled
-from harness.statistics import percentiles, wilson
+from harness.row_values import unpack_array
 from harness.tasks import TaskSpec
+from harness.uncertainty import percentiles, wilson
 
 _RESAMPLES = 2_000
 """Of the rows of a split, for an interval: a card is written at the end of every run that keeps its model."""

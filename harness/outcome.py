@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import METRICS, baseline, mean_loss, predictions_of, score
-from harness.records import Status, TaskFacts, Values, pack_array, pack_hits
+from harness.records import Status, TaskFacts, Values
+from harness.row_values import pack_array, pack_hits
 from harness.tasks import TaskSpec
 
 SAME_VALUE = 1e-6

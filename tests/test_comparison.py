@@ -13,7 +13,8 @@ from test_leaderboard import answered, lost, record
 from harness.comparison import compare_rows, print_comparison, row_named
 from harness.errors import UserError
 from harness.leaderboard import main
-from harness.records import RunRecord, unpack_array, write_record
+from harness.records import RunRecord, write_record
+from harness.row_values import unpack_array
 from harness.standings import Leaderboard, build
 from harness.uncertainty import holm, mcnemar
 

@@ -67,6 +67,7 @@ LIGHT = [
     "references",
     "replies",
     "resampling",
+    "row_values",
     "row_stream",
     "schedule",
     "shown_command",

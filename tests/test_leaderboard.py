@@ -36,11 +36,10 @@ from harness.records import (
     RunRecord,
     RunSpec,
     TaskFacts,
-    pack_array,
-    pack_hits,
     record_path,
     write_record,
 )
+from harness.row_values import pack_array, pack_hits
 from harness.standings import build
 from harness.uncertainty import t_interval, wilson
 

@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard
 
 from harness import bundles
 from harness.model_card import model_card
-from harness.records import DataFacts, RunRecord, pack_array
+from harness.records import DataFacts, RunRecord
+from harness.row_values import pack_array
 from harness.tasks import TaskSpec, load_task
 
 FACTS: dict[str, Any] = dict(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from harness.outcome import score_split, split_fields
-from harness.records import unpack_array, unpack_hits
+from harness.row_values import unpack_array, unpack_hits
 from harness.tasks import load_task
 
 

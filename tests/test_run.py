@@ -15,7 +15,8 @@ import pytest
 
 from harness import models
 from harness.locks import held
-from harness.records import read_record, unpack_hits
+from harness.records import read_record
+from harness.row_values import unpack_hits
 from harness.run import main
 
 ROOT = Path(__file__).resolve().parents[1]
