@@ -119,7 +119,7 @@ FLAGS = {
     },
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "selfcheck": {"--cpu"},
-    "leaderboard": {"--results", "--strict"},
+    "leaderboard": {"--results", "--strict", "--compare"},
     "export": {
         "--format",
         "--model",
