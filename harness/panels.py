@@ -98,11 +98,12 @@ def panels_of(content: Content) -> Panels:
                 elsewhere=tuple(_known(scores.get(task)) for scores in published.values()),
             )
         )
-    names = _short([(row["label"], "" if row["variant"] == "default" else row["variant"]) for row in rows])
+    recipes = {row["variant"] for row in rows}
+    names = _short([(row["label"], row["variant"] if len(recipes) > 1 else "default") for row in rows])
     drawn = [place for place in range(len(published)) if any(panel.elsewhere[place] for panel in panels)]
     return Panels(
         names=tuple(names),
-        elsewhere=tuple(_short([(list(published)[place], "") for place in drawn])),
+        elsewhere=tuple(_short([(list(published)[place], "default") for place in drawn])),
         panels=tuple(panel._replace(elsewhere=tuple(panel.elsewhere[place] for place in drawn)) for panel in panels),
     )
 
@@ -140,14 +141,14 @@ def _published(content: Content) -> dict[str, dict[str, float]]:
 
 
 def _short(labels: Sequence[tuple[str, str]]) -> list[str]:
-    """A name and its recipe each: without the owner where that is enough, and cut in the middle if it is long."""
+    """Of names with their recipes: without the owner where that is enough, and cut in the middle if it is long."""
     bare = [label.partition("/")[2] or label for label, _ in labels]
     owners: dict[str, set[str]] = defaultdict(set)
     for (label, _), name in zip(labels, bare, strict=True):
         owners[name].add(label)
     short: list[str] = []
     for (label, recipe), name in zip(labels, bare, strict=True):
-        full = (name if len(owners[name]) == 1 else label) + (f" ({recipe})" if recipe else "")
+        full = (name if len(owners[name]) == 1 else label) + (f" ({recipe})" if recipe != "default" else "")
         line = " ".join("".join(letter if letter.isprintable() else " " for letter in full).split()) or "?"
         if len(line) > LONGEST:
             line = f"{line[: LONGEST // 2]}…{line[-(LONGEST - LONGEST // 2 - 1) :]}"

@@ -58,6 +58,10 @@ def test_names_are_short_and_all_different(make_record: Callable[..., RunRecord]
     assert all(name.isprintable() for name in names)
 
 
+def test_a_recipe_that_all_rows_have_is_not_repeated(make_record: Callable[..., RunRecord]) -> None:
+    assert panels_of(content_of(make_record(recipe={"epochs": 9}))).names == ("bert",)
+
+
 def test_what_others_published_is_there_where_the_whole_headline_is_known(
     make_record: Callable[..., RunRecord],
 ) -> None:
