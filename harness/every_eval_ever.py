@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.metrics import METRICS, title_of
 from harness.records import RunRecord
+from harness.uncertainty import CONFIDENCE, wilson
 
 SCHEMA_VERSION = "0.2.1"
 
@@ -122,7 +123,7 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
                         | {"best_constant_answer": run.baseline.get(split, {}).get(name)}
                     ),
                 },
-                "score_details": {"score": value, "uncertainty": {"num_samples": _rows(run, split)}},
+                "score_details": {"score": value, "uncertainty": _uncertainty(name, value, _rows(run, split))},
                 "generation_config": {
                     "generation_args": {"execution_command": run.command},
                     "additional_details": _strings(
@@ -130,6 +131,15 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
                     ),
                 },
             }
+
+
+def _uncertainty(metric: str, value: float, rows: int) -> dict[str, Any]:
+    """Over the rows; of accuracy alone it follows from the score."""
+    if metric != "accuracy":
+        return {"num_samples": rows}
+    low, high = wilson(value, rows)
+    about = dict(confidence_level=CONFIDENCE, method="Wilson score interval over the rows of the split")
+    return {"confidence_interval": dict(lower=low, upper=high, **about), "num_samples": rows}
 
 
 def _rows(run: RunRecord, split: str) -> int:

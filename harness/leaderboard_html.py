@@ -59,8 +59,8 @@ _COSTS = {
 Dicts = list[dict[str, Any]]
 
 
-def render_html(content: Content, plots: Mapping[str, str], formulas: Sequence[str]) -> str:
-    """The page. `plots` are SVG by file name, `formulas` sentences that say how figures are computed."""
+def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[str, Sequence[str]]) -> str:
+    """The page. `plots`: SVG by file name; `formulas`: sentences by section, scores, costs, tasks and published."""
     import jinja2
 
     surroundings = jinja2.Environment(

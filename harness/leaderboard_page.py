@@ -137,9 +137,13 @@ def render_markdown(board: Leaderboard) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def formulas(board: Leaderboard) -> list[str]:
-    """How the figures of the table are computed, a sentence or two each, without markup."""
-    return [" ".join(line.split()) for line in _formulas(board).removeprefix("- ").split("\n- ")]
+def formulas(board: Leaderboard) -> dict[str, list[str]]:
+    """By section, how its figures are computed: a sentence or two each, without markup."""
+    sections = {"scores": _formulas(board), "costs": _COSTS, "tasks": _TASKS, "published": _PUBLISHED}
+    return {
+        name: [" ".join(part.split()) for part in re.split(r"(?:^|\n+)- ", text) if part]
+        for name, text in sections.items()
+    }
 
 
 def _formulas(board: Leaderboard) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from scipy.stats import binomtest
 
 from harness.every_eval_ever import Evaluator, Source, every_eval_ever, place_of, source_of
 
@@ -141,6 +142,16 @@ def test_scores_are_those_of_the_record_with_their_direction_and_limits(make_rec
     assert math.isfinite(rmse["metric_config"]["max_score"])
     assert rmse["metric_config"]["max_score"] > 1e300
     assert rmse["metric_config"]["additional_details"]["is_headline"] == "false"
+
+
+def test_accuracy_has_the_interval_of_its_rows(make_record):
+    """Wilson's by scipy, of 150 right of 200."""
+    found = results(every_eval_ever(make_record("rte", {"accuracy": 0.75, "f1": 0.8}), US))
+    expected = binomtest(150, 200).proportion_ci(0.95, method="wilson")
+    interval = found["rte.validation.accuracy"]["score_details"]["uncertainty"]["confidence_interval"]
+    assert (interval["lower"], interval["upper"]) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert interval["confidence_level"] == pytest.approx(0.95)
+    assert "confidence_interval" not in found["rte.validation.f1"]["score_details"]["uncertainty"]
 
 
 def test_what_is_undefined_or_unknown_is_left_out(make_record):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 from harness.leaderboard_folder import write_files
+from harness.leaderboard_page import formulas
 from harness.plots import PLOTS
 from harness.records import RunRecord
 from harness.standings import build
@@ -36,3 +38,14 @@ def test_plots_of_scores_that_are_gone_go_too(make_record: Make, tmp_path: Path)
     lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
     write_files(build([lost]), tmp_path)
     assert files(tmp_path).keys() == {name for name in FILES if not name.startswith("plots/")}
+
+
+def test_every_sentence_on_the_figures_stands_on_both_pages(make_record: Make, tmp_path: Path) -> None:
+    board = build([make_record()])
+    write_files(board, tmp_path)
+    for ending, read in (("md", str), ("html", unescape)):
+        text = " ".join(read((tmp_path / f"leaderboard.{ending}").read_text(encoding="utf-8")).split())
+        for section, sentences in formulas(board).items():
+            assert sentences, section
+            for sentence in sentences:
+                assert sentence in text or (section == "published" and ending == "md"), sentence

@@ -22,6 +22,7 @@ from harness.standings import build
 
 EVIL = "evil/</td><script>document.title='owned'</script>\"'&<b>مثال"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FORMULAS = {"scores": ["one < two", "x̄ ± t s/√n"], "costs": ["Σ hours"], "tasks": ["McNemar"], "published": ["as told"]}
 VOID = {"meta", "input", "br", "link", "img", "hr"}
 
 Make = Callable[..., RunRecord]
@@ -33,7 +34,7 @@ def content_of(*records: RunRecord) -> dict[str, Any]:
 
 def page_of(*records: RunRecord, with_plots: bool = False) -> str:
     content = content_of(*records)
-    return render_html(content, render_plots(content) if with_plots else {}, ["one < two", "x̄ ± t s/√n"])
+    return render_html(content, render_plots(content) if with_plots else {}, FORMULAS)
 
 
 class Page(HTMLParser):
@@ -145,7 +146,19 @@ def test_headers_are_headers_and_can_be_reached_by_keyboard(some: list[RunRecord
 
 def test_numbers_marks_notes_and_formulas_stand_there(some: list[RunRecord]) -> None:
     text = Page(page_of(*some)).text
-    for part in ("70.0", "30.0", "0.400", "90.0", "partial data", "one < two", "x̄ ± t s/√n", "Shown apart", "diverged"):
+    for part in (
+        "70.0",
+        "30.0",
+        "0.400",
+        "90.0",
+        "partial data",
+        "one < two",
+        "x̄ ± t s/√n",
+        "Σ hours",
+        "McNemar",
+        "Shown apart",
+        "diverged",
+    ):
         assert part in text
     assert "10 runs of 3 models on 4 tasks" in text
 
@@ -157,9 +170,10 @@ def test_what_others_published_is_set_apart(some: list[RunRecord]) -> None:
         {**one, "task": "rte", "metric": "accuracy", "score": 0.612},
         {**one, "task": "cola", "metric": "unstated", "score": 0.5},
     ]
-    text = Page(render_html(content, {}, [])).text
+    text = Page(render_html(content, {}, FORMULAS)).text
     apart = text[text.index("Published elsewhere, not run here") :]
     assert "a <paper>" in apart
+    assert "as told" in apart
     assert apart.index("61.2") < apart.index("Tasks in full")
     assert "50.0 ?" in apart
 
