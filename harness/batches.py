@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -45,11 +45,14 @@ class Window(NamedTuple):
     """Those and their padding, fillers not counted."""
 
 
-def cut_batch(encoded: Encoded, rows: NDArray[np.int64]) -> Batch:
-    """The batch of these rows, in this order; no rows give a filler of one row that stands for none."""
+def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], int] = int) -> Batch:
+    """The batch of these rows, in this order; no rows give a filler of one row that stands for none.
+
+    It is `width(tokens of the longest row)` tokens wide.
+    """
     taken = rows if len(rows) else np.zeros(1, np.int64)
     lengths = encoded.offsets[taken + 1] - encoded.offsets[taken]
-    columns = np.arange(lengths.max())
+    columns = np.arange(width(int(lengths.max())))
     is_token = columns < lengths[:, None]
     places = np.where(is_token, encoded.offsets[taken][:, None] + columns, 0)
     inputs = {
@@ -93,8 +96,16 @@ def _longest_first(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArr
     return rows[np.argsort(-lengths[rows], kind="stable")]
 
 
-def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: int, skip: int = 0) -> Iterator[Window]:
-    """This process's share of each update of the epoch, without the first `skip`.
+def windows(
+    encoded: Encoded,
+    plan: StepPlan,
+    seed: int,
+    epoch: int,
+    process: int,
+    skip: int = 0,
+    width: Callable[[int], int] = int,
+) -> Iterator[Window]:
+    """This process's share of each update of the epoch, without the first `skip`; `width` as of `cut_batch`.
 
     Over all processes every row is drawn exactly once; all processes get the same number of batches in each window,
     with fillers where a ragged window has no row left for one of them. Within a window rows go by length, so that
@@ -107,10 +118,10 @@ def windows(encoded: Encoded, plan: StepPlan, seed: int, epoch: int, process: in
         shares = [window[p :: plan.processes] for p in range(plan.processes)]
         dealt = [part[at : at + plan.device_batch] for part in shares for at in starts]
         yield Window(
-            [cut_batch(encoded, shares[process][at : at + plan.device_batch]) for at in starts],
+            [cut_batch(encoded, shares[process][at : at + plan.device_batch], width) for at in starts],
             rows=len(window),
             tokens=int(lengths[window].sum()),
-            computed_tokens=sum(len(batch) * int(lengths[batch[0]]) for batch in dealt if len(batch)),
+            computed_tokens=sum(len(batch) * width(int(lengths[batch[0]])) for batch in dealt if len(batch)),
         )
 
 

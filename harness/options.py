@@ -45,6 +45,8 @@ class RunOptions:
     """Rows of one forward pass in evaluation. Changes no number."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: what accelerate launch was given, else bf16 where the hardware has it, else fp32."""
+    compile: Literal["off", "auto", "on"] = "off"
+    """torch.compile for the updates; auto: on a GPU, for runs long enough to gain what compiling takes."""
     data: Path | None = None
     """Rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl instead of the task's source, or its one FILE."""
     results: Path = Path("results")

@@ -166,6 +166,8 @@ class Environment(_Facts):
     distributed: str
     deterministic: bool = False
     """Only deterministic kernels were allowed."""
+    is_compiled: bool = False
+    """Updates ran through torch.compile."""
     system: str
     python: str
     versions: dict[str, str]

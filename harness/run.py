@@ -176,7 +176,7 @@ def _fine_tune(
     with uncollected():
         from accelerate.utils import set_seed
 
-        from harness import checkpoints, data, deployment, models, provenance, token_cache, vocabulary
+        from harness import checkpoints, compiling, data, deployment, models, provenance, token_cache, vocabulary
         from harness.inference import NotFinite, infer
         from harness.memory import plan_that_fits
         from harness.predictions import write_predictions
@@ -217,7 +217,11 @@ def _fine_tune(
     if deployment.keeps_whole_weights(accelerator) and is_tried:
         plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
     optimizer = adamw(model, recipe, accelerator.device)
-    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"])
+    is_compiled = compiling.is_wanted(options.compile, plan.total_updates, accelerator.device)
+    if is_compiled and (obstacle := compiling.obstacle(accelerator.device)):
+        accelerator.print(f"--compile {options.compile}: nothing can be compiled here ({obstacle}); going on without")
+        is_compiled = False
+    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
     described = data.describe(task, tables, splits, spec.test_mode)
     remarks = data.remarks(splits, described.shared_texts)
@@ -231,6 +235,7 @@ def _fine_tune(
             device_batch=plan.device_batch,
             accumulation=plan.accumulation,
             eval_device_batch=device_batch,
+            is_compiled=is_compiled,
             **provenance.surroundings(accelerator),
         ),
     )

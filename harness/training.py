@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from harness import dropout
 from harness.batches import Encoded, Window, cut_batch, windows
+from harness.compiling import bucket, compiled, plain
 from harness.losses import balanced_weights, summed_loss
 from harness.recipes import Recipe, StepPlan, learning_rate_factor
 
@@ -91,19 +92,22 @@ class Training:
         recipe: Recipe,
         plan: StepPlan,
         encoded: Encoded,
+        is_compiled: bool = False,
     ) -> None:
         self.accelerator = accelerator
         self.recipe = recipe
         self.plan = plan
         self.encoded = encoded
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
-        if accelerator.device.type == "cpu":
+        if accelerator.device.type == "cpu" and not is_compiled:
             dropout.draw_in_bulk(model)
         if accelerator.num_processes > 1:
             freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
+        self.logits = compiled(self.model, accelerator.device) if is_compiled else plain(self.model)
+        self.width = (lambda tokens: min(bucket(tokens), recipe.max_length)) if is_compiled else int
         self.defers = accelerator.device.type == "cuda" and self._can_defer()
         self._unseen: list[tuple[int, torch.Tensor]] = []
         self._faulty = torch.zeros((), device=accelerator.device)
@@ -202,7 +206,7 @@ class Training:
             batch = batch.to(accelerator.device)
             accelerator.sync_gradients = closes
             with _synchronising(accelerator, self.model, closes):
-                logits = self.model(**batch.inputs).logits
+                logits = self.logits(batch.inputs)
                 loss = summed_loss(logits, batch.labels, self.class_weights) * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows
                 accelerator.backward(loss * (accelerator.num_processes / window.rows))
@@ -242,7 +246,7 @@ def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
     number = after
     for epoch in range(1 + after // plan.updates_per_epoch, plan.epochs + 1):
         done = number % plan.updates_per_epoch
-        cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index, skip=done)
+        cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index, done, training.width)
         started = time.perf_counter()
         for position, window in enumerate(cut, start=done + 1):
             number += 1

@@ -106,7 +106,7 @@ SIBLINGS = {
     "token_cache": {"encoding"},
     "batches": {"encoding"},
     "vocabulary": {"encoding"},
-    "training": {"batches", "dropout", "losses"},
+    "training": {"batches", "compiling", "dropout", "losses"},
     "inference": {"batches"},
     "memory": {"batches", "losses"},
     "checkpoints": {"training"},

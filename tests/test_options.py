@@ -58,6 +58,7 @@ FLAGS = {
     | OWN_DATA_FLAGS
     | {
         "--checkpoint-every",
+        "--compile",
         "--data",
         "--deterministic",
         "--device-batch",
