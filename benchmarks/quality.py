@@ -52,8 +52,8 @@ class Options:
     """Where the records of the runs lie, in a folder for each setting."""
     threads: int = os.cpu_count() or 1
     """Of each run."""
-    flags: tuple[str, ...] = ()
-    """More flags for every run, such as --flags=--test-mode."""
+    flags: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """More flags for every run, each as --flags=--epochs=2."""
     output: Path = Path("benchmarks/results/quality.json")
 
 

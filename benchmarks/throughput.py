@@ -56,8 +56,8 @@ class Options:
     """Tokens per row; longer rows are cut."""
     threads: int = os.cpu_count() or 1
     """Of torch on a CPU."""
-    flags: tuple[str, ...] = ()
-    """More flags for the harness alone, such as --flags=--compile."""
+    flags: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """More flags for the harness alone, each as --flags=--compile=on."""
     untimed_epochs: int = 0
     """Epochs of the harness before the one that is timed, in which a model may be compiled."""
     whole: bool = False
