@@ -1,5 +1,6 @@
 """What is published under results/ can be trusted: records read, and the leaderboard is theirs to the byte."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -21,8 +22,30 @@ PINNED_MATPLOTLIB = re.findall(r"^matplotlib==(.+)$", (ROOT / "constraints.txt")
 def test_every_published_record_is_read():
     found = read_records(RESULTS)
     assert found.problems == []
-    assert len(found.records) >= 6
+    assert len(found.records) == 42
     assert not any(record.spec.test_mode for record in found.records)
+
+
+def test_published_records_name_no_place_and_have_their_predictions():
+    for results in (RESULTS, RESULTS / "grid"):
+        for record in read_records(results).records:
+            words = record.command.split()
+            assert words[words.index("--results") + 1] == str(results.relative_to(ROOT))
+            assert " /" not in record.command
+            assert "://" not in record.command
+            assert record.environment
+            assert record.environment.git_dirty is False
+    for record in read_records(RESULTS).records:
+        folder = RESULTS / "runs" / record.spec.task
+        assert record.predictions
+        assert all((folder / name).is_file() for name in record.predictions.values())
+
+
+def test_published_grid_chose_the_published_learning_rates():
+    chosen = [json.loads(path.read_text()) for path in (RESULTS / "grid" / "grids").glob("*.json")]
+    assert {one["selected_on"] for one in chosen} == {"rows that are not reported"}
+    by_model = {record.spec.model: record.spec.recipe.learning_rate for record in read_records(RESULTS).records}
+    assert {one["model"]: one["chosen"]["learning_rate"] for one in chosen} == by_model
 
 
 def test_published_leaderboard_is_that_of_the_published_records(tmp_path):
