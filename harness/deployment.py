@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Literal, TypeVar, cast
+from typing import Literal, TypeVar, cast, get_args
 
 import torch
 from accelerate import Accelerator, PartialState
@@ -22,7 +22,7 @@ from accelerate.utils import (
 
 from harness.errors import UserError
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Value = TypeVar("Value")
 
 LONGEST_WAIT = timedelta(hours=2)
@@ -57,10 +57,12 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         )
     chosen = choose_precision(precision, state.device)
     AcceleratorState._reset_state()  # an earlier run of this process may have used another precision
+    torch.set_float32_matmul_precision("high" if chosen == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = chosen == "tf32"  # PyTorch's default is True, for convolutions
     try:
         return Accelerator(
             cpu=on_cpu,
-            mixed_precision="no" if chosen == "fp32" else chosen,
+            mixed_precision="no" if chosen in ("fp32", "tf32") else chosen,
             log_with=tracker,
             project_config=ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder)),
         )
@@ -100,15 +102,18 @@ def choose_precision(asked: str, device: torch.device) -> Precision:
     the hardware multiplies it natively, else fp32.
 
     Raises:
-        UserError: fp16 on a CPU, where accelerate would train in fp32 and say fp16, or a precision unknown here.
+        UserError: fp16 on a CPU, where accelerate would train in fp32 and say fp16, tf32 on what has no such unit, or
+            a precision unknown here.
     """
     launched = os.environ.get("ACCELERATE_MIXED_PRECISION", "no").lower()
     if asked == "auto":
         asked = launched if launched != "no" else "bf16" if has_native_bf16(device) else "fp32"
-    if asked not in ("fp32", "bf16", "fp16"):
+    if asked not in get_args(Precision):
         raise UserError(f"mixed precision {asked!r} is not supported; use bf16, fp16 or --precision fp32.")
     if asked == "fp16" and device.type == "cpu":
         raise UserError("--precision fp16: CPUs train in bf16 or fp32 only; use --precision bf16 or fp32.")
+    if asked == "tf32" and not computes_in("tf32", device):
+        raise UserError("--precision tf32: only NVIDIA GPUs from Ampere on have it; use --precision bf16 or fp32.")
     return cast(Precision, asked)
 
 
@@ -151,12 +156,18 @@ def has_native_bf16(device: torch.device) -> bool:
 
 def computes_in(precision: Precision, device: torch.device) -> bool:
     """Whether the device computes in a precision by itself."""
-    return precision == "fp32" or (has_native_bf16(device) if precision == "bf16" else device.type == "cuda")
+    if precision == "bf16":
+        return has_native_bf16(device)
+    if precision == "tf32":
+        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return precision == "fp32" or device.type == "cuda"
 
 
 def precision_of(accelerator: Accelerator) -> Precision:
     """What the accelerator computes in."""
-    return "fp32" if accelerator.mixed_precision == "no" else cast(Precision, accelerator.mixed_precision)
+    if accelerator.mixed_precision != "no":
+        return cast(Precision, accelerator.mixed_precision)
+    return "tf32" if torch.get_float32_matmul_precision() == "high" else "fp32"
 
 
 def hush_libraries() -> None:

@@ -57,7 +57,7 @@ class EvaluateOptions:
     """Replace files in the folder of --out."""
     device_batch: int = 32
     """Rows of one forward pass."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """auto: what the run was scored in, where this device computes in it, else fp32."""
     cpu: bool = False
     """On the CPU even where there is a GPU."""

@@ -43,8 +43,8 @@ class RunOptions:
     """Rows of one forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
     eval_device_batch: int = 64
     """Rows of one forward pass in evaluation. Changes no number."""
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """auto: what accelerate launch was given, else bf16 where the hardware has it, else fp32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
+    """auto: what accelerate launch was given, else bf16 where the hardware has it, else fp32; tf32 is never chosen."""
     compile: Literal["off", "auto", "on"] = "off"
     """torch.compile for the updates; auto: on a GPU, for runs long enough to gain what compiling takes."""
     data: Path | None = None

@@ -157,7 +157,7 @@ class Environment(_Facts):
 
     processes: int
     devices: list[str]
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Literal["fp32", "tf32", "bf16", "fp16"]
     """What was used, not what was asked for."""
     device_batch: int
     accumulation: int

@@ -47,6 +47,30 @@ def test_fp16_on_a_cpu_is_refused_however_it_was_asked_for(monkeypatch):
         choose_precision("auto", CPU)
 
 
+@pytest.mark.parametrize(("capability", "has_it"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_tf32_is_only_where_a_gpu_has_it_and_where_it_was_asked_for(monkeypatch, capability, has_it):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    gpu = torch.device("cuda")
+    assert choose_precision("auto", gpu) == "fp32"
+    if has_it:
+        assert choose_precision("tf32", gpu) == "tf32"
+    else:
+        with pytest.raises(UserError, match="Ampere"):
+            choose_precision("tf32", gpu)
+    with pytest.raises(UserError, match="Ampere"):
+        choose_precision("tf32", CPU)
+
+
+def test_fp32_is_fp32_also_after_a_run_in_tf32(monkeypatch, tmp_path):
+    monkeypatch.setattr("harness.deployment.choose_precision", lambda asked, device: asked)
+    for precision in ("tf32", "fp32", "tf32"):
+        assert precision_of(start(precision, True, None, tmp_path)) == precision
+        assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")
+    start("fp32", True, None, tmp_path)
+
+
 def test_a_precision_nobody_tested_is_refused(monkeypatch):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp8")
     with pytest.raises(UserError, match="fp8"):
