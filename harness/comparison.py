@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError, did_you_mean
-from harness.groups import Group, Row
+from harness.groups import Group
 from harness.leaderboard_page import column_title, shown_p
 from harness.metrics import title_of
 from harness.significance import Resampling, Versus, panel_of
 from harness.standings import Leaderboard, is_fraction, shown, task_title
+from harness.table_rows import Row
 from harness.uncertainty import holm
 
 _LISTED = 10
@@ -114,7 +115,8 @@ def print_comparison(board: Leaderboard, first: Row, second: Row, console: Conso
     console.print(table)
     tests = sum(one.versus is not None for one in compared)
     lines = [
-        f"Holm: corrected for the {tests} tasks compared, one family. Verdicts at 0.05.",
+        f"Holm: corrected for the {tests} tasks compared; the leaderboard corrects a task for its pairs of models instead. "
+        "Verdicts at 0.05.",
         "p: t = d / sqrt(v + s_A^2/n_A + s_B^2/n_B), v the variance of the difference d over "
         f"{board.resampling.number:,} resamples of the rows that both answered, s over n runs; (exact): McNemar.",
         "Of two single runs, the test is about these runs on other rows: it knows nothing of other seeds.",

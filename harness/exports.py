@@ -48,7 +48,7 @@ def _results(group: Group, is_alone: bool) -> Iterable[EvalResult]:
     from huggingface_hub import EvalResult  # the client of the Hub, which a table in the terminal does not need
 
     source = source_of(group.scored[0]) if group.scored else Source()
-    remarks = [] if is_alone else [group.row.variant]
+    remarks = [] if is_alone else [group.recipe]
     if len(group.scored) > 1:
         remarks.append(f"mean of {len(group.scored)} seeds")
     remarks += [MARKS[mark].partition(":")[0].partition(",")[0] for mark in in_order(group.marks)]

@@ -10,10 +10,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from harness.groups import assignments
 from harness.metrics import METRICS
 from harness.records import RunRecord, write_atomically
 from harness.sweep_plan import PlannedRun, Point
+from harness.table_rows import assignments
 from harness.tasks import TaskSpec
 
 Per = Literal["task", "model"]

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from harness.metrics import title_of
 from harness.recipes import Recipe, changed_from
 from harness.records import RunRecord, RunSpec, TaskFacts
+from harness.table_rows import Row, assignments, rows_of
 
 MARKS = {
     "c": "collapsed: a run that is averaged here predicted one class (or value) throughout",
@@ -24,18 +25,6 @@ MARKS = {
     "v": "another version, definition or data of the task than its column is about",
     "t": "test mode",
 }
-
-
-class Row(NamedTuple):
-    """What one line of the table is about."""
-
-    label: str
-    """The model's name, with the start of its commit where the table has several commits of it."""
-    model: str
-    revision: str
-    """The resolved commit, or `sha256:...` of a folder."""
-    variant: str
-    """How the recipe differs from the default."""
 
 
 class Spread(NamedTuple):
@@ -60,6 +49,11 @@ class Group:
     def spec(self) -> RunSpec:
         """That of the first run."""
         return self.runs[0].spec
+
+    @property
+    def recipe(self) -> str:
+        """How the task's recipe differs from its default."""
+        return assignments(self.runs[0].recipe_changes) or "default"
 
     @property
     def fingerprint(self) -> str | None:
@@ -155,7 +149,7 @@ def grouped(records: Sequence[RunRecord]) -> Iterator[Group]:
     """Every record in exactly one group."""
     standard = standards(records)
     alike: dict[tuple[Row, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
-    for row, run in zip(_rows(records), records, strict=True):
+    for row, run in zip(rows_of(records), records, strict=True):
         spec = run.spec.model_copy(update={"seed": 0, "model": row.model, "parent": run.parent_like or run.spec.parent})
         alike[row, spec][run.data.fingerprint if run.data else ""].append(run)
     for (row, spec), by_data in alike.items():
@@ -167,36 +161,6 @@ def grouped(records: Sequence[RunRecord]) -> Iterator[Group]:
             by_seed = sorted(runs, key=lambda run: (run.spec.seed, run.run_id))
             like = standard[spec.task, spec.recipe.protocol]
             yield Group(row, like.task, tuple(by_seed), _marks(by_seed, like))
-
-
-def _rows(records: Sequence[RunRecord]) -> list[Row]:
-    """The row of each record. A run that broke off before its model was resolved goes where its like went."""
-    commits: dict[tuple[str, str], set[str]] = defaultdict(set)
-    for run in records:
-        if run.model and run.model.commit:
-            commits[run.spec.model, run.spec.revision].add(run.model.commit)
-    found = []
-    for run in records:
-        known = commits[run.spec.model, run.spec.revision]
-        commit = run.model.commit if run.model else next(iter(known)) if len(known) == 1 else None
-        is_folder = run.spec.revision.startswith("sha256:")
-        name = run.spec.model.rstrip("/").rsplit("/", 1)[-1] if is_folder else run.spec.model
-        found.append((name, commit or run.spec.revision, assignments(run.recipe_changes) or "default"))
-    revisions: dict[str, set[str]] = defaultdict(set)
-    for name, revision, _ in found:
-        revisions[name].add(revision)
-
-    def label(name: str, revision: str) -> str:
-        return f"{name}@{revision.removeprefix('sha256:')[:8]}" if len(revisions[name]) > 1 else name
-
-    return [Row(label(name, revision), name, revision, variant) for name, revision, variant in found]
-
-
-def assignments(changes: Mapping[str, Any]) -> str:
-    """`learning_rate=5e-05, epochs=2`, in the recipe's own order."""
-    order = {name: number for number, name in enumerate(Recipe.model_fields)}
-    names = sorted(changes, key=lambda name: (order.get(name, len(order)), name))
-    return ", ".join(f"{name}={changes[name]}" for name in names)
 
 
 def in_order(marks: Iterable[str]) -> list[str]:

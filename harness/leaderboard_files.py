@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from harness.costs import cost_of
-from harness.groups import MARKS, Group, Row, headline, in_order
+from harness.groups import MARKS, Group, headline, in_order
 from harness.metrics import METRICS, title_of
 from harness.records import RunRecord, record_path
 from harness.references import references
 from harness.resampling import SEED
 from harness.significance import Evidence, Versus
 from harness.standings import AVERAGES, CONSTANT, Leaderboard, is_fraction, task_title
+from harness.table_rows import Row
 
 SCHEMA_VERSION = 1
 """Of leaderboard.json; raised when a key changes its meaning."""
@@ -25,7 +26,7 @@ _DIGITS = 6
 """Of figures that come from sums over resamples, whose last bits differ between processors."""
 
 _CSV_COLUMNS = [
-    *("model", "revision", "variant", "task", "task_version", "split", "metric", "is_headline", "mean"),
+    *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_headline", "mean"),
     *("std", "n", "seeds", "baseline", "marks", "apart", "definition", "fingerprint"),
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds", "source"),
@@ -109,6 +110,7 @@ def _entry(board: Leaderboard, group: Group) -> dict[str, Any]:
     is_in_table = board.groups.get((group.row, group.spec.task)) is group
     return {
         "task": group.spec.task,
+        "recipe": group.recipe,
         "task_version": group.spec.task_version,
         "definition": group.spec.definition,
         "fingerprint": group.fingerprint,

@@ -169,9 +169,11 @@ def _identity(label: str, variant: str, is_on_hub: bool) -> dict[str, Any]:
     )
 
 
-def _of(row: Mapping[str, Any]) -> dict[str, Any]:
+def _of(row: Mapping[str, Any], recipe: str | None = None) -> dict[str, Any]:
+    """`recipe` is that of a single task, which is shown instead of all."""
     is_on_hub = not row["revision"].startswith("sha256:")
-    return _identity(row.get("label", row["model"]), row["variant"], is_on_hub)
+    identity = _identity(row.get("label", row["model"]), row["variant"], is_on_hub)
+    return identity if recipe is None else identity | dict(remark="" if recipe == "default" else recipe)
 
 
 def _row(row: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
@@ -269,7 +271,7 @@ def _in_full(column: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> di
         figures = {(figure["metric"], figure["split"]): figure for figure in entry["figures"]}
         values = [_figure(figures.get(place)) for place in places]
         values += _how_sure(entry, column["as_percent"]) + _took(entry)
-        table.append(_of(row) | dict(numbers=values, runs=_runs(entry, column["as_percent"])))
+        table.append(_of(row, entry["recipe"]) | dict(numbers=values, runs=_runs(entry, column["as_percent"])))
     return dict(heading=column["heading"], title=column["title"], columns=heads, rows=table)
 
 
@@ -324,7 +326,7 @@ def _devices(names: Sequence[str]) -> str:
 def _apart(content: Content) -> Dicts:
     columns = {column["task"]: column for column in content["columns"]}
     return [
-        _of(entry)
+        _of(entry, entry["recipe"])
         | dict(heading=columns[entry["task"]]["heading"], reason=entry["reason"])
         | dict(cell=_entry(entry, columns[entry["task"]]))
         for entry in content["apart"]

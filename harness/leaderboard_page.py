@@ -11,7 +11,7 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from harness.costs import cost_of
-from harness.groups import MARKS, Group, Row, in_order, split_order
+from harness.groups import MARKS, Group, in_order, split_order
 from harness.metrics import title_of
 from harness.records import RunRecord, TaskFacts, record_path
 from harness.references import UNSTATED, Reference, references
@@ -29,11 +29,14 @@ from harness.standings import (
     shown,
     task_title,
 )
+from harness.table_rows import Row
 from harness.uncertainty import Interval
 
 _SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
 
 _SCORES = """\
+- Recipe is what differs from the default for model and task; epochs=2 (1: sst2) is 2, but 1 on sst2. A task that was
+  run with several recipes has a row for each.
 - A number is the mean over the runs of all seeds; (n) is their count. Metrics that range to 1 are shown times 100,
   others as is. A run's score is the mean of its numbers in the column: F1 and accuracy, Pearson and Spearman, matched
   (m) and mismatched (mm).
@@ -175,6 +178,10 @@ def _of_row(row: Row) -> tuple[str, str]:
     return _escaped(row.label), _escaped(row.variant)
 
 
+def _of_group(group: Group) -> tuple[str, str]:
+    return _escaped(group.row.label), _escaped(group.recipe)
+
+
 def _in_markdown(cell: Cell) -> str:
     return (f"**{cell.shown}**" if cell.is_best else cell.shown) + cell.after
 
@@ -196,7 +203,7 @@ def _apart_table(board: Leaderboard) -> str:
     body = []
     for group, reason in board.apart:
         task, score = _escaped(task_title(group.spec.task)), _in_markdown(cell_of(group, board.evidence[group]))
-        body.append([task, *_of_row(group.row), _escaped(reason), _links(group), score])
+        body.append([task, *_of_group(group), _escaped(reason), _links(group), score])
     return _table(["Task", "Model", "Recipe", "Why", "Seeds", "Score"], body, left=5)
 
 
@@ -249,7 +256,7 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
         parts = [_between(one, as_percent) or NO_SCORE for one in (evidence.seeds, evidence.split)]
         versus = _to_best(evidence, as_percent) if is_compared else []
         figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
-        body.append([*_of_row(group.row), score, *parts, *versus, *figures])
+        body.append([*_of_group(group), score, *parts, *versus, *figures])
     tests = ["to best", "p"] if is_compared else []
     return _table(["Model", "Recipe", "score", "over seeds", "over rows", *tests, *head], body, left=2)
 
@@ -296,7 +303,7 @@ def _about_task(board: Leaderboard, name: str) -> str:
 
 
 def _runs_table(groups: Sequence[Group]) -> str:
-    body = [[*_of_row(group.row), *(column.value(group) for column in COLUMNS)] for group in groups]
+    body = [[*_of_group(group), *(column.value(group) for column in COLUMNS)] for group in groups]
     return _table(["Model", "Recipe", *(column.title for column in COLUMNS)], body, left=2)
 
 

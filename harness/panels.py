@@ -98,8 +98,9 @@ def panels_of(content: Content) -> Panels:
                 elsewhere=tuple(_known(scores.get(task)) for scores in published.values()),
             )
         )
-    recipes = {row["variant"] for row in rows}
-    names = _short([(row["label"], row["variant"] if len(recipes) > 1 else "default") for row in rows])
+    labels, recipes = {row["label"] for row in rows}, {row["variant"] for row in rows}
+    is_needed = len(recipes) > 1 and len(labels) < len(rows)  # to tell rows apart
+    names = _short([(row["label"], row["variant"] if is_needed else "default") for row in rows])
     drawn = [place for place in range(len(published)) if any(panel.elsewhere[place] for panel in panels)]
     return Panels(
         names=tuple(names),

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.answers import Answers, answers_of, hits_of
-from harness.groups import Group, Row
+from harness.groups import Group
 from harness.influence import resampled_to_first_order
 from harness.metrics import METRICS
 from harness.resampling import generator, resampled
+from harness.table_rows import Row
 from harness.uncertainty import (
     ALPHA,
     Interval,

@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from harness.groups import Group, Row, difference, grouped, headline, in_order, incidents, mean, precedence
+from harness.groups import Group, difference, grouped, headline, in_order, incidents, mean, precedence
 from harness.metrics import METRICS
 from harness.records import RunRecord, TaskFacts
 from harness.resampling import RESAMPLES
 from harness.significance import Evidence, Panel, Rank, Resampling, column_of, ranked
+from harness.table_rows import Row
 
 GLUE = dict(
     cola="CoLA",

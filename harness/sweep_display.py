@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.estimates import Estimate
-from harness.groups import assignments
 from harness.records import RunRecord
 from harness.sweep_plan import PlannedRun
 from harness.sweep_work import Event, State, Worker, last_lines
+from harness.table_rows import assignments
 
 
 def duration(seconds: float | None) -> str:

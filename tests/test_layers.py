@@ -80,6 +80,7 @@ LIGHT = [
     "sweep_file",
     "sweep_plan",
     "sweep_work",
+    "table_rows",
     "testmode",
     "uncertainty",
 ]
