@@ -115,7 +115,7 @@ def print_comparison(board: Leaderboard, first: Row, second: Row, console: Conso
     console.print(table)
     tests = sum(one.versus is not None for one in compared)
     lines = [
-        f"Holm: corrected for the {tests} tasks compared; the leaderboard corrects a task for its pairs of models instead. "
+        f"Holm: corrected for the {tests} tasks compared; the leaderboard corrects each task for its pairs of models. "
         "Verdicts at 0.05.",
         "p: t = d / sqrt(v + s_A^2/n_A + s_B^2/n_B), v the variance of the difference d over "
         f"{board.resampling.number:,} resamples of the rows that both answered, s over n runs; (exact): McNemar.",

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from harness.costs import cost_of
 from harness.groups import MARKS, Group, in_order, split_order
 from harness.metrics import title_of
-from harness.records import RunRecord, TaskFacts, record_path
+from harness.records import DataFacts, RunRecord, TaskFacts, record_path
 from harness.references import UNSTATED, Reference, references
 from harness.resampling import SEED
 from harness.significance import Evidence, Rank
@@ -296,10 +296,24 @@ def _about_task(board: Leaderboard, name: str) -> str:
         about = (
             "the score" if panel.quantity == "score" else f"{title_of(panel.quantity)}, as not all records keep answers"
         )
-        told.append(f"Tests: about {about}; {number * (number - 1) // 2} pairs of {number} models are one family.")
+        pairs = number * (number - 1) // 2
+        told.append(f"Tests: about {about}, " + ("of one pair." if pairs == 1 else f"corrected for {pairs} pairs."))
     elif len([row for row in board.rows if (row, name) in board.groups]) > 1:
         told.append("No tests: no two models here have records of the same rows that can be compared.")
+    runs = (run for row in board.rows if (row, name) in board.groups for run in board.groups[row, name].runs)
+    if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial}):
+        told.append(f"Partial data: {'; '.join(partial)}.")
     return _escaped(" ".join(told))
+
+
+def _partial(data: DataFacts) -> str:
+    """The splits that have other rows than the full data."""
+    other = [
+        f"{split} {rows:,} of {data.full_rows[split]:,} rows"
+        for split, rows in data.rows.items()
+        if split in data.full_rows and rows != data.full_rows[split]
+    ]
+    return ", ".join(other)
 
 
 def _runs_table(groups: Sequence[Group]) -> str:
