@@ -68,12 +68,15 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
 
 
 def _words(name: str, value: Any) -> list[str]:
-    """A keyword as the command line has it: True is the bare flag, False leaves it out."""
-    flag = f"--{name.replace('_', '-')}"
+    """A keyword as the command line has it: a bare flag sets what is otherwise off, `--no-...` what is otherwise on."""
+    from harness.recipes import Recipe
+
+    flag = name.replace("_", "-")
     if isinstance(value, bool):
-        return [flag] if value else []
+        is_on = name in Recipe.model_fields and Recipe.model_fields[name].default is True
+        return [] if value is is_on else [f"--no-{flag}" if is_on else f"--{flag}"]
     values = value if isinstance(value, (list, tuple)) else [value]
-    return [flag, *map(str, values)]
+    return [f"--{flag}", *map(str, values)]
 
 
 def _parsed(words: Sequence[str]) -> Any:

@@ -72,6 +72,13 @@ def test_keywords_are_the_flags(asked: list[Any], tmp_path: Path) -> None:
     assert asked == [(parse(words), " ".join(["harness/run.py", *words]))]
 
 
+def test_what_is_on_by_default_can_be_left_on_or_turned_off(asked: list[Any]) -> None:
+    api.run("rte", length_grouping=False)
+    api.run("rte", length_grouping=True)
+    assert [options.recipe.length_grouping for options, _ in asked] == [False, True]
+    assert "--no-length-grouping" in asked[0][1]
+
+
 def test_what_is_no_flag_or_value_is_told(asked: list[Any]) -> None:
     with pytest.raises(UserError, match=r"run\(\): epoch: there is no such flag\. Did you mean 'epochs'\?"):
         api.run("rte", epoch=2)
