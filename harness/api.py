@@ -17,24 +17,28 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def run(task: str, **flags: Any) -> RunRecord:
+def run(task: str | None = None, **flags: Any) -> RunRecord:
     """Fine-tunes a model on a task, evaluates it, and gives the record that it wrote, or the finished one it found.
 
     `flags` are those of `harness run`, with underscores: `run("rte", model="google/electra-small-discriminator",
-    epochs=5, seed=1, save_model="models/rte")`. What is left out has the value that `harness run --help` shows.
+    epochs=5, seed=1, save_model="models/rte")`, or without a task `run(train_file="news.csv", text_columns="text",
+    label_column="topic")`. What is left out has the value that `harness run --help` shows.
 
     Raises:
         UserError: there is no such task or flag, a value is out of range, or something cannot be done.
         Interrupted: a signal asked the run to stop; it has saved a checkpoint, and the same call goes on from there.
     """
     from harness.options import RunOptions
+    from harness.own_data import OwnData
     from harness.recipes import Recipe
     from harness.run import run as fine_tune
 
-    known = {*RunOptions.__dataclass_fields__, *Recipe.model_fields} - {"task", "recipe"}
+    known = {*RunOptions.__dataclass_fields__, *Recipe.model_fields, *OwnData.__dataclass_fields__}
+    known -= {"task", "recipe", "own_data"}
     if unknown := sorted(set(flags) - known):
         raise UserError(f"run(): {unknown[0]}: there is no such flag.{did_you_mean(unknown[0], known)}")
-    words = ["--task", str(task), *(word for name, value in flags.items() for word in _words(name, value))]
+    given = {**({} if task is None else {"task": task}), **flags}
+    words = [word for name, value in given.items() for word in _words(name, value)]
     return fine_tune(_parsed(words), command_line(["harness/run.py", *words]))
 
 
@@ -69,6 +73,7 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
 
 def _words(name: str, value: Any) -> list[str]:
     """A keyword as the command line has it: a bare flag sets what is otherwise off, `--no-...` what is otherwise on."""
+    from harness.own_data import OwnData
     from harness.recipes import Recipe
 
     flag = name.replace("_", "-")
@@ -76,6 +81,10 @@ def _words(name: str, value: Any) -> list[str]:
         is_on = name in Recipe.model_fields and Recipe.model_fields[name].default is True
         return [] if value is is_on else [f"--no-{flag}" if is_on else f"--{flag}"]
     values = value if isinstance(value, (list, tuple)) else [value]
+    if (own := OwnData.__dataclass_fields__.get(name)) is not None:
+        if value is None:
+            return []
+        values = values if own.default == () else [",".join(map(str, values))]
     return [f"--{flag}", *map(str, values)]
 
 

@@ -79,6 +79,14 @@ def test_what_is_on_by_default_can_be_left_on_or_turned_off(asked: list[Any]) ->
     assert "--no-length-grouping" in asked[0][1]
 
 
+def test_own_data_is_told_by_keywords_too(asked: list[Any]) -> None:
+    api.run(train_file=["a.csv", "b.csv"], test_file=None, text_columns=["title", "body"], label_column="stars", seed=1)
+    words = ["--train-file", "a.csv", "b.csv", "--text-columns", "title,body", "--label-column", "stars", "--seed", "1"]
+    assert asked == [(parse(words), " ".join(["harness/run.py", *words]))]
+    with pytest.raises(UserError, match=r"run\(\): .*--task"):
+        api.run(seed=1)
+
+
 def test_what_is_no_flag_or_value_is_told(asked: list[Any]) -> None:
     with pytest.raises(UserError, match=r"run\(\): epoch: there is no such flag\. Did you mean 'epochs'\?"):
         api.run("rte", epoch=2)
