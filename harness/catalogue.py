@@ -103,7 +103,11 @@ def _table(tasks: Sequence[TaskSpec]) -> Table:
             task.name,
             task.title,
             "pair" if len(task.text) == 2 else "text",
-            "a value" if task.labels is None else str(task.classes),
+            "a value"
+            if task.labels is None
+            else f"any of {task.classes}"
+            if task.is_multi_label
+            else str(task.classes),
             f"{task.rows['train']:,}" if "train" in task.rows else f"by {task.predicted_by}",
             ", ".join(title_of(name) for name in task.headline),
         )
@@ -116,11 +120,14 @@ def _in_full(task: TaskSpec) -> Table:
     table.add_column()
     source = {name: value for name, value in task.source.model_dump().items() if value is not None}
     defaults = Recipe().model_dump()
+    label = ", ".join(task.label_columns)
+    if task.is_multi_label:
+        label += f" (any number a row{f', separated by {task.separator!r}' if task.separator else ''})"
     facts = {
         "version": task.version,
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),
-        "label": task.label if task.predicted_by is None else f"{task.label} (predicted by {task.predicted_by} models)",
+        "label": label if task.predicted_by is None else f"{label} (predicted by {task.predicted_by} models)",
         "labels": ", ".join(task.labels) if task.labels else "real values",
         "splits": ", ".join(
             f"{name} ({task.rows[name]:,} rows)" if name in task.rows else name for name in task.splits

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    import datasets
     import pyarrow as pa
 
 
@@ -24,6 +25,12 @@ class Reading(NamedTuple):
 
     def wants(self, column: str) -> bool:
         return self.columns is None or column in self.columns
+
+
+def values_of(table: datasets.Dataset, column: str) -> list[Any]:
+    """A column's values in row order, from Arrow at once: through `table[column]` they take many times as long."""
+    values: list[Any] = table.select_columns([column]).with_format("arrow")[:].column(column).to_pylist()
+    return values
 
 
 class Chunks:

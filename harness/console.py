@@ -88,6 +88,8 @@ def summary(record: RunRecord) -> str:
         if constant:
             best = ", ".join(f"{title_of(name)} {shown(value)}" for name, value in constant.items())
             lines.append(f"  the best constant answer: {best}")
+    if record.threshold is not None:
+        lines.append(f"  a label is predicted from a probability of {record.threshold:g} on")
     lines += [f"note: {note}" for note in record.notes]
     if record.status != "ok":
         lines.append(f"status: {record.status}" + (f", {record.error}" if record.error else ""))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -15,10 +13,11 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.columns import Reading
+from harness.columns import Reading, values_of
 from harness.errors import UserError, did_you_mean
 from harness.formats import read
 from harness.hub import persistently
+from harness.labels import read_labels
 from harness.records import DataFacts
 from harness.sources import ALL_ROWS, DataFile, Files, download, file_hash, wrong_checksum
 from harness.stratified import Part, part_of, rows_of
@@ -36,7 +35,7 @@ class Split(NamedTuple):
     text: list[str]
     pair: list[str] | None
     label: NDArray[Any] | None
-    """int64[N] class numbers, float64[N] values, or None where labels are hidden."""
+    """int64[N] class numbers, float64[N] values, int8[N, C] sets of labels (0 or 1), or None where they are hidden."""
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         return Split(
@@ -281,7 +280,7 @@ def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool)
         raise UserError(f"task {task.name}: split {name!r} is empty.")
     _has_columns(task, name, table, [*task.text_columns, *(() if hidden else task.label_columns)])
     texts = [_texts(task, name, column, _joined(task, table, column)) for column in task.text]
-    labels = None if hidden else _labels(task, name, table)
+    labels = None if hidden else read_labels(task, name, table)
     return Split(texts[0], texts[1] if len(texts) > 1 else None, labels)
 
 
@@ -297,15 +296,9 @@ def _has_columns(task: TaskSpec, split: str, table: datasets.Dataset, wanted: It
 def _joined(task: TaskSpec, table: datasets.Dataset, column: str) -> Iterable[Any]:
     """A column, or those that are joined into one, line by line; a part may be missing where another is there."""
     if column not in task.join:
-        return _values(table, column)
-    rows = zip(*(_values(table, part) for part in task.join[column]), strict=True)
+        return values_of(table, column)
+    rows = zip(*(values_of(table, part) for part in task.join[column]), strict=True)
     return [_in_lines(row) for row in rows]
-
-
-def _values(table: datasets.Dataset, column: str) -> list[Any]:
-    """A column's values in row order, from Arrow at once: through `table[column]` they take many times as long."""
-    values: list[Any] = table.select_columns([column]).with_format("arrow")[:].column(column).to_pylist()
-    return values
 
 
 def _in_lines(parts: Sequence[Any]) -> Any:
@@ -322,57 +315,3 @@ def _texts(task: TaskSpec, split: str, column: str, values: Iterable[Any]) -> li
             what = "is missing" if text is None else f"is {text!r}, not a text"
             raise UserError(f"task {task.name}: column {column!r} {what} in row {row} of split {split!r}.")
     return texts
-
-
-def _labels(task: TaskSpec, split: str, table: datasets.Dataset) -> NDArray[Any]:
-    feature = table.features[task.label]
-    values = _values(table, task.label)
-    if task.labels is None:
-        return np.array([_number(task, split, row, value) for row, value in enumerate(values, 1)], np.float64)
-    names = {_tidy(name): number for number, name in enumerate(task.labels)}
-    known: dict[Any, int] = {
-        key: number for number, value in enumerate(task.labels.values()) for key in (_tidy(value), _tidy(str(value)))
-    }
-    known |= names
-    if isinstance(feature, datasets.ClassLabel) and {_tidy(name) for name in feature.names} & set(known):
-        values = [feature.names[value] if value is not None and value >= 0 else value for value in values]
-    labels = np.empty(len(values), np.int64)
-    for row, value in enumerate(values):
-        key = _key(value, known)
-        if key not in known:
-            raise UserError(_bad_label(task, split, row + 1, value))
-        labels[row] = known[key]
-    return labels
-
-
-def _tidy(value: Any) -> Any:
-    """A label without surrounding blanks, in Unicode's composed form; its case is never touched."""
-    return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
-
-
-def _key(value: Any, known: Mapping[Any, int]) -> Any:
-    """What a value of the label column is looked up as."""
-    if isinstance(value, bool):  # the label called true or True where there is one, else the number 0 or 1
-        return next((spelled for spelled in (str(value).lower(), str(value)) if spelled in known), int(value))
-    return _tidy(value)
-
-
-def _bad_label(task: TaskSpec, split: str, row: int, value: Any) -> str:
-    where = f"task {task.name}: column {task.label!r} in row {row} of split {split!r}"
-    if value is None or value in (-1, "-1"):
-        return f"{where} has a hidden label ({value!r}): such a split belongs under 'predict' and is never scored."
-    names = list(task.labels or {})
-    return f"{where} is {value!r}, not one of the labels {', '.join(names)}.{did_you_mean(str(value), names)}"
-
-
-def _number(task: TaskSpec, split: str, row: int, value: Any) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not math.isfinite(number):
-        hint = " Write a decimal point." if isinstance(value, str) and "," in value else ""
-        raise UserError(
-            f"task {task.name}: column {task.label!r} in row {row} of split {split!r} is {value!r}, not a number.{hint}"
-        )
-    return number

@@ -21,7 +21,7 @@ MARKS = {
     "r": "trained on a reduced number of rows",
     "h": "holdout protocol: selected on one half of the reported split, scored on the other",
     "g": "selected on the reported split: the hyperparameters were chosen by the very score that is shown",
-    "s": "the weights were selected on the split that is reported",
+    "s": "the weights, or the threshold of a multi-label task, were selected on the split that is reported",
     "v": "another version, definition or data of the task than its column is about",
     "t": "test mode",
 }
@@ -174,6 +174,10 @@ def _reduction(recipe: Recipe) -> frozenset[str]:
     return _that_hold({"r": recipe.train_rows is not None, "h": recipe.protocol == "holdout", "g": is_tuned})
 
 
+def _selects(recipe: Recipe) -> bool:
+    return recipe.select != "last" or recipe.threshold is not None
+
+
 def _that_hold(claims: Mapping[str, bool]) -> frozenset[str]:
     return frozenset(mark for mark, is_so in claims.items() if is_so)
 
@@ -192,7 +196,7 @@ def _marks(runs: Sequence[RunRecord], standard: RunRecord) -> frozenset[str]:
             "c": any(run.status == "collapsed" for run in runs),
             "d": any(run.status in ("diverged", "failed") for run in runs),
             "p": is_partial,
-            "s": spec.recipe.select != "last" and "h" not in reduction and task.select_on in task.report,
+            "s": _selects(spec.recipe) and "h" not in reduction and task.select_on in task.report,
             "v": is_other,
             "t": spec.test_mode,
         }

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from harness.columns import values_of
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def answers_of(table: datasets.Dataset, columns: Sequence[str], kind: Kind | Non
             raise UserError(f"--kind {kind}: several label columns are a multi_label task.")
         return Answers("multi_label", list(columns), None, [f"kind: multi_label, {len(columns)} columns of 0 and 1"])
     (column,) = columns
-    values, feature = list(table[column]), table.features[column]
+    values, feature = values_of(table, column), table.features[column]
     if separator is not None and kind != "multi_label":
         raise UserError("--label-separator: it belongs to --kind multi_label.")
     if kind == "multi_label" or (kind is None and any(isinstance(value, list) for value in values)):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
@@ -19,7 +19,11 @@ from harness.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import evaluate
 
-Kind = Literal["classes", "values"]
+Kind = Literal["classes", "values", "sets"]
+"""What a task asks for: a class number a row (int64[N]), a real value (float64[N]), or a set of labels (0 or 1)."""
+
+THRESHOLD = 0.5
+"""Probability from which on a label of a set is predicted, where none was chosen."""
 
 
 class Undefined(ValueError):
@@ -30,13 +34,23 @@ class Metric(NamedTuple):
     """How a metric is computed and shown."""
 
     compute: Callable[[NDArray[Any], NDArray[Any]], float]
-    """(predictions [N], gold [N]) -> value; raises Undefined."""
+    """(predictions, gold), both [N] or [N, C] -> value; raises Undefined."""
     kind: Kind
-    """What it compares: class numbers (int64) or real values (float64)."""
+    """What it compares."""
     title: str
     lower_is_better: bool = False
     lowest: float = 0.0
     highest: float = 1.0
+    of_sets_too: bool = False
+    """One for classes that compares sets of labels as well."""
+
+    @property
+    def sign(self) -> int:
+        """1, or -1 where less is better."""
+        return -1 if self.lower_is_better else 1
+
+    def compares(self, kind: Kind) -> bool:
+        return self.kind == kind or (self.of_sets_too and kind == "sets")
 
 
 class Scored(NamedTuple):
@@ -60,14 +74,32 @@ def _f1_binary(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
 
 
 def _averaged(name: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
-    """A scikit-learn score averaged over the classes in gold or predictions; one that is never predicted counts 0."""
+    """A scikit-learn score averaged over the classes in gold or predictions; one that is never predicted counts 0.
+
+    Of sets, the same over the labels that are on anywhere in gold or predictions: a label that is nowhere has no score.
+    """
 
     def compute(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
         from sklearn import metrics
 
-        return float(getattr(metrics, name)(gold, predictions, average=average, zero_division=0.0))
+        labels = None
+        if gold.ndim == 2:
+            labels = np.flatnonzero((gold > 0).any(axis=0) | (predictions > 0).any(axis=0))
+            if len(labels) == 0:
+                raise Undefined("no row has a label, and none was predicted")
+        return float(getattr(metrics, name)(gold, predictions, labels=labels, average=average, zero_division=0.0))
 
     return compute
+
+
+def _subset_accuracy(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """The share of rows whose labels are all right and none too many."""
+    return float(np.mean((predictions == gold).all(axis=1)))
+
+
+def _hamming_loss(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """The share of wrong answers among all rows times labels."""
+    return float(np.mean(predictions != gold))
 
 
 def _matthews(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
@@ -109,10 +141,12 @@ def _mae(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
 METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy, "classes", "accuracy"),
     "f1": Metric(_f1_binary, "classes", "F1"),
-    "f1_macro": Metric(_averaged("f1_score", "macro"), "classes", "macro F1"),
-    "f1_micro": Metric(_averaged("f1_score", "micro"), "classes", "micro F1"),
-    "precision_macro": Metric(_averaged("precision_score", "macro"), "classes", "macro precision"),
-    "recall_macro": Metric(_averaged("recall_score", "macro"), "classes", "macro recall"),
+    "f1_macro": Metric(_averaged("f1_score", "macro"), "classes", "macro F1", of_sets_too=True),
+    "f1_micro": Metric(_averaged("f1_score", "micro"), "classes", "micro F1", of_sets_too=True),
+    "precision_macro": Metric(_averaged("precision_score", "macro"), "classes", "macro precision", of_sets_too=True),
+    "recall_macro": Metric(_averaged("recall_score", "macro"), "classes", "macro recall", of_sets_too=True),
+    "subset_accuracy": Metric(_subset_accuracy, "sets", "subset accuracy"),
+    "hamming_loss": Metric(_hamming_loss, "sets", "Hamming loss", lower_is_better=True),
     "matthews_correlation": Metric(_matthews, "classes", "Matthews", lowest=-1.0),
     "pearson": Metric(_correlation("pearsonr"), "values", "Pearson", lowest=-1.0),
     "spearman": Metric(_correlation("spearmanr"), "values", "Spearman", lowest=-1.0),
@@ -128,8 +162,10 @@ def title_of(name: str) -> str:
 
 
 @functools.cache
-def module(name: str) -> evaluate.Metric:
+def module(name: str, kind: Kind | None = None) -> evaluate.Metric:
     """The metric as an `evaluate.Metric`: ours in memory, without any Hub; any other name through `evaluate.load`.
+
+    `kind` says what one of ours shall compare; by default what it is for.
 
     Raises:
         UserError: the name is neither ours nor one that `evaluate` can load.
@@ -147,11 +183,14 @@ def module(name: str) -> evaluate.Metric:
             ) from None
     import datasets
 
-    value_type = "int64" if METRICS[name].kind == "classes" else "float64"
+    kind = kind or METRICS[name].kind
+    feature = datasets.Value("float64" if kind == "values" else "int64")
+    if kind == "sets":
+        feature = datasets.Sequence(feature)
 
     class InMemory(evaluate.Metric):  # type: ignore[misc]
         def _info(self) -> evaluate.MetricInfo:
-            features = {column: datasets.Value(value_type) for column in ("predictions", "references")}
+            features = dict.fromkeys(("predictions", "references"), feature)
             return evaluate.MetricInfo(
                 description=METRICS[name].title, citation="", features=datasets.Features(features)
             )
@@ -172,29 +211,40 @@ def check_metrics(names: Sequence[str]) -> None:
             module(name)
 
 
-def predictions_of(scores: NDArray[np.float32]) -> NDArray[Any]:
-    """scores: float32[N, C] -> the class with the highest score, int64[N]; for C = 1 the value itself, float64[N]."""
+def predictions_of(scores: NDArray[np.float32], threshold: float | None = None) -> NDArray[Any]:
+    """scores: float32[N, C] -> the class with the highest score, int64[N]; for C = 1 the value itself, float64[N].
+
+    With a threshold, sets of labels, int64[N, C]: 1 where the sigmoid of a score is at least that probability.
+    """
+    if threshold is not None:
+        return (scores >= np.float32(math.log(threshold / (1 - threshold)))).astype(np.int64)
     if scores.shape[1] == 1:
         return scores[:, 0].astype(np.float64)
     return np.asarray(scores.argmax(axis=1), np.int64)
 
 
-def score(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any]) -> Scored:
+def score(
+    names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any], threshold: float | None = None
+) -> Scored:
     """Every named metric of scores: float32[N, C], all finite, against gold [N] (class numbers; values when C = 1).
 
-    A metric of `evaluate` that answers with several numbers contributes each under its own name.
+    Gold sets of labels, [N, C], need a threshold. A metric of `evaluate` that answers with several numbers contributes
+    each under its own name.
 
     Raises:
         UserError: a metric is unknown or does not accept this kind of label.
     """
     assert len(scores) == len(gold) > 0, (len(scores), len(gold))
     assert np.isfinite(scores).all()  # argmax takes the position of a NaN for a prediction
-    predictions = predictions_of(scores)
+    predictions = predictions_of(scores, threshold)
+    assert predictions.shape == gold.shape, (predictions.shape, gold.shape)
     values: dict[str, float | None] = {}
     notes: dict[str, str] = {}
     for name in names:
         try:
-            answer = module(name).compute(predictions=predictions, references=gold)
+            answer = module(name, None if threshold is None else "sets").compute(
+                predictions=predictions, references=gold
+            )
             numbers = {key: float(value) for key, value in answer.items()}
         except Undefined as reason:
             values[name], notes[name] = None, f"undefined: {reason}"
@@ -210,9 +260,30 @@ def score(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any])
     return Scored(values, notes)
 
 
+def chosen_threshold(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
+    """The threshold, of 0.05, 0.1, ... 0.95, under which the named metrics have the best mean; of equals the nearest to
+    0.5. Where less is better a metric counts negated; a threshold with an undefined one is not chosen if any other is.
+    """
+
+    def rank(threshold: float) -> tuple[float, float]:
+        predictions = predictions_of(scores, threshold)
+        try:
+            values = [METRICS[name].compute(predictions, gold) * METRICS[name].sign for name in names]
+        except Undefined:
+            values = [-math.inf]
+        return sum(values), -abs(threshold - THRESHOLD)
+
+    return max((number / 20 for number in range(1, 20)), key=rank)
+
+
 def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
-    """The loss that training minimises, over all rows: mean cross-entropy in nats, or mean squared error for C = 1."""
+    """Over all rows what training minimises: mean cross-entropy in nats, or mean squared error for C = 1.
+
+    Of sets of labels, the mean over rows and labels of the binary cross-entropy. Class weights do not count.
+    """
     exact = scores.astype(np.float64)
+    if gold.ndim == 2:
+        return float(np.mean(np.logaddexp(0.0, exact) - exact * gold))
     if exact.shape[1] == 1:
         return float(np.mean((exact[:, 0] - gold) ** 2))
     highest = exact.max(axis=1)
@@ -224,9 +295,12 @@ def baseline(names: Sequence[str], gold: NDArray[Any], classes: int) -> dict[str
     """What the best constant answer scores: for each of our metrics, the best over all constants, None if undefined.
 
     The constants tried are every class, or for values (classes = 1) the mean and the median of gold, which minimise
-    squared and absolute error. Metrics that only `evaluate` knows have no baseline here.
+    squared and absolute error. For sets of labels: the most frequent set, and those of the k most frequent labels for
+    every k, among which is the best of each other metric here. Metrics that only `evaluate` knows have no baseline.
     """
-    constants = range(classes) if classes > 1 else (float(np.mean(gold)), float(np.median(gold)))
+    constants: Iterable[Any] = range(classes) if classes > 1 else (float(np.mean(gold)), float(np.median(gold)))
+    if gold.ndim == 2:
+        constants = _constant_sets(gold)
     best: dict[str, float | None] = {}
     for name in names:
         if name not in METRICS:
@@ -234,8 +308,15 @@ def baseline(names: Sequence[str], gold: NDArray[Any], classes: int) -> dict[str
         metric, found = METRICS[name], []
         for constant in constants:
             try:
-                found.append(metric.compute(np.full(len(gold), constant), gold))
+                found.append(metric.compute(np.full(gold.shape, constant), gold))
             except Undefined:
                 continue
         best[name] = (min if metric.lower_is_better else max)(found) if found else None
     return best
+
+
+def _constant_sets(gold: NDArray[Any]) -> list[NDArray[Any]]:
+    sets, counts = np.unique(gold, axis=0, return_counts=True)
+    order = np.argsort(-gold.sum(axis=0, dtype=np.int64), kind="stable")
+    rank = np.argsort(order)
+    return [sets[counts.argmax()], *((rank < k).astype(gold.dtype) for k in range(gold.shape[1] + 1))]

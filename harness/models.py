@@ -17,6 +17,13 @@ from harness.hub import persistently
 from harness.records import ModelFacts
 from harness.tasks import TaskSpec
 
+PROBLEM_TYPES = {
+    "values": "regression",
+    "classes": "single_label_classification",
+    "sets": "multi_label_classification",
+}
+"""How transformers calls what a task asks for."""
+
 
 class Bundle(NamedTuple):
     """A model, the tokenizer that belongs to it, and what the record says of them."""
@@ -118,7 +125,7 @@ def _label(config: Any, task: TaskSpec) -> None:
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
-    config.problem_type = "regression" if task.is_regression else "single_label_classification"
+    config.problem_type = PROBLEM_TYPES[task.asks_for]
 
 
 def _own_order(config: Any, task: TaskSpec) -> list[int] | None:

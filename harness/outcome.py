@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics import METRICS, baseline, mean_loss, predictions_of, score
+from harness.metrics import METRICS, THRESHOLD, baseline, chosen_threshold, mean_loss, predictions_of, score
+from harness.recipes import Recipe
 from harness.records import Status, TaskFacts, Values
 from harness.row_values import pack_array, pack_hits
 from harness.tasks import TaskSpec
@@ -35,7 +36,7 @@ class SplitOutcome(NamedTuple):
     squared_errors: list[float] | None
     """One value a row of a regression."""
     answers: str
-    """Packed predictions, a class or a value a row."""
+    """Packed predictions, a class, a value or a set of labels a row."""
     gold: str
     """Packed labels."""
 
@@ -45,29 +46,53 @@ class SplitOutcome(NamedTuple):
         return {name: value for name, value in self.values.items() if value is not None}
 
 
-def score_split(task: TaskSpec, name: str, scores: NDArray[np.float32], gold: NDArray[Any] | None) -> SplitOutcome:
-    """scores: float32[N, C] in row order against gold [N]."""
+def threshold_of(
+    task: TaskSpec, recipe: Recipe, scores: NDArray[np.float32], gold: NDArray[Any] | None
+) -> float | None:
+    """The threshold that goes with these scores of `select_on`; None where the task has no sets of labels."""
+    if not task.is_multi_label:
+        return None
+    if recipe.threshold is None:
+        return THRESHOLD
+    assert gold is not None, f"split {task.select_on} has hidden labels"
+    return chosen_threshold(task.headline, scores, gold)
+
+
+def score_split(
+    task: TaskSpec,
+    name: str,
+    scores: NDArray[np.float32],
+    gold: NDArray[Any] | None,
+    threshold: float | None = None,
+) -> SplitOutcome:
+    """scores: float32[N, C] in row order against gold [N], or sets of labels [N, C] under a threshold."""
     assert gold is not None, f"split {name} has hidden labels"
     loss = mean_loss(scores, gold)
-    scored = score(task.metrics, scores, gold)
-    predicted = predictions_of(scores)
+    scored = score(task.metrics, scores, gold, threshold)
+    predicted = predictions_of(scores, threshold)
+    hits = (predicted == gold).all(axis=1) if gold.ndim == 2 else predicted == gold
     return SplitOutcome(
         loss=loss,
         headline=_headline(task, scored.values),
         values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
-        is_collapsed=bool(np.ptp(gold) > 0 and np.ptp(predicted) < (SAME_VALUE if task.is_regression else 1)),
-        hits=None if task.is_regression else pack_hits(predicted == gold),
+        is_collapsed=bool(_spread(gold) > 0 and _spread(predicted) < (SAME_VALUE if task.is_regression else 1)),
+        hits=None if task.is_regression else pack_hits(hits),
         squared_errors=[round(float(e), 6) for e in (predicted - gold) ** 2] if task.is_regression else None,
         answers=pack_array(predicted),
         gold=pack_array(np.asarray(gold)),
     )
 
 
+def _spread(answers: NDArray[Any]) -> float:
+    """Between the highest and the lowest answer; of sets, in any label."""
+    return float(np.ptp(answers, axis=0).max())
+
+
 def _headline(task: TaskSpec, values: Values) -> float:
     found = [values.get(name) for name in task.headline]
-    signs = [-1 if name in METRICS and METRICS[name].lower_is_better else 1 for name in task.headline]
+    signs = [METRICS[name].sign if name in METRICS else 1 for name in task.headline]
     if any(value is None for value in found):
         return -math.inf
     return sum(sign * value for sign, value in zip(signs, found, strict=True) if value is not None) / len(found)
@@ -100,6 +125,7 @@ def task_facts(task: TaskSpec) -> TaskFacts:
         title=task.title,
         suite=task.suite,
         labels=None if task.labels is None else list(task.labels),
+        is_multi_label=task.is_multi_label,
         metrics=list(task.metrics),
         headline=list(task.headline),
         report=list(task.report),

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -15,19 +16,32 @@ from harness.inference import Scores
 from harness.metrics import predictions_of
 
 
-def write_predictions(path: Path, scores: Scores, labels: Sequence[str] | None, gold: NDArray[Any] | None) -> None:
+def write_predictions(
+    path: Path,
+    scores: Scores,
+    labels: Sequence[str] | None,
+    gold: NDArray[Any] | None,
+    threshold: float | None = None,
+) -> None:
     """Columns row, prediction, label (where known) and scores; label names for classes, numbers for a regression.
+
+    With the threshold of a multi-label task, prediction and label are lists of names.
 
     The whole file or nothing: written beside `path`, then renamed.
     """
-    predicted = predictions_of(scores.values)
+    predicted = predictions_of(scores.values, threshold)
 
     def named(values: NDArray[Any]) -> list[Any]:
-        return values.tolist() if labels is None else [labels[number] for number in values]
+        if labels is None:
+            return list(values.tolist())
+        if threshold is not None:
+            return [[labels[number] for number in np.flatnonzero(row)] for row in values]
+        return [labels[number] for number in values]
 
-    columns: dict[str, Any] = {"row": scores.rows, "prediction": named(predicted)}
+    lists = None if threshold is None else pa.list_(pa.string())
+    columns: dict[str, Any] = {"row": scores.rows, "prediction": pa.array(named(predicted), lists)}
     if gold is not None:
-        columns["label"] = named(gold)
+        columns["label"] = pa.array(named(gold), lists)
     columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}-{os.getpid()}")

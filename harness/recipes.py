@@ -56,6 +56,9 @@ class Recipe(BaseModel):
     """AdamW's epsilon."""
     class_weights: Literal["balanced"] | None = None
     """balanced: a row counts in the loss as n / (classes x rows of its class), so that rare classes count as much."""
+    threshold: Literal["validation"] | None = None
+    """Probability from which a label of a multi-label task is predicted: 0.5, or the best for the headline score on the
+    validation split."""
     max_length: Annotated[int, Field(ge=4)] = 128
     """Tokens per row; longer rows are cut, the longer text of a pair first."""
     length_grouping: bool = True

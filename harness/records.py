@@ -82,6 +82,8 @@ class TaskFacts(_Facts):
     suite: str | None
     labels: list[str] | None
     """None for a regression."""
+    is_multi_label: bool = False
+    """A row has any number of the labels."""
     metrics: list[str]
     headline: list[str]
     report: list[str]
@@ -211,10 +213,13 @@ class RunRecord(_Facts):
     command: str
     started: datetime
     finished: datetime
+    threshold: float | None = None
+    """Of a multi-label task: the probability from which a label was predicted."""
     weights_sha256: str | None = None
     """Hash of the weights that were scored; None where no process has all of them."""
     hits: dict[str, str] = {}
-    """By reported split of a classification: one bit a row, right or wrong, in row order; see `row_values`."""
+    """By reported split of a classification: one bit a row, right or wrong, in row order; see `row_values`. A set of
+    labels is right when all of it is."""
     squared_errors: dict[str, list[float]] = {}
     """By reported split of a regression: one value a row, in row order."""
     answers: dict[str, str] = {}

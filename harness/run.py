@@ -28,7 +28,7 @@ from harness.locks import held, lock_of
 from harness.metrics import check_metrics
 from harness.offline import use_cache_unless_reachable
 from harness.options import RunOptions, default_recipe, parse
-from harness.outcome import SplitOutcome, score_split, split_fields, task_facts
+from harness.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
 from harness.parents import find_parent
 from harness.progress import Progress, cost_fields
 from harness.recipes import changed_from, plan_steps
@@ -257,8 +257,13 @@ def _fine_tune(
     if plan.device_batch < wished:
         progress.note(f"{wished} rows at once ran out of memory: batches of {plan.device_batch}, the same global batch")
 
-    def outcome_of(split: str, scores: Scores) -> SplitOutcome:
-        return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, splits[split].label))
+    def threshold_on(scores: Scores) -> float | None:
+        gold = splits[task.select_on].label
+        return deployment.by_main(accelerator, lambda: threshold_of(task, recipe, scores.values, gold))
+
+    def outcome_of(split: str, scores: Scores, threshold: float | None) -> SplitOutcome:
+        gold = splits[split].label
+        return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, gold, threshold))
 
     # Updates, with a look at the validation split after each epoch
     display = Display(plan, accelerator.is_main_process, progress.update)
@@ -276,7 +281,7 @@ def _fine_tune(
                 continue
             if update.ends_epoch:
                 looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
-                seen = outcome_of(task.select_on, looked)
+                seen = outcome_of(task.select_on, looked, threshold_on(looked))
                 display.epoch(progress.close_epoch(update, seen))
                 accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=update.number)
                 if progress.selected_epoch == update.epoch:
@@ -301,7 +306,7 @@ def _fine_tune(
         if best_weights is not None:
             training.set_weights(best_weights)
         for split in encoded:
-            if split not in scores and (split != "train" or split in task.evaluate):
+            if split not in scores and (split != "train" or split in (*task.evaluate, task.select_on)):
                 scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
     except (Diverged, NotFinite) as fault:
         told = dict(status="diverged", error=str(fault), history=progress.history, notes=[*remarks, *progress.notes])
@@ -316,18 +321,21 @@ def _fine_tune(
             bundles.put_model(options.save_model, spec.run_id, model, tokenizer, weights, recipe.max_length)
 
     # What the record tells
-    outcomes = {split: outcome_of(split, scores[split]) for split in task.evaluate}
+    threshold = threshold_on(scores[task.select_on])
+    outcomes = {split: outcome_of(split, scores[split], threshold) for split in task.evaluate}
     files_of = {split: f"{spec.run_id}.{split}.parquet" for split in sorted(scores)}
     if accelerator.is_main_process:
         folder = record_path(options.folder, task.name, spec.run_id).parent
         for split, name in files_of.items():
-            write_predictions(folder / name, scores[split], list(task.labels or []) or None, splits[split].label)
+            names = list(task.labels or []) or None
+            write_predictions(folder / name, scores[split], names, splits[split].label, threshold)
     return dict(
         facts,
         **split_fields(task, outcomes),
         **cost_fields(progress, provenance.peaks(accelerator), setup_seconds),
         notes=[*remarks, *progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected_epoch,
+        threshold=threshold,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
         history=progress.history,
         predictions=files_of,

@@ -6,13 +6,13 @@ import hashlib
 import json
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
-from harness.metrics import METRICS
+from harness.metrics import METRICS, Kind
 from harness.places import Source
 from harness.recipes import Recipe
 from harness.yaml_file import line_of, read_yaml, yaml_text
@@ -48,8 +48,12 @@ class TaskSpec(_Strict):
     """The source's text column, or both of a pair."""
     join: dict[str, Annotated[Names, Field(min_length=1)]] = {}
     """Texts of `text` that are several columns, one below the other: `article: [title, body]`. Empty ones drop out."""
-    label: str = "label"
-    """The source's label column."""
+    kind: Literal["single_label", "multi_label", "regression"] | None = None
+    """One label a row, any number of them, or a real value. Absent: one label, or a value where there are no labels."""
+    label: str | tuple[str, ...] = "label"
+    """The source's label column; in a multi-label task perhaps one column a label, with 0 and 1."""
+    separator: Annotated[str, Field(min_length=1)] | None = None
+    """What stands between the labels of a multi-label row where the column is a text; absent for lists."""
     labels: Annotated[dict[str, str | int], BeforeValidator(lambda v: _numbered(v))] | None = None
     """Names in the order of the classes, or name: value in the source; absent for a regression."""
     splits: dict[str, str]
@@ -79,6 +83,20 @@ class TaskSpec(_Strict):
         return self.labels is None
 
     @property
+    def is_multi_label(self) -> bool:
+        return self.kind == "multi_label"
+
+    @property
+    def asks_for(self) -> Kind:
+        """What a model answers for a row."""
+        return "values" if self.is_regression else "sets" if self.is_multi_label else "classes"
+
+    @property
+    def label_columns(self) -> tuple[str, ...]:
+        """The source's label column, or all where each label has its own."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
+    @property
     def classes(self) -> int:
         """Columns of a model's scores: the number of labels, or 1 for a regression."""
         return 1 if self.labels is None else len(self.labels)
@@ -87,11 +105,6 @@ class TaskSpec(_Strict):
     def text_columns(self) -> tuple[str, ...]:
         """The source's columns that make the texts."""
         return tuple(column for name in self.text for column in self.join.get(name, (name,)))
-
-    @property
-    def label_columns(self) -> tuple[str, ...]:
-        """The source's label column, or all where each label has its own."""
-        return (self.label,)
 
     @property
     def columns(self) -> set[str]:
@@ -103,10 +116,19 @@ class TaskSpec(_Strict):
         """A hash of all that decides which rows, labels and numbers come out; where the rows lie does not count."""
         facts = self.model_dump(include={"text", "label", "splits", "select_on", "evaluate", "predicted_by"})
         facts["labels"] = list((self.labels or {}).items())  # in order, which numbers the classes
+        if self.is_multi_label:
+            facts["multi_label"] = {"separator": self.separator}
         facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
         if self.join:
             facts["join"] = self.join
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _columns_name_labels(cls, values: Any) -> Any:
+        if isinstance(values, dict) and isinstance(values.get("label"), (list, tuple)) and "labels" not in values:
+            return {**values, "labels": list(values["label"])}
+        return values
 
     @model_validator(mode="after")
     def _agree(self) -> TaskSpec:
@@ -127,11 +149,12 @@ class TaskSpec(_Strict):
             raise ValueError(f"rows: {sorted(extra)[0]!r} is not in splits")
         if extra := set(self.headline) - set(self.metrics):
             raise ValueError(f"headline: {sorted(extra)[0]!r} is not in metrics ({', '.join(self.metrics)})")
+        self._check_kind()
+        fitting = [name for name, metric in METRICS.items() if metric.compares(self.asks_for)]
         for name in self.metrics:
-            if name in METRICS and METRICS[name].kind != ("values" if self.is_regression else "classes"):
-                hint = (
-                    "has no labels: it is a regression" if self.is_regression else "has labels: it is a classification"
-                )
+            if name not in fitting and (name in METRICS or self.is_multi_label):
+                what = {"values": "has no labels: it is a regression", "classes": "has labels: it is a classification"}
+                hint = what.get(self.asks_for, f"has any number of labels a row: it takes {', '.join(fitting)}")
                 raise ValueError(f"metrics: {name!r} does not fit, the task {hint}")
         if "f1" in self.metrics and self.classes != 2:
             raise ValueError("metrics: 'f1' is the F1 of label 1 of two; with more labels use f1_macro")
@@ -140,6 +163,22 @@ class TaskSpec(_Strict):
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_kind(self) -> None:
+        if self.kind == "regression" and self.labels is not None:
+            raise ValueError("kind: a regression has no labels; remove them, or make it single_label or multi_label")
+        if self.kind in ("single_label", "multi_label") and self.labels is None:
+            raise ValueError(f"kind: a {self.kind} task has labels: name them, as in 'labels: [first, second]'")
+        if not self.is_multi_label:
+            if not isinstance(self.label, str):
+                raise ValueError("label: only a task of 'kind: multi_label' has several label columns")
+            if self.separator is not None:
+                raise ValueError("separator: only a task of 'kind: multi_label' has several labels in a column")
+        elif not isinstance(self.label, str):
+            if self.separator is not None:
+                raise ValueError("separator: a column for each label needs none")
+            if len(self.label) != self.classes or len(set(self.label)) != self.classes:
+                raise ValueError(f"label: {self.classes} labels in a column each need {self.classes} different columns")
 
 
 def _numbered(labels: Any) -> Any:
@@ -172,6 +211,11 @@ def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
         raise UserError(
             f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a regression: "
             "it has no classes to weigh"
+        )
+    if recipe.threshold is not None and not task.is_multi_label:
+        raise UserError(
+            f"recipe: threshold (--threshold) is {recipe.threshold!r}, but {task.name} is no multi-label task: "
+            "there is nothing to choose"
         )
 
 

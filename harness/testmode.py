@@ -84,18 +84,24 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
     labels: list[Any] = []
     values = list((task.labels or {}).values())
     for row in range(rows):
-        if task.is_regression:
+        if task.is_multi_label:
+            switches = rng.integers(0, 2, size=len(values))
+            spelled = [(number, int(rng.integers(1, _SIGNALS_PER_CLASS)) * on) for number, on in enumerate(switches)]
+            signals = [_signal(number, which) for number, which in spelled for _ in range(2)]
+            label: Any = None if is_hidden else switches
+        elif task.is_regression:
             target = int(rng.integers(0, _HIGHEST_VALUE + 1))
             signals = [_signal(0, row % _SIGNALS_PER_CLASS)] * target
             signals += [_signal(1, row % _SIGNALS_PER_CLASS)] * (_HIGHEST_VALUE - target)
-            label: Any = -1.0 if is_hidden else float(target)
+            label = -1.0 if is_hidden else float(target)
         else:
             target = row % len(values)
             signals = [_signal(target, int(rng.integers(_SIGNALS_PER_CLASS))) for _ in range(3)]
             hidden = -1 if isinstance(values[0], int) else None
             label = hidden if is_hidden else values[target]
         for position, column in enumerate(texts):
-            words = list(rng.choice(_FILLERS, size=int(rng.integers(4, 14))))
+            fillers = rng.integers(1, 3) if task.is_multi_label else rng.integers(4, 14)
+            words = list(rng.choice(_FILLERS, size=int(fillers)))
             if position == len(texts) - 1:
                 words += signals
             rng.shuffle(words)
@@ -104,7 +110,20 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
     columns = dict(zip(task.text, texts, strict=True))
     for joined, parts in task.join.items():
         columns |= {part: [""] * rows for part in parts} | {parts[-1]: columns.pop(joined)}
-    return {**columns, task.label: labels, "idx": list(range(rows))}
+    return {**columns, **_label_columns(task, labels), "idx": list(range(rows))}
+
+
+def _label_columns(task: TaskSpec, labels: list[Any]) -> dict[str, list[Any]]:
+    """By column; switches (0 or 1 a label) of a multi-label task as its source writes them."""
+    if not isinstance(task.label, str):
+        return {c: [None if row is None else int(row[i]) for row in labels] for i, c in enumerate(task.label)}
+    if not task.is_multi_label:
+        return {task.label: labels}
+    values = list((task.labels or {}).values())
+    lists = [None if row is None else [values[number] for number in np.flatnonzero(row)] for row in labels]
+    if task.separator is None:
+        return {task.label: lists}
+    return {task.label: [None if row is None else task.separator.join(map(str, row)) for row in lists]}
 
 
 def _signal(label: int, which: int) -> str:

@@ -47,6 +47,7 @@ LIGHT = [
     "importing",
     "interruption",
     "launching",
+    "labels",
     "leaderboard",
     "leaderboard_files",
     "leaderboard_folder",

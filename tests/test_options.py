@@ -31,6 +31,7 @@ RECIPE_FLAGS = {
     "--protocol",
     "--schedule",
     "--select",
+    "--threshold",
     "--train-rows",
     "--warmup",
     "--weight-decay",
@@ -175,7 +176,13 @@ def _flag(name: str) -> str:
 @pytest.mark.parametrize("name", Recipe.model_fields)
 def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     other: dict[str, Any] = dict(
-        init_from="mnli", schedule="cosine", select="best", protocol="holdout", adam_beta2=0.5, class_weights="balanced"
+        init_from="mnli",
+        schedule="cosine",
+        select="best",
+        protocol="holdout",
+        adam_beta2=0.5,
+        class_weights="balanced",
+        threshold="validation",
     )
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)

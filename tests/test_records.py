@@ -189,6 +189,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     adam_beta2=0.98,
     adam_epsilon=1e-6,
     class_weights="balanced",
+    threshold="validation",
     max_length=256,
     length_grouping=False,
     select="best",
