@@ -126,7 +126,7 @@ class TaskSpec(_Strict):
     @model_validator(mode="before")
     @classmethod
     def _columns_name_labels(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("label"), (list, tuple)) and "labels" not in values:
+        if isinstance(values, dict) and isinstance(values.get("label"), (list, tuple)) and values.get("labels") is None:
             return {**values, "labels": list(values["label"])}
         return values
 

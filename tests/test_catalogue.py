@@ -57,6 +57,13 @@ def test_own_task_is_shown_in_full(ask: Callable[..., str], make_task: Callable[
     assert ask(str(make_task(title="Ours"))).startswith("small: Ours")
 
 
+def test_several_labels_a_row_are_told(ask: Callable[..., str], make_task: Callable[..., Path]) -> None:
+    sets = dict(kind="multi_label", metrics=["f1_micro"], headline="f1_micro")
+    text = ask(str(make_task(**sets, label="topics", separator=";")))
+    assert "topics (any number a row, separated by ';')" in text
+    assert "no, yes (any number a row)" in ask(str(make_task(**sets, label=["no", "yes"])))
+
+
 def test_title_with_brackets_is_shown_as_it_is(ask: Callable[..., str], make_task: Callable[..., Path]) -> None:
     assert ask(str(make_task(title="Reviews [en] [/b]"))).startswith("small: Reviews [en] [/b]")
 

@@ -337,6 +337,7 @@ def test_average_carries_the_marks_of_its_tasks() -> None:
             },
         ),
         ("s", {"recipe": {"select": "best"}}),
+        ("s", {"recipe": {"threshold": "validation"}}),
         ("t", {"spec": {"test_mode": True}}),
     ],
 )

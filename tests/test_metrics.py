@@ -19,11 +19,21 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from harness.errors import UserError
-from harness.metrics import METRICS, baseline, mean_loss, module, predictions_of, score, title_of
+from harness.metrics import (
+    METRICS,
+    baseline,
+    chosen_threshold,
+    mean_loss,
+    module,
+    predictions_of,
+    score,
+    title_of,
+)
 
 CLASSES = [name for name, metric in METRICS.items() if metric.kind == "classes"]
 ANY_CLASSES = [name for name in CLASSES if name != "f1"]
 VALUES = [name for name, metric in METRICS.items() if metric.kind == "values"]
+SETS = [name for name, metric in METRICS.items() if metric.compares("sets")]
 CORRELATIONS = {"pearson", "spearman"}
 
 
@@ -445,6 +455,101 @@ def test_no_constant_answer_beats_the_baseline(name: str) -> None:
     assert best == pytest.approx(max(value for value in found if value is not None))
 
 
+# -- sets of labels --------------------------------------------------------------------------------------------
+
+
+def _sets(rows: int, labels: int, share: float = 0.4) -> NDArray[np.int8]:
+    return (np.random.default_rng(rows * labels).random((rows, labels)) < share).astype(np.int8)
+
+
+def _set_scores(predictions: Any, gold: Any, names: list[str]) -> dict[str, float | None]:
+    scores = np.where(np.asarray(predictions) > 0, 2.0, -2.0).astype(np.float32)
+    return score(names, scores, np.asarray(gold, np.int8), 0.5).values
+
+
+@pytest.mark.parametrize("rows, labels", [(1, 2), (7, 3), (200, 12)])
+def test_metrics_of_sets_are_those_of_scikit_learn(rows: int, labels: int) -> None:
+    gold, predictions = _sets(rows, labels), _sets(rows, labels, 0.6)[::-1]
+    gold[0], predictions[0] = 1, 1  # each label occurs
+    expected = {
+        f"{name}_{average}": getattr(sklearn.metrics, f"{name}_score")(
+            gold, predictions, average=average, zero_division=0
+        )
+        for name, average in (("f1", "macro"), ("f1", "micro"), ("precision", "macro"), ("recall", "macro"))
+    } | {
+        "subset_accuracy": sklearn.metrics.accuracy_score(gold, predictions),
+        "hamming_loss": sklearn.metrics.hamming_loss(gold, predictions),
+    }
+    assert set(SETS) == set(expected)
+    assert _set_scores(predictions, gold, SETS) == pytest.approx(expected)
+
+
+def test_every_metric_of_sets_by_hand() -> None:
+    gold = [[1, 0], [1, 1], [0, 0]]
+    predictions = [[1, 0], [1, 0], [0, 1]]
+    assert _set_scores(predictions, gold, SETS) == pytest.approx(
+        {
+            "f1_micro": 2 * 2 / (3 + 3),
+            "f1_macro": (1 + 0) / 2,
+            "precision_macro": (1 + 0) / 2,
+            "recall_macro": (1 + 0) / 2,
+            "subset_accuracy": 1 / 3,
+            "hamming_loss": 2 / 6,
+        }
+    )
+
+
+def test_label_that_is_nowhere_does_not_count() -> None:
+    """As with classes; a label that is gold and never predicted, or the other way round, counts 0."""
+    gold, predictions = [[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [1, 0, 0]]
+    assert _set_scores(predictions, gold, ["f1_macro"]) == {"f1_macro": 1.0}
+    assert _set_scores([[1, 1, 0], [1, 0, 0]], gold, ["f1_macro"]) == {"f1_macro": 0.5}
+
+
+def test_no_label_anywhere_has_no_f1_and_a_note() -> None:
+    nothing = np.zeros((3, 2), np.int8)
+    scored = score(SETS, nothing - np.float32(1), nothing, 0.5)
+    assert scored.values["f1_micro"] is None
+    assert scored.values["f1_macro"] is None
+    assert scored.notes["f1_micro"] == "undefined: no row has a label, and none was predicted"
+    assert (scored.values["subset_accuracy"], scored.values["hamming_loss"]) == (1.0, 0.0)
+
+
+def test_label_is_predicted_from_the_threshold_on() -> None:
+    scores = np.array([[0.0, -1e-6, 5.0]], np.float32)
+    assert predictions_of(scores, 0.5).tolist() == [[1, 0, 1]]
+    assert predictions_of(scores, 0.9).tolist() == [[0, 0, 1]]
+    assert predictions_of(scores, 0.05).tolist() == [[1, 1, 1]]
+
+
+def test_loss_of_sets_is_torchs() -> None:
+    gold = _sets(20, 4)
+    scores = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32) * 30
+    expected = torch.nn.BCEWithLogitsLoss()(torch.tensor(scores).double(), torch.tensor(gold).double()).item()
+    assert mean_loss(scores, gold) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize("share", [0.2, 0.7])
+def test_no_constant_set_beats_the_baseline(name: str, share: float) -> None:
+    gold = _sets(9, 4, share) if share > 0.5 else _sets(9, 4, share) * [[1, 1, 0, 1]]
+    every = [np.array(list(f"{number:04b}"), int) for number in range(16)]
+    found = [_set_scores(np.tile(constant, (9, 1)), gold, [name])[name] for constant in every]
+    best = (min if METRICS[name].lower_is_better else max)(value for value in found if value is not None)
+    assert baseline([name], gold, classes=4) == pytest.approx({name: best})
+
+
+def test_threshold_is_the_best_for_the_headline_and_of_equals_the_nearest_to_a_half() -> None:
+    probabilities = np.array([[0.28, 0.1], [0.1, 0.32], [0.04, 0.22]])
+    scores = np.log(probabilities / (1 - probabilities)).astype(np.float32)
+    gold = np.array([[1, 0], [0, 1], [0, 0]], np.int8)
+    assert chosen_threshold(["f1_micro"], scores, gold) == 0.25
+    assert chosen_threshold(["hamming_loss"], scores, gold) == 0.25
+    certain = np.where(gold > 0, 9.0, -9.0).astype(np.float32)
+    assert chosen_threshold(["f1_micro"], certain, gold) == 0.5
+    assert chosen_threshold(["f1_micro"], -np.ones((2, 2), np.float32), np.zeros((2, 2), np.int8)) != 0.5
+
+
 # -- names ---------------------------------------------------------------------------------------------------
 
 
@@ -461,4 +566,9 @@ def test_titles_are_told_apart() -> None:
 
 
 def test_errors_are_better_when_lower() -> None:
-    assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {"mse", "rmse", "mae"}
+    assert {name for name, metric in METRICS.items() if metric.lower_is_better} == {
+        "mse",
+        "rmse",
+        "mae",
+        "hamming_loss",
+    }

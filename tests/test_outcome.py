@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from harness.outcome import score_split, split_fields
+from harness.outcome import score_split, split_fields, threshold_of
+from harness.recipes import Recipe
 from harness.row_values import unpack_array, unpack_hits
-from harness.tasks import load_task
+from harness.tasks import TaskSpec, load_task
 
 
 def one_hot(classes, count):
@@ -67,6 +68,49 @@ def test_a_run_has_collapsed_only_when_every_reported_split_has():
     both = split_fields(task, {"validation_matched": bad, "validation_mismatched": bad})
     assert both["status"] == "collapsed"
     assert set(fields["hits"]) == set(task.report)
+
+
+def multi_label(**keys):
+    facts = dict(
+        title="Topics",
+        kind="multi_label",
+        source={"hub": "some/topics"},
+        text="text",
+        labels=["a", "b"],
+        splits={"train": "train", "validation": "validation"},
+        rows={},
+        metrics=["f1_micro", "hamming_loss"],
+        headline=["f1_micro", "hamming_loss"],
+    )
+    return TaskSpec(name="topics", **(facts | keys))
+
+
+SETS = np.array([[1, 0], [1, 1], [0, 0]], np.int8)
+
+
+def test_set_of_labels_is_a_hit_when_all_of_it_is_right():
+    scores = np.array([[1, -1], [1, -1], [-1, -1]], np.float32)
+    outcome = score_split(multi_label(), "validation", scores, SETS, 0.5)
+    assert unpack_hits(outcome.hits, 3).tolist() == [True, False, True]
+    assert outcome.headline == pytest.approx((2 * 2 / (2 + 3) - 1 / 6) / 2)
+    assert unpack_array(outcome.answers).tolist() == [[1, 0], [1, 0], [0, 0]]
+    assert unpack_array(outcome.gold).tolist() == SETS.tolist()
+    assert outcome.squared_errors is None
+    assert not outcome.is_collapsed
+
+
+def test_one_set_throughout_is_collapse_unless_gold_is_too():
+    same = np.tile(np.array([1, -1], np.float32), (3, 1))
+    assert score_split(multi_label(), "validation", same, SETS, 0.5).is_collapsed
+    assert not score_split(multi_label(), "validation", same, np.tile(SETS[1], (3, 1)), 0.5).is_collapsed
+
+
+def test_threshold_is_a_half_unless_the_recipe_lets_it_be_chosen():
+    low = np.where(SETS > 0, -1.0, -3.0).astype(np.float32)
+    assert threshold_of(load_task("rte"), Recipe(), low, SETS) is None
+    assert threshold_of(multi_label(), Recipe(), low, SETS) == 0.5
+    chosen = threshold_of(multi_label(), Recipe(threshold="validation"), low, SETS)
+    assert score_split(multi_label(), "validation", low, SETS, chosen).values["f1_micro"] == 1.0
 
 
 def test_hidden_labels_are_never_scored():

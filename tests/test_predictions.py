@@ -38,6 +38,14 @@ def test_values_of_a_regression_are_numbers(tmp_path: Path) -> None:
     ]
 
 
+def test_sets_of_labels_are_lists_of_names(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "run.parquet", SCORES, ["no", "yes"], np.array([[0, 0], [1, 0], [1, 1]]), 0.6)
+    table = pq.read_table(tmp_path / "run.parquet")
+    assert table["prediction"].to_pylist() == [["yes"], ["no"], ["no"]]
+    assert table["label"].to_pylist() == [[], ["no"], ["no", "yes"]]
+    assert str(table.schema.field("prediction").type) == "list<item: string>"
+
+
 def test_hidden_labels_have_no_column(tmp_path: Path) -> None:
     write_predictions(tmp_path / "run.parquet", SCORES, ["no", "yes"], None)
     assert pq.read_table(tmp_path / "run.parquet").column_names == ["row", "prediction", "scores"]

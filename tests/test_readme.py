@@ -215,7 +215,7 @@ def test_contributing_shows_a_task_as_it_is() -> None:
 @pytest.fixture
 def own_task(tmp_path: Path) -> Path:
     """The README's task file and a CSV as it asks for, with 1,000 rows."""
-    (block,) = [block for block in _blocks("README.md", "yaml") if block.startswith("title:")]
+    (block,) = [block for block in _blocks("README.md", "yaml") if "file: reviews.csv" in block]
     path = tmp_path / "reviews.yaml"
     path.write_text(block, encoding="utf-8")
     with (tmp_path / "reviews.csv").open("w", encoding="utf-8", newline="") as file:

@@ -498,6 +498,66 @@ BAD = {
         8,
         "metrics: 'f1' is the F1 of label 1 of two; with more labels use f1_macro",
     ),
+    "kind that there is not": (
+        ("label: label", "kind: multi"),
+        4,
+        "kind: Input should be 'single_label', 'multi_label'",
+    ),
+    "regression with labels": (("label: label", "kind: regression"), 4, "kind: a regression has no labels"),
+    "labels that are lacking": (
+        ("labels: [bad, good]", "kind: multi_label"),
+        5,
+        "kind: a multi_label task has labels: name them",
+    ),
+    "several label columns of one label": (
+        ("label: label", "label: [a, b]"),
+        4,
+        "label: only a task of 'kind: multi_label' has several label columns",
+    ),
+    "separator of one label": (
+        ("label: label", "separator: ;"),
+        4,
+        "separator: only a task of 'kind: multi_label' has several labels in a column",
+    ),
+    "separator of several columns": (
+        ("label: label", "kind: multi_label\nlabel: [a, b]\nseparator: ;"),
+        6,
+        "separator: a column for each label needs none",
+    ),
+    "columns that are not as many as labels": (
+        ("label: label", "kind: multi_label\nlabel: [a, b, c]"),
+        5,
+        "label: 2 labels in a column each need 2 different columns",
+    ),
+    "column of two labels": (
+        ("label: label", "kind: multi_label\nlabel: [a, a]"),
+        5,
+        "label: 2 labels in a column each need 2 different columns",
+    ),
+    "several labels scored as one": (
+        ("label: label", "kind: multi_label"),
+        8,
+        "metrics: 'accuracy' does not fit, the task has any number of labels a row: it takes f1_macro, f1_micro",
+    ),
+    "one label scored as several": (
+        ("[accuracy]", "[accuracy, subset_accuracy]"),
+        8,
+        "metrics: 'subset_accuracy' does not fit, the task has labels: it is a classification",
+    ),
+    "weights of the classes of a regression": (
+        (
+            GOOD[GOOD.index("labels:") :],
+            "splits: {train: a, validation: b}\nrows: {}\nmetrics: [mse]\nheadline: mse\n"
+            "recipe: {class_weights: balanced}\n",
+        ),
+        9,
+        "recipe: class_weights (--class-weights) is 'balanced', but mine is a regression",
+    ),
+    "threshold of one label": (
+        ("headline:", "recipe: {threshold: validation}\nheadline:"),
+        9,
+        "recipe: threshold (--threshold) is 'validation', but mine is no multi-label task",
+    ),
     "no metric": (("[accuracy]", "[]"), 8, "metrics: "),
     "headline that is no metric": (
         ("headline: accuracy", "headline: f1"),
@@ -644,6 +704,15 @@ def test_definition_does_not_depend_on_the_place_of_the_file(tmp_path: Path) -> 
     assert first.definition == second.definition
 
 
+def test_definition_of_several_labels_a_row_is_another_and_changes_with_how_they_stand_there(tmp_path: Path) -> None:
+    sets = ("[accuracy]\nheadline: accuracy", "[f1_micro]\nheadline: f1_micro")
+    ways = ["label: label", "label: label\nseparator: ;", "label: label\nseparator: '|'", "label: [bad, good]"]
+    found = {_read(tmp_path, ("label: label", f"kind: multi_label\n{way}"), sets).definition for way in ways}
+    assert len(found | {read_task(_file(tmp_path)).definition}) == len(ways) + 1
+    named = _read(tmp_path, ("label: label", "kind: single_label\nlabel: label"))
+    assert named.definition == read_task(_file(tmp_path)).definition
+
+
 def test_definitions_of_the_registry_differ() -> None:
     assert len({task.definition for task in all_tasks()}) == len(all_tasks())
 
@@ -685,6 +754,8 @@ def test_recipe_that_does_not_fit_the_kind_of_task_is_told() -> None:
     check_recipe(load_task("rte"), balanced)
     with pytest.raises(UserError, match=r"\(--class-weights\) is 'balanced', but stsb is a regression"):
         check_recipe(load_task("stsb"), balanced)
+    with pytest.raises(UserError, match=r"\(--threshold\) is 'validation', but rte is no multi-label task"):
+        check_recipe(load_task("rte"), Recipe(threshold="validation"))
 
 
 # -- a task written down again -----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from harness import testmode
 from harness.data import load_splits
 from harness.records import read_record
 from harness.run import main
-from harness.tasks import all_tasks, load_task, task_names
+from harness.tasks import all_tasks, load_task, read_task, task_names
 
 
 @pytest.mark.parametrize("task", all_tasks(), ids=lambda task: task.name)
@@ -26,6 +26,20 @@ def test_generated_rows_are_the_same_each_time():
     first, second = testmode.tables(task).by_split, testmode.tables(task).by_split
     assert first["train"]["sentence1"][:] == second["train"]["sentence1"][:]
     assert first["train"]["sentence1"][:5] != first["validation"]["sentence1"][:5]
+
+
+SETS = dict(kind="multi_label", metrics=["f1_micro", "subset_accuracy"], headline="f1_micro", labels=["a", "b", "c"])
+
+
+@pytest.mark.parametrize("keys", [{}, {"separator": " / "}, {"label": ["x", "y", "z"]}, {"labels": {"a": 3, "b": 4}}])
+def test_generated_sets_of_labels_load_however_the_source_writes_them(keys, make_task):
+    task = read_task(make_task(**(SETS | keys)))
+    split = load_splits(task, testmode.tables(task), "standard", None)["train"]
+    assert split.label.shape == (384, task.classes)
+    assert set(split.label.sum(axis=1)) == set(range(task.classes + 1)), "also none, also all"
+    for number in range(task.classes):
+        told = [f"c{number}s1" in text or f"c{number}s2" in text for text in split.text]
+        assert told == (split.label[:, number] > 0).tolist()
 
 
 def test_in_a_pair_the_rule_lies_in_the_second_text_alone():
