@@ -71,6 +71,7 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
     every: tuple[Callable[[Accelerator], Check], ...] = (
         check_rows_drawn_once,
         check_updates_match_plain_loop,
+        check_other_losses_match_plain_loop,
         check_weights_match_plain_sgd,
         check_predictions_after_adamw,
         check_scores_in_row_order,
@@ -102,20 +103,29 @@ def check_rows_drawn_once(accelerator: Accelerator) -> Check:
 
 def check_updates_match_plain_loop(accelerator: Accelerator) -> Check:
     """Loss, gradient norm and learning rate of each update are those of a plain loop over whole windows."""
+    name = "loss, gradient norm and learning rate of each update are a plain loop's"
+    return _compared(accelerator, name, [(generated(rows), recipe()) for rows in SIZES])
+
+
+def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
+    """The same for rows with any number of labels, and with class weights."""
+    how = [(True, recipe()), (True, recipe(class_weights="balanced")), (False, recipe(class_weights="balanced"))]
+    cases = [(generated(rows, is_multi_label), recipe) for rows in (17, 33) for is_multi_label, recipe in how]
+    return _compared(accelerator, "so with several labels a row and with class weights", cases)
+
+
+def _compared(accelerator: Accelerator, name: str, cases: Sequence[tuple[Encoded, Recipe]]) -> Check:
     from harness.training import adamw
 
-    worst, compared = 0.0, 0
-    for rows in SIZES:
-        encoded = generated(rows)
-        for plan in plans(accelerator, rows):
-            for ours, plain in _both(accelerator, encoded, plan, lambda model: adamw(model, recipe(), model.device)):
-                worst = max(worst, *(abs(a - b) / max(abs(b), 1e-12) for a, b in zip(ours, plain, strict=True)))
-                compared += 1
-    return Check(
-        "loss, gradient norm and learning rate of each update are a plain loop's",
-        worst <= 1e-5,
-        f"{compared} updates, largest relative difference {worst:.1e} (at most 1e-05)",
-    )
+    differences = [
+        abs(a - b) / max(abs(b), 1e-12)
+        for encoded, how in cases
+        for plan in plans(accelerator, len(encoded))
+        for ours, plain in _both(accelerator, encoded, plan, lambda model: adamw(model, recipe(), model.device), how)
+        for a, b in zip(ours, plain, strict=True)
+    ]
+    detail = f"{len(differences) // 3} updates, largest relative difference {max(differences):.1e} (at most 1e-05)"
+    return Check(name, max(differences) <= 1e-5, detail)
 
 
 def check_weights_match_plain_sgd(accelerator: Accelerator) -> Check:
@@ -265,7 +275,7 @@ def check_memory_is_agreed_on(accelerator: Accelerator) -> Check:
     return Check("memory that runs out on one process is seen by all", passed, f"{plan.device_batch} to {largest} rows")
 
 
-def generated(rows: int) -> Encoded:
+def generated(rows: int, is_multi_label: bool = False) -> Encoded:
     """Rows of random tokens and lengths with labels, the same each time."""
     from harness.encoding import Encoded
 
@@ -276,17 +286,18 @@ def generated(rows: int) -> Encoded:
         tokens={"input_ids": tokens, "token_type_ids": np.zeros_like(tokens)},
         offsets=np.concatenate([[0], lengths.cumsum()]),
         padding={"input_ids": 0, "token_type_ids": 0},
-        labels=rng.integers(0, CLASSES, size=rows),
+        labels=rng.integers(0, 2, (rows, CLASSES), np.int8) if is_multi_label else rng.integers(0, CLASSES, size=rows),
     )
 
 
-def recipe() -> Recipe:
+def recipe(**changes: Any) -> Recipe:
     """Short training with warmup, decay and clipping that acts."""
     from harness.recipes import Recipe
 
-    return Recipe(
+    facts = dict(
         learning_rate=1e-3, global_batch=GLOBAL_BATCH, epochs=2, warmup=2, weight_decay=0.01, max_grad_norm=0.5
     )
+    return Recipe(**{**facts, **changes})
 
 
 def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
@@ -320,15 +331,20 @@ def _built_once() -> Any:
 
 
 def _both(
-    accelerator: Accelerator, encoded: Encoded, plan: StepPlan, optimizer_of: Callable[[Any], torch.optim.Optimizer]
+    accelerator: Accelerator,
+    encoded: Encoded,
+    plan: StepPlan,
+    optimizer_of: Callable[[Any], torch.optim.Optimizer],
+    recipe: Recipe,
 ) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
     """(loss, gradient norm, learning rate) of each update: the harness's and the plain loop's."""
+    from harness.plain_loop import plain_loop
     from harness.training import Training, updates
 
     ours, plain = _twins(accelerator)
-    training = Training(accelerator, ours, optimizer_of(ours), recipe(), plan, encoded)
+    training = Training(accelerator, ours, optimizer_of(ours), recipe, plan, encoded)
     for update, expected in zip(
-        updates(training, seed=1), plain_loop(plain, optimizer_of(plain), encoded, plan, recipe()), strict=True
+        updates(training, seed=1), plain_loop(plain, optimizer_of(plain), encoded, plan, recipe), strict=True
     ):
         yield (update.loss, update.gradient_norm, update.learning_rate), expected
 
@@ -337,6 +353,7 @@ def _models_after(
     accelerator: Accelerator, encoded: Encoded, plan: StepPlan, optimizer_of: Callable[[Any], torch.optim.Optimizer]
 ) -> tuple[Any, Any]:
     """Both models after their last update."""
+    from harness.plain_loop import plain_loop
     from harness.training import Training, updates
 
     ours, plain = _twins(accelerator)
@@ -351,31 +368,3 @@ def _models_after(
 def _twins(accelerator: Accelerator) -> tuple[Any, Any]:
     model = tiny_model().to(accelerator.device)
     return model, copy.deepcopy(model)
-
-
-def plain_loop(
-    model: Any, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan, recipe: Recipe
-) -> Iterator[tuple[float, float, float]]:
-    """The loop of a textbook, one batch an update on one process: (loss, gradient norm, learning rate) of each."""
-    import torch
-
-    from harness.batches import cut_batch, rows_of_updates
-
-    per_epoch = math.ceil(len(encoded) / recipe.global_batch)
-    total, warmup = per_epoch * recipe.epochs, min(int(recipe.warmup), per_epoch * recipe.epochs)
-    peak, done = recipe.learning_rate, 0
-    model.train()
-    for epoch in range(recipe.epochs):
-        for rows in rows_of_updates(encoded.lengths, plan, 1, epoch):
-            rate = peak * (done / warmup if done < warmup else (total - done) / max(1, total - warmup))
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            batch = cut_batch(encoded, rows).to(model.device)
-            assert batch.labels is not None
-            loss = torch.nn.functional.cross_entropy(model(**batch.inputs).logits, batch.labels)
-            optimizer.zero_grad()
-            loss.backward()
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)
-            optimizer.step()
-            done += 1
-            yield loss.item(), norm.item(), rate

@@ -109,6 +109,7 @@ SIBLINGS = {
     "batches": {"encoding"},
     "vocabulary": {"encoding"},
     "training": {"batches", "compiling", "dropout", "losses"},
+    "plain_loop": {"batches", "encoding"},
     "inference": {"batches"},
     "memory": {"batches", "losses"},
     "checkpoints": {"training"},

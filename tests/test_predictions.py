@@ -43,7 +43,7 @@ def test_sets_of_labels_are_lists_of_names(tmp_path: Path) -> None:
     table = pq.read_table(tmp_path / "run.parquet")
     assert table["prediction"].to_pylist() == [["yes"], ["no"], ["no"]]
     assert table["label"].to_pylist() == [[], ["no"], ["no", "yes"]]
-    assert str(table.schema.field("prediction").type) == "list<item: string>"
+    assert str(table.schema.field("prediction").type) == "list<element: string>"
 
 
 def test_hidden_labels_have_no_column(tmp_path: Path) -> None:

@@ -225,6 +225,21 @@ def own_task(tmp_path: Path) -> Path:
     return path
 
 
+def test_task_with_several_labels_of_the_readme_loads(tmp_path: Path) -> None:
+    from harness.data import load_splits, read_tables
+    from harness.sources import find_files
+
+    (block,) = [block for block in _blocks("README.md", "yaml") if "kind: multi_label" in block]
+    (tmp_path / "tickets.yaml").write_text(block, encoding="utf-8")
+    lines = [f"ticket {row},{('delivery;returns', '')[row % 2]}" for row in range(1000)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["text,topics", *lines]), encoding="utf-8")
+    task = read_task(tmp_path / "tickets.yaml")
+    splits = load_splits(task, read_tables(task, find_files(task, None)), "standard", None)
+    assert {name: len(split.text) for name, split in splits.items()} == task.rows
+    assert splits["validation"].label is not None
+    assert splits["validation"].label[:2].tolist() == [[0, 1, 1], [0, 0, 0]]
+
+
 def test_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
     block, short = [block for block in _blocks("README.md", "yaml") if block.startswith("tasks:")]
     path = tmp_path / "sweep.yaml"

@@ -1,10 +1,15 @@
 """Test mode: real schemas, a rule that is learned, and no network."""
 
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
 import pytest
 
 from harness import testmode
 from harness.data import load_splits
-from harness.records import read_record
+from harness.records import read_record, unpack_array, unpack_hits
 from harness.run import main
 from harness.tasks import all_tasks, load_task, read_task, task_names
 
@@ -65,6 +70,63 @@ def test_every_task_ends_clearly_above_the_constant_answer(name, tmp_path, capsy
             score, constant = record.metrics[split][metric], record.baseline[split][metric]
             assert score > 0.2 + (constant or 0.0), (split, metric)
     assert not list((tmp_path / "runs").glob("**/*.json"))
+
+
+@pytest.fixture(scope="module")
+def tickets(tmp_path_factory):
+    """A run of the README's task with several labels a row, under the holdout protocol with a chosen threshold."""
+    folder = tmp_path_factory.mktemp("tickets")
+    text = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "multi_label" in block]
+    (folder / "tickets.yaml").write_text(block, encoding="utf-8")
+    flags = [
+        "--threshold",
+        "validation",
+        "--protocol",
+        "holdout",
+        "--select",
+        "best_headline",
+        "--epochs",
+        "12",
+        "--global-batch",
+        "16",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        main(["--task", str(folder / "tickets.yaml"), "--test-mode", "--results", str(folder), *flags])
+    assert ended.value.code == 0
+    (path,) = (folder / "test-mode" / "runs" / "tickets").glob("*.json")
+    return path
+
+
+def test_several_labels_a_row_are_learned_well_above_the_constant_answer(tickets):
+    record = read_record(tickets)
+    values, constant = record.metrics["validation_holdout"], record.baseline["validation_holdout"]
+    assert record.status == "ok"
+    assert values["f1_micro"] > 0.9 > constant["f1_micro"] + 0.2
+    assert values["hamming_loss"] < 0.1 < constant["hamming_loss"] - 0.2
+    assert values["subset_accuracy"] > 0.8 > constant["subset_accuracy"] + 0.2
+
+
+def test_predictions_and_hits_of_several_labels_go_with_the_recorded_threshold(tickets):
+    record = read_record(tickets)
+    rows = pd.read_parquet(tickets.with_name(record.predictions["validation_holdout"]))
+    probabilities = 1 / (1 + np.exp(-np.stack(rows["scores"].to_numpy())))
+    expected = [
+        [name for name, p in zip(record.task.labels, row, strict=True) if p >= record.threshold]
+        for row in probabilities
+    ]
+    assert [list(names) for names in rows["prediction"]] == expected
+    right = [set(a) == set(b) for a, b in zip(rows["prediction"], rows["label"], strict=True)]
+    assert unpack_hits(record.hits["validation_holdout"], len(rows)).tolist() == right
+    assert np.mean(right) == pytest.approx(record.metrics["validation_holdout"]["subset_accuracy"])
+    assert unpack_array(record.gold["validation_holdout"]).shape == (48, 3)
+
+
+def test_threshold_is_chosen_where_weights_are_selected_and_history_agrees_with_it(tickets):
+    record = read_record(tickets)
+    assert record.threshold in [number / 20 for number in range(1, 20)]
+    assert record.task.is_multi_label
+    assert record.metrics["validation"] == pytest.approx(record.history[record.selected_epoch - 1].metrics)
 
 
 def test_the_tiny_model_is_the_same_each_time_and_leaves_randomness_alone(tmp_path):

@@ -61,7 +61,7 @@ def record_of(results):
 def test_every_property_of_the_selfcheck_holds(processes):
     printed = finished(launched(processes, "-m", "harness", "selfcheck", "--cpu"))
     assert f"{processes} process(es)" in printed
-    assert printed.count("pass  ") == 8, printed
+    assert printed.count("pass  ") == 9, printed
     assert "FAIL" not in printed
 
 
