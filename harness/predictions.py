@@ -35,7 +35,7 @@ def write_predictions(
         if labels is None:
             return list(values.tolist())
         if threshold is not None:
-            return [[labels[number] for number in np.flatnonzero(row)] for row in values]
+            return [[labels[int(number)] for number in np.flatnonzero(row)] for row in values]
         return [labels[number] for number in values]
 
     lists = None if threshold is None else pa.list_(pa.string())
