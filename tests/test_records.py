@@ -116,6 +116,7 @@ def _full_record() -> RunRecord:
         ],
         weights_sha256="0" * 64,
         selected_epoch=2,
+        threshold=0.35,
         history=[
             Epoch(
                 epoch=1,
