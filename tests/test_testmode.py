@@ -9,7 +9,8 @@ import pytest
 
 from harness import testmode
 from harness.data import load_splits
-from harness.records import read_record, unpack_array, unpack_hits
+from harness.records import read_record
+from harness.row_values import unpack_array, unpack_hits
 from harness.run import main
 from harness.tasks import all_tasks, load_task, read_task, task_names
 
