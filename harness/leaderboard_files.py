@@ -97,6 +97,8 @@ def _row(board: Leaderboard, row: Row) -> dict[str, Any]:
         **_identity(row),
         "label": row.label,
         "averages": _averages(board, row),
+        "average_marks": {name: in_order(board.averages[row, name].marks) for name in AVERAGES if board.averages},
+        "best_averages": [name for name in AVERAGES if board.averages and board.averages[row, name].is_best],
         "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
         "cost": cost._asdict(),
         "tasks": {name: _entry(board, group) for name, group in groups.items()},

@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.groups import in_order
+from harness.leaderboard_page import SHORT_SPLITS
 from harness.metrics import METRICS, title_of
 from harness.panels import Content
 from harness.plots import BLUE, FAINT, INK, ORANGE
@@ -134,7 +135,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _column(column: Mapping[str, Any]) -> dict[str, Any]:
-    splits = [split.removeprefix("validation_") for split in column["report"]]
+    splits = [SHORT_SPLITS.get(split, split) for split in column["report"]]
     small = "/".join(column["headline_titles"]) + ("" if splits == ["validation"] else f" {'/'.join(splits)}")
     first = "ascending" if column["lower_is_better"] else "descending"
     return dict(task=column["task"], heading=column["heading"], small=small, first=first)
@@ -179,7 +180,9 @@ def _of(row: Mapping[str, Any], recipe: str | None = None) -> dict[str, Any]:
 def _row(row: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
     def average(name: str) -> dict[str, Any]:
         if name != "Rank":
-            return _average(row["averages"].get(name))
+            is_best = name in row["best_averages"]
+            told = dict(marks=row["average_marks"].get(name, []), is_best=is_best, is_top=is_best)
+            return _average(row["averages"].get(name)) | told
         if (rank := row["average_rank"]) is None:
             return _cell()
         interval = f"95 % interval {rank['low']:.1f} to {rank['high']:.1f}"

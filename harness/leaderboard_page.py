@@ -32,7 +32,7 @@ from harness.standings import (
 from harness.table_rows import Row
 from harness.uncertainty import Interval
 
-_SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
+SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
 
 _SCORES = """\
 - Recipe is what differs from the default for model and task; epochs=2 (1: sst2) is 2, but 1 on sst2. A task that was
@@ -83,7 +83,7 @@ def column_title(name: str, task: TaskFacts) -> str:
     """The numbers of a cell, in order: `MRPC F1/accuracy`, `MNLI accuracy m/mm`, `imdb accuracy test`."""
     metrics = "/".join(map(title_of, task.headline)) if task.report else ""
     is_plain = task.report == ["validation"]
-    splits = "" if is_plain else "/".join(_SHORT_SPLITS.get(split, split) for split in task.report)
+    splits = "" if is_plain else "/".join(SHORT_SPLITS.get(split, split) for split in task.report)
     return " ".join(part for part in (task_title(name), metrics, splits) if part)
 
 
@@ -233,7 +233,7 @@ def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
         places = found.setdefault((one.model, one.setting, one.source), {})
         first = board.tasks[one.task].headline[0]
         metric = "" if one.metric == first else " ?" if one.metric == UNSTATED else f" {title_of(one.metric)}"
-        split = {"validation": "", "test": " test"}.get(one.split, f" {_SHORT_SPLITS.get(one.split, one.split)}")
+        split = {"validation": "", "test": " test"}.get(one.split, f" {SHORT_SPLITS.get(one.split, one.split)}")
         places.setdefault(one.task, []).append(f"{shown(one.score, True)}{metric}{split}")
     body = [
         [_escaped(model), _escaped(setting), _escaped(source), *(", ".join(places.get(name, [])) for name in names)]
@@ -301,7 +301,7 @@ def _about_task(board: Leaderboard, name: str) -> str:
     elif len([row for row in board.rows if (row, name) in board.groups]) > 1:
         told.append("No tests: no two models here have records of the same rows that can be compared.")
     runs = (run for row in board.rows if (row, name) in board.groups for run in board.groups[row, name].runs)
-    if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial}):
+    if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
         told.append(f"Partial data: {'; '.join(partial)}.")
     return _escaped(" ".join(told))
 

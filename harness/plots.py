@@ -30,6 +30,8 @@ _SHADES = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a
 
 _LETTER = 0.068
 """Inches that a letter of 8 points takes on average: figures are laid out without measuring text."""
+_KEY_LINE = 0.17
+"""Inches from a line of the key to the next."""
 _MOST = 40
 """Rows that are drawn."""
 _PANELS = 3
@@ -68,7 +70,9 @@ def _scores(panels: Panels, left_out: str) -> Figure:
     names = [*panels.names, *panels.elsewhere]
     across = min(_PANELS, len(panels.panels))
     down = math.ceil(len(panels.panels) / across)
-    sizes = Sizes(left=_label_width(names), top=0.65, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
+    sizes = Sizes(left=_label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
+    key = _in_lines(_signs(panels, left_out), sizes.width(across) - 0.3)
+    sizes = sizes._replace(top=sizes.top + _KEY_LINE * len(key))
     figure, place = sizes.figure(across, down)
     for number, panel in enumerate(panels.panels):
         axes = place(number % across, number // across)
@@ -83,6 +87,12 @@ def _scores(panels: Panels, left_out: str) -> Figure:
         axes.margins(x=0.08)
         axes.grid(axis="x", color=FAINT, linewidth=0.4, alpha=0.5)
         axes.locator_params(axis="x", nbins=5)
+    _key(figure, key)
+    return figure
+
+
+def _signs(panels: Panels, left_out: str) -> list[tuple[str, str]]:
+    """What stands for what, with its colour, of those that occur."""
     points = [point for panel in panels.panels for point in panel.points if point]
     has = {
         "● score, the mean over seeds": (BLUE, True),
@@ -93,8 +103,7 @@ def _scores(panels: Panels, left_out: str) -> Figure:
         "◇ published elsewhere, not run here": (ORANGE, bool(panels.elsewhere)),
         f"… {left_out}": (INK, bool(left_out)),
     }
-    _key(figure, [(text, color) for text, (color, is_there) in has.items() if is_there])
-    return figure
+    return [(text, color) for text, (color, is_there) in has.items() if is_there]
 
 
 def _lines(axes: Axes, panel: Panel) -> None:
@@ -119,14 +128,29 @@ def _lines(axes: Axes, panel: Panel) -> None:
     dots([(line, point) for line, point in elsewhere if point is not None], "D", ORANGE, "none")
 
 
-def _key(figure: Figure, entries: Sequence[tuple[str, str]]) -> None:
+def _key(figure: Figure, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
     """What the signs mean, along the upper edge."""
     width, height = figure.get_size_inches()
-    x = 0.15
-    for text, color in entries:
-        figure.text(x / width, 1 - 0.15 / height, text[0], color=color, fontsize=8, va="center")
-        figure.text((x + 0.13) / width, 1 - 0.15 / height, text[2:], color=INK, fontsize=7.5, va="center")
-        x += 0.3 + 0.9 * _LETTER * len(text)
+    for number, line in enumerate(lines):
+        x, y = 0.15, 1 - (0.15 + _KEY_LINE * number) / height
+        for text, color in line:
+            figure.text(x / width, y, text[0], color=color, fontsize=8, va="center")
+            figure.text((x + 0.13) / width, y, text[2:], color=INK, fontsize=7.5, va="center")
+            x += _key_width(text)
+
+
+def _key_width(text: str) -> float:
+    return 0.25 + 0.85 * _LETTER * len(text)
+
+
+def _in_lines(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[str, str]]]:
+    """The entries of a key, as many in each line as fit into this width."""
+    lines: list[list[tuple[str, str]]] = [[]]
+    for entry in entries:
+        if lines[-1] and sum(_key_width(text) for text, _ in (*lines[-1], entry)) > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return lines
 
 
 def _name_lines(axes: Axes, names: Sequence[str], places: Iterable[float]) -> None:
@@ -154,12 +178,16 @@ class Sizes(NamedTuple):
     right: float = 0.15
     bottom: float = 0.35
 
+    def width(self, across: int) -> float:
+        """With so many panels beside each other."""
+        return self.left + across * self.cell[0] + (across - 1) * self.gap_across + self.right
+
     def figure(self, across: int, down: int) -> tuple[Figure, Callable[[int, int], Axes]]:
         """An empty figure, and what puts axes at (column, line) into it."""
         from matplotlib.figure import Figure
 
         wide, high = self.cell
-        width = self.left + across * wide + (across - 1) * self.gap_across + self.right
+        width = self.width(across)
         height = self.top + down * high + (down - 1) * self.gap_down + self.bottom
         figure = Figure(figsize=(width, height))
         figure.patch.set_visible(False)
@@ -246,6 +274,8 @@ def _scale(figure: Figure, remarks: Sequence[str]) -> None:
 
 def _cost(content: Content, panels: Panels, left_out: str) -> Figure | None:
     """A point per model: its mean score over tasks that many share, and what one run of each of them takes."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     headings, priced = prices_of(content, panels)
     if not priced:
         return None
@@ -279,7 +309,10 @@ def _cost(content: Content, panels: Panels, left_out: str) -> Figure | None:
     if top < 12 * low:  # so that there is a number or two on the axis
         middle = math.sqrt(low * top)
         axes.set_xlim(middle / 3.5, middle * 3.5)
+    low, top = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 1e4 * low else (1,)))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
     _number(axes, priced)
     for line, text in enumerate(under):

@@ -320,7 +320,16 @@ def test_task_of_another_suite_does_not_enter_the_average() -> None:
 
 def test_average_carries_the_marks_of_its_tasks() -> None:
     part = record("rte", data={"is_partial": True})
-    assert cell([*(run for run in whole_suite() if run.spec.task != "rte"), part], "GLUE") == "80.0 [p]"
+    records = [*(run for run in whole_suite() if run.spec.task != "rte"), part]
+    assert cell(records, "GLUE") == "80.0 [p]"
+    (row,) = json.loads(render_json(build(records)))["rows"]
+    assert row["average_marks"] == {"GLUE": ["p"], "GLUE-8": ["p"]}
+    assert row["best_averages"] == ["GLUE", "GLUE-8"]
+
+
+def test_a_task_says_which_rows_are_missing() -> None:
+    part = record("rte", data={"is_partial": True, "rows": {"train": 2000, "validation": 408}})
+    assert "Partial data: train 2,000 of 3,668 rows." in render_markdown(build([part, record("mrpc")]))
 
 
 @pytest.mark.parametrize(

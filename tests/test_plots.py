@@ -15,7 +15,7 @@ import matplotlib
 import pytest
 
 from harness.leaderboard_files import render_json
-from harness.plots import BLUE, ORANGE, PLOTS, render_plots
+from harness.plots import BLUE, INK, ORANGE, PLOTS, render_plots
 from harness.records import RunRecord
 from harness.standings import build
 
@@ -111,3 +111,22 @@ def test_without_scores_there_is_no_plot_and_without_costs_none_of_them(make_rec
     lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
     assert render_plots(content_of(lost)) == {}
     assert tuple(render_plots(content_of(make_record(cost=None)))) == ("scores.svg", "heatmap.svg")
+
+
+def test_a_key_too_wide_for_its_figure_goes_on_below(make_record: Callable[..., RunRecord]) -> None:
+    """One panel is narrow; nothing of the key may end up outside."""
+    content = content_of(*(make_record("rte", {"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))))
+    root = ElementTree.fromstring(render_plots(content)["scores.svg"])
+    width = float(root.get("viewBox", "").split()[2])
+    key = [one for one in root.iter() if one.tag.endswith("}text") and "7.5px" in one.get("style", "")]
+    ends = [float(one.get("x", 0)) + 7.5 * 0.6 * len(one.text or "") for one in key]  # wider than most fonts
+    assert len({one.get("y") for one in key}) > 1
+    assert max(ends) < width
+
+
+def test_numbers_along_the_cost_are_plain_and_in_the_plots_own_ink(some: dict[str, Any]) -> None:
+    svg = render_plots(some)["cost.svg"]
+    numbers = [one for one in re.findall(r"<text ([^>]*)>([^<]*)</text>", svg) if one[1].replace(".", "").isdigit()]
+    assert len(numbers) > 3
+    assert all(f"fill: {INK}" in style for style, _ in numbers)
+    assert "×" not in svg
