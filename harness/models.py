@@ -25,7 +25,7 @@ PROBLEM_TYPES = {
 """How transformers calls what a task asks for."""
 
 
-class Bundle(NamedTuple):
+class Built(NamedTuple):
     """A model, the tokenizer that belongs to it, and what the record says of them."""
 
     model: PreTrainedModel
@@ -33,7 +33,7 @@ class Bundle(NamedTuple):
     facts: ModelFacts
 
 
-def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
+def build(name: str, revision: str, task: TaskSpec, seed: int) -> Built:
     """The model with a head for the task, in float32, equal on every process that gives the same seed.
 
     A checkpoint that was fine-tuned on labels of the same names keeps its head, its rows put in the task's order; any
@@ -83,7 +83,7 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Bundle:
         if not head_keys <= drawn:  # also where only its last layer was of another shape
             _renew_head(model, config, seed)
         head = "new"
-    return Bundle(model, tokenizer, facts_of(model, commit, head))
+    return Built(model, tokenizer, facts_of(model, commit, head))
 
 
 def facts_of(model: PreTrainedModel, commit: str | None, head: Any) -> ModelFacts:

@@ -12,28 +12,26 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness import bundles, publishing, testmode
+from harness import bundles, publishing
 from harness.command import ending_with_exit_code
-from harness.companion_tasks import run_of_another, splits_of_companions
+from harness.companion_tasks import run_of_another
 from harness.console import Display, summary
 from harness.errors import UserError
 from harness.identity import asked_task, identify
 from harness.importing import uncollected
 from harness.interruption import Asked, Interrupted, listening
 from harness.locks import held, lock_of
-from harness.metrics import check_metrics
 from harness.offline import use_cache_unless_reachable
 from harness.options import RunOptions, default_recipe, parse
 from harness.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
 from harness.parents import find_parent
+from harness.preparation import prepare
 from harness.progress import Progress, cost_fields
-from harness.recipes import changed_from, plan_steps
+from harness.recipes import changed_from
 from harness.records import (
-    Environment,
     RunRecord,
     RunSpec,
     prepare_folder,
@@ -174,71 +172,14 @@ def _fine_tune(
 ) -> dict[str, Any]:
     """The run itself: the fields of its record that tell how it went, the same on every process."""
     with uncollected():
-        from accelerate.utils import set_seed
-
-        from harness import checkpoints, compiling, data, deployment, models, provenance, token_cache, vocabulary
+        from harness import checkpoints, deployment, provenance, vocabulary
         from harness.inference import NotFinite, infer
-        from harness.memory import plan_that_fits
         from harness.predictions import write_predictions
-        from harness.training import Diverged, Training, adamw, updates
+        from harness.training import Diverged, updates
 
     began, recipe, device_batch = perf_counter(), spec.recipe, options.eval_device_batch
-    if accelerator.is_main_process:
-        check_metrics(task.metrics)
-
-    # Rows and model
-    with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
-        if spec.test_mode:
-            testmode.write_model(Path(scratch))
-        tables = testmode.tables(task) if spec.test_mode else data.read_tables(task, files)
-        splits = data.load_splits(task, tables, recipe.protocol, recipe.train_rows)
-        splits |= splits_of_companions(task, options)
-        place, revision = (scratch if spec.test_mode else spec.model), spec.revision
-        if parent is not None:
-            place, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
-        model, tokenizer, model_facts = models.build(place, revision, task, spec.seed)
-        if parent is not None and parent.record.model is not None:  # the commit that its parent, too, was made from
-            model_facts = model_facts.model_copy(update={"commit": parent.record.model.commit})
-        models.check_length(model, recipe.max_length)
-        cache = None if spec.test_mode else token_cache.cache_folder()
-        encoded = token_cache.encoded(splits, tokenizer, recipe.max_length, cache, accelerator.print)
-    shared = deployment.common(accelerator, list(encoded))  # a split to predict may be missing on some machine
-    encoded = {name: rows for name, rows in encoded.items() if name in shared}
-
-    # Batches and optimizer
-    plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch)
-    precision, where = deployment.precision_of(accelerator), deployment.whereabouts(accelerator)
-    accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {where}\n{plan}")
-    wished = plan.device_batch
-    refusals = [deployment.may_refuse_memory(accelerator.device), options.device_batch is not None]
-    is_tried = any(deployment.any_process(accelerator, refusals))
-    if deployment.keeps_whole_weights(accelerator):
-        vocabulary.narrow(model, encoded.values())
-    if deployment.keeps_whole_weights(accelerator) and is_tried:
-        plan = plan_that_fits(accelerator, model.to(accelerator.device), encoded["train"], plan)
-    optimizer = adamw(model, recipe, accelerator.device)
-    is_compiled = compiling.is_wanted(options.compile, plan.total_updates, accelerator.device)
-    if is_compiled and (obstacle := compiling.obstacle(accelerator.device)):
-        accelerator.print(f"--compile {options.compile}: nothing can be compiled here ({obstacle}); going on without")
-        is_compiled = False
-    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled)
-    set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
-    described = data.describe(task, tables, splits, spec.test_mode)
-    remarks = data.remarks(splits, described.shared_texts)
-    for remark in remarks:
-        accelerator.print(remark)
-    facts: dict[str, Any] = dict(
-        data=described,
-        model=model_facts,
-        environment=Environment(
-            precision=precision,
-            device_batch=plan.device_batch,
-            accumulation=plan.accumulation,
-            eval_device_batch=device_batch,
-            is_compiled=is_compiled,
-            **provenance.surroundings(accelerator),
-        ),
-    )
+    ready = prepare(task, spec, files, parent, options, accelerator)
+    splits, encoded, training, plan = ready.splits, ready.encoded, ready.training, ready.plan
     if options.tracker:
         config = {"task": task.name, "model": spec.model, "seed": spec.seed, **recipe.model_dump(exclude_none=True)}
         accelerator.init_trackers("harness", config=config)
@@ -250,12 +191,9 @@ def _fine_tune(
         training.set_state(state)
         progress = Progress.from_json(recipe, stood)
         accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
-    here = (
-        f"{plan.processes} process(es) with batches of {plan.device_batch} in {precision} on {accelerator.device.type}"
-    )
-    progress.go_on(began, here, fell_back)
-    if plan.device_batch < wished:
-        progress.note(f"{wished} rows at once ran out of memory: batches of {plan.device_batch}, the same global batch")
+    for note in ready.notes:
+        progress.note(note)
+    progress.go_on(began, ready.topology, fell_back)
 
     def threshold_on(scores: Scores) -> float | None:
         gold = splits[task.select_on].label
@@ -309,16 +247,15 @@ def _fine_tune(
             if split not in scores and (split != "train" or split in (*task.evaluate, task.select_on)):
                 scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
     except (Diverged, NotFinite) as fault:
-        told = dict(status="diverged", error=str(fault), history=progress.history, notes=[*remarks, *progress.notes])
-        return facts | told
+        return ready.facts | dict(status="diverged", error=str(fault), history=progress.history, notes=progress.notes)
     finally:
         display.close()
 
-    vocabulary.widen(model, recipe, plan, progress.history[progress.selected_epoch - 1].update)
+    vocabulary.widen(ready.model, recipe, plan, progress.history[progress.selected_epoch - 1].update)
     if options.save_model is not None:
         weights = accelerator.get_state_dict(training.model)  # on all processes: each may have a part of them
         if accelerator.is_main_process:
-            bundles.put_model(options.save_model, spec.run_id, model, tokenizer, weights, recipe.max_length)
+            bundles.put_model(options.save_model, spec.run_id, ready.model, ready.tokenizer, weights, recipe.max_length)
 
     # What the record tells
     threshold = threshold_on(scores[task.select_on])
@@ -330,10 +267,10 @@ def _fine_tune(
             names = list(task.labels or []) or None
             write_predictions(folder / name, scores[split], names, splits[split].label, threshold)
     return dict(
-        facts,
+        ready.facts,
         **split_fields(task, outcomes),
         **cost_fields(progress, provenance.peaks(accelerator), setup_seconds),
-        notes=[*remarks, *progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
+        notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected_epoch,
         threshold=threshold,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,

@@ -51,7 +51,7 @@ def test_fp16_on_a_cpu_is_refused_however_it_was_asked_for(monkeypatch):
 def test_tf32_is_only_where_a_gpu_has_it_and_where_it_was_asked_for(monkeypatch, capability, has_it):
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "no")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     gpu = torch.device("cuda")
     assert choose_precision("auto", gpu) == "fp32"
     if has_it:

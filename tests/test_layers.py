@@ -94,6 +94,7 @@ STORIES = [
     "evaluate",
     "fetching",
     "predict",
+    "preparation",
     "run",
     "selfcheck",
     "submission",

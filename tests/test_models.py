@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from harness.errors import UserError
-from harness.models import Bundle, build, check_length, longest_input
+from harness.models import Built, build, check_length, longest_input
 from harness.sources import model_revision
 from harness.tasks import TaskSpec, load_task
 
@@ -38,7 +38,7 @@ TOKENS = torch.tensor([[2, 5, 6, 7, 3], [2, 50, 60, 70, 3]])
 TINY = dict(vocab_size=80, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
 
 
-def built(folder: Path, task: TaskSpec = RTE, seed: int = 1) -> Bundle:
+def built(folder: Path, task: TaskSpec = RTE, seed: int = 1) -> Built:
     return build(str(folder), model_revision(str(folder), None), task, seed)
 
 
