@@ -81,14 +81,15 @@ def main(arguments: Sequence[str]) -> None:
     close = _close_split(task, splits, options.split)
     scorer = open_model(options.model, options.precision, options.cpu, options.device_batch)
     names = [close] if options.only else [name for name, split in splits.items() if split.label is not None]
-    scores = {name: scorer.scores(splits[name]) for name in names}
+    scores, threshold = {name: scorer.scores(splits[name]) for name in names}, bundle.record.threshold
     if scorer.accelerator.is_main_process:
-        outcomes = {name: score_split(task, name, scores[name], splits[name].label) for name in names}
+        outcomes = {name: score_split(task, name, scores[name], splits[name].label, threshold) for name in names}
         rows, values = splits[close], scores[close]
         assert rows.label is not None
-        categories = _by_category(task, tables, values, rows) if options.gold else {}
-        mistakes = worst_mistakes(task, values, rows, options.worst)
-        seen = Evaluation(task, outcomes, categories, close, rows.label, predictions_of(values), mistakes)
+        categories = _by_category(task, tables, values, rows, threshold) if options.gold else {}
+        mistakes = worst_mistakes(task, values, rows, options.worst, threshold)
+        predicted = predictions_of(values, threshold)
+        seen = Evaluation(task, outcomes, categories, close, rows.label, predicted, mistakes, threshold)
         show(seen)
         if options.out is not None:
             write(seen, options.out)
@@ -106,6 +107,7 @@ def _task(bundle: bundles.Bundle, options: EvaluateOptions) -> TaskSpec:
     for what, theirs, ours in (
         ("labels", list(task.labels or []), list(own.labels or [])),
         ("texts in a row", len(task.text), len(own.text)),
+        ("answers", task.asks_for, own.asks_for),
     ):
         if theirs != ours:
             raise UserError(
@@ -174,12 +176,14 @@ def _close_split(task: TaskSpec, splits: Mapping[str, Split], wanted: str | None
     return name
 
 
-def _by_category(task: TaskSpec, tables: Tables, scores: NDArray[np.float32], split: Split) -> dict[str, SplitOutcome]:
+def _by_category(
+    task: TaskSpec, tables: Tables, scores: NDArray[np.float32], split: Split, threshold: float | None
+) -> dict[str, SplitOutcome]:
     """By category of GLUE's diagnostic set, the scores of its rows."""
     table, found = tables.by_split[GOLD], {}
     for category in DIAGNOSTIC:
         if category in table.column_names:
             rows = np.flatnonzero([bool(str(cell or "").strip()) for cell in table[category]])
             if len(rows):
-                found[category] = score_split(task, category, scores[rows], split.take(rows).label)
+                found[category] = score_split(task, category, scores[rows], split.take(rows).label, threshold)
     return found

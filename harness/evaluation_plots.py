@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,23 @@ def confusion_matrix(labels: Sequence[str], counts: NDArray[np.int64], title: st
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink)
 
     return _drawn(draw, title, side + longest * _LETTER + 0.9, side + longest * _LETTER + 1.0)
+
+
+def label_bars(labels: Sequence[str], rows: Mapping[str, NDArray[np.int64]], title: str) -> dict[str, bytes]:
+    """By format: for each label of a multi-label task a bar of the rows where it was found, missed or added."""
+    longest = max(map(len, labels))
+
+    def draw(axes: Axes) -> None:
+        start = np.zeros(len(labels))
+        for (name, counts), color in zip(rows.items(), ("#2a7fb8", "#d1690e", "#9e9e9e"), strict=True):
+            axes.barh(range(len(labels)), counts, left=start, color=color, label=name)
+            start = start + counts
+        axes.set_yticks(range(len(labels)), labels, parse_math=False)
+        axes.invert_yaxis()
+        axes.set_xlabel("rows")
+        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+
+    return _drawn(draw, title, 4.0 + longest * _LETTER, 1.2 + 0.25 * len(labels))
 
 
 def scatter(gold: NDArray[np.float64], predicted: NDArray[np.float64], title: str) -> dict[str, bytes]:

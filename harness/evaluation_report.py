@@ -18,7 +18,7 @@ from harness.errors import UserError
 from harness.metrics import title_of
 from harness.outcome import SplitOutcome
 from harness.replies import harmless
-from harness.scrutiny import Mistake, confusion, most_confused, per_class
+from harness.scrutiny import ClassFigures, Mistake, confusion, most_confused, per_class, per_label
 from harness.tasks import TaskSpec
 
 _MOST_CLASSES = 12
@@ -39,10 +39,12 @@ class Evaluation(NamedTuple):
     split: str
     """The one that is looked at closely."""
     gold: NDArray[Any]
-    """Of that split, class numbers or values, [N]."""
+    """Of that split, class numbers or values, [N], or sets of labels, [N, C]."""
     predicted: NDArray[Any]
     mistakes: list[Mistake]
     """Its worst."""
+    threshold: float | None = None
+    """The probability from which on a label of a multi-label task is predicted."""
 
     @property
     def labels(self) -> list[str]:
@@ -50,8 +52,15 @@ class Evaluation(NamedTuple):
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """Its confusion matrix, int64[C, C]."""
+        """Its confusion matrix, int64[C, C]; there is none of sets of labels."""
         return confusion(self.gold, self.predicted, self.task.classes)
+
+    @property
+    def figures(self) -> list[ClassFigures]:
+        """Of each label."""
+        if self.threshold is not None:
+            return per_label(self.labels, self.gold, self.predicted)
+        return per_class(self.labels, self.counts)
 
     @property
     def columns(self) -> dict[str, SplitOutcome]:
@@ -81,21 +90,29 @@ def show(seen: Evaluation) -> None:
         header = ["", *(f"{level}%" for level in levels), "mean"]
         _print(f"{split}: predicted minus gold, by percentile", header, [["error", *values]])
     else:
-        _show_classes(split, seen.labels, seen.counts)
+        _show_labels(split, seen)
     what = "off by" if task.is_regression else "probability"
     lines = [[str(m.row), _value(m.gold), _value(m.predicted), f"{m.size:.4f}", _text(m)] for m in seen.mistakes]
     _print(f"{split}: the worst mistakes", ["row", "gold", "predicted", what, "text"], lines)
 
 
-def _show_classes(split: str, labels: Sequence[str], counts: NDArray[np.int64]) -> None:
-    figures = per_class(labels, counts)
-    lines = [[f.label, shown(f.precision), shown(f.recall), shown(f.f1), f"{f.rows:,}"] for f in figures]
-    _print(f"{split}: each label", ["", "precision", "recall", "F1", "rows"], lines)
-    if len(labels) <= _MOST_CLASSES:
-        lines = [[label, *(f"{count:,}" for count in row)] for label, row in zip(labels, counts, strict=True)]
+def _show_labels(split: str, seen: Evaluation) -> None:
+    labels = seen.labels
+    lines = [
+        [f.label, shown(f.precision), shown(f.recall), shown(f.f1), f"{f.rows:,}", f"{f.predicted:,}"]
+        for f in seen.figures
+    ]
+    _print(f"{split}: each label", ["", "precision", "recall", "F1", "rows", "predicted"], lines)
+    if seen.threshold is not None:
+        wrong = np.bincount((seen.gold != seen.predicted).sum(axis=1))
+        lines = [[f"{number}", f"{rows:,}"] for number, rows in enumerate(wrong.tolist()) if rows]
+        title = f"{split}: labels missed or added in a row, given from a probability of {seen.threshold:g} on"
+        _print(title, ["labels", "rows"], lines)
+    elif len(labels) <= _MOST_CLASSES:
+        lines = [[label, *(f"{count:,}" for count in row)] for label, row in zip(labels, seen.counts, strict=True)]
         _print(f"{split}: gold (down) and predicted (across)", ["", *labels], lines)
     else:
-        pairs = [[gold, found, f"{rows:,}"] for gold, found, rows in most_confused(labels, counts, 10)]
+        pairs = [[gold, found, f"{rows:,}"] for gold, found, rows in most_confused(labels, seen.counts, 10)]
         _print(f"{split}: mixed up most often", ["gold", "predicted", "rows"], pairs)
 
 
@@ -180,11 +197,16 @@ def _files(seen: Evaluation) -> dict[str, bytes]:
             "errors": plots.histogram(seen.predicted - seen.gold, title),
         }
     else:
+        header = ["label", "precision", "recall", "f1", "rows", "predicted"]
+        files["classes.csv"] = _csv(header, seen.figures)
+    if seen.threshold is not None:
+        hits = (seen.gold & seen.predicted).sum(axis=0)
+        missed, added = seen.gold.sum(axis=0) - hits, seen.predicted.sum(axis=0) - hits
+        pictures = {"labels": plots.label_bars(seen.labels, {"found": hits, "missed": missed, "added": added}, title)}
+    elif not seen.task.is_regression:
         counts = seen.counts
         matrix = ([label, *row] for label, row in zip(seen.labels, counts.tolist(), strict=True))
         files["confusion.csv"] = _csv(["gold", *seen.labels], matrix)
-        header = ["label", "precision", "recall", "f1", "rows", "predicted"]
-        files["classes.csv"] = _csv(header, per_class(seen.labels, counts))
         pictures = {"confusion": plots.confusion_matrix(seen.labels, counts, title)}
     return files | {f"{name}.{form}": each for name, drawn in pictures.items() for form, each in drawn.items()}
 

@@ -60,7 +60,11 @@ def answers_of(table: datasets.Dataset, columns: Sequence[str], kind: Kind | Non
     if len(columns) > 1:
         if kind not in (None, "multi_label"):
             raise UserError(f"--kind {kind}: several label columns are a multi_label task.")
-        return Answers("multi_label", list(columns), None, [f"kind: multi_label, {len(columns)} columns of 0 and 1"])
+        told = [f"kind: multi_label, {len(columns)} columns of 0 and 1"]
+        unused = [column for column in columns if not any(map(_is_on, values_of(table, column)))]
+        if unused:
+            told.append(f"no training row has {', '.join(unused)}: nothing can be learned about it")
+        return Answers("multi_label", list(columns), None, told)
     (column,) = columns
     values, feature = values_of(table, column), table.features[column]
     if separator is not None and kind != "multi_label":
@@ -217,6 +221,11 @@ def _shown(names: Sequence[str], counts: Counter[str]) -> str:
 
 def _sets(values: Sequence[Any], column: str, separator: str | None, class_names: Sequence[str] | None) -> Answers:
     told = ["kind: multi_label"]
+    if missing := [row for row, value in enumerate(values, start=1) if value is None]:
+        raise UserError(
+            f"--label-column {column}: {len(missing):,} of {len(values):,} training rows have no value, the first is "
+            f"row {missing[0]}. A row without labels has an empty text or list."
+        )
     lists = [_listed(value) for value in values]
     if separator is None and any(found is None for found in lists):
         separator = next((sign for sign in _SEPARATORS if any(sign in str(value) for value in values)), None)
@@ -227,6 +236,11 @@ def _sets(values: Sequence[Any], column: str, separator: str | None, class_names
             )
         told.append(f"labels of a row are separated by {separator!r}")
     if separator is not None:
+        if not any(separator in str(value) for value in values):
+            raise UserError(
+                f"--label-separator {separator!r}: it stands in no training row of {column!r}, so none would have more "
+                "than one label. Name another, or say --kind single_label."
+            )
         lists = [[part for part in str(value).split(separator) if part.strip()] for value in values]
     counts = Counter(name for found in lists for name in _names(found or (), class_names))
     if len(counts) < 2:
@@ -239,7 +253,7 @@ def _sets(values: Sequence[Any], column: str, separator: str | None, class_names
 
 
 def _listed(value: Any) -> list[Any] | None:
-    """A list, one written as JSON, none for an empty text; None for any other text."""
+    """A list, one written as JSON, none for an empty text; None for anything else."""
     if isinstance(value, list):
         return value
     text = str(value).strip()
@@ -250,3 +264,8 @@ def _listed(value: Any) -> list[Any] | None:
     except ValueError:
         return None
     return found if isinstance(found, list) else None
+
+
+def _is_on(value: Any) -> bool:
+    """As a source that has a column for each label may write it; what is no such value is told when it is read."""
+    return str(value).strip().lower() not in ("0", "0.0", "false")

@@ -110,7 +110,7 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
 
 def _use(task: TaskSpec, record: RunRecord) -> str:
     example = '{"text": "a text", "text_pair": "its pair"}' if len(task.text) == 2 else '"a text"'
-    extra = ', function_to_apply="none"' if task.is_regression else ""
+    extra = ', function_to_apply="none"' if task.is_regression else ", top_k=None" if task.is_multi_label else ""
     return (
         "```python\n"
         "from transformers import pipeline\n\n"
@@ -118,14 +118,20 @@ def _use(task: TaskSpec, record: RunRecord) -> str:
         f"print(classify({example}{extra}))\n"
         "```\n\n"
         f"It reads {record.spec.recipe.max_length} tokens, as in training; longer inputs are cut there. "
-        f"{_answers(task)}\n"
+        f"{_answers(task, record)}\n"
     )
 
 
-def _answers(task: TaskSpec) -> str:
+def _answers(task: TaskSpec, record: RunRecord) -> str:
     if task.labels is None:
         return "It answers with a value."
-    return f"It answers with one of {len(task.labels)} labels: {', '.join(map(_code, task.labels))}."
+    names = ", ".join(map(_code, task.labels))
+    if record.threshold is None:
+        return f"It answers with one of {len(task.labels)} labels: {names}."
+    return (
+        f"It answers with a probability for each of {len(task.labels)} labels: {names}. A text has those whose "
+        f"probability is at least {record.threshold:g}: under this threshold it was scored."
+    )
 
 
 def _recipe(record: RunRecord) -> str:

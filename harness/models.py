@@ -129,8 +129,11 @@ def _label(config: Any, task: TaskSpec) -> None:
 
 
 def _own_order(config: Any, task: TaskSpec) -> list[int] | None:
-    """For each of the task's labels the checkpoint's number of it, or None when the names differ."""
-    if task.labels is None:
+    """For each of the task's labels the checkpoint's number of it, or None when the names differ, or one of both gives
+    each label a probability of its own: such a head and a softmax do not mean the same by a score.
+    """
+    sets = PROBLEM_TYPES["sets"]
+    if task.labels is None or (config.problem_type == sets) != (PROBLEM_TYPES[task.asks_for] == sets):
         return None
     own = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     wanted = [name.casefold() for name in task.labels]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
+from harness.columns import values_of
 from harness.errors import UserError, did_you_mean
 from harness.formats import DELIMITERS, likely_delimiter
 from harness.label_column import Answers, Kind, answers_of, is_hidden
@@ -282,7 +283,7 @@ def _is_without_labels(table: datasets.Dataset | None, columns: Sequence[str], a
         return False
     if any(column not in table.column_names for column in columns):
         return True
-    return answers.kind != "multi_label" and all(is_hidden(value) for value in table[columns[0]])
+    return all(is_hidden(value) for column in columns for value in values_of(table, column))
 
 
 def _splits(own: OwnData, tables: Mapping[str, Any], kind: Kind, told: list[str]) -> dict[str, str]:
@@ -340,7 +341,7 @@ def _refuse_unknown_labels(task: TaskSpec, tables: Mapping[str, datasets.Dataset
         if split == "train" or split in task.predict:
             continue
         unknown: dict[str, list[int]] = {}
-        for row, value in enumerate(answers.names(table[task.label_columns[0]]), start=1):
+        for row, value in enumerate(answers.names(values_of(table, task.label_columns[0])), start=1):
             if value not in answers.known and not is_hidden(value):
                 unknown.setdefault(value, []).append(row)
         if unknown:

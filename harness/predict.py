@@ -88,6 +88,10 @@ class Scorer(NamedTuple):
         except NotFinite as error:
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 
+    def replies(self, rows: EncodableRows, first: int = 0) -> Replies:
+        """The answers to rows whose first has that number, sets of labels under the run's threshold; see `scores`."""
+        return replies.replies_of(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
+
 
 def open_model(folder: Path, precision: str = "auto", cpu: bool = False, device_batch: int = 32) -> Scorer:
     """A kept model, ready to score; every process must call it.
@@ -120,6 +124,8 @@ def predict(
 ) -> pd.DataFrame:
     """One line for each text: row, prediction, and for labels its probability and that of each, `probability_<label>`.
 
+    In a multi-label task the prediction is a list of names, which has no probability of its own.
+
     `folder` is what `--save-model` wrote; `pairs` are the second texts of a task on pairs.
 
     Raises:
@@ -129,7 +135,7 @@ def predict(
 
     rows = _given(bundles.read(Path(folder)), list(texts), list(pairs or ()))
     scorer = open_model(Path(folder), precision, cpu)
-    return pd.DataFrame(replies.table(replies.replies_of(scorer.bundle.task, scorer.scores(rows))))
+    return pd.DataFrame(replies.table(scorer.replies(rows)))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -166,7 +172,7 @@ def _answered(scorer: Scorer, chunks: Iterator[Rows]) -> Iterator[Replies]:
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())
     with tqdm(unit="row", unit_scale=True, dynamic_ncols=True, leave=False, disable=hidden) as bar:
         for rows in chunks:
-            yield replies.replies_of(scorer.bundle.task, scorer.scores(rows), done)
+            yield scorer.replies(rows, done)
             done += len(rows.text)
             bar.update(len(rows.text))
 

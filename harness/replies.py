@@ -34,11 +34,13 @@ class Replies(NamedTuple):
     first: int
     """Number of the first of them, from 0."""
     predictions: list[Any]
-    """A label's name for each row, or a value."""
+    """A label's name for each row, a list of names in a multi-label task, or a value."""
     labels: tuple[str, ...]
     """Empty for a regression."""
     probabilities: NDArray[np.float64]
     """By row and label, float64[N, C]; [N, 0] for a regression."""
+    separator: str | None = None
+    """What stands between the names of a row in a cell; None where a row has one label or a value."""
 
     @property
     def highest(self) -> NDArray[np.float64]:
@@ -46,15 +48,25 @@ class Replies(NamedTuple):
         return self.probabilities.max(axis=1)
 
 
-def replies_of(task: TaskSpec, scores: NDArray[np.float32], first: int = 0) -> Replies:
-    """What scores, float32[N, C], say in the task's words."""
-    predicted = predictions_of(scores).tolist()
+def replies_of(task: TaskSpec, scores: NDArray[np.float32], first: int = 0, threshold: float | None = None) -> Replies:
+    """What scores, float32[N, C], say in the task's words; those of a multi-label task under its threshold."""
+    predicted = predictions_of(scores, threshold).tolist()
     labels = tuple(task.labels or ())
     if not labels:
         return Replies(first, predicted, labels, np.empty((len(scores), 0)))
     exact = scores.astype(np.float64)
+    if threshold is not None:
+        names = [[label for label, is_on in zip(labels, row, strict=True) if is_on] for row in predicted]
+        return Replies(first, names, labels, np.exp(-np.logaddexp(0.0, -exact)), separator_of(task))
     powers = np.exp(exact - exact.max(axis=1, keepdims=True))
     return Replies(first, [labels[number] for number in predicted], labels, powers / powers.sum(axis=1, keepdims=True))
+
+
+def separator_of(task: TaskSpec) -> str:
+    """What stands between the labels of a row in a text: as the task's rows have it, else a sign that no label has."""
+    signs = ("|", ";", ",")
+    free = [sign for sign in signs if not any(sign in label for label in task.labels or ())]
+    return task.separator or next(iter(free), signs[0])
 
 
 # -- on a screen -------------------------------------------------------------------------------------------------------
@@ -64,15 +76,23 @@ SHOWN = 5
 
 
 def lines(told: Replies) -> Iterator[str]:
-    """For each row its labels with their probabilities, the likeliest first, or its value."""
+    """For each row its labels with their probabilities, the likeliest first, or its value.
+
+    In a multi-label task all that are predicted are shown, and marked.
+    """
     width = max(map(len, told.labels), default=0)
     for number, prediction in enumerate(told.predictions):
         if not told.labels:
             yield f"{prediction:.4f}"
             continue
-        likeliest = np.argsort(-told.probabilities[number], kind="stable")[:SHOWN]
-        shown = [f"{told.labels[place]:<{width}}  {told.probabilities[number, place]:.4f}" for place in likeliest]
-        yield "\n".join([*shown, *([f"and {len(told.labels) - SHOWN} more"] if len(told.labels) > SHOWN else [])])
+        given = prediction if told.separator else []
+        most = max(SHOWN, len(given))
+        shown = [
+            f"{told.labels[place]:<{width}}  {told.probabilities[number, place]:.4f}"
+            + ("  predicted" if told.labels[place] in given else "")
+            for place in np.argsort(-told.probabilities[number], kind="stable")[:most]
+        ]
+        yield "\n".join([*shown, *([f"and {len(told.labels) - most} more"] if len(told.labels) > most else [])])
 
 
 def json_lines(told: Replies) -> Iterator[str]:
@@ -88,10 +108,13 @@ def json_lines(told: Replies) -> Iterator[str]:
 
 
 def table(told: Replies) -> dict[str, Any]:
-    """Columns by name: row, prediction, and for labels the probability of the prediction and of each of them."""
+    """Columns by name: row, prediction, and for labels the probability of the prediction and of each of them.
+
+    A prediction of several labels is a list, and has no probability of its own.
+    """
     columns: dict[str, Any] = {"row": np.arange(told.first, told.first + len(told.predictions))}
     columns["prediction"] = told.predictions
-    if told.labels:
+    if told.labels and told.separator is None:
         columns["probability"] = told.highest
     for place, label in enumerate(told.labels):
         columns[f"probability_{label}"] = told.probabilities[:, place]
@@ -156,6 +179,8 @@ def _csv_writer(file: IO[str], separator: str) -> Callable[[Replies], None]:
 
     def add(told: Replies) -> None:
         columns = table(told)
+        if told.separator is not None:
+            columns["prediction"] = [told.separator.join(names) for names in told.predictions]
         if file.tell() == 0:
             writer.writerow(map(harmless, columns))
         cells = [_cells(values) for values in columns.values()]
@@ -190,7 +215,10 @@ def _parquet(path: Path) -> Iterator[Callable[[Replies], None]]:
 
     def add(told: Replies) -> None:
         nonlocal writer
-        rows: pa.Table = pa.table(table(told))
+        columns = table(told)
+        if told.separator is not None:  # or a part of the file whose lists are all empty would be of another type
+            columns["prediction"] = pa.array(told.predictions, pa.list_(pa.string()))
+        rows: pa.Table = pa.table(columns)
         writer = writer or pq.ParquetWriter(path, rows.schema)
         writer.write_table(rows)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics import predictions_of
-from harness.replies import replies_of
+from harness.replies import Replies, replies_of
 from harness.tasks import TaskSpec
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Mistake(NamedTuple):
     gold: Any
     predicted: Any
     size: float
-    """The probability that was given to the wrong label, or how far a value is off."""
+    """The probability that was given to the wrong answer, or how far a value is off."""
     text: str
     pair: str | None
 
@@ -51,20 +51,28 @@ def confusion(gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: in
 
 def per_class(labels: Sequence[str], counts: NDArray[np.int64]) -> list[ClassFigures]:
     """From what `confusion` counts, in the order of the labels."""
-    figures = []
-    for place, label in enumerate(labels):
-        hits, rows, predicted = int(counts[place, place]), int(counts[place].sum()), int(counts[:, place].sum())
-        figures.append(
-            ClassFigures(
-                label,
-                hits / predicted if predicted else None,
-                hits / rows if rows else None,
-                2 * hits / (rows + predicted) if rows + predicted else None,
-                rows,
-                predicted,
-            )
+    return _figures(labels, np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
+
+
+def per_label(labels: Sequence[str], gold: NDArray[Any], predicted: NDArray[Any]) -> list[ClassFigures]:
+    """The same of sets of labels, [N, C] of 0 and 1: each label for itself, given or not."""
+    return _figures(labels, (gold & predicted).sum(axis=0), gold.sum(axis=0), predicted.sum(axis=0))
+
+
+def _figures(
+    labels: Sequence[str], hits: NDArray[np.int64], rows: NDArray[np.int64], predicted: NDArray[np.int64]
+) -> list[ClassFigures]:
+    return [
+        ClassFigures(
+            label,
+            hit / given if given else None,
+            hit / had if had else None,
+            2 * hit / (had + given) if had + given else None,
+            had,
+            given,
         )
-    return figures
+        for label, hit, had, given in zip(labels, hits.tolist(), rows.tolist(), predicted.tolist(), strict=True)
+    ]
 
 
 def most_confused(labels: Sequence[str], counts: NDArray[np.int64], most: int) -> list[tuple[str, str, int]]:
@@ -76,16 +84,25 @@ def most_confused(labels: Sequence[str], counts: NDArray[np.int64], most: int) -
     return [(labels[gold], labels[found], int(wrong[gold, found])) for gold, found in pairs if wrong[gold, found]]
 
 
-def worst_mistakes(task: TaskSpec, scores: NDArray[np.float32], split: Split, most: int) -> list[Mistake]:
+def worst_mistakes(
+    task: TaskSpec, scores: NDArray[np.float32], split: Split, most: int, threshold: float | None = None
+) -> list[Mistake]:
     """The wrong answers that the model was surest of, or the values that are furthest off; the worst first.
 
-    scores: float32[N, C] in the order of the split's rows.
+    scores: float32[N, C] in the order of the split's rows. A set of labels is as wrong as its worst label: one that was
+    missed at a low probability, or added at a high one.
     """
     assert split.label is not None
-    predicted = predictions_of(scores)
+    predicted = predictions_of(scores, threshold)
     if task.is_regression:
         size = np.abs(predicted - split.label)
         gold, found = split.label.tolist(), predicted.tolist()
+    elif threshold is not None:
+        replies = replies_of(task, scores, threshold=threshold)
+        off = np.where(split.label == 1, 1 - replies.probabilities, replies.probabilities)
+        size = np.where(predicted == split.label, 0.0, off).max(axis=1)
+        sets = [[replies.labels[number] for number in np.flatnonzero(row)] for row in split.label]
+        gold, found = [_joined(names, replies) for names in sets], [_joined(n, replies) for n in replies.predictions]
     else:
         replies = replies_of(task, scores)
         size = np.where(predicted == split.label, 0.0, replies.highest)
@@ -98,3 +115,7 @@ def worst_mistakes(task: TaskSpec, scores: NDArray[np.float32], split: Split, mo
         for row in worst
         if size[row] > 0
     ]
+
+
+def _joined(names: Sequence[str], replies: Replies) -> str:
+    return str(replies.separator).join(names)

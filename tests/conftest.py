@@ -166,7 +166,8 @@ def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., Run
         from harness.outcome import task_facts
 
         identity = {"task_version": task.version, "definition": task.definition, **spec}
-        record = make_record(task.name, recipe={"max_length": 32}, spec=identity, facts=task_facts(task).model_dump())
+        facts, threshold = task_facts(task).model_dump(), 0.4 if task.is_multi_label else None
+        record = make_record(task.name, recipe={"max_length": 32}, spec=identity, facts=facts, threshold=threshold)
         model, tokenizer, _ = models.build(str(tiny_model), "sha256:0", task, 1)
         folder = tmp_path / name
         bundles.put_model(folder, record.run_id, model, tokenizer, model.state_dict(), 32)

@@ -203,6 +203,19 @@ def test_configuration_says_what_the_head_is_for(
     assert config.num_labels == len(names)
 
 
+@pytest.mark.parametrize("problem", [None, "single_label_classification", "multi_label_classification"])
+@pytest.mark.parametrize("kind", ["single_label", "multi_label"])
+def test_head_is_kept_only_by_a_task_that_asks_for_the_same(
+    tiny_model: Path, tmp_path: Path, problem: str | None, kind: str
+) -> None:
+    model = fine_tuned(tiny_model, tmp_path, ["not_entailment", "entailment"])
+    model.config.problem_type = problem
+    model.save_pretrained(tmp_path)
+    task = load_task("rte").model_copy(update={"kind": kind})
+    is_same = (problem == "multi_label_classification") == (kind == "multi_label")
+    assert built(tmp_path, task).facts.head == ("reordered" if is_same else "new")
+
+
 def test_tokenizer_without_padding_pads_with_the_token_that_ends_a_text(tiny_model: Path, tmp_path: Path) -> None:
     config = GPT2Config(vocab_size=110, n_embd=16, n_layer=1, n_head=2, n_positions=40)
     folder = with_tokenizer(AutoModelForSequenceClassification.from_config(config), tmp_path / "gpt", tiny_model)

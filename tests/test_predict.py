@@ -17,6 +17,7 @@ import pytest
 
 from harness import row_stream
 from harness.__main__ import main
+from harness.bundles import read
 from harness.predict import predict
 from harness.tasks import load_task, read_task
 
@@ -49,6 +50,23 @@ def test_answers_are_those_of_transformers(single: Path) -> None:
         for each in expected:
             assert ours.loc[row, f"probability_{each['label']}"] == pytest.approx(each["score"], abs=1e-5)
         assert ours.loc[row, "prediction"] == max(expected, key=lambda each: each["score"])["label"]
+
+
+def test_sets_of_labels_have_the_probabilities_of_transformers_and_the_threshold_of_the_run(
+    make_bundle: Callable[..., Path], make_task: Callable[..., Path]
+) -> None:
+    from transformers import pipeline
+
+    keys = {"kind": "multi_label", "metrics": ["f1_micro"], "headline": "f1_micro"}
+    folder = make_bundle(read_task(make_task(labels=["bad", "fair", "good"], **keys)), "sets")
+    plain = pipeline("text-classification", str(folder), truncation=True)(TEXTS, top_k=None)
+    ours = predict(folder, TEXTS, precision="fp32")
+    threshold = read(folder).record.threshold
+    for row, expected in enumerate(plain):
+        for each in expected:
+            assert ours.loc[row, f"probability_{each['label']}"] == pytest.approx(each["score"], abs=1e-5)
+        names = {each["label"] for each in expected if each["score"] >= threshold}
+        assert set(ours.loc[row, "prediction"]) == names
 
 
 def test_long_text_is_cut_as_in_training(single: Path) -> None:

@@ -48,6 +48,47 @@ def test_every_format_tells_the_same(form: str, three: TaskSpec, tmp_path: Path)
     assert [file.name for file in tmp_path.glob("*out*")] == [path.name]
 
 
+@pytest.mark.parametrize("form", replies.FORMATS)
+def test_sets_of_labels_are_lists_or_joined_names_with_a_probability_each(
+    form: str, make_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    keys = {"kind": "multi_label", "metrics": ["f1_micro"], "headline": "f1_micro", "separator": " / "}
+    task = read_task(make_task(labels=["kötü", "orta", "iyi"], **keys))
+    probabilities = np.array([[0.2, 0.1, 0.39], [0.9, 0.41, 0.0], [0.41, 0.42, 1.0]])
+    scores = np.clip(np.log(probabilities + 1e-30) - np.log1p(-probabilities + 1e-12), -900, 900).astype(np.float32)
+    told = [replies.replies_of(task, scores[rows], rows.start, 0.4) for rows in (slice(0, 1), slice(1, 3))]
+    with replies.writing(tmp_path / f"out.{form}", form) as write:
+        for part in told:  # the first has no label at all, so its lists tell no type
+            write(part)
+    if form == "jsonl":
+        frame = pd.read_json(tmp_path / "out.jsonl", lines=True)
+        found = np.array([list(each.values()) for each in frame["probabilities"]])
+    else:
+        path = tmp_path / f"out.{form}"
+        frame = pd.read_parquet(path) if form == "parquet" else pd.read_csv(path, sep="\t" if form == "tsv" else ",")
+        assert "probability" not in frame
+        found = frame[[f"probability_{label}" for label in ("kötü", "orta", "iyi")]].to_numpy()
+    sets = [[], ["kötü", "orta"], ["kötü", "orta", "iyi"]]
+    if form in ("csv", "tsv"):
+        assert frame["prediction"].fillna("").tolist() == [" / ".join(names) for names in sets]
+    else:
+        assert [list(names) for names in frame["prediction"]] == sets
+    assert np.allclose(found, probabilities, atol=1e-6)
+
+
+def test_screen_marks_each_label_of_a_set() -> None:
+    task = load_task("rte").model_copy(update={"labels": {f"l{n}": n for n in range(9)}, "kind": "multi_label"})
+    scores = np.full((1, 9), -1.0, np.float32)
+    scores[0, 8] = 3.0
+    (few,) = replies.lines(replies.replies_of(task, scores, threshold=0.5))
+    assert few.splitlines()[0] == "l8  0.9526  predicted"
+    assert few.count("predicted") == 1
+    assert few.endswith("and 4 more")
+    (all_of_them,) = replies.lines(replies.replies_of(task, -np.abs(scores), threshold=0.01))
+    assert all_of_them.count("predicted") == 9
+    assert "more" not in all_of_them
+
+
 def test_regression_has_values_and_no_probabilities(tmp_path: Path) -> None:
     told = replies.replies_of(load_task("stsb"), np.array([[1.5], [-0.25]], np.float32))
     with replies.writing(tmp_path / "out.csv", "csv") as write:

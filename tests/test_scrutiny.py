@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from harness.data import Split
-from harness.scrutiny import confusion, most_confused, per_class, worst_mistakes
+from harness.scrutiny import confusion, most_confused, per_class, per_label, worst_mistakes
 from harness.tasks import load_task
 
 
@@ -22,6 +22,30 @@ def test_classes_are_counted_as_scikit_learn_counts_them(classes: int) -> None:
     figures = per_class(labels, counts)
     assert np.allclose([(f.precision, f.recall, f.f1, f.rows) for f in figures], np.array(expected).T)
     assert sum(f.predicted for f in figures) == 200
+
+
+def test_labels_of_sets_are_counted_as_scikit_learn_counts_them() -> None:
+    gold, predicted = np.random.default_rng(5).integers(0, 2, (2, 100, 4))
+    figures = per_label(["a", "b", "c", "d"], gold.astype(np.int8), predicted)
+    expected = precision_recall_fscore_support(gold, predicted)
+    assert np.allclose([(f.precision, f.recall, f.f1, f.rows) for f in figures], np.array(expected).T)
+    assert [f.predicted for f in figures] == predicted.sum(axis=0).tolist()
+
+
+def test_set_of_labels_is_as_wrong_as_its_worst_label() -> None:
+    labels = {"a": 0, "b": 1, "c": 2}
+    task = load_task("rte").model_copy(update={"labels": labels, "kind": "multi_label"})
+    probabilities = np.array([[0.9, 0.1, 0.3], [0.9, 0.8, 0.1], [0.05, 0.1, 0.3], [0.1, 0.1, 0.2]])
+    scores = np.log(probabilities / (1 - probabilities)).astype(np.float32)
+    gold = np.array([[1, 0, 0], [1, 0, 1], [1, 0, 0], [0, 0, 0]], np.int8)
+    split = Split(["w", "x", "y", "z"], None, gold)
+    found = worst_mistakes(task, scores, split, 5, threshold=0.25)
+    assert [(each.row, each.gold, each.predicted) for each in found] == [
+        (2, "a", "c"),
+        (1, "a|c", "a|b"),
+        (0, "a", "a|c"),
+    ]
+    assert [each.size for each in found] == pytest.approx([0.95, 0.9, 0.3])
 
 
 def test_share_of_nothing_is_no_number() -> None:

@@ -1,5 +1,6 @@
 """Test mode: real schemas, a rule that is learned, and no network."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 import pytest
 
 from harness import testmode
+from harness.__main__ import main as harness
 from harness.data import load_splits
 from harness.records import read_record
 from harness.row_values import unpack_array, unpack_hits
@@ -81,6 +83,8 @@ def tickets(tmp_path_factory):
     (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "multi_label" in block]
     (folder / "tickets.yaml").write_text(block, encoding="utf-8")
     flags = [
+        "--save-model",
+        str(folder / "kept"),
         "--threshold",
         "validation",
         "--protocol",
@@ -128,6 +132,20 @@ def test_threshold_is_chosen_where_weights_are_selected_and_history_agrees_with_
     assert record.threshold in [number / 20 for number in range(1, 20)]
     assert record.task.is_multi_label
     assert record.metrics["validation"] == pytest.approx(record.history[record.selected_epoch - 1].metrics)
+
+
+def test_kept_model_of_several_labels_is_evaluated_under_the_recorded_threshold(tickets, tmp_path, capsys):
+    record, kept = read_record(tickets), tickets.parents[3] / "kept"
+    harness(["evaluate", str(kept), "--split", "validation_holdout", "--out", str(tmp_path)])
+    told = json.loads((tmp_path / "metrics.json").read_text())
+    assert told["validation_holdout"] == pytest.approx(record.metrics["validation_holdout"], abs=1e-6)
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"labels.svg"}
+    figures = pd.read_csv(tmp_path / "classes.csv")
+    assert figures["f1"].mean() == pytest.approx(record.metrics["validation_holdout"]["f1_macro"])
+    assert "labels missed or added in a row" in capsys.readouterr().out
+    card = (kept / "README.md").read_text()
+    assert f"probability is at least {record.threshold:g}" in card
+    assert "top_k=None" in card
 
 
 def test_the_tiny_model_is_the_same_each_time_and_leaves_randomness_alone(tmp_path):
