@@ -13,10 +13,11 @@ import tyro
 from harness import bundles, testmode
 from harness.columns import Reading
 from harness.errors import UserError, did_you_mean
-from harness.evaluation_report import Evaluation, check_folder, show, write
+from harness.evaluation_report import Evaluation, show, write
 from harness.metrics import predictions_of
 from harness.outcome import SplitOutcome, score_split
 from harness.predict import open_model
+from harness.report_files import check_folder
 from harness.scrutiny import worst_mistakes
 from harness.sources import find_files
 from harness.tasks import TaskSpec, load_task, under_protocol

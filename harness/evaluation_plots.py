@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import io
-import textwrap
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.pictures import LETTER, drawn
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FORMATS = ("svg", "png")
-_LETTER = 0.075
-"""Inches that a letter of 9 points takes on average."""
-_TITLE = 50
-"""Letters of a title in one line."""
 _NUMBERED = 15
 """Classes up to which each cell of a confusion matrix has its number."""
 
@@ -41,7 +34,7 @@ def confusion_matrix(labels: Sequence[str], counts: NDArray[np.int64], title: st
             ink = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=ink)
 
-    return _drawn(draw, title, side + longest * _LETTER + 0.9, side + longest * _LETTER + 1.0)
+    return drawn(draw, title, side + longest * LETTER + 0.9, side + longest * LETTER + 1.0)
 
 
 def label_bars(labels: Sequence[str], rows: Mapping[str, NDArray[np.int64]], title: str) -> dict[str, bytes]:
@@ -58,7 +51,7 @@ def label_bars(labels: Sequence[str], rows: Mapping[str, NDArray[np.int64]], tit
         axes.set_xlabel("rows")
         axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
 
-    return _drawn(draw, title, 4.0 + longest * _LETTER, 1.2 + 0.25 * len(labels))
+    return drawn(draw, title, 4.0 + longest * LETTER, 1.2 + 0.25 * len(labels))
 
 
 def scatter(gold: NDArray[np.float64], predicted: NDArray[np.float64], title: str) -> dict[str, bytes]:
@@ -72,7 +65,7 @@ def scatter(gold: NDArray[np.float64], predicted: NDArray[np.float64], title: st
         axes.set_xlabel("gold")
         axes.set_ylabel("predicted")
 
-    return _drawn(draw, title, 5.0, 4.6)
+    return drawn(draw, title, 5.0, 4.6)
 
 
 def histogram(errors: NDArray[np.float64], title: str) -> dict[str, bytes]:
@@ -86,37 +79,4 @@ def histogram(errors: NDArray[np.float64], title: str) -> dict[str, bytes]:
         axes.set_xlabel("predicted minus gold")
         axes.set_ylabel("rows")
 
-    return _drawn(draw, title, 5.0, 3.6)
-
-
-def _drawn(draw: Callable[[Axes], None], title: str, width: float, height: float) -> dict[str, bytes]:
-    from matplotlib.figure import Figure  # without pyplot there is no window and no global state
-
-    with _plain_settings():
-        lines = textwrap.wrap(title, _TITLE)
-        width = max(width, max(map(len, lines)) * _LETTER * 1.25)
-        figure = Figure(figsize=(width, height + 0.2 * (len(lines) - 1)), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        figure.suptitle("\n".join(lines), parse_math=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        return {form: _saved(figure, form) for form in FORMATS}
-
-
-@contextmanager
-def _plain_settings() -> Iterator[None]:
-    """The same picture whatever the reader's own settings are, in the same bytes."""
-    import matplotlib
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
-        matplotlib.rcdefaults()
-        matplotlib.rcParams |= {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "harness"}
-        yield
-
-
-def _saved(figure: Any, form: str) -> bytes:
-    written = io.BytesIO()
-    nothing = {"Date": None} if form == "svg" else {"Software": None}
-    figure.savefig(written, format=form, dpi=150, metadata=nothing)
-    return written.getvalue()
+    return drawn(draw, title, 5.0, 3.6)

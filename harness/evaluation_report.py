@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,18 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.console import shown
-from harness.errors import UserError
 from harness.metrics import title_of
 from harness.outcome import SplitOutcome
-from harness.replies import harmless
+from harness.report_files import csv_file, write_files
 from harness.scrutiny import ClassFigures, Mistake, confusion, most_confused, per_class, per_label
 from harness.tasks import TaskSpec
+from harness.terminal_table import print_table
 
 _MOST_CLASSES = 12
 """Up to so many the terminal shows the confusion matrix; of more, the most frequent confusions."""
-
-_LEAST_TEXT = 20
-"""Letters of a text that are shown on the narrowest terminal."""
 
 
 class Evaluation(NamedTuple):
@@ -79,7 +73,7 @@ def show(seen: Evaluation) -> None:
         [title_of(key), *(shown(o.values.get(key)) for o in seen.columns.values()), shown(constant.get(key))]
         for key in metrics
     ]
-    _print(f"{task.name}: {task.title}", ["", *seen.columns, f"{split}, constant answer"], rows)
+    print_table(f"{task.name}: {task.title}", ["", *seen.columns, f"{split}, constant answer"], rows)
     for outcome in seen.columns.values():
         for note in outcome.notes:
             print(f"note: {note}")
@@ -88,12 +82,12 @@ def show(seen: Evaluation) -> None:
         levels = (0, 5, 25, 50, 75, 95, 100)
         values = [f"{value:+.3f}" for value in (*np.percentile(errors, levels), errors.mean())]
         header = ["", *(f"{level}%" for level in levels), "mean"]
-        _print(f"{split}: predicted minus gold, by percentile", header, [["error", *values]])
+        print_table(f"{split}: predicted minus gold, by percentile", header, [["error", *values]])
     else:
         _show_labels(split, seen)
     what = "off by" if task.is_regression else "probability"
     lines = [[str(m.row), _value(m.gold), _value(m.predicted), f"{m.size:.4f}", _text(m)] for m in seen.mistakes]
-    _print(f"{split}: the worst mistakes", ["row", "gold", "predicted", what, "text"], lines)
+    print_table(f"{split}: the worst mistakes", ["row", "gold", "predicted", what, "text"], lines)
 
 
 def _show_labels(split: str, seen: Evaluation) -> None:
@@ -102,42 +96,18 @@ def _show_labels(split: str, seen: Evaluation) -> None:
         [f.label, shown(f.precision), shown(f.recall), shown(f.f1), f"{f.rows:,}", f"{f.predicted:,}"]
         for f in seen.figures
     ]
-    _print(f"{split}: each label", ["", "precision", "recall", "F1", "rows", "predicted"], lines)
+    print_table(f"{split}: each label", ["", "precision", "recall", "F1", "rows", "predicted"], lines)
     if seen.threshold is not None:
         wrong = np.bincount((seen.gold != seen.predicted).sum(axis=1))
         lines = [[f"{number}", f"{rows:,}"] for number, rows in enumerate(wrong.tolist()) if rows]
         title = f"{split}: labels missed or added in a row, given from a probability of {seen.threshold:g} on"
-        _print(title, ["labels", "rows"], lines)
+        print_table(title, ["labels", "rows"], lines)
     elif len(labels) <= _MOST_CLASSES:
         lines = [[label, *(f"{count:,}" for count in row)] for label, row in zip(labels, seen.counts, strict=True)]
-        _print(f"{split}: gold (down) and predicted (across)", ["", *labels], lines)
+        print_table(f"{split}: gold (down) and predicted (across)", ["", *labels], lines)
     else:
         pairs = [[gold, found, f"{rows:,}"] for gold, found, rows in most_confused(labels, seen.counts, 10)]
-        _print(f"{split}: mixed up most often", ["gold", "predicted", "rows"], pairs)
-
-
-def _print(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Nothing where there is no row. A last column of texts is cut at the terminal's edge."""
-    from rich.console import Console
-    from rich.table import Table
-
-    if not rows:
-        return
-    print(title)
-    table = Table(box=None, pad_edge=False)
-    console = Console(highlight=False, markup=False)  # a text may have brackets
-    for number, name in enumerate(header):
-        is_number = number > 0 and rows[0][number][-1:].isdigit() and name != "text"
-        table.add_column(name, justify="right" if is_number else "left", overflow="fold")
-    if header[-1] == "text":
-        used = sum(2 + max(map(len, column)) for column in list(zip(header, *rows, strict=True))[:-1])
-        room = max(console.width - used, _LEAST_TEXT)
-        rows = [[*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}…"] for row in rows]
-    for row in rows:
-        table.add_row(*row)
-    with console.capture() as captured:  # printed below: rich ends the program itself when the reader has gone
-        console.print(table)
-    print(captured.get())
+        print_table(f"{split}: mixed up most often", ["gold", "predicted", "rows"], pairs)
 
 
 def _value(value: Any) -> str:
@@ -151,31 +121,13 @@ def _text(mistake: Mistake) -> str:
 # -- in a folder -------------------------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path, overwrite: bool) -> None:
-    """Raises UserError when the files cannot be written there, or others are there already."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--out {folder}: this is a file; name a folder.")
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"--out {folder}: the folder is not empty; --overwrite replaces files in it.")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written ({error.strerror or error}).") from None
-
-
 def write(seen: Evaluation, folder: Path) -> None:
     """Every table and picture, each file whole or not at all.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    try:
-        for name, content in _files(seen).items():
-            scratch = folder / f".{name}-{os.getpid()}"
-            scratch.write_bytes(content)
-            os.replace(scratch, folder / name)
-    except OSError as error:
-        raise UserError(f"--out {folder}: cannot be written ({error.strerror or error}).") from None
+    write_files(folder, _files(seen))
 
 
 def _files(seen: Evaluation) -> dict[str, bytes]:
@@ -184,10 +136,10 @@ def _files(seen: Evaluation) -> dict[str, bytes]:
     told = {name: outcome.values for name, outcome in seen.columns.items()}
     lines = ((name, metric, value) for name, values in told.items() for metric, value in values.items())
     size = "off_by" if seen.task.is_regression else "probability"
-    mistakes = _csv(["row", "gold", "predicted", size, "text", "pair"], seen.mistakes)
+    mistakes = csv_file(["row", "gold", "predicted", size, "text", "pair"], seen.mistakes)
     files = {
         "metrics.json": (json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        "metrics.csv": _csv(["split", "metric", "value"], lines),
+        "metrics.csv": csv_file(["split", "metric", "value"], lines),
         "mistakes.csv": mistakes,
     }
     title = f"{seen.task.title}, {seen.split}"
@@ -198,7 +150,7 @@ def _files(seen: Evaluation) -> dict[str, bytes]:
         }
     else:
         header = ["label", "precision", "recall", "f1", "rows", "predicted"]
-        files["classes.csv"] = _csv(header, seen.figures)
+        files["classes.csv"] = csv_file(header, seen.figures)
     if seen.threshold is not None:
         hits = (seen.gold & seen.predicted).sum(axis=0)
         missed, added = seen.gold.sum(axis=0) - hits, seen.predicted.sum(axis=0) - hits
@@ -206,15 +158,6 @@ def _files(seen: Evaluation) -> dict[str, bytes]:
     elif not seen.task.is_regression:
         counts = seen.counts
         matrix = ([label, *row] for label, row in zip(seen.labels, counts.tolist(), strict=True))
-        files["confusion.csv"] = _csv(["gold", *seen.labels], matrix)
+        files["confusion.csv"] = csv_file(["gold", *seen.labels], matrix)
         pictures = {"confusion": plots.confusion_matrix(seen.labels, counts, title)}
     return files | {f"{name}.{form}": each for name, drawn in pictures.items() for form, each in drawn.items()}
-
-
-def _csv(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    """None is an empty cell; a text that a spreadsheet would take for a formula gets an apostrophe in front."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    for row in (header, *rows):
-        writer.writerow([harmless(cell) if isinstance(cell, str) else "" if cell is None else cell for cell in row])
-    return file.getvalue().encode()

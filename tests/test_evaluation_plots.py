@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from harness import evaluation_plots as plots
+from harness.pictures import FORMATS
 
 COUNTS = np.array([[5, 1, 0], [2, 3, 0], [0, 0, 0]])
 
@@ -32,7 +33,7 @@ def test_matrix_of_many_classes_has_no_numbers() -> None:
 def test_values_are_drawn_however_few_they_are(rows: int) -> None:
     gold = np.linspace(0, 5, rows)
     for drawn in (plots.scatter(gold, gold + 0.5, "Values"), plots.histogram(np.full(rows, 0.5), "Errors")):
-        assert set(drawn) == set(plots.FORMATS)
+        assert set(drawn) == set(FORMATS)
         assert all(drawn.values())
 
 
