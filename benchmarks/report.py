@@ -190,6 +190,23 @@ def encoding_tables(values: Mapping[str, Any]) -> list[Table]:
     return [Table(title, ("", "seconds", "of processors", "memory, MiB"), rows)]
 
 
+def leaderboard_tables(values: Mapping[str, Any]) -> list[Table]:
+    """What leaderboard.json says."""
+    rows = [
+        (
+            f"{one['models']} models, {one['seeds']} seeds: {one['records']:,} records",
+            f"{one['resamples']:,}" + (", to first order" if one["is_to_first_order"] else ""),
+            f"{one['read_seconds']:.1f}",
+            f"{one['statistics_seconds']:.1f}",
+            f"{one['files_seconds']:.1f}",
+            f"{one['peak_bytes'] / 2**20:,.0f}",
+        )
+        for one in values["boards"]
+    ]
+    head = ("nine tasks", "resamples", "read", "statistics", "files and plots", "memory, MiB")
+    return [Table("Seconds to make a leaderboard", head, rows)]
+
+
 def quality_tables(values: Mapping[str, Any]) -> list[Table]:
     """What quality.json says: the scores of each setting, and how far each is from the first on the same seeds."""
     runs, tasks = values["runs"], list(values["settings"]["tasks"])
@@ -330,6 +347,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "encoding": encoding_tables,
     "scaling": scaling_tables,
     "quality": quality_tables,
+    "leaderboard": leaderboard_tables,
     "gpu": gpu_tables,
 }
 """By the name of the JSON file: what its tables are."""

@@ -135,6 +135,9 @@ def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | No
         for group in [*groups.values(), *(other for other, _ in apart)]
         for incident in incidents(group)
     ]
+    if apart:
+        runs = sum(len(group.runs) for group, _ in apart)
+        notes.append(f"Shown apart: {runs} run(s), of another task version, data or recipe than those in the table.")
     if len(kept) < len(ordered):
         notes.append(f"Left out: {len(ordered) - len(kept)} record(s) of test mode, no benchmark results.")
     if unreadable:

@@ -276,7 +276,8 @@ def show(plan: Plan, places: Sequence[Slot], console: Console) -> None:
     """The plan: what is there, what is to do, and how long it takes."""
     todo = [each.run for each in plan.todos]
     total = len(todo) + len(plan.finished) + len(plan.failed)
-    console.print(f"{total} runs: {len(plan.finished)} finished, {len(plan.failed)} failed, {len(todo)} to do.")
+    runs = "1 run" if total == 1 else f"{total} runs"
+    console.print(f"{runs}: {len(plan.finished)} finished, {len(plan.failed)} failed, {len(todo)} to do.")
     for run in plan.failed:
         if run.path.exists():
             console.print(f"failed before: {run}, {log_of(run)} (--retry-failed runs it again)", soft_wrap=True)

@@ -83,8 +83,7 @@ def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
             suites.setdefault(task.suite, []).append(task.name)
     found: dict[str, TaskSettings] = {}
     for name, settings in sweep.tasks.items():
-        is_path = name.endswith((".yaml", ".yml")) or "/" in name
-        if not is_path and name not in suites and name not in task_names():
+        if not _is_path(name) and name not in suites and name not in task_names():
             known = [*suites, *task_names()]
             raise UserError(
                 f"tasks: there is no task or suite {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}; or "
@@ -117,8 +116,13 @@ def expand(
     sweep = request.sweep
     if request.is_test_mode and sweep.models:
         raise UserError("--test-mode: test mode brings its own model; leave out the models or --test-mode.")
+    tasks = tasks_of(sweep)
+    for name, own in sweep.models.items():
+        known = sorted({*tasks, *task_names()})
+        if odd := next((task for task in own.recipe_by_task if task not in known and not _is_path(task)), None):
+            raise UserError(f"models.{name}.recipe_by_task: there is no task {odd!r}.{did_you_mean(odd, known)}")
     runs: dict[str, PlannedRun] = {}
-    for task, settings in tasks_of(sweep).items():
+    for task, settings in tasks.items():
         for model in sweep.models or ("",):
             seeds = settings.seeds or sweep.seeds
             for point in points(task, model):
@@ -193,6 +197,10 @@ def _overrides(request: Request, name: str, own: ModelSettings) -> dict[str, Any
         if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # it is what the others start from
             del recipe["init_from"]
     return {**for_all[0], **settings.recipe, **own.recipe, **for_this, **for_all[1]}
+
+
+def _is_path(task: str) -> bool:
+    return task.endswith((".yaml", ".yml")) or "/" in task
 
 
 def _with_seed(words: Sequence[str], seed: int) -> tuple[str, ...]:

@@ -81,7 +81,7 @@ def test_blocks_change_no_number(monkeypatch: pytest.MonkeyPatch) -> None:
         assert np.array_equal(before, resampled([name], groups, gold, "x", 10)), name
 
 
-def testdraws_follow_from_the_purpose_alone() -> None:
+def test_draws_follow_from_the_purpose_alone() -> None:
     gold, groups = classes(2)
     first = resampled(["accuracy"], groups, gold, "rte.validation", 5)
     assert np.array_equal(first, resampled(["accuracy"], groups, gold, "rte.validation", 5))

@@ -393,6 +393,12 @@ def test_mistake_is_told_and_leaves_nothing_behind(name: str, tmp_path: Path) ->
     assert not (tmp_path / "results").exists()
 
 
+def test_recipe_for_a_task_that_there_is_not_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("tasks: [rte]\nmodels: {a/b: {recipe_by_task: {colaa: {epochs: 1}}}}\n")
+    with pytest.raises(UserError, match=r"models\.a/b\.recipe_by_task: there is no task 'colaa'\. Did you mean 'cola'"):
+        main([str(tmp_path / "mine.yaml"), "--results", str(tmp_path / "results"), "--dry-run"])
+
+
 def test_model_in_test_mode_is_refused(world: World) -> None:
     with pytest.raises(UserError, match="--test-mode: test mode brings its own model"):
         main(world.words("--tasks", "rte", "--models", "a/b"))

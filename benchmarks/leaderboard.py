@@ -1,0 +1,173 @@
+"""What a large leaderboard costs: statistics of 50 models, and a table of 10,000 records, from generated answers.
+
+python benchmarks/leaderboard.py    # benchmarks/results/leaderboard.json
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file: Python put benchmarks/ first on the path; the repository root belongs there
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from harness.command import ending_with_exit_code
+from harness.metrics import METRICS
+from harness.outcome import task_facts
+from harness.recipes import Recipe
+from harness.records import DataFacts, RunRecord, RunSpec, write_record
+from harness.row_values import pack_array, pack_hits
+from harness.tasks import TaskSpec, load_task
+
+RESULTS = Path(__file__).resolve().parent / "results"
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Write records of generated answers to GLUE's validation splits, and time reading, statistics and table."""
+
+    boards: tuple[tuple[int, int], ...] = ((50, 5), (222, 5))
+    """Models and seeds of each board; more than 2,500 records are resampled 1,000 times, and to first order."""
+    threads: int = os.cpu_count() or 1
+    """Of NumPy."""
+    records: Path = RESULTS.parent / "runs" / "leaderboard"
+    """The folder for the records, a few minutes' work; those that lie there are not made again."""
+    output: Path = RESULTS / "leaderboard.json"
+    """Where the JSON is written."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    with ending_with_exit_code():
+        options = tyro.cli(Options, args=arguments, prog="benchmarks/leaderboard.py")
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
+        boards = []
+        for models, seeds in options.boards:
+            folder = options.records / f"{models}x{seeds}"
+            with get_context("spawn").Pool(1, maxtasksperchild=1) as fresh:
+                if not folder.is_dir():
+                    fresh.apply(write_records, (folder, models, seeds))
+                boards.append(dict(models=models, seeds=seeds) | fresh.apply(_measure, (folder,)))
+        with get_context("spawn").Pool(1) as fresh:
+            measured = dict(machine=fresh.apply(_machine, (options.threads,)), boards=boards)
+
+        from benchmarks import report
+        from benchmarks.measuring import write_json
+
+        write_json(options.output, measured)
+        report.show(report.leaderboard_tables(measured))
+        print(options.output)
+
+
+def write_records(folder: Path, models: int, seeds: int) -> None:
+    """A record of each model, task of GLUE and seed; the models are right more and more often."""
+    results = folder.with_name(f"{folder.name}-unfinished")
+    for task in map(load_task, GLUE):
+        for model in range(models):
+            for seed in range(seeds):
+                write_record(
+                    _record(task, f"some/model-{model:03d}", 0.6 + 0.35 * model / models, seed), results, overwrite=True
+                )
+    results.rename(folder)
+
+
+def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
+    spec = RunSpec(
+        task=task.name,
+        task_version=task.version,
+        definition=task.definition,
+        data=None,
+        model=model,
+        revision="main",
+        seed=seed,
+        recipe=Recipe(),
+    )
+    told: dict[str, Any] = {name: {} for name in ("metrics", "hits", "squared_errors", "answers", "gold")}
+    for split, answers, gold in _answers(task, share, seed):
+        told["metrics"][split] = {name: METRICS[name].compute(answers, gold) for name in task.headline}
+        told["answers"][split], told["gold"][split] = pack_array(answers), pack_array(gold)
+        if task.labels is None:
+            told["squared_errors"][split] = ((answers - gold) ** 2).tolist()
+        else:
+            told["hits"][split] = pack_hits(answers == gold)
+    facts = dict(source="generated", revision=None, fingerprint=task.name, is_partial=False, missing=[])
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    return RunRecord(
+        run_id=spec.run_id,
+        status="ok",
+        spec=spec,
+        recipe_changes={},
+        task=task_facts(task),
+        data=DataFacts(**facts, rows=task.rows, full_rows=task.rows, shared_texts={}),
+        command="generated",
+        started=moment,
+        finished=moment,
+        **told,
+    )
+
+
+def _answers(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Of each reported split: answers, of which about this share is right, and gold, which all models have."""
+    for split in task.report:
+        of_rows, of_run = np.random.default_rng(task.rows[split]), np.random.default_rng([seed, int(1e6 * share)])
+        rows = task.rows[split]
+        difficulty = of_rows.random(rows)
+        if task.labels is None:
+            gold = np.round(5 * of_rows.random(rows), 1)
+            yield split, (gold + (1.3 - share) * of_run.normal(size=rows)).astype(np.float32).astype(float), gold
+        else:
+            gold = of_rows.integers(len(task.labels), size=rows)
+            is_right = 0.7 * difficulty + 0.3 * of_run.random(rows) < share
+            yield split, np.where(is_right, gold, (gold + 1) % len(task.labels)), gold
+
+
+def _measure(results: Path) -> dict[str, Any]:
+    """Seconds to read the records, to compute all statistics, and to make the files, plots included."""
+    from harness.leaderboard_folder import write_files
+    from harness.provenance import peak_bytes
+    from harness.records import read_records
+    from harness.standings import build
+
+    began = time.perf_counter()
+    records = read_records(results).records
+    read = time.perf_counter()
+    board = build(records)
+    built = time.perf_counter()
+    write_files(board, results)
+    written = time.perf_counter()
+    import torch
+
+    return dict(
+        records=len(records),
+        resamples=board.resampling.number,
+        is_to_first_order=board.resampling.is_to_first_order,
+        read_seconds=read - began,
+        statistics_seconds=built - read,
+        files_seconds=written - built,
+        peak_bytes=peak_bytes(torch.device("cpu")),
+    )
+
+
+def _machine(threads: int) -> dict[str, Any]:
+    import torch
+
+    from benchmarks.measuring import surroundings
+
+    return surroundings(torch.device("cpu"), threads)
+
+
+if __name__ == "__main__":
+    main()
