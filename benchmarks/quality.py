@@ -93,10 +93,10 @@ def make_runs(options: Options) -> None:
 
 
 def quality(options: Options) -> dict[str, Any]:
-    """The scores that the records tell: the values of quality.json.
+    """The scores that the records tell: the values of quality.json, without the tasks that a setting lacks seeds of.
 
     Raises:
-        UserError: a run is missing, or its record has no score.
+        UserError: a run of the first setting is missing, or a record has no score.
     """
     runs: dict[str, dict[str, list[dict[str, Any]]]] = {setting: {} for setting in SETTINGS}
     surroundings: dict[str, Any] = {}
@@ -110,6 +110,9 @@ def quality(options: Options) -> dict[str, Any]:
         }
         for task in options.tasks:
             wanted = [found.get((task, seed)) for seed in options.seeds]
+            if setting != next(iter(SETTINGS)) and None in wanted:
+                print(f"{setting}: not all seeds of {task} were run")
+                continue
             runs[setting][task] = [_facts(options, setting, task, record) for record in wanted]
         for record in found.values():
             if (where := record.environment) is not None:

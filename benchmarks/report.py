@@ -208,19 +208,28 @@ def leaderboard_tables(values: Mapping[str, Any]) -> list[Table]:
 
 
 def quality_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What quality.json says: the scores of each setting, and how far each is from the first on the same seeds."""
+    """What quality.json says: the scores of each setting, and how far each is from the first on the same seeds; a task
+    that a setting was not tried on has a dash."""
     runs, tasks = values["runs"], list(values["settings"]["tasks"])
     first, *others = runs
     by_task = {
-        setting: {task: [100 * run["score"] for run in runs[setting][task]] for task in tasks} for setting in runs
+        setting: {task: [100 * run["score"] for run in found[task]] for task in tasks if task in found}
+        for setting, found in runs.items()
     }
     for scores in by_task.values():
-        scores["mean of the tasks"] = [statistics.mean(seed) for seed in zip(*scores.values(), strict=True)]
-    rows = [(task, *(_spread(by_task[setting][task]) for setting in runs)) for task in by_task[first]]
+        if len(scores) == len(tasks):
+            scores["mean of the tasks"] = [statistics.mean(seed) for seed in zip(*scores.values(), strict=True)]
+    rows = [
+        (task, *(_spread(scores[task]) if task in scores else "–" for scores in by_task.values()))
+        for task in by_task[first]
+    ]
     seeds = ", ".join(map(str, values["settings"]["seeds"]))
     apart = [
-        (task, *(_difference(by_task[first][task], by_task[other][task]) for other in others))
-        for task in by_task[first]
+        (
+            task,
+            *(_difference(scores, by_task[other][task]) if task in by_task[other] else "–" for other in others),
+        )
+        for task, scores in by_task[first].items()
     ]
     title = f"Headline scores on the validation split, in points: mean and sample standard deviation of seeds {seeds}"
     return [

@@ -175,6 +175,10 @@ def test_scores_are_compared_seed_by_seed(tmp_path: Path) -> None:
     half = 4.302653 * 2 / 3**0.5  # the differences 0, 2, -2 have the standard deviation 2
     assert apart.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", f"+0.00 ({-half:+.2f} to {half:+.2f})")
     assert means.rows[1][1:] == means.rows[0][1:], "the mean of one task"
+    (folder_of(tmp_path, "fp32, grouped by length") / "runs" / "rte" / "2.json").unlink()
+    means, apart = report.quality_tables(json.loads(json.dumps(quality(options))))
+    assert means.rows[0] == ("rte", "71.00 ± 1.00", "70.00 ± 1.00", "–"), "no mean of two seeds among those of three"
+    assert apart.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", "–")
     with pytest.raises(UserError, match=r"rte.*--run makes them"):
         quality(replace(options, seeds=(0, 7)))
 
