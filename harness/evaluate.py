@@ -19,7 +19,7 @@ from harness.outcome import SplitOutcome, score_split
 from harness.predict import open_model
 from harness.report_files import check_folder
 from harness.scrutiny import worst_mistakes
-from harness.sources import find_files
+from harness.sources import find_files, missing_files
 from harness.tasks import TaskSpec, load_task, under_protocol
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class EvaluateOptions:
     only: bool = False
     """Score that split only, not all labelled ones."""
     data: Path | None = None
-    """Rows from DIR/<task>/<split>.<format> instead of the task's source, or its one FILE."""
+    """Rows from DIR/<task>/<split>.<format> instead of the task's source, or its FILE, or the DIR of its files."""
     gold: Path | None = None
     """Rows and labels of this file instead, such as GLUE's diagnostic-full.tsv for --task ax."""
     worst: int = 10
@@ -125,7 +125,18 @@ def _tables(bundle: bundles.Bundle, task: TaskSpec, options: EvaluateOptions) ->
         return _gold_table(task, options.gold)
     if bundle.record.spec.test_mode and options.data is None:
         return testmode.tables(task)
+    if options.task is None and options.data is None:
+        _rows_must_lie_beside(bundle)
     return data.read_tables(task, find_files(task, options.data))
+
+
+def _rows_must_lie_beside(bundle: bundles.Bundle) -> None:
+    """Raises UserError for a task of the user's own, whose files are named without the folder that they lie in."""
+    if lacking := missing_files(bundle.task.source):
+        raise UserError(
+            f"{bundle.folder}: was trained on the user's own {Path(lacking[0]).name}, which does not lie there. Give "
+            "that file, or the folder that holds it, with --data."
+        )
 
 
 def _gold_table(task: TaskSpec, path: Path) -> Tables:

@@ -73,7 +73,8 @@ def show(seen: Evaluation) -> None:
         [title_of(key), *(shown(o.values.get(key)) for o in seen.columns.values()), shown(constant.get(key))]
         for key in metrics
     ]
-    print_table(f"{task.name}: {task.title}", ["", *seen.columns, f"{split}, constant answer"], rows)
+    heading = task.name if task.title == task.name else f"{task.name}: {task.title}"
+    print_table(heading, ["", *seen.columns, f"{split}, constant answer"], rows)
     for outcome in seen.columns.values():
         for note in outcome.notes:
             print(f"note: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,11 @@ def model_card(task: TaskSpec, record: RunRecord) -> str:
     from huggingface_hub import ModelCard
 
     spec = record.spec
+    title = "" if task.title == spec.task else f" ({task.title})"
     parts = [
         f"---\n{_metadata(task, record)}\n---\n",
         f"# {_short(spec.model)} on {task.title}\n",
-        f"{_code(spec.model)}, fine-tuned on the task {_code(spec.task)} ({task.title}) with the GLUE fine-tuning "
+        f"{_code(spec.model)}, fine-tuned on the task {_code(spec.task)}{title} with the GLUE fine-tuning "
         f"harness. The run is {_code(record.run_id)}; `record.json` beside this file holds all that is known of it, "
         "and `task.yaml` the task.\n",
         *(f"> {warning}\n" for warning in _warnings(record)),
@@ -35,7 +37,7 @@ def model_card(task: TaskSpec, record: RunRecord) -> str:
         "## Use\n",
         _use(task, record),
         "## How it was trained\n",
-        f"```bash\n{record.command}\n```\n",
+        f"```bash\n{re.sub('^harness/run.py ', 'harness run ', record.command)}\n```\n",
         _recipe(record),
     ]
     return str(ModelCard("\n".join(parts), ignore_metadata_errors=True))

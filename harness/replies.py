@@ -76,12 +76,14 @@ SHOWN = 5
 
 
 def lines(told: Replies) -> Iterator[str]:
-    """For each row its labels with their probabilities, the likeliest first, or its value.
+    """For each row its labels with their probabilities, the likeliest first, or its value; an empty line in between.
 
     In a multi-label task all that are predicted are shown, and marked.
     """
     width = max(map(len, told.labels), default=0)
     for number, prediction in enumerate(told.predictions):
+        if number > 0 and told.labels:
+            yield ""
         if not told.labels:
             yield f"{prediction:.4f}"
             continue

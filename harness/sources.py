@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UserError, did_you_mean
-from harness.places import FILE_FORMATS, Place, ending_of, place_of
+from harness.places import FILE_FORMATS, Place, Source, ending_of, place_of
 from harness.tasks import TaskSpec
 
 ALL_ROWS = "all"
@@ -62,7 +62,7 @@ def file_hash(path: Path) -> str:
 def find_files(task: TaskSpec, place: Path | None) -> Files | None:
     """The files that `--data place` or the task itself names, or None when the rows come from the net.
 
-    `place` is DIR, with DIR/<task>/<split>.<format>, or the one file of a task whose source is a file.
+    `place` is DIR, with DIR/<task>/<split>.<format> or the files that the task names, or its one file.
 
     Raises:
         UserError: a file is missing, or two formats of the same split are there.
@@ -70,15 +70,26 @@ def find_files(task: TaskSpec, place: Path | None) -> Files | None:
     if place is None:
         return _own_files(task)
     if place.is_file():
-        if task.source.file is None:
+        if [len(words) for words in task.source.words.values()] != [1]:
             raise UserError(
                 f"--data {place}: {task.name} is not made from one file. Give the folder that holds "
                 f"{task.name}/{next(iter(task.splits))}.parquet (or {', '.join(FILE_FORMATS)}) and so on."
             )
-        return Files({ALL_ROWS: (_file(place),)}, are_canonical=False, are_named_by_task=False)
+        return Files({split: (_file(place),) for split in task.source.words}, False, False)
     if not place.is_dir():
         raise UserError(f"--data {place}: there is no such file or folder.")
+    if task.source.words and not (place / task.name).is_dir():
+        there = task.source.seen_from(None).beside(place)
+        if not missing_files(there):
+            return Files({split: files_of(task.name, words) for split, words in there.words.items()}, False, False)
     return _in_folder(task, place / task.name)
+
+
+def missing_files(source: Source) -> list[str]:
+    """The paths and patterns of a source that lead to no file; URLs are not tried."""
+    places = [place_of(word) for words in source.words.values() for word in words]
+    local = [place.name for place in places if not place.is_url]
+    return [name for name in local if not Path(name).exists() and not glob(name, recursive=True)]  # noqa: PTH207
 
 
 def _own_files(task: TaskSpec) -> Files | None:

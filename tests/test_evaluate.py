@@ -92,6 +92,17 @@ def test_train_validation_and_test_stand_side_by_side(
     assert list(json.loads((tmp_path / "out/metrics.json").read_text())) == ["train", "validation", "test"]
 
 
+def test_own_rows_are_asked_for_and_found_by_the_names_of_their_files(
+    own: Callable[..., Path], make_bundle: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = own()
+    kept = make_bundle(read_task(path))
+    call(kept, code=2)
+    assert re.search(r"kept: was trained on the user's own train\.csv, .* with --data", capsys.readouterr().err)
+    call(kept, "--data", path.parent / "small", "--only")
+    assert "validation: each label" in capsys.readouterr().out
+
+
 def test_one_split_only_where_that_is_asked(
     own: Callable[..., Path], make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:

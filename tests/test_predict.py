@@ -91,7 +91,7 @@ def test_texts_and_pairs_of_the_command_line_are_shown(
     single: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(single, "--text", "w1", "--text", "w2 w3")
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][::3] == [
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line][::3] == [
         *predict(single, ["w1", "w2 w3"])["prediction"]
     ]
     call(pairs, "--text", "w1", "--pair", "c0s0")

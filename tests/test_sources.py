@@ -137,6 +137,34 @@ def test_one_file_is_no_data_for_a_task_of_several(tmp_path: Path, write_rows: W
         find_files(load_task("rte"), path)
 
 
+def test_own_files_are_found_in_another_folder_by_their_names(
+    tmp_path: Path, write_rows: Write, make_task: Make
+) -> None:
+    files = {"train": "rows.csv", "test": "part-*.csv"}
+    splits = {"train": "train[:50%]", "validation": "train[50%:]", "test": "test"}
+    task = read_task(make_task({}, source={"files": files}, splits=splits, rows={}))
+    for name in ("rows", "part-1", "part-2"):
+        write_rows(tmp_path / "given" / f"{name}.csv", ROWS)
+    found = find_files(task, tmp_path / "given")
+    assert found is not None
+    named = {split: [path.name for path in paths] for split, paths in paths_of(found).items()}
+    assert named == {"train": ["rows.csv"], "test": ["part-1.csv", "part-2.csv"]}
+    assert not found.are_canonical
+    with pytest.raises(UserError, match="small is not made from one file"):
+        find_files(task, tmp_path / "given" / "rows.csv")
+
+
+def test_one_file_is_data_for_a_task_whose_splits_are_cut_from_one(
+    tmp_path: Path, write_rows: Write, make_task: Make
+) -> None:
+    splits = {"train": "train[:50%]", "validation": "train[50%:]"}
+    task = read_task(make_task({}, source={"files": {"train": "rows.csv"}}, splits=splits, rows={}))
+    path = write_rows(tmp_path / "elsewhere.csv", ROWS)
+    found = find_files(task, path)
+    assert found is not None
+    assert paths_of(found) == {"train": [path]}
+
+
 def test_data_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data .*/nowhere: there is no such file or folder"):
         find_files(load_task("rte"), tmp_path / "nowhere")
