@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": ("harness.evaluate", "score a kept model on every labelled split, and show where it is wrong"),
     "submit": ("harness.submission", "make the GLUE server's zip from the predictions of one model's runs"),
     "tasks": ("harness.catalogue", "the tasks there are, one in full, or a check of a task file"),
+    "describe": ("harness.describe", "what a task's rows are like: labels, lengths, duplicates, contradictions"),
     "selfcheck": ("harness.selfcheck", "check on these devices that training and evaluation are exact"),
     "leaderboard": ("harness.leaderboard", "turn the records of a folder into its leaderboard"),
     "export": ("harness.exports", "write records in the formats of others: model-index, Every Eval Ever"),

@@ -49,11 +49,11 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Built:
         config = persistently(name, lambda: AutoConfig.from_pretrained(place, **on_hub))
         if commit := None if Path(place).is_dir() else _commit(name, revision):
             on_hub = {"revision": commit}  # all of it from one commit, also when a branch moves meanwhile
-        tokenizer = persistently(name, lambda: AutoTokenizer.from_pretrained(place, **on_hub))
+        tokenizer = _tokenizer(name, place, on_hub)
+    except UserError:
+        raise
     except Exception as error:  # each library has a kind of its own for a file that it cannot read
         raise UserError(_no_model(name, revision, error)) from None
-    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # AutoTokenizer makes one up without files
-        raise UserError(f"--model {name}: it has no tokenizer: neither a tokenizer.json nor a vocabulary is there.")
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     config.pad_token_id = tokenizer.pad_token_id
@@ -84,6 +84,30 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Built:
             _renew_head(model, config, seed)
         head = "new"
     return Built(model, tokenizer, facts_of(model, commit, head))
+
+
+def tokenizer_of(name: str, revision: str) -> Tokenizer:
+    """A model's tokenizer alone.
+
+    Raises:
+        UserError: the model does not exist, cannot be reached, or has none.
+    """
+    is_folder = revision.startswith("sha256:")
+    try:
+        return _tokenizer(
+            name, str(Path(name).expanduser()) if is_folder else name, {} if is_folder else {"revision": revision}
+        )
+    except UserError:
+        raise
+    except Exception as error:  # as above
+        raise UserError(_no_model(name, revision, error)) from None
+
+
+def _tokenizer(name: str, place: str, on_hub: dict[str, str]) -> Tokenizer:
+    tokenizer = persistently(name, lambda: AutoTokenizer.from_pretrained(place, **on_hub))
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # AutoTokenizer makes one up without files
+        raise UserError(f"--model {name}: it has no tokenizer: neither a tokenizer.json nor a vocabulary is there.")
+    return tokenizer
 
 
 def facts_of(model: PreTrainedModel, commit: str | None, head: Any) -> ModelFacts:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 _LEAST_TEXT = 20
 """Letters of a text that are shown on the narrowest terminal."""
+
+
+_NUMBER = re.compile(r"[-+]?[\d.,]+( \([\d.]+%\))?")
+"""1,234 or 12 (3.4%)."""
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -19,7 +24,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     table = Table(box=None, pad_edge=False)
     console = Console(highlight=False, markup=False)  # a text may have brackets
     for number, name in enumerate(header):
-        is_number = number > 0 and rows[0][number][-1:].isdigit() and name != "text"
+        is_number = number > 0 and _NUMBER.fullmatch(rows[0][number]) is not None and name != "text"
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     if header[-1] == "text":
         used = sum(2 + max(map(len, column)) for column in list(zip(header, *rows, strict=True))[:-1])

@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
 from harness.catalogue import CatalogueOptions
+from harness.describe import DescribeOptions
 from harness.devices import Devices, slots
 from harness.evaluate import EvaluateOptions
 from harness.exports import ExportOptions
@@ -37,6 +38,7 @@ from harness.tasks import TaskSpec, all_tasks, read_task
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
 OPTIONS: dict[str, Any] = {
+    "describe": DescribeOptions,
     "evaluate": EvaluateOptions,
     "predict": PredictOptions,
     "submit": SubmitOptions,
@@ -47,7 +49,7 @@ OPTIONS: dict[str, Any] = {
 }
 """Of the commands that are not `run`."""
 
-NAMED = ("harness run", "harness predict", "harness evaluate", "harness submit")
+NAMED = ("harness run", "harness describe", "harness predict", "harness evaluate", "harness submit")
 """Commands that cannot be given without a flag: there the text speaks of them."""
 
 PLACEHOLDERS = {"$task": "rte", "<task>": "rte", "<name>": "rte", "<model>": "a/model", "my/reviews.yaml": "rte"}
