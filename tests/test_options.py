@@ -119,6 +119,8 @@ FLAGS = {
         "--text",
         "--text-column",
     },
+    "describe": OWN_DATA_FLAGS
+    | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "selfcheck": {"--cpu"},
     "leaderboard": {"--results", "--strict", "--compare"},
