@@ -52,6 +52,8 @@ def predict(
 ) -> pd.DataFrame:
     """One line for each text: row, prediction, and for labels its probability and that of each, `probability_<label>`.
 
+    In a multi-label task the prediction is a list of names, which has no probability of its own.
+
     `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs. `precision` is as in `harness
     predict`; `cpu` computes there even where there is a GPU.
 

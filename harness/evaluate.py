@@ -73,6 +73,8 @@ def main(arguments: Sequence[str]) -> None:
     options = tyro.cli(
         EvaluateOptions, args=list(arguments), prog="harness evaluate", config=(tyro.conf.FlagCreatePairsOff,)
     )
+    if options.worst < 0:
+        raise UserError(f"--worst {options.worst}: give 0 or more.")
     bundle = bundles.read(options.model)
     if options.out is not None:
         check_folder(options.out, options.overwrite)

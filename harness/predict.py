@@ -122,11 +122,7 @@ def predict(
     precision: str = "auto",
     cpu: bool = False,
 ) -> pd.DataFrame:
-    """One line for each text: row, prediction, and for labels its probability and that of each, `probability_<label>`.
-
-    In a multi-label task the prediction is a list of names, which has no probability of its own.
-
-    `folder` is what `--save-model` wrote; `pairs` are the second texts of a task on pairs.
+    """The table that `harness.predict` documents, with the same arguments.
 
     Raises:
         UserError: the folder holds no such model, or texts and pairs do not fit it.

@@ -260,13 +260,13 @@ def prepare_folder(results: Path) -> None:
         ) from None
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text or nothing: written beside `path`, flushed to disk, then renamed."""
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """All of it or nothing: written beside `path`, flushed to disk, then renamed. A text is written in UTF-8."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(scratch, 0o644)

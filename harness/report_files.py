@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.records import write_atomically
 from harness.replies import harmless
 
 
@@ -33,9 +33,7 @@ def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     try:
         for name, content in files.items():
-            scratch = folder / f".{name}-{os.getpid()}"
-            scratch.write_bytes(content)
-            os.replace(scratch, folder / name)
+            write_atomically(folder / name, content)
     except OSError as error:
         raise UserError(f"--out {folder}: cannot be written ({error.strerror or error}).") from None
 

@@ -7,7 +7,6 @@ one file for each test set, tab-separated, with the header `index prediction` an
 from __future__ import annotations
 
 import io
-import os
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Literal, NamedTuple
 import tyro
 
 from harness.errors import UserError
-from harness.records import RunRecord, read_records, record_path
+from harness.records import RunRecord, read_records, record_path, write_atomically
 from harness.tasks import load_task
 
 
@@ -100,6 +99,8 @@ def main(arguments: Sequence[str]) -> None:
         SubmitOptions, args=list(arguments), prog="harness submit", config=(tyro.conf.FlagCreatePairsOff,)
     )
     _check_place(options.out, options.overwrite)
+    if not options.results.is_dir():
+        raise UserError(f"--results {options.results}: there is no such folder.")
     records, problems = read_records(options.results)
     for problem in problems:
         print(problem, file=sys.stderr)
@@ -214,11 +215,7 @@ def _write(path: Path, contents: Mapping[str, str]) -> None:
             facts = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             facts.compress_type, facts.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(facts, text)
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        scratch.write_bytes(packed.getvalue())
-        os.replace(scratch, path)
+        write_atomically(path, packed.getvalue())
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error}).") from None
-    finally:
-        scratch.unlink(missing_ok=True)

@@ -181,6 +181,7 @@ def test_gold_labels_of_the_diagnostic_set_are_scored_by_category(
         (["--out", "full"], "--out full: the folder is not empty; --overwrite replaces files in it"),
         (["--out", "rows.csv"], "--out rows.csv: this is a file; name a folder"),
         (["--out", "rows.csv/below"], "--out rows.csv/below: cannot be written"),
+        (["--worst", "-1"], "--worst -1: give 0 or more"),
         (["--data", "none"], "--data none: there is no such file or folder"),
     ],
 )

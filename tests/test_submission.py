@@ -225,3 +225,4 @@ def test_place_is_checked_first(tmp_path: Path, told: Callable[..., str]) -> Non
     (tmp_path / "file").write_text("")
     assert "cannot be written" in told(tmp_path, "--out", str(tmp_path / "file" / "glue.zip"))
     assert (tmp_path / "glue.zip").read_text() == "from before"
+    assert "results: there is no such folder" in told(tmp_path, "--out", str(tmp_path / "other.zip"))
