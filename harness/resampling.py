@@ -213,6 +213,15 @@ class _Values:
         """Answers and gold around their means, so that sums of squares lose no digits."""
         return self.answers - self.answers.mean(axis=1, keepdims=True), (self.gold - self.gold.mean())[None]
 
+    @property
+    def of_ranks(self) -> _Values:
+        """Ranks in place of values, each row counted once."""
+        from scipy.stats import rankdata
+
+        ranks = _Values([rankdata(self.answers, axis=1)], rankdata(self.gold))
+        ranks.weigh(np.ones((1, len(self.gold)), np.int64))
+        return ranks
+
     @cached_property
     def ascending(self) -> list[list[NDArray[np.intp]]]:
         """Of each run, and last of gold: the rows of each distinct value, in ascending order of the values."""
@@ -239,6 +248,8 @@ def _spearman(values: _Values) -> Floats:
     them the same, it is 2 C - w - N. So all sums are exact; and all resamples are added at once, row by row.
     """
     rows = values.weights.shape[1]
+    if (values.weights == 1).all():  # the rows as they are
+        return _pearson(values.of_ranks)
     weights = np.ascontiguousarray(values.weights.T)
     *of_runs, of_gold = values.ascending
     gold_ranks, below = np.empty_like(weights), np.zeros(weights.shape[1])

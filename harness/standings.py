@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -135,6 +135,7 @@ def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | No
         for group in [*groups.values(), *(other for other, _ in apart)]
         for incident in incidents(group)
     ]
+    notes += _lesser_parents([*groups.values(), *(other for other, _ in apart)], kept)
     if apart:
         runs = sum(len(group.runs) for group, _ in apart)
         notes.append(f"Shown apart: {runs} run(s), of another task version, data or recipe than those in the table.")
@@ -158,6 +159,18 @@ def build(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | No
         ranked_tasks=tuple(ranked_tasks),
         resampling=resampling,
     )
+
+
+def _lesser_parents(groups: Iterable[Group], records: Iterable[RunRecord]) -> Iterator[str]:
+    """A sentence for each group that started from runs whose training saw less than the whole data."""
+    known = {run.run_id: run for run in records}
+    for group in groups:
+        parents = [known[run.spec.parent] for run in group.runs if run.spec.parent in known]
+        is_partial = any(run.data is not None and run.data.is_partial for run in parents)
+        if is_partial or any(run.spec.recipe.train_rows is not None for run in parents):
+            rows = "partial data" if is_partial else "a reduced number of rows"
+            told = f"started from runs of {task_title(parents[0].spec.task)} that were trained on {rows}"
+            yield f"{task_title(group.spec.task)}, {group.row.label} ({group.row.variant}): {told}."
 
 
 def _comparable(groups: Sequence[Group]) -> list[Group]:

@@ -429,6 +429,22 @@ def test_runs_that_start_from_another_task_stand_in_a_row_of_their_own() -> None
     assert board.apart == ()
 
 
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"data": {"is_partial": True}}, "partial data"),
+        ({"recipe": {"train_rows": 100}}, "a reduced number of rows"),
+        ({}, None),
+    ],
+    ids=["partial", "reduced", "whole"],
+)
+def test_runs_that_start_from_ones_of_less_data_are_noted(changes: dict[str, Any], told: str | None) -> None:
+    parent = record("mnli", run_id="parent-seed0-of-seed1", **changes)
+    notes = [note for note in build([parent, _child(1, 0.6)]).notes if "started" in note]
+    row = f"RTE, {BERT} (init_from=mnli)"
+    assert notes == ([f"{row}: started from runs of MNLI that were trained on {told}."] if told else [])
+
+
 def test_runs_that_start_from_runs_of_another_recipe_are_never_averaged() -> None:
     board = build([_child(1, 0.6), _child(2, 0.6), _child(3, 0.9, "another-seed0")])
     ((group, reason),) = board.apart
