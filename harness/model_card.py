@@ -72,8 +72,12 @@ def _warnings(record: RunRecord) -> list[str]:
     if record.data is not None and record.data.is_partial:
         told.append("It was trained or scored on partial data: its scores do not compare with those on the full data.")
     shared = record.data.shared_texts if record.data else {}
-    told += [f"{count:,} rows of the second of {pair} stand in the first too." for pair, count in shared.items()]
+    told += [_shared(*pair.split(" & "), count) for pair, count in shared.items()]
     return told
+
+
+def _shared(first: str, second: str, rows: int) -> str:
+    return f"{rows:,} row{'s' if rows > 1 else ''} of {second} ha{'ve' if rows > 1 else 's'} a text of {first}."
 
 
 def _scores(record: RunRecord) -> str:

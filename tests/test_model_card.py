@@ -91,3 +91,11 @@ def test_scores_on_partial_data_say_so(of: Callable[..., ModelCard]) -> None:
 def test_collapse_is_told(of: Callable[..., ModelCard]) -> None:
     assert "The run collapsed" in of(status="collapsed").text
     assert "The run collapsed" not in of().text
+
+
+def test_rows_that_splits_share_are_told(of: Callable[..., ModelCard]) -> None:
+    assert "> 3 rows of validation have a text of train.\n" in of().text
+
+
+def test_command_is_one_that_can_be_typed(of: Callable[..., ModelCard]) -> None:
+    assert "```bash\nharness run --task rte --seed 3\n```" in of(command="harness/run.py --task rte --seed 3").text
