@@ -72,11 +72,12 @@ def _warnings(record: RunRecord) -> list[str]:
     if record.data is not None and record.data.is_partial:
         told.append("It was trained or scored on partial data: its scores do not compare with those on the full data.")
     shared = record.data.shared_texts if record.data else {}
-    told += [_shared(*pair.split(" & "), count) for pair, count in shared.items()]
+    told += [_shared(pair, count) for pair, count in shared.items()]
     return told
 
 
-def _shared(first: str, second: str, rows: int) -> str:
+def _shared(pair: str, rows: int) -> str:
+    first, second = pair.split(" & ")
     return f"{rows:,} row{'s' if rows > 1 else ''} of {second} ha{'ve' if rows > 1 else 's'} a text of {first}."
 
 

@@ -62,7 +62,6 @@ def test_every_score_stands_beside_that_of_a_constant_answer(of: Callable[..., M
     assert "| validation | 277 | accuracy | 0.6562 | – | 0.5270 |" in text
     assert "| validation | 277 | F1 | – | – | – |" in text, "undefined is no number"
     assert "harness run --task rte" in text
-    assert "3 rows of the second of train & validation stand in the first too" in text
 
 
 def test_scores_have_intervals_where_the_record_keeps_the_answers(of: Callable[..., ModelCard]) -> None:
