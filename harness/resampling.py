@@ -216,9 +216,7 @@ class _Values:
     @property
     def of_ranks(self) -> _Values:
         """Ranks in place of values, each row counted once."""
-        from scipy.stats import rankdata
-
-        ranks = _Values([rankdata(self.answers, axis=1)], rankdata(self.gold))
+        ranks = _Values([np.stack([_ranks(run) for run in self.answers])], _ranks(self.gold))
         ranks.weigh(np.ones((1, len(self.gold)), np.int64))
         return ranks
 
@@ -231,6 +229,12 @@ class _Values:
             ends = [*(np.flatnonzero(np.diff(values[order])) + 1).tolist(), len(order)]
             found.append([order[first:end] for first, end in zip([0, *ends], ends, strict=False)])
         return found
+
+
+def _ranks(values: Floats) -> Floats:
+    """From 1, equal values sharing theirs; without scipy.stats, whose import takes as long as a thousand of them."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def _pearson(values: _Values) -> Floats:

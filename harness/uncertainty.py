@@ -160,19 +160,25 @@ def average_ranks(samples: Sequence[Sample], signs: Sequence[int], random: np.ra
         samples: one per task, of the same M models in the same order, with the same number of resamples.
         signs: 1 where more is better, -1 where less is.
     """
-    from scipy.stats import rankdata
-
     total, resampled = np.zeros(len(samples[0].scores)), np.zeros(samples[0].resampled.shape)
     for sample, sign in zip(samples, signs, strict=True):
-        total += rankdata(-sign * np.round(sample.scores, 12))
+        total += _ranks(-sign * np.round(sample.scores, 12))
         drawn = sample.resampled.copy()
         for model in np.flatnonzero(sample.seeds > 1):
             n = int(sample.seeds[model])
             error = random.standard_t(n - 1, size=drawn.shape[1])
             drawn[model] += error * math.sqrt(sample.variances[model] / n)
-        resampled += rankdata(-sign * np.round(drawn, 12), axis=0)
+        resampled += _ranks(-sign * np.round(drawn, 12))
     low, high = np.quantile(resampled / len(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=1)
     return Ranks(total / len(samples), low, high)
+
+
+def _ranks(values: Floats) -> Floats:
+    """[M] or [M, B]: of each column, 1 for the smallest, equal values sharing theirs.
+
+    By comparing all with all: scipy.stats, which has it too, takes longer to import than this takes.
+    """
+    return np.stack([(values < one).sum(axis=0) + ((values == one).sum(axis=0) + 1) / 2 for one in values])
 
 
 def _satterthwaite(*parts: tuple[Floats, NDArray[Any] | int]) -> tuple[Floats, Floats]:
