@@ -262,8 +262,8 @@ def cut(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, dat
 
 def _stratified(task: TaskSpec, name: str, part: Part, table: datasets.Dataset) -> datasets.Dataset:
     _has_columns(task, name, table, [*task.text_columns, *task.label_columns])
-    texts = list(zip(*(map(str, table[column]) for column in task.text_columns), strict=True))
-    labels = zip(*(map(repr, table[column]) for column in task.label_columns), strict=True)
+    texts = list(zip(*(map(str, values_of(table, column)) for column in task.text_columns), strict=True))
+    labels = zip(*(map(repr, values_of(table, column)) for column in task.label_columns), strict=True)
     return table.select(rows_of(part, texts, [()] * len(table) if task.is_regression else list(labels)))
 
 
