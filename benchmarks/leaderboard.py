@@ -136,15 +136,17 @@ def _answers(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDA
 
 def _measure(results: Path) -> dict[str, Any]:
     """Seconds to read the records, to compute all statistics, and to make the files, plots included."""
+    from harness.importing import uncollected
     from harness.leaderboard_folder import write_files
     from harness.provenance import peak_bytes
     from harness.records import read_records
     from harness.standings import build
 
     began = time.perf_counter()
-    records = read_records(results).records
-    read = time.perf_counter()
-    board = build(records)
+    with uncollected():  # as the command does
+        records = read_records(results).records
+        read = time.perf_counter()
+        board = build(records)
     built = time.perf_counter()
     write_files(board, results)
     written = time.perf_counter()

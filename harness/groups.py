@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from harness.metrics import title_of
@@ -131,7 +132,11 @@ def mean(values: Sequence[float | None]) -> float | None:
 
 def _spread(values: Sequence[float | None]) -> Spread:
     known = [value for value in values if value is not None]
-    return Spread(mean(values), stdev(known) if len(known) == len(values) > 1 else None)
+    average = mean(values)
+    if average is None or len(known) < 2:
+        return Spread(average, None)
+    squares = math.fsum((value - average) ** 2 for value in known)  # statistics.stdev takes ten times as long
+    return Spread(average, math.sqrt(squares / (len(known) - 1)))
 
 
 def standards(records: Iterable[RunRecord]) -> dict[tuple[str, str], RunRecord]:

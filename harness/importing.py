@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """Stops the garbage collector while the body imports, and has it leave alone from then on what came in.
+    """Stops the garbage collector during the body, and has it leave alone from then on the modules that came in.
 
     Modules stay for good, and yet each full collection would look at their 700,000 objects: 0.4 s with torch,
     transformers and datasets, and many of them while these are imported.

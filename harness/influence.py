@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.resampling import Floats, draws, score
+from harness.resampling import Floats, draws
 
 
-def resampled_to_first_order(
+def deviations(
     metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any], purpose: str, resamples: int
 ) -> Floats:
-    """float64[G, resamples], as `resampling.resampled` gives it, up to terms of order 1/N; NaN where undefined."""
-    effects = np.stack([_of_group(metrics, runs, gold) for runs in groups])
-    parts = [(counts - 1.0) @ effects.T for counts in draws(len(gold), purpose, resamples)]
-    whole = score(metrics, groups, gold)
-    return np.ascontiguousarray((whole + np.concatenate(parts) / len(gold)).T)
+    """float64[G, resamples]: how far each score that `resampling.resampled` gives is from the score of the rows as they
+    are, up to terms of order 1/N; NaN where that is undefined."""
+    effects = np.stack([_of_group(metrics, runs, gold) for runs in groups]).astype(np.float32)
+    parts = [(counts - 1).astype(np.float32) @ effects.T for counts in draws(len(gold), purpose, resamples)]
+    return np.ascontiguousarray(np.concatenate(parts).T, np.float64) / len(gold)
 
 
 def _of_group(metrics: Sequence[str], runs: NDArray[Any], gold: NDArray[Any]) -> Floats:

@@ -8,7 +8,7 @@ are ranks; values are added in float64. The same numbers come out on any process
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,28 +42,15 @@ def resampled(
 
     groups: the runs of each as [runs, N], classes (whole numbers) or values in row order; gold: [N].
     """
-    blocks = _scores(metrics, groups, gold, draws(len(gold), purpose, resamples))
-    return np.ascontiguousarray(np.concatenate(list(blocks)).T)
-
-
-def score(metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any]) -> Floats:
-    """float64[G]: the same of the rows as they are."""
-    (found,) = _scores(metrics, groups, gold, [np.ones((1, len(gold)), np.int64)])
-    return np.asarray(found[0])
-
-
-def _scores(
-    metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any], blocks: Iterable[NDArray[np.int64]]
-) -> Iterator[Floats]:
-    """[block, G] of each block of counts."""
     assert can_resample(metrics), metrics
     assert all(runs.ndim == 2 and runs.shape[1] == len(gold) > 0 for runs in groups), [runs.shape for runs in groups]
-    kind = _Counts if gold.dtype.kind in "iu" else _Values
-    computed = kind(groups, gold)
-    for weights in blocks:
+    computed = (_Counts if gold.dtype.kind in "iu" else _Values)(groups, gold)
+    blocks = []
+    for weights in draws(len(gold), purpose, resamples):
         computed.weigh(weights)
         parts = [computed.mean_over_runs(name) for name in metrics]
-        yield sum(parts[1:], parts[0]) / len(parts)
+        blocks.append(sum(parts[1:], parts[0]) / len(parts))
+    return np.ascontiguousarray(np.concatenate(blocks).T)
 
 
 def draws(rows: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:
@@ -213,13 +200,6 @@ class _Values:
         """Answers and gold around their means, so that sums of squares lose no digits."""
         return self.answers - self.answers.mean(axis=1, keepdims=True), (self.gold - self.gold.mean())[None]
 
-    @property
-    def of_ranks(self) -> _Values:
-        """Ranks in place of values, each row counted once."""
-        ranks = _Values([np.stack([_ranks(run) for run in self.answers])], _ranks(self.gold))
-        ranks.weigh(np.ones((1, len(self.gold)), np.int64))
-        return ranks
-
     @cached_property
     def ascending(self) -> list[list[NDArray[np.intp]]]:
         """Of each run, and last of gold: the rows of each distinct value, in ascending order of the values."""
@@ -229,12 +209,6 @@ class _Values:
             ends = [*(np.flatnonzero(np.diff(values[order])) + 1).tolist(), len(order)]
             found.append([order[first:end] for first, end in zip([0, *ends], ends, strict=False)])
         return found
-
-
-def _ranks(values: Floats) -> Floats:
-    """From 1, equal values sharing theirs; without scipy.stats, whose import takes as long as a thousand of them."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place])
 
 
 def _pearson(values: _Values) -> Floats:
@@ -252,8 +226,6 @@ def _spearman(values: _Values) -> Floats:
     them the same, it is 2 C - w - N. So all sums are exact; and all resamples are added at once, row by row.
     """
     rows = values.weights.shape[1]
-    if (values.weights == 1).all():  # the rows as they are
-        return _pearson(values.of_ranks)
     weights = np.ascontiguousarray(values.weights.T)
     *of_runs, of_gold = values.ascending
     gold_ranks, below = np.empty_like(weights), np.zeros(weights.shape[1])

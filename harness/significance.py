@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from harness.answers import Answers, answers_of, hits_of
 from harness.groups import Group
-from harness.influence import resampled_to_first_order
+from harness.influence import deviations
 from harness.metrics import METRICS
 from harness.resampling import generator, resampled
 from harness.table_rows import Row
@@ -207,7 +207,7 @@ def panels_of(
 
 def _panel(groups: Sequence[Group], answers: Sequence[Answers], resampling: Resampling) -> Panel | None:
     task, (metrics, quantity, splits, _) = groups[0].spec.task, answers[0]
-    resample = resampled_to_first_order if resampling.is_to_first_order else resampled
+    resample = deviations if resampling.is_to_first_order else resampled
     drawn = np.mean(
         [
             resample(metrics, [one.splits[split][0] for one in answers], gold, f"{task}.{split}", resampling.number)
@@ -215,13 +215,16 @@ def _panel(groups: Sequence[Group], answers: Sequence[Answers], resampling: Resa
         ],
         axis=0,
     )
+    scores = [_scores(quantity, group, one) for group, one in zip(groups, answers, strict=True)]
+    if resampling.is_to_first_order:
+        drawn += np.array([np.mean(of_group) for of_group in scores])[:, None]
     known = [place for place, one in enumerate(drawn) if np.isfinite(one).mean() >= _LEAST_DEFINED]
     drawn = drawn[known]
     drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
     if drawn.shape[0] == 0 or drawn.shape[1] < 2:
         return None
     kept, kept_answers = [groups[place] for place in known], [answers[place] for place in known]
-    scores = [_scores(quantity, group, one) for group, one in zip(kept, kept_answers, strict=True)]
+    scores = [scores[place] for place in known]
     sample = Sample(
         scores=np.array([np.mean(of_group) for of_group in scores]),
         resampled=drawn,

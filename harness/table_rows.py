@@ -14,7 +14,10 @@ Changes = Mapping[str, Any]
 
 _DEFAULT = "default"
 
-_KINDS = ("init_from", "protocol", "train_rows", "select")
+_ORDER = {name: number for number, name in enumerate(Recipe.model_fields)}
+"""Of hyperparameters, as `Recipe` has them."""
+
+_KINDS = ("init_from", "protocol", "train_rows", "select", "threshold")
 """Hyperparameters that say what a score is about: rows never mix runs that differ in one of them."""
 
 
@@ -98,5 +101,4 @@ def assignments(changes: Changes) -> str:
 
 
 def _in_order(names: Any) -> list[str]:
-    order = {name: number for number, name in enumerate(Recipe.model_fields)}
-    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+    return sorted(names, key=lambda name: (_ORDER.get(name, len(_ORDER)), name))

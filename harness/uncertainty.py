@@ -9,6 +9,7 @@ With one run nothing is known of the seeds, and an interval is about the rows al
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -189,6 +190,7 @@ def _satterthwaite(*parts: tuple[Floats, NDArray[Any] | int]) -> tuple[Floats, F
     return total, freedom
 
 
+@functools.cache
 def _quantile(freedom: float) -> float:
     return float(_quantiles(np.array([freedom]))[0])
 
