@@ -16,6 +16,7 @@ from transformers import AutoTokenizer
 
 from benchmarks import report
 from benchmarks.generated import Shape, split_of, write_model
+from benchmarks.leaderboard import _record
 from benchmarks.measuring import Watch, on_its_own
 from benchmarks.quality import Options as Quality
 from benchmarks.quality import folder_of, quality
@@ -25,6 +26,8 @@ from benchmarks.variants import VARIANTS, Measured, Setting
 from harness.batches import rows_of_updates
 from harness.errors import UserError
 from harness.recipes import Recipe, plan_steps
+from harness.records import read_records, write_record
+from harness.standings import build
 from harness.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -204,6 +207,25 @@ def test_growth_is_shown_as_it_was_measured() -> None:
     assert shapes.rows == [("tiny", "0.500", "1,234", "1,024")]
     assert lengths.rows == [("16", "0.500", "1,234", "1,024")]
     assert processes.rows[1] == ("2 x 1", "18", "1.80", "2,048")
+
+
+def test_generated_records_make_a_board(tmp_path: Path) -> None:
+    """Better models first, and answers kept to every row of the reported splits."""
+    for task in ("wnli", "stsb"):
+        for model, share in (("some/better", 0.9), ("some/worse", 0.6)):
+            for seed in (0, 1):
+                write_record(_record(load_task(task), model, share, seed), tmp_path)
+    board = build(read_records(tmp_path).records, resamples=200)
+    scores = {(row.label, task): group.score.mean for (row, task), group in board.groups.items()}
+    assert all(scores["some/better", task] > scores["some/worse", task] for task in ("wnli", "stsb"))
+    assert [evidence.rows for evidence in board.evidence.values()] == [1500, 1500, 71, 71]
+
+
+def test_cost_of_a_board_is_shown_as_it_was_measured() -> None:
+    took = dict(read_seconds=0.44, statistics_seconds=18.6, files_seconds=1.5, peak_bytes=2**30)
+    board = dict(models=50, seeds=5, records=2250, resamples=10_000, is_to_first_order=False, **took)
+    (table,) = report.leaderboard_tables(dict(boards=[board]))
+    assert table.rows == [("50 models, 5 seeds: 2,250 records", "10,000", "0.4", "18.6", "1.5", "1,024")]
 
 
 def test_committed_page_is_what_the_committed_results_give() -> None:
