@@ -32,7 +32,7 @@ check: lint test ## Do what every change must pass: lint and test
 
 schema: .venv/.ready ## Write the JSON schema of a run's record
 	@mkdir -p results
-	$(BIN)/python -m harness.records > .venv/schema.json
+	$(BIN)/python -m harness.facts.records > .venv/schema.json
 	mv .venv/schema.json results/run_record.schema.json
 
 clean: ## Remove all that these targets made, but no run's record

@@ -111,9 +111,9 @@ def _measure(folder: Path, cache: Path, options: Options) -> dict[str, float]:
     import torch
     from transformers import AutoTokenizer
 
-    from harness.data import Split
-    from harness.provenance import peak_bytes
-    from harness.token_cache import encoded
+    from harness.engine.data import Split
+    from harness.engine.provenance import peak_bytes
+    from harness.engine.token_cache import encoded
 
     table = pq.read_table(folder / "rows.parquet")
     split = Split(table["text"].to_pylist(), table["pair"].to_pylist(), None)

@@ -24,7 +24,7 @@ from benchmarks import report
 from benchmarks.throughput import Options as Throughput
 from benchmarks.throughput import throughput
 from harness.command import ending_with_exit_code
-from harness.options import RunOptions
+from harness.running.options import RunOptions
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COMPILE = ("--compile", "on")

@@ -24,12 +24,12 @@ import tyro
 from numpy.typing import NDArray
 
 from harness.command import ending_with_exit_code
-from harness.metrics import METRICS
-from harness.outcome import task_facts
-from harness.recipes import Recipe
-from harness.records import DataFacts, RunRecord, RunSpec, write_record
-from harness.row_values import pack_array, pack_hits
-from harness.tasks import TaskSpec, load_task
+from harness.facts.metrics import METRICS
+from harness.facts.recipes import Recipe
+from harness.facts.records import DataFacts, RunRecord, RunSpec, write_record
+from harness.facts.row_values import pack_array, pack_hits
+from harness.facts.tasks import TaskSpec, load_task
+from harness.running.outcome import task_facts
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -136,11 +136,11 @@ def _answers(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDA
 
 def _measure(results: Path) -> dict[str, Any]:
     """Seconds to read the records, to compute all statistics, and to make the files, plots included."""
-    from harness.importing import uncollected
-    from harness.leaderboard_folder import write_files
-    from harness.provenance import peak_bytes
-    from harness.records import read_records
-    from harness.standings import build
+    from harness.engine.provenance import peak_bytes
+    from harness.facts.records import read_records
+    from harness.reports.leaderboard_folder import write_files
+    from harness.reports.standings import build
+    from harness.system.importing import uncollected
 
     began = time.perf_counter()
     with uncollected():  # as the command does

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness.provenance import device_name, git_state, versions
-from harness.records import write_atomically
+from harness.engine.provenance import device_name, git_state, versions
+from harness.facts.records import write_atomically
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

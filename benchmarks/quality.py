@@ -24,7 +24,7 @@ import tyro
 from benchmarks import report
 from harness.command import ending_with_exit_code
 from harness.errors import UserError
-from harness.records import RunRecord, read_records
+from harness.facts.records import RunRecord, read_records
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.records import write_atomically
-from harness.tasks import load_task
+from harness.facts.records import write_atomically
+from harness.facts.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "BENCHMARKS.md"

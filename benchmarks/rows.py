@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from benchmarks.generated import split_like
-from harness.data import Split, load_splits, read_tables
-from harness.tasks import TaskSpec, load_task
+from harness.engine.data import Split, load_splits, read_tables
+from harness.facts.tasks import TaskSpec, load_task
 
 LARGEST_TASK = 10_000
 """Rows taken of a larger task, as `--train-rows` would: reading more would change no figure but the time it takes."""

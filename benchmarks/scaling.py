@@ -25,7 +25,7 @@ import tyro
 from benchmarks import report
 from harness.command import ending_with_exit_code
 from harness.errors import UserError
-from harness.tasks import load_task
+from harness.facts.tasks import load_task
 
 ROOT = Path(__file__).resolve().parents[1]
 GLOBAL_BATCH = 32
@@ -103,9 +103,9 @@ def _rows(number: int, scratch: Path) -> dict[str, Any]:
 
     from benchmarks.generated import SHAPES, split_like, write_model
     from benchmarks.measuring import Watch
-    from harness.batches import windows
-    from harness.recipes import Recipe, plan_steps
-    from harness.token_cache import encoded
+    from harness.engine.batches import windows
+    from harness.engine.token_cache import encoded
+    from harness.facts.recipes import Recipe, plan_steps
 
     folder, cache = scratch / "tokenizer", scratch / f"cache-{number}"
     if not folder.exists():
@@ -178,7 +178,7 @@ def _processes(options: Options, scratch: Path) -> Iterator[dict[str, Any]]:
 
     from benchmarks.generated import SHAPES, split_like, write_model
     from benchmarks.rows import tokenise
-    from harness.records import read_records
+    from harness.facts.records import read_records
 
     folder, task = scratch / options.shape, load_task("mrpc")
     if not folder.exists():

@@ -19,9 +19,9 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from benchmarks.measuring import Watch, keep_freed_memory, silently
 from benchmarks.rows import TaskRows
-from harness.encoding import Encoded
+from harness.engine.encoding import Encoded
 from harness.errors import UserError
-from harness.tasks import TaskSpec
+from harness.facts.tasks import TaskSpec
 
 LEARNING_RATE = 2e-5
 MAX_GRAD_NORM = 1.0
@@ -153,8 +153,8 @@ def trainer(setting: Setting) -> Measured:
 
 def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) -> Measured:
     """The harness: `harness run` itself, on these rows, with a clock around its updates."""
-    from harness.options import parse
     from harness.run import run
+    from harness.running.options import parse
 
     watch = watch_of(setting.device)
     os.environ["HARNESS_CACHE"] = ""  # tokens of a round are of no use to anybody later
@@ -309,7 +309,7 @@ def _plain_loop(setting: Setting) -> Measured:
 
 def _make_fast(model: PreTrainedModel, setting: Setting) -> None:
     """Changes the model as the harness does before it trains."""
-    from harness import dropout, vocabulary
+    from harness.engine import dropout, vocabulary
 
     vocabulary.narrow(model, [_whole_task(setting)])
     if setting.device.type == "cpu":
@@ -326,7 +326,7 @@ def _whole_task(setting: Setting) -> Encoded:
 @contextmanager
 def _whole_vocabulary(setting: Setting) -> Iterator[None]:
     """The harness trains embeddings of tokens that occur: of those in the whole task, not in the rows of a round."""
-    from harness import vocabulary
+    from harness.engine import vocabulary
 
     original = vocabulary.narrow
     called = []
@@ -349,7 +349,7 @@ def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
 
     Its own `updates` is replaced by one that passes on what it gives: whatever it does is measured as it is.
     """
-    from harness import training
+    from harness.engine import training
 
     taken: list[Any] = []
     original = training.updates

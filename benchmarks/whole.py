@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmarks.rows import LARGEST_TASK
 from harness.errors import UserError
-from harness.tasks import load_task
+from harness.facts.tasks import load_task
 
 if TYPE_CHECKING:
     from benchmarks.throughput import Options

@@ -14,13 +14,13 @@ COMMANDS = {
     "run": ("harness.run", "fine-tune a model on a task, evaluate it, write one record"),
     "sweep": ("harness.sweep", "run tasks x models x seeds side by side, and go on where it was stopped"),
     "predict": ("harness.predict", "answer texts with a model that a run kept"),
-    "evaluate": ("harness.evaluate", "score a kept model on every labelled split, and show where it is wrong"),
+    "evaluate": ("harness.evaluation", "score a kept model on every labelled split, and show where it is wrong"),
     "submit": ("harness.submission", "make the GLUE server's zip from the predictions of one model's runs"),
     "tasks": ("harness.catalogue", "the tasks there are, one in full, or a check of a task file"),
     "describe": ("harness.describe", "what a task's rows are like: labels, lengths, duplicates, contradictions"),
     "selfcheck": ("harness.selfcheck", "check on these devices that training and evaluation are exact"),
     "leaderboard": ("harness.leaderboard", "turn the records of a folder into its leaderboard"),
-    "export": ("harness.exports", "write records in the formats of others: model-index, Every Eval Ever"),
+    "export": ("harness.reports.exports", "write records in the formats of others: model-index, Every Eval Ever"),
 }
 """By name: the module whose `main(arguments)` does it, and what it does."""
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, did_you_mean
-from harness.records import RunRecord, read_records
-from harness.shown_command import command_line
+from harness.facts.records import RunRecord, read_records
+from harness.running.shown_command import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,10 +28,10 @@ def run(task: str | None = None, **flags: Any) -> RunRecord:
         UserError: there is no such task or flag, a value is out of range, or something cannot be done.
         Interrupted: a signal asked the run to stop; it has saved a checkpoint, and the same call goes on from there.
     """
-    from harness.options import RunOptions
-    from harness.own_data import OwnData
-    from harness.recipes import Recipe
+    from harness.facts.recipes import Recipe
     from harness.run import run as fine_tune
+    from harness.running.options import RunOptions
+    from harness.running.own_data import OwnData
 
     known = {*RunOptions.__dataclass_fields__, *Recipe.model_fields, *OwnData.__dataclass_fields__}
     known -= {"task", "recipe", "own_data"}
@@ -75,8 +75,8 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
 
 def _words(name: str, value: Any) -> list[str]:
     """A keyword as the command line has it: a bare flag sets what is otherwise off, `--no-...` what is otherwise on."""
-    from harness.own_data import OwnData
-    from harness.recipes import Recipe
+    from harness.facts.recipes import Recipe
+    from harness.running.own_data import OwnData
 
     flag = name.replace("_", "-")
     if isinstance(value, bool):
@@ -92,7 +92,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 def _parsed(words: Sequence[str]) -> Any:
     """The options; a mistake that would end the command is a UserError here."""
-    from harness.options import parse
+    from harness.running.options import parse
 
     told = io.StringIO()
     try:

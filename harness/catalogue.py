@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.errors import UserError
-from harness.metrics import title_of
-from harness.own_data import OwnData, worked_out
-from harness.recipes import DEFAULT_MODEL, Recipe
-from harness.records import write_atomically
-from harness.tasks import TaskSpec, all_tasks, load_task, read_task, task_text
+from harness.facts.metrics import title_of
+from harness.facts.recipes import DEFAULT_MODEL, Recipe
+from harness.facts.records import write_atomically
+from harness.facts.tasks import TaskSpec, all_tasks, load_task, read_task, task_text
+from harness.running.own_data import OwnData, worked_out
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def main(arguments: Sequence[str]) -> None:
 
 def _write(path: Path, own: OwnData) -> None:
     """The task file, after its rows have been read as a run reads them."""
-    from harness import data
-    from harness.sources import find_files
+    from harness.engine import data
+    from harness.rows.sources import find_files
 
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--new {path}: a task file ends in .yaml.")

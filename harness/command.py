@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.errors import UserError
-from harness.interruption import Interrupted
+from harness.system.interruption import Interrupted
 
 
 @contextmanager

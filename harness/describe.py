@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from harness import testmode
-from harness.description import described, values_of
-from harness.description_report import show, write
 from harness.errors import UserError
-from harness.options import default_recipe
-from harness.own_data import OwnData, worked_out
-from harness.recipes import DEFAULT_MODEL
-from harness.report_files import check_folder
-from harness.sources import find_files, model_revision
-from harness.tasks import TaskSpec, load_task
+from harness.facts.recipes import DEFAULT_MODEL
+from harness.facts.tasks import TaskSpec, load_task
+from harness.inspection.description import described, values_of
+from harness.inspection.description_report import show, write
+from harness.inspection.report_files import check_folder
+from harness.rows.sources import find_files, model_revision
+from harness.running import testmode
+from harness.running.options import default_recipe
+from harness.running.own_data import OwnData, worked_out
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness.data import Split
+    from harness.engine.data import Split
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     model = testmode.MODEL if options.test_mode else options.model or task.model or DEFAULT_MODEL
     max_length = options.max_length or default_recipe(task, model, options.test_mode).max_length
 
-    from harness import data
+    from harness.engine import data
 
     tables = testmode.tables(task) if options.test_mode else data.read_tables(task, find_files(task, options.data))
     splits = data.load_splits(task, tables, "standard", None)
@@ -106,8 +106,8 @@ def _tokens(options: DescribeOptions, model: str, splits: Mapping[str, Split]) -
     """Tokens of each row by split; none, and a sentence why, where the model that nobody named cannot be had."""
     from tempfile import TemporaryDirectory
 
-    from harness.encoding import encode
-    from harness.models import tokenizer_of
+    from harness.engine.encoding import encode
+    from harness.engine.models import tokenizer_of
 
     with TemporaryDirectory() as scratch:
         if options.test_mode:

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.comparison import print_comparison, row_named
 from harness.errors import UserError
-from harness.importing import uncollected
-from harness.leaderboard_folder import write_files
-from harness.leaderboard_page import legend, lines, page_title, titles
-from harness.records import read_records
-from harness.standings import NO_SCORE, Leaderboard, build
+from harness.facts.records import read_records
+from harness.reports.comparison import print_comparison, row_named
+from harness.reports.leaderboard_folder import write_files
+from harness.reports.leaderboard_page import legend, lines, page_title, titles
+from harness.reports.standings import NO_SCORE, Leaderboard, build
+from harness.system.importing import uncollected
 
 
 class Written(NamedTuple):

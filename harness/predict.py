@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 import tyro
 from tqdm import tqdm
 
-from harness import bundles, replies, row_stream
-from harness.columns import Reading
 from harness.errors import UserError
-from harness.replies import Replies
-from harness.row_stream import Columns, Rows
-from harness.tasks import TaskSpec
+from harness.facts.tasks import TaskSpec
+from harness.inspection import replies
+from harness.inspection.replies import Replies
+from harness.kept import bundles
+from harness.rows import row_stream
+from harness.rows.columns import Reading
+from harness.rows.row_stream import Columns, Rows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
-    from harness.encoding import Rows as EncodableRows
+    from harness.engine.encoding import Rows as EncodableRows
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class Scorer(NamedTuple):
         Raises:
             UserError: a score is not finite.
         """
-        from harness.encoding import encode
-        from harness.inference import NotFinite, infer
+        from harness.engine.encoding import encode
+        from harness.engine.inference import NotFinite, infer
 
         encoded = encode(rows, self.tokenizer, self.bundle.record.spec.recipe.max_length)
         try:
@@ -103,7 +105,7 @@ def open_model(folder: Path, precision: str = "auto", cpu: bool = False, device_
         raise UserError(f"--device-batch {device_batch}: a batch has at least 1 row.")
     bundle = bundles.read(folder)
 
-    from harness import deployment
+    from harness.engine import deployment
 
     accelerator = deployment.start("fp32" if precision == "auto" else precision, cpu, None, Path())
     ran = bundle.record.environment

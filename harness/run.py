@@ -15,23 +15,10 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness import bundles, publishing
 from harness.command import ending_with_exit_code
-from harness.companion_tasks import run_of_another
-from harness.console import Display, summary
 from harness.errors import UserError
-from harness.identity import asked_task, identify
-from harness.importing import uncollected
-from harness.interruption import Asked, Interrupted, listening
-from harness.locks import held, lock_of
-from harness.offline import use_cache_unless_reachable
-from harness.options import RunOptions, default_recipe, parse
-from harness.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
-from harness.parents import find_parent
-from harness.preparation import prepare
-from harness.progress import Progress, cost_fields
-from harness.recipes import changed_from
-from harness.records import (
+from harness.facts.recipes import changed_from
+from harness.facts.records import (
     RunRecord,
     RunSpec,
     prepare_folder,
@@ -39,14 +26,27 @@ from harness.records import (
     record_path,
     write_record,
 )
-from harness.shown_command import command_line
-from harness.sources import Files, find_files
-from harness.tasks import TaskSpec, check_recipe, under_protocol
+from harness.facts.tasks import TaskSpec, check_recipe, under_protocol
+from harness.kept import bundles, publishing
+from harness.rows.sources import Files, find_files
+from harness.running.companion_tasks import run_of_another
+from harness.running.console import Display, summary
+from harness.running.identity import asked_task, identify
+from harness.running.options import RunOptions, default_recipe, parse
+from harness.running.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
+from harness.running.parents import find_parent
+from harness.running.preparation import prepare
+from harness.running.progress import Progress, cost_fields
+from harness.running.shown_command import command_line
+from harness.system.importing import uncollected
+from harness.system.interruption import Asked, Interrupted, listening
+from harness.system.locks import held, lock_of
+from harness.system.offline import use_cache_unless_reachable
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from harness.inference import Scores
+    from harness.engine.inference import Scores
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -85,7 +85,10 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     if not options.test_mode and (files is not None or task.source.hub is not None):  # or its address may be another's
         said = (*said, *filter(None, [use_cache_unless_reachable()]))
     with uncollected():
-        from harness import checkpoints, deployment  # torch and its relatives take seconds to import: only now needed
+        from harness.engine import (  # torch and its relatives take seconds to import: only now needed
+            checkpoints,
+            deployment,
+        )
 
         start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
         accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
@@ -172,10 +175,10 @@ def _fine_tune(
 ) -> dict[str, Any]:
     """The run itself: the fields of its record that tell how it went, the same on every process."""
     with uncollected():
-        from harness import checkpoints, deployment, provenance, vocabulary
-        from harness.inference import NotFinite, infer
-        from harness.predictions import write_predictions
-        from harness.training import Diverged, updates
+        from harness.engine import checkpoints, deployment, provenance, vocabulary
+        from harness.engine.inference import NotFinite, infer
+        from harness.engine.predictions import write_predictions
+        from harness.engine.training import Diverged, updates
 
     began, recipe, device_batch = perf_counter(), spec.recipe, options.eval_device_batch
     ready = prepare(task, spec, files, parent, options, accelerator)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import nn
 
-    from harness.encoding import Encoded
-    from harness.recipes import Recipe, StepPlan
+    from harness.engine.encoding import Encoded
+    from harness.facts.recipes import Recipe, StepPlan
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
 """Numbers of rows around and between whole updates."""
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
     options = tyro.cli(
         SelfcheckOptions, args=list(arguments), prog="harness selfcheck", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    from harness.deployment import start, whereabouts
+    from harness.engine.deployment import start, whereabouts
 
     accelerator = start("fp32", options.cpu, None, Path())
     accelerator.print(f"{accelerator.num_processes} process(es), fp32 on {whereabouts(accelerator)}")
@@ -87,7 +87,7 @@ def check_rows_drawn_once(accelerator: Accelerator) -> Check:
     """Over all processes, each epoch draws every row exactly once and every process the same number of batches."""
     from accelerate.utils import gather_object
 
-    from harness.batches import windows
+    from harness.engine.batches import windows
 
     wrong = []
     for rows in SIZES:
@@ -115,7 +115,7 @@ def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
 
 
 def _compared(accelerator: Accelerator, name: str, cases: Sequence[tuple[Encoded, Recipe]]) -> Check:
-    from harness.training import adamw
+    from harness.engine.training import adamw
 
     differences = [
         abs(a - b) / max(abs(b), 1e-12)
@@ -149,8 +149,8 @@ def check_predictions_after_adamw(accelerator: Accelerator) -> Check:
     """After AdamW the scores are those of the plain loop (its weights are not comparable: see ARCHITECTURE.md)."""
     import torch
 
-    from harness.batches import cut_batch
-    from harness.training import adamw
+    from harness.engine.batches import cut_batch
+    from harness.engine.training import adamw
 
     worst = 0.0
     for rows in (17, 33, 100):
@@ -168,8 +168,8 @@ def check_scores_in_row_order(accelerator: Accelerator) -> Check:
     """Evaluation gives every row once, in order, and to the bit what one process would give."""
     import torch
 
-    from harness.batches import cut_batch, scoring_batches
-    from harness.inference import infer
+    from harness.engine.batches import cut_batch, scoring_batches
+    from harness.engine.inference import infer
 
     model = tiny_model().to(accelerator.device).eval()
     wrong = []
@@ -192,7 +192,7 @@ def check_not_finite_seen_by_all(accelerator: Accelerator) -> Check:
     import torch
     from accelerate.utils import gather_object
 
-    from harness.training import Diverged, Training, adamw, updates
+    from harness.engine.training import Diverged, Training, adamw, updates
 
     rows, faulty = 64, 2
     encoded = generated(rows)
@@ -220,10 +220,10 @@ def check_goes_on_to_the_bit(accelerator: Accelerator) -> Check:
     """With dropout on, training that goes on from a checkpoint ends with the weights of training that never stopped."""
     from accelerate.utils import gather_object, set_seed
 
-    from harness import checkpoints
-    from harness.deployment import by_main
-    from harness.progress import Progress
-    from harness.training import Training, adamw, updates
+    from harness.engine import checkpoints
+    from harness.engine.deployment import by_main
+    from harness.engine.training import Training, adamw, updates
+    from harness.running.progress import Progress
 
     encoded, wrong = generated(33), list[str]()
     plan = plans(accelerator, 33)[-1]
@@ -259,7 +259,7 @@ def check_memory_is_agreed_on(accelerator: Accelerator) -> Check:
     import torch
     from accelerate.utils import gather_object
 
-    from harness.memory import plan_that_fits
+    from harness.engine.memory import plan_that_fits
 
     plan, model = plans(accelerator, 100)[0], tiny_model().to(accelerator.device)
     largest = max(1, plan.device_batch // 2)
@@ -277,7 +277,7 @@ def check_memory_is_agreed_on(accelerator: Accelerator) -> Check:
 
 def generated(rows: int, is_multi_label: bool = False) -> Encoded:
     """Rows of random tokens and lengths with labels, the same each time."""
-    from harness.encoding import Encoded
+    from harness.engine.encoding import Encoded
 
     rng = np.random.default_rng(rows)
     lengths = rng.integers(3, 24, size=rows)
@@ -292,7 +292,7 @@ def generated(rows: int, is_multi_label: bool = False) -> Encoded:
 
 def recipe(**changes: Any) -> Recipe:
     """Short training with warmup, decay and clipping that acts."""
-    from harness.recipes import Recipe
+    from harness.facts.recipes import Recipe
 
     facts = dict(
         learning_rate=1e-3, global_batch=GLOBAL_BATCH, epochs=2, warmup=2, weight_decay=0.01, max_grad_norm=0.5
@@ -302,7 +302,7 @@ def recipe(**changes: Any) -> Recipe:
 
 def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
     """One plan for each device batch that this number of processes allows."""
-    from harness.recipes import plan_steps
+    from harness.facts.recipes import plan_steps
 
     share = math.ceil(GLOBAL_BATCH / accelerator.num_processes)
     sizes = [size for size in (16, 8, 4, 2, 1) if share % size == 0]
@@ -322,8 +322,9 @@ def tiny_model(dropout: float = 0.0) -> Any:
 
 @functools.cache
 def _built_once() -> Any:
-    from harness import models, testmode
-    from harness.tasks import load_task
+    from harness.engine import models
+    from harness.facts.tasks import load_task
+    from harness.running import testmode
 
     with TemporaryDirectory() as folder:
         testmode.write_model(Path(folder))
@@ -338,8 +339,8 @@ def _both(
     recipe: Recipe,
 ) -> Iterator[tuple[tuple[float, ...], tuple[float, ...]]]:
     """(loss, gradient norm, learning rate) of each update: the harness's and the plain loop's."""
-    from harness.plain_loop import plain_loop
-    from harness.training import Training, updates
+    from harness.engine.plain_loop import plain_loop
+    from harness.engine.training import Training, updates
 
     ours, plain = _twins(accelerator)
     training = Training(accelerator, ours, optimizer_of(ours), recipe, plan, encoded)
@@ -353,8 +354,8 @@ def _models_after(
     accelerator: Accelerator, encoded: Encoded, plan: StepPlan, optimizer_of: Callable[[Any], torch.optim.Optimizer]
 ) -> tuple[Any, Any]:
     """Both models after their last update."""
-    from harness.plain_loop import plain_loop
-    from harness.training import Training, updates
+    from harness.engine.plain_loop import plain_loop
+    from harness.engine.training import Training, updates
 
     ours, plain = _twins(accelerator)
     training = Training(accelerator, ours, optimizer_of(ours), recipe(), plan, encoded)

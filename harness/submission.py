@@ -17,8 +17,8 @@ from typing import Literal, NamedTuple
 import tyro
 
 from harness.errors import UserError
-from harness.records import RunRecord, read_records, record_path, write_atomically
-from harness.tasks import load_task
+from harness.facts.records import RunRecord, read_records, record_path, write_atomically
+from harness.facts.tasks import load_task
 
 
 class ServerFile(NamedTuple):

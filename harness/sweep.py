@@ -11,23 +11,23 @@ from typing import Any, NamedTuple
 import tyro
 from rich.console import Console
 
-from harness.devices import Slot, find_devices, slots
 from harness.errors import UserError, did_you_mean
-from harness.estimates import Estimate, comparable, estimate
-from harness.fetching import fetch
-from harness.grid import Per, as_overrides, choose, protocol_of, write_choice
-from harness.interruption import listening
-from harness.launching import launch_words
-from harness.options import RunOptions
-from harness.own_data import FLAGS as OWN_FLAGS
-from harness.recipes import Recipe
-from harness.records import prepare_folder, read_records
-from harness.schedule import seconds_left
-from harness.sweep_display import SweepDisplay, duration, plan_table
-from harness.sweep_file import Sweep, grid_values, make_sweep, read_sweep, typed
-from harness.sweep_plan import PlannedRun, Point, Request, expand, points_of, tasks_of
-from harness.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of, tidy
-from harness.tasks import load_task
+from harness.facts.recipes import Recipe
+from harness.facts.records import prepare_folder, read_records
+from harness.facts.tasks import load_task
+from harness.running.options import RunOptions
+from harness.running.own_data import FLAGS as OWN_FLAGS
+from harness.sweeps.estimates import Estimate, comparable, estimate
+from harness.sweeps.fetching import fetch
+from harness.sweeps.grid import Per, as_overrides, choose, protocol_of, write_choice
+from harness.sweeps.launching import launch_words
+from harness.sweeps.schedule import seconds_left
+from harness.sweeps.sweep_display import SweepDisplay, duration, plan_table
+from harness.sweeps.sweep_file import Sweep, grid_values, make_sweep, read_sweep, typed
+from harness.sweeps.sweep_plan import PlannedRun, Point, Request, expand, points_of, tasks_of
+from harness.sweeps.sweep_work import Command, Todo, Worker, checked, is_complete, job_of, log_of, tidy
+from harness.system.devices import Slot, find_devices, slots
+from harness.system.interruption import listening
 
 WIDTH = 160
 """Of tables that go into a file or a pipe, which has none of its own."""

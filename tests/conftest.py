@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 if TYPE_CHECKING:
-    from harness.records import RunRecord
-    from harness.tasks import TaskSpec
+    from harness.facts.records import RunRecord
+    from harness.facts.tasks import TaskSpec
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with a two-layer BERT without a head, of 64 positions, and its tokenizer."""
-    from harness.testmode import write_model
+    from harness.running.testmode import write_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
@@ -117,8 +117,8 @@ def _make_record(
     data: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> RunRecord:
-    from harness.recipes import Recipe
-    from harness.records import Cost, DataFacts, Environment, ModelFacts, RunRecord, RunSpec, TaskFacts
+    from harness.facts.recipes import Recipe
+    from harness.facts.records import Cost, DataFacts, Environment, ModelFacts, RunRecord, RunSpec, TaskFacts
 
     metrics = {"accuracy": 0.7} if metrics is None else metrics
     changes = dict(recipe or {})
@@ -162,8 +162,9 @@ def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., Run
     """`make_bundle(task, name=...)`: the folder of a model of that task, whose head was drawn and never trained."""
 
     def make(task: TaskSpec, name: str = "kept", **spec: Any) -> Path:
-        from harness import bundles, models
-        from harness.outcome import task_facts
+        from harness.engine import models
+        from harness.kept import bundles
+        from harness.running.outcome import task_facts
 
         identity = {"task_version": task.version, "definition": task.definition, **spec}
         facts, threshold = task_facts(task).model_dump(), 0.4 if task.is_multi_label else None

@@ -15,15 +15,15 @@ from pathlib import Path
 
 
 def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[str]]:
-    """What takes the place of `harness.launching.launch_words`; the fates of runs lie in `folder`."""
+    """What takes the place of `harness.sweeps.launching.launch_words`; the fates of runs lie in `folder`."""
     from datetime import UTC, datetime
 
-    from harness.identity import identify
-    from harness.options import default_recipe, parse
-    from harness.outcome import task_facts
-    from harness.recipes import changed_from
-    from harness.records import RunRecord, record_path, record_text
-    from harness.tasks import load_task, under_protocol
+    from harness.facts.recipes import changed_from
+    from harness.facts.records import RunRecord, record_path, record_text
+    from harness.facts.tasks import load_task, under_protocol
+    from harness.running.identity import identify
+    from harness.running.options import default_recipe, parse
+    from harness.running.outcome import task_facts
 
     def command(config: Path, processes: int, threads: int, words: Sequence[str]) -> list[str]:
         options = parse(words)

@@ -14,7 +14,7 @@ from accelerate.commands.launch import _validate_launch_command, launch_command_
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin
 from accelerate.utils.launch import prepare_multi_gpu_env, prepare_simple_launcher_cmd_env
 
-from harness.recipes import Recipe
+from harness.facts.recipes import Recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "accelerate_configs"
 

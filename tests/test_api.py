@@ -13,9 +13,9 @@ import pytest
 import harness
 from harness import api
 from harness.errors import UserError
-from harness.options import parse
-from harness.records import RunRecord
+from harness.facts.records import RunRecord
 from harness.run import main
+from harness.running.options import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -98,7 +98,7 @@ def test_what_is_no_flag_or_value_is_told(asked: list[Any]) -> None:
 
 
 def test_records_come_with_a_warning_for_what_is_none(tmp_path: Path, make_record: Any) -> None:
-    from harness.records import write_record
+    from harness.facts.records import write_record
 
     record: RunRecord = make_record("rte")
     path = write_record(record, tmp_path)

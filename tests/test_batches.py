@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.batches import cut_batch, epoch_order, rows_of_updates, scoring_batches, windows
-from harness.recipes import Recipe, plan_steps
+from harness.engine.batches import cut_batch, epoch_order, rows_of_updates, scoring_batches, windows
+from harness.facts.recipes import Recipe, plan_steps
 from harness.selfcheck import SIZES, generated
 
 

@@ -23,12 +23,12 @@ from benchmarks.quality import folder_of, quality
 from benchmarks.rows import drawn, tokenise
 from benchmarks.throughput import Options, throughput
 from benchmarks.variants import VARIANTS, Measured, Setting
-from harness.batches import rows_of_updates
+from harness.engine.batches import rows_of_updates
 from harness.errors import UserError
-from harness.recipes import Recipe, plan_steps
-from harness.records import read_records, write_record
-from harness.standings import build
-from harness.tasks import load_task
+from harness.facts.recipes import Recipe, plan_steps
+from harness.facts.records import read_records, write_record
+from harness.facts.tasks import load_task
+from harness.reports.standings import build
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -14,11 +14,12 @@ import pandas as pd
 import pytest
 import torch
 
-from harness import bundles, models
+from harness.engine import models
 from harness.errors import UserError
-from harness.records import RunRecord, read_record
+from harness.facts.records import RunRecord, read_record
+from harness.facts.tasks import load_task, read_task
+from harness.kept import bundles
 from harness.run import main
-from harness.tasks import load_task, read_task
 
 
 class Kept(NamedTuple):
@@ -59,7 +60,8 @@ def copy(kept: Kept, tmp_path: Path) -> Path:
 def test_plain_transformers_give_the_logits_of_the_run(kept: Kept) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from harness import data, testmode
+    from harness.engine import data
+    from harness.running import testmode
 
     task = load_task("rte")
     rows = data.load_splits(task, testmode.tables(task), "standard", None)["validation"]
@@ -111,7 +113,7 @@ def test_keeping_a_model_is_no_part_of_the_runs_name(kept: Kept, capsys: pytest.
 
 def test_kept_model_trains_again_as_the_same_start_whatever_its_record_says(kept: Kept, copy: Path) -> None:
     """What a run adds to the model's own files tells times and places."""
-    from harness.sources import model_revision
+    from harness.rows.sources import model_revision
 
     (copy / "record.json").write_text("{}")
     (copy / "bundle.json").write_text("{}")

@@ -9,8 +9,8 @@ import pytest
 
 from harness.catalogue import main
 from harness.errors import UserError
-from harness.recipes import Recipe
-from harness.tasks import load_task, task_names
+from harness.facts.recipes import Recipe
+from harness.facts.tasks import load_task, task_names
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness import checkpoints
-from harness.checkpoints import Checkpoint, discard, folder_of, load, newest, save
+from harness.engine import checkpoints
+from harness.engine.checkpoints import Checkpoint, discard, folder_of, load, newest, save
+from harness.engine.training import TrainingState
 from harness.errors import UserError
-from harness.training import TrainingState
 
 
 def checkpoint(update, best=False):

@@ -8,7 +8,7 @@ import pytest
 
 from harness.command import ending_with_exit_code
 from harness.errors import UserError
-from harness.interruption import Interrupted
+from harness.system.interruption import Interrupted
 
 
 def ended_by(error: BaseException) -> int:

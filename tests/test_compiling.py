@@ -5,11 +5,11 @@ import functools
 import pytest
 import torch
 
-from harness import compiling
-from harness.compiling import bucket, is_wanted, obstacle
-from harness.recipes import Recipe, plan_steps
+from harness.engine import compiling
+from harness.engine.compiling import bucket, is_wanted, obstacle
+from harness.engine.training import Training, adamw, updates
+from harness.facts.recipes import Recipe, plan_steps
 from harness.selfcheck import generated, tiny_model
-from harness.training import Training, adamw, updates
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.console import Display, shown, summary
-from harness.recipes import Recipe, plan_steps
-from harness.records import Cost, DataFacts, Epoch, RunRecord, RunSpec, TaskFacts
-from harness.training import Update
+from harness.engine.training import Update
+from harness.facts.recipes import Recipe, plan_steps
+from harness.facts.records import Cost, DataFacts, Epoch, RunRecord, RunSpec, TaskFacts
+from harness.running.console import Display, shown, summary
 
 PLAN = plan_steps(64, Recipe(epochs=2), processes=1)
 

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.data import Split, Tables, describe, fingerprint, load_splits, read_tables, shared_texts
+from harness.engine.data import Split, Tables, describe, fingerprint, load_splits, read_tables, shared_texts
 from harness.errors import UserError
-from harness.places import FILE_FORMATS
-from harness.sources import file_hash, find_files
-from harness.tasks import TaskSpec, load_task, read_task, under_protocol
+from harness.facts.places import FILE_FORMATS
+from harness.facts.tasks import TaskSpec, load_task, read_task, under_protocol
+from harness.rows.sources import file_hash, find_files
 
 Make = Callable[..., Path]
 Write = Callable[[Path, Mapping[str, Sequence[Any]]], Path]

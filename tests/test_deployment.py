@@ -8,7 +8,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.deployment import (
+from harness.engine.deployment import (
     any_process,
     by_main,
     choose_precision,
@@ -64,7 +64,7 @@ def test_tf32_is_only_where_a_gpu_has_it_and_where_it_was_asked_for(monkeypatch,
 
 
 def test_fp32_is_fp32_also_after_a_run_in_tf32(monkeypatch, tmp_path):
-    monkeypatch.setattr("harness.deployment.choose_precision", lambda asked, device: asked)
+    monkeypatch.setattr("harness.engine.deployment.choose_precision", lambda asked, device: asked)
     for precision in ("tf32", "fp32", "tf32"):
         assert precision_of(start(precision, True, None, tmp_path)) == precision
         assert torch.backends.cudnn.allow_tf32 is torch.backends.cuda.matmul.allow_tf32 is (precision == "tf32")

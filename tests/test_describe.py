@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from harness.__main__ import main
-from harness.data import Split, load_splits, shared_texts
-from harness.description import TOKEN_LEVELS, described
-from harness.description_plots import label_bars, label_pie
-from harness.tasks import TaskSpec, all_tasks, load_task
-from harness.testmode import tables
+from harness.engine.data import Split, load_splits, shared_texts
+from harness.facts.tasks import TaskSpec, all_tasks, load_task
+from harness.inspection.description import TOKEN_LEVELS, described
+from harness.inspection.description_plots import label_bars, label_pie
+from harness.running.testmode import tables
 
 
 def call(*words: Any, code: int = 0) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from harness.devices import Devices, Slot, find_devices, slots
 from harness.errors import UserError
+from harness.system.devices import Devices, Slot, find_devices, slots
 
 CPU = Devices((), "a processor", 8)
 GPUS = Devices(("4", "5", "6"), "a GPU", 12)

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.estimates import LAUNCH_SECONDS, comparable, estimate
-from harness.records import RunRecord, RunSpec
-from harness.tasks import load_task
+from harness.facts.records import RunRecord, RunSpec
+from harness.facts.tasks import load_task
+from harness.sweeps.estimates import LAUNCH_SECONDS, comparable, estimate
 
 Make = Callable[..., RunRecord]
 

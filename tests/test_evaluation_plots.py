@@ -8,8 +8,8 @@ import matplotlib
 import numpy as np
 import pytest
 
-from harness import evaluation_plots as plots
-from harness.pictures import FORMATS
+from harness.inspection import evaluation_plots as plots
+from harness.inspection.pictures import FORMATS
 
 COUNTS = np.array([[5, 1, 0], [2, 3, 0], [0, 0, 0]])
 

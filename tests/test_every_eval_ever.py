@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from scipy.stats import binomtest
 
-from harness.every_eval_ever import Evaluator, Source, every_eval_ever, place_of, source_of
+from harness.reports.every_eval_ever import Evaluator, Source, every_eval_ever, place_of, source_of
 
 US = Evaluator("Example Lab", "third_party")
 

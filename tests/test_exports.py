@@ -10,8 +10,8 @@ import yaml
 from huggingface_hub import ModelCardData
 
 from harness.errors import UserError
-from harness.exports import main, model_index
-from harness.records import write_record
+from harness.facts.records import write_record
+from harness.reports.exports import main, model_index
 
 
 @pytest.fixture

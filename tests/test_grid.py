@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.grid import Choice, as_overrides, choose, protocol_of, selection_score, write_choice
-from harness.groups import grouped
-from harness.records import RunRecord
+from harness.facts.records import RunRecord
+from harness.facts.tasks import load_task
+from harness.stats.groups import grouped
 from harness.sweep import read_options
-from harness.sweep_plan import PlannedRun, expand, points_of
-from harness.tasks import load_task
+from harness.sweeps.grid import Choice, as_overrides, choose, protocol_of, selection_score, write_choice
+from harness.sweeps.sweep_plan import PlannedRun, expand, points_of
 
 GRID = {"learning_rate": [1e-5, 3e-5], "global_batch": [16, 32]}
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import pytest
 from local_hub import new_commit, serving
 
-from harness.records import RunRecord, read_records
-from harness.sources import file_hash
-from harness.tasks import load_task
+from harness.facts.records import RunRecord, read_records
+from harness.facts.tasks import load_task
+from harness.rows.sources import file_hash
 
 MODEL_COMMIT = "abc" + "0" * 37
 ROWS = {"train": 32, "validation": 8, "test": 4}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.hub import PAUSES, persistently
+from harness.system.hub import PAUSES, persistently
 
 
 class Moody:

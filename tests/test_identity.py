@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.identity import identify
-from harness.options import parse
-from harness.records import RunSpec
-from harness.sources import find_files
-from harness.tasks import load_task, under_protocol
+from harness.facts.records import RunSpec
+from harness.facts.tasks import load_task, under_protocol
+from harness.rows.sources import find_files
+from harness.running.identity import identify
+from harness.running.options import parse
 
 
 def spec_of(*words: str) -> RunSpec:

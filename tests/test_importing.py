@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from harness.importing import uncollected
+from harness.system.importing import uncollected
 
 RARE = "this"
 """A module that nobody imports."""

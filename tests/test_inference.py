@@ -5,7 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.inference import NotFinite, infer
+from harness.engine.inference import NotFinite, infer
 from harness.selfcheck import SIZES, generated, tiny_model
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from test_resampling import CLASSES, VALUES, classes, values
 
-from harness.influence import INFLUENCES, deviations
-from harness.resampling import _Counts, _Values, resampled
+from harness.stats.influence import INFLUENCES, deviations
+from harness.stats.resampling import _Counts, _Values, resampled
 
 
 def slope(name: str, run: np.ndarray, gold: np.ndarray, row: int) -> float:

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness.interruption import Interrupted, listening
+from harness.system.interruption import Interrupted, listening
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from harness.catalogue import main as tasks_command
-from harness.data import Split, load_splits, read_tables
+from harness.engine.data import Split, load_splits, read_tables
 from harness.errors import UserError
-from harness.identity import asked_task, identify
-from harness.options import parse
-from harness.own_data import OwnData, worked_out
-from harness.sources import find_files
-from harness.tasks import TaskSpec
+from harness.facts.tasks import TaskSpec
+from harness.rows.sources import find_files
+from harness.running.identity import asked_task, identify
+from harness.running.options import parse
+from harness.running.own_data import OwnData, worked_out
 
 Write = Callable[..., Path]
 
@@ -130,7 +130,7 @@ def test_label_that_no_training_row_has_is_said(write_rows: Write) -> None:
 def test_class_names_of_a_data_set_are_names_of_sets_too() -> None:
     import datasets
 
-    from harness.label_column import answers_of
+    from harness.rows.label_column import answers_of
 
     feature = datasets.Features({"label": datasets.Sequence(datasets.ClassLabel(names=["low", "high"]))})
     table = datasets.Dataset.from_dict({"label": [[0], [0, 1], []]}, features=feature)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from harness.errors import UserError
-from harness.labels import read_labels, tidy
-from harness.tasks import TaskSpec
+from harness.facts.tasks import TaskSpec
+from harness.rows.labels import read_labels, tidy
 
 TOPICS = ["kargo", "iade", "şifre"]
 

@@ -12,9 +12,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from harness.devices import Slot
-from harness.launching import IS_HELD, Launched, claim_of, launch_config, launch_words, stamp
-from harness.locks import held, lock_of
+from harness.sweeps.launching import IS_HELD, Launched, claim_of, launch_config, launch_words, stamp
+from harness.system.devices import Slot
+from harness.system.locks import held, lock_of
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True)); "
 WAIT = "print('began', flush=True); time.sleep(60)"
@@ -119,6 +119,7 @@ def test_run_whose_record_was_written_meanwhile_is_not_started(record: Path) -> 
 
 
 def test_minder_loads_no_heavy_library() -> None:
-    program = "import sys, harness.launching; print(sorted(set(sys.modules) & {'torch', 'pydantic', 'numpy', 'tyro'}))"
+    heavy = {"torch", "pydantic", "numpy", "tyro"}
+    program = f"import sys, harness.sweeps.launching; print(sorted(set(sys.modules) & {heavy!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -1,4 +1,4 @@
-"""Who may import whom: facts load no library of the engine, whose parts do not know each other."""
+"""Who may import whom: rooms look down only, only the engine loads heavy libraries, and its parts know few others."""
 
 from __future__ import annotations
 
@@ -6,111 +6,48 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "harness"
-MODULES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+PATHS = {path.stem: path for path in sorted(FOLDER.rglob("*.py")) if path.stem != "__init__"}
+MODULES = sorted(PATHS)
 
 HEAVY = ("accelerate", "datasets", "evaluate", "scipy", "sklearn", "torch", "transformers")
 """Seconds to import: what only reads or shows files answers without them."""
 
-FACTS = ["errors", "yaml_file", "recipes", "metrics", "places", "tasks", "records"]
+ROOMS = [
+    "facts",
+    "system",
+    "rows",
+    "engine",
+    "stats",
+    "reports",
+    "kept",
+    "running",
+    "inspection",
+    "sweeps",
+    "harness",
+]
+"""Each imports only from those before it; last the commands, which lie in no room."""
+
+FACTS = ["yaml_file", "recipes", "metrics", "places", "tasks", "row_values", "records"]
 """Each imports only those before it."""
 
-LIGHT = [
-    *FACTS,
-    "answers",
-    "bundles",
-    "catalogue",
-    "charsets",
-    "columns",
-    "command",
-    "comparison",
-    "console",
-    "costs",
-    "description",
-    "description_plots",
-    "description_report",
-    "devices",
-    "estimates",
-    "evaluation_plots",
-    "evaluation_report",
-    "every_eval_ever",
-    "exports",
-    "formats",
-    "grid",
-    "groups",
-    "hub",
-    "identity",
-    "influence",
-    "importing",
-    "interruption",
-    "launching",
-    "labels",
-    "leaderboard",
-    "leaderboard_files",
-    "leaderboard_folder",
-    "leaderboard_html",
-    "leaderboard_page",
-    "locks",
-    "model_card",
-    "offline",
-    "options",
-    "outcome",
-    "own_data",
-    "packed",
-    "panels",
-    "parents",
-    "pictures",
-    "plots",
-    "progress",
-    "publishing",
-    "references",
-    "replies",
-    "report_files",
-    "resampling",
-    "row_values",
-    "row_stream",
-    "schedule",
-    "shown_command",
-    "scrutiny",
-    "significance",
-    "sources",
-    "standings",
-    "stratified",
-    "sweep_display",
-    "sweep_file",
-    "sweep_plan",
-    "sweep_work",
-    "table_rows",
-    "terminal_table",
-    "testmode",
-    "uncertainty",
-]
-"""They answer at once; anybody may import them."""
+STORIES = {"preparation", "companion_tasks", "fetching"}
+"""Outside the commands, those who may introduce parts of the engine to each other."""
 
-STORIES = [
-    "__main__",
-    "api",
-    "companion_tasks",
-    "describe",
-    "evaluate",
-    "fetching",
-    "predict",
-    "preparation",
-    "run",
-    "selfcheck",
-    "submission",
-    "sweep",
-]
-"""They answer at once too, and introduce the engine's parts to each other; nobody else imports them."""
 
-ENGINE = [module for module in MODULES if module not in {*LIGHT, *STORIES}]
-"""All others: each does one heavy thing and knows no other of them, except as said here."""
+def room_of(module: str) -> str:
+    """The folder that it lies in; `errors`, which anybody may raise, lies before them all."""
+    return PATHS[module].parent.name if module != "errors" else ""
+
+
+COMMANDS = [module for module in MODULES if room_of(module) == "harness"]
+ENGINE = [module for module in MODULES if room_of(module) == "engine"]
 
 SIBLINGS = {
     "token_cache": {"encoding"},
@@ -125,14 +62,13 @@ SIBLINGS = {
 }
 
 
-def _there(names: Iterable[str]) -> list[str]:
-    return [name for name in names if name in MODULES]
+def _tree(module: str) -> ast.Module:
+    return ast.parse(PATHS[module].read_text(encoding="utf-8"))
 
 
 def _imports(module: str) -> set[str]:
     """Modules of the package that it imports anywhere, also inside its functions and for its types only."""
-    tree = ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8"))
-    return {name.split(".")[1] for name in _names(tree) if name.startswith("harness.")} & set(MODULES)
+    return {name.rpartition(".")[2] for name in _names(_tree(module)) if name.startswith("harness.")} & set(MODULES)
 
 
 def _names(tree: ast.AST) -> Iterator[str]:
@@ -140,38 +76,54 @@ def _names(tree: ast.AST) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            source = ".".join(filter(None, ["harness" * (node.level > 0), node.module]))
-            yield source
-            yield from (f"{source}.{alias.name}" for alias in node.names)
+            yield node.module or "."
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
 def test_modules_are_found_and_their_imports_read() -> None:
     """Or the tests below would try nothing."""
-    assert set(FACTS) <= set(MODULES)
+    assert {room_of(module) for module in MODULES} == {"", *ROOMS}
+    names = [path.stem for path in FOLDER.rglob("*.py") if path.stem != "__init__"]
+    assert sorted(names) == MODULES, "no name is there twice"
     assert _imports("tasks") == {"errors", "metrics", "places", "recipes", "yaml_file"}
     assert {"data", "models", "batches", "training", "inference", "provenance"} <= set(ENGINE)
-    text = "import harness.data, os\nfrom harness import models\nfrom . import run\nfrom .batches import cut"
+    assert {"run", "sweep", "predict", "leaderboard"} <= set(COMMANDS)
+    text = "import harness.rows.packed, os\nfrom harness.engine import models\nfrom harness.facts.tasks import load"
     assert set(_names(ast.parse(text))) == {
-        "harness",
-        "harness.batches",
-        "harness.batches.cut",
-        "harness.data",
-        "harness.models",
-        "harness.run",
+        "harness.rows.packed",
         "os",
+        "harness.engine",
+        "harness.engine.models",
+        "harness.facts.tasks",
+        "harness.facts.tasks.load",
     }
 
 
-@pytest.mark.parametrize("module", _there([*LIGHT, *STORIES]))
-def test_light_module_loads_no_heavy_library(module: str) -> None:
-    program = f"import json, sys, harness.{module}; print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))))"
+def test_modules_outside_the_engine_load_no_heavy_library() -> None:
+    light = [PATHS[module].relative_to(ROOT).with_suffix("").parts for module in MODULES if module not in ENGINE]
+    program = f"""
+import importlib, json, sys
+first = {{}}
+for name in {[".".join(parts) for parts in light]!r}:
+    importlib.import_module(name)
+    for library in set(sys.modules) & set({HEAVY!r}):
+        first.setdefault(library, name)
+print(json.dumps(first))
+"""
     answer = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert json.loads(answer.stdout) == []
+    assert json.loads(answer.stdout) == {}, "library: the module that loaded it"
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_looks_down_only(module: str) -> None:
+    order = ["", *ROOMS]
+    assert [name for name in _imports(module) if order.index(room_of(name)) > order.index(room_of(module))] == []
 
 
 @pytest.mark.parametrize("module", FACTS)
 def test_facts_import_only_the_facts_above_them(module: str) -> None:
-    assert _imports(module) <= set(FACTS[: FACTS.index(module)])
+    assert set(FACTS) == {module for module in MODULES if room_of(module) == "facts"}
+    assert _imports(module) <= {"errors", *FACTS[: FACTS.index(module)]}
 
 
 @pytest.mark.parametrize("module", ENGINE)
@@ -179,9 +131,9 @@ def test_engine_part_knows_no_other(module: str) -> None:
     assert _imports(module) & set(ENGINE) == SIBLINGS.get(module, set())
 
 
-@pytest.mark.parametrize("module", [module for module in MODULES if module not in STORIES])
-def test_nobody_but_a_story_imports_a_story(module: str) -> None:
-    assert _imports(module).isdisjoint(STORIES)
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in COMMANDS])
+def test_only_commands_import_a_story(module: str) -> None:
+    assert _imports(module) & STORIES <= ({"companion_tasks"} if module == "preparation" else set())
 
 
 def test_imports_run_in_no_circle() -> None:
@@ -193,13 +145,12 @@ def test_imports_run_in_no_circle() -> None:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_module_is_short_enough_to_be_one_idea(module: str) -> None:
-    lines = (FOLDER / f"{module}.py").read_text(encoding="utf-8").count("\n")
-    assert lines <= 400
+    assert PATHS[module].read_text(encoding="utf-8").count("\n") <= 400
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_module_says_what_it_is(module: str) -> None:
-    docstring = ast.get_docstring(ast.parse((FOLDER / f"{module}.py").read_text(encoding="utf-8")))
+    docstring = ast.get_docstring(_tree(module))
     assert docstring
     assert docstring.splitlines()[0].endswith(".")
 

@@ -23,12 +23,9 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.leaderboard import main, print_leaderboard, write_leaderboard
-from harness.leaderboard_files import render_csv, render_json
-from harness.leaderboard_page import render_markdown
-from harness.metrics import METRICS
-from harness.recipes import Recipe, changed_from
-from harness.records import (
+from harness.facts.metrics import METRICS
+from harness.facts.recipes import Recipe, changed_from
+from harness.facts.records import (
     Cost,
     DataFacts,
     Environment,
@@ -39,9 +36,12 @@ from harness.records import (
     record_path,
     write_record,
 )
-from harness.row_values import pack_array, pack_hits
-from harness.standings import build
-from harness.uncertainty import t_interval, wilson
+from harness.facts.row_values import pack_array, pack_hits
+from harness.leaderboard import main, print_leaderboard, write_leaderboard
+from harness.reports.leaderboard_files import render_csv, render_json
+from harness.reports.leaderboard_page import render_markdown
+from harness.reports.standings import build
+from harness.stats.uncertainty import t_interval, wilson
 
 GOLDEN = Path(__file__).parent / "golden" / "leaderboard.md"
 BERT, ELECTRA = "google-bert/bert-base-cased", "google/electra-small-discriminator"
@@ -721,7 +721,7 @@ def test_many_records_get_fewer_resamples_and_the_page_says_how_many(monkeypatch
     assert few.resampling == (10_000, False)
     assert "10,000 times N" in render_markdown(few)
     assert "to first order" not in render_markdown(few)
-    monkeypatch.setattr("harness.standings._MANY_RECORDS", 1)
+    monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
     many = build(records)
     assert many.resampling == (1_000, True)
     assert "1,000 times N" in render_markdown(many)

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 
-from harness.leaderboard_folder import write_files
-from harness.leaderboard_page import formulas
-from harness.plots import PLOTS
-from harness.records import RunRecord
-from harness.standings import build
+from harness.facts.records import RunRecord
+from harness.reports.leaderboard_folder import write_files
+from harness.reports.leaderboard_page import formulas
+from harness.reports.plots import PLOTS
+from harness.reports.standings import build
 
 Make = Callable[..., RunRecord]
 

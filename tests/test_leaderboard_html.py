@@ -14,11 +14,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from harness.leaderboard_files import render_json
-from harness.leaderboard_html import render_html
-from harness.plots import render_plots
-from harness.records import RunRecord, write_record
-from harness.standings import build
+from harness.facts.records import RunRecord, write_record
+from harness.reports.leaderboard_files import render_json
+from harness.reports.leaderboard_html import render_html
+from harness.reports.plots import render_plots
+from harness.reports.standings import build
 
 EVIL = "evil/</td><script>document.title='owned'</script>\"'&<b>مثال"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

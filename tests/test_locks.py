@@ -6,11 +6,11 @@ import sys
 import pytest
 
 from harness.errors import UserError
-from harness.locks import held
+from harness.system.locks import held
 
 HOLD = """
 import sys, time, pathlib
-from harness.locks import held
+from harness.system.locks import held
 with held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

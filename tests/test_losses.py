@@ -6,7 +6,7 @@ import torch
 from sklearn.utils.class_weight import compute_class_weight
 from torch import nn
 
-from harness.losses import balanced_weights, summed_loss
+from harness.engine.losses import balanced_weights, summed_loss
 
 RNG = np.random.default_rng(0)
 

@@ -4,9 +4,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from harness.engine.memory import plan_that_fits
 from harness.errors import UserError
-from harness.memory import plan_that_fits
-from harness.recipes import Recipe, plan_steps
+from harness.facts.recipes import Recipe, plan_steps
 from harness.selfcheck import generated, tiny_model
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from harness.errors import UserError
-from harness.metrics import (
+from harness.facts.metrics import (
     METRICS,
     baseline,
     chosen_threshold,

@@ -28,10 +28,10 @@ from transformers import (
     XLNetConfig,
 )
 
+from harness.engine.models import Built, build, check_length, longest_input
 from harness.errors import UserError
-from harness.models import Built, build, check_length, longest_input
-from harness.sources import model_revision
-from harness.tasks import TaskSpec, load_task
+from harness.facts.tasks import TaskSpec, load_task
+from harness.rows.sources import model_revision
 
 RTE = load_task("rte")  # entailment, not_entailment
 TOKENS = torch.tensor([[2, 5, 6, 7, 3], [2, 50, 60, 70, 3]])
@@ -335,8 +335,8 @@ def test_model_that_cannot_be_had_offline_says_what_helps() -> None:
 PROGRAM = """
 import sys
 from harness.errors import UserError
-from harness.models import build
-from harness.tasks import load_task
+from harness.engine.models import build
+from harness.facts.tasks import load_task
 for name, revision in (("org/none", "main"), ("org/tiny", "v9"), ("org/tiny", "main")):
     try:
         print(build(name, revision, load_task("rte"), 1).facts.commit)

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from harness import offline
-from harness.offline import use_cache_unless_reachable
+from harness.system import offline
+from harness.system.offline import use_cache_unless_reachable
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 
 from harness.__main__ import COMMANDS, main
 from harness.errors import UserError
-from harness.options import RunOptions, parse
-from harness.recipes import Recipe, resolve
-from harness.tasks import load_task
+from harness.facts.recipes import Recipe, resolve
+from harness.facts.tasks import load_task
+from harness.running.options import RunOptions, parse
 
 RECIPE_FLAGS = {
     "--adam-beta2",

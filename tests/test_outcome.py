@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from harness.outcome import score_split, split_fields, threshold_of
-from harness.recipes import Recipe
-from harness.row_values import unpack_array, unpack_hits
-from harness.tasks import TaskSpec, load_task
+from harness.facts.recipes import Recipe
+from harness.facts.row_values import unpack_array, unpack_hits
+from harness.facts.tasks import TaskSpec, load_task
+from harness.running.outcome import score_split, split_fields, threshold_of
 
 
 def one_hot(classes, count):

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness import data
 from harness.catalogue import main as tasks_command
-from harness.data import Split, load_splits, read_tables
+from harness.engine import data
+from harness.engine.data import Split, load_splits, read_tables
 from harness.errors import UserError
-from harness.identity import asked_task, identify
-from harness.options import parse
-from harness.own_data import FLAGS, OwnData, worked_out
-from harness.sources import file_hash, find_files
-from harness.tasks import TaskSpec, read_task
+from harness.facts.tasks import TaskSpec, read_task
+from harness.rows.sources import file_hash, find_files
+from harness.running.identity import asked_task, identify
+from harness.running.options import parse
+from harness.running.own_data import FLAGS, OwnData, worked_out
 
 Write = Callable[..., Path]
 

@@ -22,7 +22,9 @@ from packaging.version import Version
 import harness
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted((ROOT / "harness").glob("*.py"))
+MODULES = sorted(
+    path for path in (ROOT / "harness").rglob("*.py") if path.parent.name == "harness" or path.stem != "__init__"
+)
 DOCUMENTS = sorted(ROOT.glob("*.md"))
 PYTHONS = ("3.11", "3.12", "3.13")
 TARGETS = {"help", "demo", "test", "lint", "check", "schema", "clean"}

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.leaderboard_files import render_json
-from harness.panels import LONGEST, Panel, panels_of, prices_of, worth_of
-from harness.records import RunRecord
-from harness.standings import build
+from harness.facts.records import RunRecord
+from harness.reports.leaderboard_files import render_json
+from harness.reports.panels import LONGEST, Panel, panels_of, prices_of, worth_of
+from harness.reports.standings import build
 
 
 def content_of(*records: RunRecord) -> dict[str, Any]:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from harness.engine.models import build
 from harness.errors import UserError
-from harness.identity import identify
-from harness.models import build
-from harness.options import parse
-from harness.parents import find_parent, model_folder
-from harness.records import RunRecord, RunSpec, read_record
+from harness.facts.records import RunRecord, RunSpec, read_record
+from harness.facts.tasks import load_task
 from harness.run import run
-from harness.tasks import load_task
+from harness.running.identity import identify
+from harness.running.options import parse
+from harness.running.parents import find_parent, model_folder
 
 HARDLY = ("--test-mode", "--max-updates", "3", "--seed", "3")
 
@@ -50,7 +50,7 @@ def test_it_starts_from_the_weights_of_the_other_with_a_new_head(
     assert after["classifier.weight"].shape != before["classifier.weight"].shape
     assert child.model is not None
     assert child.model.head == "new"
-    from harness.testmode import write_model
+    from harness.running.testmode import write_model
 
     write_model(tmp_path)
     fresh = build(str(tmp_path), "sha256:0", load_task("rte"), 3).model.state_dict()

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 import matplotlib
 import pytest
 
-from harness.leaderboard_files import render_json
-from harness.plots import BLUE, INK, ORANGE, PLOTS, render_plots
-from harness.records import RunRecord
-from harness.standings import build
+from harness.facts.records import RunRecord
+from harness.reports.leaderboard_files import render_json
+from harness.reports.plots import BLUE, INK, ORANGE, PLOTS, render_plots
+from harness.reports.standings import build
 
 EVIL = "evil/<script>alert(1)</script> & \"q\" $x^2$ 'مثال' 日本\x07"
 

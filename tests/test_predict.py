@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import row_stream
 from harness.__main__ import main
-from harness.bundles import read
+from harness.facts.tasks import load_task, read_task
+from harness.kept.bundles import read
 from harness.predict import predict
-from harness.tasks import load_task, read_task
+from harness.rows import row_stream
 
 TEXTS = [" ".join(f"w{(row * 7 + word) % 40}" for word in range(1 + row * 5 % 11)) for row in range(23)]
 
@@ -174,7 +174,7 @@ def test_weights_that_give_no_number_are_told(
 ) -> None:
     import torch
 
-    from harness import bundles
+    from harness.kept import bundles
 
     load = bundles.load
 

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from harness.inference import Scores
-from harness.predictions import write_predictions
+from harness.engine.inference import Scores
+from harness.engine.predictions import write_predictions
 
 SCORES = Scores(np.arange(3), np.array([[0.1, 0.9], [2.0, -1.0], [0.5, 0.25]], np.float32))
 VALUES = Scores(np.arange(2), np.array([[2.5], [-0.5]], np.float32))

@@ -5,10 +5,10 @@ import json
 import pytest
 import torch
 
-from harness.outcome import SplitOutcome
-from harness.progress import Progress, cost_fields
-from harness.recipes import Recipe
-from harness.training import Update
+from harness.engine.training import Update
+from harness.facts.recipes import Recipe
+from harness.running.outcome import SplitOutcome
+from harness.running.progress import Progress, cost_fields
 
 
 def update(number, loss=1.0, rows=8, ends_epoch=False, is_settled=True):

@@ -15,9 +15,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness import provenance
-from harness.provenance import PACKAGES, device_name, git_state, peak_bytes, peaks, surroundings, versions
-from harness.records import Environment
+from harness.engine import provenance
+from harness.engine.provenance import PACKAGES, device_name, git_state, peak_bytes, peaks, surroundings, versions
+from harness.facts.records import Environment
 
 CPU = torch.device("cpu")
 
@@ -54,8 +54,8 @@ def test_memory_is_told_of_each_process() -> None:
 @pytest.fixture
 def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that the module takes for the one it lies in."""
-    (tmp_path / "harness").mkdir()
-    module = tmp_path / "harness" / "provenance.py"
+    module = tmp_path / "harness" / "engine" / "provenance.py"
+    module.parent.mkdir(parents=True)
     module.write_text("")
     monkeypatch.setattr(provenance, "__file__", str(module))
     return tmp_path

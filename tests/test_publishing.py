@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness.tasks import read_task
+from harness.facts.tasks import read_task
 
 TOKEN = "hf_" + "never" * 6
 
@@ -25,7 +25,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from harness.command import ending_with_exit_code
-from harness.publishing import check_sign_in, publish
+from harness.kept.publishing import check_sign_in, publish
 with ending_with_exit_code():
     check_sign_in(sys.argv[2])
     print(publish(Path(sys.argv[1]), sys.argv[2]))

@@ -20,20 +20,20 @@ from torch.distributed.run import get_args_parser
 from harness.__main__ import COMMANDS
 from harness.catalogue import CatalogueOptions
 from harness.describe import DescribeOptions
-from harness.devices import Devices, slots
-from harness.evaluate import EvaluateOptions
-from harness.exports import ExportOptions
-from harness.groups import MARKS
+from harness.evaluation import EvaluateOptions
+from harness.facts.metrics import title_of
+from harness.facts.recipes import Recipe
+from harness.facts.tasks import TaskSpec, all_tasks, read_task
 from harness.leaderboard import LeaderboardOptions
-from harness.metrics import title_of
-from harness.options import RunOptions, parse
 from harness.predict import PredictOptions
-from harness.recipes import Recipe
+from harness.reports.exports import ExportOptions
+from harness.running.options import RunOptions, parse
 from harness.selfcheck import SelfcheckOptions
+from harness.stats.groups import MARKS
 from harness.submission import SubmitOptions
 from harness.sweep import read_options
-from harness.sweep_plan import expand
-from harness.tasks import TaskSpec, all_tasks, read_task
+from harness.sweeps.sweep_plan import expand
+from harness.system.devices import Devices, slots
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(path.name for path in ROOT.glob("*.md"))
@@ -202,10 +202,14 @@ def test_every_mark_of_the_leaderboard_is_explained() -> None:
     assert set(re.findall(r"`\[(\w)\]`", _section("README.md", "Leaderboard"))) == set(MARKS)
 
 
-def test_architecture_names_every_module_and_no_other() -> None:
-    tree = _section("ARCHITECTURE.md", "The tree")
-    named = re.findall(r"^  (\w+\.py) ", tree, flags=re.MULTILINE)
-    assert sorted(named) == sorted(path.name for path in (ROOT / "harness").glob("*.py"))
+def test_architecture_names_every_module_in_its_room_and_no_other() -> None:
+    room, named = "", []
+    tree = _section("ARCHITECTURE.md", "The tree").split("tasks/ ")[0]
+    for indent, name in re.findall(r"^( +)(\w+(?:\.py|/)) ", tree, flags=re.MULTILINE):
+        room = name if name.endswith("/") else room if len(indent) > 2 else ""
+        named += [room + name] if name.endswith(".py") else []
+    files = [path.relative_to(ROOT / "harness") for path in (ROOT / "harness").rglob("*.py")]
+    assert sorted(named) == sorted(f.as_posix() for f in files if f.name != "__init__.py" or f.parent == Path())
 
 
 def test_contributing_shows_a_task_as_it_is() -> None:
@@ -228,8 +232,8 @@ def own_task(tmp_path: Path) -> Path:
 
 
 def test_task_with_several_labels_of_the_readme_loads(tmp_path: Path) -> None:
-    from harness.data import load_splits, read_tables
-    from harness.sources import find_files
+    from harness.engine.data import load_splits, read_tables
+    from harness.rows.sources import find_files
 
     (block,) = [block for block in _blocks("README.md", "yaml") if "kind: multi_label" in block]
     (tmp_path / "tickets.yaml").write_text(block, encoding="utf-8")
@@ -259,8 +263,8 @@ def test_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
 
 
 def test_own_task_of_the_readme_loads(own_task: Path) -> None:
-    from harness.data import describe, load_splits, read_tables
-    from harness.sources import find_files
+    from harness.engine.data import describe, load_splits, read_tables
+    from harness.rows.sources import find_files
 
     task = read_task(own_task)
     tables = read_tables(task, find_files(task, None))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.recipes import (
+from harness.facts.recipes import (
     MODEL_RECIPES,
     Family,
     Recipe,
@@ -20,7 +20,7 @@ from harness.recipes import (
     plan_steps,
     resolve,
 )
-from harness.tasks import all_tasks, load_task
+from harness.facts.tasks import all_tasks, load_task
 
 PLAIN = "google-bert/bert-base-cased"
 ROBERTA = "FacebookAI/roberta-base"

@@ -18,8 +18,8 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import UserError
-from harness.recipes import Recipe
-from harness.records import (
+from harness.facts.recipes import Recipe
+from harness.facts.records import (
     SCHEMA_VERSION,
     Cost,
     DataFacts,
@@ -36,7 +36,7 @@ from harness.records import (
     write_atomically,
     write_record,
 )
-from harness.row_values import pack_array, pack_hits
+from harness.facts.row_values import pack_array, pack_hits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -537,7 +537,7 @@ def test_published_schema_is_that_of_the_records() -> None:
 
 def test_module_prints_the_schema() -> None:
     printed = subprocess.run(
-        [sys.executable, "-m", "harness.records"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "harness.facts.records"], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert json.loads(printed.stdout) == RunRecord.model_json_schema()
     assert printed.stderr == ""

@@ -12,10 +12,10 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from harness import replies
 from harness.errors import UserError
-from harness.replies import Replies
-from harness.tasks import TaskSpec, load_task, read_task
+from harness.facts.tasks import TaskSpec, load_task, read_task
+from harness.inspection import replies
+from harness.inspection.replies import Replies
 
 SCORES = np.array([[2.0, -1.0, 0.5], [0.0, 900.0, -900.0], [1.0, 1.0, 1.0]], np.float32)
 

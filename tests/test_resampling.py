@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness import resampling
-from harness.metrics import METRICS, Undefined
-from harness.resampling import can_resample, generator, resampled
+from harness.facts.metrics import METRICS, Undefined
+from harness.stats import resampling
+from harness.stats.resampling import can_resample, generator, resampled
 
 CLASSES = [name for name, metric in METRICS.items() if metric.kind == "classes" and can_resample([name])]
 VALUES = [name for name, metric in METRICS.items() if metric.kind == "values" and can_resample([name])]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import matplotlib
 
+from harness.facts.records import read_records
+from harness.facts.tasks import load_task
 from harness.leaderboard import write_leaderboard
-from harness.plots import PLOTS
-from harness.records import read_records
+from harness.reports.plots import PLOTS
 from harness.sweep import read_options
-from harness.sweep_plan import expand
-from harness.tasks import load_task
+from harness.sweeps.sweep_plan import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import models
-from harness.locks import held
-from harness.records import read_record
-from harness.row_values import unpack_hits
+from harness.engine import models
+from harness.facts.records import read_record
+from harness.facts.row_values import unpack_hits
 from harness.run import main
+from harness.system.locks import held
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -41,7 +41,7 @@ def timeless(record):
 
 
 EPOCHS = 5
-"""Of the run below. After two, six of twelve seeds still give one class throughout, after three one of thirteen."""
+"""Of the run below. After two, 6 of 13 seeds still give one class throughout, after three 1 of 13."""
 
 
 @pytest.fixture(scope="module")

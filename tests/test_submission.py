@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.__main__ import main
-from harness.records import RunRecord, write_record
-from harness.tasks import load_task
+from harness.facts.records import RunRecord, write_record
+from harness.facts.tasks import load_task
 
 MODEL = ["--model", "org/tiny", "--seed", "1"]
 

@@ -16,11 +16,11 @@ import pytest
 from fake_run import command_in
 
 from harness.errors import UserError
-from harness.launching import claim_of
-from harness.locks import held, lock_of
-from harness.records import RunRecord, read_record, read_records
+from harness.facts.records import RunRecord, read_record, read_records
 from harness.sweep import main, read_options
-from harness.sweep_plan import expand
+from harness.sweeps.launching import claim_of
+from harness.sweeps.sweep_plan import expand
+from harness.system.locks import held, lock_of
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.sweep_file import grid_values, make_sweep, read_sweep, typed
+from harness.sweeps.sweep_file import grid_values, make_sweep, read_sweep, typed
 
 WHOLE = """\
 models:

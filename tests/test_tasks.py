@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from harness.errors import UserError
-from harness.recipes import Recipe
-from harness.tasks import (
+from harness.facts.recipes import Recipe
+from harness.facts.tasks import (
     TASKS_FOLDER,
     TaskSpec,
     all_tasks,

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness import testmode
 from harness.__main__ import main as harness
-from harness.data import load_splits
-from harness.records import read_record
-from harness.row_values import unpack_array, unpack_hits
+from harness.engine.data import load_splits
+from harness.facts.records import read_record
+from harness.facts.row_values import unpack_array, unpack_hits
+from harness.facts.tasks import all_tasks, load_task, read_task, task_names
 from harness.run import main
-from harness.tasks import all_tasks, load_task, read_task, task_names
+from harness.running import testmode
 
 
 @pytest.mark.parametrize("task", all_tasks(), ids=lambda task: task.name)

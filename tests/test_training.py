@@ -8,10 +8,8 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness.batches import cut_batch
-from harness.recipes import Recipe, plan_steps
-from harness.selfcheck import generated, tiny_model
-from harness.training import (
+from harness.engine.batches import cut_batch
+from harness.engine.training import (
     MOST_OVERFLOWS,
     Diverged,
     Training,
@@ -20,6 +18,8 @@ from harness.training import (
     freeze_unused,
     updates,
 )
+from harness.facts.recipes import Recipe, plan_steps
+from harness.selfcheck import generated, tiny_model
 
 
 def training(rows=33, recipe=None, model=None, **plan):

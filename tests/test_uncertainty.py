@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from harness.uncertainty import (
+from harness.stats.uncertainty import (
     Sample,
     average_ranks,
     compare,

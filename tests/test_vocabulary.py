@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness import vocabulary
-from harness.batches import cut_batch
-from harness.recipes import Recipe, plan_steps
+from harness.engine import vocabulary
+from harness.engine.batches import cut_batch
+from harness.engine.training import Training, adamw, updates
+from harness.facts.recipes import Recipe, plan_steps
 from harness.selfcheck import generated, tiny_model
-from harness.training import Training, adamw, updates
 
 ROWS = generated(40)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.yaml_file import line_of, read_yaml
+from harness.facts.yaml_file import line_of, read_yaml
 
 TEXT = """\
 first: 2e-5

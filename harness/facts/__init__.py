@@ -1,0 +1,1 @@
+"""What runs are about and what they leave behind, as plain values."""

@@ -1,0 +1,1 @@
+"""Files of any kind become rows, each mistake in them a sentence."""

@@ -1,0 +1,75 @@
+"""How long a run will take, from the records of earlier runs of its kind; where there are none, that is said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+from harness.facts.records import RunRecord, RunSpec
+from harness.facts.tasks import TaskSpec
+from harness.running import testmode
+
+LAUNCH_SECONDS = 10.0
+"""Until the launcher and the run have loaded torch, which no record counts."""
+
+
+class Estimate(NamedTuple):
+    """What a run is expected to take."""
+
+    seconds: float | None
+    """None when nothing is known of the model."""
+    basis: str
+    rows: int
+    """Training rows, counted each time: what takes longer when no seconds are known."""
+
+
+def comparable(records: Sequence[RunRecord], device: str, is_test_mode: bool) -> list[RunRecord]:
+    """Those that tell a speed; only those of this `device` where there are any."""
+    scored = [run for run in records if run.cost and run.rows_per_second and run.trained_by is None]
+    scored = [run for run in scored if run.spec.test_mode == is_test_mode]
+    here = [run for run in scored if run.environment and device in run.environment.devices]
+    return here or scored
+
+
+def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Estimate:
+    """The expectation for a run of `spec`, from `comparable` records."""
+    if task.predicted_by is not None:
+        return Estimate(LAUNCH_SECONDS, f"predicted by {task.predicted_by}", 0)
+    of_task = [run for run in records if run.spec.task == spec.task]
+    of_model = [run for run in records if run.spec.model == spec.model]
+    rows = _trained_rows(task, spec, of_task)
+    if like := [run for run in of_model if run.spec.task == spec.task]:
+        seconds = median(_scaled(run, rows) for run in like)
+        return Estimate(LAUNCH_SECONDS + seconds, f"{len(like)} of this task and model", rows)
+    if not of_model:
+        return Estimate(None, "no record of this model", rows)
+    lengths = [run.cost.tokens / run.cost.rows for run in of_task if run.cost and run.cost.rows]
+    speeds = [run.tokens_per_second for run in of_model if run.tokens_per_second]
+    overhead = median(_overhead(run) for run in of_model)
+    if lengths and speeds:
+        seconds = rows * median(lengths) / median(speeds)
+        return Estimate(LAUNCH_SECONDS + seconds * overhead, f"{len(of_model)} of this model, by tokens", rows)
+    seconds = rows / median(run.rows_per_second for run in of_model if run.rows_per_second)
+    return Estimate(LAUNCH_SECONDS + seconds * overhead, f"{len(of_model)} of this model, by rows", rows)
+
+
+def _trained_rows(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord]) -> int:
+    recipe = spec.recipe
+    if recipe.max_updates:
+        return recipe.max_updates * recipe.global_batch
+    seen = [run.data.rows["train"] for run in of_task if run.data and not run.spec.recipe.train_rows]
+    all_rows = testmode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
+    return recipe.epochs * (recipe.train_rows or (seen[-1] if seen and not spec.test_mode else all_rows))
+
+
+def _scaled(run: RunRecord, rows: int) -> float:
+    assert run.cost is not None
+    growth = rows / max(1, run.cost.rows)
+    return run.cost.setup_seconds + growth * run.cost.train_seconds + min(1.0, growth) * run.cost.evaluate_seconds
+
+
+def _overhead(run: RunRecord) -> float:
+    """All of a run's seconds for each of its updates' seconds."""
+    assert run.cost is not None
+    return run.cost.seconds / max(run.cost.train_seconds, 1e-9)

@@ -1,0 +1,1 @@
+"""The world around a run: signals, locks, devices, the Hub."""
