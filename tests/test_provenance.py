@@ -77,7 +77,7 @@ def test_commit_is_that_of_the_checkout_and_says_whether_files_were_changed(chec
     assert git_state() == (commit, False)
     (checkout / "results.json").write_text("a file of nobody's")
     assert git_state() == (commit, False)
-    (checkout / "harness" / "provenance.py").write_text("changed")
+    (checkout / "harness" / "engine" / "provenance.py").write_text("changed")
     assert git_state() == (commit, True)
 
 
