@@ -23,7 +23,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from harness.command import ending_with_exit_code
+from harness.system.exit_codes import exit_code_on_error
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -54,7 +54,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    with ending_with_exit_code():
+    with exit_code_on_error():
         options = tyro.cli(Options, args=arguments, prog="benchmarks/encoding.py")
         measured = encoding(options)
 
@@ -111,9 +111,9 @@ def _measure(folder: Path, cache: Path, options: Options) -> dict[str, float]:
     import torch
     from transformers import AutoTokenizer
 
-    from harness.engine.data import Split
     from harness.engine.provenance import peak_bytes
     from harness.engine.token_cache import encoded
+    from harness.rows.loading import Split
 
     table = pq.read_table(folder / "rows.parquet")
     split = Split(table["text"].to_pylist(), table["pair"].to_pylist(), None)

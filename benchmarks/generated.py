@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engine.data import Split
 from harness.facts.tasks import TaskSpec
+from harness.rows.loading import Split
 
 WORDS = 30_517
 """Of the vocabulary, beside five special tokens: together as many as bert-base-uncased has."""

@@ -23,8 +23,8 @@ import tyro
 from benchmarks import report
 from benchmarks.throughput import Options as Throughput
 from benchmarks.throughput import throughput
-from harness.command import ending_with_exit_code
-from harness.running.options import RunOptions
+from harness.requests.options import RunOptions
+from harness.system.exit_codes import exit_code_on_error
 
 RESULTS = Path(__file__).resolve().parent / "results"
 COMPILE = ("--compile", "on")
@@ -37,7 +37,7 @@ class Options:
     """Measure BERT-base on a GPU."""
 
     smoke: bool = False
-    """Try the script: a tiny model, few updates, on whatever device there is; results go to a temporary folder."""
+    """Try the script: a tiny model, few steps, on whatever device there is; results go to a temporary folder."""
     minutes: float = 9.0
     """No stage begins later than this."""
     output: Path | None = None
@@ -46,7 +46,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    with ending_with_exit_code(), TemporaryDirectory() as scratch:
+    with exit_code_on_error(), TemporaryDirectory() as scratch:
         options = tyro.cli(Options, args=arguments, prog="benchmarks/gpu.sh", config=(tyro.conf.FlagCreatePairsOff,))
         folder = options.output or (Path(scratch) / "results" if options.smoke else RESULTS)
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def measure(options: Options, scratch: Path, folder: Path) -> dict[str, Any]:
         generated=True,
         tasks=("mrpc",) if options.smoke else ("cola", "sst2", "mrpc", "rte", "stsb"),
         rounds=1 if options.smoke else 2,
-        updates=2 if options.smoke else 24,
+        steps=2 if options.smoke else 24,
     )
     compiled = replace(common, variants=("ours",), flags=COMPILE, untimed_epochs=1, rounds=1)
     beside = ("plain-mixed", "trainer", "ours", "limit", "limit-stock")
@@ -103,7 +103,7 @@ def measure(options: Options, scratch: Path, folder: Path) -> dict[str, Any]:
 
 
 def profile(common: Throughput, listing: Path) -> dict[str, Any]:
-    """Where the time of the harness's updates goes: kernels, or on a CPU operators, and how busy the GPU is."""
+    """Where the time of the harness's steps goes: kernels, or on a CPU operators, and how busy the GPU is."""
     import torch
     from torch.profiler import ProfilerActivity
     from transformers import AutoTokenizer
@@ -128,12 +128,12 @@ def profile(common: Throughput, listing: Path) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(common.model)
     every = rows_of.generated("mrpc", tokenizer, common.max_length)
     setting = Setting(
-        rows=every.take(rows_of.drawn(every.lengths, PROFILED_UPDATES, common.global_batch, seed=0)),
+        rows=every.take(rows_of.drawn(every.lengths, PROFILED_UPDATES, common.global_batch_size, seed=0)),
         all_rows=len(every.split.text),
         model=common.model,
         revision=None,
         tokenizer=tokenizer,
-        global_batch=common.global_batch,
+        global_batch_size=common.global_batch_size,
         max_length=common.max_length,
         precision=common.precision,
         device=device,
@@ -150,11 +150,11 @@ def profile(common: Throughput, listing: Path) -> dict[str, Any]:
     total = sum(getattr(event, own) for event in events)
     first = sorted(events, key=lambda event: -getattr(event, own))[:12]
     return dict(
-        updates=took.updates,
+        steps=took.steps,
         seconds=took.seconds,
         busy_share=total / 1e6 / took.seconds if on_gpu else None,
         operators=[
-            dict(name=event.key[:80], share=getattr(event, own) / total, calls=event.count / took.updates)
+            dict(name=event.key[:80], share=getattr(event, own) / total, calls=event.count / took.steps)
             for event in first
         ],
     )

@@ -23,13 +23,13 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from harness.command import ending_with_exit_code
 from harness.facts.metrics import METRICS
+from harness.facts.outcome import task_facts
+from harness.facts.packing import pack_array, pack_hits
 from harness.facts.recipes import Recipe
 from harness.facts.records import DataFacts, RunRecord, RunSpec, write_record
-from harness.facts.row_values import pack_array, pack_hits
 from harness.facts.tasks import TaskSpec, load_task
-from harness.running.outcome import task_facts
+from harness.system.exit_codes import exit_code_on_error
 
 RESULTS = Path(__file__).resolve().parent / "results"
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -51,7 +51,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    with ending_with_exit_code():
+    with exit_code_on_error():
         options = tyro.cli(Options, args=arguments, prog="benchmarks/leaderboard.py")
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
         boards = []
@@ -88,7 +88,7 @@ def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
     spec = RunSpec(
         task=task.name,
         task_version=task.version,
-        definition=task.definition,
+        task_fingerprint=task.task_fingerprint,
         data=None,
         model=model,
         revision="main",
@@ -97,7 +97,7 @@ def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
     )
     told: dict[str, Any] = {name: {} for name in ("metrics", "hits", "squared_errors", "answers", "gold")}
     for split, answers, gold in _answers(task, share, seed):
-        told["metrics"][split] = {name: METRICS[name].compute(answers, gold) for name in task.headline}
+        told["metrics"][split] = {name: METRICS[name].compute(answers, gold) for name in task.main_metrics}
         told["answers"][split], told["gold"][split] = pack_array(answers), pack_array(gold)
         if task.labels is None:
             told["squared_errors"][split] = ((answers - gold) ** 2).tolist()
@@ -138,7 +138,7 @@ def _measure(results: Path) -> dict[str, Any]:
     """Seconds to read the records, to compute all statistics, and to make the files, plots included."""
     from harness.engine.provenance import peak_bytes
     from harness.facts.records import read_records
-    from harness.reports.leaderboard_folder import write_files
+    from harness.reports.folder import write_files
     from harness.reports.standings import build
     from harness.system.importing import uncollected
 

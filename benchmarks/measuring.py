@@ -80,7 +80,7 @@ def on_its_own(threads: int, seed: int) -> Iterator[None]:
 
 def keep_freed_memory(keep: bool) -> None:
     """Whether glibc keeps what is freed for the next allocation, or gives large pieces back to the system, as it does
-    of itself: then each update pays for tens of thousands of page faults.
+    of itself: then each step pays for tens of thousands of page faults.
 
     The thresholds of `False` are those at which glibc's own settle in a process that frees large pieces.
     """

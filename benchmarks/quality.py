@@ -22,9 +22,9 @@ from typing import Any
 import tyro
 
 from benchmarks import report
-from harness.command import ending_with_exit_code
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records
+from harness.system.exit_codes import exit_code_on_error
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,7 +59,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    with ending_with_exit_code():
+    with exit_code_on_error():
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/quality.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
@@ -143,7 +143,9 @@ def _facts(options: Options, setting: str, task: str, record: RunRecord | None) 
     if record is None:
         seeds = ", ".join(map(str, options.seeds))
         raise UserError(f"{task}: not all seeds of {seeds} have a record for {setting}; --run makes them.")
-    values = [record.metrics.get(split, {}).get(name) for split in record.task.report for name in record.task.headline]
+    values = [
+        record.metrics.get(split, {}).get(name) for split in record.task.report for name in record.task.main_metrics
+    ]
     scores = [value for value in values if value is not None]
     if not scores or len(scores) < len(values):
         raise UserError(f"{task}: the run {record.run_id} for {setting} has no score ({record.status}).")

@@ -131,11 +131,11 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
         for took in values["rows"]
     ]
 
-    def update(took: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    def step(took: Mapping[str, Any], name: str) -> tuple[str, ...]:
         seconds, peak = took["update_seconds"], took["peak_bytes"] / 2**20
         return str(took[name]), f"{seconds:.3f}", f"{took['tokens_per_second']:,.0f}", f"{peak:,.0f}"
 
-    of_updates = ("seconds an update", "tokens/s", "memory, MiB")
+    of_updates = ("seconds a step", "tokens/s", "memory, MiB")
     first = values["processes"][0]["rows_per_second"] if values["processes"] else 1.0
     processes = [
         (
@@ -146,7 +146,7 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
         )
         for took in values["processes"]
     ]
-    batch = f"updates of {settings['global_batch']} rows in {settings['precision']}"
+    batch = f"steps of {settings['global_batch_size']} rows in {settings['precision']}"
     return [
         Table(
             "Pairs of mnli's lengths: seconds to encode, to read the tokens again, to cut the batches of an epoch",
@@ -156,12 +156,12 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
         Table(
             f"Shapes of BERT, rows of 64 tokens, {batch}",
             ("shape", *of_updates),
-            _each(values["shapes"], "shape", update),
+            _each(values["shapes"], "shape", step),
         ),
         Table(
             f"Tokens of a row, {settings['shape']}, {batch}",
             ("tokens", *of_updates),
-            _each(values["lengths"], "length", update),
+            _each(values["lengths"], "length", step),
         ),
         Table(
             f"Processes, {settings['shape']}, rows of mrpc's lengths, {batch}",
@@ -252,7 +252,7 @@ def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
         busy = "" if stage["busy_share"] is None else f", the GPU busy {stage['busy_share']:.0%} of the time"
         rows = [(f"`{one['name']}`", f"{one['share']:.1%}", f"{one['calls']:.1f}") for one in stage["operators"]]
         tables.append(
-            Table(f"Where the time of bf16 updates goes{busy}", ("operator", "own time", "calls an update"), rows)
+            Table(f"Where the time of bf16 steps goes{busy}", ("operator", "own time", "calls a step"), rows)
         )
     if (stage := values["stages"].get("glue")) is not None:
         estimates = [
@@ -269,7 +269,7 @@ def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
             for (task, count, speed), spent in zip(estimates, minutes, strict=True)
         ]
         rows.append(("all", f"{sum(count for _, count, _ in estimates):,}", "", f"{sum(minutes):.2f}"))
-        title = f"The updates of GLUE, {GLUE_EPOCHS} epochs, bf16, eager, estimated from the speed on each task"
+        title = f"The steps of GLUE, {GLUE_EPOCHS} epochs, bf16, eager, estimated from the speed on each task"
         tables.append(Table(title, ("task", "training rows", "rows/s", "minutes"), rows))
     return tables
 

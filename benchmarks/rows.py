@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from benchmarks.generated import split_like
-from harness.engine.data import Split, load_splits, read_tables
 from harness.facts.tasks import TaskSpec, load_task
+from harness.rows.loading import Split, load_splits, read_tables
 
 LARGEST_TASK = 10_000
 """Rows taken of a larger task, as `--train-rows` would: reading more would change no figure but the time it takes."""
@@ -89,8 +89,8 @@ def tokenise(
     return TaskRows(task, split, datasets.Dataset.from_dict(columns), vocabulary)
 
 
-def drawn(lengths: NDArray[np.int64], updates: int, global_batch: int, seed: int) -> NDArray[np.int64]:
-    """The rows of `updates` updates, whose lengths are spread as those of all rows and lie as close together as in a
+def drawn(lengths: NDArray[np.int64], steps: int, global_batch_size: int, seed: int) -> NDArray[np.int64]:
+    """The rows of `steps` steps, whose lengths are spread as those of all rows and lie as close together as in a
     whole epoch: of `WINDOWS_SORTED` windows' rows, drawn at random, sorted by length and cut into windows again, every
     so-many-th window. All rows when there are no more.
 
@@ -99,12 +99,12 @@ def drawn(lengths: NDArray[np.int64], updates: int, global_batch: int, seed: int
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
-    windows = min(WINDOWS_SORTED, len(lengths) // global_batch)
-    if updates >= windows:
-        return order[: updates * global_batch]
-    order = order[: windows * global_batch]
-    cut = order[np.argsort(lengths[order], kind="stable")].reshape(windows, global_batch)
-    places = ((np.arange(updates) + rng.random()) * windows / updates).astype(np.int64)
+    windows = min(WINDOWS_SORTED, len(lengths) // global_batch_size)
+    if steps >= windows:
+        return order[: steps * global_batch_size]
+    order = order[: windows * global_batch_size]
+    cut = order[np.argsort(lengths[order], kind="stable")].reshape(windows, global_batch_size)
+    places = ((np.arange(steps) + rng.random()) * windows / steps).astype(np.int64)
     return rng.permutation(cut[places].reshape(-1))
 
 

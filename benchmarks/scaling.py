@@ -23,9 +23,9 @@ import numpy as np
 import tyro
 
 from benchmarks import report
-from harness.command import ending_with_exit_code
 from harness.errors import UserError
 from harness.facts.tasks import load_task
+from harness.system.exit_codes import exit_code_on_error
 
 ROOT = Path(__file__).resolve().parents[1]
 GLOBAL_BATCH = 32
@@ -45,7 +45,7 @@ class Options:
     """The model for lengths and processes."""
     processes: tuple[str, ...] = ("1x1", "1x2", "2x1")
     """Processes x threads of each."""
-    updates: int = 2
+    steps: int = 2
     """Timed ones, after as many that are not."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     threads: int = os.cpu_count() or 1
@@ -54,7 +54,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    with ending_with_exit_code():
+    with exit_code_on_error():
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/scaling.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
@@ -80,7 +80,7 @@ def scaling(options: Options) -> dict[str, Any]:
     with TemporaryDirectory() as scratch:
         return dict(
             machine=surroundings(device, options.threads),
-            settings=dict(shape=options.shape, precision=options.precision, global_batch=GLOBAL_BATCH),
+            settings=dict(shape=options.shape, precision=options.precision, global_batch_size=GLOBAL_BATCH),
             rows=[_said(_rows(number, Path(scratch))) for number in options.rows],
             shapes=[_said(_updates(options, shape, 64, device, Path(scratch))) for shape in options.shapes],
             lengths=[
@@ -103,7 +103,7 @@ def _rows(number: int, scratch: Path) -> dict[str, Any]:
 
     from benchmarks.generated import SHAPES, split_like, write_model
     from benchmarks.measuring import Watch
-    from harness.engine.batches import windows
+    from harness.engine.batches import step_batches
     from harness.engine.token_cache import encoded
     from harness.facts.recipes import Recipe, plan_steps
 
@@ -119,9 +119,9 @@ def _rows(number: int, scratch: Path) -> dict[str, Any]:
     began = time.perf_counter()
     rows = encoded(splits, tokenizer, 128, cache, print)["train"]
     cached = time.perf_counter() - began
-    plan = plan_steps(len(rows), Recipe(global_batch=GLOBAL_BATCH, epochs=1), processes=1)
+    plan = plan_steps(len(rows), Recipe(global_batch_size=GLOBAL_BATCH, epochs=1), processes=1)
     began, tokens, computed = time.perf_counter(), 0, 0
-    for window in windows(rows, plan, seed=0, epoch=0, process=0):
+    for window in step_batches(rows, plan, seed=0, epoch=0, process=0):
         tokens, computed = tokens + window.tokens, computed + window.computed_tokens
     return dict(
         rows=number,
@@ -134,7 +134,7 @@ def _rows(number: int, scratch: Path) -> dict[str, Any]:
 
 
 def _updates(options: Options, shape: str, length: int, device: Any, scratch: Path) -> dict[str, Any]:
-    """Seconds of an update of the harness, and memory, for a shape of model and rows of one length."""
+    """Seconds of a step of the harness, and memory, for a shape of model and rows of one length."""
     import torch
     from transformers import AutoTokenizer
 
@@ -146,7 +146,7 @@ def _updates(options: Options, shape: str, length: int, device: Any, scratch: Pa
     folder = scratch / shape
     if not folder.exists():
         write_model(folder, SHAPES[shape])
-    tokenizer, task, count = AutoTokenizer.from_pretrained(folder), load_task("mnli"), options.updates * GLOBAL_BATCH
+    tokenizer, task, count = AutoTokenizer.from_pretrained(folder), load_task("mnli"), options.steps * GLOBAL_BATCH
     split = split_of(task, np.full(count, length), np.random.default_rng(0))
     setting = Setting(
         rows=tokenise(task, split, tokenizer, length),
@@ -154,7 +154,7 @@ def _updates(options: Options, shape: str, length: int, device: Any, scratch: Pa
         model=str(folder),
         revision=None,
         tokenizer=tokenizer,
-        global_batch=GLOBAL_BATCH,
+        global_batch_size=GLOBAL_BATCH,
         max_length=length,
         precision=options.precision,
         device=torch.device(device),
@@ -166,7 +166,7 @@ def _updates(options: Options, shape: str, length: int, device: Any, scratch: Pa
     return dict(
         shape=shape,
         length=length,
-        update_seconds=took.seconds / took.updates,
+        update_seconds=took.seconds / took.steps,
         tokens_per_second=took.tokens / took.seconds,
         peak_bytes=took.peak_bytes,
     )
@@ -183,7 +183,7 @@ def _processes(options: Options, scratch: Path) -> Iterator[dict[str, Any]]:
     folder, task = scratch / options.shape, load_task("mrpc")
     if not folder.exists():
         write_model(folder, SHAPES[options.shape])
-    split = split_like(task, 6 * options.updates * GLOBAL_BATCH)
+    split = split_like(task, 6 * options.steps * GLOBAL_BATCH)
     tokenise(task, split, AutoTokenizer.from_pretrained(folder), 128).write(scratch / "data")
     for combination in options.processes:
         processes, threads = map(int, combination.split("x"))

@@ -1,6 +1,6 @@
 """Several ways to train the same model on the same rows, measured in alternation in one process.
 
-python benchmarks/throughput.py            # updates alone: benchmarks/results/throughput.json
+python benchmarks/throughput.py            # steps alone: benchmarks/results/throughput.json
 python benchmarks/throughput.py --whole    # from command to record: benchmarks/results/whole.json
 """
 
@@ -22,8 +22,8 @@ import numpy as np
 import tyro
 
 from benchmarks import report
-from harness.command import ending_with_exit_code
 from harness.errors import UserError
+from harness.system.exit_codes import exit_code_on_error
 
 RESULTS = Path(__file__).resolve().parent / "results"
 
@@ -46,12 +46,12 @@ class Options:
     padding, of the model as the harness trains it; limit-stock: the same, of the model as transformers makes it."""
     rounds: int = 3
     """Each variant trains once a round on every task, in another order each round and on other rows."""
-    updates: int = 12
-    """Updates a variant takes of each task in a round."""
+    steps: int = 12
+    """Steps a variant takes of each task in a round."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     """Of all variants but plain."""
-    global_batch: int = 32
-    """Rows of an update."""
+    global_batch_size: int = 32
+    """Rows of a step."""
     max_length: int = 128
     """Tokens per row; longer rows are cut."""
     threads: int = os.cpu_count() or 1
@@ -68,7 +68,7 @@ class Options:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    with ending_with_exit_code():
+    with exit_code_on_error():
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/throughput.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
@@ -115,15 +115,15 @@ def throughput(options: Options) -> dict[str, Any]:
 
     limit_batch: dict[str, int] = {}
 
-    def setting(name: str, updates: int, seed: int) -> Setting:
-        chosen = rows_of.drawn(every[name].lengths, updates, options.global_batch, seed)
+    def setting(name: str, steps: int, seed: int) -> Setting:
+        chosen = rows_of.drawn(every[name].lengths, steps, options.global_batch_size, seed)
         return Setting(
             rows=every[name].take(chosen),
             all_rows=len(every[name].split.text),
             model=options.model,
             revision=options.revision,
             tokenizer=tokenizer,
-            global_batch=options.global_batch,
+            global_batch_size=options.global_batch_size,
             max_length=options.max_length,
             precision=options.precision,
             device=device,
@@ -153,7 +153,7 @@ def throughput(options: Options) -> dict[str, Any]:
         for name in options.tasks
     }
     for number, (round_, name) in enumerate(itertools.product(range(1, options.rounds + 1), options.tasks)):
-        chosen = setting(name, options.updates, seed=round_)
+        chosen = setting(name, options.steps, seed=round_)
         expected = int(chosen.rows.lengths.sum())
         for variant in _shuffled(options.variants, number):
             took = measure(variant, chosen)

@@ -26,9 +26,9 @@ class Options:
     epochs: int = 1
     train_rows: int | None = None
     """A random subset of so many, the same as the harness takes."""
-    max_updates: int = -1
+    max_steps: int = -1
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    global_batch: int = 32
+    global_batch_size: int = 32
     max_length: int = 128
     learning_rate: float = 2e-5
     seed: int = 42
@@ -72,8 +72,8 @@ def main(options: Options) -> None:
         args=TrainingArguments(
             output_dir=str(options.output / "checkpoints"),
             num_train_epochs=options.epochs,
-            max_steps=options.max_updates,
-            per_device_train_batch_size=options.global_batch,
+            max_steps=options.max_steps,
+            per_device_train_batch_size=options.global_batch_size,
             per_device_eval_batch_size=64,
             learning_rate=options.learning_rate,
             lr_scheduler_type="linear",

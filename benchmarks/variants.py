@@ -1,4 +1,4 @@
-"""Several ways to train the same model on the same rows for one epoch, each timed over its updates alone."""
+"""Several ways to train the same model on the same rows for one epoch, each timed over its steps alone."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Setting:
     model: str
     revision: str | None
     tokenizer: Tokenizer
-    global_batch: int
+    global_batch_size: int
     max_length: int
     precision: Literal["fp32", "bf16", "fp16"]
     device: torch.device
@@ -64,7 +64,7 @@ class Measured(NamedTuple):
     """What an epoch took."""
 
     seconds: float
-    updates: int
+    steps: int
     rows: int
     tokens: int
     """Real ones."""
@@ -72,7 +72,7 @@ class Measured(NamedTuple):
     """Those and their padding."""
     peak_bytes: int
     losses: list[float]
-    """Of each update, where the variant knows them."""
+    """Of each step, where the variant knows them."""
 
 
 def plain(setting: Setting) -> Measured:
@@ -96,7 +96,7 @@ def trainer(setting: Setting) -> Measured:
     from transformers.trainer_pt_utils import get_length_grouped_indices
 
     watch, collator = Watch(setting.device), _Collator(setting)
-    lengths, batch = setting.rows.lengths.tolist(), setting.global_batch
+    lengths, batch = setting.rows.lengths.tolist(), setting.global_batch_size
 
     class Timed(TrainerCallback):
         def on_epoch_begin(self, *_: Any, **__: Any) -> None:
@@ -152,9 +152,9 @@ def trainer(setting: Setting) -> Measured:
 
 
 def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) -> Measured:
-    """The harness: `harness run` itself, on these rows, with a clock around its updates."""
+    """The harness: `harness run` itself, on these rows, with a clock around its steps."""
+    from harness.requests.options import parse
     from harness.run import run
-    from harness.running.options import parse
 
     watch = watch_of(setting.device)
     os.environ["HARNESS_CACHE"] = ""  # tokens of a round are of no use to anybody later
@@ -169,7 +169,7 @@ def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) ->
             results=f"{scratch}/results",
             precision=setting.precision,
             epochs=setting.untimed_epochs + 1,
-            global_batch=setting.global_batch,
+            global_batch_size=setting.global_batch_size,
             max_length=setting.max_length,
             learning_rate=LEARNING_RATE,
             max_grad_norm=MAX_GRAD_NORM,
@@ -187,12 +187,12 @@ def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) ->
         assert record.environment.precision == setting.precision, record.notes
     return Measured(
         seconds=watch.seconds,
-        updates=len(taken),
-        rows=sum(update.rows for update in taken),
-        tokens=sum(update.tokens for update in taken),
-        computed_tokens=sum(update.computed_tokens for update in taken),
+        steps=len(taken),
+        rows=sum(step.rows for step in taken),
+        tokens=sum(step.tokens for step in taken),
+        computed_tokens=sum(step.computed_tokens for step in taken),
         peak_bytes=watch.peak_bytes,
-        losses=[float(update.loss) for update in taken],
+        losses=[float(step.loss) for step in taken],
     )
 
 
@@ -203,19 +203,19 @@ def limit(setting: Setting) -> Measured:
     The model is as the harness trains it. A window's rows are cut from the tokens of the real rows, which are sorted by
     length: as many rows, as many tokens up to rounding.
     """
-    return _bare_loop(setting, setting.limit_batch or setting.global_batch, is_stock=False)
+    return _bare_loop(setting, setting.limit_batch or setting.global_batch_size, is_stock=False)
 
 
 def limit_stock(setting: Setting) -> Measured:
     """The same with the model as transformers makes it: all of its embeddings, torch's dropout."""
-    return _bare_loop(setting, setting.limit_batch or setting.global_batch, is_stock=True)
+    return _bare_loop(setting, setting.limit_batch or setting.global_batch_size, is_stock=True)
 
 
 def fastest_limit_batch(setting: Setting) -> int:
     """Rows of a forward pass with which `limit` is fastest: a whole window, or 8 where caches are small."""
     if setting.device.type == "cuda":
-        return setting.global_batch
-    seconds = {size: _bare_loop(setting, size, is_stock=False).seconds for size in (setting.global_batch, 8)}
+        return setting.global_batch_size
+    seconds = {size: _bare_loop(setting, size, is_stock=False).seconds for size in (setting.global_batch_size, 8)}
     return min(seconds, key=lambda size: seconds[size])
 
 
@@ -264,7 +264,7 @@ class _Collator:
         assert len(set(self.drawn)) == len(self.drawn), "a row was drawn twice"
         return Measured(
             seconds=watch.seconds,
-            updates=self.batches,
+            steps=self.batches,
             rows=len(self.drawn),
             tokens=self.tokens,
             computed_tokens=self.computed_tokens,
@@ -284,7 +284,7 @@ def _plain_loop(setting: Setting) -> Measured:
     loader: Any = DataLoader(
         setting.rows.tokenised,  # type: ignore[arg-type]
         shuffle=True,
-        batch_size=setting.global_batch,
+        batch_size=setting.global_batch_size,
         collate_fn=collator,
     )
     spared = [p for name, p in model.named_parameters() if "bias" in name or "LayerNorm.weight" in name]
@@ -309,7 +309,7 @@ def _plain_loop(setting: Setting) -> Measured:
 
 def _make_fast(model: PreTrainedModel, setting: Setting) -> None:
     """Changes the model as the harness does before it trains."""
-    from harness.engine import dropout, vocabulary
+    from harness.engine.adaptations import dropout, vocabulary
 
     vocabulary.narrow(model, [_whole_task(setting)])
     if setting.device.type == "cpu":
@@ -326,7 +326,7 @@ def _whole_task(setting: Setting) -> Encoded:
 @contextmanager
 def _whole_vocabulary(setting: Setting) -> Iterator[None]:
     """The harness trains embeddings of tokens that occur: of those in the whole task, not in the rows of a round."""
-    from harness.engine import vocabulary
+    from harness.engine.adaptations import vocabulary
 
     original = vocabulary.narrow
     called = []
@@ -345,38 +345,38 @@ def _whole_vocabulary(setting: Setting) -> Iterator[None]:
 
 @contextmanager
 def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
-    """The updates of one epoch that the harness takes in the body; the watch runs from before the first until the last.
+    """The steps of one epoch that the harness takes in the body; the watch runs from before the first until the last.
 
-    Its own `updates` is replaced by one that passes on what it gives: whatever it does is measured as it is.
+    Its own `steps` is replaced by one that passes on what it gives: whatever it does is measured as it is.
     """
     from harness.engine import training
 
     taken: list[Any] = []
-    original = training.updates
+    original = training.steps
 
     def timed(*arguments: Any, **keywords: Any) -> Iterator[Any]:
         if untimed_epochs == 0:
             watch.start()
-        for update in original(*arguments, **keywords):
-            if update.epoch > untimed_epochs:
-                taken.append(update)
-                if update.ends_epoch:
+        for step in original(*arguments, **keywords):
+            if step.epoch > untimed_epochs:
+                taken.append(step)
+                if step.ends_epoch:
                     watch.stop()
-            yield update
-            if update.ends_epoch and update.epoch == untimed_epochs:
+            yield step
+            if step.ends_epoch and step.epoch == untimed_epochs:
                 watch.start()
 
-    training.updates = timed  # type: ignore[assignment]
+    training.steps = timed  # type: ignore[assignment]
     try:
         yield taken
     finally:
-        training.updates = original
+        training.steps = original
 
 
-def _bare_loop(setting: Setting, device_batch: int, is_stock: bool) -> Measured:
+def _bare_loop(setting: Setting, device_batch_size: int, is_stock: bool) -> Measured:
     keep_freed_memory(True)
     watch = Watch(setting.device)
-    windows = list(_even_windows(setting, device_batch))
+    windows = list(_even_windows(setting, device_batch_size))
     np.random.default_rng(setting.seed).shuffle(windows)  # type: ignore[arg-type]
     model = stock_model(setting)
     if not is_stock:
@@ -412,7 +412,7 @@ def _bare_loop(setting: Setting, device_batch: int, is_stock: bool) -> Measured:
 Prepared = tuple[dict[str, torch.Tensor], torch.Tensor]
 
 
-def _even_windows(setting: Setting, device_batch: int) -> Iterator[list[Prepared]]:
+def _even_windows(setting: Setting, device_batch_size: int) -> Iterator[list[Prepared]]:
     """The windows of `limit`: each a list of (inputs, labels), rows of a batch equally long."""
     lengths, columns = setting.rows.lengths, setting.rows.tokenised.to_dict()
     order = np.argsort(lengths, kind="stable")
@@ -429,6 +429,6 @@ def _even_windows(setting: Setting, device_batch: int) -> Iterator[list[Prepared
             inputs[name] = torch.from_numpy(even).to(setting.device)
         return inputs, labels[torch.from_numpy(chosen)].to(setting.device)
 
-    for start in range(0, len(order), setting.global_batch):
-        window = order[start : start + setting.global_batch]
-        yield [batch(window[at : at + device_batch]) for at in range(0, len(window), device_batch)]
+    for start in range(0, len(order), setting.global_batch_size):
+        window = order[start : start + setting.global_batch_size]
+        yield [batch(window[at : at + device_batch_size]) for at in range(0, len(window), device_batch_size)]

@@ -31,10 +31,10 @@ class Took(NamedTuple):
     """Resident memory at its highest."""
 
 
-def whole(options: Options, max_updates: int | None = None) -> dict[str, Any]:
-    """What whole runs of one epoch took: the values of whole.json. `max_updates` cuts them short.
+def whole(options: Options, max_steps: int | None = None) -> dict[str, Any]:
+    """What whole runs of one epoch took: the values of whole.json. `max_steps` cuts them short.
 
-    Each program runs once for one update beforehand, so that everything is cached: data, tokens, model.
+    Each program runs once for one step beforehand, so that everything is cached: data, tokens, model.
 
     Raises:
         UserError: a program failed, with what it said.
@@ -49,35 +49,37 @@ def whole(options: Options, max_updates: int | None = None) -> dict[str, Any]:
         rows = load_task(name).rows["train"]
         tasks[name] = dict(rows=min(rows, LARGEST_TASK), measured={program: [] for program in programs})
         for program in programs:
-            _run(program, name, rows, options, max_updates=1)
+            _run(program, name, rows, options, max_steps=1)
     for round_ in range(1, options.rounds + 1):
         for name in options.tasks:
             for program in programs if round_ % 2 else reversed(programs):
-                took = _run(program, name, load_task(name).rows["train"], options, max_updates)
+                took = _run(program, name, load_task(name).rows["train"], options, max_steps)
                 tasks[name]["measured"][program].append(took._asdict())
                 print(f"round {round_} {name:>5} {program:<8}{took.seconds:8.1f} s", flush=True)
     shown = dict(model=options.model, tasks=options.tasks, variants=programs, rounds=options.rounds)
-    shown |= dict(precision=options.precision, global_batch=options.global_batch, max_length=options.max_length)
+    shown |= dict(
+        precision=options.precision, global_batch_size=options.global_batch_size, max_length=options.max_length
+    )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return dict(machine=surroundings(device, options.threads), settings=shown, tasks=tasks)
 
 
-def _run(program: str, task: str, rows: int, options: Options, max_updates: int | None) -> Took:
+def _run(program: str, task: str, rows: int, options: Options, max_steps: int | None) -> Took:
     with tempfile.TemporaryDirectory() as folder:
         place = {"ours": "--results", "trainer": "--output"}[program]
         flags: dict[str, Any] = {
             "--task": task,
             "--model": options.model,
             "--precision": options.precision,
-            "--global-batch": options.global_batch,
+            "--global-batch-size": options.global_batch_size,
             "--max-length": options.max_length,
             "--epochs": 1,
             place: folder,
         }
         if rows > LARGEST_TASK:
             flags["--train-rows"] = LARGEST_TASK
-        if max_updates is not None:
-            flags["--max-updates"] = max_updates
+        if max_steps is not None:
+            flags["--max-steps"] = max_steps
         script = {"ours": "harness/run.py", "trainer": "benchmarks/trainer_script.py"}[program]
         words = [sys.executable, script, *(str(word) for flag in flags.items() for word in flag)]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "true"}

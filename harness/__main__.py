@@ -7,20 +7,23 @@ import sys
 from collections.abc import Sequence
 
 from harness import __version__
-from harness.command import ending_with_exit_code
 from harness.errors import UserError, did_you_mean
+from harness.system.exit_codes import exit_code_on_error
 
 COMMANDS = {
     "run": ("harness.run", "fine-tune a model on a task, evaluate it, write one record"),
-    "sweep": ("harness.sweep", "run tasks x models x seeds side by side, and go on where it was stopped"),
-    "predict": ("harness.predict", "answer texts with a model that a run kept"),
-    "evaluate": ("harness.evaluation", "score a kept model on every labelled split, and show where it is wrong"),
-    "submit": ("harness.submission", "make the GLUE server's zip from the predictions of one model's runs"),
-    "tasks": ("harness.catalogue", "the tasks there are, one in full, or a check of a task file"),
-    "describe": ("harness.describe", "what a task's rows are like: labels, lengths, duplicates, contradictions"),
-    "selfcheck": ("harness.selfcheck", "check on these devices that training and evaluation are exact"),
-    "leaderboard": ("harness.leaderboard", "turn the records of a folder into its leaderboard"),
-    "export": ("harness.reports.exports", "write records in the formats of others: model-index, Every Eval Ever"),
+    "sweep": ("harness.commands.sweep", "run tasks x models x seeds side by side, and go on where it was stopped"),
+    "predict": ("harness.commands.predict", "answer texts with a model that a run kept"),
+    "evaluate": ("harness.commands.evaluate", "score a kept model on every labelled split, and show where it is wrong"),
+    "submit": ("harness.commands.submit", "make the GLUE server's zip from the predictions of one model's runs"),
+    "tasks": ("harness.commands.tasks", "the tasks there are, one in full, or a check of a task file"),
+    "describe": (
+        "harness.commands.describe",
+        "what a task's rows are like: labels, lengths, duplicates, contradictions",
+    ),
+    "selfcheck": ("harness.commands.selfcheck", "check on these devices that training and evaluation are exact"),
+    "leaderboard": ("harness.commands.leaderboard", "turn the records of a folder into its leaderboard"),
+    "export": ("harness.commands.export", "write records in the formats of others: model-index, Every Eval Ever"),
 }
 """By name: the module whose `main(arguments)` does it, and what it does."""
 
@@ -28,7 +31,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Hands the arguments after the first to the command that the first names."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    with ending_with_exit_code():
+    with exit_code_on_error():
         if not words or words[0] in ("-h", "--help"):
             print(usage())
             sys.exit(0 if words else 2)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.records import RunRecord, read_records
-from harness.running.shown_command import command_line
+from harness.system.redaction import command_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +29,9 @@ def run(task: str | None = None, **flags: Any) -> RunRecord:
         Interrupted: a signal asked the run to stop; it has saved a checkpoint, and the same call goes on from there.
     """
     from harness.facts.recipes import Recipe
+    from harness.requests.options import RunOptions
+    from harness.rows.own_data import OwnData
     from harness.run import run as fine_tune
-    from harness.running.options import RunOptions
-    from harness.running.own_data import OwnData
 
     known = {*RunOptions.__dataclass_fields__, *Recipe.model_fields, *OwnData.__dataclass_fields__}
     known -= {"task", "recipe", "own_data"}
@@ -60,7 +60,7 @@ def predict(
     Raises:
         UserError: the folder holds no such model, or texts and pairs do not fit it.
     """
-    from harness.predict import predict as reply
+    from harness.commands.predict import predict as reply
 
     return reply(folder, texts, pairs, precision=precision, cpu=cpu)
 
@@ -76,7 +76,7 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
 def _words(name: str, value: Any) -> list[str]:
     """A keyword as the command line has it: a bare flag sets what is otherwise off, `--no-...` what is otherwise on."""
     from harness.facts.recipes import Recipe
-    from harness.running.own_data import OwnData
+    from harness.rows.own_data import OwnData
 
     flag = name.replace("_", "-")
     if isinstance(value, bool):
@@ -92,7 +92,7 @@ def _words(name: str, value: Any) -> list[str]:
 
 def _parsed(words: Sequence[str]) -> Any:
     """The options; a mistake that would end the command is a UserError here."""
-    from harness.running.options import parse
+    from harness.requests.options import parse
 
     told = io.StringIO()
     try:

@@ -1,4 +1,4 @@
-"""ONE run, told in order: what to train on what, rows, model, updates, scores, record; `accelerate launch` runs it."""
+"""ONE run, told in order: what to train on what, rows, model, steps, scores, record; `accelerate launch` runs it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness.command import ending_with_exit_code
+from harness.engine.display import Display, summary
+from harness.engine.progress import Progress, cost_fields
 from harness.errors import UserError
+from harness.facts.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
 from harness.facts.recipes import changed_from
 from harness.facts.records import (
     RunRecord,
@@ -27,21 +29,19 @@ from harness.facts.records import (
     write_record,
 )
 from harness.facts.tasks import TaskSpec, check_recipe, under_protocol
-from harness.kept import bundles, publishing
-from harness.rows.sources import Files, find_files
-from harness.running.companion_tasks import run_of_another
-from harness.running.console import Display, summary
-from harness.running.identity import asked_task, identify
-from harness.running.options import RunOptions, default_recipe, parse
-from harness.running.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
-from harness.running.parents import find_parent
-from harness.running.preparation import prepare
-from harness.running.progress import Progress, cost_fields
-from harness.running.shown_command import command_line
+from harness.requests.companions import run_of_another
+from harness.requests.identity import identify, resolve_task
+from harness.requests.options import RunOptions, default_recipe, parse
+from harness.requests.parents import find_parent
+from harness.requests.preparation import prepare
+from harness.rows.files import Files, find_files
+from harness.saved_models import bundles, publishing
+from harness.system.exit_codes import exit_code_on_error
 from harness.system.importing import uncollected
-from harness.system.interruption import Asked, Interrupted, listening
-from harness.system.locks import held, lock_of
+from harness.system.locks import hold_lock, lock_of
 from harness.system.offline import use_cache_unless_reachable
+from harness.system.redaction import command_line
+from harness.system.signals import Interrupted, StopRequest, catch_stop_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command. Exit code 0: a score was recorded; 1: the run diverged; 2: a mistake of the user's."""
-    with ending_with_exit_code():
+    with exit_code_on_error():
         words = sys.argv[1:] if arguments is None else list(arguments)
         record = run(parse(words), command_line(["harness/run.py", *words]))
 
@@ -71,7 +71,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         UserError: something that was asked for cannot be done.
         Interrupted: a signal asked the run to stop; it has saved a checkpoint.
     """
-    definition, said = asked_task(options)
+    definition, said = resolve_task(options)
     task = under_protocol(definition, options.recipe.protocol)
     if task.predicted_by is not None:
         return run_of_another(task, options, partial(run, command=command))
@@ -95,8 +95,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     saved = checkpoints.folder_of(options.folder, task.name, spec.run_id)
     for sentence in said:
         accelerator.print(sentence)
-    lock = held(lock_of(path)) if accelerator.is_main_process else nullcontext()
-    with lock, listening() as asked:
+    lock = hold_lock(lock_of(path)) if accelerator.is_main_process else nullcontext()
+    with lock, catch_stop_signals() as asked:
         finished = deployment.by_main(accelerator, lambda: None if options.overwrite else _finished(path))
         if finished is not None:
             if accelerator.is_main_process:
@@ -121,7 +121,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
                 command=command or repr(options),
                 started=started,
                 finished=datetime.now(UTC),
-                parent_like=parent and parent.record.spec.like(parent.record.parent_like),
+                parent_group_key=parent and parent.record.spec.group_key(parent.record.parent_group_key),
                 **told,
             )
             if accelerator.is_main_process:
@@ -169,18 +169,19 @@ def _fine_tune(
     parent: bundles.Bundle | None,
     options: RunOptions,
     accelerator: Accelerator,
-    asked: Asked,
+    asked: StopRequest,
     checkpoint: Path | None,
     fell_back: str = "",
 ) -> dict[str, Any]:
     """The run itself: the fields of its record that tell how it went, the same on every process."""
     with uncollected():
-        from harness.engine import checkpoints, deployment, provenance, vocabulary
+        from harness.engine import checkpoints, deployment, provenance
+        from harness.engine.adaptations import restore
         from harness.engine.inference import NotFinite, infer
         from harness.engine.predictions import write_predictions
-        from harness.engine.training import Diverged, updates
+        from harness.engine.training import Diverged, training_steps
 
-    began, recipe, device_batch = perf_counter(), spec.recipe, options.eval_device_batch
+    began, recipe, device_batch_size = perf_counter(), spec.recipe, options.eval_batch_size
     ready = prepare(task, spec, files, parent, options, accelerator)
     splits, encoded, training, plan = ready.splits, ready.encoded, ready.training, ready.plan
     if options.tracker:
@@ -193,7 +194,7 @@ def _fine_tune(
         state, best_weights, stood = checkpoints.load(accelerator, checkpoint)
         training.set_state(state)
         progress = Progress.from_json(recipe, stood)
-        accelerator.print(f"going on after update {progress.update:,} of {plan.total_updates:,}")
+        accelerator.print(f"going on after step {progress.step:,} of {plan.total_steps:,}")
     for note in ready.notes:
         progress.note(note)
     progress.go_on(began, ready.topology, fell_back)
@@ -206,30 +207,30 @@ def _fine_tune(
         gold = splits[split].label
         return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, gold, threshold))
 
-    # Updates, with a look at the validation split after each epoch
-    display = Display(plan, accelerator.is_main_process, progress.update)
+    # Steps, with a look at the validation split after each epoch
+    display = Display(plan, accelerator.is_main_process, progress.step)
     scores: dict[str, Scores] = {}
-    saved_at, saved_update = perf_counter(), progress.update
+    saved_at, saved_step = perf_counter(), progress.step
     setup_seconds = saved_at - began
-    after = plan.total_updates if progress.is_out_of_patience else progress.update
+    after = plan.total_steps if progress.is_out_of_patience else progress.step
     try:
-        for update in updates(training, spec.seed, after):
-            settled = progress.add(update)
-            display.update(update)
+        for step in training_steps(training, spec.seed, after):
+            settled = progress.add(step)
+            display.update(step)
             for each in settled if options.tracker else ():
                 accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
-            if not update.is_settled:
+            if not step.is_checked:
                 continue
-            if update.ends_epoch:
-                looked = infer(accelerator, training.model, encoded[task.select_on], device_batch)
+            if step.ends_epoch:
+                looked = infer(accelerator, training.model, encoded[task.select_on], device_batch_size)
                 seen = outcome_of(task.select_on, looked, threshold_on(looked))
-                display.epoch(progress.close_epoch(update, seen))
-                accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=update.number)
-                if progress.selected_epoch == update.epoch:
+                display.epoch(progress.close_epoch(step, seen))
+                accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=step.number)
+                if progress.selected_epoch == step.epoch:
                     scores[task.select_on] = looked
                     best_weights = None if recipe.select == "last" else training.weights()
-            is_due = update.number - saved_update >= options.checkpoint_updates
-            is_due |= update.ends_epoch or perf_counter() - saved_at > options.checkpoint_seconds
+            is_due = step.number - saved_step >= options.checkpoint_steps
+            is_due |= step.ends_epoch or perf_counter() - saved_at > options.checkpoint_seconds
             stops, saves = deployment.any_process(accelerator, [asked.signal > 0, is_due])
             if (stops or saves) and deployment.keeps_whole_weights(accelerator):
                 checkpoints.save(
@@ -237,9 +238,9 @@ def _fine_tune(
                     checkpoints.folder_of(options.folder, task.name, spec.run_id),
                     checkpoints.Checkpoint(training.state(), best_weights, progress.to_json()),
                 )
-                saved_at, saved_update = perf_counter(), update.number
+                saved_at, saved_step = perf_counter(), step.number
             if stops:
-                raise Interrupted(asked.signal, update.number, deployment.keeps_whole_weights(accelerator))
+                raise Interrupted(asked.signal, step.number, deployment.keeps_whole_weights(accelerator))
             if progress.is_out_of_patience:
                 break
 
@@ -248,13 +249,13 @@ def _fine_tune(
             training.set_weights(best_weights)
         for split in encoded:
             if split not in scores and (split != "train" or split in (*task.evaluate, task.select_on)):
-                scores[split] = infer(accelerator, training.model, encoded[split], device_batch)
+                scores[split] = infer(accelerator, training.model, encoded[split], device_batch_size)
     except (Diverged, NotFinite) as fault:
         return ready.facts | dict(status="diverged", error=str(fault), history=progress.history, notes=progress.notes)
     finally:
         display.close()
 
-    vocabulary.widen(ready.model, recipe, plan, progress.history[progress.selected_epoch - 1].update)
+    restore(ready.model, recipe, plan, progress.history[progress.selected_epoch - 1].step)
     if options.save_model is not None:
         weights = accelerator.get_state_dict(training.model)  # on all processes: each may have a part of them
         if accelerator.is_main_process:
@@ -278,7 +279,7 @@ def _fine_tune(
         threshold=threshold,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
         history=progress.history,
-        predictions=files_of,
+        prediction_files=files_of,
     )
 
 

@@ -48,7 +48,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with a two-layer BERT without a head, of 64 positions, and its tokenizer."""
-    from harness.running.testmode import write_model
+    from harness.engine.test_mode import write_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     folder.mkdir()
@@ -93,8 +93,8 @@ def make_task(tmp_path: Path) -> Callable[..., Path]:
             "splits": {split: split for split in tables},
             "rows": {split: max(1, len(next(iter(columns.values())))) for split, columns in tables.items()},
             "metrics": ["accuracy"],
-            "headline": "accuracy",
-            "recipe": {"epochs": 1, "global_batch": 8, "max_length": 32, "learning_rate": 3e-3},
+            "main_metrics": "accuracy",
+            "recipe": {"epochs": 1, "global_batch_size": 8, "max_length": 32, "learning_rate": 3e-3},
             **keys,
         }
         path = tmp_path / f"{name}.yaml"
@@ -124,17 +124,17 @@ def _make_record(
     changes = dict(recipe or {})
     identity = RunSpec(
         **{
-            **dict(task=task, task_version=1, definition="d1", data=None, model=model, revision="main", seed=seed),
+            **dict(task=task, task_version=1, task_fingerprint="d1", data=None, model=model, revision="main", seed=seed),
             **dict(recipe=Recipe(**changes), **(spec or {})),
         }
     )
     names = [name for name in metrics if name != "loss"]
-    about = dict(title=f"The {task} task", suite="glue", labels=["no", "yes"], metrics=names, headline=names[:1])
+    about = dict(title=f"The {task} task", suite="glue", labels=["no", "yes"], metrics=names, main_metrics=names[:1])
     rows = {"train": 1000, "validation": 200}
     found = dict(source=f"example/glue/{task}", revision="r1", fingerprint=f"rows of {task}", rows=rows, full_rows=rows)
     cost = dict(seconds=60 + seed, setup_seconds=2, train_seconds=50, evaluate_seconds=8, device_seconds=60 + seed)
-    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch=32, accumulation=1, threads=1)
-    where = dict(eval_device_batch=64, distributed="NO", system="Linux", python="3.11.9", versions={"harness": "0.1.0"})
+    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch_size=32, accumulation=1, threads=1)
+    where = dict(eval_batch_size=64, distributed="NO", system="Linux", python="3.11.9", versions={"harness": "0.1.0"})
     told: dict[str, Any] = dict(
         run_id=identity.run_id,
         status="ok",
@@ -148,7 +148,7 @@ def _make_record(
         selected_epoch=3,
         rows_per_second=220.0,
         peak_bytes=2**30,
-        cost=Cost(**cost, updates=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2**30]),
+        cost=Cost(**cost, steps=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2**30]),
         environment=Environment(**ran, **where, git_commit=None, git_dirty=None),
         command=f"harness run --task {task}",
         started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
@@ -163,10 +163,10 @@ def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., Run
 
     def make(task: TaskSpec, name: str = "kept", **spec: Any) -> Path:
         from harness.engine import models
-        from harness.kept import bundles
-        from harness.running.outcome import task_facts
+        from harness.facts.outcome import task_facts
+        from harness.saved_models import bundles
 
-        identity = {"task_version": task.version, "definition": task.definition, **spec}
+        identity = {"task_version": task.version, "task_fingerprint": task.fingerprint, **spec}
         facts, threshold = task_facts(task).model_dump(), 0.4 if task.is_multi_label else None
         record = make_record(task.name, recipe={"max_length": 32}, spec=identity, facts=facts, threshold=threshold)
         model, tokenizer, _ = models.build(str(tiny_model), "sha256:0", task, 1)

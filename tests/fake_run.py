@@ -15,15 +15,15 @@ from pathlib import Path
 
 
 def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[str]]:
-    """What takes the place of `harness.sweeps.launching.launch_words`; the fates of runs lie in `folder`."""
+    """What takes the place of `harness.sweeps.launch.launch_words`; the fates of runs lie in `folder`."""
     from datetime import UTC, datetime
 
+    from harness.facts.outcome import task_facts
     from harness.facts.recipes import changed_from
     from harness.facts.records import RunRecord, record_path, record_text
     from harness.facts.tasks import load_task, under_protocol
-    from harness.running.identity import identify
-    from harness.running.options import default_recipe, parse
-    from harness.running.outcome import task_facts
+    from harness.requests.identity import identify
+    from harness.requests.options import default_recipe, parse
 
     def command(config: Path, processes: int, threads: int, words: Sequence[str]) -> list[str]:
         options = parse(words)
@@ -33,8 +33,8 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
         fate = folder / name
         status = {"fail": "failed", "diverge": "diverged"}.get(fate.read_text() if fate.exists() else "", "ok")
         # the higher the learning rate, the better it looks to selection
-        metrics = {split: dict.fromkeys(task.headline, 0.5) for split in task.report}
-        metrics[task.select_on] = dict.fromkeys(task.headline, 0.5 + options.recipe.learning_rate)
+        metrics = {split: dict.fromkeys(task.main_metrics, 0.5) for split in task.report}
+        metrics[task.select_on] = dict.fromkeys(task.main_metrics, 0.5 + options.recipe.learning_rate)
         record = RunRecord(
             run_id=spec.run_id,
             status=status,  # type: ignore[arg-type]

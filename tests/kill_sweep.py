@@ -55,7 +55,7 @@ def kill_when_done(results: Path, jobs: int, runs: int, seconds: float, with_fam
     """Kills the sweep while a run is between its first checkpoint and its record, when this many records are there, and
     so many seconds later; says what it took with it."""
     sweep, checkpoints = start(results, jobs), results / "test-mode" / "checkpoints"
-    while len(records(results)) < runs or not any(checkpoints.glob("*/*/update-*")):
+    while len(records(results)) < runs or not any(checkpoints.glob("*/*/step-*")):
         if sweep.poll() is not None:
             sys.exit(f"the sweep ended before it could be killed\n{sweep.communicate()[0]}")
         time.sleep(0.05)

@@ -157,5 +157,5 @@ def test_fsdp2_is_what_accelerate_makes_of_the_file(monkeypatch: pytest.MonkeyPa
 def test_deepspeed_neither_accumulates_nor_clips_otherwise_than_the_recipe() -> None:
     arguments = _launch_arguments("deepspeed_zero2")
     assert arguments.use_deepspeed
-    assert arguments.gradient_accumulation_steps == 1, "the harness cuts the batches of an update itself"
+    assert arguments.gradient_accumulation_steps == 1, "the harness cuts the batches of a step itself"
     assert arguments.gradient_clipping == Recipe().max_grad_norm

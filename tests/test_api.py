@@ -14,8 +14,8 @@ import harness
 from harness import api
 from harness.errors import UserError
 from harness.facts.records import RunRecord
+from harness.requests.options import parse
 from harness.run import main
-from harness.running.options import parse
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -24,8 +24,9 @@ import json, sys
 import harness
 light = sorted(set(sys.modules) & {"torch", "pandas", "pydantic", "numpy", "tyro"})
 before = harness.run
-from harness import run, predict, load_records
-import harness.run, harness.predict
+from harness import run, load_records
+from harness.commands import predict
+import harness.run, harness.commands.predict
 from harness.run import main, run as fine_tune
 from harness import run as again
 import harness.run as module
@@ -36,7 +37,7 @@ for call in (before, run, again, harness.run, module):
     except Exception as error:
         told.append(f"{type(error).__name__}: {error}"[:60])
 try:
-    harness.predict("no-such-folder", ["text"])
+    harness.commands.predict("no-such-folder", ["text"])
 except Exception as error:
     told.append(f"{type(error).__name__}: {error}"[:60])
 print(json.dumps([light, told, module.main is main, fine_tune is not run, load_records("nowhere")]))

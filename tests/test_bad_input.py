@@ -83,7 +83,7 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "unknown key": (lambda w: w.task(metrik="f1"), r"small\.yaml:\d+: unknown key 'metrik'\. Did you mean 'metrics'\?"),
     "value of a wrong type": (lambda w: w.task(rows="many"), r"small\.yaml:\d+: rows: .*\(it is 'many'\)"),
     "unknown metric": (
-        lambda w: w.task(metrics="acuracy", headline="acuracy"),
+        lambda w: w.task(metrics="acuracy", main_metrics="acuracy"),
         r"metric 'acuracy' is none of ours \(accuracy, f1, .*Did you mean 'accuracy'\?",
     ),
     "unknown hyperparameter": (lambda w: w.task(recipe={"epoch": 2}), r"'epoch'\. Did you mean 'epochs'\?"),
@@ -96,8 +96,8 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
         r"--model: test mode brings its own .*leave out --model",
     ),
     "device batch that does not divide": (
-        lambda w: [*w.task(), "--global-batch", "8", "--device-batch", "3"],
-        r"--device-batch 3: .* 8 rows an update, which 3 does not divide\. The nearest that do: 2 or 4",
+        lambda w: [*w.task(), "--global-batch-size", "8", "--device-batch-size", "3"],
+        r"--device-batch-size 3: .* 8 rows a step, which 3 does not divide\. The nearest that do: 2 or 4",
     ),
     "more training rows than there are": (
         lambda w: [*w.task(), "--train-rows", "99"],

@@ -1,12 +1,12 @@
-"""Batches: the same rows in the same updates for any number of processes, padded and masked as they must be."""
+"""Batches: the same rows in the same steps for any number of processes, padded and masked as they must be."""
 
 import numpy as np
 import pytest
 import torch
 
-from harness.engine.batches import cut_batch, epoch_order, rows_of_updates, scoring_batches, windows
+from harness.commands.selfcheck import SIZES, generated
+from harness.engine.batches import cut_batch, epoch_order, rows_of_steps, scoring_batches, step_batches
 from harness.facts.recipes import Recipe, plan_steps
-from harness.selfcheck import SIZES, generated
 
 
 def test_batch_pads_to_its_longest_row_and_masks_the_padding():
@@ -37,13 +37,15 @@ def test_values_become_float32_labels():
 
 @pytest.mark.parametrize("rows", SIZES)
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
-@pytest.mark.parametrize("device_batch", [None, 1])
+@pytest.mark.parametrize("device_batch_size", [None, 1])
 @pytest.mark.parametrize("length_grouping", [True, False])
-def test_every_process_gets_the_same_windows_and_each_row_is_drawn_once(rows, processes, device_batch, length_grouping):
-    encoded, recipe = generated(rows), Recipe(global_batch=12, length_grouping=length_grouping)
-    plan = plan_steps(rows, recipe, processes, device_batch)
-    dealt = [list(windows(encoded, plan, seed=3, epoch=1, process=process)) for process in range(processes)]
-    expected = rows_of_updates(encoded.lengths, plan, 3, 1)
+def test_every_process_gets_the_same_windows_and_each_row_is_drawn_once(
+    rows, processes, device_batch_size, length_grouping
+):
+    encoded, recipe = generated(rows), Recipe(global_batch_size=12, length_grouping=length_grouping)
+    plan = plan_steps(rows, recipe, processes, device_batch_size)
+    dealt = [list(step_batches(encoded, plan, seed=3, epoch=1, process=process)) for process in range(processes)]
+    expected = rows_of_steps(encoded.lengths, plan, 3, 1)
     assert sorted(np.concatenate(expected)) == list(range(rows))
     for number, together in enumerate(zip(*dealt, strict=True)):
         drawn = sorted(int(row) for window in together for batch in window.batches for row in batch.rows)
@@ -53,14 +55,14 @@ def test_every_process_gets_the_same_windows_and_each_row_is_drawn_once(rows, pr
         assert {window.tokens for window in together} == {int(encoded.lengths[drawn].sum())}
         computed = sum(b.inputs["input_ids"].numel() for window in together for b in window.batches if len(b.rows))
         assert {window.computed_tokens for window in together} == {computed}
-        assert all(len(batch.rows) <= plan.device_batch for window in together for batch in window.batches)
-    assert len(dealt[0]) == plan.updates_per_epoch
+        assert all(len(batch.rows) <= plan.device_batch_size for window in together for batch in window.batches)
+    assert len(dealt[0]) == plan.steps_per_epoch
 
 
 def test_skipped_windows_are_those_at_the_start():
-    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch=8), 1)
-    whole = list(windows(encoded, plan, 0, 0, 0))
-    rest = list(windows(encoded, plan, 0, 0, 0, skip=3))
+    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch_size=8), 1)
+    whole = list(step_batches(encoded, plan, 0, 0, 0))
+    rest = list(step_batches(encoded, plan, 0, 0, 0, skip=3))
     assert [w.batches[0].rows.tolist() for w in rest] == [w.batches[0].rows.tolist() for w in whole[3:]]
 
 
@@ -72,31 +74,31 @@ def test_order_depends_on_seed_and_epoch_alone():
 
 
 def test_without_grouping_updates_are_cut_from_the_permutation():
-    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch=8, length_grouping=False), 1)
+    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch_size=8, length_grouping=False), 1)
     order = epoch_order(33, 5, 2)
-    for number, rows in enumerate(rows_of_updates(encoded.lengths, plan, 5, 2)):
+    for number, rows in enumerate(rows_of_steps(encoded.lengths, plan, 5, 2)):
         assert sorted(rows) == sorted(order[number * 8 : number * 8 + 8])
 
 
 def test_rows_of_an_update_are_of_like_length_and_updates_come_in_any_order():
     lengths = np.random.default_rng(0).integers(3, 100, size=1607)
-    plan = plan_steps(1607, Recipe(global_batch=16), 1)
-    cut = rows_of_updates(lengths, plan, 0, 0)
+    plan = plan_steps(1607, Recipe(global_batch_size=16), 1)
+    cut = rows_of_steps(lengths, plan, 0, 0)
     whole = [rows for rows in cut if len(rows) == 16]
     assert [len(rows) for rows in cut if len(rows) != 16] == [7]
     assert np.mean([np.ptp(lengths[rows]) for rows in whole]) < 4
     longest = [lengths[rows].max() for rows in whole]
-    assert 0.3 < np.mean(np.diff(longest) > 0) < 0.7, "the order of updates follows their lengths"
-    again = rows_of_updates(lengths, plan, 0, 1)
-    assert {frozenset(rows) for rows in cut}.isdisjoint(map(frozenset, again)), "another epoch has the same updates"
+    assert 0.3 < np.mean(np.diff(longest) > 0) < 0.7, "the order of steps follows their lengths"
+    again = rows_of_steps(lengths, plan, 0, 1)
+    assert {frozenset(rows) for rows in cut}.isdisjoint(map(frozenset, again)), "another epoch has the same steps"
 
 
 def test_an_update_shorter_than_the_others_is_of_rows_drawn_at_random():
     """Or the shortest rows, or the longest, would weigh more than others in every epoch."""
     lengths = np.arange(3, 3 + 103)
-    plan = plan_steps(103, Recipe(global_batch=10), 1)
+    plan = plan_steps(103, Recipe(global_batch_size=10), 1)
     means = [
-        np.mean(next(lengths[rows] for rows in rows_of_updates(lengths, plan, 0, epoch) if len(rows) == 3))
+        np.mean(next(lengths[rows] for rows in rows_of_steps(lengths, plan, 0, epoch) if len(rows) == 3))
         for epoch in range(300)
     ]
     assert abs(np.mean(means) - lengths.mean()) < 5
@@ -104,8 +106,8 @@ def test_an_update_shorter_than_the_others_is_of_rows_drawn_at_random():
 
 def test_rows_of_like_length_share_a_batch_within_a_window():
     encoded = generated(100)
-    plan = plan_steps(100, Recipe(global_batch=32), 1, 8)
-    for window in windows(encoded, plan, 0, 0, 0):
+    plan = plan_steps(100, Recipe(global_batch_size=32), 1, 8)
+    for window in step_batches(encoded, plan, 0, 0, 0):
         lengths = np.concatenate([encoded.lengths[batch.rows] for batch in window.batches])
         assert (np.diff(lengths) <= 0).all()
 

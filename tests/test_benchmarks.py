@@ -23,7 +23,7 @@ from benchmarks.quality import folder_of, quality
 from benchmarks.rows import drawn, tokenise
 from benchmarks.throughput import Options, throughput
 from benchmarks.variants import VARIANTS, Measured, Setting
-from harness.engine.batches import rows_of_updates
+from harness.engine.batches import rows_of_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.records import read_records, write_record
@@ -44,7 +44,7 @@ def still_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
-def _setting(model: Path, task: str = "rte", rows: int = 24, global_batch: int = 8) -> Setting:
+def _setting(model: Path, task: str = "rte", rows: int = 24, global_batch_size: int = 8) -> Setting:
     tokenizer = AutoTokenizer.from_pretrained(model)
     rng = np.random.default_rng(rows)
     some = tokenise(load_task(task), split_of(load_task(task), rng.integers(5, 40, rows), rng, words=40), tokenizer, 48)
@@ -54,7 +54,7 @@ def _setting(model: Path, task: str = "rte", rows: int = 24, global_batch: int =
         model=str(model),
         revision=None,
         tokenizer=tokenizer,
-        global_batch=global_batch,
+        global_batch_size=global_batch_size,
         max_length=48,
         precision="fp32",
         device=torch.device("cpu"),
@@ -72,7 +72,7 @@ def _measured(variant: str, setting: Setting) -> Measured:
 def test_every_variant_trains_the_same_rows_in_as_many_updates(variant: str, tiny_model: Path) -> None:
     setting = _setting(tiny_model)
     took, tokens = _measured(variant, setting), int(setting.rows.lengths.sum())
-    assert (took.updates, took.rows) == (3, 24)
+    assert (took.steps, took.rows) == (3, 24)
     assert took.tokens == pytest.approx(tokens, rel=0.03 if variant.startswith("limit") else 0)
     assert took.seconds > 0
     assert took.computed_tokens >= took.tokens
@@ -81,7 +81,7 @@ def test_every_variant_trains_the_same_rows_in_as_many_updates(variant: str, tin
 
 @pytest.mark.parametrize("task", ["rte", "stsb"])
 def test_plain_loop_has_the_loss_of_the_harness_for_the_same_rows(task: str, still_model: Path) -> None:
-    setting = _setting(still_model, task, rows=8, global_batch=8)
+    setting = _setting(still_model, task, rows=8, global_batch_size=8)
     plain, ours = _measured("plain", setting), _measured("ours", setting)
     assert plain.losses == pytest.approx(ours.losses, rel=1e-5)
     assert len(plain.losses) == 1
@@ -89,9 +89,9 @@ def test_plain_loop_has_the_loss_of_the_harness_for_the_same_rows(task: str, sti
 
 def test_rows_of_a_round_are_as_long_and_as_close_together_as_in_a_whole_epoch() -> None:
     lengths = np.random.default_rng(0).gamma(4.0, 12.0, size=5000).astype(np.int64) + 5
-    plan = plan_steps(len(lengths), Recipe(global_batch=32, epochs=1), processes=1)
-    whole = _padding(lengths, rows_of_updates(lengths, plan, seed=0, epoch=0))
-    rounds = [drawn(lengths, updates=12, global_batch=32, seed=seed) for seed in range(20)]
+    plan = plan_steps(len(lengths), Recipe(global_batch_size=32, epochs=1), processes=1)
+    whole = _padding(lengths, rows_of_steps(lengths, plan, seed=0, epoch=0))
+    rounds = [drawn(lengths, steps=12, global_batch_size=32, seed=seed) for seed in range(20)]
     assert all(len(set(rows.tolist())) == 12 * 32 for rows in rounds)
     assert np.mean([lengths[rows].mean() for rows in rounds]) == pytest.approx(lengths.mean(), rel=0.02)
     sorted_rounds = [rows[np.argsort(lengths[rows], kind="stable")].reshape(12, 32) for rows in rounds]
@@ -105,7 +105,7 @@ def _padding(lengths: np.ndarray, windows: list[np.ndarray]) -> float:
 
 
 def test_more_updates_than_there_are_take_every_row_once() -> None:
-    assert sorted(drawn(np.arange(3, 103), updates=50, global_batch=32, seed=1)) == list(range(100))
+    assert sorted(drawn(np.arange(3, 103), steps=50, global_batch_size=32, seed=1)) == list(range(100))
 
 
 def test_a_variant_leaves_nothing_behind() -> None:
@@ -140,7 +140,7 @@ def test_throughput_writes_what_the_report_shows(tmp_path: Path) -> None:
         generated=True,
         variants=("trainer", "ours"),
         rounds=2,
-        updates=2,
+        steps=2,
         precision="fp32",
         threads=1,
     )
@@ -187,16 +187,16 @@ def test_scores_are_compared_seed_by_seed(tmp_path: Path) -> None:
 
 
 def test_growth_is_shown_as_it_was_measured() -> None:
-    update = dict(update_seconds=0.5, tokens_per_second=1234.5, peak_bytes=2**30)
+    step = dict(update_seconds=0.5, tokens_per_second=1234.5, peak_bytes=2**30)
     values = dict(
-        settings=dict(shape="MiniLM", precision="bf16", global_batch=32),
+        settings=dict(shape="MiniLM", precision="bf16", global_batch_size=32),
         rows=[
             dict(
                 rows=1000, encode_seconds=1, cached_seconds=0.1, windows_seconds=2, padding_share=0.03, peak_bytes=2**20
             )
         ],
-        shapes=[dict(shape="tiny", length=64, **update)],
-        lengths=[dict(shape="MiniLM", length=16, **update)],
+        shapes=[dict(shape="tiny", length=64, **step)],
+        lengths=[dict(shape="MiniLM", length=16, **step)],
         processes=[
             dict(processes=1, threads=1, rows_per_second=10.0, peak_bytes=2**30),
             dict(processes=2, threads=1, rows_per_second=18.0, peak_bytes=2**31),

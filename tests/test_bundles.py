@@ -18,8 +18,8 @@ from harness.engine import models
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
 from harness.facts.tasks import load_task, read_task
-from harness.kept import bundles
 from harness.run import main
+from harness.saved_models import bundles
 
 
 class Kept(NamedTuple):
@@ -60,11 +60,11 @@ def copy(kept: Kept, tmp_path: Path) -> Path:
 def test_plain_transformers_give_the_logits_of_the_run(kept: Kept) -> None:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from harness.engine import data
-    from harness.running import testmode
+    from harness.engine import test_mode
+    from harness.rows import loading
 
     task = load_task("rte")
-    rows = data.load_splits(task, testmode.tables(task), "standard", None)["validation"]
+    rows = loading.load_splits(task, test_mode.tables(task), "standard", None)["validation"]
     tokenizer = AutoTokenizer.from_pretrained(kept.folder)
     model = AutoModelForSequenceClassification.from_pretrained(kept.folder).eval()
     inputs = tokenizer(rows.text, rows.pair, truncation=True, padding=True, return_tensors="pt")
@@ -96,7 +96,7 @@ def test_record_and_task_in_the_folder_are_those_of_the_run(kept: Kept) -> None:
     bundle = bundles.read(kept.folder)
     assert bundle.record == kept.record
     assert bundle.task == load_task("rte")
-    assert read_task(kept.folder / "task.yaml").definition == load_task("rte").definition
+    assert read_task(kept.folder / "task.yaml").definition == load_task("rte").fingerprint
 
 
 def test_no_path_of_this_machine_stands_beside_the_weights(kept: Kept) -> None:
@@ -113,7 +113,7 @@ def test_keeping_a_model_is_no_part_of_the_runs_name(kept: Kept, capsys: pytest.
 
 def test_kept_model_trains_again_as_the_same_start_whatever_its_record_says(kept: Kept, copy: Path) -> None:
     """What a run adds to the model's own files tells times and places."""
-    from harness.rows.sources import model_revision
+    from harness.rows.files import model_revision
 
     (copy / "record.json").write_text("{}")
     (copy / "bundle.json").write_text("{}")
@@ -152,7 +152,7 @@ def test_weights_of_a_compiled_model_have_their_plain_names(
 def test_disk_that_is_full_at_the_end_costs_no_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["--task", "rte", "--test-mode", "--max-updates", "2", "--results", str(tmp_path / "results")]
+    words = ["--task", "rte", "--test-mode", "--max-steps", "2", "--results", str(tmp_path / "results")]
     words += ["--save-model", str(tmp_path / "kept")]
     replace = os.replace
 
@@ -167,7 +167,7 @@ def test_disk_that_is_full_at_the_end_costs_no_training(
     assert list((tmp_path / "results/test-mode/runs/rte").glob("*.json")) == []
     monkeypatch.undo()
     run(*words)
-    assert "going on after update 2 of 2" in capsys.readouterr().out
+    assert "going on after step 2 of 2" in capsys.readouterr().out
     (path,) = (tmp_path / "results/test-mode/runs/rte").glob("*.json")
     assert bundles.read(tmp_path / "kept").record == read_record(path)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.catalogue import main
+from harness.commands.tasks import main
 from harness.errors import UserError
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import load_task, task_names
@@ -58,7 +58,7 @@ def test_own_task_is_shown_in_full(ask: Callable[..., str], make_task: Callable[
 
 
 def test_several_labels_a_row_are_told(ask: Callable[..., str], make_task: Callable[..., Path]) -> None:
-    sets = dict(kind="multi_label", metrics=["f1_micro"], headline="f1_micro")
+    sets = dict(problem_type="multi_label_classification", metrics=["f1_micro"], main_metrics="f1_micro")
     text = ask(str(make_task(**sets, label="topics", separator=";")))
     assert "topics (any number a row, separated by ';')" in text
     assert "no, yes (any number a row)" in ask(str(make_task(**sets, label=["no", "yes"])))

@@ -14,33 +14,33 @@ from harness.engine.training import TrainingState
 from harness.errors import UserError
 
 
-def checkpoint(update, best=False):
-    weights = {"layer.weight": torch.arange(6.0).reshape(2, 3) + update}
-    optimizer = {"state": {0: {"step": torch.tensor(float(update))}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
+def checkpoint(step, best=False):
+    weights = {"layer.weight": torch.arange(6.0).reshape(2, 3) + step}
+    optimizer = {"state": {0: {"step": torch.tensor(float(step))}}, "param_groups": [{"lr": 0.1, "params": [0]}]}
     state = TrainingState(weights, optimizer, None, [torch.get_rng_state()])
-    return Checkpoint(state, weights if best else None, {"update": update, "fell_back": False})
+    return Checkpoint(state, weights if best else None, {"step": step, "fell_back": False})
 
 
 @pytest.fixture
 def folder(tmp_path):
     accelerator, folder = Accelerator(cpu=True), folder_of(tmp_path, "rte", "run-1")
-    for update in (5, 10, 15):
-        save(accelerator, folder, checkpoint(update, best=update == 10))
+    for step in (5, 10, 15):
+        save(accelerator, folder, checkpoint(step, best=step == 10))
     return folder
 
 
 def test_the_newest_two_are_kept(folder):
-    assert sorted(path.name for path in folder.iterdir()) == ["update-00000010", "update-00000015"]
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000010", "step-00000015"]
 
 
 def test_what_was_saved_comes_back(folder):
-    back = load(Accelerator(cpu=True), folder / "update-00000010")
+    back = load(Accelerator(cpu=True), folder / "step-00000010")
     expected = checkpoint(10)
     assert torch.equal(back.state.weights["layer.weight"], expected.state.weights["layer.weight"])
     assert torch.equal(back.best_weights["layer.weight"], expected.state.weights["layer.weight"])
     assert back.state.optimizer["state"][0]["step"] == 10
     assert torch.equal(back.state.randomness[0], torch.get_rng_state())
-    assert back.progress["update"] == 10
+    assert back.progress["step"] == 10
 
 
 DAMAGES = {
@@ -60,10 +60,10 @@ DAMAGES = {
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(folder, damage):
     said = []
-    damage(folder / "update-00000015")
-    assert newest(folder, said.append) == folder / "update-00000010"
+    damage(folder / "step-00000015")
+    assert newest(folder, said.append) == folder / "step-00000010"
     assert len(said) == 1
-    assert "update-00000015" in said[0]
+    assert "step-00000015" in said[0]
 
 
 def test_a_checkpoint_of_another_run_is_not_taken(folder):
@@ -79,11 +79,11 @@ def test_no_folder_means_no_checkpoint(tmp_path):
 
 
 def test_a_scratch_folder_left_by_a_kill_is_no_checkpoint_and_does_not_stay(folder):
-    (folder / ".update-00000020").mkdir()
-    (folder / ".update-00000020" / "weights.safetensors").write_bytes(b"half")
-    assert newest(folder, print) == folder / "update-00000015"
+    (folder / ".step-00000020").mkdir()
+    (folder / ".step-00000020" / "weights.safetensors").write_bytes(b"half")
+    assert newest(folder, print) == folder / "step-00000015"
     save(Accelerator(cpu=True), folder, checkpoint(20))
-    assert newest(folder, print) == folder / "update-00000020"
+    assert newest(folder, print) == folder / "step-00000020"
 
 
 @pytest.mark.parametrize("step", ["save_file", "file_hash"])
@@ -95,8 +95,8 @@ def test_a_full_disk_is_told_and_earlier_checkpoints_stay_whole(folder, monkeypa
     with pytest.raises(UserError, match=r"No space left on device.* It needs .* MiB are free.*--results"):
         save(Accelerator(cpu=True), folder, checkpoint(20))
     monkeypatch.undo()
-    assert newest(folder, print) == folder / "update-00000015"
-    assert not (folder / ".update-00000020").exists()
+    assert newest(folder, print) == folder / "step-00000015"
+    assert not (folder / ".step-00000020").exists()
 
 
 def test_nothing_that_could_run_code_is_read(folder):
@@ -104,7 +104,7 @@ def test_nothing_that_could_run_code_is_read(folder):
         def __reduce__(self):
             return (print, ("harm",))
 
-    target = folder / "update-00000015" / "optimizer.pt"
+    target = folder / "step-00000015" / "optimizer.pt"
     torch.save({"optimizer": Harm(), "scaler": None}, target)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         load(Accelerator(cpu=True), target.parent)

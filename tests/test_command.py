@@ -6,14 +6,14 @@ import signal
 
 import pytest
 
-from harness.command import ending_with_exit_code
 from harness.errors import UserError
-from harness.system.interruption import Interrupted
+from harness.system.exit_codes import exit_code_on_error
+from harness.system.signals import Interrupted
 
 
 def ended_by(error: BaseException) -> int:
     """The exit code of a command that this ends."""
-    with pytest.raises(SystemExit) as end, ending_with_exit_code():
+    with pytest.raises(SystemExit) as end, exit_code_on_error():
         raise error
     assert isinstance(end.value.code, int)
     return end.value.code
@@ -48,10 +48,10 @@ def test_exit_code_that_was_asked_for_stays(code: int) -> None:
 
 
 def test_fault_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), ending_with_exit_code():
+    with pytest.raises(ZeroDivisionError), exit_code_on_error():
         raise ZeroDivisionError
 
 
 def test_command_that_is_done_ends_nothing() -> None:
-    with ending_with_exit_code():
+    with exit_code_on_error():
         pass

@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from test_leaderboard import answered, lost, record
 
+from harness.commands.leaderboard import main
 from harness.errors import UserError
+from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord, write_record
-from harness.facts.row_values import unpack_array
-from harness.leaderboard import main
 from harness.reports.comparison import compare_rows, print_comparison, row_named
 from harness.reports.standings import Leaderboard, build
 from harness.stats.uncertainty import holm, mcnemar

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from harness.engine.training import Update
+from harness.engine.display import Display, shown, summary
+from harness.engine.training import Step
 from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.records import Cost, DataFacts, Epoch, RunRecord, RunSpec, TaskFacts
-from harness.running.console import Display, shown, summary
 
 PLAN = plan_steps(64, Recipe(epochs=2), processes=1)
 
@@ -25,8 +25,8 @@ class Terminal(io.StringIO):
         return True
 
 
-def update(number: int, loss: float = 0.5, seconds: float = 0.1) -> Update:
-    return Update(
+def step(number: int, loss: float = 0.5, seconds: float = 0.1) -> Step:
+    return Step(
         number=number,
         epoch=1,
         measured=torch.tensor([32 * loss, 1.0]),
@@ -36,12 +36,12 @@ def update(number: int, loss: float = 0.5, seconds: float = 0.1) -> Update:
         computed_tokens=400,
         seconds=seconds,
         ends_epoch=False,
-        is_settled=True,
+        is_checked=True,
     )
 
 
 def epoch(number: int) -> Epoch:
-    return Epoch(epoch=number, update=1200 * number, train_loss=0.5, learning_rate=1e-5, seconds=61.25, metrics=METRICS)
+    return Epoch(epoch=number, step=1200 * number, train_loss=0.5, learning_rate=1e-5, seconds=61.25, metrics=METRICS)
 
 
 def record(**told: Any) -> RunRecord:
@@ -49,7 +49,7 @@ def record(**told: Any) -> RunRecord:
         run_id="tiny-seed1",
         status="ok",
         spec=RunSpec(
-            task="cola", task_version=1, definition="d", data=None, model="m", revision="main", seed=1, recipe=Recipe()
+            task="cola", task_version=1, task_fingerprint="d", data=None, model="m", revision="main", seed=1, recipe=Recipe()
         ),
         recipe_changes={},
         task=TaskFacts(
@@ -57,7 +57,7 @@ def record(**told: Any) -> RunRecord:
             suite="glue",
             labels=["no", "yes"],
             metrics=["matthews_correlation", "accuracy"],
-            headline=["matthews_correlation"],
+            main_metrics=["matthews_correlation"],
             report=["validation"],
             select_on="validation",
         ),
@@ -82,7 +82,7 @@ def record(**told: Any) -> RunRecord:
 
 def test_bar_is_silent_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     display = Display(PLAN, is_main=True)
-    display.update(update(1))
+    display.update(step(1))
     display.close()
     assert capsys.readouterr() == ("", "")
 
@@ -91,8 +91,8 @@ def test_bar_shows_loss_and_speed_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setenv("COLUMNS", "200")
     display = Display(PLAN, is_main=True)
-    display.update(update(1, loss=1.0))
-    display.update(update(2, loss=2.0))
+    display.update(step(1, loss=1.0))
+    display.update(step(2, loss=2.0))
     display.bar.refresh()
     display.close()
     assert "2/4" in terminal.getvalue()
@@ -102,7 +102,7 @@ def test_bar_shows_loss_and_speed_on_a_terminal(monkeypatch: pytest.MonkeyPatch)
 def test_other_processes_show_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     display = Display(PLAN, is_main=False)
-    display.update(update(1))
+    display.update(step(1))
     display.epoch(epoch(1))
     display.close()
     assert terminal.getvalue() == ""
@@ -117,7 +117,7 @@ def test_epochs_are_a_table_whose_header_comes_once(first: int, capsys: pytest.C
     display.epoch(epoch(first + 1))
     display.close()
     header, *lines = capsys.readouterr().out.splitlines()
-    assert " ".join(header.split()) == "epoch update train loss learning rate loss accuracy Matthews seconds"
+    assert " ".join(header.split()) == "epoch step train loss learning rate loss accuracy Matthews seconds"
     assert [line.split() for line in lines] == [
         [str(number), f"{1200 * number:,}", "0.5000", "1.00e-05", "0.2500", "0.5000", "–", "61.2"]
         for number in (first, first + 1)
@@ -140,8 +140,8 @@ def test_summary_names_scores_and_the_best_constant_answer() -> None:
 
 def test_summary_says_when_a_run_is_no_success() -> None:
     assert "status: collapsed" in summary(record(status="collapsed"))
-    told = summary(record(status="diverged", error="the loss of update 3 is not finite", metrics={}, data=None))
-    assert told == "status: diverged, the loss of update 3 is not finite"
+    told = summary(record(status="diverged", error="the loss of step 3 is not finite", metrics={}, data=None))
+    assert told == "status: diverged, the loss of step 3 is not finite"
 
 
 def test_summary_says_what_the_run_took() -> None:
@@ -151,10 +151,10 @@ def test_summary_says_what_the_run_took() -> None:
         train_seconds=80,
         evaluate_seconds=10,
         device_seconds=100,
-        updates=4,
+        steps=4,
         rows=128,
         tokens=1280,
         peak_bytes_per_process=[2**30],
     )
     told = summary(record(cost=cost, rows_per_second=1234.5, padding_share=0.125, peak_bytes=2**30))
-    assert told.splitlines()[-1] == "100.0 s in all, 80.0 s of updates at 1,234 rows/s, 12% padding, 1,024 MiB at most"
+    assert told.splitlines()[-1] == "100.0 s in all, 80.0 s of steps at 1,234 rows/s, 12% padding, 1,024 MiB at most"

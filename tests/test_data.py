@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.engine.data import Split, Tables, describe, fingerprint, load_splits, read_tables, shared_texts
 from harness.errors import UserError
-from harness.facts.places import FILE_FORMATS
+from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, load_task, read_task, under_protocol
-from harness.rows.sources import file_hash, find_files
+from harness.rows.files import file_hash, find_files
+from harness.rows.loading import Split, Tables, describe, fingerprint, load_splits, read_tables, shared_texts
 
 Make = Callable[..., Path]
 Write = Callable[[Path, Mapping[str, Sequence[Any]]], Path]
@@ -76,7 +76,7 @@ def test_every_format_gives_the_same_texts_to_the_letter(make_task: Make, ending
 @pytest.mark.parametrize("ending", FILE_FORMATS)
 def test_every_format_gives_pairs_and_values(make_task: Make, ending: str) -> None:
     rows = {"a": ["x", "y"], "b": ["u", "v"], "label": [0.5, 4]}
-    keys = {"text": ["a", "b"], "labels": None, "metrics": ["pearson"], "headline": "pearson"}
+    keys = {"text": ["a", "b"], "labels": None, "metrics": ["pearson"], "main_metrics": "pearson"}
     train = splits_of(make_task({"train": rows, "validation": rows}, ending=ending, **keys))["train"]
     assert (train.text, train.pair) == (["x", "y"], ["u", "v"])
     assert train.label is not None
@@ -343,7 +343,7 @@ def test_hidden_class_label_in_a_scored_split_is_refused(task: TaskSpec) -> None
 
 @pytest.mark.parametrize("value, hint", [("3,5", "Write a decimal point"), ("high", ""), ("inf", ""), (None, "")])
 def test_value_that_is_no_number_is_named_with_its_row(make_task: Make, value: Any, hint: str) -> None:
-    task = read_task(make_task(labels=None, metrics=["pearson"], headline="pearson"))
+    task = read_task(make_task(labels=None, metrics=["pearson"], main_metrics="pearson"))
     table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["2.5 ", value]})
     with pytest.raises(UserError, match=f"row 2 of split 'train' is {value!r}, not a number.*{hint}"):
         labels_of(task, table)

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from harness.__main__ import main
-from harness.engine.data import Split, load_splits, shared_texts
+from harness.engine.test_mode import tables
 from harness.facts.tasks import TaskSpec, all_tasks, load_task
 from harness.inspection.description import TOKEN_LEVELS, described
 from harness.inspection.description_plots import label_bars, label_pie
-from harness.running.testmode import tables
+from harness.rows.loading import Split, load_splits, shared_texts
 
 
 def call(*words: Any, code: int = 0) -> None:

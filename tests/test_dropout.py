@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from harness.engine import dropout
+from harness.engine.adaptations import dropout
 
 
 @pytest.fixture

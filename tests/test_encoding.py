@@ -5,8 +5,8 @@ import pytest
 from transformers import AutoTokenizer, BertTokenizer, ByT5Tokenizer, RobertaTokenizer, XLMRobertaTokenizer
 
 from harness.engine import encoding
-from harness.engine.data import Split
 from harness.engine.encoding import encode, tokenizer_identity
+from harness.rows.loading import Split
 
 LONG = "w1 w2 w3 " * 40
 TEXTS = ["w1 c0s1", "", LONG, "w2", "w3 w4 w5 w6", "👩‍👩‍👧 w7", "日本 w1 ağaç\u2028w2", " \t ", "[SEP] </s> w3", LONG]

@@ -27,7 +27,7 @@ def test_twice_the_rows_take_twice_the_updates_seconds(make_record: Make) -> Non
 
 
 def test_counted_updates_are_counted(make_record: Make) -> None:
-    spec = spec_of(make_record, "rte", max_updates=10, global_batch=16, epochs=9)
+    spec = spec_of(make_record, "rte", max_steps=10, global_batch_size=16, epochs=9)
     assert estimate(load_task("rte"), spec, []).rows == 160
 
 
@@ -42,7 +42,7 @@ def test_task_of_another_model_gives_the_length_of_its_rows(make_record: Make) -
     ]
     spec = spec_of(make_record, "cola", epochs=1).model_copy(update={"model": "org/a"})
     expected = estimate(load_task("cola"), spec, records)
-    share = 61 / 50  # of all seconds to those of updates
+    share = 61 / 50  # of all seconds to those of steps
     assert expected.seconds == pytest.approx(LAUNCH_SECONDS + 1000 * (500_000 / 11_004) / 1000 * share)
     assert expected.basis == "1 of this model, by tokens"
 

@@ -14,8 +14,8 @@ import pytest
 
 from harness.__main__ import main
 from harness.facts.tasks import load_task, read_task
-from harness.kept.bundles import read
 from harness.run import main as run
+from harness.saved_models.bundles import read
 
 TABLES = {"metrics.json", "metrics.csv", "mistakes.csv"}
 
@@ -28,9 +28,9 @@ def call(*words: Any, code: int = 0) -> None:
 
 @pytest.fixture(scope="module")
 def rte(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of two updates in test mode, with the record of its scores."""
+    """A model of two steps in test mode, with the record of its scores."""
     place = tmp_path_factory.mktemp("rte")
-    words = ["--task", "rte", "--test-mode", "--max-updates", "2", "--results", str(place)]
+    words = ["--task", "rte", "--test-mode", "--max-steps", "2", "--results", str(place)]
     with pytest.raises(SystemExit):
         run([*words, "--save-model", str(place / "kept")])
     return place / "kept"
@@ -114,7 +114,7 @@ def test_one_split_only_where_that_is_asked(
 def test_regression_has_errors_and_a_scatter_plot(
     own: Callable[..., Path], make_bundle: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = own(gold=[row / 2 for row in range(12)], labels=None, metrics=["pearson", "mae"], headline="mae")
+    path = own(gold=[row / 2 for row in range(12)], labels=None, metrics=["pearson", "mae"], main_metrics="mae")
     call(make_bundle(read_task(path)), "--task", path, "--out", tmp_path / "out")
     names = {f"{name}.{form}" for name in ("scatter", "errors") for form in ("svg", "png")}
     assert {file.name for file in (tmp_path / "out").iterdir()} == TABLES | names

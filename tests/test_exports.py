@@ -9,9 +9,9 @@ import pytest
 import yaml
 from huggingface_hub import ModelCardData
 
+from harness.commands.export import main, model_index
 from harness.errors import UserError
 from harness.facts.records import write_record
-from harness.reports.exports import main, model_index
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.running.options import parse
-from harness.sweeps.fetching import fetch, wishes_of
+from harness.requests.options import parse
+from harness.sweeps.fetch import fetch, wishes_of
 
 
 def test_every_data_set_and_model_is_wished_for_once() -> None:

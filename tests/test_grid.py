@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 import yaml
 
+from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
 from harness.facts.tasks import load_task
 from harness.stats.groups import grouped
-from harness.sweep import read_options
 from harness.sweeps.grid import Choice, as_overrides, choose, protocol_of, selection_score, write_choice
-from harness.sweeps.sweep_plan import PlannedRun, expand, points_of
+from harness.sweeps.plan import PlannedRun, expand, points_of
 
-GRID = {"learning_rate": [1e-5, 3e-5], "global_batch": [16, 32]}
+GRID = {"learning_rate": [1e-5, 3e-5], "global_batch_size": [16, 32]}
 
 Records = dict[str, RunRecord]
 
@@ -47,10 +47,10 @@ POINTS = [{"learning_rate": 0.01}, {"learning_rate": 0.001}, {"learning_rate": 0
 
 def test_points_are_all_combinations() -> None:
     assert points_of(GRID) == [
-        {"learning_rate": 1e-5, "global_batch": 16},
-        {"learning_rate": 1e-5, "global_batch": 32},
-        {"learning_rate": 3e-5, "global_batch": 16},
-        {"learning_rate": 3e-5, "global_batch": 32},
+        {"learning_rate": 1e-5, "global_batch_size": 16},
+        {"learning_rate": 1e-5, "global_batch_size": 32},
+        {"learning_rate": 3e-5, "global_batch_size": 16},
+        {"learning_rate": 3e-5, "global_batch_size": 32},
     ]
     assert points_of({}) == [{}]
 
@@ -104,7 +104,7 @@ def test_nothing_is_chosen_while_a_point_has_failed(tried: Any) -> None:
 
 
 def test_score_is_the_mean_headline_with_less_is_better_negated(make_record: Callable[..., RunRecord]) -> None:
-    facts = {"headline": ["pearson", "spearman"]}
+    facts = {"main_metrics": ["pearson", "spearman"]}
     assert selection_score(make_record("stsb", {"pearson": 0.5, "spearman": 0.7}, facts=facts)) == pytest.approx(0.6)
     assert selection_score(make_record("stsb", {"pearson": None, "spearman": 0.7}, facts=facts)) is None
     assert selection_score(make_record("x", {"mse": 2.0})) == -2.0

@@ -15,7 +15,7 @@ from local_hub import new_commit, serving
 
 from harness.facts.records import RunRecord, read_records
 from harness.facts.tasks import load_task
-from harness.rows.sources import file_hash
+from harness.rows.files import file_hash
 
 MODEL_COMMIT = "abc" + "0" * 37
 ROWS = {"train": 32, "validation": 8, "test": 4}
@@ -73,7 +73,7 @@ def ran(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     (own / "all.csv").write_text("sentence,kind\n" + "c0s0 w1,no\nc1s0 w2,yes\n" * 8)
     with serving(folder / "hub") as address:
         task = {"title": "Own", "text": "sentence", "label": "kind", "labels": ["no", "yes"], "metrics": "accuracy"}
-        task |= {"headline": "accuracy", "rows": {"train": 16, "validation": 4}}
+        task |= {"main_metrics": "accuracy", "rows": {"train": 16, "validation": 4}}
         splits = {"train": "train", "validation": "test"}
         hub = {**task, "source": {"hub": "org/rows"}, "splits": splits}
         (folder / "hub_rows.yaml").write_text(json.dumps(hub))

@@ -9,9 +9,9 @@ import pytest
 
 from harness.facts.records import RunSpec
 from harness.facts.tasks import load_task, under_protocol
-from harness.rows.sources import find_files
-from harness.running.identity import identify
-from harness.running.options import parse
+from harness.requests.identity import identify
+from harness.requests.options import parse
+from harness.rows.files import find_files
 
 
 def spec_of(*words: str) -> RunSpec:
@@ -31,7 +31,7 @@ def test_what_may_change_a_number_is_another_run(words: tuple[str, ...]) -> None
     assert spec_of("--task", "rte", *words).run_id != spec_of("--task", "rte").run_id
 
 
-@pytest.mark.parametrize("words", [("--precision", "fp32"), ("--device-batch", "4"), ("--results", "there")])
+@pytest.mark.parametrize("words", [("--precision", "fp32"), ("--device-batch-size", "4"), ("--results", "there")])
 def test_how_it_is_computed_is_no_other_run(words: tuple[str, ...]) -> None:
     assert spec_of("--task", "rte", *words).run_id == spec_of("--task", "rte").run_id
 

@@ -5,15 +5,15 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from harness.commands.selfcheck import SIZES, generated, tiny_model
 from harness.engine.inference import NotFinite, infer
-from harness.selfcheck import SIZES, generated, tiny_model
 
 
 @pytest.mark.parametrize("rows", SIZES)
-@pytest.mark.parametrize("device_batch", [1, 5, 64])
-def test_every_row_is_scored_once_in_row_order(rows, device_batch):
+@pytest.mark.parametrize("device_batch_size", [1, 5, 64])
+def test_every_row_is_scored_once_in_row_order(rows, device_batch_size):
     model, encoded = tiny_model().eval(), generated(rows)
-    scores = infer(Accelerator(cpu=True), model, encoded, device_batch)
+    scores = infer(Accelerator(cpu=True), model, encoded, device_batch_size)
     assert scores.rows.tolist() == list(range(rows))
     with torch.inference_mode():
         for row in range(0, rows, 7):

@@ -6,13 +6,13 @@ import threading
 
 import pytest
 
-from harness.system.interruption import Interrupted, listening
+from harness.system.signals import Interrupted, catch_stop_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_only_leaves_word(number):
     before = signal.getsignal(number)
-    with listening() as asked:
+    with catch_stop_signals() as asked:
         assert asked.signal == 0
         os.kill(os.getpid(), number)
         assert asked.signal == number
@@ -20,7 +20,7 @@ def test_a_signal_only_leaves_word(number):
 
 
 def test_a_second_control_c_stops_at_once():
-    with listening():
+    with catch_stop_signals():
         os.kill(os.getpid(), signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
@@ -30,7 +30,7 @@ def test_other_threads_take_no_signals():
     seen = []
 
     def work():
-        with listening() as asked:
+        with catch_stop_signals() as asked:
             seen.append(asked.signal)
 
     thread = threading.Thread(target=work)

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from harness.catalogue import main as tasks_command
-from harness.engine.data import Split, load_splits, read_tables
+from harness.commands.tasks import main as tasks_command
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
-from harness.rows.sources import find_files
-from harness.running.identity import asked_task, identify
-from harness.running.options import parse
-from harness.running.own_data import OwnData, worked_out
+from harness.requests.identity import identify, resolve_task
+from harness.requests.options import parse
+from harness.rows.files import find_files
+from harness.rows.loading import Split, load_splits, read_tables
+from harness.rows.own_data import OwnData, infer_task
 
 Write = Callable[..., Path]
 
@@ -72,7 +72,7 @@ FORMS: dict[str, tuple[str, dict[str, Sequence[Any]], dict[str, Any]]] = {
 def test_sets_of_labels_are_the_same_however_they_are_written(form: str, write_rows: Write) -> None:
     path, columns, keys = FORMS[form]
     write_rows(Path(path), {"text": TEXTS, **columns})
-    task, told = worked_out(own(path, **keys))
+    task, told = infer_task(own(path, **keys))
     assert task.is_multi_label
     assert list(task.labels or {}) == NAMES
     assert told[1].startswith("kind: multi_label")
@@ -95,7 +95,7 @@ def test_flags_and_the_file_they_write_are_the_same_run(form: str, write_rows: W
     specs = []
     for given in (words, ["--task", "rows.yaml"]):
         options = parse([*given, "--model", "org/model"])
-        task, _ = asked_task(options)
+        task, _ = resolve_task(options)
         specs.append(identify(task, find_files(task, None), options))
     assert specs[0] == specs[1]
 
@@ -103,7 +103,7 @@ def test_flags_and_the_file_they_write_are_the_same_run(form: str, write_rows: W
 def test_validation_rows_have_each_set_in_its_proportion(write_rows: Write) -> None:
     rows = [{"text": f"t{row}", "label": SETS[row % 4]} for row in range(2_000)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    label = splits_of(worked_out(own("rows.jsonl")).task)["validation"].label
+    label = splits_of(infer_task(own("rows.jsonl")).task)["validation"].label
     assert label is not None
     assert abs(label.mean(axis=0) * 200 - [50, 100, 100]).max() <= 10
 
@@ -115,7 +115,7 @@ def test_validation_rows_have_each_set_in_its_proportion(write_rows: Write) -> N
 def test_test_file_without_labels_is_predicted(columns: dict[str, Any], write_rows: Write) -> None:
     write_rows(Path("rows.csv"), {"text": TEXTS, "a": _switches("spor"), "b": _switches("ekonomi")})
     write_rows(Path("test.csv"), {"text": ["x", "y"], **columns})
-    task = worked_out(own("rows.csv", test_file=("test.csv",), label_column="a,b")).task
+    task = infer_task(own("rows.csv", test_file=("test.csv",), label_column="a,b")).task
     assert task.predict == ("test",)
     assert splits_of(task)["test"].label is None
 
@@ -123,14 +123,14 @@ def test_test_file_without_labels_is_predicted(columns: dict[str, Any], write_ro
 def test_label_that_no_training_row_has_is_said(write_rows: Write) -> None:
     write_rows(Path("rows.csv"), {"text": TEXTS, "a": _switches("spor"), "b": [0] * len(TEXTS)})
     assert (
-        "no training row has b: nothing can be learned about it" in worked_out(own("rows.csv", label_column="a,b"))[1]
+        "no training row has b: nothing can be learned about it" in infer_task(own("rows.csv", label_column="a,b"))[1]
     )
 
 
 def test_class_names_of_a_data_set_are_names_of_sets_too() -> None:
     import datasets
 
-    from harness.rows.label_column import answers_of
+    from harness.rows.label_inference import answers_of
 
     feature = datasets.Features({"label": datasets.Sequence(datasets.ClassLabel(names=["low", "high"]))})
     table = datasets.Dataset.from_dict({"label": [[0], [0, 1], []]}, features=feature)
@@ -145,7 +145,7 @@ def _lists(*labels: Any, **keys: Any) -> OwnData:
 
 def _words(*labels: str, **keys: Any) -> OwnData:
     Path("rows.csv").write_text("text,label\n" + "".join(f't{n},"{label}"\n' for n, label in enumerate(labels)))
-    return own("rows.csv", kind="multi_label", **keys)
+    return own("rows.csv", problem_type="multi_label_classification", **keys)
 
 
 def _columns(*values: str, **keys: Any) -> OwnData:
@@ -182,8 +182,8 @@ BAD: dict[str, tuple[Callable[[], OwnData], str]] = {
         r"column 'a' in row \d+ of split '\w+' is ''; where each label has a column",
     ),
     "several columns of a single label": (
-        lambda: _columns("0", "1", kind="single_label"),
-        r"--kind single_label: several label columns are a multi_label task",
+        lambda: _columns("0", "1", kind="single_label_classification"),
+        r"--problem-type single_label: several label columns are a multi_label task",
     ),
     "no such label column": (
         lambda: own("rows.csv", label_column="a,c", train_file=_columns("0", "1").train_file),
@@ -201,5 +201,5 @@ BAD: dict[str, tuple[Callable[[], OwnData], str]] = {
 def test_mistake_is_told(name: str) -> None:
     make, told = BAD[name]
     with pytest.raises(UserError) as error:
-        splits_of(worked_out(make()).task)
+        splits_of(infer_task(make()).task)
     assert re.search(told, str(error.value)), str(error.value)

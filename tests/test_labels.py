@@ -19,14 +19,14 @@ def multi_label(**keys: Any) -> TaskSpec:
     facts = dict(
         name="topics",
         title="Topics",
-        kind="multi_label",
+        problem_type="multi_label_classification",
         source={"hub": "some/topics"},
         text="text",
         labels=TOPICS,
         splits={"train": "train", "validation": "validation"},
         rows={},
         metrics=["f1_micro"],
-        headline="f1_micro",
+        main_metrics="f1_micro",
     )
     return TaskSpec(**(facts | keys))
 

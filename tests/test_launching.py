@@ -12,9 +12,9 @@ import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
 
-from harness.sweeps.launching import IS_HELD, Launched, claim_of, launch_config, launch_words, stamp
+from harness.sweeps.launch import IS_HELD, Launched, launch_config, launch_words, stamp, sweep_lock_of
 from harness.system.devices import Slot
-from harness.system.locks import held, lock_of
+from harness.system.locks import hold_lock, lock_of
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: print('asked', flush=True)); "
 WAIT = "print('began', flush=True); time.sleep(60)"
@@ -73,7 +73,7 @@ def test_its_exit_code_is_told_and_its_log_is_added_to(record: Path) -> None:
     assert "second" in launched.printed()
     assert "first" not in launched.printed()
     assert "first" in launched.log.read_text()
-    assert not claim_of(record).exists()
+    assert not sweep_lock_of(record).exists()
 
 
 def test_stop_asks_and_waits_until_it_has_ended(record: Path) -> None:
@@ -102,9 +102,9 @@ def test_signal_to_all_processes_is_a_wish_to_stop(record: Path, number: int) ->
     assert "saved" in launched.printed()
 
 
-@pytest.mark.parametrize("lock", [claim_of, lock_of])
+@pytest.mark.parametrize("lock", [sweep_lock_of, lock_of])
 def test_run_that_somebody_has_in_hand_is_not_started(record: Path, lock: object) -> None:
-    with held(lock(record)):  # type: ignore[operator]
+    with hold_lock(lock(record)):  # type: ignore[operator]
         launched = started(record, "-c", "print('began')")
         assert code_of(launched) == IS_HELD
     assert "began" not in launched.printed()
@@ -120,6 +120,6 @@ def test_run_whose_record_was_written_meanwhile_is_not_started(record: Path) -> 
 
 def test_minder_loads_no_heavy_library() -> None:
     heavy = {"torch", "pydantic", "numpy", "tyro"}
-    program = f"import sys, harness.sweeps.launching; print(sorted(set(sys.modules) & {heavy!r}))"
+    program = f"import sys, harness.sweeps.launch; print(sorted(set(sys.modules) & {heavy!r}))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

@@ -88,9 +88,11 @@ def test_modules_are_found_and_their_imports_read() -> None:
     assert _imports("tasks") == {"errors", "metrics", "places", "recipes", "yaml_file"}
     assert {"data", "models", "batches", "training", "inference", "provenance"} <= set(ENGINE)
     assert {"run", "sweep", "predict", "leaderboard"} <= set(COMMANDS)
-    text = "import harness.rows.packed, os\nfrom harness.engine import models\nfrom harness.facts.tasks import load"
+    text = (
+        "import harness.rows.compression, os\nfrom harness.engine import models\nfrom harness.facts.tasks import load"
+    )
     assert set(_names(ast.parse(text))) == {
-        "harness.rows.packed",
+        "harness.rows.compression",
         "os",
         "harness.engine",
         "harness.engine.models",

@@ -22,8 +22,10 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
+from harness.commands.leaderboard import main, print_leaderboard, write_leaderboard
 from harness.errors import UserError
 from harness.facts.metrics import METRICS
+from harness.facts.packing import pack_array, pack_hits
 from harness.facts.recipes import Recipe, changed_from
 from harness.facts.records import (
     Cost,
@@ -36,10 +38,8 @@ from harness.facts.records import (
     record_path,
     write_record,
 )
-from harness.facts.row_values import pack_array, pack_hits
-from harness.leaderboard import main, print_leaderboard, write_leaderboard
-from harness.reports.leaderboard_files import render_csv, render_json
-from harness.reports.leaderboard_page import render_markdown
+from harness.reports.data_files import render_csv, render_json
+from harness.reports.markdown import render_markdown
 from harness.reports.standings import build
 from harness.stats.uncertainty import t_interval, wilson
 
@@ -57,7 +57,7 @@ SHAPES: dict[str, tuple[list[str], list[str], list[str]]] = {
     "ratings": (["rmse"], ["rmse"], ["validation"]),
     "ax": (["matthews_correlation"], ["matthews_correlation"], []),
 }
-"""Task: its metrics, its headline, the splits it reports; any other has accuracy on validation."""
+"""Task: its metrics, its main_metrics, the splits it reports; any other has accuracy on validation."""
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 CONSTANT_SCORES = {
     "f1": 0.8122,
@@ -84,12 +84,12 @@ def record(
     **fields: Any,
 ) -> RunRecord:
     """A run that scored `values` on every reported split; one number is every metric's."""
-    metrics, headline, report = SHAPES.get(task, (["accuracy"], ["accuracy"], ["validation"]))
+    metrics, main_metrics, report = SHAPES.get(task, (["accuracy"], ["accuracy"], ["validation"]))
     report = (facts or {}).get("report", report)
     scores = values if isinstance(values, dict) else dict.fromkeys(metrics, values)
     identity = RunSpec(
         **{
-            **dict(task=task, task_version=1, definition="d1", data=None, model=model, revision="main", seed=seed),
+            **dict(task=task, task_version=1, task_fingerprint="d1", data=None, model=model, revision="main", seed=seed),
             **dict(recipe=Recipe(**{**(default or {}), **(recipe or {})})),
             **(spec or {}),
         }
@@ -98,9 +98,9 @@ def record(
     rows = {"train": 3668, "validation": 408}
     found = dict(source=f"example/{task}", revision="r1", fingerprint=f"rows-of-{task}", rows=rows, full_rows=rows)
     cost = dict(seconds=60.0 + seed, setup_seconds=5, train_seconds=50, evaluate_seconds=5, device_seconds=60)
-    counts = dict(updates=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2 * 2**30])
-    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch=32, accumulation=1)
-    where = dict(eval_device_batch=64, threads=1, distributed="NO", system="Linux", python="3.11.9")
+    counts = dict(steps=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2 * 2**30])
+    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch_size=32, accumulation=1)
+    where = dict(eval_batch_size=64, threads=1, distributed="NO", system="Linux", python="3.11.9")
     about = dict(architecture="Bert", parameters=1000, attention="sdpa", head="new")
     told: dict[str, Any] = dict(
         status="ok",
@@ -116,7 +116,7 @@ def record(
     )
     if not is_read:
         told = {"status": "failed", "error": "RuntimeError: out of memory"}
-    shape = dict(metrics=metrics, headline=headline, report=report, select_on="validation")
+    shape = dict(metrics=metrics, main_metrics=main_metrics, report=report, select_on="validation")
     described = dict(title=f"The {task} task", suite="glue" if task in GLUE else None, labels=None)
     return RunRecord(
         **{
@@ -272,7 +272,7 @@ def test_unbounded_metric_is_not_a_percentage_and_lower_is_better() -> None:
 
 
 def test_metric_of_evaluate_is_shown_as_it_is_and_not_compared() -> None:
-    facts = {"metrics": ["perplexity"], "headline": ["perplexity"]}
+    facts = {"metrics": ["perplexity"], "main_metrics": ["perplexity"]}
     assert cell([record("lm", {"perplexity": 12.3456}, facts=facts)], "lm perplexity") == "12.346 (1)"
     assert "**" not in render_markdown(build([record("lm", {"perplexity": 12.3456}, facts=facts)]))
 
@@ -418,7 +418,7 @@ def test_variants_are_rows_of_their_own() -> None:
 
 def _child(seed: int, value: float, like: str = "parent-seed0", **fields: Any) -> RunRecord:
     spec = {"parent": f"{like}-of-seed{seed}"}
-    return record("rte", value, seed=seed, recipe={"init_from": "mnli"}, spec=spec, parent_like=like, **fields)
+    return record("rte", value, seed=seed, recipe={"init_from": "mnli"}, spec=spec, parent_group_key=like, **fields)
 
 
 def test_runs_that_start_from_another_task_stand_in_a_row_of_their_own() -> None:
@@ -467,7 +467,7 @@ def test_folder_is_called_by_its_last_part() -> None:
     "changes, reason",
     [
         ({"spec": {"task_version": 2}, "seed": 9}, "task version 1, not 2"),
-        ({"spec": {"definition": "d2"}, "seed": 9}, "another definition of the task"),
+        ({"spec": {"task_fingerprint": "d2"}, "seed": 9}, "another definition of the task"),
         ({"data": {"fingerprint": "others"}, "seed": 9}, "other data"),
         ({"default": {"epochs": 5}, "seed": 9}, "recipe with epochs=3, not epochs=5"),
         ({"spec": {"revision": COMMIT}, "seed": 9}, f"asked for as revision main, not {COMMIT}"),
@@ -514,7 +514,7 @@ def test_holdout_shows_the_half_that_was_not_selected_on() -> None:
         "validation": {"f1": 0.99, "accuracy": 0.99},
         "validation_holdout": {"f1": 0.7, "accuracy": 0.7},
     }
-    changes = {"spec": {"definition": "d-holdout"}, "recipe": {"protocol": "holdout"}, "metrics": halves}
+    changes = {"spec": {"task_fingerprint": "d-holdout"}, "recipe": {"protocol": "holdout"}, "metrics": halves}
     held_out = record(facts={"report": ["validation_holdout"]}, **changes)
     lines = {line["Recipe"]: line for line in table(render_markdown(build([record(), held_out])))}
     assert lines["protocol=holdout"]["MRPC F1/accuracy"] == "70.0/70.0 (1) [h]"
@@ -800,7 +800,7 @@ def test_folder_without_records_is_the_users_mistake(tmp_path: Path) -> None:
 
 def test_import_is_quick() -> None:
     heavy = ("torch", "transformers", "datasets", "evaluate", "pandas", "sklearn")
-    script = f"import sys, harness.leaderboard; print([name for name in {heavy} if name in sys.modules])"
+    script = f"import sys, harness.commands.leaderboard; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -7,8 +7,8 @@ from html import unescape
 from pathlib import Path
 
 from harness.facts.records import RunRecord
-from harness.reports.leaderboard_folder import write_files
-from harness.reports.leaderboard_page import formulas
+from harness.reports.folder import write_files
+from harness.reports.markdown import formulas
 from harness.reports.plots import PLOTS
 from harness.reports.standings import build
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote
 import pytest
 
 from harness.facts.records import RunRecord, write_record
-from harness.reports.leaderboard_files import render_json
-from harness.reports.leaderboard_html import render_html
+from harness.reports.data_files import render_json
+from harness.reports.html import render_html
 from harness.reports.plots import render_plots
 from harness.reports.standings import build
 

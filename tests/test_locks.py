@@ -6,12 +6,12 @@ import sys
 import pytest
 
 from harness.errors import UserError
-from harness.system.locks import held
+from harness.system.locks import hold_lock
 
 HOLD = """
 import sys, time, pathlib
-from harness.system.locks import held
-with held(pathlib.Path(sys.argv[1])):
+from harness.system.locks import hold_lock
+with hold_lock(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """
@@ -34,7 +34,7 @@ def holder(tmp_path):
 def test_the_second_is_told_who_holds_it(holder, tmp_path):
     with (
         pytest.raises(UserError, match=rf"going on already, by process {holder.pid} on .* since"),
-        held(tmp_path / ".run.lock"),
+        hold_lock(tmp_path / ".run.lock"),
     ):
         pass
 
@@ -42,7 +42,7 @@ def test_the_second_is_told_who_holds_it(holder, tmp_path):
 def test_a_killed_holder_does_not_keep_it(holder, tmp_path):
     holder.kill()
     holder.wait()
-    with held(tmp_path / ".run.lock"):
+    with hold_lock(tmp_path / ".run.lock"):
         pass
 
 
@@ -52,16 +52,16 @@ def test_a_file_system_without_locks_is_refused(tmp_path, monkeypatch, failure):
         raise failure
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with pytest.raises(UserError, match=r"has no locks.*--results"), held(tmp_path / ".run.lock"):
+    with pytest.raises(UserError, match=r"has no locks.*--results"), hold_lock(tmp_path / ".run.lock"):
         pass
 
 
 def test_nothing_is_left_behind(tmp_path):
-    with held(tmp_path / "deep" / ".run.lock"):
+    with hold_lock(tmp_path / "deep" / ".run.lock"):
         pass
     assert list((tmp_path / "deep").iterdir()) == []
 
 
 def test_other_runs_share_the_folder(holder, tmp_path):
-    with held(tmp_path / ".other.lock"):
+    with hold_lock(tmp_path / ".other.lock"):
         pass

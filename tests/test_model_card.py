@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 
+from harness.facts.packing import pack_array
 from harness.facts.records import DataFacts, RunRecord
-from harness.facts.row_values import pack_array
 from harness.facts.tasks import TaskSpec, load_task
-from harness.kept import bundles
-from harness.kept.model_card import model_card
+from harness.saved_models import bundles
+from harness.saved_models.model_card import model_card
 
 FACTS: dict[str, Any] = dict(
     source="nyu-mll/glue/rte",

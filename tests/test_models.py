@@ -31,7 +31,7 @@ from transformers import (
 from harness.engine.models import Built, build, check_length, longest_input
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec, load_task
-from harness.rows.sources import model_revision
+from harness.rows.files import model_revision
 
 RTE = load_task("rte")  # entailment, not_entailment
 TOKENS = torch.tensor([[2, 5, 6, 7, 3], [2, 50, 60, 70, 3]])
@@ -204,7 +204,7 @@ def test_configuration_says_what_the_head_is_for(
 
 
 @pytest.mark.parametrize("problem", [None, "single_label_classification", "multi_label_classification"])
-@pytest.mark.parametrize("kind", ["single_label", "multi_label"])
+@pytest.mark.parametrize("kind", ["single_label_classification", "multi_label_classification"])
 def test_head_is_kept_only_by_a_task_that_asks_for_the_same(
     tiny_model: Path, tmp_path: Path, problem: str | None, kind: str
 ) -> None:
@@ -212,7 +212,7 @@ def test_head_is_kept_only_by_a_task_that_asks_for_the_same(
     model.config.problem_type = problem
     model.save_pretrained(tmp_path)
     task = load_task("rte").model_copy(update={"kind": kind})
-    is_same = (problem == "multi_label_classification") == (kind == "multi_label")
+    is_same = (problem == "multi_label_classification") == (kind == "multi_label_classification")
     assert built(tmp_path, task).facts.head == ("reordered" if is_same else "new")
 
 

@@ -15,7 +15,7 @@ from harness.system.offline import use_cache_unless_reachable
 
 
 @pytest.fixture
-def listening():
+def catch_stop_signals():
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
@@ -37,8 +37,8 @@ def unsettled(monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
 
 
-def test_a_hub_that_answers_is_asked(monkeypatch, listening):
-    monkeypatch.setenv("HF_ENDPOINT", listening)
+def test_a_hub_that_answers_is_asked(monkeypatch, catch_stop_signals):
+    monkeypatch.setenv("HF_ENDPOINT", catch_stop_signals)
     assert use_cache_unless_reachable() is None
     assert "HF_HUB_OFFLINE" not in os.environ
 

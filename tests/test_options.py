@@ -13,19 +13,19 @@ from harness.__main__ import COMMANDS, main
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, resolve
 from harness.facts.tasks import load_task
-from harness.running.options import RunOptions, parse
+from harness.requests.options import RunOptions, parse
 
 RECIPE_FLAGS = {
     "--adam-beta2",
     "--adam-epsilon",
     "--class-weights",
     "--epochs",
-    "--global-batch",
+    "--global-batch-size",
     "--init-from",
     "--learning-rate",
     "--max-grad-norm",
     "--max-length",
-    "--max-updates",
+    "--max-steps",
     "--no-length-grouping",
     "--patience",
     "--protocol",
@@ -41,7 +41,7 @@ OWN_DATA_FLAGS = {
     "--dataset",
     "--delimiter",
     "--encoding",
-    "--kind",
+    "--problem-type",
     "--label-column",
     "--label-separator",
     "--name",
@@ -62,8 +62,8 @@ FLAGS = {
         "--compile",
         "--data",
         "--deterministic",
-        "--device-batch",
-        "--eval-device-batch",
+        "--device-batch-size",
+        "--eval-batch-size",
         "--model",
         "--overwrite",
         "--parent",
@@ -94,7 +94,7 @@ FLAGS = {
     "evaluate": {
         "--cpu",
         "--data",
-        "--device-batch",
+        "--device-batch-size",
         "--gold",
         "--only",
         "--out",
@@ -108,7 +108,7 @@ FLAGS = {
     "predict": {
         "--cpu",
         "--delimiter",
-        "--device-batch",
+        "--device-batch-size",
         "--encoding",
         "--file",
         "--out",
@@ -208,7 +208,7 @@ def test_help_shows_the_values_of_the_chosen_model(help_of: Callable[..., str]) 
     text = help_of("run", "--task", "rte", "--model", "FacebookAI/roberta-base")
     assert shown(text, "--model") == "FacebookAI/roberta-base"
     assert shown(text, "--epochs") == "10"
-    assert shown(text, "--global-batch") == "16"
+    assert shown(text, "--global-batch-size") == "16"
     assert shown(text, "--warmup") == "0.06"
     assert shown(text, "--max-grad-norm") == "None"
 
@@ -245,8 +245,8 @@ def test_what_is_given_wins_and_changes_nothing_else() -> None:
 
 
 def test_flags_may_be_written_with_underscores_and_equals_signs() -> None:
-    plain = parse(["--task", "rte", "--global-batch", "8", "--test-mode"])
-    assert parse(["--task=rte", "--global_batch=8", "--test_mode"]) == plain
+    plain = parse(["--task", "rte", "--global-batch-size", "8", "--test-mode"])
+    assert parse(["--task=rte", "--global_batch_size=8", "--test_mode"]) == plain
 
 
 def test_order_of_flags_does_not_matter() -> None:
@@ -260,10 +260,10 @@ def test_records_of_test_mode_lie_apart() -> None:
     assert RunOptions(task="rte", results=Path("here"), test_mode=True).folder == Path("here/test-mode")
 
 
-@pytest.mark.parametrize("every, updates, seconds", [("500", 500, float("inf")), ("1.5m", float("inf"), 90)])
-def test_checkpoints_are_counted_in_updates_or_minutes(every: str, updates: float, seconds: float) -> None:
+@pytest.mark.parametrize("every, steps, seconds", [("500", 500, float("inf")), ("1.5m", float("inf"), 90)])
+def test_checkpoints_are_counted_in_updates_or_minutes(every: str, steps: float, seconds: float) -> None:
     options = parse(["--task", "rte", "--checkpoint-every", every])
-    assert (options.checkpoint_updates, options.checkpoint_seconds) == (updates, seconds)
+    assert (options.checkpoint_steps, options.checkpoint_seconds) == (steps, seconds)
 
 
 # -- mistakes ----------------------------------------------------------------------------------------------------------
@@ -306,13 +306,13 @@ def test_command_line_that_cannot_be_read_ends_with_code_2(
         (["--learning-rate", "-1"], r"\(--learning-rate\) is -1.0: .* greater than 0"),
         (["--max-length", "3"], r"\(--max-length\) is 3"),
         (["--adam-beta2", "1"], r"\(--adam-beta2\) is 1.0: .* less than 1"),
-        (["--warmup", "2.5"], "warmup is 2.5: from 1 on it counts updates, a whole number"),
+        (["--warmup", "2.5"], "warmup is 2.5: from 1 on it counts steps, a whole number"),
         (["--patience", "2"], "patience needs select best"),
         (["--seed", "-1"], "--seed -1: seeds go from 0 to 4294967295"),
         (["--seed", str(2**32)], "--seed 4294967296: seeds go from 0"),
-        (["--device-batch", "0"], "--device-batch 0: a batch has at least 1 row"),
-        (["--eval-device-batch", "-8"], "--eval-device-batch -8: a batch has at least 1 row"),
-        (["--checkpoint-every", "often"], "--checkpoint-every often: give minutes as 10m or updates as 500"),
+        (["--device-batch-size", "0"], "--device-batch-size 0: a batch has at least 1 row"),
+        (["--eval-batch-size", "-8"], "--eval-batch-size -8: a batch has at least 1 row"),
+        (["--checkpoint-every", "often"], "--checkpoint-every often: give minutes as 10m or steps as 500"),
         (["--checkpoint-every", "0"], "--checkpoint-every 0: give minutes"),
         (["--test-mode", "--model", "a/b"], "--model: test mode brings its own model and rows; leave out --model or"),
         (["--test-mode", "--data", "here"], "--data: test mode brings its own"),

@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
+from harness.facts.outcome import score_split, split_fields, threshold_of
+from harness.facts.packing import unpack_array, unpack_hits
 from harness.facts.recipes import Recipe
-from harness.facts.row_values import unpack_array, unpack_hits
 from harness.facts.tasks import TaskSpec, load_task
-from harness.running.outcome import score_split, split_fields, threshold_of
 
 
 def one_hot(classes, count):
@@ -21,7 +21,7 @@ def test_hits_are_bits_in_row_order():
     assert unpack_hits(outcome.hits, 5).tolist() == [True, True, False, True, False]
     assert outcome.values["accuracy"] == pytest.approx(0.6)
     assert outcome.values["loss"] == outcome.loss
-    assert outcome.headline == outcome.values["accuracy"]
+    assert outcome.main_score == outcome.values["accuracy"]
     assert not outcome.is_collapsed
 
 
@@ -56,7 +56,7 @@ def test_equal_values_of_a_regression_are_collapse_and_undefined_with_a_note():
     assert any("constant" in note for note in outcome.notes)
     assert outcome.squared_errors == [1.0, 0.0, 1.0]
     assert outcome.hits is None
-    assert outcome.headline == -math.inf
+    assert outcome.main_score == -math.inf
 
 
 def test_a_run_has_collapsed_only_when_every_reported_split_has():
@@ -73,14 +73,14 @@ def test_a_run_has_collapsed_only_when_every_reported_split_has():
 def multi_label(**keys):
     facts = dict(
         title="Topics",
-        kind="multi_label",
+        problem_type="multi_label_classification",
         source={"hub": "some/topics"},
         text="text",
         labels=["a", "b"],
         splits={"train": "train", "validation": "validation"},
         rows={},
         metrics=["f1_micro", "hamming_loss"],
-        headline=["f1_micro", "hamming_loss"],
+        main_metrics=["f1_micro", "hamming_loss"],
     )
     return TaskSpec(name="topics", **(facts | keys))
 
@@ -92,7 +92,7 @@ def test_set_of_labels_is_a_hit_when_all_of_it_is_right():
     scores = np.array([[1, -1], [1, -1], [-1, -1]], np.float32)
     outcome = score_split(multi_label(), "validation", scores, SETS, 0.5)
     assert unpack_hits(outcome.hits, 3).tolist() == [True, False, True]
-    assert outcome.headline == pytest.approx((2 * 2 / (2 + 3) - 1 / 6) / 2)
+    assert outcome.main_score == pytest.approx((2 * 2 / (2 + 3) - 1 / 6) / 2)
     assert unpack_array(outcome.answers).tolist() == [[1, 0], [1, 0], [0, 0]]
     assert unpack_array(outcome.gold).tolist() == SETS.tolist()
     assert outcome.squared_errors is None

@@ -18,15 +18,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness.catalogue import main as tasks_command
-from harness.engine import data
-from harness.engine.data import Split, load_splits, read_tables
+from harness.commands.tasks import main as tasks_command
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec, read_task
-from harness.rows.sources import file_hash, find_files
-from harness.running.identity import asked_task, identify
-from harness.running.options import parse
-from harness.running.own_data import FLAGS, OwnData, worked_out
+from harness.requests.identity import identify, resolve_task
+from harness.requests.options import parse
+from harness.rows import loading
+from harness.rows.files import file_hash, find_files
+from harness.rows.loading import Split, load_splits, read_tables
+from harness.rows.own_data import FLAGS, OwnData, infer_task
 
 Write = Callable[..., Path]
 
@@ -53,7 +53,7 @@ def splits_of(task: TaskSpec) -> dict[str, Split]:
 
 def task_of(rows: dict[str, Sequence[Any]], write_rows: Write, ending: str = "jsonl", **keys: Any) -> TaskSpec:
     write_rows(Path(f"train.{ending}"), rows)
-    return worked_out(own(f"train.{ending}", **keys)).task
+    return infer_task(own(f"train.{ending}", **keys)).task
 
 
 # -- kind and labels ---------------------------------------------------------------------------------------------------
@@ -103,16 +103,16 @@ def test_label_is_one_in_either_form_of_unicode_and_keeps_its_case(write_rows: W
     [
         ([0.5, 1, 2.25], "regression"),
         (["0.5", "1", "2.25"], "regression"),
-        ([1.0, 2.0, 5.0], "single_label"),
-        ([True, False], "single_label"),
-        (["null", "NA"], "single_label"),
+        ([1.0, 2.0, 5.0], "single_label_classification"),
+        ([True, False], "single_label_classification"),
+        (["null", "NA"], "single_label_classification"),
         (list(range(30)), "regression"),
-        (["1", "2", "?"], "single_label"),
+        (["1", "2", "?"], "single_label_classification"),
     ],
 )
 def test_kind_follows_from_the_label_column(write_rows: Write, labels: list[Any], kind: str) -> None:
     write_rows(Path("train.parquet"), {"text": TEXTS, "label": [labels[row % len(labels)] for row in range(ROWS)]})
-    task, told = worked_out(own("train.parquet"))
+    task, told = infer_task(own("train.parquet"))
     assert task.is_regression == (kind == "regression")
     assert any(sentence.startswith(f"kind: {kind}") for sentence in told)
 
@@ -121,7 +121,7 @@ def test_said_kind_holds(write_rows: Write) -> None:
     rows = {"text": TEXTS, "label": [row % 5 for row in range(ROWS)]}
     assert task_of(rows, write_rows, kind="regression").is_regression
     assert not task_of(
-        {**rows, "label": [row / 4 % 2 for row in range(ROWS)]}, write_rows, kind="single_label"
+        {**rows, "label": [row / 4 % 2 for row in range(ROWS)]}, write_rows, kind="single_label_classification"
     ).is_regression
 
 
@@ -131,7 +131,7 @@ def test_class_names_of_a_data_set_keep_its_order() -> None:
     )
     table = datasets.Dataset.from_dict({"text": TEXTS, "label": [row % 2 for row in range(ROWS)]}, features=features)
     pq.write_table(table.data.table, "train.parquet")
-    task, told = worked_out(own("train.parquet"))
+    task, told = infer_task(own("train.parquet"))
     assert list(task.labels or {}) == ["z", "a"]
     assert "labels that no training row has are left out: x" in told
 
@@ -167,7 +167,7 @@ def test_several_text_columns_are_one_text_and_a_pair_is_two(write_rows: Write) 
     rows = {"title": [f"t{row}" for row in range(ROWS)], "body": ["" if row == 3 else f"b{row}" for row in range(ROWS)]}
     rows |= {"other": [f"o{row}" for row in range(ROWS)], "label": LABELS}
     write_rows(Path("train.csv"), rows)
-    task = worked_out(own(text_columns="title, body", pair_column="other")).task
+    task = infer_task(own(text_columns="title, body", pair_column="other")).task
     assert (task.text, task.join) == (("title+body", "other"), {"title+body": ("title", "body")})
     splits = splits_of(task)
     pairs = {
@@ -179,13 +179,13 @@ def test_several_text_columns_are_one_text_and_a_pair_is_two(write_rows: Write) 
 
 def test_columns_that_are_not_asked_for_may_hold_anything(write_rows: Write) -> None:
     write_rows(Path("train.jsonl"), {"text": TEXTS, "label": LABELS, "meta": [1, "a"] * (ROWS // 2)})
-    assert worked_out(own("train.jsonl")).task.rows["train"] > 0
+    assert infer_task(own("train.jsonl")).task.rows["train"] > 0
 
 
 @pytest.mark.parametrize("sign", [";", "\t", "|"])
 def test_delimiter_is_told_by_the_header(sign: str, folder: Path) -> None:
     Path("train.csv").write_text(GOOD.replace(",", sign))
-    task, told = worked_out(own())
+    task, told = infer_task(own())
     assert task.source.delimiter == sign
     assert f"delimiter: {sign!r}, by the header" in told
     assert sum(len(split.text) for split in splits_of(task).values()) == ROWS
@@ -195,7 +195,7 @@ def test_delimiter_is_told_by_the_header(sign: str, folder: Path) -> None:
 def test_encoding_is_read_as_said_or_as_the_file_is_marked(encoding: str) -> None:
     Path("train.csv").write_bytes(GOOD.replace("text ", "ağaç şu ").encode(encoding))
     said = None if encoding.startswith("utf") else encoding
-    task = worked_out(own(encoding=said, text_columns="text")).task
+    task = infer_task(own(encoding=said, text_columns="text")).task
     assert splits_of(task)["train"].text[0].startswith("ağaç şu ")
     assert task.source.encoding == said.replace("iso-8859-9", "iso8859-9") if said else task.source.encoding is None
 
@@ -227,7 +227,7 @@ PACK: dict[str, Callable[[Path, bytes], Any]] = {
 def test_compressed_file_is_the_file(packing: str) -> None:
     Path("plain.csv").write_text(GOOD)
     PACK[packing](Path(f"packed.csv.{packing}"), GOOD.encode())
-    plain, packed = (worked_out(own(name)).task for name in ("plain.csv", f"packed.csv.{packing}"))
+    plain, packed = (infer_task(own(name)).task for name in ("plain.csv", f"packed.csv.{packing}"))
     assert packed.name == "packed"
     assert splits_of(packed)["train"].text == splits_of(plain)["train"].text
 
@@ -238,7 +238,7 @@ def test_other_formats_may_be_compressed_too(write_rows: Write, ending: str) -> 
     Path(f"p.{ending}.gz").write_bytes(gzip.compress(path.read_bytes()))
     _zip(Path("p.zip"), {f"deep/rows.{ending}": path.read_bytes()})
     for name in (f"p.{ending}.gz", "p.zip"):
-        assert sum(worked_out(own(name)).task.rows.values()) == ROWS
+        assert sum(infer_task(own(name)).task.rows.values()) == ROWS
 
 
 @pytest.mark.parametrize("words", [("part-1.csv", "part-2.csv"), ("part-*.csv",), ("**/part-*.csv",)])
@@ -246,11 +246,13 @@ def test_several_files_or_a_pattern_are_one_after_the_other(words: tuple[str, ..
     lines = GOOD.splitlines(keepends=True)
     Path("part-1.csv").write_text("".join(lines[:21]))
     Path("part-2.csv").write_text("".join([lines[0], *lines[21:]]))
-    task = worked_out(OwnData(train_file=words, text_columns="text", name="mine")).task
+    task = infer_task(OwnData(train_file=words, text_columns="text", name="mine")).task
     found = find_files(task, None)
     assert found is not None
     assert (
-        list(data.read_tables(task.model_copy(update={"splits": {"train": "train"}}), found).by_split["train"]["text"])
+        list(
+            loading.read_tables(task.model_copy(update={"splits": {"train": "train"}}), found).by_split["train"]["text"]
+        )
         == TEXTS
     )
 
@@ -265,7 +267,7 @@ def test_sheet_is_named_where_there_are_several() -> None:
             sheet.append([f"{name} {cell}" if cell in TEXTS else cell for cell in row])
     book.save("book.xlsx")
     keys: Any = dict(validation_file=("book.xlsx#sheet=second",))
-    task = worked_out(own("book.xlsx#sheet=first", **keys)).task
+    task = infer_task(own("book.xlsx#sheet=first", **keys)).task
     assert task.rows == {"train": ROWS, "validation": ROWS}
     assert splits_of(task)["validation"].text[0] == "second text 0"
 
@@ -278,11 +280,11 @@ def test_test_file_without_labels_is_predicted(write_rows: Write) -> None:
         {"text": ["a", "b"], "label": [-1, -1]},
     ):
         write_rows(Path("test.csv"), rows)
-        task = worked_out(own(test_file=("test.csv",))).task
+        task = infer_task(own(test_file=("test.csv",))).task
         assert (task.predict, task.report) == (("test",), ("validation",))
         assert splits_of(task)["test"].label is None
     write_rows(Path("test.csv"), {"text": ["a", "b"], "label": ["good", "bad"]})
-    task = worked_out(own(test_file=("test.csv",))).task
+    task = infer_task(own(test_file=("test.csv",))).task
     assert (task.predict, task.evaluate, task.report) == ((), ("validation", "test"), ("test",))
 
 
@@ -328,7 +330,7 @@ def test_shares_are_the_same_whatever_the_order_of_the_rows(write_rows: Write) -
         ["--validation-file", "other.csv", "--test-file", "test.csv"],
         ["--text-columns", "text,label", "--label-column", "other"],
         ["--pair-column", "other"],
-        ["--kind", "regression", "--label-column", "other"],
+        ["--problem-type", "regression", "--label-column", "other"],
     ],
 )
 def test_flags_and_the_file_they_write_are_the_same_run(flags: list[str], folder: Path, write_rows: Write) -> None:
@@ -347,7 +349,7 @@ def test_flags_and_the_file_they_write_are_the_same_run(flags: list[str], folder
     specs = []
     for given in (words, ["--task", "mine.yaml"]):
         options = parse([*given, *model])
-        task, _ = asked_task(options)
+        task, _ = resolve_task(options)
         specs.append(identify(task, find_files(task, None), options))
     assert specs[0] == specs[1]
     assert specs[0].run_id == specs[1].run_id
@@ -371,13 +373,13 @@ def test_identity_does_not_depend_on_where_the_files_lie(folder: Path) -> None:
         Path(place).mkdir()
         (Path(place) / "mine.csv").write_text(GOOD)
         options = parse(["--train-file", f"{place}/mine.csv", "--text-columns", "text", "--model", "org/model"])
-        task, _ = asked_task(options)
+        task, _ = resolve_task(options)
         found.append(identify(task, find_files(task, None), options).run_id)
     assert found[0] == found[1]
 
 
 def test_every_field_has_a_flag_of_the_run() -> None:
-    assert {"--train-file", "--text-columns", "--label-column", "--kind", "--encoding"} <= set(FLAGS)
+    assert {"--train-file", "--text-columns", "--label-column", "--problem-type", "--encoding"} <= set(FLAGS)
 
 
 # -- what a reader of the numbers should know --------------------------------------------------------------------------
@@ -386,8 +388,8 @@ def test_every_field_has_a_flag_of_the_run() -> None:
 def test_empty_and_shared_texts_are_counted(write_rows: Write) -> None:
     write_rows(Path("train.csv"), {"text": ["a", "", " ", "b"] * 2, "label": ["x", "y"] * 4})
     write_rows(Path("valid.csv"), {"text": ["a", "c", "b"], "label": ["x", "y", "x"]})
-    splits = splits_of(worked_out(own(validation_file=("valid.csv",))).task)
-    assert data.remarks(splits, data.shared_texts(splits)) == [
+    splits = splits_of(infer_task(own(validation_file=("valid.csv",))).task)
+    assert loading.remarks(splits, loading.shared_texts(splits)) == [
         "train: 4 of 8 texts are empty, in row 2, 3, 6, 7",
         "validation: 2 of 3 rows have a text of train",
     ]
@@ -481,7 +483,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         r"30 different labels in 30 rows; is this the column of the label\?",
     ),
     "every label another, though said to be labels": (
-        lambda: _labelled([f"id-{row}" for row in range(30)], kind="single_label"),
+        lambda: _labelled([f"id-{row}" for row in range(30)], kind="single_label_classification"),
         r"each of the 30 training rows has a label of its own, such as 'id-0'",
     ),
     "numbering as a label": (lambda: _labelled(range(30)), r"each of the 30 rows has another whole number"),
@@ -522,12 +524,12 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "infinite value": (lambda: _labelled(["1.5", "inf", "2"] * 9, kind="regression"), r"is 'inf', not a number"),
     "text in a regression": (lambda: _labelled(["a", "b", "a"] * 9, kind="regression"), r"is '[ab]', not a number"),
     "list as a single label": (
-        lambda: _json_rows({"text": "a", "label": ["x"]}, {"text": "b", "label": ["y"]}, kind="single_label"),
+        lambda: _json_rows({"text": "a", "label": ["x"]}, {"text": "b", "label": ["y"]}, kind="single_label_classification"),
         r"row 1 is \['x'\], which is no single label",
     ),
     "separator of a single label": (
         lambda: _file(GOOD, label_separator=";"),
-        r"--label-separator: it belongs to --kind multi_label",
+        r"--label-separator: it belongs to --problem-type multi_label",
     ),
     # texts
     "null text": (
@@ -742,14 +744,14 @@ def test_bad_input_is_told(name: str) -> None:
     for path, content in files.items():
         Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
     with pytest.raises(UserError) as error:
-        splits_of(worked_out(asked).task)
+        splits_of(infer_task(asked).task)
     assert re.search(told, str(error.value)), str(error.value)
 
 
 def test_file_that_changes_while_it_is_read_is_refused() -> None:
     path = Path("train.csv")
     path.write_text(GOOD)
-    task = worked_out(own()).task
+    task = infer_task(own()).task
     files = find_files(task, None)
     path.write_text(GOOD + "more,good\n")
     with pytest.raises(UserError, match=rf"train\.csv: changed while it was read: .* now it is {file_hash(path)}"):

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from harness.facts.records import RunRecord
-from harness.reports.leaderboard_files import render_json
-from harness.reports.panels import LONGEST, Panel, panels_of, prices_of, worth_of
+from harness.reports.data_files import render_json
+from harness.reports.panels import LONGEST, Panel, cost_points, normalized_score, panels_of
 from harness.reports.standings import build
 
 
@@ -66,7 +66,7 @@ def test_what_others_published_is_there_where_the_whole_headline_is_known(
     make_record: Callable[..., RunRecord],
 ) -> None:
     content = content_of(make_record("rte"), make_record("mrpc", {"f1": 0.8, "accuracy": 0.7}))
-    content["columns"][0]["headline"] = ["f1", "accuracy"]
+    content["columns"][0]["main_metrics"] = ["f1", "accuracy"]
     one = dict(model="x/base", parameters_millions=None, split="validation", setting="s", source="a paper")
     content["references"] = [
         {**one, "task": "rte", "metric": "accuracy", "score": 0.6},
@@ -101,7 +101,7 @@ def test_what_others_published_is_there_where_the_whole_headline_is_known(
 def test_worth_is_the_way_from_the_constant_answer_to_perfection(
     one: Panel, score: float, expected: float | None
 ) -> None:
-    assert worth_of(one, score) == (None if expected is None else pytest.approx(expected))
+    assert normalized_score(one, score) == (None if expected is None else pytest.approx(expected))
 
 
 def test_prices_are_of_tasks_in_common_and_of_one_run_each(make_record: Callable[..., RunRecord]) -> None:
@@ -111,7 +111,7 @@ def test_prices_are_of_tasks_in_common_and_of_one_run_each(make_record: Callable
         make_record("sst2", model="c/little"),
     ]
     content = content_of(*records)
-    headings, points = prices_of(content, panels_of(content))
+    headings, points = cost_points(content, panels_of(content))
     assert headings == ("RTE", "WNLI")
     assert [point.name for point in points] == ["better", "bert"]
     assert points[1].hours == pytest.approx((62 + 62) / 3600)  # each the mean of 61 and 63
@@ -121,4 +121,4 @@ def test_prices_are_of_tasks_in_common_and_of_one_run_each(make_record: Callable
 
 def test_without_costs_there_are_no_prices(make_record: Callable[..., RunRecord]) -> None:
     content = content_of(make_record(cost=None))
-    assert prices_of(content, panels_of(content)).points == ()
+    assert cost_points(content, panels_of(content)).points == ()

@@ -14,12 +14,12 @@ from harness.engine.models import build
 from harness.errors import UserError
 from harness.facts.records import RunRecord, RunSpec, read_record
 from harness.facts.tasks import load_task
+from harness.requests.identity import identify
+from harness.requests.options import parse
+from harness.requests.parents import find_parent, model_folder
 from harness.run import run
-from harness.running.identity import identify
-from harness.running.options import parse
-from harness.running.parents import find_parent, model_folder
 
-HARDLY = ("--test-mode", "--max-updates", "3", "--seed", "3")
+HARDLY = ("--test-mode", "--max-steps", "3", "--seed", "3")
 
 
 def spec_of(*words: str) -> RunSpec:
@@ -50,7 +50,7 @@ def test_it_starts_from_the_weights_of_the_other_with_a_new_head(
     assert after["classifier.weight"].shape != before["classifier.weight"].shape
     assert child.model is not None
     assert child.model.head == "new"
-    from harness.running.testmode import write_model
+    from harness.engine.test_mode import write_model
 
     write_model(tmp_path)
     fresh = build(str(tmp_path), "sha256:0", load_task("rte"), 3).model.state_dict()
@@ -60,7 +60,7 @@ def test_it_starts_from_the_weights_of_the_other_with_a_new_head(
 def test_record_names_the_other(family: tuple[Path, RunRecord, RunRecord]) -> None:
     _, parent, child = family
     assert child.spec.parent == parent.run_id
-    assert child.parent_like == parent.spec.like(None)
+    assert child.parent_group_key == parent.spec.group_key(None)
     assert child.recipe_changes["init_from"] == "mnli"
     assert parent.spec.parent is None
 
@@ -147,8 +147,8 @@ def test_parent_is_the_run_with_the_tasks_own_recipe_unless_it_is_named() -> Non
 def test_like_is_equal_for_other_seeds_and_no_other_recipe() -> None:
     first, second = (spec_of("rte", "--init-from", "mnli").model_copy(update={"seed": seed}) for seed in (1, 2))
     assert first.run_id != second.run_id
-    assert first.like("the same") == second.like("the same") != first.like("another")
-    assert spec_of("rte", "--epochs", "2").like(None) != spec_of("rte").like(None)
+    assert first.group_key("the same") == second.group_key("the same") != first.group_key("another")
+    assert spec_of("rte", "--epochs", "2").group_key(None) != spec_of("rte").group_key(None)
 
 
 @pytest.mark.parametrize(

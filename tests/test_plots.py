@@ -15,7 +15,7 @@ import matplotlib
 import pytest
 
 from harness.facts.records import RunRecord
-from harness.reports.leaderboard_files import render_json
+from harness.reports.data_files import render_json
 from harness.reports.plots import BLUE, INK, ORANGE, PLOTS, render_plots
 from harness.reports.standings import build
 

@@ -16,10 +16,10 @@ import pandas as pd
 import pytest
 
 from harness.__main__ import main
+from harness.commands.predict import predict
 from harness.facts.tasks import load_task, read_task
-from harness.kept.bundles import read
-from harness.predict import predict
-from harness.rows import row_stream
+from harness.rows import stream
+from harness.saved_models.bundles import read
 
 TEXTS = [" ".join(f"w{(row * 7 + word) % 40}" for word in range(1 + row * 5 % 11)) for row in range(23)]
 
@@ -57,7 +57,7 @@ def test_sets_of_labels_have_the_probabilities_of_transformers_and_the_threshold
 ) -> None:
     from transformers import pipeline
 
-    keys = {"kind": "multi_label", "metrics": ["f1_micro"], "headline": "f1_micro"}
+    keys = {"kind": "multi_label", "metrics": ["f1_micro"], "main_metrics": "f1_micro"}
     folder = make_bundle(read_task(make_task(labels=["bad", "fair", "good"], **keys)), "sets")
     plain = pipeline("text-classification", str(folder), truncation=True)(TEXTS, top_k=None)
     ours = predict(folder, TEXTS, precision="fp32")
@@ -78,8 +78,8 @@ def test_file_is_answered_in_its_order_whatever_the_lengths_and_chunks(
     single: Path, tmp_path: Path, write_rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = write_rows(tmp_path / "rows.csv", {"id": list(range(23)), "text": TEXTS})
-    monkeypatch.setattr(row_stream.from_file, "__defaults__", (5,))
-    call(single, "--file", rows, "--out", tmp_path / "out.parquet", "--device-batch", 3, "--precision", "fp32")
+    monkeypatch.setattr(stream.from_file, "__defaults__", (5,))
+    call(single, "--file", rows, "--out", tmp_path / "out.parquet", "--device-batch-size", 3, "--precision", "fp32")
     expected = predict(single, TEXTS, precision="fp32")
     frame = pd.read_parquet(tmp_path / "out.parquet")
     assert frame["row"].tolist() == list(range(23))
@@ -138,7 +138,7 @@ def test_regression_answers_with_values(make_bundle: Callable[..., Path]) -> Non
         (["SINGLE", "--file", "none.csv", "--pair-column", "b"], "--pair-column b: the task small is on single texts"),
         (["SINGLE", "--text", "w1", "--text-column", "a"], "'a' is a column: name the file that has it with --file"),
         (["SINGLE", "--text", "w1", "--out", "out.docx"], "--out out.docx: its name must end in one of .csv"),
-        (["SINGLE", "--text", "w1", "--device-batch", "0"], "--device-batch 0: a batch has at least 1 row"),
+        (["SINGLE", "--text", "w1", "--device-batch-size", "0"], "--device-batch-size 0: a batch has at least 1 row"),
         (["SINGLE", "--text", "w1", "--precision", "fp16", "--cpu"], "--precision fp16: CPUs train in bf16 or fp32"),
         (["SINGLE"], "standard input: there is no row in it"),
         (["none", "--text", "w1"], "none: there is no such folder. `harness run --save-model none` would make it"),
@@ -174,7 +174,7 @@ def test_weights_that_give_no_number_are_told(
 ) -> None:
     import torch
 
-    from harness.kept import bundles
+    from harness.saved_models import bundles
 
     load = bundles.load
 

@@ -5,44 +5,44 @@ import json
 import pytest
 import torch
 
-from harness.engine.training import Update
+from harness.engine.progress import Progress, cost_fields
+from harness.engine.training import Step
+from harness.facts.outcome import SplitOutcome
 from harness.facts.recipes import Recipe
-from harness.running.outcome import SplitOutcome
-from harness.running.progress import Progress, cost_fields
 
 
-def update(number, loss=1.0, rows=8, ends_epoch=False, is_settled=True):
+def step(number, loss=1.0, rows=8, ends_epoch=False, is_checked=True):
     measured = torch.tensor([rows * loss, 0.1])
-    return Update(number, (number + 1) // 2, measured, 1e-3, rows, 50, 64, 0.5, ends_epoch, is_settled)
+    return Step(number, (number + 1) // 2, measured, 1e-3, rows, 50, 64, 0.5, ends_epoch, is_checked)
 
 
-def seen(loss, headline=0.0):
-    return SplitOutcome(loss, headline, {"loss": loss}, {}, [], False, None, None, "", "")
+def seen(loss, main_metrics=0.0):
+    return SplitOutcome(loss, main_metrics, {"loss": loss}, {}, [], False, None, None, "", "")
 
 
 def after_epochs(recipe, losses, headlines=None):
     progress = Progress(recipe)
     for epoch, loss in enumerate(losses, start=1):
-        progress.add(update(2 * epoch - 1, loss=4.0, rows=8))
-        progress.add(update(2 * epoch, loss=1.0, rows=4, ends_epoch=True))
+        progress.add(step(2 * epoch - 1, loss=4.0, rows=8))
+        progress.add(step(2 * epoch, loss=1.0, rows=4, ends_epoch=True))
         progress.close_epoch(
-            update(2 * epoch, ends_epoch=True), seen(loss, 1 - loss if headlines is None else headlines[epoch - 1])
+            step(2 * epoch, ends_epoch=True), seen(loss, 1 - loss if headlines is None else headlines[epoch - 1])
         )
     return progress
 
 
 def test_losses_count_once_they_are_settled():
     progress = Progress(Recipe())
-    assert progress.add(update(1, loss=3.0, is_settled=False)) == []
+    assert progress.add(step(1, loss=3.0, is_checked=False)) == []
     assert progress.epoch_loss == 0.0
-    assert [settled.number for settled in progress.add(update(2, loss=1.0))] == [1, 2]
+    assert [settled.number for settled in progress.add(step(2, loss=1.0))] == [1, 2]
     assert progress.epoch_loss == 8 * 3.0 + 8 * 1.0
 
 
 def test_train_loss_of_an_epoch_weighs_rows_equally():
     progress = after_epochs(Recipe(), [0.5])
     assert progress.history[0].train_loss == pytest.approx((4.0 * 8 + 1.0 * 4) / 12)
-    assert (progress.update, progress.rows, progress.tokens, progress.computed_tokens) == (2, 12, 100, 128)
+    assert (progress.step, progress.rows, progress.tokens, progress.computed_tokens) == (2, 12, 100, 128)
     assert progress.history[0].seconds == 1.0
 
 
@@ -53,7 +53,7 @@ def test_last_takes_the_last_epoch_and_best_the_one_of_lowest_loss():
 
 
 def test_best_headline_takes_the_epoch_of_the_highest_score_whatever_its_loss():
-    recipe = Recipe(select="best_headline", patience=2)
+    recipe = Recipe(select="best_main_score", patience=2)
     scored = after_epochs(recipe, [0.3, 0.5, 0.7], [0.6, 0.8, 0.8])
     assert scored.selected_epoch == 2
     assert not scored.is_out_of_patience
@@ -95,7 +95,7 @@ def test_another_topology_is_noted_once():
 
 def test_falling_back_is_noted_and_remembered():
     progress = Progress(Recipe())
-    progress.go_on(0.0, "1 processes with batches of 4", "the loss of update 3 is not finite")
+    progress.go_on(0.0, "1 processes with batches of 4", "the loss of step 3 is not finite")
     assert progress.fell_back
     assert "fp32" in progress.notes[0]
 
@@ -111,7 +111,7 @@ def test_time_counts_from_the_beginning_of_the_set_up():
 
 def test_cost_counts_all_processes():
     progress = Progress(Recipe())
-    progress.update, progress.rows, progress.train_seconds = 3, 96, 2.0
+    progress.step, progress.rows, progress.train_seconds = 3, 96, 2.0
     progress.tokens, progress.computed_tokens = 160, 200
     fields = cost_fields(progress, [7, 9], setup_seconds=1.0)
     assert fields["rows_per_second"] == 48

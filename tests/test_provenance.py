@@ -34,7 +34,7 @@ def test_device_has_a_name_and_memory_a_size() -> None:
 
 def test_surroundings_fill_the_record_and_name_nobody() -> None:
     told = surroundings(Accelerator(cpu=True))
-    environment = Environment(precision="fp32", device_batch=8, accumulation=1, eval_device_batch=8, **told)
+    environment = Environment(precision="fp32", device_batch_size=8, accumulation=1, eval_batch_size=8, **told)
     assert (environment.processes, len(environment.devices), environment.distributed) == (1, 1, "NO")
     assert environment.python == platform.python_version()
     text = json.dumps(told)

@@ -24,9 +24,9 @@ TOKEN = "hf_" + "never" * 6
 PROGRAM = """
 import sys
 from pathlib import Path
-from harness.command import ending_with_exit_code
-from harness.kept.publishing import check_sign_in, publish
-with ending_with_exit_code():
+from harness.system.exit_codes import exit_code_on_error
+from harness.saved_models.publishing import check_sign_in, publish
+with exit_code_on_error():
     check_sign_in(sys.argv[2])
     print(publish(Path(sys.argv[1]), sys.argv[2]))
 """

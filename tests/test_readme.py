@@ -18,21 +18,21 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
-from harness.catalogue import CatalogueOptions
-from harness.describe import DescribeOptions
-from harness.evaluation import EvaluateOptions
+from harness.commands.describe import DescribeOptions
+from harness.commands.evaluate import EvaluateOptions
+from harness.commands.export import ExportOptions
+from harness.commands.leaderboard import LeaderboardOptions
+from harness.commands.predict import PredictOptions
+from harness.commands.selfcheck import SelfcheckOptions
+from harness.commands.submit import SubmitOptions
+from harness.commands.sweep import read_options
+from harness.commands.tasks import CatalogueOptions
 from harness.facts.metrics import title_of
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec, all_tasks, read_task
-from harness.leaderboard import LeaderboardOptions
-from harness.predict import PredictOptions
-from harness.reports.exports import ExportOptions
-from harness.running.options import RunOptions, parse
-from harness.selfcheck import SelfcheckOptions
+from harness.requests.options import RunOptions, parse
 from harness.stats.groups import MARKS
-from harness.submission import SubmitOptions
-from harness.sweep import read_options
-from harness.sweeps.sweep_plan import expand
+from harness.sweeps.plan import expand
 from harness.system.devices import Devices, slots
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,7 +179,7 @@ def _row(task: TaskSpec) -> list[str]:
         "pair" if len(task.text) == 2 else "text",
         "a value" if task.labels is None else str(task.classes),
         f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}",
-        ", ".join(title_of(name) for name in task.headline),
+        ", ".join(title_of(name) for name in task.main_metrics),
     ]
 
 
@@ -232,8 +232,8 @@ def own_task(tmp_path: Path) -> Path:
 
 
 def test_task_with_several_labels_of_the_readme_loads(tmp_path: Path) -> None:
-    from harness.engine.data import load_splits, read_tables
-    from harness.rows.sources import find_files
+    from harness.rows.files import find_files
+    from harness.rows.loading import load_splits, read_tables
 
     (block,) = [block for block in _blocks("README.md", "yaml") if "kind: multi_label" in block]
     (tmp_path / "tickets.yaml").write_text(block, encoding="utf-8")
@@ -263,8 +263,8 @@ def test_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
 
 
 def test_own_task_of_the_readme_loads(own_task: Path) -> None:
-    from harness.engine.data import describe, load_splits, read_tables
-    from harness.rows.sources import find_files
+    from harness.rows.files import find_files
+    from harness.rows.loading import describe, load_splits, read_tables
 
     task = read_task(own_task)
     tables = read_tables(task, find_files(task, None))

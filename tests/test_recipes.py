@@ -1,4 +1,4 @@
-"""Hyperparameters: which value holds, what is refused, and the arithmetic of updates."""
+"""Hyperparameters: which value holds, what is refused, and the arithmetic of steps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ each_family = pytest.mark.parametrize("family", MODEL_RECIPES, ids=lambda family
 def test_defaults_are_those_of_the_published_table() -> None:
     """transformers' examples/pytorch/text-classification/README.md: 3 epochs, 2e-5, batch 32, length 128."""
     recipe = Recipe()
-    assert (recipe.epochs, recipe.learning_rate, recipe.global_batch, recipe.max_length) == (3, 2e-5, 32, 128)
+    assert (recipe.epochs, recipe.learning_rate, recipe.global_batch_size, recipe.max_length) == (3, 2e-5, 32, 128)
     assert (recipe.schedule, recipe.warmup, recipe.weight_decay, recipe.max_grad_norm) == (
         "linear",
         0.0,
@@ -72,7 +72,7 @@ def test_family_for_another_task_has_no_say() -> None:
 
 def test_given_value_overrides_everything() -> None:
     recipe = resolve(ROBERTA, "mrpc", {"epochs": 5}, {"epochs": 2, "learning_rate": 3e-4})
-    assert (recipe.epochs, recipe.learning_rate, recipe.global_batch) == (2, 3e-4, 16)
+    assert (recipe.epochs, recipe.learning_rate, recipe.global_batch_size) == (2, 3e-4, 16)
 
 
 def test_given_none_takes_a_value_away() -> None:
@@ -167,7 +167,7 @@ def test_family_says_nothing_twice(family: Family) -> None:
 
 def test_changes_are_the_fields_that_differ() -> None:
     assert changed_from(Recipe(epochs=5, warmup=0.1), Recipe(epochs=5)) == {"warmup": 0.1}
-    assert changed_from(Recipe(), Recipe(max_updates=7)) == {"max_updates": None}
+    assert changed_from(Recipe(), Recipe(max_steps=7)) == {"max_steps": None}
     assert changed_from(Recipe(), Recipe()) == {}
 
 
@@ -187,11 +187,11 @@ def test_equal_numbers_of_other_types_are_no_change() -> None:
         ({"learning_rate": "fast"}, "--learning-rate"),
         ({"learning_rate": math.inf}, "--learning-rate"),
         ({"learning_rate": math.nan}, "--learning-rate"),
-        ({"global_batch": 0}, "--global-batch"),
-        ({"global_batch": 1.5}, "--global-batch"),
+        ({"global_batch_size": 0}, "--global-batch-size"),
+        ({"global_batch_size": 1.5}, "--global-batch-size"),
         ({"epochs": 0}, "--epochs"),
         ({"epochs": None}, "--epochs"),
-        ({"max_updates": 0}, "--max-updates"),
+        ({"max_steps": 0}, "--max-steps"),
         ({"warmup": -0.1}, "--warmup"),
         ({"warmup": math.inf}, "--warmup"),
         ({"schedule": "polynomial"}, "--schedule"),
@@ -226,7 +226,7 @@ def test_unknown_hyperparameter_gets_the_nearest_name() -> None:
 
 
 def test_warmup_in_updates_is_a_whole_number() -> None:
-    with pytest.raises(UserError, match=r"warmup.* 1\.5.*counts updates"):
+    with pytest.raises(UserError, match=r"warmup.* 1\.5.*counts steps"):
         Recipe(warmup=1.5)
     assert Recipe(warmup=2.0).warmup == 2
 
@@ -247,35 +247,35 @@ def test_every_hyperparameter_has_a_help_text() -> None:
 
 
 def test_recipe_survives_json() -> None:
-    recipe = resolve(ROBERTA, "rte", {}, {"max_grad_norm": None, "max_updates": 3})
+    recipe = resolve(ROBERTA, "rte", {}, {"max_grad_norm": None, "max_steps": 3})
     assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
 
 
-# -- the arithmetic of updates -------------------------------------------------------------------------------
+# -- the arithmetic of steps -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
 @pytest.mark.parametrize("rows", SIZES)
 def test_updates_follow_from_rows_whatever_the_processes(rows: int, processes: int) -> None:
-    plan = plan_steps(rows, Recipe(global_batch=16, epochs=3), processes)
-    assert plan.updates_per_epoch == {1: 1, 7: 1, 16: 1, 17: 2, 31: 2, 32: 2, 33: 3, 100: 7}[rows]
-    assert plan.total_updates == 3 * plan.updates_per_epoch
+    plan = plan_steps(rows, Recipe(global_batch_size=16, epochs=3), processes)
+    assert plan.steps_per_epoch == {1: 1, 7: 1, 16: 1, 17: 2, 31: 2, 32: 2, 33: 3, 100: 7}[rows]
+    assert plan.total_steps == 3 * plan.steps_per_epoch
     assert plan.epochs == 3
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3, 4])
-@pytest.mark.parametrize("global_batch", [1, 2, 5, 16, 32, 60, 512])
-def test_update_has_room_for_the_global_batch_and_no_more(global_batch: int, processes: int) -> None:
-    share = math.ceil(global_batch / processes)
-    for device_batch in [None, *(size for size in range(1, share + 1) if share % size == 0)]:
-        plan = plan_steps(100, Recipe(global_batch=global_batch), processes, device_batch)
-        room = plan.processes * plan.device_batch * plan.accumulation
-        assert global_batch <= room < global_batch + processes
-        assert plan.device_batch == (device_batch or min(plan.device_batch, 64))
+@pytest.mark.parametrize("global_batch_size", [1, 2, 5, 16, 32, 60, 512])
+def test_update_has_room_for_the_global_batch_and_no_more(global_batch_size: int, processes: int) -> None:
+    share = math.ceil(global_batch_size / processes)
+    for device_batch_size in [None, *(size for size in range(1, share + 1) if share % size == 0)]:
+        plan = plan_steps(100, Recipe(global_batch_size=global_batch_size), processes, device_batch_size)
+        room = plan.processes * plan.device_batch_size * plan.accumulation
+        assert global_batch_size <= room < global_batch_size + processes
+        assert plan.device_batch_size == (device_batch_size or min(plan.device_batch_size, 64))
 
 
 @pytest.mark.parametrize(
-    "global_batch, processes, device_batch, accumulation",
+    "global_batch_size, processes, device_batch_size, accumulation",
     [
         (32, 1, 32, 1),
         (32, 2, 16, 1),
@@ -287,19 +287,19 @@ def test_update_has_room_for_the_global_batch_and_no_more(global_batch: int, pro
     ],
 )
 def test_device_batch_is_the_largest_that_fits(
-    global_batch: int, processes: int, device_batch: int, accumulation: int
+    global_batch_size: int, processes: int, device_batch_size: int, accumulation: int
 ) -> None:
-    plan = plan_steps(100, Recipe(global_batch=global_batch), processes)
-    assert (plan.device_batch, plan.accumulation) == (device_batch, accumulation)
+    plan = plan_steps(100, Recipe(global_batch_size=global_batch_size), processes)
+    assert (plan.device_batch_size, plan.accumulation) == (device_batch_size, accumulation)
 
 
 def test_given_device_batch_may_be_larger_than_the_usual_largest() -> None:
-    plan = plan_steps(1000, Recipe(global_batch=256), 2, device_batch=128)
-    assert (plan.device_batch, plan.accumulation) == (128, 1)
+    plan = plan_steps(1000, Recipe(global_batch_size=256), 2, device_batch_size=128)
+    assert (plan.device_batch_size, plan.accumulation) == (128, 1)
 
 
 @pytest.mark.parametrize(
-    "global_batch, processes, device_batch, share, nearest",
+    "global_batch_size, processes, device_batch_size, share, nearest",
     [
         (32, 1, 12, 32, "8 or 16"),
         (32, 2, 12, 16, "8 or 16"),
@@ -311,35 +311,37 @@ def test_given_device_batch_may_be_larger_than_the_usual_largest() -> None:
     ],
 )
 def test_device_batch_that_does_not_divide_is_refused_with_the_nearest(
-    global_batch: int, processes: int, device_batch: int, share: int, nearest: str
+    global_batch_size: int, processes: int, device_batch_size: int, share: int, nearest: str
 ) -> None:
     with pytest.raises(UserError) as caught:
-        plan_steps(100, Recipe(global_batch=global_batch), processes, device_batch)
+        plan_steps(100, Recipe(global_batch_size=global_batch_size), processes, device_batch_size)
     message = str(caught.value)
-    assert message.startswith(f"--device-batch {device_batch}: a global batch of {global_batch} on {processes} process")
-    assert f"{share} rows an update" in message
+    assert message.startswith(
+        f"--device-batch-size {device_batch_size}: a global batch of {global_batch_size} on {processes} process"
+    )
+    assert f"{share} rows a step" in message
     assert message.endswith(f"The nearest that do: {nearest}.")
 
 
 @pytest.mark.parametrize(
-    "max_updates, total, epochs",
+    "max_steps, total, epochs",
     [(None, 21, 3), (1, 1, 1), (7, 7, 1), (8, 8, 2), (50, 50, 8)],
 )
-def test_max_updates_overrides_epochs(max_updates: int | None, total: int, epochs: int) -> None:
-    plan = plan_steps(100, Recipe(global_batch=16, epochs=3, max_updates=max_updates), 1)
-    assert (plan.total_updates, plan.epochs) == (total, epochs)
+def test_max_updates_overrides_epochs(max_steps: int | None, total: int, epochs: int) -> None:
+    plan = plan_steps(100, Recipe(global_batch_size=16, epochs=3, max_steps=max_steps), 1)
+    assert (plan.total_steps, plan.epochs) == (total, epochs)
 
 
 @pytest.mark.parametrize(
-    "warmup, updates",
+    "warmup, steps",
     [(0, 0), (0.06, 6), (0.1, 10), (0.005, 1), (0.999, 100), (1, 1), (30, 30), (100, 100), (1000, 100)],
 )
-def test_warmup_below_one_is_a_share_and_from_one_on_a_count(warmup: float, updates: int) -> None:
-    assert plan_steps(1000, Recipe(warmup=warmup, max_updates=100), 1).warmup_updates == updates
+def test_warmup_below_one_is_a_share_and_from_one_on_a_count(warmup: float, steps: int) -> None:
+    assert plan_steps(1000, Recipe(warmup=warmup, max_steps=100), 1).warmup_steps == steps
 
 
 @pytest.mark.parametrize(
-    "rows, recipe, processes, device_batch, text",
+    "rows, recipe, processes, device_batch_size, text",
     [
         (
             67_349,
@@ -347,28 +349,28 @@ def test_warmup_below_one_is_a_share_and_from_one_on_a_count(warmup: float, upda
             2,
             8,
             "global batch 32 = 2 processes x 8 rows x 2 batches; "
-            "67,349 rows = 2,105 updates an epoch, 6,315 in all, 632 of them warmup",
+            "67,349 rows = 2,105 steps an epoch, 6,315 in all, 632 of them warmup",
         ),
         (
             1,
-            Recipe(global_batch=1, epochs=1),
+            Recipe(global_batch_size=1, epochs=1),
             1,
             None,
-            "global batch 1 = 1 process x 1 row x 1 batch; 1 row = 1 update an epoch, 1 in all, 0 of them warmup",
+            "global batch 1 = 1 process x 1 row x 1 batch; 1 row = 1 step an epoch, 1 in all, 0 of them warmup",
         ),
     ],
 )
 def test_plan_reads_as_a_sentence(
-    rows: int, recipe: Recipe, processes: int, device_batch: int | None, text: str
+    rows: int, recipe: Recipe, processes: int, device_batch_size: int | None, text: str
 ) -> None:
-    assert str(plan_steps(rows, recipe, processes, device_batch)) == text
+    assert str(plan_steps(rows, recipe, processes, device_batch_size)) == text
 
 
 # -- the learning rate ---------------------------------------------------------------------------------------
 
 
 def _plan(total: int, warmup: int) -> StepPlan:
-    return plan_steps(16 * total, Recipe(global_batch=16, epochs=1, warmup=warmup), 1)
+    return plan_steps(16 * total, Recipe(global_batch_size=16, epochs=1, warmup=warmup), 1)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
@@ -393,15 +395,15 @@ def test_learning_rate_is_that_of_transformers(schedule: str) -> None:
             optimizer.step()
             theirs.step()
         plan = _plan(total, warmup)
-        assert (plan.total_updates, plan.warmup_updates) == (total, warmup)
-        found = [learning_rate_factor(update, plan, schedule) for update in range(total)]
+        assert (plan.total_steps, plan.warmup_steps) == (total, warmup)
+        found = [learning_rate_factor(step, plan, schedule) for step in range(total)]
         assert found == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
 def test_learning_rate_peaks_right_after_the_warmup(schedule: str) -> None:
     plan = _plan(total=20, warmup=5)
-    factors = [learning_rate_factor(update, plan, schedule) for update in range(20)]
+    factors = [learning_rate_factor(step, plan, schedule) for step in range(20)]
     assert factors[:6] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
     assert max(factors) == 1.0
     assert all(later <= earlier for earlier, later in itertools.pairwise(factors[5:]))
@@ -417,7 +419,7 @@ def test_decaying_schedule_reaches_zero_one_update_after_the_last(schedule: str,
 
 def test_warmup_that_fills_the_run_never_divides_by_zero() -> None:
     plan = _plan(total=4, warmup=4)
-    assert [learning_rate_factor(update, plan, "linear") for update in range(5)] == [
+    assert [learning_rate_factor(step, plan, "linear") for step in range(5)] == [
         0.0,
         0.25,
         0.5,

@@ -18,6 +18,7 @@ import pytest
 from pydantic import ValidationError
 
 from harness.errors import UserError
+from harness.facts.packing import pack_array, pack_hits
 from harness.facts.recipes import Recipe
 from harness.facts.records import (
     SCHEMA_VERSION,
@@ -36,7 +37,6 @@ from harness.facts.records import (
     write_atomically,
     write_record,
 )
-from harness.facts.row_values import pack_array, pack_hits
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -45,7 +45,7 @@ def _spec(**changes: Any) -> RunSpec:
     facts: dict[str, Any] = dict(
         task="rte",
         task_version=1,
-        definition="0123456789ab",
+        task_fingerprint="0123456789ab",
         data=None,
         model="google-bert/bert-base-cased",
         revision="main",
@@ -61,7 +61,7 @@ def _task_facts(**changes: Any) -> TaskFacts:
         suite="glue",
         labels=["entailment", "not_entailment"],
         metrics=["accuracy", "f1"],
-        headline=["accuracy"],
+        main_metrics=["accuracy"],
         report=["validation"],
         select_on="validation",
     )
@@ -120,7 +120,7 @@ def _full_record() -> RunRecord:
         history=[
             Epoch(
                 epoch=1,
-                update=4,
+                step=4,
                 train_loss=0.7,
                 learning_rate=1e-5,
                 seconds=3.5,
@@ -137,7 +137,7 @@ def _full_record() -> RunRecord:
             train_seconds=7,
             evaluate_seconds=1.5,
             device_seconds=20,
-            updates=20,
+            steps=20,
             rows=500,
             tokens=12_345,
             peak_bytes_per_process=[2**33, 2**32],
@@ -146,9 +146,9 @@ def _full_record() -> RunRecord:
             processes=2,
             devices=["cpu", "cpu"],
             precision="fp32",
-            device_batch=16,
+            device_batch_size=16,
             accumulation=1,
-            eval_device_batch=64,
+            eval_batch_size=64,
             threads=1,
             distributed="MULTI_CPU",
             system="Linux",
@@ -162,7 +162,7 @@ def _full_record() -> RunRecord:
         answers={"validation": pack_array(np.arange(277) % 2)},
         gold={"validation": pack_array(np.arange(277) % 3)},
         predictions={"test": "rte-test.parquet"},
-        parent_like="bert-base-cased-seed0-0123456789",
+        parent_group_key="bert-base-cased-seed0-0123456789",
         trained_by="bert-base-cased-seed42-0123456789",
     )
 
@@ -180,9 +180,9 @@ def test_equal_specs_are_the_same_run() -> None:
 
 OTHER_RECIPES: dict[str, Any] = dict(
     learning_rate=3e-5,
-    global_batch=16,
+    global_batch_size=16,
     epochs=4,
-    max_updates=100,
+    max_steps=100,
     warmup=0.1,
     schedule="cosine",
     weight_decay=0.01,

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import matplotlib
 
+from harness.commands.leaderboard import write_leaderboard
+from harness.commands.sweep import read_options
 from harness.facts.records import read_records
 from harness.facts.tasks import load_task
-from harness.leaderboard import write_leaderboard
 from harness.reports.plots import PLOTS
-from harness.sweep import read_options
-from harness.sweeps.sweep_plan import expand
+from harness.sweeps.plan import expand
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "results"
@@ -69,7 +69,7 @@ def test_a_second_writing_changes_no_byte(tmp_path):
 def test_published_runs_are_those_that_the_same_commands_would_find_finished():
     for record in read_records(RESULTS).records:
         assert record.run_id == record.spec.run_id
-        assert record.spec.definition == load_task(record.spec.task).definition
+        assert record.spec.task_fingerprint == load_task(record.spec.task).fingerprint
 
 
 def test_published_sweep_is_one():

@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.rows.columns import Reading
-from harness.rows.row_stream import Columns, Rows, from_file, from_lines
+from harness.rows.stream import Columns, Rows, from_file, from_lines
 
 TEXT = ["plain", 'with "quotes", a comma', "two\nlines", "", "null", "NA", "Işık ığüşöç", "=1+1", " x\ty "]
 PAIR = [f"pair {row}" for row in range(len(TEXT))]

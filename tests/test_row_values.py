@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from harness.facts.row_values import pack_array, pack_hits, unpack_array, unpack_hits
+from harness.facts.packing import pack_array, pack_hits, unpack_array, unpack_hits
 
 
 @pytest.mark.parametrize("rows", [0, 1, 7, 8, 9, 15, 16, 17, 277, 1043])

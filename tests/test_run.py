@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 
 from harness.engine import models
+from harness.facts.packing import unpack_hits
 from harness.facts.records import read_record
-from harness.facts.row_values import unpack_hits
 from harness.run import main
-from harness.system.locks import held
+from harness.system.locks import hold_lock
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -59,18 +59,18 @@ def test_record_tells_all_there_is_to_tell(rte):
     assert record.spec.recipe.epochs == EPOCHS
     assert record.recipe_changes == {"epochs": EPOCHS}
     assert set(record.metrics["validation"]) == {"loss", "accuracy", "f1"}
-    assert [epoch.update for epoch in record.history] == [12, 24, 36, 48, 60]
+    assert [epoch.step for epoch in record.history] == [12, 24, 36, 48, 60]
     assert record.selected_epoch == EPOCHS
     assert record.environment.processes == 1
     assert record.environment.precision == "fp32"
-    assert record.environment.device_batch * record.environment.accumulation == 32
+    assert record.environment.device_batch_size * record.environment.accumulation == 32
     assert record.command.startswith("harness/run.py --task rte --test-mode")
     assert 0 <= record.padding_share < 0.5
     assert record.rows_per_second > 0
     assert record.tokens_per_second > record.rows_per_second
     assert record.peak_bytes > 2**20
     assert record.cost.rows == EPOCHS * 384
-    assert record.cost.updates == EPOCHS * 12
+    assert record.cost.steps == EPOCHS * 12
     assert record.model.head == "new"
     assert record.data.rows == {"train": 384, "validation": 96, "test": 32}
     assert record.finished > record.started
@@ -112,7 +112,7 @@ def test_a_finished_run_is_not_repeated_unless_asked(rte, capsys):
 def test_how_it_is_computed_is_no_other_run_but_what_is_trained_is(rte):
     (before,) = records(rte, "rte")
     arguments = ("--task", "rte", "--test-mode", "--results", rte.parent)
-    run(*arguments, "--epochs", EPOCHS, "--device-batch", 16, "--eval-device-batch", 7)
+    run(*arguments, "--epochs", EPOCHS, "--device-batch-size", 16, "--eval-batch-size", 7)
     assert records(rte, "rte") == [before]
     run(*arguments, "--epochs", 1)
     run(*arguments, "--epochs", 1, "--seed", 7)
@@ -126,13 +126,13 @@ def test_a_loss_that_is_not_finite_ends_as_diverged_without_a_score(tmp_path, ca
     run("--task", "rte", "--test-mode", "--results", tmp_path, "--learning-rate", 1e38, "--warmup", 0, code=1)
     (record,) = records(tmp_path / "test-mode", "rte")
     assert record.status == "diverged"
-    assert "of update" in record.error or "finite score" in record.error
+    assert "of step" in record.error or "finite score" in record.error
     assert record.metrics == {}
     assert "diverged" in capsys.readouterr().out
 
 
 def test_one_class_throughout_is_marked_as_collapsed(tmp_path):
-    run("--task", "cola", "--test-mode", "--results", tmp_path, "--max-updates", 1, "--learning-rate", 1e-12)
+    run("--task", "cola", "--test-mode", "--results", tmp_path, "--max-steps", 1, "--learning-rate", 1e-12)
     (record,) = records(tmp_path / "test-mode", "cola")
     assert record.status == "collapsed"
     assert record.metrics["validation"]["matthews_correlation"] == 0
@@ -184,7 +184,7 @@ def test_mixed_precision_that_diverges_falls_back_to_fp32_once_and_says_so(make_
     (record,) = records(tmp_path / "fell", "small")
     assert record.environment.precision == "fp32"
     assert "starting again in fp32" in capsys.readouterr().out
-    assert any("fp32" in note and "update 1" in note for note in record.notes)
+    assert any("fp32" in note and "step 1" in note for note in record.notes)
     run("--task", make_task(), *common, "--precision", "fp32", "--results", tmp_path / "straight")
     (straight,) = records(tmp_path / "straight", "small")
     assert straight.weights_sha256 == record.weights_sha256
@@ -192,7 +192,7 @@ def test_mixed_precision_that_diverges_falls_back_to_fp32_once_and_says_so(make_
 
 
 def test_own_task_on_files_trains_and_says_what_data_it_had(make_task, tiny_model, tmp_path):
-    task = make_task(metrics=["accuracy", "f1_macro"], headline="f1_macro")
+    task = make_task(metrics=["accuracy", "f1_macro"], main_metrics="f1_macro")
     common = ("--task", task, "--model", tiny_model, "--max-length", 32, "--results", tmp_path / "r")
     run(*common, "--learning-rate", 1e-3, "--epochs", 2)
     (record,) = records(tmp_path / "r", "small")
@@ -237,7 +237,7 @@ def test_best_epoch_is_scored_and_patience_ends_the_run(tmp_path):
 
 def test_best_headline_scores_the_epoch_of_the_best_score(tmp_path):
     arguments = ("--task", "stsb", "--test-mode", "--results", tmp_path, "--epochs", 4, "--learning-rate", 2e-2)
-    run(*arguments, "--select", "best_headline")
+    run(*arguments, "--select", "best_main_score")
     (record,) = records(tmp_path / "test-mode", "stsb")
     scores = [(epoch.metrics["pearson"] + epoch.metrics["spearman"]) / 2 for epoch in record.history]
     assert record.selected_epoch == 1 + scores.index(max(scores))
@@ -260,9 +260,9 @@ def test_rows_that_do_not_fit_are_noted_once_and_change_no_identity(tmp_path, mo
         return bundle
 
     monkeypatch.setattr(models, "build", built)
-    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--device-batch", 8)
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--device-batch-size", 8)
     (record,) = records(tmp_path / "test-mode", "rte")
-    assert record.environment.device_batch == 2
+    assert record.environment.device_batch_size == 2
     assert record.environment.accumulation == 16
     assert [note for note in record.notes if "memory" in note] == [
         "8 rows at once ran out of memory: batches of 2, the same global batch"
@@ -271,7 +271,7 @@ def test_rows_that_do_not_fit_are_noted_once_and_change_no_identity(tmp_path, mo
 
 def test_checkpoints_left_by_a_kill_after_the_record_go_with_the_next_start(rte):
     (record,) = records(rte, "rte")
-    left = rte / "checkpoints" / "rte" / record.run_id / "update-00000001"
+    left = rte / "checkpoints" / "rte" / record.run_id / "step-00000001"
     left.mkdir(parents=True)
     run("--task", "rte", "--test-mode", "--results", rte.parent, "--epochs", EPOCHS)
     assert not (rte / "checkpoints").exists()
@@ -311,7 +311,7 @@ def test_tensorboard_sees_losses_and_metrics(tmp_path):
 
 def test_a_run_that_is_going_on_is_left_alone(rte, capsys):
     (record,) = records(rte, "rte")
-    with held(rte / "runs" / "rte" / f".{record.run_id}.lock"):
+    with hold_lock(rte / "runs" / "rte" / f".{record.run_id}.lock"):
         run("--task", "rte", "--test-mode", "--results", rte.parent, "--epochs", EPOCHS, "--overwrite", code=2)
     assert "going on already" in capsys.readouterr().err
 
@@ -339,10 +339,10 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on(tmp_path):
     asked = time.monotonic()
     printed = process.communicate()
     assert process.returncode == 143, printed
-    assert "stopped by SIGTERM after update" in printed[1]
+    assert "stopped by SIGTERM after step" in printed[1]
     assert time.monotonic() - asked < 60
     (manifest,) = sorted((tmp_path / "test-mode" / "checkpoints" / "rte").glob("*/*/manifest.json"))[-1:]
-    update = json.loads(manifest.read_text())["progress"]["update"]
+    step = json.loads(manifest.read_text())["progress"]["step"]
     assert not list((tmp_path / "test-mode" / "runs").rglob("*.json"))
     process = subprocess.Popen(
         [*command, "--epochs", "400"],
@@ -355,4 +355,4 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_goes_on(tmp_path):
     lines = [process.stdout.readline() for _ in range(3)]
     process.kill()
     process.communicate()
-    assert f"going on after update {update:,} of 4,800" in "".join(lines)
+    assert f"going on after step {step:,} of 4,800" in "".join(lines)

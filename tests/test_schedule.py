@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.sweeps.schedule import Job, longest_first, seconds_left, startable
+from harness.sweeps.ordering import Job, longest_first, seconds_left, startable
 
 ALONE = [Job("short", 1), Job("long", 9), Job("middle", 5)]
 CHAIN = [Job("parent", 2), Job("child", 8, after="parent"), Job("other", 9)]

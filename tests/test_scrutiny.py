@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from harness.engine.data import Split
 from harness.facts.tasks import load_task
-from harness.inspection.scrutiny import confusion, most_confused, per_class, per_label, worst_mistakes
+from harness.inspection.error_analysis import confusion, most_confused, per_class, per_label, worst_mistakes
+from harness.rows.loading import Split
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])

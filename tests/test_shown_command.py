@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.running.shown_command import command_line, without_secrets
+from harness.system.redaction import command_line, without_secrets
 
 
 @pytest.mark.parametrize(

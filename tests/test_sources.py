@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.facts.places import FILE_FORMATS
+from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, load_task, read_task
-from harness.rows.sources import ALL_ROWS, Files, data_identity, file_hash, files_of, find_files, model_revision
+from harness.rows.files import ALL_ROWS, Files, data_identity, file_hash, files_of, find_files, model_revision
 
 Make = Callable[..., Path]
 Write = Callable[[Path, Any], Path]

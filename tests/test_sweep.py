@@ -15,23 +15,23 @@ from typing import NamedTuple
 import pytest
 from fake_run import command_in
 
+from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record, read_records
-from harness.sweep import main, read_options
-from harness.sweeps.launching import claim_of
-from harness.sweeps.sweep_plan import expand
-from harness.system.locks import held, lock_of
+from harness.sweeps.launch import sweep_lock_of
+from harness.sweeps.plan import expand
+from harness.system.locks import hold_lock, lock_of
 
 ROOT = Path(__file__).resolve().parents[1]
 
 DRIVER = f"""
 import sys
 from pathlib import Path
-from harness.command import ending_with_exit_code
-from harness.sweep import main
+from harness.system.exit_codes import exit_code_on_error
+from harness.commands.sweep import main
 sys.path.append({str(ROOT / "tests")!r})
 from fake_run import command_in
-with ending_with_exit_code():
+with exit_code_on_error():
     main(sys.argv[2:], command_in(Path(sys.argv[1])))
 """
 
@@ -179,7 +179,7 @@ def test_a_run_that_somebody_else_has_in_hand_is_waited_for(world: World, capsys
 def test_a_run_that_was_started_by_hand_is_no_failure(world: World) -> None:
     _, request = read_options(world.words("--tasks", "rte", "--seeds", "0"))
     (run,) = expand(request, lambda task, model: [{}])
-    with held(lock_of(run.path)):
+    with hold_lock(lock_of(run.path)):
         mine = world.start("--tasks", "rte", "--seeds", "0", "1")
         world.wait_for_start("rte-1")
     printed, _ = mine.communicate(timeout=60)
@@ -219,9 +219,9 @@ def test_runs_end_with_a_sweep_that_is_killed(world: World) -> None:
 def test_what_a_killed_run_left_beside_its_record_is_removed(world: World) -> None:
     world.sweep("--tasks", "rte", "--seeds", "0")
     (path,) = (world.results / "test-mode" / "runs" / "rte").glob("*.json")
-    claim_of(path).touch()
+    sweep_lock_of(path).touch()
     lock_of(path).touch()
-    checkpoint = world.results / "test-mode" / "checkpoints" / "rte" / path.stem / "update-00000007"
+    checkpoint = world.results / "test-mode" / "checkpoints" / "rte" / path.stem / "step-00000007"
     checkpoint.mkdir(parents=True)
     world.sweep("--tasks", "rte", "--seeds", "0")
     assert sorted(entry.name for entry in (world.results / "test-mode").rglob("*") if entry.is_dir()) == [
@@ -372,7 +372,10 @@ MISTAKES: dict[str, tuple[list[str], str]] = {
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
     "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),
     "hyperparameter without a value": (["--tasks", "rte", "--epochs"], "--epochs: a value is missing"),
-    "flag out of range": (["--tasks", "rte", "--device-batch", "0"], "--device-batch 0: a batch has at least 1 row"),
+    "flag out of range": (
+        ["--tasks", "rte", "--device-batch-size", "0"],
+        "--device-batch-size 0: a batch has at least 1 row",
+    ),
     "grid of an unknown name": (["--tasks", "rte", "--grid", "rate=1,2"], "--grid: there is no hyperparameter 'rate'"),
     "grid with a value of a wrong type": (["--tasks", "rte", "--grid", "epochs=1,x"], "--grid: epochs is 'x'"),
     "grid without values": (["--tasks", "rte", "--grid", "epochs"], "--grid epochs: give a hyperparameter and"),

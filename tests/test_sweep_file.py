@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.sweeps.sweep_file import grid_values, make_sweep, read_sweep, typed
+from harness.sweeps.file import grid_values, make_sweep, read_sweep, typed
 
 WHOLE = """\
 models:
@@ -20,10 +20,10 @@ models:
   org/large:
 tasks:
   glue: {recipe: {epochs: 2}}
-  mnli: {seeds: [0], recipe: {max_updates: 50}}
+  mnli: {seeds: [0], recipe: {max_steps: 50}}
 seeds: [0, 1, 2]
 recipe: {weight_decay: 0.01}
-grid: {learning_rate: [1e-5, 3e-5], global_batch: [16]}
+grid: {learning_rate: [1e-5, 3e-5], global_batch_size: [16]}
 """
 
 
@@ -44,13 +44,13 @@ def test_every_key_of_a_file_is_read(file: Callable[[str], Path]) -> None:
     assert sweep.models["org/small"].recipe_by_task == {"rte": {"epochs": 9}}
     assert sweep.models["org/large"].recipe == {}
     assert sweep.seeds == (0, 1, 2)
-    assert sweep.grid == {"learning_rate": [1e-5, 3e-5], "global_batch": [16]}
+    assert sweep.grid == {"learning_rate": [1e-5, 3e-5], "global_batch_size": [16]}
 
 
 def test_command_line_takes_the_place_of_the_file_but_keeps_its_settings(file: Callable[[str], Path]) -> None:
     sweep = read_sweep(file(WHOLE), {"tasks": ["mnli", "rte"], "models": ["org/small"], "seeds": [7]})
     assert list(sweep.tasks) == ["mnli", "rte"]
-    assert sweep.tasks["mnli"].recipe == {"max_updates": 50}
+    assert sweep.tasks["mnli"].recipe == {"max_steps": 50}
     assert sweep.tasks["mnli"].seeds is None, "the seeds given hold for all"
     assert list(sweep.models) == ["org/small"]
     assert sweep.models["org/small"].revision == "v2"

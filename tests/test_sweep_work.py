@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweeps.sweep_work import LAST_LINES, last_lines
+from harness.sweeps.scheduler import LAST_LINES, last_lines
 
 LAUNCHER = """\
 error: --model a/b: cannot be loaded

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from test_leaderboard import record
 
-from harness.stats.table_rows import rows_of, variant_of
+from harness.stats.entries import rows_of, variant_of
 
 
 def variants(runs: dict[str, list[dict[str, Any]]]) -> dict[tuple[str, str], str]:

@@ -100,7 +100,7 @@ labels: [bad, good]
 splits: {train: "all[:50%]", validation: "all[50%:]"}
 rows: {train: 2, validation: 2}
 metrics: [accuracy]
-headline: accuracy
+main_metrics: accuracy
 """
 
 
@@ -178,7 +178,7 @@ def test_glue_labels_are_numbered_as_on_the_hub(name: str) -> None:
 
 @each_glue_task
 def test_glue_headline_is_that_of_the_benchmark(name: str) -> None:
-    assert load_task(name).headline == HEADLINES[name]
+    assert load_task(name).main_metrics == HEADLINES[name]
 
 
 @each_glue_task
@@ -326,7 +326,7 @@ def test_absolute_path_and_url_stay_as_they_are(tmp_path: Path) -> None:
 
 def test_single_name_stands_for_a_list(tmp_path: Path) -> None:
     task = _read(tmp_path, ("metrics: [accuracy]", "metrics: accuracy"))
-    assert (task.text, task.metrics, task.headline) == (("text",), ("accuracy",), ("accuracy",))
+    assert (task.text, task.metrics, task.main_metrics) == (("text",), ("accuracy",), ("accuracy",))
 
 
 @pytest.mark.parametrize("number", ["2e-5", "2E-5", "2.0e-5", "0.00002", "'2e-5'", "+2e-5"])
@@ -417,7 +417,7 @@ BAD = {
     ),
     "no rows": (("rows: {train: 2, validation: 2}\n", ""), 1, "the key 'rows' is missing."),
     "no metrics": (("metrics: [accuracy]\n", ""), 1, "the key 'metrics' is missing."),
-    "no headline": (("headline: accuracy\n", ""), 1, "the key 'headline' is missing."),
+    "no main_metrics": (("main_metrics: accuracy\n", ""), 1, "the key 'main_metrics' is missing."),
     "title that is a number": (
         ("title: Mine", "title: 2024"),
         1,
@@ -512,25 +512,25 @@ BAD = {
     "several label columns of one label": (
         ("label: label", "label: [a, b]"),
         4,
-        "label: only a task of 'kind: multi_label' has several label columns",
+        "label: only a task of 'problem_type: multi_label_classification' has several label columns",
     ),
     "separator of one label": (
         ("label: label", "separator: ;"),
         4,
-        "separator: only a task of 'kind: multi_label' has several labels in a column",
+        "separator: only a task of 'problem_type: multi_label_classification' has several labels in a column",
     ),
     "separator of several columns": (
-        ("label: label", "kind: multi_label\nlabel: [a, b]\nseparator: ;"),
+        ("label: label", "problem_type: multi_label_classification\nlabel: [a, b]\nseparator: ;"),
         6,
         "separator: a column for each label needs none",
     ),
     "columns that are not as many as labels": (
-        ("label: label", "kind: multi_label\nlabel: [a, b, c]"),
+        ("label: label", "problem_type: multi_label_classification\nlabel: [a, b, c]"),
         5,
         "label: 2 labels in a column each need 2 different columns",
     ),
     "column of two labels": (
-        ("label: label", "kind: multi_label\nlabel: [a, a]"),
+        ("label: label", "problem_type: multi_label_classification\nlabel: [a, a]"),
         5,
         "label: 2 labels in a column each need 2 different columns",
     ),
@@ -554,36 +554,36 @@ BAD = {
         "recipe: class_weights (--class-weights) is 'balanced', but mine is a regression",
     ),
     "threshold of one label": (
-        ("headline:", "recipe: {threshold: validation}\nheadline:"),
+        ("main_metrics:", "recipe: {threshold: validation}\nheadline:"),
         9,
         "recipe: threshold (--threshold) is 'validation', but mine is no multi-label task",
     ),
     "no metric": (("[accuracy]", "[]"), 8, "metrics: "),
-    "headline that is no metric": (
-        ("headline: accuracy", "headline: f1"),
+    "main_metrics that is no metric": (
+        ("main_metrics: accuracy", "main_metrics: f1"),
         9,
-        "headline: 'f1' is not in metrics (accuracy)",
+        "main_metrics: 'f1' is not in metrics (accuracy)",
     ),
     "evaluate of no split": (
-        ("headline:", "evaluate: [validation, tset]\nheadline:"),
+        ("main_metrics:", "evaluate: [validation, tset]\nheadline:"),
         9,
         "evaluate: 'tset' is not in splits (train, validation)",
     ),
-    "predict of no split": (("headline:", "predict: test\nheadline:"), 9, "predict: 'test' is not in splits"),
+    "predict of no split": (("main_metrics:", "predict: test\nheadline:"), 9, "predict: 'test' is not in splits"),
     "select on no split": (
-        ("headline:", "select_on: test\nheadline:"),
+        ("main_metrics:", "select_on: test\nheadline:"),
         9,
         "select_on: 'test' is not in splits",
     ),
     "report of what is not evaluated": (
-        ("headline:", "report: train\nheadline:"),
+        ("main_metrics:", "report: train\nheadline:"),
         9,
         "report: every reported split must be in evaluate",
     ),
     "version below one": (("title: Mine", "title: Mine\nversion: 0"), 2, "version: "),
     "list that is not closed": (("[bad, good]", "[bad, good"), 6, "this is not YAML"),
     "tab": (("text: text", "text:\n\ttext"), 4, "this is not YAML"),
-    "second document": (("headline:", "---\nheadline:"), 9, "this is not YAML"),
+    "second document": (("main_metrics:", "---\nheadline:"), 9, "this is not YAML"),
     "object of Python": (("title: Mine", "title: !!python/name:os.system"), 1, "this is not YAML"),
     "list as a key": (("title: Mine", "title: Mine\n? [a, b]\n: x"), 2, "this is not YAML"),
 }
@@ -656,8 +656,8 @@ def test_library_does_not_speak_for_itself(tmp_path: Path) -> None:
         ("label: label", "label: category"),
         ("data.csv", f"data.csv, sha256: {'0' * 64}"),
         ("data.csv", "data.csv, shuffle: 42"),
-        ("headline:", "select_on: train\nheadline:"),
-        ("headline:", "evaluate: [train, validation]\nheadline:"),
+        ("main_metrics:", "select_on: train\nheadline:"),
+        ("main_metrics:", "evaluate: [train, validation]\nheadline:"),
     ],
 )
 def test_definition_changes_with_rows_and_labels(tmp_path: Path, old: str, new: str) -> None:
@@ -685,10 +685,10 @@ def test_definition_changes_with_the_source_s_revision_and_configuration(tmp_pat
         ("data.csv", "elsewhere/rows.csv"),
         ("[accuracy]", "[accuracy, f1]"),
         ("[bad, good]", "{bad: 0, good: 1}"),
-        ("headline:", "select_on: validation\nheadline:"),
-        ("headline:", "suite: mine\nheadline:"),
-        ("headline:", "model: a/b\nheadline:"),
-        ("headline:", "recipe: {epochs: 7}\nheadline:"),
+        ("main_metrics:", "select_on: validation\nheadline:"),
+        ("main_metrics:", "suite: mine\nheadline:"),
+        ("main_metrics:", "model: a/b\nheadline:"),
+        ("main_metrics:", "recipe: {epochs: 7}\nheadline:"),
         ("{train: 2, validation: 2}", "{train: 3, validation: 3}"),
     ],
 )
@@ -707,14 +707,14 @@ def test_definition_does_not_depend_on_the_place_of_the_file(tmp_path: Path) -> 
 def test_definition_of_several_labels_a_row_is_another_and_changes_with_how_they_stand_there(tmp_path: Path) -> None:
     sets = ("[accuracy]\nheadline: accuracy", "[f1_micro]\nheadline: f1_micro")
     ways = ["label: label", "label: label\nseparator: ;", "label: label\nseparator: '|'", "label: [bad, good]"]
-    found = {_read(tmp_path, ("label: label", f"kind: multi_label\n{way}"), sets).definition for way in ways}
+    found = {_read(tmp_path, ("label: label", f"problem_type: multi_label_classification\n{way}"), sets).definition for way in ways}
     assert len(found | {read_task(_file(tmp_path)).definition}) == len(ways) + 1
     named = _read(tmp_path, ("label: label", "kind: single_label\nlabel: label"))
     assert named.definition == read_task(_file(tmp_path)).definition
 
 
 def test_definitions_of_the_registry_differ() -> None:
-    assert len({task.definition for task in all_tasks()}) == len(all_tasks())
+    assert len({task.fingerprint for task in all_tasks()}) == len(all_tasks())
 
 
 def test_definition_of_a_task_stays_as_it_was_recorded(tmp_path: Path) -> None:
@@ -740,7 +740,7 @@ def test_holdout_reports_what_selection_never_saw() -> None:
 
 def test_holdout_is_another_definition() -> None:
     task = load_task("rte")
-    assert under_protocol(task, "holdout").definition != task.definition
+    assert under_protocol(task, "holdout").definition != task.fingerprint
 
 
 @pytest.mark.parametrize("name", ["imdb", "ttc4900"])
@@ -792,7 +792,7 @@ def test_labels_that_look_like_something_else_come_back_as_texts(tmp_path: Path)
     path = tmp_path / "odd.yaml"
     path.write_text(task_text(task), encoding="utf-8")
     assert read_task(path).labels == task.labels
-    assert read_task(path).definition == task.definition
+    assert read_task(path).definition == task.fingerprint
 
 
 def test_folder_of_own_files_is_not_written_down(tmp_path: Path) -> None:

@@ -9,17 +9,17 @@ import pandas as pd
 import pytest
 
 from harness.__main__ import main as harness
-from harness.engine.data import load_splits
+from harness.engine import test_mode
+from harness.facts.packing import unpack_array, unpack_hits
 from harness.facts.records import read_record
-from harness.facts.row_values import unpack_array, unpack_hits
 from harness.facts.tasks import all_tasks, load_task, read_task, task_names
+from harness.rows.loading import load_splits
 from harness.run import main
-from harness.running import testmode
 
 
 @pytest.mark.parametrize("task", all_tasks(), ids=lambda task: task.name)
 def test_generated_rows_have_the_tasks_own_columns_and_load_as_real_ones_do(task):
-    tables = testmode.tables(task)
+    tables = test_mode.tables(task)
     assert list(tables.by_split) == list(task.splits)
     splits = load_splits(task, tables, "standard", None)
     for name, split in splits.items():
@@ -31,18 +31,20 @@ def test_generated_rows_have_the_tasks_own_columns_and_load_as_real_ones_do(task
 
 def test_generated_rows_are_the_same_each_time():
     task = load_task("mrpc")
-    first, second = testmode.tables(task).by_split, testmode.tables(task).by_split
+    first, second = test_mode.tables(task).by_split, test_mode.tables(task).by_split
     assert first["train"]["sentence1"][:] == second["train"]["sentence1"][:]
     assert first["train"]["sentence1"][:5] != first["validation"]["sentence1"][:5]
 
 
-SETS = dict(kind="multi_label", metrics=["f1_micro", "subset_accuracy"], headline="f1_micro", labels=["a", "b", "c"])
+SETS = dict(
+    problem_type="multi_label_classification", metrics=["f1_micro", "subset_accuracy"], main_metrics="f1_micro", labels=["a", "b", "c"]
+)
 
 
 @pytest.mark.parametrize("keys", [{}, {"separator": " / "}, {"label": ["x", "y", "z"]}, {"labels": {"a": 3, "b": 4}}])
 def test_generated_sets_of_labels_load_however_the_source_writes_them(keys, make_task):
     task = read_task(make_task(**(SETS | keys)))
-    split = load_splits(task, testmode.tables(task), "standard", None)["train"]
+    split = load_splits(task, test_mode.tables(task), "standard", None)["train"]
     assert split.label.shape == (384, task.classes)
     assert set(split.label.sum(axis=1)) == set(range(task.classes + 1)), "also none, also all"
     for number in range(task.classes):
@@ -51,7 +53,7 @@ def test_generated_sets_of_labels_load_however_the_source_writes_them(keys, make
 
 
 def test_in_a_pair_the_rule_lies_in_the_second_text_alone():
-    rows = testmode.tables(load_task("mrpc")).by_split["train"]
+    rows = test_mode.tables(load_task("mrpc")).by_split["train"]
     assert not any("c" in word for text in rows["sentence1"] for word in text.split())
     assert all(any("c" in word for word in text.split()) for text in rows["sentence2"])
 
@@ -69,7 +71,7 @@ def test_every_task_ends_clearly_above_the_constant_answer(name, tmp_path, capsy
     assert record.status == "ok"
     assert record.spec.test_mode
     for split in task.report:
-        for metric in task.headline:
+        for metric in task.main_metrics:
             score, constant = record.metrics[split][metric], record.baseline[split][metric]
             assert score > 0.2 + (constant or 0.0), (split, metric)
     assert not list((tmp_path / "runs").glob("**/*.json"))
@@ -90,10 +92,10 @@ def tickets(tmp_path_factory):
         "--protocol",
         "holdout",
         "--select",
-        "best_headline",
+        "best_main_score",
         "--epochs",
         "12",
-        "--global-batch",
+        "--global-batch-size",
         "16",
     ]
     with pytest.raises(SystemExit) as ended:
@@ -155,6 +157,6 @@ def test_the_tiny_model_is_the_same_each_time_and_leaves_randomness_alone(tmp_pa
     before = torch.get_rng_state()
     for folder in (tmp_path / "a", tmp_path / "b"):
         folder.mkdir()
-        testmode.write_model(folder)
+        test_mode.write_model(folder)
     assert torch.equal(before, torch.get_rng_state())
     assert (tmp_path / "a" / "model.safetensors").read_bytes() == (tmp_path / "b" / "model.safetensors").read_bytes()

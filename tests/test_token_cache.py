@@ -10,10 +10,10 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoTokenizer, BertTokenizer
 
 from harness.engine import token_cache
-from harness.engine.data import Split
 from harness.engine.encoding import encode
 from harness.engine.token_cache import cache_folder, encoded
 from harness.errors import UserError
+from harness.rows.loading import Split
 
 SPLITS = {
     "train": Split(["w1 w2", "w3", "w4 w5"], ["w6", "", "w7 w8"], np.array([0, 1, 0])),

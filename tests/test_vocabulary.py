@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness.engine import vocabulary
+from harness.commands.selfcheck import generated, tiny_model
+from harness.engine.adaptations import vocabulary
 from harness.engine.batches import cut_batch
-from harness.engine.training import Training, adamw, updates
+from harness.engine.training import Training, adamw, training_steps
 from harness.facts.recipes import Recipe, plan_steps
-from harness.selfcheck import generated, tiny_model
 
 ROWS = generated(40)
 
@@ -20,20 +20,20 @@ ROWS = generated(40)
 def trained(model, recipe, rows=ROWS):
     plan = plan_steps(len(rows), recipe, 1)
     training = Training(Accelerator(cpu=True), model, adamw(model, recipe, model.device), recipe, plan, rows)
-    told = [(update.loss, update.gradient_norm) for update in updates(training, seed=3)]
+    told = [(step.loss, step.gradient_norm) for step in training_steps(training, seed=3)]
     return plan, told
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_training_is_the_same_and_the_whole_embedding_comes_back(weight_decay):
-    recipe = Recipe(learning_rate=1e-3, global_batch=16, warmup=2, weight_decay=weight_decay)
+    recipe = Recipe(learning_rate=1e-3, global_batch_size=16, warmup=2, weight_decay=weight_decay)
     whole, narrowed = tiny_model(), tiny_model()
     assert vocabulary.narrow(narrowed, [ROWS, generated(5)])
     assert len(narrowed.get_input_embeddings().weight) < len(whole.get_input_embeddings().weight)
     _, expected = trained(whole, recipe)
     plan, told = trained(narrowed, recipe)
     assert np.allclose(told, expected, rtol=1e-6)
-    vocabulary.widen(narrowed, recipe, plan, plan.total_updates)
+    vocabulary.widen(narrowed, recipe, plan, plan.total_steps)
     assert type(narrowed.get_input_embeddings()) is nn.Embedding
     ours, theirs = narrowed.state_dict(), whole.state_dict()
     assert list(ours) == list(theirs)
@@ -50,9 +50,9 @@ def test_weights_of_tokens_that_no_row_has_do_not_move_without_decay():
     model = tiny_model()
     before = copy.deepcopy(model.get_input_embeddings().weight)
     vocabulary.narrow(model, [ROWS])
-    recipe = Recipe(learning_rate=1e-2, global_batch=16, epochs=1)
+    recipe = Recipe(learning_rate=1e-2, global_batch_size=16, epochs=1)
     plan, _ = trained(model, recipe)
-    vocabulary.widen(model, recipe, plan, plan.total_updates)
+    vocabulary.widen(model, recipe, plan, plan.total_steps)
     after = model.get_input_embeddings().weight
     used = np.unique(ROWS.tokens["input_ids"])
     unused = np.setdiff1d(np.arange(len(after)), used)

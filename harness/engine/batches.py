@@ -1,4 +1,4 @@
-"""Token arrays become windows of batches: the same rows in the same updates for any number of processes."""
+"""Token arrays become windows of batches: the same rows in the same steps for any number of processes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Batch(NamedTuple):
         return self._replace(inputs=inputs, labels=None if self.labels is None else moved(self.labels))
 
 
-class Window(NamedTuple):
-    """The batches of one update on one process."""
+class StepBatches(NamedTuple):
+    """The batches of one step on one process."""
 
     batches: list[Batch]
     rows: int
-    """Rows of the update over all processes; so the following."""
+    """Rows of the step over all processes; so the following."""
     tokens: int
     computed_tokens: int
     """Those and their padding, fillers not counted."""
@@ -72,22 +72,22 @@ def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def rows_of_updates(lengths: NDArray[np.int64], plan: StepPlan, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """The rows of each update of the epoch, longest first: every row once, from seed, epoch and lengths alone.
+def rows_of_steps(lengths: NDArray[np.int64], plan: StepPlan, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The rows of each step of the epoch, longest first: every row once, from seed, epoch and lengths alone.
 
-    The epoch's permutation is cut into groups of `plan.grouped_updates` whole updates. Within a group rows go by length
-    before they are cut into updates, so that the rows of an update are of like length; then the updates are shuffled.
-    What is left of the permutation after the last whole update is an update of its own, of whatever lengths it has.
+    The epoch's permutation is cut into groups of `plan.grouped_steps` whole steps. Within a group rows go by length
+    before they are cut into steps, so that the rows of a step are of like length; then the steps are shuffled.
+    What is left of the permutation after the last whole step is a step of its own, of whatever lengths it has.
     """
     order = epoch_order(len(lengths), seed, epoch)
-    whole = len(order) - len(order) % plan.global_batch
+    whole = len(order) - len(order) % plan.global_batch_size
     cut = []
-    for start in range(0, whole, plan.global_batch * plan.grouped_updates):
-        group = order[start : min(start + plan.global_batch * plan.grouped_updates, whole)]
-        cut += np.split(_longest_first(group, lengths), len(group) // plan.global_batch)
+    for start in range(0, whole, plan.global_batch_size * plan.grouped_steps):
+        group = order[start : min(start + plan.global_batch_size * plan.grouped_steps, whole)]
+        cut += np.split(_longest_first(group, lengths), len(group) // plan.global_batch_size)
     if whole < len(order):
         cut.append(_longest_first(order[whole:], lengths))
-    if plan.grouped_updates > 1:
+    if plan.grouped_steps > 1:
         cut = [cut[position] for position in np.random.default_rng([seed, epoch, 1]).permutation(len(cut))]
     return cut
 
@@ -96,7 +96,7 @@ def _longest_first(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArr
     return rows[np.argsort(-lengths[rows], kind="stable")]
 
 
-def windows(
+def step_batches(
     encoded: Encoded,
     plan: StepPlan,
     seed: int,
@@ -104,34 +104,34 @@ def windows(
     process: int,
     skip: int = 0,
     width: Callable[[int], int] = int,
-) -> Iterator[Window]:
-    """This process's share of each update of the epoch, without the first `skip`; `width` as of `cut_batch`.
+) -> Iterator[StepBatches]:
+    """This process's share of each step of the epoch, without the first `skip`; `width` as of `cut_batch`.
 
     Over all processes every row is drawn exactly once; all processes get the same number of batches in each window,
     with fillers where a ragged window has no row left for one of them. Within a window rows go by length, so that
-    its batches need little padding and the processes' shares are alike; to the update their order is all the same.
+    its batches need little padding and the processes' shares are alike; to the step their order is all the same.
     """
     lengths = encoded.lengths
-    for window in rows_of_updates(lengths, plan, seed, epoch)[skip:]:
+    for window in rows_of_steps(lengths, plan, seed, epoch)[skip:]:
         share = math.ceil(len(window) / plan.processes)
-        starts = range(0, share, plan.device_batch)
+        starts = range(0, share, plan.device_batch_size)
         shares = [window[p :: plan.processes] for p in range(plan.processes)]
-        dealt = [part[at : at + plan.device_batch] for part in shares for at in starts]
-        yield Window(
-            [cut_batch(encoded, shares[process][at : at + plan.device_batch], width) for at in starts],
+        dealt = [part[at : at + plan.device_batch_size] for part in shares for at in starts]
+        yield StepBatches(
+            [cut_batch(encoded, shares[process][at : at + plan.device_batch_size], width) for at in starts],
             rows=len(window),
             tokens=int(lengths[window].sum()),
             computed_tokens=sum(len(batch) * width(int(lengths[batch[0]])) for batch in dealt if len(batch)),
         )
 
 
-def scoring_batches(encoded: Encoded, device_batch: int, process: int, processes: int) -> list[NDArray[np.int64]]:
+def scoring_batches(encoded: Encoded, device_batch_size: int, process: int, processes: int) -> list[NDArray[np.int64]]:
     """This process's batches for scoring, as row numbers: longest rows first, so that memory runs out at once or never.
 
     Batches are cut before they are dealt to the processes: a row has the same neighbours, and so the same score to the
     bit, for any number of processes. All processes get the same number of batches, the last ones possibly empty.
     """
     order = np.argsort(-encoded.lengths, kind="stable")
-    dealt = [order[at : at + device_batch] for at in range(0, len(order), device_batch)]
+    dealt = [order[at : at + device_batch_size] for at in range(0, len(order), device_batch_size)]
     dealt += [order[:0]] * (-len(dealt) % processes)
     return dealt[process::processes]

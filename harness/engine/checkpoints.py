@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.engine.training import TrainingState
 from harness.errors import UserError
-from harness.rows.sources import file_hash
+from harness.rows.files import file_hash
 
 KEPT = 2
 """Newest checkpoints of a run that stay: one to go on from, one in case it is damaged."""
@@ -41,12 +41,12 @@ def folder_of(results: Path, task: str, run_id: str) -> Path:
 
 
 def save(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint named for its update, then removes all but the newest; every process must call it.
+    """Writes a checkpoint named for its step, then removes all but the newest; every process must call it.
 
     Raises:
         UserError: the disk is full or cannot be written; earlier checkpoints are whole.
     """
-    name = f"update-{checkpoint.progress['update']:08d}"
+    name = f"step-{checkpoint.progress['step']:08d}"
     scratch, final, state = folder / f".{name}", folder / name, checkpoint.state
     needed = _bytes_of([state, checkpoint.best_weights])
     if accelerator.is_main_process and scratch.exists():
@@ -117,7 +117,7 @@ def discard(folder: Path) -> None:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("update-*"), reverse=True)
+    return sorted(folder.glob("step-*"), reverse=True)
 
 
 def _fault(checkpoint: Path) -> str | None:
@@ -132,7 +132,7 @@ def _fault(checkpoint: Path) -> str | None:
                 return f"{name} is damaged"
         if manifest["run_id"] != checkpoint.parent.name:
             return f"belongs to the run {manifest['run_id']}"
-        if not {"weights.safetensors", "optimizer.pt"} <= set(expected) or "update" not in manifest["progress"]:
+        if not {"weights.safetensors", "optimizer.pt"} <= set(expected) or "step" not in manifest["progress"]:
             return f"{MANIFEST} is incomplete"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{MANIFEST} cannot be read ({type(error).__name__})"

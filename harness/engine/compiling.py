@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from torch import nn
 
-WORTH_UPDATES = 6_000
-"""`auto` compiles longer runs on a GPU. Compiling takes about a minute, and an update of a small model may gain some
+MIN_STEPS_TO_COMPILE = 6_000
+"""`auto` compiles longer runs on a GPU. Compiling takes about a minute, and a step of a small model may gain some
 10 ms, so a run of so many gains what it paid; nothing of this was measured on a GPU yet."""
 
 Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
-def is_wanted(asked: str, updates: int, device: torch.device) -> bool:
-    """Whether to compile, for `asked` off, on or auto, which weighs the run's updates against the time it takes."""
-    return asked == "on" or (asked == "auto" and device.type == "cuda" and updates >= WORTH_UPDATES)
+def is_wanted(asked: str, steps: int, device: torch.device) -> bool:
+    """Whether to compile, for `asked` off, on or auto, which weighs the run's steps against the time it takes."""
+    return asked == "on" or (asked == "auto" and device.type == "cuda" and steps >= MIN_STEPS_TO_COMPILE)
 
 
 def obstacle(device: torch.device) -> str:

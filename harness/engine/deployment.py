@@ -121,7 +121,7 @@ def may_refuse_memory(device: torch.device) -> bool:
     """Whether the device says so when memory runs out.
 
     Linux promises a process more memory than there is and kills it later, except under a limit (`ulimit -v`) or strict
-    overcommit: elsewhere to try how much fits tells nothing, and costs as much as a few updates.
+    overcommit: elsewhere to try how much fits tells nothing, and costs as much as a few steps.
     """
     if device.type != "cpu" or sys.platform != "linux":
         return True

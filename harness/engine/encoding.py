@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers import TokenizersBackend
 from transformers.tokenization_utils_base import PaddingStrategy, TruncationStrategy
 
-from harness.rows.sources import file_hash
+from harness.rows.files import file_hash
 
 CHARACTERS_AT_ONCE = 2_000_000
 """Text handed to the tokenizer in one call: enough to keep its threads busy, little enough to keep memory flat."""

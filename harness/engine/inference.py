@@ -26,7 +26,7 @@ class Scores(NamedTuple):
     """Logits, or the value in a regression, float32[N, C]."""
 
 
-def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch: int) -> Scores:
+def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> Scores:
     """Scores of every row in row order, on every process; all of them must call it together.
 
     Raises:
@@ -35,7 +35,7 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
     model = accelerator.unwrap_model(model, keep_torch_compile=True)
     was_training = model.training
     model.eval()
-    mine = scoring_batches(encoded, device_batch, accelerator.process_index, accelerator.num_processes)
+    mine = scoring_batches(encoded, device_batch_size, accelerator.process_index, accelerator.num_processes)
     values, rows = [], []
     with torch.inference_mode():
         for chosen in mine:

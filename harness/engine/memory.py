@@ -1,4 +1,4 @@
-"""How many rows fit into memory at once: the largest batch of a run is tried before the first update."""
+"""How many rows fit into memory at once: the largest batch of a run is tried before the first step."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded,
         UserError: not even one row fits.
     """
     while not _fits_everywhere(accelerator, model, encoded, plan):
-        if plan.device_batch == 1:
+        if plan.device_batch_size == 1:
             raise UserError(
                 f"one row of {encoded.lengths.max()} tokens does not fit into the memory of {accelerator.device}: "
                 "lower --max-length, choose a smaller model, or use --precision bf16."
             )
-        plan = plan.with_device_batch(-(-plan.device_batch // 2))
+        plan = plan.with_device_batch_size(-(-plan.device_batch_size // 2))
         accelerator.print(f"out of memory: trying again with\n{plan}")
     return plan
 
@@ -37,7 +37,7 @@ def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded,
 def _fits_everywhere(accelerator: Accelerator, model: nn.Module, encoded: Encoded, plan: StepPlan) -> bool:
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        fits = _fits(accelerator, model, encoded, plan.device_batch)
+        fits = _fits(accelerator, model, encoded, plan.device_batch_size)
     model.zero_grad(set_to_none=True)
     gc.collect()
     if devices:
@@ -45,11 +45,12 @@ def _fits_everywhere(accelerator: Accelerator, model: nn.Module, encoded: Encode
     return bool(accelerator.gather(torch.tensor([fits], device=accelerator.device)).all())
 
 
-def _fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch: int) -> bool:
+def _fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> bool:
     """Whether the longest rows can go forward and back on this process, beside the state that AdamW will keep."""
-    longest = np.argsort(-encoded.lengths, kind="stable")[:device_batch]
+    longest = np.argsort(-encoded.lengths, kind="stable")[:device_batch_size]
     try:
-        state = [torch.empty_like(parameter) for parameter in model.parameters() for _ in range(2)]
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        state = [torch.empty_like(parameter) for parameter in trained for _ in range(2)]
         batch = cut_batch(encoded, longest).to(accelerator.device)
         model.train()
         with accelerator.autocast():

@@ -12,17 +12,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
 from harness.errors import UserError
 from harness.facts.records import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import persistently
-
-PROBLEM_TYPES = {
-    "values": "regression",
-    "classes": "single_label_classification",
-    "sets": "multi_label_classification",
-}
-"""How transformers calls what a task asks for."""
 
 
 class Built(NamedTuple):
@@ -75,7 +69,7 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Built:
     except Exception as error:  # as above
         raise UserError(_no_model(name, revision, error)) from None
     drawn = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
-    head_keys = {key for key in model.state_dict() if key.startswith(_head_prefixes(model))}
+    head_keys = {key for key in model.state_dict() if key.startswith(head_prefixes(model))}
     if order is not None and head_keys.isdisjoint(drawn):
         _reorder_head(model, order)
         head = "kept" if order == list(range(len(order))) else "reordered"
@@ -83,6 +77,7 @@ def build(name: str, revision: str, task: TaskSpec, seed: int) -> Built:
         if not head_keys <= drawn:  # also where only its last layer was of another shape
             _renew_head(model, config, seed)
         head = "new"
+    compute_head_in_float32(model)
     return Built(model, tokenizer, facts_of(model, commit, head))
 
 
@@ -149,28 +144,23 @@ def _label(config: Any, task: TaskSpec) -> None:
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
-    config.problem_type = PROBLEM_TYPES[task.asks_for]
+    config.problem_type = task.problem_type
 
 
 def _own_order(config: Any, task: TaskSpec) -> list[int] | None:
     """For each of the task's labels the checkpoint's number of it, or None when the names differ, or one of both gives
     each label a probability of its own: such a head and a softmax do not mean the same by a score.
     """
-    sets = PROBLEM_TYPES["sets"]
-    if task.labels is None or (config.problem_type == sets) != (PROBLEM_TYPES[task.asks_for] == sets):
+    if task.labels is None or (config.problem_type == "multi_label_classification") != task.is_multi_label:
         return None
     own = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     wanted = [name.casefold() for name in task.labels]
     return [own[name] for name in wanted] if set(own) == set(wanted) and len(own) == len(wanted) else None
 
 
-def _head_prefixes(model: PreTrainedModel) -> tuple[str, ...]:
-    return tuple(f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
-
-
 def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
     """Puts the rows of the last linear layer in the task's order of labels."""
-    heads = _head_prefixes(model)
+    heads = head_prefixes(model)
     last = [
         module
         for name, module in model.named_modules()
@@ -186,7 +176,7 @@ def _renew_head(model: PreTrainedModel, config: Any, seed: int) -> None:
     """Replaces the checkpoint's head by one that was never trained."""
     set_seed(seed)
     untrained = AutoModelForSequenceClassification.from_config(config).state_dict()
-    heads = _head_prefixes(model)
+    heads = head_prefixes(model)
     model.load_state_dict({key: value for key, value in untrained.items() if key.startswith(heads)}, strict=False)
 
 

@@ -1,4 +1,4 @@
-"""The loop of a textbook, which the self-check compares the harness with: one process, one batch an update."""
+"""The loop of a textbook, which the self-check compares the harness with: one process, one batch a step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from harness.engine.batches import cut_batch, rows_of_updates
+from harness.engine.batches import cut_batch, rows_of_steps
 from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, StepPlan
 
@@ -17,14 +17,14 @@ from harness.facts.recipes import Recipe, StepPlan
 def plain_loop(
     model: Any, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan, recipe: Recipe
 ) -> Iterator[tuple[float, float, float]]:
-    """(loss, gradient norm, learning rate) of each update."""
-    per_epoch = math.ceil(len(encoded) / recipe.global_batch)
+    """(loss, gradient norm, learning rate) of each step."""
+    per_epoch = math.ceil(len(encoded) / recipe.global_batch_size)
     total, warmup = per_epoch * recipe.epochs, min(int(recipe.warmup), per_epoch * recipe.epochs)
     peak, done = recipe.learning_rate, 0
     every_label = torch.as_tensor(encoded.labels).to(model.device)
     model.train()
     for epoch in range(recipe.epochs):
-        for rows in rows_of_updates(encoded.lengths, plan, 1, epoch):
+        for rows in rows_of_steps(encoded.lengths, plan, 1, epoch):
             rate = peak * (done / warmup if done < warmup else (total - done) / max(1, total - warmup))
             for group in optimizer.param_groups:
                 group["lr"] = rate

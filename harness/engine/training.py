@@ -1,4 +1,4 @@
-"""Training as a generator of updates: whoever iterates decides when to look, evaluate, save or stop."""
+"""Training as a generator of steps: whoever iterates decides when to look, evaluate, save or stop."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from harness.engine import dropout
-from harness.engine.batches import Encoded, Window, cut_batch, windows
+from harness.engine.adaptations import dropout
+from harness.engine.batches import Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import bucket, compiled, plain
 from harness.engine.losses import balanced_weights, summed_loss
 from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
-SETTLED_EVERY = 16
-"""Updates that a GPU is given before somebody waits for what they measured."""
+FINITE_CHECK_EVERY = 16
+"""Steps that a GPU is given before somebody waits for what they measured."""
 
 MOST_OVERFLOWS = 40
-"""fp16 updates skipped in a row that count as diverged: by then the loss scale has fallen from 2^16 to 2^-24."""
+"""fp16 steps skipped in a row that count as diverged: by then the loss scale has fallen from 2^16 to 2^-24."""
 
 
 class Diverged(ArithmeticError):
-    """A loss or gradient norm is not finite; the weights have not moved. Raised on every process at the same update."""
+    """A loss or gradient norm is not finite; the weights have not moved. Raised on every process at the same step."""
 
-    def __init__(self, update: int, what: str) -> None:
-        super().__init__(f"the {what} of update {update} is not finite")
-        self.update = update
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(f"the {what} of step {step} is not finite")
+        self.step = step
 
 
-class Update(NamedTuple):
+class Step(NamedTuple):
     """One optimizer step that was taken."""
 
     number: int
@@ -56,12 +56,12 @@ class Update(NamedTuple):
     """Those and their padding."""
     seconds: float
     ends_epoch: bool
-    is_settled: bool
-    """All updates so far were seen to be finite; only then may a run be stopped, saved or looked at."""
+    is_checked: bool
+    """All steps so far were seen to be finite; only then may a run be stopped, saved or looked at."""
 
     @property
     def loss(self) -> float:
-        """Mean over the rows of the update, on all processes. Reading it waits for the device."""
+        """Mean over the rows of the step, on all processes. Reading it waits for the device."""
         return float(self.measured[0]) / self.rows
 
     @property
@@ -71,7 +71,7 @@ class Update(NamedTuple):
 
 
 class TrainingState(NamedTuple):
-    """Where training stands between two updates."""
+    """Where training stands between two steps."""
 
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
@@ -99,26 +99,22 @@ class Training:
         self.plan = plan
         self.encoded = encoded
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
-        if accelerator.device.type == "cpu" and not is_compiled:
-            dropout.draw_in_bulk(model)
-        if accelerator.num_processes > 1:
-            freeze_unused(model, cut_batch(encoded, np.zeros(1, np.int64)).inputs)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
-            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch
+            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch_size
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         self.logits = compiled(self.model, accelerator.device) if is_compiled else plain(self.model)
         self.width = (lambda tokens: min(bucket(tokens), recipe.max_length)) if is_compiled else int
-        self.defers = accelerator.device.type == "cuda" and self._can_defer()
-        self._unseen: list[tuple[int, torch.Tensor]] = []
-        self._faulty = torch.zeros((), device=accelerator.device)
+        self.defers_finite_check = accelerator.device.type == "cuda" and self._can_defer_finite_check()
+        self._pending: list[tuple[int, torch.Tensor]] = []
+        self._found_not_finite = torch.zeros((), device=accelerator.device)
         if isinstance(self.model, DistributedDataParallel):
-            self._settle_buckets()
+            self._order_buckets()
 
-    def _settle_buckets(self) -> None:
-        """Lets DistributedDataParallel order its buckets before the first update, by a pass that weighs nothing.
+    def _order_buckets(self) -> None:
+        """Lets DistributedDataParallel order its buckets before the first step, by a pass that weighs nothing.
 
         It would do so after the first: of three processes or more, sums of gradients would then be rounded otherwise
-        in the first update after a start than in the same update of a run that was not interrupted.
+        in the first step after a start than in the same step of a run that was not interrupted.
         """
         on_gpu = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(self.accelerator.device)
@@ -126,22 +122,22 @@ class Training:
             self.model(**filler.inputs).logits.sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _can_defer(self) -> bool:
+    def _can_defer_finite_check(self) -> bool:
         """Whether the optimizer can be told, on the device, to leave the weights as they are."""
         is_plain = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU)
         return is_plain and self.accelerator.scaler is None and bool(self.optimizer.defaults.get("fused"))
 
-    def settle(self) -> None:
-        """Waits for the updates that were not looked at yet.
+    def check_finite(self) -> None:
+        """Waits for the steps that were not looked at yet.
 
         Raises:
             Diverged: one of them was not finite; from the first of those on the weights have not moved.
         """
-        if not self._unseen:
+        if not self._pending:
             return
-        numbers = [number for number, _ in self._unseen]
-        values = torch.stack([measured for _, measured in self._unseen]).tolist()
-        self._unseen.clear()
+        numbers = [number for number, _ in self._pending]
+        values = torch.stack([measured for _, measured in self._pending]).tolist()
+        self._pending.clear()
         for number, (loss, norm) in zip(numbers, values, strict=True):
             if not math.isfinite(loss):
                 raise Diverged(number, "loss")
@@ -186,11 +182,11 @@ class Training:
             for on_gpu in state.randomness[1:]:
                 torch.cuda.set_rng_state(on_gpu)
 
-    def take(self, window: Window, learning_rate: float, number: int) -> torch.Tensor | None:
-        """One update from all of its batches: what it measured, or None when fp16 overflowed and nothing moved.
+    def train_step(self, window: StepBatches, learning_rate: float, number: int) -> torch.Tensor | None:
+        """One step from all of its batches: what it measured, or None when fp16 overflowed and nothing moved.
 
         The loss is the sum over the window's rows on all processes, divided by their number, however they are split
-        into batches; fillers weigh nothing. A GPU is not waited for: an update that is not finite leaves the weights as
+        into batches; fillers weigh nothing. A GPU is not waited for: a step that is not finite leaves the weights as
         they are, as do all after it, until `settle` finds out.
 
         Raises:
@@ -218,12 +214,12 @@ class Training:
         measured = torch.stack([loss_sum, norm.to(loss_sum.dtype)])
         scale = None if accelerator.scaler is None else accelerator.scaler.get_scale()
         if scale is None:
-            self._unseen.append((number, measured))
-        if self.defers:
-            self._faulty = torch.maximum(self._faulty, 1.0 - measured.isfinite().all().float())
-            self.optimizer.optimizer.found_inf = self._faulty
+            self._pending.append((number, measured))
+        if self.defers_finite_check:
+            self._found_not_finite = torch.maximum(self._found_not_finite, 1.0 - measured.isfinite().all().float())
+            self.optimizer.optimizer.found_inf = self._found_not_finite
         else:
-            self.settle()
+            self.check_finite()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         # a fused optimizer is called and skips by itself, which accelerate does not notice: the scale has fallen then
@@ -231,38 +227,38 @@ class Training:
         return None if overflowed or accelerator.optimizer_step_was_skipped else measured
 
 
-def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
-    """Every update of the plan in order, from the one after update `after`; all processes must iterate together.
+def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[Step]:
+    """Every step of the plan in order, from the one after step `after`; all processes must iterate together.
 
-    An update that fp16 skipped for overflow is taken again from the same rows: neither the count nor the schedule
+    An step that fp16 skipped for overflow is taken again from the same rows: neither the count nor the schedule
     notices.
 
     Raises:
         Diverged: a loss or gradient norm is not finite, before the weights move.
     """
     plan, recipe, accelerator = training.plan, training.recipe, training.accelerator
-    if after >= plan.total_updates:
+    if after >= plan.total_steps:
         return
     number = after
-    for epoch in range(1 + after // plan.updates_per_epoch, plan.epochs + 1):
-        done = number % plan.updates_per_epoch
-        cut = windows(training.encoded, plan, seed, epoch - 1, accelerator.process_index, done, training.width)
+    for epoch in range(1 + after // plan.steps_per_epoch, plan.epochs + 1):
+        done = number % plan.steps_per_epoch
+        cut = step_batches(training.encoded, plan, seed, epoch - 1, accelerator.process_index, done, training.width)
         started = time.perf_counter()
         for position, window in enumerate(cut, start=done + 1):
             number += 1
             learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
             dropout.restart(seed, accelerator.process_index, number)
             for _ in range(MOST_OVERFLOWS):
-                taken = training.take(window, learning_rate, number)
+                taken = training.train_step(window, learning_rate, number)
                 if taken is not None:
                     break
             else:
                 raise Diverged(number, "gradient, at any loss scale,")
-            ends_epoch = position == plan.updates_per_epoch or number == plan.total_updates
-            is_settled = ends_epoch or not training.defers or number % SETTLED_EVERY == 0
-            if is_settled:
-                training.settle()
-            yield Update(
+            ends_epoch = position == plan.steps_per_epoch or number == plan.total_steps
+            is_checked = ends_epoch or not training.defers_finite_check or number % FINITE_CHECK_EVERY == 0
+            if is_checked:
+                training.check_finite()
+            yield Step(
                 number=number,
                 epoch=epoch,
                 measured=taken,
@@ -272,25 +268,11 @@ def updates(training: Training, seed: int, after: int = 0) -> Iterator[Update]:
                 computed_tokens=window.computed_tokens,
                 seconds=time.perf_counter() - started,
                 ends_epoch=ends_epoch,
-                is_settled=is_settled,
+                is_checked=is_checked,
             )
-            if number == plan.total_updates:
+            if number == plan.total_steps:
                 return
             started = time.perf_counter()  # whoever iterates has had its time; cutting the next batches is ours
-
-
-def freeze_unused(model: nn.Module, inputs: dict[str, torch.Tensor]) -> None:
-    """Marks the parameters that the logits do not depend on as not trained.
-
-    DistributedDataParallel would wait for their gradients for ever.
-    """
-    was_training, device = model.training, next(model.parameters()).device
-    model.eval()
-    model(**{name: tensor.to(device) for name, tensor in inputs.items()}).logits.sum().backward()
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-    model.zero_grad(set_to_none=True)
-    model.train(was_training)
 
 
 def adamw(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:

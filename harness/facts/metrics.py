@@ -19,8 +19,8 @@ from harness.errors import UserError, did_you_mean
 if TYPE_CHECKING:
     import evaluate
 
-Kind = Literal["classes", "values", "sets"]
-"""What a task asks for: a class number a row (int64[N]), a real value (float64[N]), or a set of labels (0 or 1)."""
+ProblemType = Literal["single_label_classification", "regression", "multi_label_classification"]
+"""transformers' names: labels are class numbers int64[N], real values float64[N], or label sets, 0 or 1, int64[N, C]."""
 
 THRESHOLD = 0.5
 """Probability from which on a label of a set is predicted, where none was chosen."""
@@ -35,13 +35,13 @@ class Metric(NamedTuple):
 
     compute: Callable[[NDArray[Any], NDArray[Any]], float]
     """(predictions, gold), both [N] or [N, C] -> value; raises Undefined."""
-    kind: Kind
+    problem_type: ProblemType
     """What it compares."""
     title: str
     lower_is_better: bool = False
     lowest: float = 0.0
     highest: float = 1.0
-    of_sets_too: bool = False
+    multi_label_too: bool = False
     """One for classes that compares sets of labels as well."""
 
     @property
@@ -49,8 +49,10 @@ class Metric(NamedTuple):
         """1, or -1 where less is better."""
         return -1 if self.lower_is_better else 1
 
-    def compares(self, kind: Kind) -> bool:
-        return self.kind == kind or (self.of_sets_too and kind == "sets")
+    def accepts(self, problem_type: ProblemType) -> bool:
+        """Whether the metric is defined for tasks of this type."""
+        is_extended = self.multi_label_too and problem_type == "multi_label_classification"
+        return self.problem_type == problem_type or is_extended
 
 
 class Scored(NamedTuple):
@@ -139,20 +141,24 @@ def _mae(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
 
 
 METRICS: dict[str, Metric] = {
-    "accuracy": Metric(_accuracy, "classes", "accuracy"),
-    "f1": Metric(_f1_binary, "classes", "F1"),
-    "f1_macro": Metric(_averaged("f1_score", "macro"), "classes", "macro F1", of_sets_too=True),
-    "f1_micro": Metric(_averaged("f1_score", "micro"), "classes", "micro F1", of_sets_too=True),
-    "precision_macro": Metric(_averaged("precision_score", "macro"), "classes", "macro precision", of_sets_too=True),
-    "recall_macro": Metric(_averaged("recall_score", "macro"), "classes", "macro recall", of_sets_too=True),
-    "subset_accuracy": Metric(_subset_accuracy, "sets", "subset accuracy"),
-    "hamming_loss": Metric(_hamming_loss, "sets", "Hamming loss", lower_is_better=True),
-    "matthews_correlation": Metric(_matthews, "classes", "Matthews", lowest=-1.0),
-    "pearson": Metric(_correlation("pearsonr"), "values", "Pearson", lowest=-1.0),
-    "spearman": Metric(_correlation("spearmanr"), "values", "Spearman", lowest=-1.0),
-    "mse": Metric(_mse, "values", "MSE", lower_is_better=True, highest=math.inf),
-    "rmse": Metric(_rmse, "values", "RMSE", lower_is_better=True, highest=math.inf),
-    "mae": Metric(_mae, "values", "MAE", lower_is_better=True, highest=math.inf),
+    "accuracy": Metric(_accuracy, "single_label_classification", "accuracy"),
+    "f1": Metric(_f1_binary, "single_label_classification", "F1"),
+    "f1_macro": Metric(_averaged("f1_score", "macro"), "single_label_classification", "macro F1", multi_label_too=True),
+    "f1_micro": Metric(_averaged("f1_score", "micro"), "single_label_classification", "micro F1", multi_label_too=True),
+    "precision_macro": Metric(
+        _averaged("precision_score", "macro"), "single_label_classification", "macro precision", multi_label_too=True
+    ),
+    "recall_macro": Metric(
+        _averaged("recall_score", "macro"), "single_label_classification", "macro recall", multi_label_too=True
+    ),
+    "subset_accuracy": Metric(_subset_accuracy, "multi_label_classification", "subset accuracy"),
+    "hamming_loss": Metric(_hamming_loss, "multi_label_classification", "Hamming loss", lower_is_better=True),
+    "matthews_correlation": Metric(_matthews, "single_label_classification", "Matthews", lowest=-1.0),
+    "pearson": Metric(_correlation("pearsonr"), "regression", "Pearson", lowest=-1.0),
+    "spearman": Metric(_correlation("spearmanr"), "regression", "Spearman", lowest=-1.0),
+    "mse": Metric(_mse, "regression", "MSE", lower_is_better=True, highest=math.inf),
+    "rmse": Metric(_rmse, "regression", "RMSE", lower_is_better=True, highest=math.inf),
+    "mae": Metric(_mae, "regression", "MAE", lower_is_better=True, highest=math.inf),
 }
 
 
@@ -162,7 +168,7 @@ def title_of(name: str) -> str:
 
 
 @functools.cache
-def module(name: str, kind: Kind | None = None) -> evaluate.Metric:
+def module(name: str, problem_type: ProblemType | None = None) -> evaluate.Metric:
     """The metric as an `evaluate.Metric`: ours in memory, without any Hub; any other name through `evaluate.load`.
 
     `kind` says what one of ours shall compare; by default what it is for.
@@ -183,9 +189,9 @@ def module(name: str, kind: Kind | None = None) -> evaluate.Metric:
             ) from None
     import datasets
 
-    kind = kind or METRICS[name].kind
-    feature = datasets.Value("float64" if kind == "values" else "int64")
-    if kind == "sets":
+    problem_type = problem_type or METRICS[name].problem_type
+    feature = datasets.Value("float64" if problem_type == "regression" else "int64")
+    if problem_type == "multi_label_classification":
         feature = datasets.Sequence(feature)
 
     class InMemory(evaluate.Metric):  # type: ignore[misc]
@@ -204,7 +210,7 @@ def module(name: str, kind: Kind | None = None) -> evaluate.Metric:
 def check_metrics(names: Sequence[str]) -> None:
     """Raises UserError when one of them is unknown, before hours are spent.
 
-    Ours are known without `evaluate`, whose import would keep the first update waiting.
+    Ours are known without `evaluate`, whose import would keep the first step waiting.
     """
     for name in names:
         if name not in METRICS:
@@ -242,7 +248,7 @@ def score(
     notes: dict[str, str] = {}
     for name in names:
         try:
-            answer = module(name, None if threshold is None else "sets").compute(
+            answer = module(name, None if threshold is None else "multi_label_classification").compute(
                 predictions=predictions, references=gold
             )
             numbers = {key: float(value) for key, value in answer.items()}

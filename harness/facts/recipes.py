@@ -1,4 +1,4 @@
-"""How a model is trained: the hyperparameters, where their values come from, and the arithmetic of updates.
+"""How a model is trained: the hyperparameters, where their values come from, and the arithmetic of steps.
 
 This is the only source of hyperparameter names, defaults and help texts; flags, JSON keys and tables follow from it.
 """
@@ -17,10 +17,10 @@ from harness.errors import UserError, did_you_mean
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
 
-GROUPED_UPDATES = 50
-"""Updates whose rows are sorted by length together: as many leave little padding and much chance."""
+GROUPED_STEPS = 50
+"""Steps whose rows are sorted by length together: as many leave little padding and much chance."""
 
-LARGEST_DEVICE_BATCH = 64
+LARGEST_DEVICE_BATCH_SIZE = 64
 """Rows of one forward pass: 64 of 128 tokens fit a base-size encoder into 8 GB."""
 
 
@@ -36,16 +36,16 @@ class Recipe(BaseModel):
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     """Peak learning rate of AdamW."""
-    global_batch: Annotated[int, Field(ge=1)] = 32
-    """Rows per update, over all processes and accumulated batches."""
+    global_batch_size: Annotated[int, Field(ge=1)] = 32
+    """Rows per step, over all processes and accumulated batches."""
     epochs: Annotated[int, Field(ge=1)] = 3
     """Passes over the training rows."""
-    max_updates: Annotated[int, Field(ge=1)] | None = None
-    """Train exactly this many updates, whatever --epochs says."""
+    max_steps: Annotated[int, Field(ge=1)] | None = None
+    """Train exactly this many steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
-    """Updates over which the learning rate rises from 0; below 1 it is a share of all updates."""
+    """Steps over which the learning rate rises from 0; below 1 it is a share of all steps."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Learning rate after the warmup: down to 0 at the last update, or held."""
+    """Learning rate after the warmup: down to 0 at the last step, or held."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of all weights but biases, embeddings' norms and other normalisation layers."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -57,17 +57,17 @@ class Recipe(BaseModel):
     class_weights: Literal["balanced"] | None = None
     """balanced: a row counts in the loss as n / (classes x rows of its class), so that rare classes count as much."""
     threshold: Literal["validation"] | None = None
-    """Probability from which a label of a multi-label task is predicted: 0.5, or the best for the headline score on the
+    """Probability from which a label of a multi-label task is predicted: 0.5, or the best for the main score on the
     validation split."""
     max_length: Annotated[int, Field(ge=4)] = 128
     """Tokens per row; longer rows are cut, the longer text of a pair first."""
     length_grouping: bool = True
-    """Rows of like length share an update; which they are, and in what order updates come, is drawn anew each epoch."""
-    select: Literal["last", "best", "best_headline"] = "last"
-    """The weights that are reported: those of the last update, of the epoch with the lowest validation loss, or of the
-    one with the best headline score on the validation split."""
+    """Rows of like length share a step; which they are, and in what order steps come, is drawn anew each epoch."""
+    select: Literal["last", "best", "best_main_score"] = "last"
+    """The weights that are reported: those of the last step, of the epoch with the lowest validation loss, or of the
+    one with the best main score on the validation split."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs that were no better; needs --select best or best_headline."""
+    """Stop after this many epochs that were no better; needs --select best or best_main_score."""
     protocol: Literal["standard", "holdout", "tuned_on_reported"] = "standard"
     """holdout cuts the official validation split in two: one half to select on, the other to report. tuned_on_reported
     is as standard, and says that hyperparameters were chosen by the very score that is reported."""
@@ -85,9 +85,9 @@ class Recipe(BaseModel):
         except ValidationError as error:
             raise UserError("; ".join(map(_sentence, error.errors()))) from None
         if recipe.warmup >= 1 and recipe.warmup != int(recipe.warmup):
-            raise UserError(f"recipe: warmup is {recipe.warmup}: from 1 on it counts updates, a whole number")
+            raise UserError(f"recipe: warmup is {recipe.warmup}: from 1 on it counts steps, a whole number")
         if recipe.patience is not None and recipe.select == "last":
-            raise UserError("recipe: patience needs select best or best_headline; 'last' never compares epochs")
+            raise UserError("recipe: patience needs select best or best_main_score; 'last' never compares epochs")
         return recipe
 
 
@@ -121,10 +121,10 @@ MODEL_RECIPES: tuple[Family, ...] = (
         "fairseq examples/roberta/README.md and its config/finetuning",
         _ROBERTA,
         {
-            "cola": dict(global_batch=16),
-            "mrpc": dict(global_batch=16, epochs=10),
-            "rte": dict(global_batch=16, learning_rate=2e-5),
-            "stsb": dict(global_batch=16, learning_rate=2e-5),
+            "cola": dict(global_batch_size=16),
+            "mrpc": dict(global_batch_size=16, epochs=10),
+            "rte": dict(global_batch_size=16, learning_rate=2e-5),
+            "stsb": dict(global_batch_size=16, learning_rate=2e-5),
         },
     ),
     Family(
@@ -144,10 +144,10 @@ MODEL_RECIPES: tuple[Family, ...] = (
         "ModernBERT's and MosaicBERT's fine-tuning tables, every task from the plain checkpoint",
         _MODERNBERT,
         {
-            "mnli": dict(learning_rate=5e-5, global_batch=64, epochs=2),
-            "qnli": dict(learning_rate=1e-5, global_batch=16, epochs=10),
-            "qqp": dict(learning_rate=3e-5, global_batch=16, epochs=5),
-            "sst2": dict(learning_rate=3e-5, global_batch=16),
+            "mnli": dict(learning_rate=5e-5, global_batch_size=64, epochs=2),
+            "qnli": dict(learning_rate=1e-5, global_batch_size=16, epochs=10),
+            "qqp": dict(learning_rate=3e-5, global_batch_size=16, epochs=5),
+            "sst2": dict(learning_rate=3e-5, global_batch_size=16),
             "cola": dict(learning_rate=5e-5, epochs=10),
         },
     ),
@@ -155,13 +155,13 @@ MODEL_RECIPES: tuple[Family, ...] = (
         "*/deberta-v3-base",
         "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
         {},
-        {"mnli": dict(learning_rate=1.5e-5, global_batch=64, warmup=1000, max_length=256)},
+        {"mnli": dict(learning_rate=1.5e-5, global_batch_size=64, warmup=1000, max_length=256)},
     ),
     Family(
         "*/deberta-v3-small",
         "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
         {},
-        {"mnli": dict(learning_rate=4.5e-5, global_batch=64, epochs=2, warmup=1000, max_length=256)},
+        {"mnli": dict(learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256)},
     ),
 )
 
@@ -203,90 +203,90 @@ def changed_from(recipe: Recipe, default: Recipe) -> dict[str, Any]:
 
 
 class StepPlan(NamedTuple):
-    """How many batches make an update, and how many updates make the run."""
+    """How many batches make a step, and how many steps make the run."""
 
     rows: int
-    global_batch: int
+    global_batch_size: int
     processes: int
-    device_batch: int
+    device_batch_size: int
     """Rows of one forward pass on one process."""
     accumulation: int
-    """Batches of one full update on one process."""
-    updates_per_epoch: int
-    total_updates: int
-    warmup_updates: int
-    grouped_updates: int = 1
-    """Updates of one epoch whose rows are sorted by length together; 1 leaves them as they are drawn."""
+    """Batches of one full step on one process."""
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    grouped_steps: int = 1
+    """Steps of one epoch whose rows are sorted by length together; 1 leaves them as they are drawn."""
 
     @property
     def epochs(self) -> int:
-        return math.ceil(self.total_updates / self.updates_per_epoch)
+        return math.ceil(self.total_steps / self.steps_per_epoch)
 
-    def with_device_batch(self, device_batch: int) -> StepPlan:
-        """The same updates from other batches."""
-        share = math.ceil(self.global_batch / self.processes)
-        return self._replace(device_batch=device_batch, accumulation=math.ceil(share / device_batch))
+    def with_device_batch_size(self, device_batch_size: int) -> StepPlan:
+        """The same steps from other batches."""
+        share = math.ceil(self.global_batch_size / self.processes)
+        return self._replace(device_batch_size=device_batch_size, accumulation=math.ceil(share / device_batch_size))
 
     def __str__(self) -> str:
         def count(n: int, noun: str) -> str:
             return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith(("s", "ch")) else "s")
 
-        is_exact = self.processes * self.device_batch * self.accumulation == self.global_batch
+        is_exact = self.processes * self.device_batch_size * self.accumulation == self.global_batch_size
         equals = "=" if is_exact else "in at most"
         return (
-            f"global batch {self.global_batch} {equals} {count(self.processes, 'process')} x "
-            f"{count(self.device_batch, 'row')} x {count(self.accumulation, 'batch')}; "
-            f"{count(self.rows, 'row')} = {count(self.updates_per_epoch, 'update')} an epoch, "
-            f"{self.total_updates:,} in all, {self.warmup_updates:,} of them warmup"
+            f"global batch {self.global_batch_size} {equals} {count(self.processes, 'process')} x "
+            f"{count(self.device_batch_size, 'row')} x {count(self.accumulation, 'batch')}; "
+            f"{count(self.rows, 'row')} = {count(self.steps_per_epoch, 'step')} an epoch, "
+            f"{self.total_steps:,} in all, {self.warmup_steps:,} of them warmup"
         )
 
 
-def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch: int | None = None) -> StepPlan:
+def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int | None = None) -> StepPlan:
     """The run's arithmetic.
 
-    `device_batch` None cuts a process's share of an update into the fewest batches of at most `LARGEST_DEVICE_BATCH`
+    `device_batch_size` None cuts a process's share of a step into the fewest batches of at most `LARGEST_DEVICE_BATCH_SIZE`
     rows, all of one size where that divides.
 
     Raises:
-        UserError: `device_batch` does not divide a process's share of the global batch.
+        UserError: `device_batch_size` does not divide a process's share of the global batch.
     """
-    share = math.ceil(recipe.global_batch / processes)
+    share = math.ceil(recipe.global_batch_size / processes)
     divisors = [size for size in range(1, share + 1) if share % size == 0]
-    if device_batch is None:
-        device_batch = math.ceil(share / math.ceil(share / LARGEST_DEVICE_BATCH))
-    elif device_batch not in divisors:
-        below = max((size for size in divisors if size < device_batch), default=None)
-        above = min((size for size in divisors if size > device_batch), default=None)
+    if device_batch_size is None:
+        device_batch_size = math.ceil(share / math.ceil(share / LARGEST_DEVICE_BATCH_SIZE))
+    elif device_batch_size not in divisors:
+        below = max((size for size in divisors if size < device_batch_size), default=None)
+        above = min((size for size in divisors if size > device_batch_size), default=None)
         nearest = " or ".join(str(size) for size in (below, above) if size is not None)
         raise UserError(
-            f"--device-batch {device_batch}: a global batch of {recipe.global_batch} on {processes} process(es) gives "
-            f"each {share} rows an update, which {device_batch} does not divide. The nearest that do: {nearest}."
+            f"--device-batch-size {device_batch_size}: a global batch of {recipe.global_batch_size} on {processes} process(es) gives "
+            f"each {share} rows a step, which {device_batch_size} does not divide. The nearest that do: {nearest}."
         )
-    updates_per_epoch = math.ceil(rows / recipe.global_batch)
-    total = recipe.max_updates or recipe.epochs * updates_per_epoch
+    steps_per_epoch = math.ceil(rows / recipe.global_batch_size)
+    total = recipe.max_steps or recipe.epochs * steps_per_epoch
     warmup = math.ceil(total * recipe.warmup) if recipe.warmup < 1 else int(recipe.warmup)
     return StepPlan(
         rows=rows,
-        global_batch=recipe.global_batch,
+        global_batch_size=recipe.global_batch_size,
         processes=processes,
-        device_batch=device_batch,
-        accumulation=math.ceil(share / device_batch),
-        updates_per_epoch=updates_per_epoch,
-        total_updates=total,
-        warmup_updates=min(warmup, total),
-        grouped_updates=GROUPED_UPDATES if recipe.length_grouping else 1,
+        device_batch_size=device_batch_size,
+        accumulation=math.ceil(share / device_batch_size),
+        steps_per_epoch=steps_per_epoch,
+        total_steps=total,
+        warmup_steps=min(warmup, total),
+        grouped_steps=GROUPED_STEPS if recipe.length_grouping else 1,
     )
 
 
-def learning_rate_factor(update: int, plan: StepPlan, schedule: str) -> float:
-    """The share of the peak learning rate at which update number `update` (0 is the first) is taken.
+def learning_rate_factor(step: int, plan: StepPlan, schedule: str) -> float:
+    """The share of the peak learning rate at which step number `step` (0 is the first) is taken.
 
-    As transformers' get_*_schedule_with_warmup: the first of W warmup updates is taken at 0/W, the first after
-    them at the peak, and a decaying schedule would reach 0 one update after the last.
+    As transformers' get_*_schedule_with_warmup: the first of W warmup steps is taken at 0/W, the first after
+    them at the peak, and a decaying schedule would reach 0 one step after the last.
     """
-    if update < plan.warmup_updates:
-        return update / plan.warmup_updates
-    progress = (update - plan.warmup_updates) / max(1, plan.total_updates - plan.warmup_updates)
+    if step < plan.warmup_steps:
+        return step / plan.warmup_steps
+    progress = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)
     if schedule == "linear":
         return max(0.0, 1.0 - progress)
     if schedule == "cosine":

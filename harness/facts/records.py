@@ -15,10 +15,11 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.errors import UserError
+from harness.facts.metrics import ProblemType
 from harness.facts.recipes import Recipe
 
-SCHEMA_VERSION = 1
-"""Raised when a field changes its meaning; a reader refuses newer ones."""
+SCHEMA_VERSION = 2
+"""Raised when a field is renamed or changes its meaning; records of any other version are refused."""
 
 Status = Literal["ok", "collapsed", "diverged", "failed"]
 Values = dict[str, float | None]
@@ -39,8 +40,8 @@ class RunSpec(_Facts):
 
     task: str
     task_version: int
-    definition: str
-    """Hash of the task's definition: columns, labels, splits, source revision."""
+    task_fingerprint: str
+    """Hash of the task's columns, labels, splits and source revision."""
     data: str | None
     """Hash of the files given with --data or named by a task of one's own; None for the task's pinned source."""
     model: str
@@ -66,13 +67,13 @@ class RunSpec(_Facts):
         short = re.sub(r"[^A-Za-z0-9._]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
         return f"{short or 'model'}-seed{self.seed}-{digest}"
 
-    def like(self, parent_like: str | None) -> str:
+    def group_key(self, parent_group_key: str | None) -> str:
         """One name for all runs that agree in everything but the seed, their parents' included.
 
-        It is the run_id that the run with seed 0 would have if its parent were called `parent_like`, as `like` of the
+        It is the run_id that the run with seed 0 would have if its parent were called `parent_group_key`, as `like` of the
         parent says.
         """
-        return self.model_copy(update={"seed": 0, "parent": parent_like}).run_id
+        return self.model_copy(update={"seed": 0, "parent": parent_group_key}).run_id
 
 
 class TaskFacts(_Facts):
@@ -82,12 +83,11 @@ class TaskFacts(_Facts):
     suite: str | None
     labels: list[str] | None
     """None for a regression."""
-    is_multi_label: bool = False
-    """A row has any number of the labels."""
+    problem_type: ProblemType
     metrics: list[str]
-    headline: list[str]
+    main_metrics: list[str]
     report: list[str]
-    """Splits whose headline metrics stand in the leaderboard."""
+    """Splits whose main metrics stand in the leaderboard."""
     select_on: str
     """The split looked at after each epoch."""
 
@@ -104,7 +104,7 @@ class DataFacts(_Facts):
     """What the full data has, as the task file says."""
     is_partial: bool
     """A split that was used has another number of rows than the full data."""
-    missing: list[str]
+    missing_splits: list[str]
     """Splits to predict that the source does not have."""
     shared_texts: dict[str, int]
     """`a & b`: rows of split b whose text (and pair) stands in split a too; pairs that share none are left out."""
@@ -126,7 +126,7 @@ class Epoch(_Facts):
     """One look at the validation split."""
 
     epoch: int
-    update: int
+    step: int
     train_loss: float
     """Mean over the epoch's rows, dropout on."""
     learning_rate: float
@@ -140,12 +140,12 @@ class Cost(_Facts):
     seconds: float
     """From start to record."""
     setup_seconds: float
-    """Until the first update."""
+    """Until the first step."""
     train_seconds: float
-    """Updates alone."""
+    """Steps alone."""
     evaluate_seconds: float
     device_seconds: float
-    updates: int
+    steps: int
     rows: int
     """Rows trained on, counted each time."""
     tokens: int
@@ -161,15 +161,15 @@ class Environment(_Facts):
     devices: list[str]
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     """What was used, not what was asked for."""
-    device_batch: int
+    device_batch_size: int
     accumulation: int
-    eval_device_batch: int
+    eval_batch_size: int
     threads: int
     distributed: str
     deterministic: bool = False
     """Only deterministic kernels were allowed."""
     is_compiled: bool = False
-    """Updates ran through torch.compile."""
+    """Steps ran through torch.compile."""
     system: str
     python: str
     versions: dict[str, str]
@@ -201,11 +201,11 @@ class RunRecord(_Facts):
     """The epoch whose weights were scored, counted from 1."""
     history: list[Epoch] = []
     rows_per_second: float | None = None
-    """Real rows in updates alone, without evaluation, over all processes."""
+    """Real rows in steps alone, without evaluation, over all processes."""
     tokens_per_second: float | None = None
-    """Real tokens in updates alone."""
+    """Real tokens in steps alone."""
     padding_share: float | None = None
-    """Padding among the tokens that updates computed."""
+    """Padding among the tokens that steps computed."""
     peak_bytes: int | None = None
     """Memory of the process that used most."""
     cost: Cost | None = None
@@ -217,18 +217,13 @@ class RunRecord(_Facts):
     """Of a multi-label task: the probability from which a label was predicted."""
     weights_sha256: str | None = None
     """Hash of the weights that were scored; None where no process has all of them."""
-    hits: dict[str, str] = {}
-    """By reported split of a classification: one bit a row, right or wrong, in row order; see `row_values`. A set of
-    labels is right when all of it is."""
-    squared_errors: dict[str, list[float]] = {}
-    """By reported split of a regression: one value a row, in row order."""
-    answers: dict[str, str] = {}
-    """By reported split: what was predicted for each row, in row order; see `row_values`."""
-    gold: dict[str, str] = {}
-    """By reported split: what is right for each row, so that every metric can be computed again from the record."""
     predictions: dict[str, str] = {}
-    """By split: the Parquet file beside the record."""
-    parent_like: str | None = None
+    """By reported split: the predicted class, value or label set of each row, in row order, packed by `pack_array`."""
+    gold: dict[str, str] = {}
+    """By reported split: the gold labels, packed alike, so that any metric can be computed again from the record."""
+    prediction_files: dict[str, str] = {}
+    """By split: the Parquet file next to the record."""
+    parent_group_key: str | None = None
     """What the parents of all runs that differ in the seed alone have in common: see `RunSpec.like`."""
     trained_by: str | None = None
     """run_id of the run whose model made these predictions, for a task that is not trained itself."""
@@ -307,9 +302,12 @@ def read_record(path: Path) -> RunRecord:
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path}: not a record: it has no schema_version.")
-    if version > SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
+        age, remedy = (
+            ("older", "run its command again") if version < SCHEMA_VERSION else ("newer", "update the harness")
+        )
         raise UserError(
-            f"{path}: written by a newer harness (schema {version}, this one reads up to {SCHEMA_VERSION}). Update."
+            f"{path}: unsupported record: schema version {version} is {age} than this harness's {SCHEMA_VERSION}; {remedy}."
         )
     try:
         return RunRecord.model_validate(values)

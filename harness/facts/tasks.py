@@ -6,15 +6,15 @@ import hashlib
 import json
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
-from harness.facts.metrics import METRICS, Kind
-from harness.facts.places import Source
+from harness.facts.metrics import METRICS, ProblemType
 from harness.facts.recipes import Recipe
+from harness.facts.sources import Source
 from harness.facts.yaml_file import line_of, read_yaml, yaml_text
 
 _HERE = Path(__file__).resolve().parents[1]
@@ -48,8 +48,8 @@ class TaskSpec(_Strict):
     """The source's text column, or both of a pair."""
     join: dict[str, Annotated[Names, Field(min_length=1)]] = {}
     """Texts of `text` that are several columns, one below the other: `article: [title, body]`. Empty ones drop out."""
-    kind: Literal["single_label", "multi_label", "regression"] | None = None
-    """One label a row, any number of them, or a real value. Absent: one label, or a value where there are no labels."""
+    problem_type: ProblemType
+    """One label per row, a real value, or any number of labels. By default one label, or a value if there are no labels."""
     label: str | tuple[str, ...] = "label"
     """The source's label column; in a multi-label task perhaps one column a label, with 0 and 1."""
     separator: Annotated[str, Field(min_length=1)] | None = None
@@ -65,11 +65,11 @@ class TaskSpec(_Strict):
     evaluate: Names = ("validation",)
     """Labelled splits scored at the end of a run."""
     report: Names = ("validation",)
-    """Splits whose headline metrics stand in the leaderboard."""
+    """Splits whose main metrics stand in the leaderboard."""
     predict: Names = ()
     """Splits with hidden labels: predicted, never scored."""
     metrics: Annotated[Names, Field(min_length=1)]
-    headline: Annotated[Names, Field(min_length=1)]
+    main_metrics: Annotated[Names, Field(min_length=1)]
     """The metrics that stand in the leaderboard; their mean is the task's score."""
     model: str | None = None
     """The model trained when none is named."""
@@ -84,12 +84,7 @@ class TaskSpec(_Strict):
 
     @property
     def is_multi_label(self) -> bool:
-        return self.kind == "multi_label"
-
-    @property
-    def asks_for(self) -> Kind:
-        """What a model answers for a row."""
-        return "values" if self.is_regression else "sets" if self.is_multi_label else "classes"
+        return self.problem_type == "multi_label_classification"
 
     @property
     def label_columns(self) -> tuple[str, ...]:
@@ -112,12 +107,12 @@ class TaskSpec(_Strict):
         return {*self.text_columns, *self.label_columns}
 
     @property
-    def definition(self) -> str:
+    def fingerprint(self) -> str:
         """A hash of all that decides which rows, labels and numbers come out; where the rows lie does not count."""
         facts = self.model_dump(include={"text", "label", "splits", "select_on", "evaluate", "predicted_by"})
         facts["labels"] = list((self.labels or {}).items())  # in order, which numbers the classes
         if self.is_multi_label:
-            facts["multi_label"] = {"separator": self.separator}
+            facts["multi_label_classification"] = {"separator": self.separator}
         facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
         if self.join:
             facts["join"] = self.join
@@ -125,10 +120,14 @@ class TaskSpec(_Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _columns_name_labels(cls, values: Any) -> Any:
-        if isinstance(values, dict) and isinstance(values.get("label"), (list, tuple)) and values.get("labels") is None:
-            return {**values, "labels": list(values["label"])}
-        return values
+    def _fill_in(cls, values: Any) -> Any:
+        """Label columns name the labels, and labels imply the problem type."""
+        if not isinstance(values, dict):
+            return values
+        if isinstance(values.get("label"), (list, tuple)) and values.get("labels") is None:
+            values = {**values, "labels": list(values["label"])}
+        default = "regression" if values.get("labels") is None else "single_label_classification"
+        return {**values, "problem_type": values.get("problem_type") or default}
 
     @model_validator(mode="after")
     def _agree(self) -> TaskSpec:
@@ -147,14 +146,17 @@ class TaskSpec(_Strict):
             raise ValueError(f"join: {sorted(extra)[0]!r} is not in text ({', '.join(self.text)})")
         if extra := set(self.rows) - known:
             raise ValueError(f"rows: {sorted(extra)[0]!r} is not in splits")
-        if extra := set(self.headline) - set(self.metrics):
-            raise ValueError(f"headline: {sorted(extra)[0]!r} is not in metrics ({', '.join(self.metrics)})")
-        self._check_kind()
-        fitting = [name for name, metric in METRICS.items() if metric.compares(self.asks_for)]
+        if extra := set(self.main_metrics) - set(self.metrics):
+            raise ValueError(f"main_metrics: {sorted(extra)[0]!r} is not in metrics ({', '.join(self.metrics)})")
+        self._check_problem_type()
+        fitting = [name for name, metric in METRICS.items() if metric.accepts(self.problem_type)]
         for name in self.metrics:
             if name not in fitting and (name in METRICS or self.is_multi_label):
-                what = {"values": "has no labels: it is a regression", "classes": "has labels: it is a classification"}
-                hint = what.get(self.asks_for, f"has any number of labels a row: it takes {', '.join(fitting)}")
+                what = {
+                    "regression": "has no labels: it is a regression",
+                    "single_label_classification": "has labels: it is a classification",
+                }
+                hint = what.get(self.problem_type, f"has any number of labels a row: it takes {', '.join(fitting)}")
                 raise ValueError(f"metrics: {name!r} does not fit, the task {hint}")
         if "f1" in self.metrics and self.classes != 2:
             raise ValueError("metrics: 'f1' is the F1 of label 1 of two; with more labels use f1_macro")
@@ -164,16 +166,20 @@ class TaskSpec(_Strict):
             raise ValueError(str(error)) from None
         return self
 
-    def _check_kind(self) -> None:
-        if self.kind == "regression" and self.labels is not None:
-            raise ValueError("kind: a regression has no labels; remove them, or make it single_label or multi_label")
-        if self.kind in ("single_label", "multi_label") and self.labels is None:
-            raise ValueError(f"kind: a {self.kind} task has labels: name them, as in 'labels: [first, second]'")
+    def _check_problem_type(self) -> None:
+        if self.problem_type == "regression" and self.labels is not None:
+            raise ValueError("problem_type: a regression has no labels: remove 'labels', or change the problem type")
+        if self.problem_type != "regression" and self.labels is None:
+            raise ValueError(f"problem_type: {self.problem_type} needs labels, as in 'labels: [first, second]'")
         if not self.is_multi_label:
             if not isinstance(self.label, str):
-                raise ValueError("label: only a task of 'kind: multi_label' has several label columns")
+                raise ValueError(
+                    "label: only a task of 'problem_type: multi_label_classification' has several label columns"
+                )
             if self.separator is not None:
-                raise ValueError("separator: only a task of 'kind: multi_label' has several labels in a column")
+                raise ValueError(
+                    "separator: only a task of 'problem_type: multi_label_classification' has several labels in a column"
+                )
         elif not isinstance(self.label, str):
             if self.separator is not None:
                 raise ValueError("separator: a column for each label needs none")

@@ -13,7 +13,7 @@ from harness.facts.tasks import TaskSpec
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.engine.data import Split
+    from harness.rows.loading import Split
 
 LEVELS = (0, 5, 25, 50, 75, 95, 100)
 """Percentiles of values."""

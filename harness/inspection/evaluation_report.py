@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.engine.display import shown
 from harness.facts.metrics import title_of
+from harness.facts.outcome import SplitOutcome
 from harness.facts.tasks import TaskSpec
+from harness.inspection.error_analysis import ClassFigures, Mistake, confusion, most_confused, per_class, per_label
 from harness.inspection.report_files import csv_file, write_files
-from harness.inspection.scrutiny import ClassFigures, Mistake, confusion, most_confused, per_class, per_label
 from harness.inspection.terminal_table import print_table
-from harness.running.console import shown
-from harness.running.outcome import SplitOutcome
 
 _MOST_CLASSES = 12
 """Up to so many the terminal shows the confusion matrix; of more, the most frequent confusions."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.facts.records import write_atomically
-from harness.inspection.replies import harmless
+from harness.inspection.prediction_output import harmless
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

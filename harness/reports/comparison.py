@@ -10,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError, did_you_mean
-from harness.facts.metrics import title_of
-from harness.reports.leaderboard_page import column_title, shown_p
-from harness.reports.standings import Leaderboard, is_fraction, shown, task_title
+from harness.reports.markdown import column_title, shown_p
+from harness.reports.standings import Leaderboard, is_fraction, shown
+from harness.stats.entries import Row
 from harness.stats.groups import Group
-from harness.stats.significance import Resampling, Versus, panel_of
-from harness.stats.table_rows import Row
+from harness.stats.significance import PairwiseTest, Resampling, panel_of
 from harness.stats.uncertainty import holm
 
 _LISTED = 10
@@ -26,7 +25,7 @@ class Compared(NamedTuple):
     """One task."""
 
     task: str
-    versus: Versus | None
+    versus: PairwiseTest | None
     """The first less the second; the tasks that have one are a family."""
     verdict: str
     """`better`, `worse` or `tied`, of the first; or why the two are not compared."""
@@ -79,7 +78,7 @@ def compare_rows(board: Leaderboard, first: Row, second: Row) -> list[Compared]:
 def _of_task(task: str, first: Group, second: Group, resampling: Resampling) -> Compared:
     panel = panel_of([first, second], resampling)
     if panel is None:
-        return Compared(task, None, "not on the same rows, or no answers kept")
+        return Compared(task, None, "not on the same rows, or no predictions recorded")
     versus = panel.versus(np.array([0]), np.array([1]))(0)
     return Compared(task, versus, "better" if panel.sign * versus.difference > 0 else "worse")
 
@@ -94,7 +93,6 @@ def print_comparison(board: Leaderboard, first: Row, second: Row, console: Conso
     """A line per task, and what the tests are."""
     (a, b), compared = ((_names(row)[-1] for row in (first, second)), compare_rows(board, first, second))
     table = Table("Task", "A", "B", "A - B [95 %]", "p", "Holm", "A is", title=Text(f"A: {a}\nB: {b}"))
-    stand_ins = set()
     for task, versus, verdict in compared:
         cells = [board.cells.get((row, task)) for row in (first, second)]
         scores = [Text(f"{cell.shown}{cell.after.replace(' ≈', '')}" if cell else "") for cell in cells]
@@ -102,10 +100,7 @@ def print_comparison(board: Leaderboard, first: Row, second: Row, console: Conso
         if versus is None:
             table.add_row(title, *scores, "", "", "", Text(verdict, "dim"))
             continue
-        by = board.tasks[task].headline if versus.quantity == "score" else [versus.quantity]
-        as_percent = all(map(is_fraction, by))
-        if versus.quantity != "score":
-            stand_ins.add(f"{task_title(task)}: {title_of(versus.quantity)}")
+        as_percent = all(map(is_fraction, board.tasks[task].main_metrics))
         low, high = shown(versus.low, as_percent), shown(versus.high, as_percent)
         difference = Text(f"{shown(versus.difference, as_percent)} [{low}, {high}]")
         exact = " (exact)" if versus.method.startswith("exact") else ""
@@ -120,7 +115,6 @@ def print_comparison(board: Leaderboard, first: Row, second: Row, console: Conso
         "p: t = d / sqrt(v + s_A^2/n_A + s_B^2/n_B), v the variance of the difference d over "
         f"{board.resampling.number:,} resamples of the rows that both answered, s over n runs; (exact): McNemar.",
         "Of two single runs, the test is about these runs on other rows: it knows nothing of other seeds.",
-        *(["Not by the score, as not all records keep answers: " + "; ".join(sorted(stand_ins))] if stand_ins else []),
     ]
     for line in lines:
         console.print(Text(line))

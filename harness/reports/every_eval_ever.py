@@ -119,7 +119,7 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
                     # the schema wants a number, and JSON has no infinity
                     "max_score": min(metric.highest, sys.float_info.max),
                     "additional_details": _strings(
-                        {"metric": name, "is_headline": name in run.task.headline and split in run.task.report}
+                        {"metric": name, "is_headline": name in run.task.main_metrics and split in run.task.report}
                         | {"best_constant_answer": run.baseline.get(split, {}).get(name)}
                     ),
                 },
@@ -153,7 +153,11 @@ def _source_data(run: RunRecord, split: str) -> dict[str, Any]:
     about = {
         "dataset_name": run.task.title,
         "additional_details": _strings(
-            {"task": run.spec.task, "task_version": run.spec.task_version, "definition": run.spec.definition}
+            {
+                "task": run.spec.task,
+                "task_version": run.spec.task_version,
+                "task_fingerprint": run.spec.task_fingerprint,
+            }
             | {"split": split, "rows": data.rows[split], "is_partial": data.is_partial}
             | {"config": source.config, "revision": source.revision, "fingerprint": data.fingerprint}
         ),

@@ -122,9 +122,9 @@ def _known(score: float | None) -> Point | None:
 
 
 def _published(content: Content) -> dict[str, dict[str, float]]:
-    """By model, from the source that says most of it: the score of each task whose headline is known in full."""
+    """By model, from the source that says most of it: the score of each task whose main_metrics is known in full."""
     places = {
-        column["task"]: [(split, metric) for split in column["report"] for metric in column["headline"]]
+        column["task"]: [(split, metric) for split in column["report"] for metric in column["main_metrics"]]
         for column in content["columns"]
     }
     numbers: dict[str, dict[str, dict[tuple[str, str, str], float]]] = defaultdict(lambda: defaultdict(dict))
@@ -159,7 +159,7 @@ def _short(labels: Sequence[tuple[str, str]]) -> list[str]:
     return short
 
 
-def worth_of(panel: Panel, score: float) -> float | None:
+def normalized_score(panel: Panel, score: float) -> float | None:
     """From 0, no better than the best constant answer, to 1, perfect; None where a task has no such limits.
 
     (score - constant) / (1 - constant), and for an error 1 - error / constant; less than nothing counts as nothing.
@@ -173,7 +173,7 @@ def worth_of(panel: Panel, score: float) -> float | None:
     return 1.0 if constant >= 1 else min(1.0, max(0.0, (score - constant) / (1 - constant)))
 
 
-def prices_of(content: Content, panels: Panels) -> Prices:
+def cost_points(content: Content, panels: Panels) -> Prices:
     """Of rows and tasks that fill much of the table without a gap: the tasks of a row, or that two have in common."""
     entries = [row["tasks"] for row in content["rows"]]
     usable = [panel for panel in panels.panels if panel.is_percent]

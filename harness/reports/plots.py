@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.reports.panels import Content, Panel, Panels, Point, Priced, panels_of, prices_of, worth_of
+from harness.reports.panels import Content, Panel, Panels, Point, Priced, cost_points, normalized_score, panels_of
 from harness.reports.standings import shown
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def _heat_map(panels: Panels, left_out: str) -> Figure:
     axes.set_yticks([])
     for column, panel in enumerate(columns):
         for line, point in enumerate(panel.points):
-            worth = None if point is None else worth_of(panel, point.score)
+            worth = None if point is None else normalized_score(panel, point.score)
             step = None if worth is None else min(int(worth * len(_SHADES)), len(_SHADES) - 1)
             box: dict[str, Any] = dict(facecolor="none", edgecolor=FAINT, linewidth=0.4, alpha=0.5)
             box = box if step is None else dict(facecolor=_SHADES[step], linewidth=0)
@@ -276,7 +276,7 @@ def _cost(content: Content, panels: Panels, left_out: str) -> Figure | None:
     """A point per model: its mean score over tasks that many share, and what one run of each of them takes."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    headings, priced = prices_of(content, panels)
+    headings, priced = cost_points(content, panels)
     if not priced:
         return None
     high = max(2.6, 0.17 * len(priced) + 0.1)

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 
 from harness.facts.metrics import METRICS
 from harness.facts.records import RunRecord, TaskFacts
-from harness.stats.groups import Group, difference, grouped, headline, in_order, incidents, mean, precedence
+from harness.stats.entries import Row
+from harness.stats.groups import Group, difference, grouped, in_order, incidents, main_metrics, mean, precedence
 from harness.stats.resampling import RESAMPLES
 from harness.stats.significance import Evidence, Panel, Rank, Resampling, column_of, ranked
-from harness.stats.table_rows import Row
 
 GLUE = dict(
     cola="CoLA",
@@ -209,14 +209,14 @@ def shown(value: float | None, as_percent: bool) -> str:
 
 
 def cell_of(group: Group, evidence: Evidence) -> Cell:
-    """The group's headline numbers, and how sure its score is."""
-    names = group.task.headline
+    """The group's main_metrics numbers, and how sure its score is."""
+    names = group.task.main_metrics
     if not group.scored:
         ended = [run for run in group.runs if run.status in ("ok", "collapsed")]
         predicted = sum(run.trained_by is not None for run in ended)
         text, count = ("predicted", f"({predicted})") if predicted else (NO_SCORE, "")
         return Cell(text, count, marks=group.marks)
-    means = [(name, group.over_seeds(split, name).mean) for split, name in headline(group.task)]
+    means = [(name, group.over_seeds(split, name).mean) for split, name in main_metrics(group.task)]
     numbers = "/".join(shown(value, is_fraction(name)) for name, value in means)
     score, as_percent = group.score.mean, all(map(is_fraction, names))
     total = evidence.total
@@ -236,7 +236,7 @@ def _constant_cell(groups: Sequence[Group]) -> Cell:
     if not having:
         return Cell(NO_SCORE)
     group = max(having, key=lambda group: (not group.marks & _PASSED_TO_AVERAGE, group.preference()))
-    values = [(name, group.baseline(split, name)) for split, name in headline(group.task)]
+    values = [(name, group.baseline(split, name)) for split, name in main_metrics(group.task)]
     numbers = "/".join(shown(value, is_fraction(name)) for name, value in values)
     return Cell(numbers, score=mean([value for _, value in values]), marks=group.marks & _PASSED_TO_AVERAGE)
 

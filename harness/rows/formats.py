@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import UserError, did_you_mean
-from harness.rows.charsets import encoding_of, undecodable
 from harness.rows.columns import Chunks, Reading, kind_of, refuse_twins, with_the_others
-from harness.rows.packed import unpacked
+from harness.rows.compression import unpacked
+from harness.rows.encodings import encoding_of, undecodable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from harness.facts.metrics import title_of
 from harness.facts.recipes import Recipe, changed_from
 from harness.facts.records import RunRecord, RunSpec, TaskFacts
-from harness.stats.table_rows import Row, assignments, rows_of
+from harness.stats.entries import Row, assignments, rows_of
 
 MARKS = {
     "c": "collapsed: a run that is averaged here predicted one class (or value) throughout",
@@ -73,8 +73,8 @@ class Group:
 
     @cached_property
     def scores(self) -> list[float | None]:
-        """Of each run that is averaged the mean of its headline numbers; None where one is undefined."""
-        places = headline(self.task)
+        """Of each run that is averaged the mean of its main_metrics numbers; None where one is undefined."""
+        places = main_metrics(self.task)
         return [mean([_number(run, *place) for place in places]) for run in self.scored]
 
     @cached_property
@@ -91,7 +91,7 @@ class Group:
         def order(place: tuple[str, str]) -> tuple[Any, ...]:
             return own.get(place[1], len(own)), place[1], split_order(place[0])
 
-        return sorted(found or headline(self.task), key=order)
+        return sorted(found or main_metrics(self.task), key=order)
 
     def over_seeds(self, split: str, metric: str) -> Spread:
         """Of one metric; both numbers are None when it is undefined in a run."""
@@ -108,9 +108,9 @@ class Group:
         return self.spec.task_version, is_full, self.rows, len(self.scored), len(self.runs), latest
 
 
-def headline(task: TaskFacts) -> list[tuple[str, str]]:
+def main_metrics(task: TaskFacts) -> list[tuple[str, str]]:
     """(split, metric) of each number in the task's column."""
-    return [(split, metric) for split in task.report for metric in task.headline]
+    return [(split, metric) for split in task.report for metric in task.main_metrics]
 
 
 def split_order(split: str) -> tuple[int, str]:
@@ -155,7 +155,9 @@ def grouped(records: Sequence[RunRecord]) -> Iterator[Group]:
     standard = standards(records)
     alike: dict[tuple[Row, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for row, run in zip(rows_of(records), records, strict=True):
-        spec = run.spec.model_copy(update={"seed": 0, "model": row.model, "parent": run.parent_like or run.spec.parent})
+        spec = run.spec.model_copy(
+            update={"seed": 0, "model": row.model, "parent": run.parent_group_key or run.spec.parent}
+        )
         alike[row, spec][run.data.fingerprint if run.data else ""].append(run)
     for (row, spec), by_data in alike.items():
         if "" in by_data and len(by_data) > 1:
@@ -191,7 +193,10 @@ def _marks(runs: Sequence[RunRecord], standard: RunRecord) -> frozenset[str]:
     spec, task, data = runs[0].spec, runs[0].task, next((run.data for run in runs if run.data), None)
     is_partial = data is not None and data.is_partial
     reduction = _reduction(spec.recipe)
-    is_other = (spec.task_version, spec.definition) != (standard.spec.task_version, standard.spec.definition)
+    is_other = (spec.task_version, spec.task_fingerprint) != (
+        standard.spec.task_version,
+        standard.spec.task_fingerprint,
+    )
     if spec.data != standard.spec.data and data is not None and standard.data is not None:
         # fewer rows have another fingerprint for that alone, and a mark of their own
         is_cut = is_partial or spec.recipe.train_rows != standard.spec.recipe.train_rows
@@ -214,7 +219,7 @@ def difference(group: Group, other: Group) -> str:
     reasons = []
     if ours.task_version != theirs.task_version:
         reasons.append(f"task version {ours.task_version}, not {theirs.task_version}")
-    elif ours.definition != theirs.definition:
+    elif ours.task_fingerprint != theirs.task_fingerprint:
         reasons.append("another definition of the task")
     if group.fingerprint is None:
         reasons.append("broke off before the data was read")
@@ -226,8 +231,8 @@ def difference(group: Group, other: Group) -> str:
         reasons.append(f"recipe with {assignments(changes)}, not {assignments(instead)}")
     if ours.revision != theirs.revision:
         reasons.append(f"asked for as revision {ours.revision}, not {theirs.revision}")
-    if (parent := group.runs[0].parent_like) != other.runs[0].parent_like and not changes:
-        reasons.append(f"started from runs like {parent}, not {other.runs[0].parent_like}")
+    if (parent := group.runs[0].parent_group_key) != other.runs[0].parent_group_key and not changes:
+        reasons.append(f"started from runs like {parent}, not {other.runs[0].parent_group_key}")
     return "; ".join(reasons) or "given as other files of the same rows"
 
 
@@ -236,7 +241,7 @@ def incidents(group: Group) -> Iterator[str]:
     for status in ("diverged", "failed", "collapsed"):
         if found := [run for run in group.runs if run.status == status]:
             yield f"{len(found)} of {len(group.runs)} {status} ({_seeds(found)})"
-    for split, name in headline(group.task):
+    for split, name in main_metrics(group.task):
         if found := [run for run in group.scored if _number(run, split, name) is None]:
             yield f"{title_of(name)} on {split} is undefined ({_seeds(found)})"
 

@@ -1,7 +1,6 @@
 """What the rows behind a column's cells say: how sure each score is, and which of them are tied with the best.
 
-Models are compared on what their records keep of each row: the answers where all have them, so that the difference is
-one of the headline score; else hits or squared errors, and then it is one of accuracy or MSE, and is called so.
+Models are compared by the main score on resampled rows, from the predictions in their records.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.facts.metrics import METRICS
-from harness.stats.answers import Answers, answers_of, hits_of
+from harness.stats.entries import Row
 from harness.stats.groups import Group
 from harness.stats.influence import deviations
+from harness.stats.predictions import Predictions, predictions_of
 from harness.stats.resampling import generator, resampled
-from harness.stats.table_rows import Row
 from harness.stats.uncertainty import (
     ALPHA,
     Interval,
@@ -49,11 +48,9 @@ class Resampling(NamedTuple):
     """Scores of resamples are not computed anew, but from the influence of each row."""
 
 
-class Versus(NamedTuple):
+class PairwiseTest(NamedTuple):
     """A model less another one, on the same rows."""
 
-    quantity: str
-    """`score`, or what is compared in its place: `accuracy` or `mse`."""
     difference: float
     low: float
     high: float
@@ -81,7 +78,7 @@ class Evidence(NamedTuple):
     rows: int | None = None
     is_tied: bool = False
     """Not to be told from the best; the best itself is, when another one is."""
-    to_best: Versus | None = None
+    to_best: PairwiseTest | None = None
     """Less the best; None for the best itself and for what was not compared with it."""
 
 
@@ -99,11 +96,10 @@ class Panel:
 
     groups: list[Group]
     sample: Sample
-    quantity: str
     sign: int
     """1 where more is better, -1 where less is, 0 where nobody knows."""
-    hits: NDArray[np.float32] | None
-    """[groups, N] of each group's first run, where the quantity is a share of the rows of one split."""
+    correct: NDArray[np.float32] | None
+    """[groups, N] of each group's first run, where the score is the accuracy on one split."""
 
     def of(self, groups: Sequence[Group]) -> Panel:
         """The same for some of the groups."""
@@ -111,27 +107,26 @@ class Panel:
         at = [place_of[group] for group in groups]
         scores, drawn, rows, seeds, variances = self.sample
         sample = Sample(scores[at], drawn[at], rows, seeds[at], variances[at])
-        return Panel(list(groups), sample, self.quantity, self.sign, None if self.hits is None else self.hits[at])
+        return Panel(list(groups), sample, self.sign, None if self.correct is None else self.correct[at])
 
     @property
     def best(self) -> int:
         """The place of the best group."""
         return int(np.argmax(self.sign * self.sample.scores))
 
-    def versus(self, first: Places, second: Places) -> Callable[[int], Versus]:
+    def versus(self, first: Places, second: Places) -> Callable[[int], PairwiseTest]:
         """Tests of pairs of places, which are one family: gives that of a pair."""
         found = compare(self.sample, first, second)
         p, is_exact = found.p, np.zeros(len(first), bool)
-        if self.hits is not None:
-            both, right = self.hits @ self.hits.T, self.hits.sum(axis=1)
+        if self.correct is not None:
+            both, right = self.correct @ self.correct.T, self.correct.sum(axis=1)
             exact = mcnemar(right[first] - both[first, second], right[second] - both[first, second])
             is_exact = (self.sample.seeds[first] == 1) & (self.sample.seeds[second] == 1)
             p = np.where(is_exact, exact, p)
         corrected = holm(p)
 
-        def of(pair: int) -> Versus:
-            return Versus(
-                quantity=self.quantity,
+        def of(pair: int) -> PairwiseTest:
+            return PairwiseTest(
                 difference=float(found.difference[pair]),
                 low=float(found.low[pair]),
                 high=float(found.high[pair]),
@@ -161,7 +156,7 @@ def column_of(groups: Sequence[Group], rivals: Sequence[Group], resampling: Resa
         for group, found in zip(panel.groups, _of_rows(panel), strict=True):
             place = place_of[group]
             evidence[place] = found._replace(seeds=evidence[place].seeds)
-    compared = _widest(rivals, panels, resampling)
+    compared = _widest(rivals, panels)
     if compared is None:
         return Column(evidence, None)
     number, best = len(compared.groups), compared.best
@@ -185,18 +180,16 @@ def _over_seeds(group: Group) -> Interval | None:
     return _in_range(group, t_interval(scores)) if len(scores) == len(group.scores) else None
 
 
-def reverse(versus: Versus) -> Versus:
+def reverse(versus: PairwiseTest) -> PairwiseTest:
     """The second less the first."""
     return versus._replace(difference=-versus.difference, low=-versus.high, high=-versus.low)
 
 
-def panels_of(
-    groups: Sequence[Group], resampling: Resampling, read: Callable[[Group], Answers | None] = answers_of
-) -> Iterator[Panel]:
+def panels_of(groups: Sequence[Group], resampling: Resampling) -> Iterator[Panel]:
     """The groups by the rows that they answered; those whose records keep none are in no panel."""
-    alike: dict[Any, list[tuple[Group, Answers]]] = defaultdict(list)
+    alike: dict[Any, list[tuple[Group, Predictions]]] = defaultdict(list)
     for group in groups:
-        found = read(group) if group.score.mean is not None else None
+        found = predictions_of(group) if group.score.mean is not None else None
         if found is not None:
             alike[found.key].append((group, found))
     for members in alike.values():
@@ -205,8 +198,8 @@ def panels_of(
             yield panel
 
 
-def _panel(groups: Sequence[Group], answers: Sequence[Answers], resampling: Resampling) -> Panel | None:
-    task, (metrics, quantity, splits, _) = groups[0].spec.task, answers[0]
+def _panel(groups: Sequence[Group], answers: Sequence[Predictions], resampling: Resampling) -> Panel | None:
+    task, (metrics, splits, _) = groups[0].spec.task, answers[0]
     resample = deviations if resampling.is_to_first_order else resampled
     drawn = np.mean(
         [
@@ -215,7 +208,7 @@ def _panel(groups: Sequence[Group], answers: Sequence[Answers], resampling: Resa
         ],
         axis=0,
     )
-    scores = [_scores(quantity, group, one) for group, one in zip(groups, answers, strict=True)]
+    scores = [[score for score in group.scores if score is not None] for group in groups]
     if resampling.is_to_first_order:
         drawn += np.array([np.mean(of_group) for of_group in scores])[:, None]
     known = [place for place, one in enumerate(drawn) if np.isfinite(one).mean() >= _LEAST_DEFINED]
@@ -234,25 +227,14 @@ def _panel(groups: Sequence[Group], answers: Sequence[Answers], resampling: Resa
     )
     directions = {METRICS[name].lower_is_better for name in metrics}
     sign = 0 if len(directions) > 1 else -1 if True in directions else 1
-    hits = [one.hits for one in kept_answers]
-    first = None if hits[0] is None else np.array([one[0] for one in hits if one is not None], np.float32)
-    return Panel(kept, sample, quantity, sign, first)
-
-
-def _scores(quantity: str, group: Group, answers: Answers) -> list[float]:
-    """Of each run: what the record says, or hits or squared errors averaged over a split's rows, then over splits."""
-    if quantity == "score":
-        return [score for score in group.scores if score is not None]
-    of_split = [
-        np.mean(found == gold if answers.metrics == ("accuracy",) else (found - gold) ** 2, axis=1)
-        for found, gold in answers.splits.values()
-    ]
-    return [float(score) for score in np.mean(of_split, axis=0)]
+    correct = [one.correct for one in kept_answers]
+    first = None if correct[0] is None else np.array([one[0] for one in correct if one is not None], np.float32)
+    return Panel(kept, sample, sign, first)
 
 
 def _of_rows(panel: Panel) -> Iterator[Evidence]:
     """The intervals of each group that need its rows."""
-    sample, is_share = panel.sample, panel.hits is not None
+    sample, is_share = panel.sample, panel.correct is not None
     if is_share:
         splits = [wilson(float(score), sample.rows) for score in sample.scores]
         variances = np.array([wilson_variance(float(score), sample.rows) for score in sample.scores])
@@ -265,8 +247,8 @@ def _of_rows(panel: Panel) -> Iterator[Evidence]:
 
 
 def _in_range(group: Group, found: Interval | None) -> Interval | None:
-    """Cut to the values that the headline's metrics can have; those that are not ours can have any."""
-    known = [METRICS.get(name) for name in group.task.headline]
+    """Cut to the values that the main_metrics's metrics can have; those that are not ours can have any."""
+    known = [METRICS.get(name) for name in group.task.main_metrics]
     if found is None or None in known:
         return found
     lowest = min(metric.lowest for metric in known if metric)
@@ -276,27 +258,19 @@ def _in_range(group: Group, found: Interval | None) -> Interval | None:
 
 def panel_of(groups: Sequence[Group], resampling: Resampling) -> Panel | None:
     """These groups, if all answered the same rows and it is known what is better."""
-    found = _widest(groups, list(panels_of(groups, resampling)), resampling)
+    found = _widest(groups, list(panels_of(groups, resampling)))
     return found if found and len(found.groups) == len(groups) else None
 
 
-def _widest(rivals: Sequence[Group], panels: Sequence[Panel], resampling: Resampling) -> Panel | None:
-    """The panel that compares most of the rivals, two at least: by the score, else by what stands in for it."""
+def _widest(rivals: Sequence[Group], panels: Sequence[Panel]) -> Panel | None:
+    """The panel that compares most of the rivals, at least two, cut to these."""
 
     def shared(panel: Panel) -> list[Group]:
         members = set(panel.groups)
         return [group for group in rivals if group in members]
 
-    def widest(candidates: Sequence[Panel]) -> Panel | None:
-        best = max((panel for panel in candidates if panel.sign), key=lambda panel: len(shared(panel)), default=None)
-        return best.of(shared(best)) if best and len(shared(best)) > 1 else None
-
-    by_score = widest(panels)
-    if by_score and len(by_score.groups) == len(rivals):
-        return by_score
-    by_stand_in = widest(list(panels_of(rivals, resampling, hits_of)))
-    counts = [len(panel.groups) if panel else 0 for panel in (by_score, by_stand_in)]
-    return by_stand_in if counts[1] > counts[0] else by_score
+    best = max((panel for panel in panels if panel.sign), key=lambda panel: len(shared(panel)), default=None)
+    return best.of(shared(best)) if best and len(shared(best)) > 1 else None
 
 
 def ranked(columns: Mapping[str, Panel]) -> tuple[dict[Row, Rank], list[str]]:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
 
+from harness.engine import test_mode
 from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import TaskSpec
-from harness.running import testmode
 
 LAUNCH_SECONDS = 10.0
 """Until the launcher and the run have loaded torch, which no record counts."""
@@ -56,10 +56,10 @@ def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Est
 
 def _trained_rows(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord]) -> int:
     recipe = spec.recipe
-    if recipe.max_updates:
-        return recipe.max_updates * recipe.global_batch
+    if recipe.max_steps:
+        return recipe.max_steps * recipe.global_batch_size
     seen = [run.data.rows["train"] for run in of_task if run.data and not run.spec.recipe.train_rows]
-    all_rows = testmode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
+    all_rows = test_mode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
     return recipe.epochs * (recipe.train_rows or (seen[-1] if seen and not spec.test_mode else all_rows))
 
 
@@ -70,6 +70,6 @@ def _scaled(run: RunRecord, rows: int) -> float:
 
 
 def _overhead(run: RunRecord) -> float:
-    """All of a run's seconds for each of its updates' seconds."""
+    """All of a run's seconds for each of its steps' seconds."""
     assert run.cost is not None
     return run.cost.seconds / max(run.cost.train_seconds, 1e-9)

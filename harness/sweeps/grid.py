@@ -13,15 +13,14 @@ from typing import Any, Literal, NamedTuple
 from harness.facts.metrics import METRICS
 from harness.facts.records import RunRecord, write_atomically
 from harness.facts.tasks import TaskSpec
-from harness.stats.table_rows import assignments
-from harness.sweeps.sweep_plan import PlannedRun, Point
+from harness.stats.entries import assignments
+from harness.sweeps.plan import PlannedRun, Point
 
 Per = Literal["task", "model"]
 
 RULE = (
-    "highest mean of the headline metrics on the split that selection looks at (those where less is better negated), "
-    "of the runs with the first seed; of equals the first; a point whose run diverged or has an undefined metric is "
-    "never chosen"
+    "highest mean of the main metrics on the selection split (negated where lower is better) among the runs with the "
+    "first seed; ties go to the earlier point; a point whose run diverged or has an undefined metric is never chosen"
 )
 
 
@@ -73,10 +72,10 @@ def protocol_of(task: TaskSpec, selects_on_reported: bool) -> dict[str, str]:
 
 
 def selection_score(record: RunRecord) -> float | None:
-    """The mean of the headline metrics on the split that selection looks at, higher is better; None: there is none."""
+    """The mean of the main metrics on the split that selection looks at, higher is better; None: there is none."""
     found = record.metrics.get(record.task.select_on, {})
-    values = [found.get(name) for name in record.task.headline]
-    signs = [-1 if name in METRICS and METRICS[name].lower_is_better else 1 for name in record.task.headline]
+    values = [found.get(name) for name in record.task.main_metrics]
+    signs = [-1 if name in METRICS and METRICS[name].lower_is_better else 1 for name in record.task.main_metrics]
     if any(value is None for value in values):
         return None
     return fmean(sign * value for sign, value in zip(signs, values, strict=True) if value is not None)

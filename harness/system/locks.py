@@ -20,29 +20,29 @@ def lock_of(record: Path) -> Path:
     return record.with_name(f".{record.stem}.lock")
 
 
-class Held(UserError):
+class AlreadyLocked(UserError):
     """Somebody else holds the lock."""
 
 
-def is_held(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock at `path` now; where it cannot be locked at all, nobody does."""
     if not path.exists():
         return False
     try:
-        with held(path):
+        with hold_lock(path):
             return False
-    except Held:
+    except AlreadyLocked:
         return True
     except UserError:
         return False
 
 
 @contextmanager
-def held(path: Path) -> Iterator[None]:
+def hold_lock(path: Path) -> Iterator[None]:
     """Holds the lock at `path` and says there who does.
 
     Raises:
-        Held: somebody else holds it.
+        AlreadyLocked: somebody else holds it.
         UserError: the file system has no locks.
     """
     lock = FileLock(path, fallback_to_soft=False)
@@ -51,7 +51,7 @@ def held(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        raise Held(
+        raise AlreadyLocked(
             f"{path}: this run is going on already{_who(holder)}. Wait for it, or end it and give the command again."
         ) from None
     except (NotImplementedError, OSError) as error:

@@ -73,11 +73,11 @@ def test_two_processes_score_every_row_once_and_say_so(tmp_path):
     assert len(record["environment"]["devices"]) == len(record["cost"]["peak_bytes_per_process"]) == 2
     assert record["data"]["rows"]["validation"] == 96
     assert record["cost"]["rows"] == 384
-    assert record["environment"]["device_batch"] * record["environment"]["accumulation"] * 2 == 32
+    assert record["environment"]["device_batch_size"] * record["environment"]["accumulation"] * 2 == 32
 
     rows = [f"w{row},{' '.join(['c0s0'] * (1 + row % 5))}" for row in range(23)]
     (tmp_path / "rows.csv").write_text("\n".join(["sentence1,sentence2", *rows]))
-    words = ["predict", tmp_path / "kept", "--file", tmp_path / "rows.csv", "--device-batch", 4, "--out"]
+    words = ["predict", tmp_path / "kept", "--file", tmp_path / "rows.csv", "--device-batch-size", 4, "--out"]
     finished(launched(2, "-m", "harness", *words, tmp_path / "two.csv"))
     main([str(word) for word in (*words, tmp_path / "one.csv", "--cpu")])
     assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
@@ -96,7 +96,7 @@ def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tm
         kill(process)
         process.communicate()
         printed = finished([*again, "--results", str(results)])
-        assert "going on after update" in printed
+        assert "going on after step" in printed
         record = record_of(results)
         if name == "two":
             assert record["weights_sha256"] == expected["weights_sha256"]
@@ -107,7 +107,7 @@ def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tm
         else:
             assert "dropout is drawn and sums are rounded otherwise" in record["notes"][0]
             assert record["environment"]["processes"] == 1
-            assert [epoch["update"] for epoch in record["history"]] == [12, 24, 36, 48]
+            assert [epoch["step"] for epoch in record["history"]] == [12, 24, 36, 48]
 
 
 def test_processes_that_accelerate_does_not_connect_are_refused(tmp_path):

@@ -1,0 +1,48 @@
+"""Changes to a model for training, in the one order in which they are applied and undone.
+
+1. `float32_head`, when the model is opened: logits are computed in float32 in any precision. It changes no weight and
+   holds for prediction too, so it is never undone.
+2. `freezing`: parameters that the logits do not depend on are not trained.
+3. `vocabulary`: embeddings of tokens that no row has are set aside. Frozen embeddings stay frozen.
+4. `dropout`: masks come from random numbers drawn in bulk, on a CPU. It has no weights, so it is not undone.
+
+After the last step the vocabulary is restored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from transformers import PreTrainedModel
+
+from harness.engine.adaptations import dropout, freezing, vocabulary
+from harness.engine.encoding import Encoded
+from harness.facts.recipes import Recipe, StepPlan
+
+
+def adapt(
+    model: PreTrainedModel,
+    encoded: Mapping[str, Encoded],
+    device: torch.device,
+    *,
+    is_distributed: bool,
+    is_compiled: bool,
+    has_whole_weights: bool,
+) -> None:
+    """Applies steps 2 to 4 to an opened model, before its optimizer is made; every process must call it.
+
+    `encoded` has every split that the run computes, "train" among them. The vocabulary stays whole where a process
+    holds only part of the weights, and dropout stays torch's own in a compiled model.
+    """
+    if is_distributed:
+        freezing.freeze_unused(model, encoded["train"])
+    if has_whole_weights:
+        vocabulary.narrow(model, encoded.values())
+    if device.type == "cpu" and not is_compiled:
+        dropout.draw_in_bulk(model)
+
+
+def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> None:
+    """Undoes step 3: the model has its whole vocabulary again, as `steps` optimizer steps would have left it."""
+    vocabulary.widen(model, recipe, plan, steps)

@@ -1,0 +1,33 @@
+"""The leaderboard as files of a results folder: leaderboard.md, .csv, .json, .html and plots, those that change."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from harness.facts.records import write_atomically
+from harness.reports.data_files import render_csv, render_json
+from harness.reports.html import render_html
+from harness.reports.markdown import formulas, render_markdown
+from harness.reports.plots import PLOTS, render_plots
+from harness.reports.standings import Leaderboard
+
+
+def write_files(board: Leaderboard, results: Path) -> None:
+    """Each is left alone where it says the same already; a plot that has nothing to show any more is removed."""
+    as_json = render_json(board)
+    content = json.loads(as_json)
+    plots = render_plots(content)
+    texts: dict[str, str | None] = {
+        "leaderboard.md": render_markdown(board),
+        "leaderboard.csv": render_csv(board),
+        "leaderboard.json": as_json,
+        "leaderboard.html": render_html(content, plots, formulas(board)),
+        **{f"plots/{name}": plots.get(name) for name in PLOTS},
+    }
+    for name, text in texts.items():
+        path = results / name
+        if text is None:
+            path.unlink(missing_ok=True)
+        elif not path.is_file() or path.read_bytes() != text.encode():
+            write_atomically(path, text)
