@@ -112,7 +112,7 @@ def _measure(folder: Path, cache: Path, options: Options) -> dict[str, float]:
     from transformers import AutoTokenizer
 
     from harness.engine.provenance import peak_bytes
-    from harness.engine.token_cache import encoded
+    from harness.engine.token_cache import encode_splits
     from harness.rows.loading import Split
 
     table = pq.read_table(folder / "rows.parquet")
@@ -120,7 +120,7 @@ def _measure(folder: Path, cache: Path, options: Options) -> dict[str, float]:
     del table
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     began, used = time.perf_counter(), time.process_time()
-    rows = encoded({"train": split}, tokenizer, options.max_length, cache, print)["train"]
+    rows = encode_splits({"train": split}, tokenizer, options.max_length, cache, print)["train"]
     return dict(
         seconds=time.perf_counter() - began,
         processor_seconds=time.process_time() - used,

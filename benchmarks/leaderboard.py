@@ -23,12 +23,12 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from harness.facts.metrics import METRICS
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array, pack_hits
 from harness.facts.recipes import Recipe
 from harness.facts.records import DataFacts, RunRecord, RunSpec, write_record
 from harness.facts.tasks import TaskSpec, load_task
+from harness.metrics.registry import METRICS
 from harness.system.exit_codes import exit_code_on_error
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -97,7 +97,7 @@ def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
     )
     told: dict[str, Any] = {name: {} for name in ("metrics", "hits", "squared_errors", "answers", "gold")}
     for split, answers, gold in _answers(task, share, seed):
-        told["metrics"][split] = {name: METRICS[name].compute(answers, gold) for name in task.main_metrics}
+        told["metrics"][split] = {name: METRICS[name].value(answers, gold) for name in task.main_metrics}
         told["answers"][split], told["gold"][split] = pack_array(answers), pack_array(gold)
         if task.labels is None:
             told["squared_errors"][split] = ((answers - gold) ** 2).tolist()
@@ -136,11 +136,12 @@ def _answers(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDA
 
 def _measure(results: Path) -> dict[str, Any]:
     """Seconds to read the records, to compute all statistics, and to make the files, plots included."""
+    from harness.system.importing import uncollected
+
     from harness.engine.provenance import peak_bytes
     from harness.facts.records import read_records
     from harness.reports.folder import write_files
     from harness.reports.standings import build
-    from harness.system.importing import uncollected
 
     began = time.perf_counter()
     with uncollected():  # as the command does

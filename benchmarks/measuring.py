@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from harness.engine.provenance import device_name, git_state, versions
-from harness.facts.records import write_atomically
+from harness.system.atomic import write_atomically
 
 RESULTS = Path(__file__).resolve().parent / "results"
 

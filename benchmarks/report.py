@@ -18,8 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.facts.records import write_atomically
 from harness.facts.tasks import load_task
+from harness.system.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "BENCHMARKS.md"

@@ -104,7 +104,7 @@ def _rows(number: int, scratch: Path) -> dict[str, Any]:
     from benchmarks.generated import SHAPES, split_like, write_model
     from benchmarks.measuring import Watch
     from harness.engine.batches import step_batches
-    from harness.engine.token_cache import encoded
+    from harness.engine.token_cache import encode_splits
     from harness.facts.recipes import Recipe, plan_steps
 
     folder, cache = scratch / "tokenizer", scratch / f"cache-{number}"
@@ -114,10 +114,10 @@ def _rows(number: int, scratch: Path) -> dict[str, Any]:
     splits = {"train": split_like(load_task("mnli"), number)}
     watch = Watch(torch.device("cpu"))
     watch.start()
-    rows = encoded(splits, tokenizer, 128, cache, print)["train"]
+    rows = encode_splits(splits, tokenizer, 128, cache, print)["train"]
     watch.stop()
     began = time.perf_counter()
-    rows = encoded(splits, tokenizer, 128, cache, print)["train"]
+    rows = encode_splits(splits, tokenizer, 128, cache, print)["train"]
     cached = time.perf_counter() - began
     plan = plan_steps(len(rows), Recipe(global_batch_size=GLOBAL_BATCH, epochs=1), processes=1)
     began, tokens, computed = time.perf_counter(), 0, 0

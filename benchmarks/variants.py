@@ -153,7 +153,7 @@ def trainer(setting: Setting) -> Measured:
 
 def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) -> Measured:
     """The harness: `harness run` itself, on these rows, with a clock around its steps."""
-    from harness.requests.options import parse
+    from harness.requests.options import parse_options
     from harness.run import run
 
     watch = watch_of(setting.device)
@@ -179,7 +179,7 @@ def ours(setting: Setting, watch_of: Callable[[torch.device], Watch] = Watch) ->
         words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
         words += ["--revision", setting.revision] if setting.revision else []
         try:
-            record = run(parse([*words, *setting.flags]))
+            record = run(parse_options([*words, *setting.flags]))
         except SystemExit:
             raise UserError(f"harness run: {said.getvalue()}") from None
         assert record.status in ("ok", "collapsed"), f"{record.error}\n{said.getvalue()}"
@@ -307,13 +307,14 @@ def _plain_loop(setting: Setting) -> Measured:
     return collator.measured(watch, [float(loss) for loss in losses])
 
 
-def _make_fast(model: PreTrainedModel, setting: Setting) -> None:
-    """Changes the model as the harness does before it trains."""
-    from harness.engine.adaptations import dropout, vocabulary
+def _adapt(model: PreTrainedModel, setting: Setting) -> None:
+    """Changes the model as the harness does before it trains on one process."""
+    from harness.engine.adaptations import adapt
+    from harness.engine.adaptations.float32_head import compute_head_in_float32
 
-    vocabulary.narrow(model, [_whole_task(setting)])
-    if setting.device.type == "cpu":
-        dropout.draw_in_bulk(model)
+    compute_head_in_float32(model)
+    rows = {"train": _whole_task(setting)}
+    adapt(model, rows, setting.device, is_distributed=False, is_compiled=False, has_whole_weights=True)
 
 
 def _whole_task(setting: Setting) -> Encoded:
@@ -347,12 +348,12 @@ def _whole_vocabulary(setting: Setting) -> Iterator[None]:
 def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
     """The steps of one epoch that the harness takes in the body; the watch runs from before the first until the last.
 
-    Its own `steps` is replaced by one that passes on what it gives: whatever it does is measured as it is.
+    Its own `training_steps` is replaced by one that passes on what it gives: whatever it does is measured as it is.
     """
     from harness.engine import training
 
     taken: list[Any] = []
-    original = training.steps
+    original = training.training_steps
 
     def timed(*arguments: Any, **keywords: Any) -> Iterator[Any]:
         if untimed_epochs == 0:
@@ -366,11 +367,11 @@ def _timed_updates(watch: Watch, untimed_epochs: int) -> Iterator[list[Any]]:
             if step.ends_epoch and step.epoch == untimed_epochs:
                 watch.start()
 
-    training.steps = timed  # type: ignore[assignment]
+    training.training_steps = timed  # type: ignore[assignment]
     try:
         yield taken
     finally:
-        training.steps = original
+        training.training_steps = original
 
 
 def _bare_loop(setting: Setting, device_batch_size: int, is_stock: bool) -> Measured:
@@ -380,7 +381,7 @@ def _bare_loop(setting: Setting, device_batch_size: int, is_stock: bool) -> Meas
     np.random.default_rng(setting.seed).shuffle(windows)  # type: ignore[arg-type]
     model = stock_model(setting)
     if not is_stock:
-        _make_fast(model, setting)
+        _adapt(model, setting)
     model = model.to(setting.device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     autocast = torch.autocast(

@@ -1,45 +1,35 @@
-"""What a notebook needs, as three functions: a run, what a kept model says of texts, and the records of a folder."""
+"""The harness from Python: fine-tune a model, predict with a saved one, load the records of a folder."""
 
 from __future__ import annotations
 
-import io
 import warnings
-from collections.abc import Sequence
-from contextlib import redirect_stderr
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError, did_you_mean
 from harness.facts.records import RunRecord, read_records
-from harness.system.redaction import command_line
+from harness.system.redaction import redact_command
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def run(task: str | None = None, **flags: Any) -> RunRecord:
-    """Fine-tunes a model on a task, evaluates it, and gives the record that it wrote, or the finished one it found.
+    """Fine-tunes a model on a task, evaluates it and returns its record; a finished run is not repeated.
 
     `flags` are those of `harness run`, with underscores: `run("rte", model="google/electra-small-discriminator",
     epochs=5, seed=1, save_model="models/rte")`, or without a task `run(train_file="news.csv", text_columns="text",
-    label_column="topic")`. What is left out has the value that `harness run --help` shows.
+    label_column="topic")`. `harness run --help` shows the defaults.
 
     Raises:
-        UserError: there is no such task or flag, a value is out of range, or something cannot be done.
-        Interrupted: a signal asked the run to stop; it has saved a checkpoint, and the same call goes on from there.
+        UserError: a task, flag or value is invalid, or the run cannot be done.
+        Interrupted: a signal asked the run to stop; it has saved a checkpoint, and the same call resumes it.
     """
-    from harness.facts.recipes import Recipe
-    from harness.requests.options import RunOptions
-    from harness.rows.own_data import OwnData
+    from harness.requests.options import resolve_options
     from harness.run import run as fine_tune
 
-    known = {*RunOptions.__dataclass_fields__, *Recipe.model_fields, *OwnData.__dataclass_fields__}
-    known -= {"task", "recipe", "own_data"}
-    if unknown := sorted(set(flags) - known):
-        raise UserError(f"run(): {unknown[0]}: there is no such flag.{did_you_mean(unknown[0], known)}")
-    given = {**({} if task is None else {"task": task}), **flags}
-    words = [word for name, value in given.items() for word in _words(name, value)]
-    return fine_tune(_parsed(words), command_line(["harness/run.py", *words]))
+    values = {**({} if task is None else {"task": task}), **flags}
+    return fine_tune(resolve_options(values), _command(values))
 
 
 def predict(
@@ -50,54 +40,42 @@ def predict(
     precision: str = "auto",
     cpu: bool = False,
 ) -> pd.DataFrame:
-    """One line for each text: row, prediction, and for labels its probability and that of each, `probability_<label>`.
+    """Predicts texts with a saved model: columns row, prediction, probability and `probability_<label>` per label.
 
-    In a multi-label task the prediction is a list of names, which has no probability of its own.
-
-    `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs. `precision` is as in `harness
-    predict`; `cpu` computes there even where there is a GPU.
+    A multi-label prediction is a list of labels and has no probability of its own; a regression has no probabilities.
+    `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs. `cpu` computes on the CPU even
+    where there is a GPU.
 
     Raises:
-        UserError: the folder holds no such model, or texts and pairs do not fit it.
+        UserError: the folder holds no saved model, or texts and pairs do not fit it.
     """
-    from harness.commands.predict import predict as reply
+    from harness.commands.predict import predict as predict_texts
 
-    return reply(folder, texts, pairs, precision=precision, cpu=cpu)
+    return predict_texts(folder, texts, pairs, precision=precision, cpu=cpu)
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:
-    """The records of a results folder, sorted by task and run_id; a file that is none is warned of and left out."""
+    """The records of a results folder, sorted by task and run_id; invalid files are skipped with a warning."""
     records, problems = read_records(Path(results))
     for problem in problems:
         warnings.warn(problem, stacklevel=2)
     return records
 
 
-def _words(name: str, value: Any) -> list[str]:
-    """A keyword as the command line has it: a bare flag sets what is otherwise off, `--no-...` what is otherwise on."""
+def _command(values: Mapping[str, Any]) -> str:
+    """The command line that does the same, for the record."""
     from harness.facts.recipes import Recipe
     from harness.rows.own_data import OwnData
 
-    flag = name.replace("_", "-")
-    if isinstance(value, bool):
-        is_on = name in Recipe.model_fields and Recipe.model_fields[name].default is True
-        return [] if value is is_on else [f"--no-{flag}" if is_on else f"--{flag}"]
-    values = value if isinstance(value, (list, tuple)) else [value]
-    if (own := OwnData.__dataclass_fields__.get(name)) is not None:
-        if value is None:
-            return []
-        values = values if own.default == () else [",".join(map(str, values))]
-    return [f"--{flag}", *map(str, values)]
-
-
-def _parsed(words: Sequence[str]) -> Any:
-    """The options; a mistake that would end the command is a UserError here."""
-    from harness.requests.options import parse
-
-    told = io.StringIO()
-    try:
-        with redirect_stderr(told):
-            return parse(words)
-    except SystemExit:
-        lines = [line.strip("│╭╮╰╯─ ") for line in told.getvalue().splitlines()]
-        raise UserError("run(): " + " ".join(line for line in lines if line)) from None
+    args = ["harness/run.py"]
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            is_default = name in Recipe.model_fields and Recipe.model_fields[name].default is True
+            args += [] if value is is_default else [f"--{flag}" if value else f"--no-{flag}"]
+        elif isinstance(value, (list, tuple)):
+            takes_several = OwnData.__dataclass_fields__[name].default == ()
+            args += [f"--{flag}", *(map(str, value) if takes_several else [",".join(map(str, value))])]
+        elif value is not None or name in Recipe.model_fields:
+            args += [f"--{flag}", str(value)]
+    return redact_command(args)

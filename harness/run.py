@@ -10,50 +10,45 @@ if not __package__:  # run as a file: Python put harness/ first on the path; the
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness.engine.display import Display, summary
-from harness.engine.progress import Progress, cost_fields
 from harness.errors import UserError
-from harness.facts.outcome import SplitOutcome, score_split, split_fields, task_facts, threshold_of
-from harness.facts.recipes import changed_from
-from harness.facts.records import (
-    RunRecord,
-    RunSpec,
-    prepare_folder,
-    read_record,
-    record_path,
-    write_record,
-)
-from harness.facts.tasks import TaskSpec, check_recipe, under_protocol
-from harness.requests.companions import run_of_another
+from harness.facts.outcome import split_fields, task_facts
+from harness.facts.recipes import Recipe, recipe_difference
+from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
+from harness.facts.tasks import TaskSpec, check_recipe, apply_protocol
+from harness.requests.companions import record_companion
 from harness.requests.identity import identify, resolve_task
-from harness.requests.options import RunOptions, default_recipe, parse
+from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.requests.parents import find_parent
-from harness.requests.preparation import prepare
+from harness.requests.preparation import Prepared, prepare
 from harness.rows.files import Files, find_files
 from harness.saved_models import bundles, publishing
 from harness.system.exit_codes import exit_code_on_error
-from harness.system.importing import uncollected
-from harness.system.locks import hold_lock, lock_of
+from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
-from harness.system.redaction import command_line
+from harness.system.redaction import redact_command
 from harness.system.signals import Interrupted, StopRequest, catch_stop_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from harness.engine.evaluation import Evaluator
     from harness.engine.inference import Scores
+    from harness.engine.progress import Progress
+
+    Weights = dict[str, Any]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command. Exit code 0: a score was recorded; 1: the run diverged; 2: a mistake of the user's."""
+    """Runs the command and exits with 0 if there is a score, 1 if the run diverged, 2 for a mistake of the user."""
     with exit_code_on_error():
-        words = sys.argv[1:] if arguments is None else list(arguments)
-        record = run(parse(words), command_line(["harness/run.py", *words]))
+        args = sys.argv[1:] if arguments is None else list(arguments)
+        record = run(parse_options(args), redact_command(["harness/run.py", *args]))
 
         from accelerate import PartialState
 
@@ -62,234 +57,303 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(options: RunOptions, command: str | None = None) -> RunRecord:
-    """Fine-tunes, evaluates and records one run, or gives the finished record it finds; on every process.
+    """Fine-tunes, evaluates and records one run, or returns its finished record; every process must call it.
 
-    An interrupted run goes on from its newest checkpoint. `command` is what the record shows as the way to repeat it;
-    by default the options.
+    An interrupted run resumes from its newest checkpoint. `command` is the command line that the record shows; by
+    default the options.
 
     Raises:
-        UserError: something that was asked for cannot be done.
+        UserError: the options ask for something that cannot be done.
         Interrupted: a signal asked the run to stop; it has saved a checkpoint.
     """
-    definition, said = resolve_task(options)
-    task = under_protocol(definition, options.recipe.protocol)
+    definition, messages = resolve_task(options)
+    task = apply_protocol(definition, options.recipe.protocol)
     if task.predicted_by is not None:
-        return run_of_another(task, options, partial(run, command=command))
+        return record_companion(task, options, partial(run, command=command))
     check_recipe(task, options.recipe)
     files = None if options.test_mode else find_files(task, options.data)
-    spec = identify(task, files, options)
-    prepare_folder(options.folder)
+    this = _Run(definition, task, identify(task, files, options), files, options, command or repr(options))
+    prepare_results(options.folder)
+    if not options.test_mode and (files is not None or task.source.hub is not None):
+        messages = (*messages, *filter(None, [use_cache_unless_reachable()]))
 
-    path = record_path(options.folder, task.name, spec.run_id)
-    tracking = options.folder / "trackers" / task.name / spec.run_id
-    if not options.test_mode and (files is not None or task.source.hub is not None):  # or its address may be another's
-        said = (*said, *filter(None, [use_cache_unless_reachable()]))
-    with uncollected():
-        from harness.engine import (  # torch and its relatives take seconds to import: only now needed
-            checkpoints,
-            deployment,
-        )
+    from harness.engine import deployment  # importing torch takes seconds, so mistakes above are reported first
 
-        start = partial(deployment.start, on_cpu=options.test_mode, tracker=options.tracker, folder=tracking)
-        accelerator = start("fp32" if options.test_mode else options.precision, deterministic=options.deterministic)
-    saved = checkpoints.folder_of(options.folder, task.name, spec.run_id)
-    for sentence in said:
-        accelerator.print(sentence)
-    lock = hold_lock(lock_of(path)) if accelerator.is_main_process else nullcontext()
-    with lock, catch_stop_signals() as asked:
-        finished = deployment.by_main(accelerator, lambda: None if options.overwrite else _finished(path))
-        if finished is not None:
-            if accelerator.is_main_process:
-                checkpoints.discard(saved)  # the run may have been killed between its record and this
-            accelerator.print(f"finished already: {path} ({finished.status}); --overwrite runs it again")
+    accelerator = this.start("fp32" if options.test_mode else options.precision)
+    for message in messages:
+        accelerator.print(message)
+    lock = hold_lock(lock_path(this.path)) if accelerator.is_main_process else nullcontext()
+    with lock, catch_stop_signals() as stop_request:
+        record = deployment.compute_on_main(accelerator, lambda: None if options.overwrite else _finished_record(this.path))
+        if record is None:
+            record = _train_and_record(this, accelerator, stop_request)
+        else:
+            accelerator.print(f"already finished: {this.path} ({record.status}); --overwrite runs it again")
             if options.save_model is not None:
-                bundles.check_kept(options.save_model, finished)
-                _publish(options, accelerator)
-            return finished
-        parent = find_parent(task, spec, options)
-        if accelerator.is_main_process and options.save_model is not None:
-            bundles.check_place(options.save_model, spec.run_id, options.overwrite)
-        if accelerator.is_main_process and options.push_to_hub is not None:
-            publishing.check_sign_in(options.push_to_hub)
-
-        def recorded(**told: Any) -> RunRecord:
-            record = RunRecord(
-                run_id=spec.run_id,
-                spec=spec,
-                recipe_changes=changed_from(spec.recipe, default_recipe(task, options.model, options.test_mode)),
-                task=task_facts(task),
-                command=command or repr(options),
-                started=started,
-                finished=datetime.now(UTC),
-                parent_group_key=parent and parent.record.spec.group_key(parent.record.parent_group_key),
-                **told,
-            )
-            if accelerator.is_main_process:
-                if options.save_model is not None and record.status in ("ok", "collapsed"):
-                    bundles.finish(options.save_model, definition, record)  # first: without it the run is not finished
-                write_record(record, options.folder, options.overwrite)
-            return record
-
-        started = datetime.now(UTC)
-        try:
-            checkpoint = deployment.by_main(accelerator, lambda: checkpoints.newest(saved, print))
-            fell_back = checkpoint is not None and checkpoints.progress_of(checkpoint)["fell_back"]
-            if fell_back:
-                accelerator = start("fp32")
-            told = _fine_tune(task, spec, files, parent, options, accelerator, asked, checkpoint)
-            if told["status"] == "diverged" and accelerator.mixed_precision != "no":
-                accelerator.print(f"{told['error']} in {accelerator.mixed_precision}: starting again in fp32")
-                if accelerator.is_main_process:
-                    checkpoints.discard(saved)
-                accelerator.free_memory()
-                accelerator = start("fp32")
-                told = _fine_tune(task, spec, files, parent, options, accelerator, asked, None, told["error"])
-            record = recorded(**told)
-        except (UserError, Interrupted):
-            raise
-        except Exception as error:
-            if _finished(path) is None:  # a good record is not given up for a failure, even with --overwrite
-                recorded(status="failed", error=f"{type(error).__name__}: {error}")
-            raise
+                bundles.check_saved_model(options.save_model, record)
         if accelerator.is_main_process:
-            checkpoints.discard(saved)
-    accelerator.print(f"{summary(record)}\n{path}")
+            this.discard_checkpoints()  # only now: the run may have been killed between its record and this
+    if accelerator.is_main_process and options.save_model is not None and record.status != "diverged":
+        print(f"saved model: {options.save_model}")
+        if options.push_to_hub is not None:
+            print(f"on the Hub: {publishing.publish(options.save_model, options.push_to_hub)}")
+    return record
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run as it was requested: its task, identity, data files, options and command."""
+
+    definition: TaskSpec
+    """The task as its file defines it; `task` is the same under the recipe's protocol."""
+    task: TaskSpec
+    spec: RunSpec
+    files: Files | None
+    options: RunOptions
+    command: str
+
+    @property
+    def path(self) -> Path:
+        """The file of its record."""
+        return record_path(self.options.folder, self.task.name, self.spec.run_id)
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """The folder of its checkpoints while it is unfinished."""
+        from harness.engine import checkpoints
+
+        return checkpoints.checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
+
+    def start(self, precision: str) -> Accelerator:
+        """The accelerator for this process; every process must call it."""
+        from harness.engine import deployment
+
+        options = self.options
+        trackers = options.folder / "trackers" / self.task.name / self.spec.run_id
+        return deployment.start(precision, options.test_mode, options.tracker, trackers, options.deterministic)
+
+    def discard_checkpoints(self) -> None:
+        """Removes the checkpoints of a run that has its record, or that starts again."""
+        from harness.engine import checkpoints
+
+        checkpoints.discard_checkpoints(self.checkpoint_folder)
+
+    def write(self, parent: bundles.Bundle | None, started: datetime, outcome: dict[str, Any]) -> RunRecord:
+        """Writes the record, and before it the rest of the saved model: without that the run is not finished."""
+        options = self.options
+        record = RunRecord(
+            run_id=self.spec.run_id,
+            spec=self.spec,
+            recipe_changes=recipe_difference(self.spec.recipe, default_recipe(self.task, options.model, options.test_mode)),
+            task=task_facts(self.task),
+            command=self.command,
+            started=started,
+            finished=datetime.now(UTC),
+            parent_group_key=parent and parent.record.spec.group_key(parent.record.parent_group_key),
+            **outcome,
+        )
+        if options.save_model is not None and record.status in ("ok", "collapsed"):
+            bundles.finish_bundle(options.save_model, self.definition, record)
+        write_record(record, options.folder, options.overwrite)
+        return record
+
+
+def _train_and_record(this: _Run, accelerator: Accelerator, stop_request: StopRequest) -> RunRecord:
+    """Trains from the newest checkpoint or from the start, again in fp32 if mixed precision diverges, and records."""
+    from harness.engine import checkpoints, deployment
+    from harness.engine.display import summary
+
+    options, started = this.options, datetime.now(UTC)
+    parent = find_parent(this.task, this.spec, options)
+    if accelerator.is_main_process and options.save_model is not None:
+        bundles.check_save_folder(options.save_model, this.spec.run_id, options.overwrite)
+    if accelerator.is_main_process and options.push_to_hub is not None:
+        publishing.check_sign_in(options.push_to_hub)
+    try:
+        checkpoint = deployment.compute_on_main(accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print))
+        if checkpoint is not None and checkpoints.saved_progress(checkpoint)["fell_back"]:
+            accelerator = this.start("fp32")
+        outcome = _fine_tune(this, parent, accelerator, stop_request, checkpoint)
+        if outcome["status"] == "diverged" and accelerator.mixed_precision != "no":
+            accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
+            if accelerator.is_main_process:
+                this.discard_checkpoints()
+            accelerator.free_memory()
+            accelerator = this.start("fp32")
+            outcome = _fine_tune(this, parent, accelerator, stop_request, None, fault=outcome["error"])
+        record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
+    except (UserError, Interrupted):
+        raise
+    except Exception as error:
+        if accelerator.is_main_process and _finished_record(this.path) is None:  # a good record outlives a failure
+            this.write(parent, started, dict(status="failed", error=f"{type(error).__name__}: {error}"))
+        raise
+    accelerator.print(f"{summary(record)}\n{this.path}")
     for tracker in accelerator.trackers:
         tracker.finish()
-    if options.save_model is not None and record.status != "diverged":
-        accelerator.print(f"the model: {options.save_model}")
-        _publish(options, accelerator)
     return record
 
 
 def _fine_tune(
-    task: TaskSpec,
-    spec: RunSpec,
-    files: Files | None,
+    this: _Run,
     parent: bundles.Bundle | None,
-    options: RunOptions,
     accelerator: Accelerator,
-    asked: StopRequest,
+    stop_request: StopRequest,
     checkpoint: Path | None,
-    fell_back: str = "",
+    fault: str = "",
 ) -> dict[str, Any]:
-    """The run itself: the fields of its record that tell how it went, the same on every process."""
-    with uncollected():
-        from harness.engine import checkpoints, deployment, provenance
-        from harness.engine.adaptations import restore
-        from harness.engine.inference import NotFinite, infer
-        from harness.engine.predictions import write_predictions
-        from harness.engine.training import Diverged, training_steps
+    """Trains and scores; returns the fields of the record that say how it went, the same on every process.
 
-    began, recipe, device_batch_size = perf_counter(), spec.recipe, options.eval_batch_size
-    ready = prepare(task, spec, files, parent, options, accelerator)
-    splits, encoded, training, plan = ready.splits, ready.encoded, ready.training, ready.plan
+    `fault` says why mixed precision was given up, where it was.
+    """
+    from harness.engine.adaptations import restore
+    from harness.engine.evaluation import Evaluator
+    from harness.engine.inference import NotFinite
+    from harness.engine.progress import Progress
+    from harness.engine.training import Diverged
+
+    began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
+    ready = prepare(task, this.spec, this.files, parent, options, accelerator)
+    gold = {name: split.label for name, split in ready.splits.items()}
+    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, gold, options.eval_batch_size)
     if options.tracker:
-        config = {"task": task.name, "model": spec.model, "seed": spec.seed, **recipe.model_dump(exclude_none=True)}
-        accelerator.init_trackers("harness", config=config)
-
-    # Where an interrupted run stood
-    progress, best_weights = Progress(recipe), None
-    if checkpoint is not None:
-        state, best_weights, stood = checkpoints.load(accelerator, checkpoint)
-        training.set_state(state)
-        progress = Progress.from_json(recipe, stood)
-        accelerator.print(f"going on after step {progress.step:,} of {plan.total_steps:,}")
+        config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
+        accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
+    progress, best_weights = _resume(ready, recipe, accelerator, checkpoint) if checkpoint else (Progress(recipe), None)
     for note in ready.notes:
         progress.note(note)
-    progress.go_on(began, ready.topology, fell_back)
+    progress.begin(began, ready.topology, fault)
+    setup_seconds = perf_counter() - began
+    try:
+        best_weights, scores = _train(this, ready, evaluator, progress, best_weights, stop_request)
+        if best_weights is not None:
+            ready.training.set_weights(best_weights)
+        for split in ready.encoded:
+            if split not in scores and (split != "train" or split in (*task.evaluate, task.select_on)):
+                scores[split] = evaluator.scores(ready.training.model, split)
+    except (Diverged, NotFinite) as error:
+        return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)
+    restore(ready.model, recipe, ready.plan, progress.history[progress.selected_epoch - 1].step)
+    _save_model(this, ready, accelerator)
+    return ready.facts | _outcome_fields(this, ready, evaluator, progress, scores, setup_seconds)
 
-    def threshold_on(scores: Scores) -> float | None:
-        gold = splits[task.select_on].label
-        return deployment.by_main(accelerator, lambda: threshold_of(task, recipe, scores.values, gold))
 
-    def outcome_of(split: str, scores: Scores, threshold: float | None) -> SplitOutcome:
-        gold = splits[split].label
-        return deployment.by_main(accelerator, lambda: score_split(task, split, scores.values, gold, threshold))
+def _resume(
+    ready: Prepared, recipe: Recipe, accelerator: Accelerator, checkpoint: Path
+) -> tuple[Progress, Weights | None]:
+    """Puts training where the checkpoint left it; returns the progress so far and the best weights."""
+    from harness.engine import checkpoints
+    from harness.engine.progress import Progress
 
-    # Steps, with a look at the validation split after each epoch
-    display = Display(plan, accelerator.is_main_process, progress.step)
+    state, best_weights, saved_progress = checkpoints.load_checkpoint(accelerator, checkpoint)
+    ready.training.set_state(state)
+    progress = Progress.from_json(recipe, saved_progress)
+    accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
+    return progress, best_weights
+
+
+def _train(
+    this: _Run,
+    ready: Prepared,
+    evaluator: Evaluator,
+    progress: Progress,
+    best_weights: Weights | None,
+    stop_request: StopRequest,
+) -> tuple[Weights | None, dict[str, Scores]]:
+    """Takes the steps that are left, evaluates after each epoch and saves checkpoints when they are due.
+
+    Returns the best weights, None where the last are selected, and the selection split's scores by the selected
+    weights, where this process computed them.
+
+    Raises:
+        Diverged: a loss or gradient norm is not finite.
+        NotFinite: a score is not finite.
+        Interrupted: a signal asked the run to stop; a checkpoint is saved.
+    """
+    from harness.engine import checkpoints, deployment
+    from harness.engine.display import Display
+    from harness.engine.training import training_steps
+
+    training, accelerator, options, select_on = ready.training, evaluator.accelerator, this.options, this.task.select_on
     scores: dict[str, Scores] = {}
     saved_at, saved_step = perf_counter(), progress.step
-    setup_seconds = saved_at - began
-    after = plan.total_steps if progress.is_out_of_patience else progress.step
-    try:
-        for step in training_steps(training, spec.seed, after):
-            settled = progress.add(step)
+    after = ready.plan.total_steps if progress.is_out_of_patience else progress.step
+    with Display(ready.plan, accelerator.is_main_process, progress.step) as display:
+        for step in training_steps(training, this.spec.seed, after):
+            checked_steps = progress.add(step)
             display.update(step)
-            for each in settled if options.tracker else ():
-                accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
+            if options.tracker:
+                for each in checked_steps:
+                    accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
             if not step.is_checked:
                 continue
             if step.ends_epoch:
-                looked = infer(accelerator, training.model, encoded[task.select_on], device_batch_size)
-                seen = outcome_of(task.select_on, looked, threshold_on(looked))
-                display.epoch(progress.close_epoch(step, seen))
-                accelerator.log({f"{task.select_on}/{name}": v for name, v in seen.defined.items()}, step=step.number)
+                epoch_scores = evaluator.scores(training.model, select_on)
+                outcome = evaluator.outcome(select_on, epoch_scores, evaluator.threshold(epoch_scores))
+                display.epoch(progress.close_epoch(step, outcome))
+                accelerator.log({f"{select_on}/{k}": value for k, value in outcome.defined.items()}, step=step.number)
                 if progress.selected_epoch == step.epoch:
-                    scores[task.select_on] = looked
-                    best_weights = None if recipe.select == "last" else training.weights()
-            is_due = step.number - saved_step >= options.checkpoint_steps
-            is_due |= step.ends_epoch or perf_counter() - saved_at > options.checkpoint_seconds
-            stops, saves = deployment.any_process(accelerator, [asked.signal > 0, is_due])
+                    scores[select_on] = epoch_scores
+                    best_weights = None if this.spec.recipe.select == "last" else training.weights()
+            is_due = step.ends_epoch or step.number - saved_step >= options.checkpoint_steps
+            is_due |= perf_counter() - saved_at > options.checkpoint_seconds
+            stops, saves = deployment.any_process(accelerator, [stop_request.signal > 0, is_due])
             if (stops or saves) and deployment.keeps_whole_weights(accelerator):
-                checkpoints.save(
-                    accelerator,
-                    checkpoints.folder_of(options.folder, task.name, spec.run_id),
-                    checkpoints.Checkpoint(training.state(), best_weights, progress.to_json()),
-                )
+                state = checkpoints.Checkpoint(training.state(), best_weights, progress.to_json())
+                checkpoints.save_checkpoint(accelerator, this.checkpoint_folder, state)
                 saved_at, saved_step = perf_counter(), step.number
             if stops:
-                raise Interrupted(asked.signal, step.number, deployment.keeps_whole_weights(accelerator))
+                raise Interrupted(stop_request.signal, step.number, deployment.keeps_whole_weights(accelerator))
             if progress.is_out_of_patience:
                 break
+    return best_weights, scores
 
-        # Scores of the selected weights for every other split, hidden labels included
-        if best_weights is not None:
-            training.set_weights(best_weights)
-        for split in encoded:
-            if split not in scores and (split != "train" or split in (*task.evaluate, task.select_on)):
-                scores[split] = infer(accelerator, training.model, encoded[split], device_batch_size)
-    except (Diverged, NotFinite) as fault:
-        return ready.facts | dict(status="diverged", error=str(fault), history=progress.history, notes=progress.notes)
-    finally:
-        display.close()
 
-    restore(ready.model, recipe, plan, progress.history[progress.selected_epoch - 1].step)
-    if options.save_model is not None:
-        weights = accelerator.get_state_dict(training.model)  # on all processes: each may have a part of them
-        if accelerator.is_main_process:
-            bundles.put_model(options.save_model, spec.run_id, ready.model, ready.tokenizer, weights, recipe.max_length)
-
-    # What the record tells
-    threshold = threshold_on(scores[task.select_on])
-    outcomes = {split: outcome_of(split, scores[split], threshold) for split in task.evaluate}
-    files_of = {split: f"{spec.run_id}.{split}.parquet" for split in sorted(scores)}
+def _save_model(this: _Run, ready: Prepared, accelerator: Accelerator) -> None:
+    """Writes the weights to the folder of --save-model, if it was given; every process must call it."""
+    folder = this.options.save_model
+    if folder is None:
+        return
+    weights = accelerator.get_state_dict(ready.training.model)  # on all processes: each may have a part of them
     if accelerator.is_main_process:
-        folder = record_path(options.folder, task.name, spec.run_id).parent
-        for split, name in files_of.items():
-            names = list(task.labels or []) or None
-            write_predictions(folder / name, scores[split], names, splits[split].label, threshold)
+        length = this.spec.recipe.max_length
+        bundles.stage_model(folder, this.spec.run_id, ready.model, ready.tokenizer, weights, length)
+
+
+def _outcome_fields(
+    this: _Run,
+    ready: Prepared,
+    evaluator: Evaluator,
+    progress: Progress,
+    scores: dict[str, Scores],
+    setup_seconds: float,
+) -> dict[str, Any]:
+    """The fields of the record that scores and cost fill; writes the prediction files next to it."""
+    from harness.engine import deployment, provenance
+    from harness.engine.predictions import write_predictions
+    from harness.engine.progress import cost_fields
+
+    task, accelerator, training = this.task, evaluator.accelerator, ready.training
+    threshold = evaluator.threshold(scores[task.select_on])
+    outcomes = {split: evaluator.outcome(split, scores[split], threshold) for split in task.evaluate}
+    prediction_files = {split: f"{this.spec.run_id}.{split}.parquet" for split in sorted(scores)}
+    if accelerator.is_main_process:
+        for split, name in prediction_files.items():
+            names, gold = list(task.labels or []) or None, evaluator.gold[split]
+            write_predictions(this.path.with_name(name), scores[split], names, gold, threshold)
     return dict(
-        ready.facts,
-        **split_fields(task, outcomes),
-        **cost_fields(progress, provenance.peaks(accelerator), setup_seconds),
+        split_fields(task, outcomes),
+        **cost_fields(progress, provenance.peak_bytes_by_process(accelerator), setup_seconds),
         notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected_epoch,
         threshold=threshold,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
         history=progress.history,
-        prediction_files=files_of,
+        prediction_files=prediction_files,
     )
 
 
-def _publish(options: RunOptions, accelerator: Accelerator) -> None:
-    """Uploads the model that was kept, if that was asked for."""
-    if accelerator.is_main_process and options.save_model is not None and options.push_to_hub is not None:
-        print(f"on the Hub: {publishing.publish(options.save_model, options.push_to_hub)}")
-
-
-def _finished(path: Path) -> RunRecord | None:
+def _finished_record(path: Path) -> RunRecord | None:
     record = read_record(path) if path.exists() else None
     return record if record is not None and record.is_finished else None
 

@@ -1,4 +1,4 @@
-"""What every test stands on: no network, no tokens, no launcher's settings; a tiny model and small tasks."""
+"""Fixtures of all tests: no network, no tokens, no launcher's settings; a tiny model and small tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
 Columns = Mapping[str, Sequence[Any]]
 
 AMBIENT = ("ACCELERATE_", "HF_", "HUGGING", "TRANSFORMERS_", "MASTER_", "WANDB_")
-"""How environment variables begin that would make a test depend on where it runs."""
+"""Prefixes of environment variables that would make a test depend on the machine."""
 
-LAUNCHED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
+LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
 
 _TEXT = [f"w{row % 7} c{row % 2}s{row % 3} w{row % 5}" for row in range(24)]
 _LABEL = [("no", "yes")[row % 2] for row in range(24)]
@@ -31,12 +30,12 @@ SMALL: dict[str, Columns] = {
     "train": {"text": _TEXT[:16], "label": _LABEL[:16]},
     "validation": {"text": _TEXT[16:], "label": _LABEL[16:]},
 }
-"""Rows of a classification that the tiny model can read and learn."""
+"""A classification that the tiny model can learn."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Before any test module, and with it the client of the Hub, is imported: it reads these once."""
-    for name in [name for name in os.environ if name.startswith(AMBIENT) or name in LAUNCHED]:
+    """Sets the environment before any test module imports the client of the Hub, which reads it once."""
+    for name in [name for name in os.environ if name.startswith(AMBIENT) or name in LAUNCHER_VARIABLES]:
         del os.environ[name]
     home = TemporaryDirectory(prefix="harness-tests-")
     config.add_cleanup(home.cleanup)
@@ -58,24 +57,23 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_record() -> Callable[..., RunRecord]:
-    """`make_record(task, metrics, model=..., seed=..., **fields)`: what a run on 200 validation rows left behind.
+    """The function `support.records.finished_record`, whose modules are imported by tests that use it alone."""
+    from support.records import finished_record
 
-    `spec`, `facts` and `data` change fields of those parts, and any other name a field of the record itself.
-    """
-    return _make_record
+    return finished_record
 
 
 @pytest.fixture
 def write_rows() -> Callable[[Path, Columns], Path]:
-    """Writes rows into a file in the format that its name ends in, making its folder."""
+    """`write_rows(path, columns)`: writes a file in the format of its extension, and makes its folder."""
     return _write_rows
 
 
 @pytest.fixture
 def make_task(tmp_path: Path) -> Callable[..., Path]:
-    """`make_task(tables, name=..., ending=..., **keys)`: a task file and its data files, in a folder of the test's own.
+    """`make_task(tables, name=..., ending=..., **keys)`: a task file and its data files, in the test's own folder.
 
-    `keys` replace those of a two-class task on single texts, whose rows `SMALL` are the default; None leaves one out.
+    `keys` replace those of a two-class task on single texts; None leaves one out. The default rows are `SMALL`.
     """
 
     def make(
@@ -105,63 +103,11 @@ def make_task(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
-def _make_record(
-    task: str = "rte",
-    metrics: Mapping[str, float | None] | None = None,
-    *,
-    model: str = "example/bert",
-    seed: int = 1,
-    recipe: Mapping[str, Any] | None = None,
-    spec: Mapping[str, Any] | None = None,
-    facts: Mapping[str, Any] | None = None,
-    data: Mapping[str, Any] | None = None,
-    **fields: Any,
-) -> RunRecord:
-    from harness.facts.recipes import Recipe
-    from harness.facts.records import Cost, DataFacts, Environment, ModelFacts, RunRecord, RunSpec, TaskFacts
-
-    metrics = {"accuracy": 0.7} if metrics is None else metrics
-    changes = dict(recipe or {})
-    identity = RunSpec(
-        **{
-            **dict(task=task, task_version=1, task_fingerprint="d1", data=None, model=model, revision="main", seed=seed),
-            **dict(recipe=Recipe(**changes), **(spec or {})),
-        }
-    )
-    names = [name for name in metrics if name != "loss"]
-    about = dict(title=f"The {task} task", suite="glue", labels=["no", "yes"], metrics=names, main_metrics=names[:1])
-    rows = {"train": 1000, "validation": 200}
-    found = dict(source=f"example/glue/{task}", revision="r1", fingerprint=f"rows of {task}", rows=rows, full_rows=rows)
-    cost = dict(seconds=60 + seed, setup_seconds=2, train_seconds=50, evaluate_seconds=8, device_seconds=60 + seed)
-    ran = dict(processes=1, devices=["NVIDIA H100"], precision="bf16", device_batch_size=32, accumulation=1, threads=1)
-    where = dict(eval_batch_size=64, distributed="NO", system="Linux", python="3.11.9", versions={"harness": "0.1.0"})
-    told: dict[str, Any] = dict(
-        run_id=identity.run_id,
-        status="ok",
-        spec=identity,
-        recipe_changes=changes,
-        task=TaskFacts(**{**about, "report": ["validation"], "select_on": "validation", **(facts or {})}),
-        data=DataFacts(**{**found, "is_partial": False, "missing": [], "shared_texts": {}, **(data or {})}),
-        model=ModelFacts(commit="c0ffee", architecture="Bert", parameters=1000, attention="sdpa", head="new"),
-        metrics={"validation": dict(metrics)},
-        baseline={"validation": dict.fromkeys(names, 0.5)},
-        selected_epoch=3,
-        rows_per_second=220.0,
-        peak_bytes=2**30,
-        cost=Cost(**cost, steps=345, rows=11004, tokens=500_000, peak_bytes_per_process=[2**30]),
-        environment=Environment(**ran, **where, git_commit=None, git_dirty=None),
-        command=f"harness run --task {task}",
-        started=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
-        finished=datetime(2026, 1, 2, 3, 5, 5 + seed, tzinfo=UTC),
-    )
-    return RunRecord(**{**told, **fields})
-
-
 @pytest.fixture
 def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., RunRecord]) -> Callable[..., Path]:
-    """`make_bundle(task, name=...)`: the folder of a model of that task, whose head was drawn and never trained."""
+    """`make_bundle(task, name=...)`: the folder of a model of that task with a random head."""
 
-    def make(task: TaskSpec, name: str = "kept", **spec: Any) -> Path:
+    def make(task: TaskSpec, name: str = "bundle", **spec: Any) -> Path:
         from harness.engine import models
         from harness.facts.outcome import task_facts
         from harness.saved_models import bundles
@@ -169,10 +115,10 @@ def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., Run
         identity = {"task_version": task.version, "task_fingerprint": task.fingerprint, **spec}
         facts, threshold = task_facts(task).model_dump(), 0.4 if task.is_multi_label else None
         record = make_record(task.name, recipe={"max_length": 32}, spec=identity, facts=facts, threshold=threshold)
-        model, tokenizer, _ = models.build(str(tiny_model), "sha256:0", task, 1)
+        model, tokenizer, _ = models.build_model(str(tiny_model), "sha256:0", task, 1)
         folder = tmp_path / name
-        bundles.put_model(folder, record.run_id, model, tokenizer, model.state_dict(), 32)
-        bundles.finish(folder, task, record)
+        bundles.stage_model(folder, record.run_id, model, tokenizer, model.state_dict(), 32)
+        bundles.finish_bundle(folder, task, record)
         return folder
 
     return make

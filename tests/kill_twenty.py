@@ -1,9 +1,9 @@
-"""Kills a run at random moments with SIGKILL, starts it again, and compares its end with that of an undisturbed one.
+"""Kills a run at random moments with SIGKILL, starts it again, and compares its outcome with an uninterrupted run's.
 
     python tests/kill_twenty.py                   # one process, 20 moments
     python tests/kill_twenty.py --processes 2     # two, connected by gloo
 
-Prints one line a moment and a count; exit code 1 when weights, predictions or history differ by a bit.
+Prints one line per moment and a count; exits with 1 unless weights, predictions and history are bit-for-bit equal.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def command(results: Path, processes: int, epochs: int) -> list[str]:
-    """A run in test mode with dropout on, the best epoch selected and checkpoints within epochs."""
+    """Returns the command of a run with dropout, selection of the best epoch and checkpoints within epochs."""
     run = ["harness/run.py", "--task", "rte", "--test-mode", "--results", str(results), "--epochs", str(epochs)]
     run += ["--checkpoint-every", "7", "--select", "best"]
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
@@ -34,7 +34,7 @@ def command(results: Path, processes: int, epochs: int) -> list[str]:
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    """The run, one thread a process, everything it prints in one stream."""
+    """Starts a run with one thread per process and all output in one stream."""
     environment = os.environ | {"ACCELERATE_USE_CPU": "yes", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         arguments,
@@ -47,7 +47,7 @@ def start(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """SIGKILL for the process and all that it started, at once: a launcher's workers have groups of their own."""
+    """Sends SIGKILL to the process and its descendants: a launcher's workers have process groups of their own."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for member in family:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -55,7 +55,7 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def finish(arguments: list[str]) -> str:
-    """Runs to the end and gives what was printed."""
+    """Runs a command to its end and returns its output."""
     process = start(arguments)
     printed, _ = process.communicate()
     if process.returncode != 0:
@@ -64,7 +64,7 @@ def finish(arguments: list[str]) -> str:
 
 
 def kill_after(arguments: list[str], seconds: float) -> bool:
-    """Kills the run so many seconds after its first line; whether it was still going on."""
+    """Kills a run some seconds after its first line; returns whether it was still running."""
     process = start(arguments)
     assert process.stdout is not None
     process.stdout.readline()
@@ -77,21 +77,22 @@ def kill_after(arguments: list[str], seconds: float) -> bool:
 
 
 def seconds_of_work(arguments: list[str]) -> float:
-    """Runs to the end and gives the time from the first line to the last, without start and shutdown."""
+    """Runs a command to its end and returns the time from its first line to its last, without start and shutdown."""
     process = start(arguments)
     assert process.stdout is not None
-    at = [time.perf_counter() for _ in process.stdout]
+    times = [time.perf_counter() for _ in process.stdout]
     process.communicate()
-    return at[-1] - at[0]
+    return times[-1] - times[0]
 
 
-def essence(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """What must agree to the bit: the record without times and places, and the bytes of the predictions."""
+def outcome_of(results: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Returns what must be bit-for-bit equal: the record without times and paths, and the files of predictions."""
     (record,) = (results / "test-mode" / "runs" / "rte").glob("*.json")
     facts = json.loads(record.read_text())
-    kept = {name: facts[name] for name in ("run_id", "status", "metrics", "hits", "selected_epoch", "weights_sha256")}
-    kept["history"] = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in facts["history"]]
-    return kept, {path.name: path.read_bytes() for path in record.parent.glob("*.parquet")}
+    names = ("run_id", "status", "metrics", "predictions", "selected_epoch", "weights_sha256")
+    outcome = {name: facts[name] for name in names}
+    outcome["history"] = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in facts["history"]]
+    return outcome, {path.name: path.read_bytes() for path in record.parent.glob("*.parquet")}
 
 
 def main() -> None:
@@ -103,25 +104,25 @@ def main() -> None:
     options = parser.parse_args()
     draw, equal = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
-        undisturbed = Path(scratch) / "undisturbed"
-        seconds = seconds_of_work(command(undisturbed, options.processes, options.epochs))
-        expected = essence(undisturbed)
+        uninterrupted = Path(scratch) / "uninterrupted"
+        seconds = seconds_of_work(command(uninterrupted, options.processes, options.epochs))
+        expected = outcome_of(uninterrupted)
         for moment in range(1, options.moments + 1):
             results = Path(scratch) / f"killed-{moment}"
             arguments, after = command(results, options.processes, options.epochs), draw.uniform(0, seconds)
             was_running = kill_after(arguments, after)
             printed = finish(arguments)
-            told = ("going on after", "finished already")
-            went_on = next((line for line in printed.splitlines() if line.startswith(told)), "from the start")
-            left = [
+            prefixes = ("resuming after", "already finished")
+            resumed = next((line for line in printed.splitlines() if line.startswith(prefixes)), "from the start")
+            leftovers = [
                 str(path) for path in results.rglob("*") if "checkpoints" in path.parts or path.name.startswith(".")
             ]
-            same = essence(results) == expected and not left
-            equal += same
-            state = went_on.split(":")[0] if was_running else "had ended"
-            verdict = "equal" if same else f"DIFFERS {left or ''}"
+            is_equal = outcome_of(results) == expected and not leftovers
+            equal += is_equal
+            state = resumed.split(":")[0] if was_running else "had ended"
+            verdict = "equal" if is_equal else f"DIFFERS {leftovers or ''}"
             print(f"{moment:3}  killed {after:5.2f} s after its first line, {state}: {verdict}", flush=True)
-    print(f"{equal} of {options.moments} bit-equal on {options.processes} process(es)")
+    print(f"{equal} of {options.moments} bit-for-bit equal on {options.processes} process(es)")
     sys.exit(0 if equal == options.moments else 1)
 
 

@@ -74,14 +74,14 @@ def _wrong_checksum(world: World) -> list[str]:
 
 MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     # the task
-    "unknown task": (lambda w: ["--task", "rtf"], r"--task rtf: .*Did you mean 'rte'\? Known: ax, cola"),
+    "unknown task": (lambda w: ["--task", "rtf"], r"--task rtf: .*Did you mean 'rte'\? .*ax, cola"),
     "no such task file": (
         lambda w: ["--task", f"{w.folder}/none.yaml"],
-        r"--task .*/none\.yaml: there is no such file",
+        r"--task .*/none\.yaml: file not found",
     ),
-    "file that is not YAML": (lambda w: w.spoilt_task("labels:", "labels: ]"), r"small\.yaml:\d+: this is not YAML"),
+    "file that is not YAML": (lambda w: w.spoilt_task("labels:", "labels: ]"), r"small\.yaml:\d+: invalid YAML"),
     "unknown key": (lambda w: w.task(metrik="f1"), r"small\.yaml:\d+: unknown key 'metrik'\. Did you mean 'metrics'\?"),
-    "value of a wrong type": (lambda w: w.task(rows="many"), r"small\.yaml:\d+: rows: .*\(it is 'many'\)"),
+    "value of a wrong type": (lambda w: w.task(rows="many"), r"small\.yaml:\d+: rows: .*\(got 'many'\)"),
     "unknown metric": (
         lambda w: w.task(metrics="acuracy", main_metrics="acuracy"),
         r"metric 'acuracy' is none of ours \(accuracy, f1, .*Did you mean 'accuracy'\?",
@@ -97,11 +97,11 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     ),
     "device batch that does not divide": (
         lambda w: [*w.task(), "--global-batch-size", "8", "--device-batch-size", "3"],
-        r"--device-batch-size 3: .* 8 rows a step, which 3 does not divide\. The nearest that do: 2 or 4",
+        r"--device-batch-size 3: expected a divisor of 8.*2 or 4",
     ),
     "more training rows than there are": (
         lambda w: [*w.task(), "--train-rows", "99"],
-        r"--train-rows 99: small has 16 training rows",
+        r"--train-rows 99: small .* 16 training rows",
     ),
     "more tokens than the model reads": (
         lambda w: [*w.task(), "--max-length", "65"],
@@ -109,15 +109,15 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     ),
     "holdout of a task that needs none": (
         lambda w: [*w.task(select_on="train"), "--protocol", "holdout"],
-        r"--protocol holdout: small selects on 'train' .* leave the protocol at standard",
+        r"--protocol holdout: small .*'train' .*--protocol standard",
     ),
     "unknown tracker": (lambda w: [*w.task(), "--tracker", "notebook"], r"notebook"),
     # the model
     "no such model folder": (
         lambda w: [*w.task(), "--model", f"{w.folder}/none"],
-        r"--model .*/none: there is no such folder",
+        r"--model .*/none: folder not found",
     ),
-    "folder without a model": (_no_configuration, r"--model .*/copy: the folder has no config\.json"),
+    "folder without a model": (_no_configuration, r"--model .*/copy: .*config\.json"),
     "damaged weights": (_cut_off_weights, r"--model .*/copy: cannot be loaded: .*\nThe folder must hold config\.json"),
     "model that cannot be reached": (
         lambda w: [*w.task(), "--model", "org/none"],
@@ -125,43 +125,43 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     ),
     "revision of a folder": (
         lambda w: [*w.task(), "--revision", "v1"],
-        r"--revision v1: .* is a folder; revisions belong to models of the Hub",
+        r"--revision v1: .* is a folder",
     ),
     # the rows
     "rows that cannot be reached": (
         lambda w: ["--task", "rte"],
-        r"task rte: cannot get nyu-mll/glue \(rte\) from the Hub: .*\n.*HF_ENDPOINT.*--data DIR.*--test-mode",
+        r"task rte: cannot load nyu-mll/glue \(rte\) from the Hub: .*\n.*HF_ENDPOINT.*--data DIR.*--test-mode",
     ),
     "no such data folder": (
         lambda w: ["--task", "rte", "--data", f"{w.folder}/none"],
-        r"--data .*/none: there is no such file or folder",
+        r"--data .*/none: file or folder not found",
     ),
     "data folder without the task": (
         lambda w: ["--task", "rte", "--data", str(w.folder)],
-        r"--data .*: there is no rte/<split>\.<format> in it",
+        r"--data .*: .*rte/<split>\.<format>",
     ),
-    "two formats of one split": (_two_formats, r"train\.csv and .*train\.tsv are both there: keep one"),
+    "two formats of one split": (_two_formats, r"train\.csv and .*train\.tsv"),
     "file with another checksum": (
         _wrong_checksum,
-        r"rows\.csv is not the file it should be: its sha256 is .*--data FILE",
+        r"rows\.csv: wrong checksum: .*--data FILE",
     ),
     "no such column": (
         lambda w: w.rows({"txt": ["a"], "label": ["no"]}),
-        r"'train' has no column 'text'; its columns: txt, label\. Did you mean 'txt'\?",
+        r"column 'text' not found in split 'train'; .*txt, label\. Did you mean 'txt'\?",
     ),
     "unknown label": (
         lambda w: w.rows({"text": ["a", "b"], "label": ["no", "yess"]}),
-        r"column 'label' in row 2 of split 'train' is 'yess', not one of the labels no, yes\. Did you mean 'yes'\?",
+        r"column 'label', row 2 of split 'train': unknown label 'yess'; labels: no, yes\. Did you mean 'yes'\?",
     ),
     "hidden label": (
         lambda w: w.rows({"text": ["a", "b"], "label": ["no", "-1"]}),
-        r"row 2 of split 'train' has a hidden label \('-1'\): such a split belongs under 'predict'",
+        r"row 2 of split 'train': hidden label \('-1'\).*'predict'",
     ),
     "empty split": (lambda w: w.rows({"text": [], "label": []}), r"task small: split 'train' is empty"),
     # the machine
     "results below a file": (
         lambda w: [*w.task(), "--results", f"{w.write_rows(w.folder / 'file.csv', {})}/results"],
-        r"--results .*/file\.csv/results: cannot write there \(Not a directory\)\. Name another folder",
+        r"--results .*/file\.csv/results: .*\(Not a directory\)",
     ),
 }
 

@@ -1,16 +1,16 @@
-"""The user's mistake as an error, and the nearest word that would have been right."""
+"""The user's mistake as an error, the nearest known name, and the first line of an error."""
 
 from __future__ import annotations
 
 import pytest
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, did_you_mean, first_line
 
 KNOWN = ["accuracy", "f1_macro", "Matthews", "rows"]
 
 
 @pytest.mark.parametrize(
-    "word, meant",
+    "name, nearest",
     [
         ("acuracy", "accuracy"),
         ("accuracy", "accuracy"),
@@ -19,25 +19,25 @@ KNOWN = ["accuracy", "f1_macro", "Matthews", "rows"]
         ("row", "rows"),
     ],
 )
-def test_nearest_word_is_suggested(word: str, meant: str) -> None:
-    assert did_you_mean(word, KNOWN) == f" Did you mean {meant!r}?"
+def test_nearest_name_is_suggested(name: str, nearest: str) -> None:
+    assert did_you_mean(name, KNOWN) == f" Did you mean {nearest!r}?"
 
 
-def test_suggestion_is_spelled_as_the_known_word_is() -> None:
+def test_suggestion_is_spelled_like_the_known_name() -> None:
     assert did_you_mean("mathews", KNOWN) == " Did you mean 'Matthews'?"
 
 
-@pytest.mark.parametrize("word", ["", "zzz", "learning_rate"])
-def test_no_word_is_suggested_when_none_is_near(word: str) -> None:
-    assert did_you_mean(word, KNOWN) == ""
+@pytest.mark.parametrize("name", ["", "zzz", "learning_rate"])
+def test_no_name_is_suggested_when_none_is_near(name: str) -> None:
+    assert did_you_mean(name, KNOWN) == ""
 
 
-def test_nothing_is_suggested_of_nothing() -> None:
+def test_no_name_is_suggested_when_none_is_known() -> None:
     assert did_you_mean("accuracy", []) == ""
 
 
-def test_known_words_may_come_from_a_generator() -> None:
-    assert did_you_mean("rwos", (word for word in KNOWN)) == " Did you mean 'rows'?"
+def test_known_names_may_come_from_a_generator() -> None:
+    assert did_you_mean("rwos", (name for name in KNOWN)) == " Did you mean 'rows'?"
 
 
 def test_user_error_is_its_message() -> None:
@@ -45,5 +45,17 @@ def test_user_error_is_its_message() -> None:
 
 
 def test_user_error_is_not_caught_with_value_errors() -> None:
-    """A library that catches ValueError on its way, as pydantic does, must not make something else of it."""
+    """A library that catches ValueError on its way, as pydantic does, must not wrap it."""
     assert not issubclass(UserError, (ValueError, OSError, AssertionError))
+
+
+@pytest.mark.parametrize(
+    "error, line",
+    [
+        (ValueError("no rows\nmore"), "ValueError: no rows"),
+        (OSError("\n\n  no rows  \n"), "OSError: no rows"),
+        (TimeoutError(), "TimeoutError"),
+    ],
+)
+def test_first_line_of_an_error_has_its_type(error: Exception, line: str) -> None:
+    assert first_line(error) == line

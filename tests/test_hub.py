@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from local_hub import new_commit, serving
+from support.local_hub import new_commit, serving
 
 from harness.facts.records import RunRecord, read_records
 from harness.facts.tasks import load_task

@@ -1,4 +1,4 @@
-"""The `harness` command as it is called: it answers at once, hands on its words, and knows its own name."""
+"""The `harness` command as it is called: it answers at once, hands on its arguments, and knows its own name."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ finally:
 """
 
 
-def test_no_command_shows_the_usage_and_is_a_mistake(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_command_shows_the_usage_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main([])
     assert end.value.code == 2
     assert capsys.readouterr().out.startswith("usage: harness COMMAND")
 
 
-@pytest.mark.parametrize("word", ["--help", "-h"])
-def test_help_names_every_command(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_names_every_command(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
-        main([word])
+        main([flag])
     assert end.value.code == 0
     text = capsys.readouterr().out
-    for name, (_, purpose) in COMMANDS.items():
+    for name, purpose in COMMANDS.items():
         assert f"harness {name}" in text
         assert purpose in text
 
@@ -52,24 +52,25 @@ def test_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == f"harness {__version__}\n"
 
 
-def test_unknown_command_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_command_is_an_error_with_the_nearest_name(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["task"])
     assert end.value.code == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: task: there is no such command. Did you mean 'tasks'? Known: run, sweep, ")
+    assert "'tasks'" in error
+    assert all(name in error for name in COMMANDS)
 
 
-def test_words_after_the_command_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_arguments_after_the_command_are_its_own(capsys: pytest.CaptureFixture[str]) -> None:
     main(["tasks", "--names"])
     assert "rte" in capsys.readouterr().out.splitlines()
 
 
-@pytest.mark.parametrize("words", [["--help"], ["tasks"], ["run", "--task", "mrpc", "--help"], ["tasks", "--names"]])
-def test_answer_comes_at_once_and_loads_no_heavy_library(words: list[str]) -> None:
+@pytest.mark.parametrize("args", [["--help"], ["tasks"], ["run", "--task", "mrpc", "--help"], ["tasks", "--names"]])
+def test_light_commands_load_no_heavy_library(args: list[str]) -> None:
     """Seconds of processor time: those on the wall would be others' too."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *args], capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stderr) == []
@@ -77,24 +78,24 @@ def test_answer_comes_at_once_and_loads_no_heavy_library(words: list[str]) -> No
 
 
 @pytest.mark.parametrize(
-    "words, is_unbuffered",
+    "args, is_unbuffered",
     [(["--help"], False), (["tasks"], False), (["run", "--task", "rte", "--help"], False), (["--help"], True)],
 )
-def test_reader_that_has_gone_is_no_fault(words: list[str], is_unbuffered: bool) -> None:
+def test_closed_output_is_no_error(args: list[str], is_unbuffered: bool) -> None:
     """As `head` does when it has seen enough."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1" if is_unbuffered else ""}
     reader, writer = os.pipe()
     os.close(reader)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "harness", *words], stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "harness", *args], stdout=writer, stderr=subprocess.PIPE, text=True, env=environment
         )
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_command_is_installed_beside_python() -> None:
+def test_command_is_installed_next_to_python() -> None:
     command = Path(sys.executable).with_name("harness")
     if not command.exists():
         pytest.skip("the package is not installed, only on the path")

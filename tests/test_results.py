@@ -21,7 +21,7 @@ PINNED_MATPLOTLIB = re.findall(r"^matplotlib==(.+)$", (ROOT / "constraints.txt")
 
 def test_every_published_record_is_read():
     found = read_records(RESULTS)
-    assert found.problems == []
+    assert found.messages == []
     assert len(found.records) == 42
     assert not any(record.spec.test_mode for record in found.records)
 

@@ -161,7 +161,7 @@ def test_an_error_of_ours_leaves_a_failed_record_that_the_next_run_replaces(tmp_
 @pytest.fixture
 def faulty_in_bf16(monkeypatch):
     """Every model that is built answers with NaN under autocast."""
-    build = models.build
+    build = models.build_model
 
     def built(*arguments):
         import torch
@@ -245,7 +245,7 @@ def test_best_headline_scores_the_epoch_of_the_best_score(tmp_path):
 
 
 def test_rows_that_do_not_fit_are_noted_once_and_change_no_identity(tmp_path, monkeypatch, capsys):
-    build = models.build
+    build = models.build_model
 
     def built(*arguments):
         import torch
@@ -313,7 +313,7 @@ def test_a_run_that_is_going_on_is_left_alone(rte, capsys):
     (record,) = records(rte, "rte")
     with hold_lock(rte / "runs" / "rte" / f".{record.run_id}.lock"):
         run("--task", "rte", "--test-mode", "--results", rte.parent, "--epochs", EPOCHS, "--overwrite", code=2)
-    assert "going on already" in capsys.readouterr().err
+    assert "already in progress" in capsys.readouterr().err
 
 
 def test_length_beyond_the_model_is_refused_before_anything_is_written(make_task, tiny_model, tmp_path, capsys):

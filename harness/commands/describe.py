@@ -81,9 +81,9 @@ def main(arguments: Sequence[str]) -> None:
 
 def _check(options: DescribeOptions) -> None:
     given = {"--task": options.task, "--data": options.data}
-    if not options.own_data.is_given and options.task is None:
+    if not options.own_data.is_requested and options.task is None:
         raise UserError("--task: name a task, or --train-file and the flags for data of your own.")
-    if options.own_data.is_given and (flag := next((flag for flag, value in given.items() if value), None)):
+    if options.own_data.is_requested and (flag := next((flag for flag, value in given.items() if value), None)):
         raise UserError(f"{flag} {given[flag]}: the rows are told by --train-file or --dataset already; leave one out.")
     given = {"--model": options.model, "--revision": options.revision, "--data": options.data}
     if options.test_mode and (flag := next((flag for flag, value in given.items() if value), None)):
@@ -93,7 +93,7 @@ def _check(options: DescribeOptions) -> None:
 
 
 def _task(options: DescribeOptions) -> TaskSpec:
-    if not options.own_data.is_given:
+    if not options.own_data.is_requested:
         return load_task(str(options.task))
     task, told = infer_task(options.own_data)
     for sentence in told:
@@ -107,14 +107,14 @@ def _tokens(options: DescribeOptions, model: str, splits: Mapping[str, Split]) -
     from tempfile import TemporaryDirectory
 
     from harness.engine.encoding import encode
-    from harness.engine.models import tokenizer_of
+    from harness.engine.models import load_tokenizer
 
     with TemporaryDirectory() as scratch:
         if options.test_mode:
             test_mode.write_model(Path(scratch))
         try:
             place, revision = (scratch, "sha256:") if options.test_mode else (model, None)
-            tokenizer = tokenizer_of(place, revision or model_revision(model, options.revision))
+            tokenizer = load_tokenizer(place, revision or model_revision(model, options.revision))
         except UserError as error:
             if options.model is not None:
                 raise

@@ -13,13 +13,13 @@ import tyro
 from harness.commands.predict import open_model
 from harness.engine import test_mode
 from harness.errors import UserError, did_you_mean
-from harness.facts.metrics import predictions_of
 from harness.facts.outcome import SplitOutcome, score_split
-from harness.facts.tasks import TaskSpec, load_task, under_protocol
+from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.inspection.error_analysis import worst_mistakes
 from harness.inspection.evaluation_report import Evaluation, show, write
 from harness.inspection.report_files import check_folder
-from harness.rows.columns import Reading
+from harness.metrics.scoring import predictions_from_scores
+from harness.rows.columns import ReadOptions
 from harness.rows.files import find_files, missing_files
 from harness.saved_models import bundles
 
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     if options.worst < 0:
         raise UserError(f"--worst {options.worst}: give 0 or more.")
-    bundle = bundles.read(options.model)
+    bundle = bundles.read_bundle(options.model)
     if options.out is not None:
         check_folder(options.out, options.overwrite)
     task = _task(bundle, options)
@@ -92,7 +92,7 @@ def main(arguments: Sequence[str]) -> None:
         assert rows.label is not None
         categories = _by_category(task, tables, values, rows, threshold) if options.gold else {}
         mistakes = worst_mistakes(task, values, rows, options.worst, threshold)
-        predicted = predictions_of(values, threshold)
+        predicted = predictions_from_scores(values, threshold)
         seen = Evaluation(task, outcomes, categories, close, rows.label, predicted, mistakes, threshold)
         show(seen)
         if options.out is not None:
@@ -146,12 +146,12 @@ def _gold_table(task: TaskSpec, path: Path) -> Tables:
     """Every column of a file, those of the task under the task's names, whose case may differ in the file."""
     import datasets
 
-    from harness.rows.formats import read
+    from harness.rows.formats import read_table
     from harness.rows.loading import Tables
 
     if not path.is_file():
         raise UserError(f"--gold {path}: there is no such file.")
-    table = read(path, str(path), Reading())
+    table = read_table(path, str(path), ReadOptions())
     wanted = {name.casefold(): name for name in (*task.text_columns, *task.label_columns)}
     renamed = [wanted.get(name.casefold(), name) for name in table.column_names]
     return Tables({GOLD: datasets.Dataset(table.rename_columns(renamed))}, str(path), None)
@@ -169,7 +169,7 @@ def _splits(
         return task, loading.load_splits(task, tables, "standard", None)
     if task.name != bundle.task.name:
         return task, loading.load_splits(task, tables, "standard", None)
-    task = under_protocol(task, recipe.protocol)
+    task = apply_protocol(task, recipe.protocol)
     return task, loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
 
 

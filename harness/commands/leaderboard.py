@@ -1,4 +1,4 @@
-"""`harness leaderboard`: a results folder's records become its leaderboard's files, and a table in the terminal."""
+"""`harness leaderboard`: writes the leaderboard of a results folder, and prints its table."""
 
 from __future__ import annotations
 
@@ -15,88 +15,81 @@ from rich.text import Text
 
 from harness.errors import UserError
 from harness.facts.records import read_records
-from harness.reports.comparison import print_comparison, row_named
+from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_files
-from harness.reports.markdown import legend, lines, page_title, titles
-from harness.reports.standings import NO_SCORE, Leaderboard, build
-from harness.system.importing import uncollected
+from harness.reports.markdown import legend, page_title, table_head, table_lines
+from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
 
 
-class Written(NamedTuple):
-    """What a results folder came to."""
+class LeaderboardOfFolder(NamedTuple):
+    """The leaderboard of a results folder, with a message for each unreadable file."""
 
     board: Leaderboard
-    problems: list[str]
-    """One sentence for each file that is no record and was left out."""
+    messages: list[str]
 
 
-def leaderboard_of(results: Path) -> Written:
+def read_leaderboard(results: Path) -> LeaderboardOfFolder:
     """The leaderboard of the records under `results/runs`.
 
     Raises:
         UserError: there is no record.
     """
-    with uncollected():  # thousands of records, and nothing among them to collect: a quarter of the time
-        records, problems = read_records(results)
-        if records:
-            return Written(build(records, unreadable=len(problems)), problems)
-    where = f"--results {results}: there is no record under {results / 'runs'}."
-    what_to_do = "Name another folder, or make a record: accelerate launch harness/run.py --task sst2"
-    raise UserError("\n".join([f"{where} {what_to_do} --results {results}", *problems]))
+    records, messages = read_records(results)
+    if records:
+        return LeaderboardOfFolder(build_leaderboard(records, unreadable=len(messages)), messages)
+    problem = f"--results {results}: no records found under {results / 'runs'}."
+    remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
+    raise UserError("\n".join([f"{problem} {remedy}", *messages]))
 
 
-def write_leaderboard(results: Path) -> Written:
+def write_leaderboard(results: Path) -> LeaderboardOfFolder:
     """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
 
     Raises:
         UserError: there is no record.
     """
-    board, problems = leaderboard_of(results)
+    board, messages = read_leaderboard(results)
     write_files(board, results)
-    return Written(board, problems)
+    return LeaderboardOfFolder(board, messages)
 
 
-_SIGNS = (
-    "± half the 95 % interval over seeds and rows (one run: rows alone), (n) runs, ≈ tied with the best of the column"
-)
+_SYMBOLS = "± half the 95 % interval over seeds and rows (one run: rows only), (n) runs, ≈ tied with the column's best"
 
 
 def print_leaderboard(board: Leaderboard, console: Console) -> None:
-    """The table and its legend. A console too narrow for it gets a line per model and task instead."""
-    head = [Text(title) for title in titles(board)]
-    wide, narrow = (
-        Table(title=page_title(board)),
-        Table("Model", "Recipe", "Task", "Score", title=page_title(board)),
-    )
+    """Prints the table and its legend; on a console too narrow for it, a line per model and task."""
+    head = [Text(title) for title in table_head(board)]
+    wide = Table(title=page_title(board))
+    narrow = Table("Model", "Recipe", "Task", "Score", title=page_title(board))
     for title in head:
         wide.add_column(title)
-    for row, cells in lines(board):
-        texts = [Text.assemble((cell.shown, "bold" if cell.is_best else ""), cell.after) for cell in cells]
-        wide.add_row(Text(row.label), Text(row.variant), *texts)
+    for entry, cells in table_lines(board):
+        texts = [Text.assemble((cell.text, "bold" if cell.is_best else ""), cell.suffix) for cell in cells]
+        wide.add_row(Text(entry.label), Text(entry.variant), *texts)
         for title, text in zip(head[2:], texts, strict=True):
             if text.plain not in ("", NO_SCORE):
-                narrow.add_row(Text(row.label), Text(row.variant), title, text)
+                narrow.add_row(Text(entry.label), Text(entry.variant), title, text)
     unlimited = console.options.update(max_width=100_000)
     fits = console.measure(wide, options=unlimited).maximum <= console.width
     console.print(wide if fits else narrow)
-    for line in (_SIGNS, *legend(board), *board.notes):
+    for line in (_SYMBOLS, *legend(board), *board.notes):
         console.print(Text(line))
 
 
 @dataclass(frozen=True)
 class LeaderboardOptions:
-    """Write leaderboard.md, .csv, .json and .html and plots from the records of a results folder; print the table."""
+    """Write leaderboard.md, .csv, .json, .html and plots from the records of a results folder, and print the table."""
 
     results: Path = Path("results")
-    """The folder that holds runs/."""
+    """The folder with runs/."""
     compare: tuple[str, str] | None = None
-    """Compare two models of the table, task by task, instead: names as they stand there, or their beginnings."""
+    """Compare two models task by task and write nothing: their names in the table, or the start of these."""
     strict: bool = False
-    """Exit with code 1 when a file under runs/ is not a readable record."""
+    """Exit with code 1 if a file under runs/ is not a readable record."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Writes and prints; files that are no records are named on stderr.
+    """Writes and prints; names unreadable files on stderr.
 
     Raises:
         UserError: there is no record.
@@ -105,20 +98,19 @@ def main(arguments: Sequence[str]) -> None:
     options = tyro.cli(LeaderboardOptions, args=list(arguments), prog="harness leaderboard", config=config)
     console = Console(highlight=False)
     if options.compare:
-        board, problems = leaderboard_of(options.results)
-        first, second = (row_named(board, name) for name in options.compare)
+        board, messages = read_leaderboard(options.results)
+        first, second = (find_entry(board, name) for name in options.compare)
         if first == second:
-            raise UserError(
-                f"--compare: {' and '.join(map(repr, options.compare))} are the same row. Name another one."
-            )
+            names = " and ".join(map(repr, options.compare))
+            raise UserError(f"--compare: {names} are the same entry, {first.label}. Name two different ones.")
         print_comparison(board, first, second, console)
     else:
-        board, problems = write_leaderboard(options.results)
+        board, messages = write_leaderboard(options.results)
         print_leaderboard(board, console)
-        print(f"{options.results / 'leaderboard'}.md, .csv, .json, .html and plots/ are up to date.")
-    for problem in problems:
-        print(problem, file=sys.stderr)
-    if problems:
-        print(f"{len(problems)} file(s) left out: not readable as records.", file=sys.stderr)
+        print(f"Wrote {options.results / 'leaderboard'}.md, .csv, .json, .html and plots/.")
+    for message in messages:
+        print(message, file=sys.stderr)
+    if messages:
+        print(f"{len(messages)} file(s) ignored: not readable as records.", file=sys.stderr)
         if options.strict:
             sys.exit(1)

@@ -1,4 +1,4 @@
-"""`harness predict`: a kept model answers texts from the command line, a file of any size, or standard input."""
+"""`harness predict`: predictions of a saved model for texts on the command line, in a file, or on standard input."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from harness.facts.tasks import TaskSpec
 from harness.inspection import prediction_output
 from harness.inspection.prediction_output import Replies
 from harness.rows import stream
-from harness.rows.columns import Reading
-from harness.rows.stream import Columns, Rows
+from harness.rows.columns import ReadOptions
+from harness.rows.stream import TextColumns, TextRows
 from harness.saved_models import bundles
 
 if TYPE_CHECKING:
@@ -36,38 +36,38 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Answer texts with a model that `harness run --save-model` kept. Without --text and --file: standard input."""
+    """Predict labels of texts with a model that `harness run --save-model` saved; reads standard input by default."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """The folder that --save-model wrote."""
     text: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """A text to answer; may be given several times."""
+    """A text to predict; repeat the flag for several texts."""
     pair: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """The second text of a task on pairs, one for each --text."""
     file: Path | None = None
-    """Rows in any format that tasks can have; CSV, TSV, JSONL and Parquet are read some rows at a time."""
+    """Rows in any format that tasks support; CSV, TSV, JSONL and Parquet are read in chunks."""
     delimiter: str | None = None
-    """What stands between the fields of a CSV or TSV; a comma or a tab by default."""
+    """Delimiter of the CSV or TSV; a comma or a tab by default."""
     encoding: str | None = None
-    """Of --file, such as iso-8859-9; UTF-8 by default."""
+    """Encoding of --file, such as iso-8859-9; UTF-8 by default."""
     text_column: str | None = None
-    """The column of --file that holds the text; that of the task by default."""
+    """Text column of --file; the task's by default."""
     pair_column: str | None = None
-    """The same for the second text of a pair."""
+    """Column of the second text of a pair; the task's by default."""
     out: Path | None = None
-    """Write the answers to this .csv, .tsv, .jsonl or .parquet; JSON lines on standard output by default."""
+    """Write the predictions to this .csv, .tsv, .jsonl or .parquet; JSON lines on standard output by default."""
     overwrite: bool = False
-    """Replace the file of --out if it is there."""
+    """Replace the file of --out if it exists."""
     device_batch_size: int = 32
-    """Rows of one forward pass."""
+    """Rows per forward pass."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """auto: what the run was scored in, where this device computes in it, else fp32."""
+    """auto: the precision of the run's scores if this device supports it, else fp32."""
     cpu: bool = False
-    """On the CPU even where there is a GPU."""
+    """Use the CPU even if there is a GPU."""
 
 
 class Scorer(NamedTuple):
-    """A kept model on this process's device."""
+    """A saved model on this process's device."""
 
     bundle: bundles.Bundle
     accelerator: Accelerator
@@ -76,7 +76,7 @@ class Scorer(NamedTuple):
     device_batch_size: int
 
     def scores(self, rows: EncodableRows) -> NDArray[np.float32]:
-        """Logits, or values, float32[N, C] in row order, on every process; all of them must call it together.
+        """Returns logits or values, float32[N, C] in row order, on every process; all of them must call it together.
 
         Raises:
             UserError: a score is not finite.
@@ -90,28 +90,28 @@ class Scorer(NamedTuple):
         except NotFinite as error:
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 
-    def replies(self, rows: EncodableRows, first: int = 0) -> Replies:
-        """The answers to rows whose first has that number, sets of labels under the run's threshold; see `scores`."""
+    def predict(self, rows: EncodableRows, first: int = 0) -> Replies:
+        """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
         return prediction_output.replies_of(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
 
 
 def open_model(folder: Path, precision: str = "auto", cpu: bool = False, device_batch_size: int = 32) -> Scorer:
-    """A kept model, ready to score; every process must call it.
+    """Loads a saved model for scoring; every process must call it.
 
     Raises:
-        UserError: the folder holds no such model, or the precision does not exist here.
+        UserError: the folder has no saved model, or the device does not support the precision.
     """
     if device_batch_size < 1:
-        raise UserError(f"--device-batch-size {device_batch_size}: a batch has at least 1 row.")
-    bundle = bundles.read(folder)
+        raise UserError(f"--device-batch-size {device_batch_size}: expected at least 1 row.")
+    bundle = bundles.read_bundle(folder)
 
     from harness.engine import deployment
 
     accelerator = deployment.start("fp32" if precision == "auto" else precision, cpu, None, Path())
-    ran = bundle.record.environment
-    if precision == "auto" and ran is not None and deployment.computes_in(ran.precision, accelerator.device):
-        accelerator = deployment.start(ran.precision, cpu, None, Path())
-    model, tokenizer = bundles.load(bundle)
+    run = bundle.record.environment
+    if precision == "auto" and run is not None and deployment.supports_precision(run.precision, accelerator.device):
+        accelerator = deployment.start(run.precision, cpu, None, Path())
+    model, tokenizer = bundles.load_model(bundle)
     model = accelerator.prepare_model(model, evaluation_mode=True)
     return Scorer(bundle, accelerator, model, tokenizer, device_batch_size)
 
@@ -124,31 +124,31 @@ def predict(
     precision: str = "auto",
     cpu: bool = False,
 ) -> pd.DataFrame:
-    """The table that `harness.commands.predict` documents, with the same arguments.
+    """Returns the table that `harness.api.predict` documents, for the same arguments.
 
     Raises:
-        UserError: the folder holds no such model, or texts and pairs do not fit it.
+        UserError: the folder has no saved model, or texts and pairs do not suit its task.
     """
     import pandas as pd
 
-    rows = _given(bundles.read(Path(folder)), list(texts), list(pairs or ()))
+    rows = _text_rows(bundles.read_bundle(Path(folder)), list(texts), list(pairs or ()))
     scorer = open_model(Path(folder), precision, cpu)
-    return pd.DataFrame(prediction_output.table(scorer.replies(rows)))
+    return pd.DataFrame(prediction_output.table(scorer.predict(rows)))
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints or writes the answers in the order of the rows.
+    """Prints or writes the predictions in row order.
 
     Raises:
-        UserError: no model is there, or rows and model do not fit each other, or the answers cannot be written.
+        UserError: no saved model, rows that do not suit its task, or an output file that cannot be written.
     """
     options = tyro.cli(
         PredictOptions, args=list(arguments), prog="harness predict", config=(tyro.conf.FlagCreatePairsOff,)
     )
-    bundle = bundles.read(options.model)
+    bundle = bundles.read_bundle(options.model)
     form = None if options.out is None else prediction_output.check_place(options.out, options.overwrite)
     chunks = _chunks(bundle, options)
-    first = next(chunks)  # what is wrong with the input is told before a model is loaded
+    first = next(chunks)  # reports invalid input before the model is loaded
     scorer = open_model(options.model, options.precision, options.cpu, options.device_batch_size)
     is_main = scorer.accelerator.is_main_process
     sink = (
@@ -157,72 +157,71 @@ def main(arguments: Sequence[str]) -> None:
         else nullcontext(None)
     )
     with sink as write:
-        for told in _answered(scorer, chain([first], chunks)):
+        for predictions in _predictions(scorer, chain([first], chunks)):
             if write is not None:
-                write(told)
+                write(predictions)
             elif is_main:
-                for line in prediction_output.lines(told) if options.text else prediction_output.json_lines(told):
+                to_lines = prediction_output.lines if options.text else prediction_output.json_lines
+                for line in to_lines(predictions):
                     print(line)
     if is_main and options.out is not None:
         print(options.out)
     scorer.accelerator.end_training()
 
 
-def _answered(scorer: Scorer, chunks: Iterator[Rows]) -> Iterator[Replies]:
-    """The answers in order; within a chunk the rows are computed by length."""
-    done = 0
+def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[Replies]:
+    """Yields the predictions of each chunk, in row order."""
+    first = 0
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())
     with tqdm(unit="row", unit_scale=True, dynamic_ncols=True, leave=False, disable=hidden) as bar:
         for rows in chunks:
-            yield scorer.replies(rows, done)
-            done += len(rows.text)
+            yield scorer.predict(rows, first)
+            first += len(rows.text)
             bar.update(len(rows.text))
 
 
-def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[Rows]:
-    """The rows that were asked for, some at a time; at least one."""
+def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRows]:
+    """Yields the rows to predict in chunks, at least one."""
     is_pair = len(bundle.task.text) == 2
     if options.pair_column is not None and not is_pair:
-        raise UserError(f"--pair-column {options.pair_column}: the task {bundle.task.name} is on single texts.")
+        raise UserError(
+            f"--pair-column {options.pair_column}: the task {bundle.task.name} has single texts. Drop the flag."
+        )
     if options.file is not None:
         if options.text or options.pair:
-            raise UserError("--file: give texts on the command line or a file, not both.")
+            raise UserError("--file and --text exclude each other: drop one.")
         columns = _columns(bundle.task, options)
-        return stream.from_file(options.file, columns, Reading(options.delimiter, options.encoding))
+        return stream.stream_file(options.file, columns, ReadOptions(options.delimiter, options.encoding))
     if column := options.text_column or options.pair_column:
-        raise UserError(f"{column!r} is a column: name the file that has it with --file.")
+        raise UserError(f"--file is missing: it names the file with the column {column!r}.")
     if options.text or options.pair:
-        return iter([_given(bundle, list(options.text), list(options.pair))])
+        return iter([_text_rows(bundle, list(options.text), list(options.pair))])
     if sys.stdin.isatty():
-        raise UserError("there is nothing to answer: give --text, --file, or texts on standard input, one a line.")
-    if _launched() > 1:
-        raise UserError("standard input reaches one process only: give the rows with --file.")
-    return stream.from_lines(sys.stdin, is_pair)
+        raise UserError("nothing to predict: give --text, --file, or texts on standard input, one per line.")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("standard input reaches one process only. Give the rows with --file.")
+    return stream.stream_lines(sys.stdin, is_pair)
 
 
-def _columns(task: TaskSpec, options: PredictOptions) -> Columns:
-    named = [options.text_column, options.pair_column]
-    found = [(own,) if own else task.join.get(name, (name,)) for name, own in zip(task.text, named, strict=False)]
-    return Columns(found[0], found[1] if len(found) > 1 else None)
+def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
+    flags = [options.text_column, options.pair_column]
+    columns = [(flag,) if flag else task.join.get(name, (name,)) for name, flag in zip(task.text, flags, strict=False)]
+    return TextColumns(columns[0], columns[1] if len(columns) > 1 else None)
 
 
-def _launched() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _given(bundle: bundles.Bundle, texts: list[str], pairs: list[str]) -> Rows:
-    """Texts given one by one, checked against what the task reads."""
+def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str]) -> TextRows:
+    """Checks texts from the command line or Python against the task, and returns them as rows."""
     is_pair, name = len(bundle.task.text) == 2, bundle.task.name
-    odd: list[Any] = [text for text in (*texts, *pairs) if not isinstance(text, str)]
-    if odd:
-        raise UserError(f"{odd[0]!r} is not a text.")
+    invalid: list[Any] = [text for text in (*texts, *pairs) if not isinstance(text, str)]
+    if invalid:
+        raise UserError(f"expected texts, got {invalid[0]!r}.")
     if not texts:
-        raise UserError("there is no text to answer.")
+        raise UserError("--text is missing: there is no text to predict.")
     if pairs and not is_pair:
-        raise UserError(f"--pair: the task {name} is on single texts; leave it out.")
+        raise UserError(f"--pair: the task {name} has single texts. Drop the flag.")
     if is_pair and len(pairs) != len(texts):
         raise UserError(
-            f"--pair: the task {name} is on pairs, {' and '.join(bundle.task.text)}; there are {len(texts)} text(s) "
-            f"and {len(pairs)} second text(s)."
+            f"--pair: the task {name} has pairs ({', '.join(bundle.task.text)}): expected one --pair for each of "
+            f"{len(texts)} --text, got {len(pairs)}."
         )
-    return Rows(texts, pairs if is_pair else None)
+    return TextRows(texts, pairs if is_pair else None)

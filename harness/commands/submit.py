@@ -16,9 +16,10 @@ from typing import Literal, NamedTuple
 
 import tyro
 
-from harness.errors import UserError
-from harness.facts.records import RunRecord, read_records, record_path, write_atomically
+from harness.errors import UserError, first_line
+from harness.facts.records import RunRecord, read_records, record_path
 from harness.facts.tasks import load_task
+from harness.system.atomic import write_atomically
 
 
 class ServerFile(NamedTuple):
@@ -174,7 +175,7 @@ def _answers(file: ServerFile, run: RunRecord, path: Path) -> dict[int, str]:
     try:
         table = pq.read_table(path, columns=["row", "prediction"])
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
     rows, predicted = table["row"].to_pylist(), table["prediction"].to_pylist()
     if len(set(rows)) != len(rows) or not set(rows) <= set(range(file.rows)):
         raise UserError(

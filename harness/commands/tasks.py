@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from harness.errors import UserError
-from harness.facts.metrics import title_of
 from harness.facts.recipes import DEFAULT_MODEL, Recipe
-from harness.facts.records import write_atomically
 from harness.facts.tasks import TaskSpec, all_tasks, load_task, read_task, task_text
+from harness.metrics.registry import title_of
 from harness.rows.own_data import OwnData, infer_task
+from harness.system.atomic import write_atomically
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     )
     if options.new is not None:
         _write(options.new, options.own_data)
-    elif options.own_data.is_given:
+    elif options.own_data.is_requested:
         raise UserError("--new: name the task file that is to be written, such as --new my_task.yaml.")
     elif options.check is not None:
         if not options.check.is_file():

@@ -1,4 +1,4 @@
-"""Token arrays become windows of batches: the same rows in the same steps for any number of processes."""
+"""Token arrays become the batches of steps: the same rows in the same steps for any number of processes."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from harness.facts.recipes import StepPlan
 
 
 class Batch(NamedTuple):
-    """Rows for one forward pass, padded to the longest of them."""
+    """Rows of one forward pass, padded to the longest of them."""
 
     rows: NDArray[np.int64]
     """Row numbers, int64[B]; empty for a filler, whose single row weighs nothing."""
     inputs: dict[str, torch.Tensor]
-    """int64[B, T] each, attention_mask included."""
+    """int64[B, T] tensors by name, attention_mask included."""
     labels: torch.Tensor | None
     """int64[B] class numbers, float32[B] values, or int8[B, C] label sets."""
 
     def to(self, device: torch.device) -> Batch:
-        """On the device; a GPU copies them while it computes, and nobody waits."""
+        """Copies the batch to the device; the copy to a GPU overlaps with its computation."""
 
-        def moved(tensor: torch.Tensor) -> torch.Tensor:
+        def copy(tensor: torch.Tensor) -> torch.Tensor:
             return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
-        inputs = {name: moved(tensor) for name, tensor in self.inputs.items()}
-        return self._replace(inputs=inputs, labels=None if self.labels is None else moved(self.labels))
+        inputs = {name: copy(tensor) for name, tensor in self.inputs.items()}
+        return self._replace(inputs=inputs, labels=None if self.labels is None else copy(self.labels))
 
 
 class StepBatches(NamedTuple):
@@ -39,57 +39,58 @@ class StepBatches(NamedTuple):
 
     batches: list[Batch]
     rows: int
-    """Rows of the step over all processes; so the following."""
+    """Rows of the step, over all processes."""
     tokens: int
+    """Tokens without padding, over all processes."""
     computed_tokens: int
-    """Those and their padding, fillers not counted."""
+    """Tokens with padding but without fillers, over all processes."""
 
 
 def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], int] = int) -> Batch:
-    """The batch of these rows, in this order; no rows give a filler of one row that stands for none.
+    """Cuts the batch of these rows, in this order; without rows, a filler that holds row 0 and counts for nothing.
 
-    It is `width(tokens of the longest row)` tokens wide.
+    Its width is `width(tokens of the longest row)`.
     """
-    taken = rows if len(rows) else np.zeros(1, np.int64)
-    lengths = encoded.offsets[taken + 1] - encoded.offsets[taken]
+    chosen = rows if len(rows) else np.zeros(1, np.int64)
+    lengths = encoded.offsets[chosen + 1] - encoded.offsets[chosen]
     columns = np.arange(width(int(lengths.max())))
     is_token = columns < lengths[:, None]
-    places = np.where(is_token, encoded.offsets[taken][:, None] + columns, 0)
+    indices = np.where(is_token, encoded.offsets[chosen][:, None] + columns, 0)
     inputs = {
-        name: torch.from_numpy(np.where(is_token, flat[places], encoded.padding[name]).astype(np.int64))
+        name: torch.from_numpy(np.where(is_token, flat[indices], encoded.padding[name]).astype(np.int64))
         for name, flat in encoded.tokens.items()
     }
     inputs["attention_mask"] = torch.from_numpy(is_token.astype(np.int64))
     labels = None
     if encoded.labels is not None:
-        labels = torch.from_numpy(encoded.labels[taken])
+        labels = torch.from_numpy(encoded.labels[chosen])
         labels = labels.float() if labels.is_floating_point() else labels
     return Batch(rows, inputs, labels)
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """A permutation of the rows that depends on seed and epoch alone, int64[rows]."""
+    """Returns a permutation of the rows, int64[rows], that depends only on seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
 def rows_of_steps(lengths: NDArray[np.int64], plan: StepPlan, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """The rows of each step of the epoch, longest first: every row once, from seed, epoch and lengths alone.
+    """Returns the rows of each step of the epoch, longest first; every row once, from seed, epoch and lengths alone.
 
-    The epoch's permutation is cut into groups of `plan.grouped_steps` whole steps. Within a group rows go by length
-    before they are cut into steps, so that the rows of a step are of like length; then the steps are shuffled.
-    What is left of the permutation after the last whole step is a step of its own, of whatever lengths it has.
+    The epoch's permutation is cut into groups of `plan.grouped_steps` whole steps. Each group is sorted by length
+    before it is cut into steps, so that the rows of a step have similar lengths; then the steps are shuffled. The rest
+    of the permutation, less than a whole step, is a step of its own with rows of any length.
     """
     order = epoch_order(len(lengths), seed, epoch)
     whole = len(order) - len(order) % plan.global_batch_size
-    cut = []
+    steps = []
     for start in range(0, whole, plan.global_batch_size * plan.grouped_steps):
         group = order[start : min(start + plan.global_batch_size * plan.grouped_steps, whole)]
-        cut += np.split(_longest_first(group, lengths), len(group) // plan.global_batch_size)
+        steps += np.split(_longest_first(group, lengths), len(group) // plan.global_batch_size)
     if whole < len(order):
-        cut.append(_longest_first(order[whole:], lengths))
+        steps.append(_longest_first(order[whole:], lengths))
     if plan.grouped_steps > 1:
-        cut = [cut[position] for position in np.random.default_rng([seed, epoch, 1]).permutation(len(cut))]
-    return cut
+        steps = [steps[position] for position in np.random.default_rng([seed, epoch, 1]).permutation(len(steps))]
+    return steps
 
 
 def _longest_first(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -105,33 +106,33 @@ def step_batches(
     skip: int = 0,
     width: Callable[[int], int] = int,
 ) -> Iterator[StepBatches]:
-    """This process's share of each step of the epoch, without the first `skip`; `width` as of `cut_batch`.
+    """Yields this process's batches of each step of the epoch after the first `skip`; `width` is that of `cut_batch`.
 
-    Over all processes every row is drawn exactly once; all processes get the same number of batches in each window,
-    with fillers where a ragged window has no row left for one of them. Within a window rows go by length, so that
-    its batches need little padding and the processes' shares are alike; to the step their order is all the same.
+    Over all processes every row is drawn exactly once. All processes get the same number of batches in each step, with
+    fillers where a last step has too few rows. The rows of a step are sorted by length, so that its batches need little
+    padding and the processes' shares are similar; their order does not matter to the step.
     """
     lengths = encoded.lengths
-    for window in rows_of_steps(lengths, plan, seed, epoch)[skip:]:
-        share = math.ceil(len(window) / plan.processes)
+    for step in rows_of_steps(lengths, plan, seed, epoch)[skip:]:
+        share = math.ceil(len(step) / plan.processes)
         starts = range(0, share, plan.device_batch_size)
-        shares = [window[p :: plan.processes] for p in range(plan.processes)]
-        dealt = [part[at : at + plan.device_batch_size] for part in shares for at in starts]
+        shares = [step[p :: plan.processes] for p in range(plan.processes)]
+        dealt = [part[start : start + plan.device_batch_size] for part in shares for start in starts]
         yield StepBatches(
-            [cut_batch(encoded, shares[process][at : at + plan.device_batch_size], width) for at in starts],
-            rows=len(window),
-            tokens=int(lengths[window].sum()),
+            [cut_batch(encoded, shares[process][start : start + plan.device_batch_size], width) for start in starts],
+            rows=len(step),
+            tokens=int(lengths[step].sum()),
             computed_tokens=sum(len(batch) * width(int(lengths[batch[0]])) for batch in dealt if len(batch)),
         )
 
 
 def scoring_batches(encoded: Encoded, device_batch_size: int, process: int, processes: int) -> list[NDArray[np.int64]]:
-    """This process's batches for scoring, as row numbers: longest rows first, so that memory runs out at once or never.
+    """Returns this process's batches for scoring, as row numbers, longest rows first: memory runs out at once or never.
 
-    Batches are cut before they are dealt to the processes: a row has the same neighbours, and so the same score to the
-    bit, for any number of processes. All processes get the same number of batches, the last ones possibly empty.
+    Batches are cut before they are dealt to the processes, so that a row has the same neighbours, and bit-for-bit the
+    same score, for any number of processes. All processes get the same number of batches; the last may be empty.
     """
     order = np.argsort(-encoded.lengths, kind="stable")
-    dealt = [order[at : at + device_batch_size] for at in range(0, len(order), device_batch_size)]
+    dealt = [order[start : start + device_batch_size] for start in range(0, len(order), device_batch_size)]
     dealt += [order[:0]] * (-len(dealt) % processes)
     return dealt[process::processes]

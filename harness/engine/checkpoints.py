@@ -1,9 +1,8 @@
-"""A run's state on disk: written aside and renamed, checked before it is believed, gone when the record is written."""
+"""Checkpoints of a run: written completely or not at all, verified before use, removed after the record is written."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,46 +17,47 @@ from safetensors.torch import load_file, save_file
 from harness.engine.training import TrainingState
 from harness.errors import UserError
 from harness.rows.files import file_hash
+from harness.system.atomic import replace_folder, write_atomically
 
-KEPT = 2
-"""Newest checkpoints of a run that stay: one to go on from, one in case it is damaged."""
+MAX_CHECKPOINTS = 2
+"""Number of checkpoints that a run keeps: one to resume from, one in case that is damaged."""
 
 MANIFEST = "manifest.json"
-"""Names the hash of every other file and is written last: a folder without it is none."""
+"""File with the hash of every other file. It is written last: a folder without it is no checkpoint."""
 
 
 class Checkpoint(NamedTuple):
-    """What one holds for this process."""
+    """The contents of a checkpoint, for this process."""
 
     state: TrainingState
     best_weights: dict[str, torch.Tensor] | None
     progress: dict[str, Any]
-    """Plain values of the story."""
+    """`Progress` as plain values."""
 
 
-def folder_of(results: Path, task: str, run_id: str) -> Path:
-    """Where a run's checkpoints lie."""
+def checkpoint_folder(results: Path, task: str, run_id: str) -> Path:
+    """Returns the folder of a run's checkpoints."""
     return results / "checkpoints" / task / run_id
 
 
-def save(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint named for its step, then removes all but the newest; every process must call it.
+def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint named after its step, then removes the oldest ones; every process must call it.
 
     Raises:
-        UserError: the disk is full or cannot be written; earlier checkpoints are whole.
+        UserError: the disk is full or cannot be written; earlier checkpoints are intact.
     """
     name = f"step-{checkpoint.progress['step']:08d}"
     scratch, final, state = folder / f".{name}", folder / name, checkpoint.state
-    needed = _bytes_of([state, checkpoint.best_weights])
+    size = _bytes_of([state, checkpoint.best_weights])
     if accelerator.is_main_process and scratch.exists():
         shutil.rmtree(scratch)
     accelerator.wait_for_everyone()
-    with _explaining(scratch, needed):
+    with _explained_errors(scratch, size):
         scratch.mkdir(parents=True, exist_ok=True)
         torch.save(state.randomness, scratch / f"randomness-{accelerator.process_index}.pt")
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
-        with _explaining(scratch, needed):
+        with _explained_errors(scratch, size):
             save_file(_on_cpu(state.weights), scratch / "weights.safetensors")
             if checkpoint.best_weights is not None:
                 save_file(_on_cpu(checkpoint.best_weights), scratch / "best.safetensors")
@@ -68,46 +68,45 @@ def save(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None
                 "progress": checkpoint.progress,
                 "files": {path.name: file_hash(path) for path in sorted(scratch.iterdir())},
             }
-            _write_through(scratch / MANIFEST, json.dumps(manifest))
-            if final.exists():
-                shutil.rmtree(final)
-            os.replace(scratch, final)
-        for old in _newest_first(folder)[KEPT:]:
+            write_atomically(scratch / MANIFEST, json.dumps(manifest))
+            replace_folder(scratch, final)
+        for old in _newest_first(folder)[MAX_CHECKPOINTS:]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 
 
-def newest(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint; each damaged one is named through `say` and skipped."""
+def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
+    """Returns the newest intact checkpoint; passes a message about each damaged one to `warn`."""
     for candidate in _newest_first(folder):
         fault = _fault(candidate)
         if fault is None:
             return candidate
-        say(f"{candidate}: {fault}; skipped for the checkpoint before it")
+        warn(f"{candidate}: {fault}; skipped, trying the checkpoint before it")
     return None
 
 
-def progress_of(checkpoint: Path) -> dict[str, Any]:
-    """The plain values of a whole checkpoint."""
+def saved_progress(checkpoint: Path) -> dict[str, Any]:
+    """Reads the progress in an intact checkpoint, as plain values."""
     progress: dict[str, Any] = json.loads((checkpoint / MANIFEST).read_text())["progress"]
     return progress
 
 
-def load(accelerator: Accelerator, path: Path) -> Checkpoint:
-    """A whole checkpoint on this process. Nothing in it can run code when it is read."""
+def load_checkpoint(accelerator: Accelerator, path: Path) -> Checkpoint:
+    """Loads an intact checkpoint on this process. Loading cannot run code from it."""
     manifest = json.loads((path / MANIFEST).read_text())
     best = path / "best.safetensors"
-    rest = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+    optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
     randomness = None
     if manifest["processes"] == accelerator.num_processes:
-        mine = path / f"randomness-{accelerator.process_index}.pt"
-        randomness = torch.load(mine, map_location="cpu", weights_only=True)
-    state = TrainingState(load_file(path / "weights.safetensors"), rest["optimizer"], rest["scaler"], randomness)
+        file = path / f"randomness-{accelerator.process_index}.pt"
+        randomness = torch.load(file, map_location="cpu", weights_only=True)
+    weights = load_file(path / "weights.safetensors")
+    state = TrainingState(weights, optimizer["optimizer"], optimizer["scaler"], randomness)
     return Checkpoint(state, load_file(best) if best.exists() else None, manifest["progress"])
 
 
-def discard(folder: Path) -> None:
-    """Removes a run's checkpoints, and the folders above them that are empty then."""
+def discard_checkpoints(folder: Path) -> None:
+    """Removes a run's checkpoints, and the two folders above them if they are empty."""
     shutil.rmtree(folder, ignore_errors=True)
     for parent in (folder.parent, folder.parent.parent):
         try:
@@ -121,7 +120,7 @@ def _newest_first(folder: Path) -> list[Path]:
 
 
 def _fault(checkpoint: Path) -> str | None:
-    """Why a checkpoint cannot be used, or None."""
+    """Returns why a checkpoint is unusable, or None."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
         expected: Mapping[str, str] = manifest["files"]
@@ -129,7 +128,7 @@ def _fault(checkpoint: Path) -> str | None:
             if not (checkpoint / name).is_file():
                 return f"{name} is missing"
             if file_hash(checkpoint / name) != digest:
-                return f"{name} is damaged"
+                return f"{name} is damaged (invalid checksum)"
         if manifest["run_id"] != checkpoint.parent.name:
             return f"belongs to the run {manifest['run_id']}"
         if not {"weights.safetensors", "optimizer.pt"} <= set(expected) or "step" not in manifest["progress"]:
@@ -143,24 +142,17 @@ def _on_cpu(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
 
 
-def _write_through(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def _bytes_of(state: Any) -> int:
-    """Bytes of all tensors in nested dicts and lists."""
+    """Returns the total size of the tensors in nested dicts and lists."""
     if isinstance(state, torch.Tensor):
         return state.numel() * state.element_size()
-    inside = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
-    return sum(map(_bytes_of, inside))
+    children = state.values() if isinstance(state, Mapping) else state if isinstance(state, (list, tuple)) else ()
+    return sum(map(_bytes_of, children))
 
 
 @contextmanager
-def _explaining(scratch: Path, needed: int) -> Iterator[None]:
-    """Turns a failed write into the user's error, and leaves nothing half-written. `needed`: bytes of a checkpoint."""
+def _explained_errors(scratch: Path, size: int) -> Iterator[None]:
+    """Turns a failed write into a UserError and removes the unfinished checkpoint of `size` bytes."""
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
@@ -170,7 +162,7 @@ def _explaining(scratch: Path, needed: int) -> Iterator[None]:
         folder = next(path for path in scratch.parents if path.exists())
         free = shutil.disk_usage(folder).free
         raise UserError(
-            f"{scratch.parent}: cannot write a checkpoint: {error}. It needs {needed / 2**20:,.0f} MiB, and "
-            f"{free / 2**20:,.0f} MiB are free. Earlier checkpoints and records are whole: make room, or name another "
-            "folder with --results, and give the same command again."
+            f"{scratch.parent}: cannot write a checkpoint: {error}. It needs {size / 2**20:,.0f} MiB; "
+            f"{free / 2**20:,.0f} MiB are free. Earlier checkpoints and records are intact: free disk space or name "
+            "another folder with --results, then run the same command again."
         ) from error

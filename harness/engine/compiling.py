@@ -1,7 +1,7 @@
-"""torch.compile for training: one graph for all lengths, or, where that cannot be had, plain PyTorch and a message.
+"""torch.compile for training: one graph for all lengths, or plain PyTorch and a message if compiling fails.
 
-Only the forward pass of training is compiled, as a function: the model stays as it is, with its weights' own names, and
-is evaluated without it.
+Only the forward pass of training is compiled, as a function: the model itself and the names of its weights stay the
+same, and evaluation runs without it.
 """
 
 from __future__ import annotations
@@ -12,55 +12,56 @@ from typing import Any
 import torch
 from torch import nn
 
+from harness.errors import first_line
+
 MIN_STEPS_TO_COMPILE = 6_000
-"""`auto` compiles longer runs on a GPU. Compiling takes about a minute, and a step of a small model may gain some
-10 ms, so a run of so many gains what it paid; nothing of this was measured on a GPU yet."""
+"""Steps from which `auto` compiles on a GPU. Compiling takes about a minute, and a step of a small model may become
+some 10 ms faster; both are estimates, not measurements."""
 
-Logits = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+LogitsFunction = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
-def is_wanted(asked: str, steps: int, device: torch.device) -> bool:
-    """Whether to compile, for `asked` off, on or auto, which weighs the run's steps against the time it takes."""
-    return asked == "on" or (asked == "auto" and device.type == "cuda" and steps >= MIN_STEPS_TO_COMPILE)
+def should_compile(mode: str, steps: int, device: torch.device) -> bool:
+    """Decides for a mode, off, on or auto; auto compiles when the run has enough steps to make up for compiling."""
+    return mode == "on" or (mode == "auto" and device.type == "cuda" and steps >= MIN_STEPS_TO_COMPILE)
 
 
 def obstacle(device: torch.device) -> str:
-    """Why nothing can be compiled for this device, in a few words; empty where it can."""
+    """Returns the first line of the error that compiling raises on this device, empty when it works."""
     try:
         torch.compile(lambda values: torch.nn.functional.gelu(values) + 1)(torch.ones(8, device=device))
-    except Exception as error:  # no compiler, no headers, no Triton, a device too old: each of a kind of its own
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        return lines[0] if lines else type(error).__name__
+    except Exception as error:  # a missing compiler, headers or Triton, an old device: each raises its own kind
+        return first_line(error)
     return ""
 
 
-def plain(model: nn.Module) -> Logits:
-    """The model as it is."""
+def eager_logits(model: nn.Module) -> LogitsFunction:
+    """Returns the model's forward pass as a function of its inputs."""
     return lambda inputs: model(**inputs).logits  # type: ignore[no-any-return]
 
 
-def compiled(model: nn.Module, device: torch.device) -> Logits:
-    """The same compiled for rows of any length, on a GPU as CUDA graphs, which spare a small model the kernel launches.
+def compiled_logits(model: nn.Module, device: torch.device) -> LogitsFunction:
+    """Compiles the forward pass for rows of any length, on a GPU as CUDA graphs, which save a small model's launches.
 
-    What cannot be compiled within the model runs as it is.
+    Parts of the model that cannot be compiled run eagerly.
     """
     on_gpu = device.type == "cuda"
     torch._dynamo.config.suppress_errors = True
     options: dict[str, Any] = {"mode": "reduce-overhead"} if on_gpu else {}
-    graph = torch.compile(plain(model), dynamic=True, **options)
+    graph = torch.compile(eager_logits(model), dynamic=True, **options)
 
     def logits(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
         if on_gpu:
             torch.compiler.cudagraph_mark_step_begin()
-        return graph(inputs).clone()  # the graph's own memory is overwritten by its next run
+        return graph(inputs).clone()  # its next run overwrites the graph's own memory
 
     return logits
 
 
-def bucket(tokens: int) -> int:
-    """The length to which a batch is padded for a compiled model: a CUDA graph is recorded for each there is.
+def padded_length(tokens: int) -> int:
+    """Returns the length to which a batch is padded for a compiled model, which records a CUDA graph for each length.
 
-    Steps of an eighth or less of the length: 8, 16, ..., 64, 80, ..., 128, 160, ..., 256, 320, ...
+    Lengths differ by at most an eighth: 8, 16, ..., 64, 80, ..., 128, 160, ..., 256, 320, ...
     """
     step = max(8, 1 << max(0, (tokens - 1).bit_length() - 3))
     return -(-tokens // step) * step

@@ -1,4 +1,4 @@
-"""What a run shows while it goes on: a progress bar on a terminal, and a line of a table after each epoch."""
+"""Output of a run: a progress bar on a terminal, one table line per epoch, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from harness.facts.metrics import title_of
 from harness.facts.recipes import StepPlan
 from harness.facts.records import Epoch, RunRecord
+from harness.metrics.registry import title_of
 
 if TYPE_CHECKING:
     from harness.engine.training import Step
 
 SMOOTHING = 0.9
-"""Weight of the past in the loss that is shown."""
+"""Weight of earlier steps in the moving average of the loss."""
 
 
 class Display:
-    """Shows a run on the main process; on others, nothing. The bar appears on a terminal only."""
+    """A progress bar on a terminal and a table of epochs, on the main process; other processes print nothing."""
 
-    def __init__(self, plan: StepPlan, is_main: bool, done: int = 0) -> None:
+    def __init__(self, plan: StepPlan, is_main: bool, completed_steps: int = 0) -> None:
         self.is_main = is_main
         self.bar = tqdm(
             total=plan.total_steps,
-            initial=done,
+            initial=completed_steps,
             unit="step",
             dynamic_ncols=True,
             leave=False,
@@ -36,29 +36,27 @@ class Display:
         self.rows, self.seconds = 0, 0.0
 
     def update(self, step: Step) -> None:
+        """Advances the bar by one step."""
         if step.is_checked:
             self.loss = step.loss if self.loss is None else SMOOTHING * self.loss + (1 - SMOOTHING) * step.loss
         self.rows, self.seconds = self.rows + step.rows, self.seconds + step.seconds
         self.bar.set_postfix_str(
-            f"epoch {step.epoch}, loss {shown(self.loss)}, learning rate {step.learning_rate:.2e}, "
+            f"epoch {step.epoch}, loss {format_score(self.loss)}, learning rate {step.learning_rate:.2e}, "
             f"{self.rows / self.seconds:,.0f} rows/s",
             refresh=False,
         )
         self.bar.update()
 
     def epoch(self, epoch: Epoch) -> None:
-        """One line of the table of epochs, with its header before the first."""
+        """Prints the line of an epoch, after the header if it is the first."""
         if not self.is_main:
             return
         columns = [("epoch", str(epoch.epoch)), ("step", f"{epoch.step:,}")]
-        columns += [
-            ("train loss", f"{epoch.train_loss:.4f}"),
-            ("learning rate", f"{epoch.learning_rate:.2e}"),
-        ]
-        columns += [(title_of(name), shown(value)) for name, value in epoch.metrics.items()]
+        columns += [("train loss", f"{epoch.train_loss:.4f}"), ("learning rate", f"{epoch.learning_rate:.2e}")]
+        columns += [(title_of(name), format_score(value)) for name, value in epoch.metrics.items()]
         columns += [("seconds", f"{epoch.seconds:,.1f}")]
         widths = [max(len(title), 8) for title, _ in columns]
-        if not self.has_header:  # an interrupted run goes on with a later epoch
+        if not self.has_header:  # a resumed run starts with a later epoch
             self.has_header = True
             self._line("  ".join(title.rjust(width) for (title, _), width in zip(columns, widths, strict=True)))
         self._line("  ".join(value.rjust(width) for (_, value), width in zip(columns, widths, strict=True)))
@@ -67,36 +65,40 @@ class Display:
         with self.bar.external_write_mode(file=sys.stdout):
             print(text, flush=True)
 
-    def close(self) -> None:
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
 
-def shown(value: float | None) -> str:
-    """A metric as it stands in a line: four decimals, or a dash where it is undefined."""
+def format_score(value: float | None) -> str:
+    """Formats a metric with four decimals, or as a dash where it is undefined."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def summary(record: RunRecord) -> str:
-    """The outcome of a run in a few lines."""
+    """Returns scores, baseline, notes, status and cost of a run as a few lines."""
     lines = []
     for split, values in record.metrics.items():
-        scores = ", ".join(f"{title_of(name)} {shown(value)}" for name, value in values.items())
+        scores = ", ".join(f"{title_of(name)} {format_score(value)}" for name, value in values.items())
         lines.append(f"{record.spec.task} {split} ({record.data.rows[split] if record.data else 0:,} rows): {scores}")
         constant = {
             name: value for name, value in record.baseline.get(split, {}).items() if name in record.task.main_metrics
         }
         if constant:
-            best = ", ".join(f"{title_of(name)} {shown(value)}" for name, value in constant.items())
-            lines.append(f"  the best constant answer: {best}")
+            scores = ", ".join(f"{title_of(name)} {format_score(value)}" for name, value in constant.items())
+            name = "constant" if record.task.problem_type == "regression" else "majority-class"
+            lines.append(f"  {name} baseline: {scores}")
     if record.threshold is not None:
-        lines.append(f"  a label is predicted from a probability of {record.threshold:g} on")
+        lines.append(f"  threshold: labels with a probability of at least {record.threshold:g} are predicted")
     lines += [f"note: {note}" for note in record.notes]
     if record.status != "ok":
         lines.append(f"status: {record.status}" + (f", {record.error}" if record.error else ""))
     if record.cost and record.rows_per_second and record.padding_share is not None and record.peak_bytes:
         lines.append(
-            f"{record.cost.seconds:,.1f} s in all, {record.cost.train_seconds:,.1f} s of steps at "
+            f"{record.cost.seconds:,.1f} s in total, {record.cost.train_seconds:,.1f} s of training at "
             f"{record.rows_per_second:,.0f} rows/s, {record.padding_share:.0%} padding, "
-            f"{record.peak_bytes / 2**20:,.0f} MiB at most"
+            f"{record.peak_bytes / 2**20:,.0f} MiB peak memory"
         )
     return "\n".join(lines)

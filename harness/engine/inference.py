@@ -1,4 +1,4 @@
-"""A model's scores for a split: every row exactly once, in row order, the same for any number of processes."""
+"""Scores of a model for a split: every row exactly once, in row order, the same for any number of processes."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from harness.engine.batches import Encoded, cut_batch, scoring_batches
 
 
 class NotFinite(ArithmeticError):
-    """A score is infinite or not a number. Raised on every process."""
+    """A score is infinite or not a number. Every process raises it."""
 
 
 class Scores(NamedTuple):
-    """What a model says of each row of a split."""
+    """The output of a model for each row of a split."""
 
     rows: NDArray[np.int64]
     """0 to N - 1, int64[N]."""
     values: NDArray[np.float32]
-    """Logits, or the value in a regression, float32[N, C]."""
+    """Logits, or the value of a regression, float32[N, C]."""
 
 
 def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> Scores:
-    """Scores of every row in row order, on every process; all of them must call it together.
+    """Computes the scores of every row, in row order, on every process; all of them must call it together.
 
     Raises:
         NotFinite: a score is infinite or not a number.
@@ -35,29 +35,27 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
     model = accelerator.unwrap_model(model, keep_torch_compile=True)
     was_training = model.training
     model.eval()
-    mine = scoring_batches(encoded, device_batch_size, accelerator.process_index, accelerator.num_processes)
-    values, rows = [], []
+    values, numbers = [], []
     with torch.inference_mode():
-        for chosen in mine:
-            logits = model(**cut_batch(encoded, chosen).to(accelerator.device).inputs).logits.float()
-            values.append(logits[: len(chosen)])
-            rows.append(torch.from_numpy(chosen).to(accelerator.device))
+        for rows in scoring_batches(encoded, device_batch_size, accelerator.process_index, accelerator.num_processes):
+            logits = model(**cut_batch(encoded, rows).to(accelerator.device).inputs).logits.float()
+            values.append(logits[: len(rows)])
+            numbers.append(torch.from_numpy(rows).to(accelerator.device))
     model.train(was_training)
-    scores = _in_row_order(accelerator, torch.cat(rows), torch.cat(values), len(encoded))
-    if not np.isfinite(scores.values).all():
-        raise NotFinite(
-            f"{int((~np.isfinite(scores.values)).any(axis=1).sum())} of {len(encoded)} rows have no finite score"
-        )
+    scores = _in_row_order(accelerator, torch.cat(numbers), torch.cat(values), len(encoded))
+    not_finite = int((~np.isfinite(scores.values)).any(axis=1).sum())
+    if not_finite:
+        raise NotFinite(f"{not_finite} of {len(encoded)} rows have no finite score")
     return scores
 
 
 def _in_row_order(accelerator: Accelerator, rows: torch.Tensor, values: torch.Tensor, total: int) -> Scores:
-    """All processes' rows together; those that only make the shares equal long are numbered -1 and dropped."""
+    """Gathers the rows of all processes; rows numbered -1 only fill up the shares and are dropped."""
     if accelerator.num_processes > 1:
         longest = int(accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
-        missing = longest - len(rows)
-        rows = accelerator.gather(torch.cat([rows, rows.new_full((missing,), -1)]))
-        values = accelerator.gather(torch.cat([values, values.new_zeros((missing, values.shape[1]))]))
+        fillers = longest - len(rows)
+        rows = accelerator.gather(torch.cat([rows, rows.new_full((fillers,), -1)]))
+        values = accelerator.gather(torch.cat([values, values.new_zeros((fillers, values.shape[1]))]))
     numbers, table = rows.cpu().numpy(), values.cpu().numpy()
     is_real = numbers >= 0
     numbers, table = numbers[is_real], table[is_real]

@@ -1,4 +1,4 @@
-"""The loss that training minimises: its sum over rows, and what each class weighs in it."""
+"""The loss that training minimises: its sum over rows, and class weights."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch.nn import functional
 def summed_loss(
     logits: torch.Tensor, labels: torch.Tensor | None, class_weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Sum over rows, in float32, of the loss of logits [B, C]; whoever wants a mean divides by the rows of the window.
+    """Returns the sum over rows, in float32, of the loss of logits [B, C]; the caller divides by the rows of the step.
 
-    A row's loss is its cross-entropy where labels are class numbers [B], the squared error where logits are [B, 1], and
-    the mean over labels of the binary cross-entropies where labels are sets, 0 or 1 [B, C]. So the mean over rows is
-    that of torch's CrossEntropyLoss, MSELoss and BCEWithLogitsLoss.
+    A row's loss is its cross-entropy for class numbers [B], its squared error for logits [B, 1], and the mean over
+    labels of the binary cross-entropies for label sets, 0 or 1 [B, C]. So the mean over rows is that of torch's
+    CrossEntropyLoss, MSELoss and BCEWithLogitsLoss.
 
-    `class_weights`, as `balanced_weights` gives them, multiply a row's loss, or that of each of its labels. The sum
-    is still divided by rows, not by weights as CrossEntropyLoss(weight) does: a row then weighs the same in any window.
+    `class_weights`, from `balanced_weights`, multiply a row's loss, or the loss of each of its labels. The caller still
+    divides by rows, not by weights as CrossEntropyLoss(weight) does: a row then weighs the same in any step.
     """
     assert labels is not None, "training rows need labels"
     logits = logits.float()
@@ -36,11 +36,11 @@ def summed_loss(
 
 
 def balanced_weights(labels: NDArray[Any]) -> torch.Tensor:
-    """What each class weighs so that all weigh alike over the training rows, and a row 1 on average.
+    """Returns weights that give every class the same total weight over the training rows, and a row 1 on average.
 
     Class numbers [N] -> float32[highest class + 1]: n / (k n_c) for the n_c rows of class c among n rows of k classes,
-    scikit-learn's class_weight="balanced". Label sets of 0 and 1 [N, C] -> float32[2, C]: the same for each label by
-    itself, whose classes are off (row 0) and on (row 1). A class without rows weighs 0.
+    scikit-learn's class_weight="balanced". Label sets of 0 and 1 [N, C] -> float32[2, C]: the same for each label
+    separately, with the classes off (row 0) and on (row 1). A class without rows weighs 0.
     """
     if labels.ndim == 1:
         return _weights(np.bincount(labels)[:, None])[:, 0]
@@ -49,7 +49,7 @@ def balanced_weights(labels: NDArray[Any]) -> torch.Tensor:
 
 
 def _weights(counts: NDArray[np.int64]) -> torch.Tensor:
-    """Rows of each class [K, C], C choices side by side -> float32[K, C]."""
+    """Rows of each of K classes, for C separate labels [K, C] -> float32[K, C]."""
     occurring = np.count_nonzero(counts, axis=0)
     weights = counts.sum(axis=0) / (occurring * np.maximum(counts, 1))
     return torch.from_numpy(np.where(counts > 0, weights, 0.0).astype(np.float32))

@@ -1,4 +1,4 @@
-"""How many rows fit into memory at once: the largest batch of a run is tried before the first step."""
+"""The largest batch that fits into memory, found by a trial before the first step."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from harness.facts.recipes import StepPlan
 
 
 def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, plan: StepPlan) -> StepPlan:
-    """The plan, its device batch halved until the longest rows fit on every process; the global batch stays as it is.
+    """Halves the plan's device batch until the longest rows fit on every process; the global batch stays the same.
 
-    Every process must call it, with the model on its device and not yet wrapped. Random states are left as they were.
+    Every process must call it, with the model on its device and not yet wrapped. Random states do not change.
 
     Raises:
         UserError: not even one row fits.
@@ -26,11 +26,11 @@ def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded,
     while not _fits_everywhere(accelerator, model, encoded, plan):
         if plan.device_batch_size == 1:
             raise UserError(
-                f"one row of {encoded.lengths.max()} tokens does not fit into the memory of {accelerator.device}: "
-                "lower --max-length, choose a smaller model, or use --precision bf16."
+                f"out of memory: one row of {encoded.lengths.max()} tokens does not fit on {accelerator.device}. "
+                "Lower --max-length, choose a smaller model, or use --precision bf16."
             )
         plan = plan.with_device_batch_size(-(-plan.device_batch_size // 2))
-        accelerator.print(f"out of memory: trying again with\n{plan}")
+        accelerator.print(f"out of memory: retrying with\n{plan}")
     return plan
 
 
@@ -46,7 +46,7 @@ def _fits_everywhere(accelerator: Accelerator, model: nn.Module, encoded: Encode
 
 
 def _fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> bool:
-    """Whether the longest rows can go forward and back on this process, beside the state that AdamW will keep."""
+    """Tries a forward and backward pass of the longest rows on this process, next to memory for AdamW's state."""
     longest = np.argsort(-encoded.lengths, kind="stable")[:device_batch_size]
     try:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -1,8 +1,7 @@
-"""A split's predictions as a Parquet file: one line a row, in row order."""
+"""The predictions for a split as a Parquet file: one line per row, in row order."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,23 +12,19 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.engine.inference import Scores
-from harness.facts.metrics import predictions_of
+from harness.metrics.scoring import predictions_from_scores
+from harness.system.atomic import atomic_path
 
 
 def write_predictions(
-    path: Path,
-    scores: Scores,
-    labels: Sequence[str] | None,
-    gold: NDArray[Any] | None,
-    threshold: float | None = None,
+    path: Path, scores: Scores, labels: Sequence[str] | None, gold: NDArray[Any] | None, threshold: float | None = None
 ) -> None:
-    """Columns row, prediction, label (where known) and scores; label names for classes, numbers for a regression.
+    """Writes columns row, prediction, label (where known) and scores, as a whole file or none.
 
-    With the threshold of a multi-label task, prediction and label are lists of names.
-
-    The whole file or nothing: written beside `path`, then renamed.
+    Predictions and labels are names for classes, numbers for a regression, and lists of names for a multi-label task,
+    which has a threshold.
     """
-    predicted = predictions_of(scores.values, threshold)
+    predicted = predictions_from_scores(scores.values, threshold)
 
     def named(values: NDArray[Any]) -> list[Any]:
         if labels is None:
@@ -43,10 +38,5 @@ def write_predictions(
     if gold is not None:
         columns["label"] = pa.array(named(gold), lists)
     columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        pq.write_table(pa.table(columns), scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.table(columns), temporary)

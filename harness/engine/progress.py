@@ -1,4 +1,4 @@
-"""Where a run stands: what it has counted, seen and selected so far, as plain values that a checkpoint can hold."""
+"""Progress of a run: counts, history and the selected epoch, as plain values that a checkpoint can hold."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """The story so far, the same on every process but for the clock. Times are seconds."""
+    """Progress up to the last step, the same on every process except for the clock. Times are in seconds."""
 
     def __init__(self, recipe: Recipe) -> None:
         self.select, self.patience = recipe.select, recipe.patience
@@ -26,46 +26,48 @@ class Progress:
         self.epoch_rows = 0
         self.selected_epoch = 0
         self.lowest = math.inf
-        """Of what is minimised over epochs: the validation loss, or the negative main score."""
+        """Lowest value so far of what selection minimises: the validation loss, or the negative main score."""
         self.history: list[Epoch] = []
         self.notes: list[str] = []
         self.fell_back = False
-        """Mixed precision had diverged, and the run was started again in fp32."""
+        """Mixed precision diverged, and the run was restarted in fp32."""
         self.topology = ""
-        """Processes, rows of a batch, precision and device: on others the numbers come out otherwise."""
-        self._began = perf_counter()
-        self._unsettled: list[Step] = []
+        """Processes, batch size, precision and device; on another topology the numbers differ."""
+        self._started = perf_counter()
+        self._unchecked: list[Step] = []
 
     @property
     def seconds(self) -> float:
-        """Since the run began, the time before interruptions included and that between them not."""
-        return self.seconds_before + perf_counter() - self._began
+        """Seconds that the run has computed, before interruptions too; the time between them does not count."""
+        return self.seconds_before + perf_counter() - self._started
 
     @property
     def is_out_of_patience(self) -> bool:
-        """No epoch of the last `patience` was better than the one selected."""
+        """None of the last `patience` epochs is better than the selected one."""
         return self.patience is not None and self.epoch - self.selected_epoch >= self.patience
 
-    def go_on(self, began: float, topology: str, fell_back: str) -> None:
-        """Counts time from `began`, a reading of `perf_counter`, and notes what a reader of the record must know:
-        another topology than before, or why it runs in fp32."""
-        self._began = began
+    def begin(self, started: float, topology: str, fault: str) -> None:
+        """Counts time from `started`, a value of `perf_counter`, and notes a changed topology or a restart in fp32.
+
+        `fault` says why mixed precision diverged, if it did.
+        """
+        self._started = started
         if self.topology and self.topology != topology:
             self.note(
                 f"resumed after step {self.step} on {topology} instead of {self.topology}: dropout and rounding differ"
             )
-        if fell_back:
+        if fault:
             self.fell_back = True
-            self.note(f"{fell_back} in mixed precision: trained again from the start in fp32")
+            self.note(f"{fault} in mixed precision: restarted in fp32")
         self.topology = topology
 
-    def note(self, sentence: str) -> None:
-        """Something a reader of the record must know, said once however often the run is interrupted."""
-        if sentence not in self.notes:
-            self.notes.append(sentence)
+    def note(self, note: str) -> None:
+        """Adds a note for the record, once even if the run is interrupted and repeats it."""
+        if note not in self.notes:
+            self.notes.append(note)
 
     def add(self, step: Step) -> list[Step]:
-        """Counts a step; those whose losses it now knows, some of them earlier ones."""
+        """Counts a step; returns the steps whose losses are known from now on, earlier ones included."""
         self.step = step.number
         self.rows += step.rows
         self.tokens += step.tokens
@@ -73,15 +75,15 @@ class Progress:
         self.train_seconds += step.seconds
         self.epoch_rows += step.rows
         self.epoch_seconds += step.seconds
-        self._unsettled.append(step)
+        self._unchecked.append(step)
         if not step.is_checked:
             return []
-        settled, self._unsettled = self._unsettled, []
-        self.epoch_loss += sum(step.loss * step.rows for step in settled)
-        return settled
+        checked, self._unchecked = self._unchecked, []
+        self.epoch_loss += sum(step.loss * step.rows for step in checked)
+        return checked
 
-    def close_epoch(self, step: Step, seen: SplitOutcome) -> Epoch:
-        """The epoch that `step` ends, after what was seen of the validation split; it is selected if it should be."""
+    def close_epoch(self, step: Step, validation: SplitOutcome) -> Epoch:
+        """Records the epoch that `step` ends, selects it if it is the best so far, and returns it."""
         self.epoch = step.epoch
         self.history.append(
             Epoch(
@@ -90,25 +92,25 @@ class Progress:
                 train_loss=self.epoch_loss / self.epoch_rows,
                 learning_rate=step.learning_rate,
                 seconds=self.epoch_seconds,
-                metrics=seen.values,
+                metrics=validation.values,
             )
         )
         self.epoch_loss, self.epoch_rows, self.epoch_seconds = 0.0, 0, 0.0
-        minimised = -seen.main_score if self.select == "best_main_score" else seen.loss
+        minimised = -validation.main_score if self.select == "best_main_score" else validation.loss
         if self.select == "last" or self.selected_epoch == 0 or minimised < self.lowest:
             self.selected_epoch, self.lowest = step.epoch, minimised
         return self.history[-1]
 
     def to_json(self) -> dict[str, Any]:
-        """All of it in values that JSON has."""
-        kept = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        """Returns the progress in values that JSON has."""
+        values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         history = [epoch.model_dump(mode="json") for epoch in self.history]
         lowest = None if math.isinf(self.lowest) else self.lowest  # JSON has no infinity
-        return kept | {"history": history, "seconds_before": self.seconds, "lowest": lowest}
+        return values | {"history": history, "seconds_before": self.seconds, "lowest": lowest}
 
     @classmethod
     def from_json(cls, recipe: Recipe, values: dict[str, Any]) -> Progress:
-        """What `to_json` gave, going on from now."""
+        """Restores what `to_json` returned."""
         progress = cls(recipe)
         vars(progress).update(values)
         progress.history = [Epoch(**epoch) for epoch in values["history"]]
@@ -116,23 +118,23 @@ class Progress:
         return progress
 
 
-def cost_fields(progress: Progress, peaks: Sequence[int], setup_seconds: float) -> dict[str, Any]:
-    """The fields of a record that say what it cost; `peaks`: bytes of each process."""
+def cost_fields(progress: Progress, peak_bytes: Sequence[int], setup_seconds: float) -> dict[str, Any]:
+    """Returns the fields of a record about time and memory; `peak_bytes` has one value per process."""
     seconds = progress.seconds
     return dict(
         rows_per_second=progress.rows / progress.train_seconds,
         tokens_per_second=progress.tokens / progress.train_seconds,
         padding_share=1 - progress.tokens / progress.computed_tokens,
-        peak_bytes=max(peaks),
+        peak_bytes=max(peak_bytes),
         cost=Cost(
             seconds=seconds,
             setup_seconds=setup_seconds,
             train_seconds=progress.train_seconds,
             evaluate_seconds=max(0.0, seconds - setup_seconds - progress.train_seconds),
-            device_seconds=seconds * len(peaks),
+            device_seconds=seconds * len(peak_bytes),
             steps=progress.step,
             rows=progress.rows,
             tokens=progress.tokens,
-            peak_bytes_per_process=list(peaks),
+            peak_bytes_per_process=list(peak_bytes),
         ),
     )

@@ -1,4 +1,4 @@
-"""What a run ran on: versions, commit, devices, processes, memory; never names of hosts or people."""
+"""Versions, commit, devices, processes and memory of a run, for its record; never names of hosts or people."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
+
+from harness.system.devices import processor_name
 
 PACKAGES = (
     "torch",
@@ -27,42 +29,38 @@ PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of the harness and of every library that can change a number."""
+    """Returns the installed versions of the harness and of every library that can change a number."""
     import harness
 
     return {"harness": harness.__version__} | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def git_state() -> tuple[str | None, bool | None]:
-    """(commit, has uncommitted changes) of the harness's checkout; (None, None) outside one."""
+    """Returns (commit, has uncommitted changes) of the harness's checkout; (None, None) outside one."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None, None
 
-    def ask(*arguments: str) -> str:
+    def git(*arguments: str) -> str:
         return subprocess.run(
             ["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True, timeout=20
         ).stdout.strip()
 
     try:
-        return ask("rev-parse", "HEAD"), bool(ask("status", "--porcelain", "--untracked-files=no"))
+        return git("rev-parse", "HEAD"), bool(git("status", "--porcelain", "--untracked-files=no"))
     except (OSError, subprocess.SubprocessError):
         return None, None
 
 
 def device_name(device: torch.device) -> str:
-    """The model of the GPU or processor."""
+    """Returns the product name of the GPU or processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-        return next(line.split(":", 1)[1].strip() for line in info.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    return processor_name()
 
 
 def peak_bytes(device: torch.device) -> int:
-    """The most memory this process has held: on the device for a GPU, resident for a CPU."""
+    """Returns the peak memory of this process: allocated on a GPU, resident on a CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     try:
@@ -73,8 +71,8 @@ def peak_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def surroundings(accelerator: Accelerator) -> dict[str, Any]:
-    """The fields of `records.Environment` that the process finds by itself; every process must call it."""
+def environment_fields(accelerator: Accelerator) -> dict[str, Any]:
+    """Returns the fields of `records.Environment` that are known without the run; every process must call it."""
     commit, is_dirty = git_state()
     return dict(
         processes=accelerator.num_processes,
@@ -90,6 +88,6 @@ def surroundings(accelerator: Accelerator) -> dict[str, Any]:
     )
 
 
-def peaks(accelerator: Accelerator) -> list[int]:
-    """`peak_bytes` of each process; every process must call it."""
+def peak_bytes_by_process(accelerator: Accelerator) -> list[int]:
+    """Returns `peak_bytes` of each process; every process must call it."""
     return list(gather_object([peak_bytes(accelerator.device)]))

@@ -1,12 +1,12 @@
-"""Training as a generator of steps: whoever iterates decides when to look, evaluate, save or stop."""
+"""Training as a generator of steps: the caller decides when to evaluate, save or stop."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,19 +19,19 @@ from transformers import PreTrainedModel
 
 from harness.engine.adaptations import dropout
 from harness.engine.batches import Encoded, StepBatches, cut_batch, step_batches
-from harness.engine.compiling import bucket, compiled, plain
+from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
 from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
 FINITE_CHECK_EVERY = 16
-"""Steps that a GPU is given before somebody waits for what they measured."""
+"""Steps that are queued on a GPU between two checks that losses and gradient norms are finite."""
 
-MOST_OVERFLOWS = 40
-"""fp16 steps skipped in a row that count as diverged: by then the loss scale has fallen from 2^16 to 2^-24."""
+MAX_OVERFLOWS = 40
+"""Overflows of one fp16 step that count as divergence: by then the loss scale has fallen from 2^16 to 2^-24."""
 
 
 class Diverged(ArithmeticError):
-    """A loss or gradient norm is not finite; the weights have not moved. Raised on every process at the same step."""
+    """A loss or gradient norm is not finite; the weights are unchanged. Every process raises it at the same step."""
 
     def __init__(self, step: int, what: str) -> None:
         super().__init__(f"the {what} of step {step} is not finite")
@@ -39,50 +39,50 @@ class Diverged(ArithmeticError):
 
 
 class Step(NamedTuple):
-    """One optimizer step that was taken."""
+    """One completed optimizer step."""
 
     number: int
-    """Counted from 1 over the whole run."""
+    """Number of the step, from 1 over the whole run."""
     epoch: int
-    """Counted from 1."""
+    """Number of the epoch, from 1."""
     measured: torch.Tensor
-    """float32[2], still on its way on a GPU: the summed loss, and the gradient norm."""
+    """float32[2], summed loss and gradient norm; a GPU may still be computing them."""
     learning_rate: float
     rows: int
-    """Over all processes."""
+    """Rows of the step, over all processes."""
     tokens: int
-    """Real tokens, over all processes."""
+    """Tokens without padding, over all processes."""
     computed_tokens: int
-    """Those and their padding."""
+    """Tokens with padding, over all processes."""
     seconds: float
     ends_epoch: bool
     is_checked: bool
-    """All steps so far were seen to be finite; only then may a run be stopped, saved or looked at."""
+    """All steps so far are known to be finite; only then may the caller evaluate, save or stop."""
 
     @property
     def loss(self) -> float:
-        """Mean over the rows of the step, on all processes. Reading it waits for the device."""
+        """Mean loss over the rows of the step, on all processes. Reading it waits for the device."""
         return float(self.measured[0]) / self.rows
 
     @property
     def gradient_norm(self) -> float:
-        """2-norm of the gradient of that mean, before clipping. Reading it waits for the device."""
+        """2-norm of the mean loss's gradient, before clipping. Reading it waits for the device."""
         return float(self.measured[1])
 
 
 class TrainingState(NamedTuple):
-    """Where training stands between two steps."""
+    """The state of training between two steps."""
 
     weights: dict[str, torch.Tensor]
     optimizer: dict[str, Any]
     scaler: dict[str, Any] | None
-    """fp16's loss scale."""
+    """State of the gradient scaler, in fp16."""
     randomness: list[torch.Tensor] | None
-    """States of this process's generators, from which dropout is drawn; None when another number of processes saved."""
+    """States of this process's random generators, for dropout; None if another number of processes saved them."""
 
 
 class Training:
-    """A model and its optimizer, on their way through a plan."""
+    """A model, its optimizer and the plan of steps. The caller has adapted the model (`adaptations.adapt`) before."""
 
     def __init__(
         self,
@@ -99,11 +99,11 @@ class Training:
         self.plan = plan
         self.encoded = encoded
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
-        if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # it asks, though it never uses the number
+        if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # required, though never used
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch_size
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.logits = compiled(self.model, accelerator.device) if is_compiled else plain(self.model)
-        self.width = (lambda tokens: min(bucket(tokens), recipe.max_length)) if is_compiled else int
+        self.logits = compiled_logits(self.model, accelerator.device) if is_compiled else eager_logits(self.model)
+        self.width = (lambda tokens: min(padded_length(tokens), recipe.max_length)) if is_compiled else int
         self.defers_finite_check = accelerator.device.type == "cuda" and self._can_defer_finite_check()
         self._pending: list[tuple[int, torch.Tensor]] = []
         self._found_not_finite = torch.zeros((), device=accelerator.device)
@@ -111,10 +111,10 @@ class Training:
             self._order_buckets()
 
     def _order_buckets(self) -> None:
-        """Lets DistributedDataParallel order its buckets before the first step, by a pass that weighs nothing.
+        """Makes DistributedDataParallel order its buckets before the first step, by a backward pass of weight zero.
 
-        It would do so after the first: of three processes or more, sums of gradients would then be rounded otherwise
-        in the first step after a start than in the same step of a run that was not interrupted.
+        Otherwise it does so after the first step, and with three or more processes the sums of gradients in the first
+        step after a resume would be rounded differently than in a run without interruption.
         """
         on_gpu = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(self.accelerator.device)
@@ -123,15 +123,15 @@ class Training:
         self.optimizer.zero_grad(set_to_none=True)
 
     def _can_defer_finite_check(self) -> bool:
-        """Whether the optimizer can be told, on the device, to leave the weights as they are."""
+        """Tells whether the optimizer can skip a step on the device, without the host."""
         is_plain = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU)
         return is_plain and self.accelerator.scaler is None and bool(self.optimizer.defaults.get("fused"))
 
     def check_finite(self) -> None:
-        """Waits for the steps that were not looked at yet.
+        """Waits for the pending steps and checks their losses and gradient norms.
 
         Raises:
-            Diverged: one of them was not finite; from the first of those on the weights have not moved.
+            Diverged: one of them is not finite; the weights are those before the first such step.
         """
         if not self._pending:
             return
@@ -145,12 +145,12 @@ class Training:
                 raise Diverged(number, "gradient norm")
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """A copy of this process's weights as they are now."""
+        """Returns a copy of this process's current weights."""
         state = self.accelerator.unwrap_model(self.model).state_dict()
         return {name: tensor.detach().clone() for name, tensor in state.items()}
 
     def weights_sha256(self) -> str:
-        """Hash of the weights as they are now, by name, in the bytes of their type."""
+        """Returns the hash of the current weights: names in order, bytes in each tensor's type."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.weights().items()):
             digest.update(name.encode())
@@ -158,11 +158,11 @@ class Training:
         return digest.hexdigest()
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
-        """Puts back what `weights` gave."""
+        """Restores what `weights` returned."""
         self.accelerator.unwrap_model(self.model).load_state_dict(weights)
 
     def state(self) -> TrainingState:
-        """All that training needs to go on to the bit, as it is now."""
+        """Returns everything that training needs to resume bit-for-bit."""
         scaler, on_gpu = self.accelerator.scaler, self.accelerator.device.type == "cuda"
         return TrainingState(
             weights=self.weights(),
@@ -172,7 +172,7 @@ class Training:
         )
 
     def set_state(self, state: TrainingState) -> None:
-        """Goes on from what `state` gave; dropout goes on as it is where the state has no randomness."""
+        """Restores what `state` returned; random generators stay as they are where it has none."""
         self.set_weights(state.weights)
         self.optimizer.load_state_dict(state.optimizer)
         if self.accelerator.scaler is not None and state.scaler is not None:
@@ -182,12 +182,15 @@ class Training:
             for on_gpu in state.randomness[1:]:
                 torch.cuda.set_rng_state(on_gpu)
 
-    def train_step(self, window: StepBatches, learning_rate: float, number: int) -> torch.Tensor | None:
-        """One step from all of its batches: what it measured, or None when fp16 overflowed and nothing moved.
+    def train_step(self, step: StepBatches, learning_rate: float, number: int) -> torch.Tensor | None:
+        """Runs one optimizer step on all of its batches.
 
-        The loss is the sum over the window's rows on all processes, divided by their number, however they are split
-        into batches; fillers weigh nothing. A GPU is not waited for: a step that is not finite leaves the weights as
-        they are, as do all after it, until `settle` finds out.
+        The loss is the sum over the step's rows on all processes, divided by their number, for any split into batches;
+        fillers weigh nothing. On a GPU the check for finite values is deferred to `check_finite`: a step that is not
+        finite leaves the weights unchanged, and so do all steps after it.
+
+        Returns:
+            float32[2], summed loss and gradient norm, or None if fp16 overflowed and the weights are unchanged.
 
         Raises:
             Diverged: the loss or the gradient norm is not finite.
@@ -197,15 +200,15 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         loss_sum = torch.zeros((), device=accelerator.device)
-        for position, batch in enumerate(window.batches):
-            closes = position == len(window.batches) - 1
+        for position, batch in enumerate(step.batches):
+            is_last = position == len(step.batches) - 1
             batch = batch.to(accelerator.device)
-            accelerator.sync_gradients = closes
-            with _synchronising(accelerator, self.model, closes):
+            accelerator.sync_gradients = is_last
+            with nullcontext() if is_last else accelerator.no_sync(self.model):  # gradients are exchanged once
                 logits = self.logits(batch.inputs)
                 loss = summed_loss(logits, batch.labels, self.class_weights) * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows
-                accelerator.backward(loss * (accelerator.num_processes / window.rows))
+                accelerator.backward(loss * (accelerator.num_processes / step.rows))
             loss_sum += loss.detach()
         limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
         norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)
@@ -222,35 +225,36 @@ class Training:
             self.check_finite()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # a fused optimizer is called and skips by itself, which accelerate does not notice: the scale has fallen then
+        # a fused optimizer skips the step by itself, which accelerate does not notice; then the scale has fallen
         overflowed = scale is not None and accelerator.scaler.get_scale() < scale
         return None if overflowed or accelerator.optimizer_step_was_skipped else measured
 
 
 def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[Step]:
-    """Every step of the plan in order, from the one after step `after`; all processes must iterate together.
+    """Yields every step of the plan in order, from the one after step `after`; all processes must iterate together.
 
-    An step that fp16 skipped for overflow is taken again from the same rows: neither the count nor the schedule
-    notices.
+    A step that fp16 skipped for overflow is repeated with the same rows and counts once, in the schedule too.
 
     Raises:
-        Diverged: a loss or gradient norm is not finite, before the weights move.
+        Diverged: a loss or gradient norm is not finite; the weights are unchanged.
     """
     plan, recipe, accelerator = training.plan, training.recipe, training.accelerator
     if after >= plan.total_steps:
         return
     number = after
     for epoch in range(1 + after // plan.steps_per_epoch, plan.epochs + 1):
-        done = number % plan.steps_per_epoch
-        cut = step_batches(training.encoded, plan, seed, epoch - 1, accelerator.process_index, done, training.width)
+        skip = number % plan.steps_per_epoch
+        epoch_batches = step_batches(
+            training.encoded, plan, seed, epoch - 1, accelerator.process_index, skip, training.width
+        )
         started = time.perf_counter()
-        for position, window in enumerate(cut, start=done + 1):
+        for position, batches in enumerate(epoch_batches, start=skip + 1):
             number += 1
             learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
-            dropout.restart(seed, accelerator.process_index, number)
-            for _ in range(MOST_OVERFLOWS):
-                taken = training.train_step(window, learning_rate, number)
-                if taken is not None:
+            dropout.restart_masks(seed, accelerator.process_index, number)
+            for _ in range(MAX_OVERFLOWS):
+                measured = training.train_step(batches, learning_rate, number)
+                if measured is not None:
                     break
             else:
                 raise Diverged(number, "gradient, at any loss scale,")
@@ -261,22 +265,22 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
             yield Step(
                 number=number,
                 epoch=epoch,
-                measured=taken,
+                measured=measured,
                 learning_rate=learning_rate,
-                rows=window.rows,
-                tokens=window.tokens,
-                computed_tokens=window.computed_tokens,
+                rows=batches.rows,
+                tokens=batches.tokens,
+                computed_tokens=batches.computed_tokens,
                 seconds=time.perf_counter() - started,
                 ends_epoch=ends_epoch,
                 is_checked=is_checked,
             )
             if number == plan.total_steps:
                 return
-            started = time.perf_counter()  # whoever iterates has had its time; cutting the next batches is ours
+            started = time.perf_counter()  # excludes the caller's time, includes cutting the next batches
 
 
 def adamw(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """The recipe's optimizer, fused where the device can."""
+    """Returns the recipe's optimizer, fused on CPU and CUDA."""
     return torch.optim.AdamW(
         decay_groups(model, recipe.weight_decay),
         lr=recipe.learning_rate,
@@ -287,11 +291,11 @@ def adamw(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Parameter groups for AdamW: biases and every parameter of a normalisation layer do not decay.
+    """Returns AdamW's parameter groups: biases and all parameters of normalisation layers do not decay.
 
-    Layers are told by their type, not by their name, which differs between models (transformers #16908).
+    A normalisation layer is recognised by its type; its name differs between models (transformers #16908).
     """
-    spared = {
+    undecayed = {
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
@@ -299,19 +303,14 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in trained if id(p) not in spared], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) in spared], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) not in undecayed], "weight_decay": weight_decay},
+        {"params": [p for p in trained if id(p) in undecayed], "weight_decay": 0.0},
     ]
 
 
 def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:
-    """From the labels of all training rows, which every process has: nothing needs to be exchanged."""
+    """Returns the weights from the labels of all training rows, which every process has."""
     if recipe.class_weights is None:
         return None
     assert encoded.labels is not None, "training rows need labels"
     return balanced_weights(encoded.labels).to(device)
-
-
-def _synchronising(accelerator: Accelerator, model: nn.Module, closes: bool) -> Any:
-    """Gradients are exchanged in the last batch of a window only."""
-    return contextlib.nullcontext() if closes else accelerator.no_sync(model)

@@ -1,1 +1,1 @@
-"""What runs are about and what they leave behind, as plain values."""
+"""The identity, recipe, task and record of a run as plain values."""

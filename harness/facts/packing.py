@@ -1,4 +1,4 @@
-"""A value for each row as a short text that a JSON file can hold: bits, classes, numbers."""
+"""Arrays of one value per row as short texts that a JSON file can hold."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 def pack_array(values: NDArray[Any]) -> str:
-    """Classes or values, of any shape -> base64 of a compressed .npy in the smallest dtype that loses nothing."""
+    """Base64 of a compressed .npy of any shape, in the smallest dtype that keeps every value."""
     smaller = np.float32 if values.dtype.kind == "f" else np.min_scalar_type(values.max(initial=0))
     exact = values.astype(smaller)
     if not np.array_equal(exact, values):  # negative numbers, or float64 that float32 would round
@@ -24,10 +24,10 @@ def pack_array(values: NDArray[Any]) -> str:
 
 
 def unpack_array(packed: str) -> NDArray[Any]:
-    """The reverse of `pack_array`: the same values, integers as int64 and reals as float64.
+    """The array that `pack_array` packed, integers as int64 and reals as float64.
 
     Raises:
-        ValueError: it is no packed array.
+        ValueError: not a packed array.
     """
     try:
         octets = zlib.decompress(base64.b64decode(packed, validate=True))
@@ -45,6 +45,6 @@ _NPY_START = 10
 
 @functools.lru_cache(maxsize=64)
 def _npy_header(octets: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype. Reading it takes most of the time that a small array takes, and few headers differ."""
+    """Shape and dtype. Cached: parsing it takes most of the time of a small array, and few headers differ."""
     shape, _, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(octets))
     return shape, dtype

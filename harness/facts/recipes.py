@@ -1,6 +1,6 @@
-"""How a model is trained: the hyperparameters, where their values come from, and the arithmetic of steps.
+"""The hyperparameters of training, the recipes that set them, and the arithmetic of steps.
 
-This is the only source of hyperparameter names, defaults and help texts; flags, JSON keys and tables follow from it.
+Names, defaults and help texts are defined here only; flags, JSON keys and tables are derived from them.
 """
 
 from __future__ import annotations
@@ -18,18 +18,19 @@ DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
 
 GROUPED_STEPS = 50
-"""Steps whose rows are sorted by length together: as many leave little padding and much chance."""
+"""Steps whose rows are sorted by length together: enough to save most padding and to keep the order random."""
 
 LARGEST_DEVICE_BATCH_SIZE = 64
 """Rows of one forward pass: 64 of 128 tokens fit a base-size encoder into 8 GB."""
 
 
 class Recipe(BaseModel):
-    """Everything that decides how a model is trained, whatever devices compute it.
+    """Everything that decides how a model is trained, independent of the devices.
 
-    Raises UserError for an unknown name or a value out of range. The defaults are those of the published
-    bert-base-cased table in transformers' text-classification README (3 epochs, 2e-5, batch 32,
-    length 128), so that a run here can be compared with it.
+    Raises UserError for an unknown name or an invalid value. The defaults are those of the published bert-base-cased
+    table in transformers' text-classification README (3 epochs, 2e-5, batch 32, length 128), so that a run here can be
+    compared with it. A field that is added later has the default None and behaves as before when it is None:
+    `RunSpec.run_id` leaves None out, so that no existing run gets another ID.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
@@ -37,45 +38,46 @@ class Recipe(BaseModel):
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     """Peak learning rate of AdamW."""
     global_batch_size: Annotated[int, Field(ge=1)] = 32
-    """Rows per step, over all processes and accumulated batches."""
+    """Rows per optimizer step, over all processes and accumulated batches."""
     epochs: Annotated[int, Field(ge=1)] = 3
     """Passes over the training rows."""
     max_steps: Annotated[int, Field(ge=1)] | None = None
-    """Train exactly this many steps, whatever --epochs says."""
+    """Train for exactly this many optimizer steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
-    """Steps over which the learning rate rises from 0; below 1 it is a share of all steps."""
+    """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Learning rate after the warmup: down to 0 at the last step, or held."""
+    """Learning rate after the warmup: linear or cosine decay to 0 at the last step, or constant."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay of all weights but biases, embeddings' norms and other normalisation layers."""
+    """Decoupled weight decay of all weights except biases and normalisation layers."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
-    """Gradients are scaled down to this 2-norm; None leaves them as they are."""
+    """Clip gradients to this 2-norm; None turns clipping off."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Decay of AdamW's second moment (its first is 0.9)."""
+    """Decay rate of AdamW's second moment (0.9 for the first)."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
-    """AdamW's epsilon."""
+    """Epsilon of AdamW."""
     class_weights: Literal["balanced"] | None = None
-    """balanced: a row counts in the loss as n / (classes x rows of its class), so that rare classes count as much."""
+    """balanced: weight each row's loss by n / (classes x rows of its class), so that rare classes count as much as
+    frequent ones."""
     threshold: Literal["validation"] | None = None
-    """Probability from which a label of a multi-label task is predicted: 0.5, or the best for the main score on the
+    """Probability from which a multi-label task predicts a label: 0.5, or the one with the best main score on the
     validation split."""
     max_length: Annotated[int, Field(ge=4)] = 128
-    """Tokens per row; longer rows are cut, the longer text of a pair first."""
+    """Tokens per row; longer rows are truncated, the longer text of a pair first."""
     length_grouping: bool = True
-    """Rows of like length share a step; which they are, and in what order steps come, is drawn anew each epoch."""
+    """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch."""
     select: Literal["last", "best", "best_main_score"] = "last"
-    """The weights that are reported: those of the last step, of the epoch with the lowest validation loss, or of the
-    one with the best main score on the validation split."""
+    """Weights to report: those of the last step, of the epoch with the lowest validation loss, or of the epoch with the
+    best main score on the validation split."""
     patience: Annotated[int, Field(ge=1)] | None = None
-    """Stop after this many epochs that were no better; needs --select best or best_main_score."""
+    """Stop after this many epochs without improvement; needs --select best or best_main_score."""
     protocol: Literal["standard", "holdout", "tuned_on_reported"] = "standard"
-    """holdout cuts the official validation split in two: one half to select on, the other to report. tuned_on_reported
-    is as standard, and says that hyperparameters were chosen by the very score that is reported."""
+    """holdout: split the validation split into one half to select on and one half to report. tuned_on_reported: train
+    like standard, and mark that the hyperparameters were chosen by the reported score."""
     train_rows: Annotated[int, Field(ge=1)] | None = None
-    """Train on this many rows, a random subset that is the same for every seed."""
+    """Train on a random subset of this many rows, the same one for every seed."""
     init_from: str | None = None
-    """Start from the weights of the same model's and seed's finished run of this task, as published recipes start rte,
-    mrpc and stsb from mnli."""
+    """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
+    rte, mrpc and stsb from mnli."""
 
     @model_validator(mode="wrap")
     @classmethod
@@ -83,19 +85,23 @@ class Recipe(BaseModel):
         try:
             recipe = build(values)
         except ValidationError as error:
-            raise UserError("; ".join(map(_sentence, error.errors()))) from None
+            raise UserError("; ".join(map(_message, error.errors()))) from None
         if recipe.warmup >= 1 and recipe.warmup != int(recipe.warmup):
-            raise UserError(f"recipe: warmup is {recipe.warmup}: from 1 on it counts steps, a whole number")
+            raise UserError(
+                f"recipe: warmup (--warmup) is {recipe.warmup}: expected a share below 1 or a whole number of steps"
+            )
         if recipe.patience is not None and recipe.select == "last":
-            raise UserError("recipe: patience needs select best or best_main_score; 'last' never compares epochs")
+            raise UserError(
+                "recipe: patience (--patience) needs --select best or best_main_score; 'last' compares no epochs"
+            )
         return recipe
 
 
 class Family(NamedTuple):
-    """A published recipe for the models whose name matches."""
+    """A published recipe for the models whose name matches a pattern."""
 
     pattern: str
-    """Matched against the lower-cased model name, as in a shell."""
+    """A shell pattern for the lower-cased model name."""
     source: str
     recipe: Mapping[str, Any]
     by_task: Mapping[str, Mapping[str, Any]] = {}
@@ -153,40 +159,41 @@ MODEL_RECIPES: tuple[Family, ...] = (
     ),
     Family(
         "*/deberta-v3-base",
-        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
+        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task that its authors publish",
         {},
         {"mnli": dict(learning_rate=1.5e-5, global_batch_size=64, warmup=1000, max_length=256)},
     ),
     Family(
         "*/deberta-v3-small",
-        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task its authors give",
+        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task that its authors publish",
         {},
         {"mnli": dict(learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256)},
     ),
 )
 
 
-def family_of(model: str) -> Family | None:
+def find_family(model: str) -> Family | None:
     """The published recipe for a model of this name, or None."""
     name = "/" + model.lower().rstrip("/")
     return next((family for family in MODEL_RECIPES if fnmatch.fnmatchcase(name, family.pattern)), None)
 
 
-def resolve(model: str, task: str, task_recipe: Mapping[str, Any], given: Mapping[str, Any] | None = None) -> Recipe:
-    """The recipe that holds: defaults < model family < task < the family's own for that task < what is given.
+def resolve_recipe(
+    model: str, task: str, task_recipe: Mapping[str, Any], overrides: Mapping[str, Any] | None = None
+) -> Recipe:
+    """The recipe of a run; later values win: defaults, model family, task, family for this task, `overrides`.
 
     Raises:
-        UserError: a value is of the wrong type or out of range, or the name is none of Recipe's.
+        UserError: a name is unknown, or a value has the wrong type or is out of range.
     """
-    family = family_of(model)
-    layers = [task_recipe, given or {}]
+    family = find_family(model)
+    layers = [task_recipe, overrides or {}]
     if family:
-        layers = [family.recipe, task_recipe, family.by_task.get(task, {}), given or {}]
+        layers = [family.recipe, task_recipe, family.by_task.get(task, {}), overrides or {}]
     return Recipe(**{name: value for layer in layers for name, value in layer.items()})
 
 
-def _sentence(fault: Any) -> str:
-    """One thing that is wrong with a recipe, in plain words."""
+def _message(fault: Any) -> str:
     message = fault["msg"].removeprefix("Value error, ")
     if not fault["loc"]:
         return str(message)
@@ -196,14 +203,14 @@ def _sentence(fault: Any) -> str:
     return f"recipe: {name} (--{name.replace('_', '-')}) is {fault['input']!r}: {message}"
 
 
-def changed_from(recipe: Recipe, default: Recipe) -> dict[str, Any]:
-    """The fields of `recipe` that are not as in `default`: what makes it a variant of its own in a leaderboard."""
+def recipe_difference(recipe: Recipe, default: Recipe) -> dict[str, Any]:
+    """The fields of `recipe` whose values are not those of `default`; they name a variant in the leaderboard."""
     default_values = default.model_dump()
     return {name: value for name, value in recipe.model_dump().items() if value != default_values[name]}
 
 
 class StepPlan(NamedTuple):
-    """How many batches make a step, and how many steps make the run."""
+    """The batches of a step and the steps of a run."""
 
     rows: int
     global_batch_size: int
@@ -211,19 +218,19 @@ class StepPlan(NamedTuple):
     device_batch_size: int
     """Rows of one forward pass on one process."""
     accumulation: int
-    """Batches of one full step on one process."""
+    """Batches of a full step on one process."""
     steps_per_epoch: int
     total_steps: int
     warmup_steps: int
     grouped_steps: int = 1
-    """Steps of one epoch whose rows are sorted by length together; 1 leaves them as they are drawn."""
+    """Steps of an epoch whose rows are sorted by length together; 1: no sorting."""
 
     @property
     def epochs(self) -> int:
         return math.ceil(self.total_steps / self.steps_per_epoch)
 
     def with_device_batch_size(self, device_batch_size: int) -> StepPlan:
-        """The same steps from other batches."""
+        """The same steps in batches of another size."""
         share = math.ceil(self.global_batch_size / self.processes)
         return self._replace(device_batch_size=device_batch_size, accumulation=math.ceil(share / device_batch_size))
 
@@ -231,24 +238,24 @@ class StepPlan(NamedTuple):
         def count(n: int, noun: str) -> str:
             return f"{n:,} {noun}" + ("" if n == 1 else "es" if noun.endswith(("s", "ch")) else "s")
 
-        is_exact = self.processes * self.device_batch_size * self.accumulation == self.global_batch_size
-        equals = "=" if is_exact else "in at most"
+        capacity = self.processes * self.device_batch_size * self.accumulation
+        relation = "=" if capacity == self.global_batch_size else "<="
         return (
-            f"global batch {self.global_batch_size} {equals} {count(self.processes, 'process')} x "
+            f"global batch size {self.global_batch_size} {relation} {count(self.processes, 'process')} x "
             f"{count(self.device_batch_size, 'row')} x {count(self.accumulation, 'batch')}; "
-            f"{count(self.rows, 'row')} = {count(self.steps_per_epoch, 'step')} an epoch, "
-            f"{self.total_steps:,} in all, {self.warmup_steps:,} of them warmup"
+            f"{count(self.rows, 'row')} = {count(self.steps_per_epoch, 'step')} per epoch, "
+            f"{count(self.total_steps, 'step')}, {self.warmup_steps:,} warmup"
         )
 
 
 def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int | None = None) -> StepPlan:
-    """The run's arithmetic.
+    """The batches and steps of a run.
 
-    `device_batch_size` None cuts a process's share of a step into the fewest batches of at most `LARGEST_DEVICE_BATCH_SIZE`
-    rows, all of one size where that divides.
+    Without `device_batch_size`, the share of a process is cut into the fewest batches of at most
+    `LARGEST_DEVICE_BATCH_SIZE` rows, all of one size where that divides the share.
 
     Raises:
-        UserError: `device_batch_size` does not divide a process's share of the global batch.
+        UserError: `device_batch_size` does not divide a process's share of the global batch size.
     """
     share = math.ceil(recipe.global_batch_size / processes)
     divisors = [size for size in range(1, share + 1) if share % size == 0]
@@ -259,8 +266,8 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
         above = min((size for size in divisors if size > device_batch_size), default=None)
         nearest = " or ".join(str(size) for size in (below, above) if size is not None)
         raise UserError(
-            f"--device-batch-size {device_batch_size}: a global batch of {recipe.global_batch_size} on {processes} process(es) gives "
-            f"each {share} rows a step, which {device_batch_size} does not divide. The nearest that do: {nearest}."
+            f"--device-batch-size {device_batch_size}: expected a divisor of {share}, the rows per step of each of "
+            f"{processes} process(es) at global batch size {recipe.global_batch_size}. Nearest: {nearest}."
         )
     steps_per_epoch = math.ceil(rows / recipe.global_batch_size)
     total = recipe.max_steps or recipe.epochs * steps_per_epoch
@@ -279,10 +286,10 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
 
 
 def learning_rate_factor(step: int, plan: StepPlan, schedule: str) -> float:
-    """The share of the peak learning rate at which step number `step` (0 is the first) is taken.
+    """The learning rate of step number `step`, from 0, as a share of the peak.
 
-    As transformers' get_*_schedule_with_warmup: the first of W warmup steps is taken at 0/W, the first after
-    them at the peak, and a decaying schedule would reach 0 one step after the last.
+    Equals transformers' get_*_schedule_with_warmup: the first of W warmup steps has 0/W, the first step after them the
+    peak, and a decaying schedule reaches 0 one step after the last.
     """
     if step < plan.warmup_steps:
         return step / plan.warmup_steps

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.facts.metrics import predictions_of
 from harness.facts.tasks import TaskSpec
 from harness.inspection.prediction_output import Replies, replies_of
+from harness.metrics.scoring import predictions_from_scores
 
 if TYPE_CHECKING:
     from harness.rows.loading import Split
@@ -93,7 +93,7 @@ def worst_mistakes(
     missed at a low probability, or added at a high one.
     """
     assert split.label is not None
-    predicted = predictions_of(scores, threshold)
+    predicted = predictions_from_scores(scores, threshold)
     if task.is_regression:
         size = np.abs(predicted - split.label)
         gold, found = split.label.tolist(), predicted.tolist()

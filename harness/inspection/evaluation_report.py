@@ -10,13 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engine.display import shown
-from harness.facts.metrics import title_of
+from harness.engine.display import format_score
 from harness.facts.outcome import SplitOutcome
 from harness.facts.tasks import TaskSpec
 from harness.inspection.error_analysis import ClassFigures, Mistake, confusion, most_confused, per_class, per_label
 from harness.inspection.report_files import csv_file, write_files
 from harness.inspection.terminal_table import print_table
+from harness.metrics.registry import title_of
 
 _MOST_CLASSES = 12
 """Up to so many the terminal shows the confusion matrix; of more, the most frequent confusions."""
@@ -70,7 +70,11 @@ def show(seen: Evaluation) -> None:
     constant = seen.outcomes[split].baseline
     metrics = dict.fromkeys(key for outcome in seen.columns.values() for key in outcome.values)
     rows = [
-        [title_of(key), *(shown(o.values.get(key)) for o in seen.columns.values()), shown(constant.get(key))]
+        [
+            title_of(key),
+            *(format_score(o.values.get(key)) for o in seen.columns.values()),
+            format_score(constant.get(key)),
+        ]
         for key in metrics
     ]
     heading = task.name if task.title == task.name else f"{task.name}: {task.title}"
@@ -94,7 +98,14 @@ def show(seen: Evaluation) -> None:
 def _show_labels(split: str, seen: Evaluation) -> None:
     labels = seen.labels
     lines = [
-        [f.label, shown(f.precision), shown(f.recall), shown(f.f1), f"{f.rows:,}", f"{f.predicted:,}"]
+        [
+            f.label,
+            format_score(f.precision),
+            format_score(f.recall),
+            format_score(f.f1),
+            f"{f.rows:,}",
+            f"{f.predicted:,}",
+        ]
         for f in seen.figures
     ]
     print_table(f"{split}: each label", ["", "precision", "recall", "F1", "rows", "predicted"], lines)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UserError
-from harness.facts.metrics import predictions_of
 from harness.facts.tasks import TaskSpec
+from harness.metrics.scoring import predictions_from_scores
+from harness.system.atomic import atomic_path, check_writable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +50,7 @@ class Replies(NamedTuple):
 
 def replies_of(task: TaskSpec, scores: NDArray[np.float32], first: int = 0, threshold: float | None = None) -> Replies:
     """What scores, float32[N, C], say in the task's words; those of a multi-label task under its threshold."""
-    predicted = predictions_of(scores, threshold).tolist()
+    predicted = predictions_from_scores(scores, threshold).tolist()
     labels = tuple(task.labels or ())
     if not labels:
         return Replies(first, predicted, labels, np.empty((len(scores), 0)))
@@ -136,11 +136,8 @@ def check_place(path: Path, overwrite: bool) -> str:
         raise UserError(
             f"--out {path}: {'this is a folder' if path.is_dir() else 'is there already; --overwrite replaces it'}."
         )
-    scratch = _scratch(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.touch()
-        scratch.unlink()
+        check_writable(path.parent)
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error}).") from None
     return form
@@ -153,23 +150,16 @@ def writing(path: Path, form: str) -> Iterator[Callable[[Replies], None]]:
     Raises:
         UserError: the disk is full or cannot be written.
     """
-    scratch = _scratch(path)
     try:
-        if form == "parquet":
-            with _parquet(scratch) as add:
-                yield add
-        else:
-            with scratch.open("w", encoding="utf-8", newline="") as file:
-                yield _json_writer(file) if form == "jsonl" else _csv_writer(file, "," if form == "csv" else "\t")
-        os.replace(scratch, path)
+        with atomic_path(path) as temporary:
+            if form == "parquet":
+                with _parquet(temporary) as add:
+                    yield add
+            else:
+                with temporary.open("w", encoding="utf-8", newline="") as file:
+                    yield _json_writer(file) if form == "jsonl" else _csv_writer(file, "," if form == "csv" else "\t")
     except OSError as error:
         raise UserError(f"--out {path}: cannot be written ({error.strerror or error}).") from error
-    finally:
-        scratch.unlink(missing_ok=True)
-
-
-def _scratch(path: Path) -> Path:
-    return path.with_name(f".{path.name}-{os.getpid()}")
 
 
 def _json_writer(file: IO[str]) -> Callable[[Replies], None]:

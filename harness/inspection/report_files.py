@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.facts.records import write_atomically
 from harness.inspection.prediction_output import harmless
+from harness.system.atomic import write_atomically
 
 
 def check_folder(folder: Path, overwrite: bool) -> None:

@@ -1,1 +1,1 @@
-"""What people and other programs read, made from records alone."""
+"""Leaderboards, plots and exports, made from records only."""

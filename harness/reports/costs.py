@@ -1,4 +1,4 @@
-"""What it took to fill a row of the leaderboard: seconds and device-seconds of its runs."""
+"""The cost of an entry of the leaderboard: seconds and device-seconds of its runs."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import NamedTuple
 from harness.stats.groups import Group
 
 
-class RowCost(NamedTuple):
-    """Of the runs of a row, over all its tasks; runs that have no score are paid for too."""
+class EntryCost(NamedTuple):
+    """The cost of an entry's runs over all its tasks, runs without a score included."""
 
     tasks: int
     runs: int
     uncounted: int
-    """Runs among them whose record has no cost, as they broke off."""
+    """Failed runs whose record has no cost."""
     seconds: float
-    """From start to record, summed over the runs."""
+    """Wall clock from start to record, summed over the runs."""
     device_seconds: float
     """Seconds times processes."""
     once_seconds: float
-    """A run of each task: the sum of the tasks' means."""
+    """The cost of one run of each task: the sum of the tasks' means."""
     once_device_seconds: float
 
 
-def cost_of(groups: Iterable[Group]) -> RowCost:
-    """Predictions made within another task's run cost nothing of their own."""
+def cost_of(groups: Iterable[Group]) -> EntryCost:
+    """The sum over these groups; predictions made within another task's run cost nothing."""
     tasks = runs = uncounted = 0
     totals = [0.0, 0.0, 0.0, 0.0]
     for group in groups:
@@ -35,4 +35,4 @@ def cost_of(groups: Iterable[Group]) -> RowCost:
         if costs:
             sums = [sum(cost.seconds for cost in costs), sum(cost.device_seconds for cost in costs)]
             totals = [t + s for t, s in zip(totals, [*sums, *(s / len(costs) for s in sums)], strict=True)]
-    return RowCost(tasks, runs, uncounted, *totals)
+    return EntryCost(tasks, runs, uncounted, *totals)

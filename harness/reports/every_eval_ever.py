@@ -1,7 +1,7 @@
-"""A record in the schema of Every Eval Ever, version 0.2.1, by which evaluation results are collected in one place.
+"""A record in the schema of Every Eval Ever, version 0.2.1, a common collection of evaluation results.
 
-The schema is eval.schema.json of https://github.com/evaleval/every_eval_ever. All it has no field for stands in its
-`additional_details`, whose values are strings.
+The schema is eval.schema.json of https://github.com/evaleval/every_eval_ever. Facts without a field of their own are
+in its `additional_details`, whose values are strings.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from harness.facts.metrics import METRICS, title_of
 from harness.facts.records import RunRecord
+from harness.metrics.registry import METRICS, title_of
 from harness.stats.uncertainty import CONFIDENCE, wilson
 
 SCHEMA_VERSION = "0.2.1"
@@ -24,41 +24,41 @@ SCHEMA_VERSION = "0.2.1"
 Relationship = Literal["first_party", "third_party", "collaborative", "other"]
 
 
-class Evaluator(NamedTuple):
-    """Who made the runs."""
+class Submitter(NamedTuple):
+    """The organization that made the runs."""
 
     organization: str
     relationship: Relationship
-    """To those who made the model that was fine-tuned."""
+    """The relationship to the developer of the model."""
 
 
-class Source(NamedTuple):
-    """Where the rows of a run can be had."""
+class DataSource(NamedTuple):
+    """The public source of a run's rows."""
 
     repository: str | None = None
-    """A data set on the Hub."""
+    """The data set on the Hub."""
     config: str | None = None
     revision: str | None = None
     urls: tuple[str, ...] = ()
-    """Files, for a source that is not on the Hub."""
+    """Addresses of the files, for a source outside the Hub."""
 
 
-def source_of(run: RunRecord) -> Source:
-    """Nothing is known of files of one's own, nor of generated rows."""
+def data_source(run: RunRecord) -> DataSource:
+    """The source of the rows; empty for local files and generated rows."""
     if run.data is None or run.spec.data is not None or run.spec.test_mode or run.data.source == "files":
-        return Source()
+        return DataSource()
     if "://" in run.data.source:
-        return Source(revision=run.data.revision, urls=tuple(run.data.source.split(", ")))
+        return DataSource(revision=run.data.revision, urls=tuple(run.data.source.split(", ")))
     owner, _, rest = run.data.source.partition("/")
     name, _, config = rest.partition("/")
-    return Source("/".join(filter(None, (owner, name))), config or None, run.data.revision)
+    return DataSource("/".join(filter(None, (owner, name))), config or None, run.data.revision)
 
 
-def every_eval_ever(run: RunRecord, evaluator: Evaluator) -> dict[str, Any]:
+def every_eval_ever(run: RunRecord, submitter: Submitter) -> dict[str, Any]:
     """A result for each metric of each split that was scored, as fractions where the metric ranges to 1.
 
-    Metrics that the harness does not know itself are left out, for the schema wants their direction and limits; an
-    undefined one is left out too. The same record gives the same content: both timestamps are that of its end.
+    Metrics of `evaluate` are left out, because the schema requires their direction and range; undefined values are too.
+    The same record gives the same content: both timestamps are the end of the run.
     """
     model, versions = run.spec.model.rstrip("/"), run.environment.versions if run.environment else {}
     is_on_hub = not run.spec.revision.startswith("sha256:")
@@ -73,8 +73,8 @@ def every_eval_ever(run: RunRecord, evaluator: Evaluator) -> dict[str, Any]:
         "source_metadata": {
             "source_name": "glue-harness",
             "source_type": "evaluation_run",
-            "source_organization_name": evaluator.organization,
-            "evaluator_relationship": evaluator.relationship,
+            "source_organization_name": submitter.organization,
+            "evaluator_relationship": submitter.relationship,
         },
         "eval_library": {
             "name": "glue-harness",
@@ -119,8 +119,8 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
                     # the schema wants a number, and JSON has no infinity
                     "max_score": min(metric.highest, sys.float_info.max),
                     "additional_details": _strings(
-                        {"metric": name, "is_headline": name in run.task.main_metrics and split in run.task.report}
-                        | {"best_constant_answer": run.baseline.get(split, {}).get(name)}
+                        {"metric": name, "is_main_metric": name in run.task.main_metrics and split in run.task.report}
+                        | {"baseline": run.baseline.get(split, {}).get(name)}
                     ),
                 },
                 "score_details": {"score": value, "uncertainty": _uncertainty(name, value, _rows(run, split))},
@@ -134,7 +134,7 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
 
 
 def _uncertainty(metric: str, value: float, rows: int) -> dict[str, Any]:
-    """Over the rows; of accuracy alone it follows from the score."""
+    """The interval over rows, which for accuracy follows from the score."""
     if metric != "accuracy":
         return {"num_samples": rows}
     low, high = wilson(value, rows)
@@ -148,7 +148,7 @@ def _rows(run: RunRecord, split: str) -> int:
 
 
 def _source_data(run: RunRecord, split: str) -> dict[str, Any]:
-    source, data = source_of(run), run.data
+    source, data = data_source(run), run.data
     assert data is not None, run.run_id
     about = {
         "dataset_name": run.task.title,
@@ -169,7 +169,7 @@ def _source_data(run: RunRecord, split: str) -> dict[str, Any]:
 
 
 def _strings(facts: Mapping[str, Any]) -> dict[str, str]:
-    """Without those that are None; what is no string becomes JSON."""
+    """The facts that are not None; values other than strings become JSON."""
     return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in facts.items()
@@ -177,8 +177,8 @@ def _strings(facts: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def place_of(run: RunRecord) -> Path:
-    """Where the collection keeps it: by benchmark, developer and model, in a file whose name has the form of a UUID."""
+def collection_path(run: RunRecord) -> Path:
+    """The path in the collection: benchmark/developer/model/UUID.json."""
     name = run.spec.model.rstrip("/")
     developer, _, model = name.rpartition("/") if not run.spec.revision.startswith("sha256:") else ("", "", name)
     folders = (run.spec.task, developer or "unknown", model.rsplit("/", 1)[-1])

@@ -1,20 +1,21 @@
-"""The leaderboard as files of a results folder: leaderboard.md, .csv, .json, .html and plots, those that change."""
+"""The leaderboard as files of a results folder: leaderboard.md, .csv, .json, .html and plots."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from harness.facts.records import write_atomically
 from harness.reports.data_files import render_csv, render_json
+from harness.reports.formulas import formulas
 from harness.reports.html import render_html
-from harness.reports.markdown import formulas, render_markdown
+from harness.reports.markdown import render_markdown
 from harness.reports.plots import PLOTS, render_plots
 from harness.reports.standings import Leaderboard
+from harness.system.atomic import write_atomically
 
 
 def write_files(board: Leaderboard, results: Path) -> None:
-    """Each is left alone where it says the same already; a plot that has nothing to show any more is removed."""
+    """Writes the files whose content changes, and removes plots that have nothing to show."""
     as_json = render_json(board)
     content = json.loads(as_json)
     plots = render_plots(content)

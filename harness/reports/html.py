@@ -1,7 +1,7 @@
-"""leaderboard.html: the content of leaderboard.json as one page that needs nothing but itself, to sort and to filter.
+"""leaderboard.html: the content of leaderboard.json as one self-contained page, to sort and to filter.
 
-The page is `leaderboard.html.jinja`; here its values are made ready. Jinja2 escapes all of them but the plots, whose
-own writer has escaped what stands in them.
+The template is `leaderboard.html.jinja`; this module prepares its values. Jinja2 escapes all of them but the plots,
+whose own writer has escaped their text.
 """
 
 from __future__ import annotations
@@ -14,41 +14,49 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from harness.facts.metrics import METRICS, title_of
+from harness.metrics.registry import METRICS, title_of
+from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS
 from harness.reports.panels import Content
 from harness.reports.plots import BLUE, FAINT, INK, ORANGE
-from harness.reports.standings import NO_SCORE, is_fraction, shown
-from harness.stats.groups import in_order
+from harness.reports.standings import NO_SCORE, format_metric, is_fraction
+from harness.stats.groups import sort_marks
 
 _PAGE = Path(__file__).with_name("leaderboard.html.jinja")
 
 _COLORS = {INK: "--plot-ink", FAINT: "--plot-faint", BLUE: "--plot-blue", ORANGE: "--plot-orange"}
-"""The page has its own in place of the plots': clearer, as it knows its ground."""
+"""The page's variables for the plots' colours: clearer, since the page knows its background."""
 
-_LARGER = 1.15
-"""So that a plot's letters are nearly those of the page."""
+_PLOT_SCALE = 1.15
+"""Enlarges plots, so that their text is about as large as the page's."""
 
 _PLOTS = {
     "scores.svg": ("Scores per task", "Scores with their 95 % intervals over seeds and rows, task by task."),
-    "heatmap.svg": (
-        "Heat map over tasks",
-        "How far each score is on the way from the best constant answer to a perfect one.",
-    ),
-    "cost.svg": ("Score against cost", "What a mean score takes: a run of each task, in device-hours."),
+    "heatmap.svg": ("Heat map over tasks", "Each score on the way from the constant baseline to a perfect score."),
+    "cost.svg": ("Score against cost", "Mean score against the device-hours of one run of each task."),
 }
 
 _INTERVALS = ("total", "seeds", "split")
-_SURE = (
+
+_EVIDENCE_COLUMNS = (
     ("95 % interval", "seeds and rows", "descending"),
     ("over seeds", "95 %", "descending"),
     ("over rows", "95 %", "descending"),
     ("to best", "with 95 % interval", "descending"),
-    ("p", "Holm's (its own)", "descending"),
+    ("p", "Holm (uncorrected)", "descending"),
 )
-"""A task's columns that say how sure its scores are: title, what it is, the direction that comes first."""
+"""A task's columns about its intervals and tests: title, subtitle, direction of the first sort."""
 
-_COSTS = {
+_RUN_COLUMNS = (
+    ("n", "", "descending"),
+    ("rows/s", "training", "descending"),
+    ("peak MiB", "of a process", "ascending"),
+    ("seconds", "start to record", "ascending"),
+    ("precision", "", "ascending"),
+    ("devices", "", "ascending"),
+)
+
+_COST_COLUMNS = {
     "tasks": ("tasks", ""),
     "runs": ("runs", "all seeds"),
     "seconds": ("hours", "start to record"),
@@ -61,174 +69,174 @@ Dicts = list[dict[str, Any]]
 
 
 def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[str, Sequence[str]]) -> str:
-    """The page. `plots`: SVG by file name; `formulas`: sentences by section, scores, costs, tasks and published."""
+    """The page, from leaderboard.json, SVG by file name, and the `formulas` of each section."""
     import jinja2
 
-    surroundings = jinja2.Environment(
+    environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    drawn = [
+    figures = [
         dict(file=name, title=title, caption=caption, svg=_inline(plots[name], name))
         for name, (title, caption) in _PLOTS.items()
         if name in plots
     ]
-    values = _values(content) | dict(plots=drawn, formulas=formulas)
-    return surroundings.from_string(_PAGE.read_text(encoding="utf-8")).render(values) + "\n"
+    values = _values(content) | dict(plots=figures, formulas=formulas)
+    return environment.from_string(_PAGE.read_text(encoding="utf-8")).render(values) + "\n"
 
 
 def _inline(svg: str, name: str) -> str:
-    """A plot within a page: without a file's head, with names of its own, and in the page's colours."""
+    """A plot within the page: without its file header, with unique ids, and in the page's colours."""
     svg = svg[svg.index("<svg") :]
-    own = name.removesuffix(".svg")
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{own}-", svg)
+    prefix = name.removesuffix(".svg")
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{prefix}-", svg)
     for color, variable in _COLORS.items():
         svg = svg.replace(color, f"var({variable})")
 
-    def larger(size: re.Match[str]) -> str:
-        return f'{size[1]}="{_LARGER * float(size[2]):.0f}pt"'
+    def scaled(size: re.Match[str]) -> str:
+        return f'{size[1]}="{_PLOT_SCALE * float(size[2]):.0f}pt"'
 
-    return re.sub(r'\b(width|height)="([\d.]+)pt"', larger, svg, count=2)
+    return re.sub(r'\b(width|height)="([\d.]+)pt"', scaled, svg, count=2)
 
 
 def _values(content: Content) -> dict[str, Any]:
-    columns, rows = content["columns"], content["rows"]
+    columns, entries, baseline = content["columns"], content["entries"], content["baseline"]
+    results = [*(result for entry in entries for result in entry["tasks"].values()), *content["not_ranked"]]
     averages = _averages(content)
-    has_constant = content["best_constant_answer"]
-    marks = {mark for row in rows for entry in row["tasks"].values() for mark in entry["marks"]}
-    marks |= {mark for entry in content["apart"] for mark in entry["marks"]}
-    runs = sum(len(entry["runs"]) for row in rows for entry in row["tasks"].values())
-    runs += sum(len(entry["runs"]) for entry in content["apart"])
-    models = len({row["model"] for row in rows})
+    runs, models = sum(len(result["runs"]) for result in results), len({entry["model"] for entry in entries})
     test_mode = "Test mode: a check of the pipeline, these are no benchmark results"
-    page_columns = [_column(column) for column in columns]
-    lines = [_row(row, columns, averages) for row in rows]
-    for place in range(len(columns)):
-        if sum(line["cells"][place]["sort"] is not None for line in lines) < 2:  # best of nobody else
-            for line in lines:
-                line["cells"][place]["is_top"] = line["cells"][place]["is_best"] = False
+    lines = [_line(entry, columns, averages) for entry in entries]
+    for number in range(len(columns)):
+        cells = [line["cells"][number] for line in lines]
+        if sum(cell["sort"] is not None for cell in cells) < 2:  # no rival
+            for cell in cells:
+                cell["is_top"] = cell["is_best"] = False
     return dict(
         title=test_mode if content["is_test_mode"] else "Leaderboard",
         summary=f"{_count(runs, 'run')} of {_count(models, 'model')} on {_count(len(columns), 'task')}.",
-        columns=page_columns,
+        columns=[_column(column) for column in columns],
         averages=[dict(title=name, note=note, first=first) for name, (note, first) in averages.items()],
         rows=lines,
-        recipes=sorted({row["variant"] for row in rows}),
-        constant=dict(
-            averages=[_average(has_constant["averages"].get(name)) for name in averages],
+        recipes=sorted({entry["variant"] for entry in entries}),
+        baseline=dict(
+            label=baseline["label"],
+            averages=[
+                _average(baseline["averages"][name]) if name in baseline["averages"] else _cell() for name in averages
+            ],
             cells=[
-                _cell(shown=has_constant["shown"].get(column["task"]), sort=has_constant["tasks"].get(column["task"]))
+                _cell(shown=baseline["shown"].get(column["task"]), sort=baseline["tasks"].get(column["task"]))
                 for column in columns
             ],
         ),
-        elsewhere=_elsewhere(content),
+        published=_published(content),
         marks=content["marks"],
-        occurring=in_order(marks),
+        occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
-        tables=[_in_full(column, rows) for column in columns],
-        apart=_apart(content),
-        costs=_costs(rows),
+        tables=[_task_table(column, entries) for column in columns],
+        not_ranked=_not_ranked(content),
+        not_ranked_note=NOT_RANKED,
+        costs=_costs(entries),
     )
 
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("" if number == 1 else "s")
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def _column(column: Mapping[str, Any]) -> dict[str, Any]:
     splits = [SHORT_SPLITS.get(split, split) for split in column["report"]]
-    small = "/".join(column["headline_titles"]) + ("" if splits == ["validation"] else f" {'/'.join(splits)}")
+    subtitle = "/".join(column["main_metric_titles"]) + ("" if splits == ["validation"] else f" {'/'.join(splits)}")
     first = "ascending" if column["lower_is_better"] else "descending"
-    return dict(task=column["task"], heading=column["heading"], small=small, first=first)
+    return dict(task=column["task"], heading=column["heading"], subtitle=subtitle, first=first)
 
 
 def _averages(content: Content) -> dict[str, tuple[str, str]]:
-    """By name of those that a row has: a note, and the direction in which the best comes first."""
-    names = {name for row in content["rows"] for name, score in row["averages"].items() if score is not None}
-    found = {name: ("mean score", "descending") for row in content["rows"] for name in row["averages"] if name in names}
-    if any(row["average_rank"] for row in content["rows"]):
-        found["Rank"] = (f"mean over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
-    return found
+    """A note and the direction of the first sort for each average that an entry has."""
+    entries = content["entries"]
+    names = entries[0]["averages"] if entries else ()
+    used = [name for name in names if any(entry["averages"][name] is not None for entry in entries)]
+    averages = dict.fromkeys(used, ("mean score", "descending"))
+    if any(entry["average_rank"] for entry in entries):
+        averages["Rank"] = (f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
+    return averages
 
 
 def _average(score: float | None) -> dict[str, Any]:
-    return _cell(shown=NO_SCORE if score is None else shown(score, as_percent=True), sort=score)
+    return _cell(shown=NO_SCORE if score is None else format_metric(score, as_percent=True), sort=score)
 
 
 def _cell(**values: Any) -> dict[str, Any]:
-    nothing: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[])
-    return nothing | dict(is_best=False, is_tied=False, is_top=False) | values
+    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[])
+    return empty | dict(is_best=False, is_tied=False, is_top=False) | values
 
 
 def _identity(label: str, variant: str, is_on_hub: bool) -> dict[str, Any]:
     owner, _, name = label.partition("/")
     page = label.partition("@")[0]
-    is_name = is_on_hub and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", page, re.ASCII) is not None
-    remark = "" if variant == "default" else variant
-    link = f"https://huggingface.co/{page}" if is_name else None
-    return dict(
-        label=label, owner=owner if name else "", name=name or owner, recipe=variant, remark=remark, about="", page=link
-    )
+    has_page = is_on_hub and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", page, re.ASCII) is not None
+    names = dict(label=label, owner=owner if name else "", name=name or owner, recipe=variant)
+    subtitle = "" if variant == "default" else variant
+    return names | dict(subtitle=subtitle, tooltip="", page=f"https://huggingface.co/{page}" if has_page else None)
 
 
-def _of(row: Mapping[str, Any], recipe: str | None = None) -> dict[str, Any]:
-    """`recipe` is that of a single task, which is shown instead of all."""
-    is_on_hub = not row["revision"].startswith("sha256:")
-    identity = _identity(row.get("label", row["model"]), row["variant"], is_on_hub)
-    return identity if recipe is None else identity | dict(remark="" if recipe == "default" else recipe)
+def _entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict[str, Any]:
+    """The names of an entry, with `recipe`, that of a single task, instead of its variant."""
+    is_on_hub = not entry["revision"].startswith("sha256:")
+    identity = _identity(entry.get("label", entry["model"]), entry["variant"], is_on_hub)
+    return identity if recipe is None else identity | dict(subtitle="" if recipe == "default" else recipe)
 
 
-def _row(row: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
+def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
     def average(name: str) -> dict[str, Any]:
         if name != "Rank":
-            is_best = name in row["best_averages"]
-            told = dict(marks=row["average_marks"].get(name, []), is_best=is_best, is_top=is_best)
-            return _average(row["averages"].get(name)) | told
-        if (rank := row["average_rank"]) is None:
+            is_best = name in entry["best_averages"]
+            marks = entry["average_marks"].get(name, [])
+            return _average(entry["averages"].get(name)) | dict(marks=marks, is_best=is_best, is_top=is_best)
+        if (rank := entry["average_rank"]) is None:
             return _cell()
         interval = f"95 % interval {rank['low']:.1f} to {rank['high']:.1f}"
         return _cell(shown=f"{rank['mean']:.1f}", sort=rank["mean"], interval=interval)
 
-    cells = [_entry(row["tasks"].get(column["task"]), column) for column in columns]
-    return _of(row) | dict(averages=list(map(average, averages)), cells=cells)
+    cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
+    return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells)
 
 
-def _entry(entry: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:
-    if entry is None:
+def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:
+    if result is None:
         return _cell()
-    numbers = [(figure["mean"], figure["metric"]) for figure in entry["figures"] if figure["is_headline"]]
-    total, as_percent = entry["intervals"]["total"], column["as_percent"]
+    numbers = [(figure["mean"], figure["metric"]) for figure in result["figures"] if figure["is_main_metric"]]
+    total, as_percent = result["intervals"]["total"], column["as_percent"]
     interval = spread = ""
     if total:
-        spread = f"±{shown((total[1] - total[0]) / 2, as_percent)}"
-        interval = f"95 % interval of the score {shown(total[0], as_percent)} to {shown(total[1], as_percent)}"
-    text = "/".join(shown(value, is_fraction(metric)) for value, metric in numbers)
+        spread = f"±{format_metric((total[1] - total[0]) / 2, as_percent)}"
+        interval = f"95 % interval of the score {_between(total, as_percent)}"
+    text = "/".join(format_metric(value, is_fraction(metric)) for value, metric in numbers)
     return _cell(
-        shown=entry["shown"] or text or NO_SCORE,
-        sort=entry["score"],
+        shown=result["shown"] or text or NO_SCORE,
+        sort=result["score"],
         spread=spread,
         interval=interval,
-        marks=entry["marks"],
-        runs=_runs(entry, as_percent),
-        is_best=entry["is_best"],
-        is_tied=entry["is_tied"],
-        is_top=entry["is_best"] or entry["is_tied"],
+        marks=result["marks"],
+        runs=_runs(result, as_percent),
+        is_best=result["is_best"],
+        is_tied=result["is_tied"],
+        is_top=result["is_best"] or result["is_tied"],
     )
 
 
-def _runs(entry: Mapping[str, Any], as_percent: bool) -> Dicts:
+def _runs(result: Mapping[str, Any], as_percent: bool) -> Dicts:
     return [
         dict(
             seed=run["seed"],
             href=quote(run["record"]),
             status=run["status"],
-            about=f"seed {run['seed']}: {shown(run['score'], as_percent)} ({run['status']}), {run['run_id']}",
+            tooltip=f"seed {run['seed']}: {format_metric(run['score'], as_percent)} ({run['status']}), {run['run_id']}",
         )
-        for run in entry["runs"]
+        for run in result["runs"]
     ]
 
 
-def _elsewhere(content: Content) -> Dicts:
-    """A row for each model and source; a number whose metric the source does not state has a question mark."""
+def _published(content: Content) -> Dicts:
+    """A line for each model and source; a number whose metric the source does not name has a question mark."""
     numbers: dict[tuple[str, str], dict[tuple[str, str, str], float]] = defaultdict(dict)
     settings: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for one in content["references"]:
@@ -237,107 +245,107 @@ def _elsewhere(content: Content) -> Dicts:
         settings[key][one["setting"]] = None
 
     def cell(known: Mapping[tuple[str, str, str], float], column: Mapping[str, Any]) -> dict[str, Any]:
-        task, splits, metrics = column["task"], column["report"], column["main_metrics"]
+        task, splits, metrics, as_percent = (column[key] for key in ("task", "report", "main_metrics", "as_percent"))
         values = [known.get((task, split, metric)) for split in splits for metric in metrics]
         if any(value is not None for value in values):
-            text = "/".join(shown(value, column["as_percent"]) for value in values)
+            text = "/".join(format_metric(value, as_percent) for value in values)
             return _cell(shown=text, sort=None if None in values else fmean(value or 0.0 for value in values))
         vague = [known[task, split, "unstated"] for split in splits if (task, split, "unstated") in known]
-        text = "/".join(shown(value, column["as_percent"]) for value in vague)
-        return _cell(shown=f"{text} ?", interval="the source does not say which metric") if vague else _cell()
+        text = "/".join(format_metric(value, as_percent) for value in vague)
+        return _cell(shown=f"{text} ?", interval="the source does not name the metric") if vague else _cell()
 
     return [
         _identity(model, "", is_on_hub=True)
-        | dict(remark=source, about="; ".join(settings[model, source]))
+        | dict(subtitle=source, tooltip="; ".join(settings[model, source]))
         | dict(cells=[cell(known, column) for column in content["columns"]])
         for (model, source), known in numbers.items()
     ]
 
 
-def _in_full(column: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A task's own table: every metric of every split, then what the runs took."""
-    entries = [(row, row["tasks"][column["task"]]) for row in rows if column["task"] in row["tasks"]]
-    places = list(
-        dict.fromkeys((figure["metric"], figure["split"]) for _, entry in entries for figure in entry["figures"])
-    )
-    heads: list[dict[str, Any]] = []
-    for metric, split in places:
+def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A task's own table: every metric of every split, intervals and tests, then the cost of the runs."""
+    results = [(entry, entry["tasks"][column["task"]]) for entry in entries if column["task"] in entry["tasks"]]
+    pairs = list(dict.fromkeys((one["metric"], one["split"]) for _, result in results for one in result["figures"]))
+    heads = []
+    for metric, split in pairs:
         is_lower = metric == "loss" or (metric in METRICS and METRICS[metric].lower_is_better)
-        heads.append(dict(title=title_of(metric), small=split, first="ascending" if is_lower else "descending"))
-    heads += [dict(title=title, small=small, first=first) for title, small, first in _SURE]
-    told = ("n", "", "descending"), ("rows/s", "training", "descending")
-    took = ("peak MiB", "of a process", "ascending"), ("seconds", "start to record", "ascending")
-    heads += [dict(title=title, small=small, first=first) for title, small, first in (*told, *took)]
-    heads += [dict(title=title, small="", first="ascending") for title in ("precision", "devices")]
-    table = []
-    for row, entry in entries:
-        figures = {(figure["metric"], figure["split"]): figure for figure in entry["figures"]}
-        values = [_figure(figures.get(place)) for place in places]
-        values += _how_sure(entry, column["as_percent"]) + _took(entry)
-        table.append(_of(row, entry["recipe"]) | dict(numbers=values, runs=_runs(entry, column["as_percent"])))
-    return dict(heading=column["heading"], title=column["title"], columns=heads, rows=table)
+        heads.append((title_of(metric), split, "ascending" if is_lower else "descending"))
+    heads += [*_EVIDENCE_COLUMNS, *_RUN_COLUMNS]
+    rows = []
+    for entry, result in results:
+        figures = {(figure["metric"], figure["split"]): figure for figure in result["figures"]}
+        values = [_figure_value(figures.get(pair)) for pair in pairs]
+        values += _evidence_values(result, column["as_percent"]) + _run_values(result)
+        identity = _entry_identity(entry, result["recipe"])
+        rows.append(identity | dict(numbers=values, runs=_runs(result, column["as_percent"])))
+    return dict(heading=column["heading"], title=column["title"], columns=heads, rows=rows)
 
 
-def _how_sure(entry: Mapping[str, Any], as_percent: bool) -> Dicts:
-    """In the order of `_SURE`."""
-
-    def between(ends: Sequence[float] | None) -> str:
-        return f"{shown(ends[0], as_percent)} to {shown(ends[1], as_percent)}" if ends else ""
-
-    intervals, versus = entry["intervals"], entry["to_best"]
-    sure = [_value(between(intervals[name]), intervals[name] and intervals[name][0]) for name in _INTERVALS]
-    if versus is None:
-        return [*sure, _value("", None), _value("", None)]
-    less = shown(versus["difference"], as_percent)
-    text = f"{less} ({between((versus['low'], versus['high']))})"
-    p = f"{versus['p_holm']:.2g} ({versus['p']:.2g})"
-    return [*sure, _value(text, versus["difference"]), _value(p, versus["p_holm"])]
+def _between(ends: Sequence[float] | None, as_percent: bool) -> str:
+    return f"{format_metric(ends[0], as_percent)} to {format_metric(ends[1], as_percent)}" if ends else ""
 
 
-def _figure(figure: Mapping[str, Any] | None) -> dict[str, Any]:
+def _evidence_values(result: Mapping[str, Any], as_percent: bool) -> Dicts:
+    """The values of `_EVIDENCE_COLUMNS`."""
+    intervals, test = result["intervals"], result["to_best"]
+    values = [
+        _value(_between(intervals[name], as_percent), intervals[name] and intervals[name][0]) for name in _INTERVALS
+    ]
+    if test is None:
+        return [*values, _value("", None), _value("", None)]
+    difference = format_metric(test["difference"], as_percent)
+    text = f"{difference} ({_between((test['low'], test['high']), as_percent)})"
+    p = f"{test['p_holm']:.2g} ({test['p']:.2g})"
+    return [*values, _value(text, test["difference"]), _value(p, test["p_holm"])]
+
+
+def _figure_value(figure: Mapping[str, Any] | None) -> dict[str, Any]:
     if figure is None:
         return _value("", None)
     as_percent = is_fraction(figure["metric"])
-    spread = "" if figure["std"] is None else f" ±{shown(figure['std'], as_percent)}"
-    return _value(shown(figure["mean"], as_percent) + spread, figure["mean"])
+    spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
+    return _value(format_metric(figure["mean"], as_percent) + spread, figure["mean"])
 
 
 def _value(text: str, sort: float | str | None) -> dict[str, Any]:
     return dict(shown=text, sort=sort)
 
 
-def _took(entry: Mapping[str, Any]) -> Dicts:
-    """In the order of the table's last columns."""
-    scored = [run for run in entry["runs"] if run["score"] is not None]
+def _run_values(result: Mapping[str, Any]) -> Dicts:
+    """The values of `_RUN_COLUMNS`."""
+    scored = [run for run in result["runs"] if run["score"] is not None]
 
     def number(key: str, form: str, scale: float = 1) -> dict[str, Any]:
         known = [run[key] / scale for run in scored if run[key] is not None]
-        one = (max if key == "peak_bytes" else fmean)(known) if known else None
-        return _value("" if one is None else format(one, form), one)
+        value = (max if key == "peak_bytes" else fmean)(known) if known else None
+        return _value("" if value is None else format(value, form), value)
 
+    costs = number("rows_per_second", ",.1f"), number("peak_bytes", ",.0f", 2**20), number("seconds", ",.1f")
     precision = ", ".join(sorted({run["precision"] for run in scored if run["precision"]}))
     devices = ", ".join(sorted({_devices(run["devices"]) for run in scored}))
-    took = number("rows_per_second", ",.1f"), number("peak_bytes", ",.0f", 2**20), number("seconds", ",.1f")
-    return [_value(str(entry["n"]), entry["n"]), *took, _value(precision, precision), _value(devices, devices)]
+    return [_value(str(result["n"]), result["n"]), *costs, _value(precision, precision), _value(devices, devices)]
 
 
 def _devices(names: Sequence[str]) -> str:
     return " + ".join(f"{names.count(name)} × {name}" for name in sorted(set(names)))
 
 
-def _apart(content: Content) -> Dicts:
+def _not_ranked(content: Content) -> Dicts:
     columns = {column["task"]: column for column in content["columns"]}
     return [
-        _of(entry, entry["recipe"])
-        | dict(heading=columns[entry["task"]]["heading"], reason=entry["reason"])
-        | dict(cell=_entry(entry, columns[entry["task"]]))
-        for entry in content["apart"]
+        _entry_identity(result, result["recipe"])
+        | dict(heading=columns[result["task"]]["heading"], reason=result["reason"])
+        | dict(cell=_result_cell(result, columns[result["task"]]))
+        for result in content["not_ranked"]
     ]
 
 
-def _costs(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _costs(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def value(name: str, number: float) -> dict[str, Any]:
         return _value(f"{number / 3600:,.2f}" if name.endswith("seconds") else f"{number:,}", number)
 
-    table = [_of(row) | dict(numbers=[value(name, row["cost"][name]) for name in _COSTS]) for row in rows]
-    return dict(columns=list(_COSTS.values()), rows=table)
+    rows = [
+        _entry_identity(entry) | dict(numbers=[value(name, entry["cost"][name]) for name in _COST_COLUMNS])
+        for entry in entries
+    ]
+    return dict(columns=list(_COST_COLUMNS.values()), rows=rows)

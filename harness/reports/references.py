@@ -1,4 +1,4 @@
-"""Scores that others published: facts with their sources, for rows set apart from those of runs."""
+"""Published scores of other models with their sources, for orientation next to the scores of runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 _FILE = Path(__file__).with_name("reference_scores.csv")
 
 UNSTATED = "unstated"
-"""As metric: the source does not say which one it is."""
+"""The metric of a score whose source does not name it."""
 
 
 class Reference(NamedTuple):
@@ -22,14 +22,14 @@ class Reference(NamedTuple):
     metric: str
     split: str
     score: float
-    """As a fraction, like those of runs."""
+    """A fraction, as in the records of runs."""
     setting: str
     source: str
-    """The document, as its authors call it."""
+    """The title of the document."""
 
 
 def references(tasks: Collection[str]) -> list[Reference]:
-    """Those of these tasks, in the order of the file."""
+    """The published scores of these tasks, in the order of the file."""
     with _FILE.open(encoding="utf-8", newline="") as file:
         return [_reference(line) for line in csv.DictReader(file) if line["task"] in tasks]
 

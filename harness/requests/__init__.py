@@ -1,1 +1,1 @@
-"""One run besides the engine: which it is, what it needs, where it stands, what came out."""
+"""One run, from the command line until it is ready to train: options, identity, parent, companions, preparation."""

@@ -1,4 +1,4 @@
-"""Tasks that are not trained: a model trained on another task predicts them within that task's run."""
+"""Companion tasks: they are not trained, a model of another task predicts their rows within that task's run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord, read_record, record_path, write_record
-from harness.facts.tasks import TaskSpec, companions
+from harness.facts.tasks import TaskSpec, companion_tasks
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files
 
@@ -18,36 +18,38 @@ if TYPE_CHECKING:
     from harness.rows.loading import Split
 
 
-def splits_of_companions(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
-    """Rows that models of `task` predict for other tasks, by `<task>.<split>`; those not to be had are left out."""
+def companion_splits(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
+    """Loads the rows that models of `task` predict for companions, as `<companion>.<split>`; skips missing sources."""
     from harness.rows import loading
 
-    found: dict[str, Split] = {}
-    for companion in companions(task.name):
+    splits: dict[str, Split] = {}
+    for companion in companion_tasks(task.name):
         try:
             files = None if options.test_mode else find_files(companion, options.data)
             tables = test_mode.tables(companion) if options.test_mode else loading.read_tables(companion, files)
             rows = loading.load_splits(companion, tables, "standard", None)
         except UserError:
             continue
-        found |= {f"{companion.name}.{split}": rows[split] for split in companion.predict}
-    return found
+        splits |= {f"{companion.name}.{split}": rows[split] for split in companion.predict}
+    return splits
 
 
-def run_of_another(task: TaskSpec, options: RunOptions, run: Callable[[RunOptions], RunRecord]) -> RunRecord:
-    """The record of a companion: the run of the task that predicts it, done by `run` if it is not there yet.
+def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOptions], RunRecord]) -> RunRecord:
+    """Writes and returns the record of a companion task, a copy of the record of the run that predicts it.
+
+    `run` trains that run or returns its finished record.
 
     Raises:
-        UserError: that run could not get this task's rows.
+        UserError: that run has no predictions for the companion's rows.
     """
     from accelerate import PartialState
 
     parent = run(replace(options, task=str(task.predicted_by)))
-    mine = {split: f"{task.name}.{split}" for split in task.predict}
-    if lacking := [split for split in mine.values() if split not in parent.prediction_files]:
+    files = {split: parent.prediction_files.get(f"{task.name}.{split}") for split in task.predict}
+    if missing := next((split for split, file in files.items() if file is None), None):
         raise UserError(
             f"--task {task.name}: the {task.predicted_by} run {parent.run_id} ({parent.status}) has no predictions for "
-            f"{lacking[0]}. If it could not get the rows, provide them and run again with --overwrite."
+            f"{task.name}.{missing}: its rows were not available. Provide them and run again with --overwrite."
         )
     identity = {"task": task.name, "task_version": task.version, "task_fingerprint": task.fingerprint}
     spec = parent.spec.model_copy(update=identity)
@@ -61,12 +63,14 @@ def run_of_another(task: TaskSpec, options: RunOptions, run: Callable[[RunOption
             predictions={},
             gold={},
             notes=[],
-            prediction_files={s: f"../{task.predicted_by}/{parent.prediction_files[name]}" for s, name in mine.items()},
+            prediction_files={split: f"../{task.predicted_by}/{file}" for split, file in files.items()},
             trained_by=parent.run_id,
         )
     )
     path = record_path(options.folder, task.name, spec.run_id)
     is_stale = not path.exists() or read_record(path).finished != parent.finished
     if PartialState().is_main_process and is_stale:
-        write_record(record, options.folder, overwrite=True)  # nothing is lost: it only repeats the parent's
+        write_record(
+            record, options.folder, overwrite=True
+        )  # overwrites no result: the record only copies the parent's
     return record

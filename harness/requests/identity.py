@@ -1,4 +1,4 @@
-"""Which run the options ask for: its identity, found before anything is loaded or trained."""
+"""The identity of a run, from its options alone: nothing is loaded or trained yet."""
 
 from __future__ import annotations
 
@@ -7,30 +7,26 @@ from dataclasses import replace
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.records import RunSpec
-from harness.facts.tasks import TaskSpec, load_task, under_protocol
+from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.requests.options import RunOptions, default_recipe
 from harness.rows.files import Files, data_identity, find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
 
 
 def resolve_task(options: RunOptions) -> tuple[TaskSpec, tuple[str, ...]]:
-    """The task that is named or made of the user's own rows, and what was worked out of these.
+    """Returns the named task, or one inferred from the user's own rows with the messages about it.
 
     Raises:
-        UserError: there is no such task, its file is wrong, or the rows cannot be used.
+        UserError: an unknown task, an invalid task file, or unusable rows.
     """
-    if not options.own_data.is_given:
-        return load_task(options.task), ()
-    found = infer_task(options.own_data)
-    return found.task, found.told
+    return infer_task(options.own_data) if options.own_data.is_requested else (load_task(options.task), ())
 
 
 def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpec:
-    """The identity of a run of `task`, as `under_protocol` gives it, on `files`.
+    """Returns the identity of a run of `task`, which `apply_protocol` has prepared, on `files`.
 
     Raises:
-        UserError: the model is a folder that holds none, a revision is asked of a folder, or the task to start from
-            is none that can be trained.
+        UserError: the model's folder is invalid or has a --revision, or --init-from names an unsuitable task.
     """
     return RunSpec(
         task=task.name,
@@ -42,38 +38,41 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
         seed=options.seed,
         recipe=options.recipe,
         test_mode=options.test_mode,
-        parent=_parent(task, options),
+        parent=_parent_run_id(task, options),
     )
 
 
 def parent_task(task: TaskSpec, init_from: str) -> TaskSpec:
-    """The task that `init_from` names.
+    """Returns the task whose model a run of `task` starts from.
 
     Raises:
-        UserError: there is none of that name, it is not trained itself, or it is `task`.
+        UserError: an unknown task, one that is never trained itself, or `task` itself.
     """
     try:
         parent = load_task(init_from)
     except UserError as error:
         raise UserError(str(error).replace("--task", "--init-from", 1)) from None
     if parent.predicted_by is not None:
-        raise UserError(f"--init-from {init_from}: it is not trained itself; name {parent.predicted_by}, which is.")
+        raise UserError(f"--init-from {init_from}: this task is never trained; use --init-from {parent.predicted_by}.")
     if parent.name == task.name:
-        raise UserError(f"--init-from {init_from}: that is the task itself; name another, or leave the flag out.")
+        raise UserError(
+            f"--init-from {init_from}: a task cannot start from itself. Name another task or drop the flag."
+        )
     return parent
 
 
-def _parent(task: TaskSpec, options: RunOptions) -> str | None:
-    """The run to start from: that of --parent, or of the same model, revision and seed with the task's own recipe."""
-    if options.recipe.init_from is None:
+def _parent_run_id(task: TaskSpec, options: RunOptions) -> str | None:
+    """Returns --parent, or the run of the parent task with its own recipe and the same model, revision and seed."""
+    init_from = options.recipe.init_from
+    if init_from is None:
         return None
-    parent = parent_task(task, options.recipe.init_from)
+    parent = parent_task(task, init_from)
     if options.parent is not None:
         return options.parent
     recipe = default_recipe(parent, options.model, options.test_mode)
     if recipe.init_from is not None and parent_task(parent, recipe.init_from).name == task.name:
-        raise UserError(f"--init-from {options.recipe.init_from}: that task starts from {task.name} by its own recipe.")
-    asked = replace(options, task=options.recipe.init_from, own_data=OwnData(), recipe=recipe)
-    parent = under_protocol(parent, recipe.protocol)
-    files = None if asked.test_mode else find_files(parent, asked.data)
-    return identify(parent, files, asked).run_id
+        raise UserError(f"--init-from {init_from}: circular, because {init_from} starts from {task.name} by default.")
+    parent_options = replace(options, task=init_from, own_data=OwnData(), recipe=recipe)
+    parent = apply_protocol(parent, recipe.protocol)
+    files = None if options.test_mode else find_files(parent, options.data)
+    return identify(parent, files, parent_options).run_id

@@ -1,24 +1,25 @@
-"""What a run can be told on the command line: flags, their values for the chosen task and model, and their help."""
+"""The options of a run, from flags or keyword arguments: defaults for the task and model, validation, help texts."""
 
 from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_type_hints
 
 import tyro
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.engine import test_mode
-from harness.errors import UserError
-from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, Recipe, resolve
+from harness.errors import UserError, did_you_mean
+from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task
-from harness.rows.own_data import FLAGS as OWN_FLAGS
-from harness.rows.own_data import OwnData
+from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class RunOptions:
     """Fine-tune one model on one task, evaluate it, and write one record."""
 
     task: str
-    """A registered task (`harness tasks` lists them), or the path of a task's YAML file; none with data of your own."""
+    """A registered task (`harness tasks` lists them) or the path of a task's YAML file; omit it for your own data."""
     model: str = DEFAULT_MODEL
     """Name on the Hub, or a folder with config.json, weights and tokenizer."""
     revision: str | None = None
@@ -34,35 +35,35 @@ class RunOptions:
     seed: int = DEFAULT_SEED
     """Seed of the head's weights, the order of rows, and dropout."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=Recipe)
-    """What may change the numbers, whatever devices compute them."""
+    """Everything that may change the numbers, on any devices."""
     own_data: tyro.conf.OmitArgPrefixes[OwnData] = field(default_factory=OwnData)
     """Data of your own, instead of --task."""
     parent: str | None = None
-    """With --init-from: the run_id to start from, where it is not the run with that task's own recipe."""
+    """run_id of the run that --init-from starts from; by default the run with that task's own recipe."""
     device_batch_size: int | None = None
-    """Rows of one forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
+    """Rows per forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
     eval_batch_size: int = 64
-    """Rows of one forward pass in evaluation. Changes no number."""
+    """Rows per forward pass in evaluation. Changes no number."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """auto: what accelerate launch was given, else bf16 where the hardware has it, else fp32; tf32 is never chosen."""
+    """auto: the precision of accelerate launch, else bf16 where the hardware has it, else fp32; never tf32."""
     compile: Literal["off", "auto", "on"] = "off"
-    """torch.compile for the steps; auto: on a GPU, for runs long enough to gain what compiling takes."""
+    """torch.compile for the training steps; auto: on a GPU, for runs long enough to gain more than compiling costs."""
     data: Path | None = None
-    """Rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl instead of the task's source, or its one FILE."""
+    """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, or from one FILE, instead of the task's source."""
     results: Path = Path("results")
-    """Where records are written: DIR/runs/<task>/<run_id>.json."""
+    """Folder of the records: DIR/runs/<task>/<run_id>.json."""
     overwrite: bool = False
-    """Run again although a finished record is there, and replace it."""
+    """Run again although a finished record exists, and replace it."""
     checkpoint_every: str = "10m"
-    """A checkpoint after so many minutes (10m) or steps (500), and always at the end of an epoch."""
+    """Minutes (10m) or steps (500) between checkpoints; the end of an epoch always saves one."""
     deterministic: bool = False
-    """Ask torch for deterministic kernels only; slower on a GPU, and the record says so."""
+    """Use only deterministic kernels of torch; slower on a GPU, and the record says so."""
     tracker: str | None = None
     """Also log to one of accelerate's trackers: tensorboard, wandb, mlflow, ..."""
     save_model: Path | None = None
-    """Keep the trained model in this folder: weights, tokenizer, task, record and model card. Changes no number."""
+    """Save the trained model in this folder: weights, tokenizer, task, record and model card. Changes no number."""
     push_to_hub: str | None = None
-    """Also upload what --save-model keeps to this repository of the Hub, private if it is new."""
+    """Also upload the folder of --save-model to this repository of the Hub; a new repository is private."""
     test_mode: bool = False
     """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
 
@@ -78,78 +79,125 @@ class RunOptions:
 
     @property
     def folder(self) -> Path:
-        """Where this run's record goes: those of test mode never lie among real ones."""
+        """Folder of this run's record; test mode has one of its own, so that its records never mix with real ones."""
         return self.results / "test-mode" if self.test_mode else self.results
 
 
-def parse(arguments: Sequence[str]) -> RunOptions:
-    """The options that `arguments` ask for; --help shows the recipe that holds for the --task and --model named there.
+def parse_options(arguments: Sequence[str]) -> RunOptions:
+    """Parses the command line; --help shows the defaults of the --task and --model that it names.
 
     Raises:
-        UserError: no such task, a value out of range, or flags that do not go together.
+        UserError: an unknown task, a value out of range, or flags that exclude each other.
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
-    asked = _peek(arguments)
-    default = RunOptions(task=tyro.MISSING)
-    has_own = any(word.split("=")[0].replace("_", "-") in OWN_FLAGS for word in arguments)
-    if has_own:
-        default = _for_own_data(asked)
-    elif asked.task is not None:
-        task = load_task(asked.task)
-        model = test_mode.MODEL if asked.test_mode else asked.model or task.model or DEFAULT_MODEL
-        given = {"--model": asked.model, "--revision": asked.revision, "--data": asked.data}
-        if asked.test_mode and (flag := next((flag for flag, value in given.items() if value), None)):
-            raise UserError(f"{flag}: test mode brings its own model and rows; leave out {flag} or --test-mode.")
-        default = RunOptions(task=asked.task, model=model, recipe=default_recipe(task, model, asked.test_mode))
+    named = _peek(arguments)
+    has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
+    is_known = has_own_data or named["task"] is not None
     options = tyro.cli(
         RunOptions,
         args=list(arguments),
-        default=default,
+        default=_defaults(named, has_own_data) if is_known else RunOptions(task=tyro.MISSING),
         prog="harness run",
         config=(tyro.conf.FlagCreatePairsOff,),
     )
-    if has_own:
+    return _validated(options, has_own_data)
+
+
+def resolve_options(values: Mapping[str, Any]) -> RunOptions:
+    """Builds the options from keyword arguments named as the flags, with underscores; the rest has its defaults.
+
+    An option that takes several files or columns accepts a list of them as well as one text.
+
+    Raises:
+        UserError: an unknown name, a value of the wrong type or out of range, or options that exclude each other.
+    """
+    run_names, own_names = ({each.name for each in fields(kind)} for kind in (RunOptions, OwnData))
+    run_names -= {"recipe", "own_data"}
+    known = run_names | own_names | Recipe.model_fields.keys()
+    if unknown := sorted(values.keys() - known):
+        raise UserError(f"unknown option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+    own = {name: value for name, value in values.items() if name in own_names and value is not None}
+    run = {name: value for name, value in values.items() if name in run_names and (name, value) != ("task", None)}
+    if "task" not in run and not own:
+        raise UserError("--task is missing: name a registered task, or give your own rows with --train-file.")
+    run, own_data = _typed(RunOptions, run), OwnData(**_typed(OwnData, own))
+    default = _defaults(run, bool(own))
+    recipe = default.recipe.model_dump() | {name: values[name] for name in Recipe.model_fields if name in values}
+    return _validated(replace(default, **run, recipe=Recipe(**recipe), own_data=own_data), bool(own))
+
+
+def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:
+    """Returns the recipe of this task and model before any flag changes it."""
+    trained = load_task(task.predicted_by) if task.predicted_by else task
+    return resolve_recipe(model, trained.name, trained.recipe, test_mode.RECIPE if is_test_mode else None)
+
+
+def _peek(arguments: Sequence[str]) -> dict[str, Any]:
+    """Reads the few flags on which the defaults of all others depend."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    for flag in ("--task", "--model", "--revision", "--data"):
+        parser.add_argument(flag, nargs="?")
+    parser.add_argument("--test-mode", "--test_mode", action="store_true")
+    try:
+        return vars(parser.parse_known_args(list(arguments))[0])
+    except (argparse.ArgumentError, SystemExit):
+        sys.exit(2)
+
+
+def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
+    """Returns the defaults for the task, model and mode in `named`, after a check that they go together."""
+    is_test_mode = bool(named.get("test_mode"))
+    if is_test_mode:
+        _refuse(named, ("model", "revision", "data"), "test mode has its own model and rows: drop it or --test-mode.")
+    if has_own_data:
+        _refuse(named, ("task", "data"), "--train-file or --dataset provides the rows already: drop one.")
+        model = test_mode.MODEL if is_test_mode else named.get("model") or DEFAULT_MODEL
+        recipe = resolve_recipe(model, "", {}, test_mode.RECIPE if is_test_mode else None)
+        return RunOptions(task="", model=model, recipe=recipe)
+    task = load_task(named["task"])
+    model = test_mode.MODEL if is_test_mode else named.get("model") or task.model or DEFAULT_MODEL
+    return RunOptions(task=named["task"], model=model, recipe=default_recipe(task, model, is_test_mode))
+
+
+def _refuse(named: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
+    if name := next((name for name in names if named.get(name)), None):
+        raise UserError(f"--{name} {named[name]}: {reason}")
+
+
+def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Converts keyword arguments to the types of the fields of a dataclass."""
+    types, typed = get_type_hints(kind, include_extras=True), {}
+    for name, value in values.items():
+        if isinstance(value, (list, tuple)):
+            value = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in value]
+            value = value if types[name] == tuple[str, ...] else ",".join(map(str, value))
+        elif isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if types[name] == tuple[str, ...] and isinstance(value, str):
+            value = (value,)
+        try:
+            typed[name] = TypeAdapter(types[name], config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
+        except ValidationError as error:
+            raise UserError(f"--{name.replace('_', '-')} {value!r}: {error.errors()[0]['msg']}.") from None
+    return typed
+
+
+def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
+    """Checks the values that types cannot, and names the task of the user's own data."""
+    if has_own_data:
         options = replace(options, task=options.own_data.task_name)
     for flag, size in (
         ("--device-batch-size", options.device_batch_size),
         ("--eval-batch-size", options.eval_batch_size),
     ):
         if size is not None and size < 1:
-            raise UserError(f"{flag} {size}: a batch has at least 1 row.")
+            raise UserError(f"{flag} {size}: expected at least 1 row.")
     if not re.fullmatch(r"[1-9]\d*|\d*\.?\d+m", options.checkpoint_every):
-        raise UserError(f"--checkpoint-every {options.checkpoint_every}: give minutes as 10m or steps as 500.")
+        raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
     if options.parent is not None and options.recipe.init_from is None:
-        raise UserError(f"--parent {options.parent}: say with --init-from which task it is a run of.")
+        raise UserError(f"--parent {options.parent}: --init-from is missing; name the task that this is a run of.")
     if options.push_to_hub is not None and options.save_model is None:
-        raise UserError(f"--push-to-hub {options.push_to_hub}: name the folder to upload with --save-model.")
+        raise UserError(f"--push-to-hub {options.push_to_hub}: --save-model is missing; name the folder to upload.")
     if not 0 <= options.seed < 2**32:
-        raise UserError(f"--seed {options.seed}: seeds go from 0 to {2**32 - 1}.")
+        raise UserError(f"--seed {options.seed}: expected 0 to {2**32 - 1}.")
     return options
-
-
-def _for_own_data(asked: argparse.Namespace) -> RunOptions:
-    """The defaults of a run on the user's own rows: those of its model."""
-    given = {"--task": asked.task, "--data": asked.data}
-    if flag := next((flag for flag, value in given.items() if value), None):
-        raise UserError(f"{flag} {given[flag]}: the rows are told by --train-file or --dataset already; leave one out.")
-    model = test_mode.MODEL if asked.test_mode else asked.model or DEFAULT_MODEL
-    recipe = resolve(model, "", {}, test_mode.RECIPE if asked.test_mode else None)
-    return RunOptions(task="", model=model, recipe=recipe)
-
-
-def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:
-    """The recipe of this task and model when the command line says nothing of it."""
-    trained = load_task(task.predicted_by) if task.predicted_by else task
-    return resolve(model, trained.name, trained.recipe, test_mode.RECIPE if is_test_mode else None)
-
-
-def _peek(arguments: Sequence[str]) -> argparse.Namespace:
-    """The few flags on which the defaults of all others depend."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flag in ("--task", "--model", "--revision", "--data"):
-        parser.add_argument(flag, nargs="?")
-    parser.add_argument("--test-mode", "--test_mode", action="store_true")
-    try:
-        return parser.parse_known_args(list(arguments))[0]
-    except (argparse.ArgumentError, SystemExit):
-        sys.exit(2)

@@ -1,1 +1,1 @@
-"""Files of any kind become rows, each mistake in them a sentence."""
+"""The rows of a task: from files or the Hub to texts and labels in canonical columns."""

@@ -1,4 +1,4 @@
-"""Rows collected into Arrow's columns, which hold texts without a Python object for each."""
+"""Rows collected as Arrow columns, which hold text without one Python object per row."""
 
 from __future__ import annotations
 
@@ -12,87 +12,69 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-_NOTHING = "\0"
-
-
-class Reading(NamedTuple):
-    """How files are read."""
+class ReadOptions(NamedTuple):
+    """Options for reading a file of rows."""
 
     delimiter: str | None = None
     encoding: str | None = None
     columns: Collection[str] | None = None
-    """Those whose values are wanted; others are there by name with nulls. None: all are wanted."""
+    """Columns to read; others are null. None: all."""
 
-    def wants(self, column: str) -> bool:
+    def reads(self, column: str) -> bool:
+        """True when the values of the column are read."""
         return self.columns is None or column in self.columns
 
 
-def values_of(table: datasets.Dataset, column: str) -> list[Any]:
-    """A column's values in row order, from Arrow at once: through `table[column]` they take many times as long."""
+def column_values(table: datasets.Dataset, column: str) -> list[Any]:
+    """A column's values in row order, straight from Arrow, which is many times as fast as `table[column]`."""
     values: list[Any] = table.select_columns([column]).with_format("arrow")[:].column(column).to_pylist()
     return values
 
 
-class Chunks:
-    """Rows given a few thousand at a time."""
+def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:
+    """Rows of texts, each in the order of `header`, as columns; columns that are not read are null."""
+    import pyarrow as pa
 
-    def __init__(self, columns: list[str]) -> None:
-        self.columns = columns
-        self.rows = 0
-        self._tables: list[pa.Table] = []
-
-    def add(self, rows: Sequence[Sequence[str]]) -> None:
-        """Rows of texts, in the order of the columns."""
-        import pyarrow as pa
-
-        arrays = [pa.array([row[position] for row in rows], pa.string()) for position in range(len(self.columns))]
-        self._append(arrays, self.columns, len(rows))
-
-    def add_objects(self, rows: Sequence[dict[str, Any]], columns: list[str], name: str) -> None:
-        """Rows of any values; a column that a row lacks is null there."""
-        import pyarrow as pa
-
-        arrays = []
-        for column in columns:
-            values = [row.get(column) for row in rows]
-            try:
-                arrays.append(pa.array(values))
-            except UnicodeEncodeError:
-                raise UserError(f"{name}: column {column!r} has half a character (a lone surrogate).") from None
-            except (ValueError, TypeError, OverflowError):  # Arrow's own derive from these
-                raise UserError(f"{name}: column {column!r} {_mixture(values, self.rows)}") from None
-        self._append(arrays, columns, len(rows))
-
-    def _append(self, arrays: list[Any], columns: list[str], rows: int) -> None:
-        import pyarrow as pa
-
-        self.rows += rows
-        nothing = pa.nulls(rows)  # a table without columns would not know its rows
-        self._tables.append(pa.table([*arrays, nothing], names=[*columns, _NOTHING]))
-
-    def table(self) -> pa.Table:
-        """All rows, with a last column of nulls.
-
-        Raises:
-            TypeError: a column has texts in one chunk and something else in another.
-        """
-        import pyarrow as pa
-
-        return pa.concat_tables(self._tables, promote_options="permissive")
+    columns = [
+        pa.array([row[position] for row in rows], pa.string()) if options.reads(column) else pa.nulls(len(rows))
+        for position, column in enumerate(header)
+    ]
+    return pa.table(columns, names=list(header))
 
 
-def _mixture(values: Sequence[Any], rows_before: int) -> str:
-    first = next(value for value in values if value is not None)
-    kind = kind_of(first)
+def object_table(
+    rows: Sequence[dict[str, Any]], header: Sequence[str], options: ReadOptions, name: str, rows_before: int
+) -> pa.Table:
+    """Rows of JSON objects as columns; missing values, and columns that are not read, are null.
+
+    Raises:
+        UserError: a column has mixed types, or half a character; its rows are counted from `rows_before`.
+    """
+    import pyarrow as pa
+
+    columns = []
+    for column in header:
+        values = [row.get(column) for row in rows] if options.reads(column) else [None] * len(rows)
+        try:
+            columns.append(pa.array(values))
+        except UnicodeEncodeError:
+            raise UserError(f"{name}: column {column!r} has half a character (a lone surrogate).") from None
+        except (ValueError, TypeError, OverflowError):  # base classes of Arrow's own errors
+            raise UserError(f"{name}: column {column!r} {_describe_mixture(values, rows_before)}") from None
+    return pa.table(columns, names=list(header))
+
+
+def _describe_mixture(values: Sequence[Any], rows_before: int) -> str:
+    first_type = json_type(next(value for value in values if value is not None))
     for row, value in enumerate(values, start=rows_before + 1):
-        if value is not None and kind_of(value) != kind:
-            return f"has {kind} in its first rows, but {kind_of(value)} in row {row}: {value!r}. Give it one type."
-    return "has values that do not go together, objects with other keys perhaps. Give it one type."
+        if value is not None and json_type(value) != first_type:
+            return f"has mixed types: {first_type} first, but {json_type(value)} in row {row}: {value!r}. Use one type."
+    return "has mixed types, perhaps objects with different keys. Use one type."
 
 
-def kind_of(value: Any) -> str:
-    """What a value of JSON is, in words."""
-    named = {
+def json_type(value: Any) -> str:
+    """The JSON type of a value, for messages."""
+    types = {
         bool: "true or false",
         int: "a number",
         float: "a number",
@@ -100,17 +82,17 @@ def kind_of(value: Any) -> str:
         list: "a list",
         dict: "an object",
     }
-    return named.get(type(value), "null")
+    return types.get(type(value), "null")
 
 
-def refuse_twins(header: Sequence[str], name: str) -> None:
-    """Raises a UserError where two columns have one name."""
-    if twins := [column for position, column in enumerate(header) if column in header[:position]]:
-        raise UserError(f"{name}: the column {twins[0]!r} stands twice. Rename one of them.")
+def check_header(header: Sequence[str], name: str) -> None:
+    """Raises UserError when two columns have the same name."""
+    if duplicates := [column for position, column in enumerate(header) if column in header[:position]]:
+        raise UserError(f"{name}: duplicate column {duplicates[0]!r}. Rename one of them.")
 
 
-def with_the_others(table: pa.Table, header: Sequence[str]) -> pa.Table:
-    """The table with all columns of the header in its order, those that were not read as nulls."""
+def with_null_columns(table: pa.Table, header: Sequence[str]) -> pa.Table:
+    """The table with exactly the columns of `header`, in its order; columns that it does not have are null."""
     import pyarrow as pa
 
     columns = [

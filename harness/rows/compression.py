@@ -1,4 +1,4 @@
-"""The bytes of a file as they are meant: unpacked from gzip, bzip2, xz, zstandard or a zip of one member."""
+"""The decompressed bytes of a file: gzip, bzip2, xz, zstandard, or a zip with one member."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, NamedTuple, cast
 
 from harness.errors import UserError
-from harness.facts.sources import Ending, ending_of
+from harness.facts.sources import FileEnding, file_ending
 
-BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
-"""What unpacking raises, at the opening or at any read: damaged, cut off, encrypted, or an unknown method."""
+DECOMPRESSION_ERRORS = (EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+"""Errors at the opening or at any read of a file that is damaged, cut off, encrypted or of an unknown method."""
 
 
-class Unpacked(NamedTuple):
-    """An open file."""
+class OpenFile(NamedTuple):
+    """An open file of rows."""
 
     stream: io.BufferedReader
     format: str
@@ -29,47 +29,47 @@ class Unpacked(NamedTuple):
 
 
 @contextmanager
-def unpacked(path: Path, name: str) -> Iterator[Unpacked]:
-    """The bytes of the file at `path`, read as its `name` says; nothing is written to disk.
+def open_decompressed(path: Path, name: str) -> Iterator[OpenFile]:
+    """The decompressed bytes of the file at `path`, whose format and compression `name` tells; nothing is written.
 
     Raises:
-        UserError: the file cannot be read or unpacked, or is a zip of anything but one member with a format we know.
+        UserError: the file cannot be read or decompressed, or is a zip without exactly one member of a known format.
     """
     try:
-        ending = ending_of(name)
+        ending = file_ending(name)
     except ValueError as error:
         raise UserError(f"{error}.") from None
     try:
-        if ending.packing == "zip":
+        if ending.compression == "zip":
             with zipfile.ZipFile(path) as archive:
                 member = _only_member(archive, name)
                 with archive.open(member) as stream:
-                    yield Unpacked(_buffered(stream), _format_of_member(ending, member, name))
+                    yield OpenFile(_buffered(stream), _member_format(ending, member, name))
         else:
-            with _opened(path, ending.packing) as stream:
-                yield Unpacked(_buffered(stream), str(ending.format))
-    except BROKEN as error:
+            with _open(path, ending.compression) as stream:
+                yield OpenFile(_buffered(stream), str(ending.format))
+    except DECOMPRESSION_ERRORS as error:
         if isinstance(error, RuntimeError) and "encrypted" in str(error):
-            raise UserError(f"{name}: the zip has a password. Unpack it first.") from None
-        if ending.packing is None and not isinstance(error, OSError):
-            raise  # not of our doing: nothing was unpacked
-        problem = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        as_what = f"unpacked as {ending.packing}" if ending.packing else "read"
-        raise UserError(f"{name}: cannot be {as_what}: {problem}. Is the file whole?") from None
+            raise UserError(f"{name}: the zip is password-protected. Unpack it first.") from None
+        if ending.compression is None and not isinstance(error, OSError):
+            raise  # not an error of decompression
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        action = f"decompressed as {ending.compression}" if ending.compression else "read"
+        raise UserError(f"{name}: cannot be {action}: {reason}. Is the file complete?") from None
 
 
 def _buffered(stream: IO[bytes]) -> io.BufferedReader:
     return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16)
 
 
-def _opened(path: Path, packing: str | None) -> IO[bytes]:
-    if packing == "gz":
+def _open(path: Path, compression: str | None) -> IO[bytes]:
+    if compression == "gz":
         return cast(IO[bytes], gzip.open(path))
-    if packing == "bz2":
+    if compression == "bz2":
         return bz2.open(path)
-    if packing == "xz":
+    if compression == "xz":
         return lzma.open(path)
-    if packing == "zst":
+    if compression == "zst":
         import pyarrow as pa
 
         return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
@@ -81,21 +81,21 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> str:
     for member in members:
         parts = {*PurePosixPath(member).parts, *PureWindowsPath(member).parts}
         if ".." in parts or member.startswith(("/", "\\")) or PureWindowsPath(member).drive:
-            raise UserError(f"{name}: the zip has a member {member!r}, outside its own folder. Do not trust this file.")
+            raise UserError(f"{name}: unsafe zip: its member {member!r} is outside the archive's folder.")
     members = [member for member in members if not member.startswith("__MACOSX/")]
     if len(members) != 1:
         shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
         raise UserError(
-            f"{name}: the zip has {len(members)} files{f' ({shown})' if members else ''}; it must have one. Unpack it."
+            f"{name}: expected one file in the zip, got {len(members)}{f' ({shown})' if members else ''}. Unpack it."
         )
     return members[0]
 
 
-def _format_of_member(ending: Ending, member: str, name: str) -> str:
+def _member_format(ending: FileEnding, member: str, name: str) -> str:
     try:
-        inner = ending_of(member)
+        inner = file_ending(member)
     except ValueError:
-        inner = Ending(ending.format, None)
-    if inner.packing or (inner.format or ending.format) is None:
-        raise UserError(f"{name}: the zip has {member!r}, which is no file of rows by its name. Unpack it first.")
+        inner = FileEnding(ending.format, None)
+    if inner.compression or (inner.format or ending.format) is None:
+        raise UserError(f"{name}: unsupported file format of {member!r} in the zip. Unpack it first.")
     return str(inner.format or ending.format)

@@ -1,4 +1,4 @@
-"""Data and models that do not come from the Hub: files found, and hashed into an identity without their paths."""
+"""Files of rows and folders of models, hashed into an identity that does not depend on their paths."""
 
 from __future__ import annotations
 
@@ -9,42 +9,41 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError, did_you_mean
-from harness.facts.sources import FILE_FORMATS, Place, Source, ending_of, place_of
+from harness.errors import UserError, did_you_mean, first_line
+from harness.facts.sources import FILE_FORMATS, FileReference, Source, file_ending, parse_file_reference
 from harness.facts.tasks import TaskSpec
 
 ALL_ROWS = "all"
-"""The source split of a task whose rows lie in one file."""
+"""The source split of a task with one file for all rows."""
 
-
-NOT_THE_MODEL = ("bundle.json", "record.json")
-"""What a run adds to the model that it keeps; it tells times and paths, which change no number."""
+NON_MODEL_FILES = ("bundle.json", "record.json")
+"""Files that a run adds to a saved model; they have times and paths, which affect no score."""
 
 
 class DataFile(NamedTuple):
-    """One file of rows, as it was when it was found."""
+    """One file of rows."""
 
     path: Path
     name: str
-    """What the user calls it, a path or a URL; its ending tells the format."""
+    """The path or URL as the user writes it, with the extension of its format."""
     sha256: str
     sheet: str | None = None
-    """Of a workbook."""
+    """The sheet of a workbook."""
 
 
 class Files(NamedTuple):
-    """The files that hold a task's rows."""
+    """The files with a task's rows."""
 
     by_split: dict[str, tuple[DataFile, ...]]
-    """One after the other."""
+    """Files of each split, whose rows follow each other."""
     are_canonical: bool
-    """They are the task's own splits; otherwise the source's, from which the task's `splits` are cut."""
+    """True: the splits are the task's own. False: they are the source's, from which the task's `splits` are cut."""
     are_named_by_task: bool
-    """The task's YAML names them; otherwise the user does."""
+    """True: the task's YAML names the files. False: the user does."""
 
     @property
     def identity(self) -> str:
-        """A hash of the splits' names and their files' contents, whatever these are called and wherever they lie."""
+        """A hash of the splits' names and the files' contents, not of the files' names and paths."""
         facts: dict[str, str | list[str]] = {}
         for split, files in self.by_split.items():
             hashes = [file.sha256 + (f"#{file.sheet}" if file.sheet else "") for file in files]
@@ -59,85 +58,87 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def find_files(task: TaskSpec, place: Path | None) -> Files | None:
-    """The files that `--data place` or the task itself names, or None when the rows come from the net.
+def find_files(task: TaskSpec, data: Path | None) -> Files | None:
+    """The files of `--data` or of the task itself; None when the rows come from the Hub or a pinned URL.
 
-    `place` is DIR, with DIR/<task>/<split>.<format> or the files that the task names, or its one file.
+    `data` is DIR, with DIR/<task>/<split>.<format> or the files that the task names, or the task's only file.
 
     Raises:
-        UserError: a file is missing, or two formats of the same split are there.
+        UserError: a file is missing, or a split has two files.
     """
-    if place is None:
-        return _own_files(task)
-    if place.is_file():
-        if [len(words) for words in task.source.words.values()] != [1]:
+    if data is None:
+        return _task_files(task)
+    references = task.source.file_references
+    if data.is_file():
+        if [len(files) for files in references.values()] != [1]:
             raise UserError(
-                f"--data {place}: {task.name} is not made from one file. Give the folder that holds "
-                f"{task.name}/{next(iter(task.splits))}.parquet (or {', '.join(FILE_FORMATS)}) and so on."
+                f"--data {data}: {task.name} has more than one file. Name the folder with "
+                f"{task.name}/{next(iter(task.splits))}.parquet (or {', '.join(FILE_FORMATS)}) and the other splits."
             )
-        return Files({split: (_file(place),) for split in task.source.words}, False, False)
-    if not place.is_dir():
-        raise UserError(f"--data {place}: there is no such file or folder.")
-    if task.source.words and not (place / task.name).is_dir():
-        there = task.source.seen_from(None).beside(place)
-        if not missing_files(there):
-            return Files({split: files_of(task.name, words) for split, words in there.words.items()}, False, False)
-    return _in_folder(task, place / task.name)
+        return Files({split: (_file(data),) for split in references}, False, False)
+    if not data.is_dir():
+        raise UserError(f"--data {data}: file or folder not found.")
+    if references and not (data / task.name).is_dir():
+        source = task.source.relative_to(None).resolve_in(data)
+        if not missing_files(source):
+            by_split = {split: collect_files(task.name, files) for split, files in source.file_references.items()}
+            return Files(by_split, False, False)
+    return _folder_files(task, data / task.name)
 
 
 def missing_files(source: Source) -> list[str]:
-    """The paths and patterns of a source that lead to no file; URLs are not tried."""
-    places = [place_of(word) for words in source.words.values() for word in words]
-    local = [place.name for place in places if not place.is_url]
-    return [name for name in local if not Path(name).exists() and not glob(name, recursive=True)]  # noqa: PTH207
+    """The paths and patterns of a source that match no file; URLs are not tried."""
+    references = [parse_file_reference(text) for texts in source.file_references.values() for text in texts]
+    paths = [reference.name for reference in references if not reference.is_url]
+    return [path for path in paths if not Path(path).exists() and not glob(path, recursive=True)]  # noqa: PTH207
 
 
-def _own_files(task: TaskSpec) -> Files | None:
-    words = task.source.words
-    is_pinned = task.source.sha256 is not None and Place(str(task.source.file)).is_url
-    if not words or is_pinned:  # the checksum says what the rows are, before they are fetched
+def _task_files(task: TaskSpec) -> Files | None:
+    references = task.source.file_references
+    is_pinned_url = task.source.sha256 is not None and FileReference(str(task.source.file)).is_url
+    if not references or is_pinned_url:  # the checksum identifies the rows before they are downloaded
         return None
-    found = {split: files_of(task.name, named) for split, named in words.items()}
-    return Files(found, are_canonical=False, are_named_by_task=True)
+    by_split = {split: collect_files(task.name, files) for split, files in references.items()}
+    return Files(by_split, are_canonical=False, are_named_by_task=True)
 
 
-def files_of(task: str, words: Sequence[str]) -> tuple[DataFile, ...]:
-    """The files that paths, patterns and URLs name, in their order, those of a pattern sorted; URLs are downloaded.
+def collect_files(task: str, references: Sequence[str]) -> tuple[DataFile, ...]:
+    """The files of the references in order, those of a pattern sorted; URLs are downloaded.
 
     Raises:
-        UserError: one is not there, is a folder, has another checksum, or they have different formats.
+        UserError: a file is missing, is a folder or has another checksum, or the files have different formats.
     """
-    found = tuple(file for word in words for file in _files_at(task, place_of(word)))
-    formats = {ending_of(file.name).format: file.name for file in found}
+    files = tuple(file for text in references for file in _matching_files(task, parse_file_reference(text)))
+    formats = {file_ending(file.name).format: file.name for file in files}
     if len(formats) > 1:
         first, second, *_ = formats.values()
-        raise UserError(f"task {task}: {first} and {second} have different formats. The files of a split have one.")
-    return found
-
-
-def _files_at(task: str, place: Place) -> list[DataFile]:
-    if place.is_url:
-        paths = [(download(task, place.name), place.name)]
-    elif place.is_pattern and not Path(place.name).exists():
-        matches = sorted(path for path in glob(place.name, recursive=True) if Path(path).is_file())  # noqa: PTH207
-        if not matches:
-            raise UserError(f"task {task}: no file matches {place.name}.")
-        paths = [(Path(path), path) for path in matches]
-    else:
-        _must_be_file(task, Path(place.name))
-        paths = [(Path(place.name), place.name)]
-    files = [_file(path, name, place.sheet) for path, name in paths]
-    if place.sha256 is not None and (odd := next((file for file in files if file.sha256 != place.sha256), None)):
-        raise UserError(wrong_checksum(task, odd.name, odd.sha256, place.sha256))
+        raise UserError(f"task {task}: {first} and {second} have different formats. Use one format per split.")
     return files
 
 
-def _must_be_file(task: str, path: Path) -> None:
+def _matching_files(task: str, reference: FileReference) -> list[DataFile]:
+    if reference.is_url:
+        paths = [(download(task, reference.name), reference.name)]
+    elif reference.is_pattern and not Path(reference.name).exists():
+        matches = sorted(path for path in glob(reference.name, recursive=True) if Path(path).is_file())  # noqa: PTH207
+        if not matches:
+            raise UserError(f"task {task}: no file matches {reference.name}.")
+        paths = [(Path(path), path) for path in matches]
+    else:
+        _check_is_file(task, Path(reference.name))
+        paths = [(Path(reference.name), reference.name)]
+    files = [_file(path, name, reference.sheet) for path, name in paths]
+    for file in files:
+        check_sha256(task, file, reference.sha256)
+    return files
+
+
+def _check_is_file(task: str, path: Path) -> None:
     if path.is_dir():
         raise UserError(f"task {task}: {path} is a folder. Name the files in it, such as '{path}/*.csv'.")
     if not path.is_file():
         near = did_you_mean(path.name, [other.name for other in path.parent.glob("*") if other.is_file()])
-        raise UserError(f"task {task}: its source file {path} does not exist.{near}")
+        raise UserError(f"task {task}: file not found: {path}.{near}")
 
 
 def _file(path: Path, name: str | None = None, sheet: str | None = None) -> DataFile:
@@ -149,67 +150,67 @@ def _file(path: Path, name: str | None = None, sheet: str | None = None) -> Data
 
 
 def download(task: str, url: str) -> Path:
-    """Where the file of a URL lies after it has been fetched, or was before.
+    """The path of a URL's file, which is downloaded once.
 
     Raises:
-        UserError: it cannot be had.
+        UserError: the download failed.
     """
     import datasets
 
-    from harness.system.hub import persistently
+    from harness.system.hub import call_with_retries
 
     if not url.startswith(("http://", "https://")):
-        raise UserError(f"task {task}: {url}: only http and https are known. Fetch the file and give its path.")
+        raise UserError(f"task {task}: {url}: expected an http or https URL. Download the file and name its path.")
     try:
-        return Path(persistently(url, lambda: datasets.DownloadManager().download(url)))
-    except Exception as error:  # whatever the transport raises
-        lines = str(error).strip().splitlines()
+        return Path(call_with_retries(url, lambda: datasets.DownloadManager().download(url)))
+    except Exception as error:  # each transport raises its own errors
         raise UserError(
-            f"task {task}: cannot download {url}: {type(error).__name__}{f': {lines[0]}' if lines else ''}\n"
-            "Check the connection, give the file with --data FILE, or try --test-mode, which needs no network."
+            f"task {task}: cannot download {url}: {first_line(error)}\n"
+            "Check the connection, name a local file with --data FILE, or try --test-mode, which needs no network."
         ) from None
 
 
-def wrong_checksum(task: str, name: str, found: str, expected: str) -> str:
-    """The sentence for a file that is another than the task says."""
-    return (
-        f"task {task}: {name} is not the file it should be: its sha256 is {found}, expected {expected}. "
-        "Give the right file with --data FILE."
-    )
-
-
-def _in_folder(task: TaskSpec, folder: Path) -> Files:
-    found: dict[str, tuple[DataFile, ...]] = {}
-    for path in sorted(folder.glob("*")):
-        if path.is_file() and _is_of_rows(path):
-            split = path.name.split(".")[0]
-            if split in found:
-                raise UserError(f"--data: {found[split][0].name} and {path} are both there: keep one.")
-            found[split] = (_file(path),)
-    if not found:
+def check_sha256(task: str, file: DataFile, expected: str | None) -> None:
+    """Raises UserError when the task expects another checksum of the file."""
+    if expected is not None and file.sha256 != expected:
         raise UserError(
-            f"--data {folder.parent}: there is no {folder.name}/<split>.<format> in it, with the splits "
-            f"{', '.join(task.splits)} and one of the formats {', '.join(FILE_FORMATS)}."
+            f"task {task}: {file.name}: wrong checksum: expected sha256 {expected}, got {file.sha256}. "
+            "Name the right file with --data FILE."
+        )
+
+
+def _folder_files(task: TaskSpec, folder: Path) -> Files:
+    by_split: dict[str, tuple[DataFile, ...]] = {}
+    for path in sorted(folder.glob("*")):
+        if path.is_file() and _has_format(path):
+            split = path.name.split(".")[0]
+            if split in by_split:
+                raise UserError(f"--data: two files of one split, {by_split[split][0].name} and {path}: keep one.")
+            by_split[split] = (_file(path),)
+    if not by_split:
+        raise UserError(
+            f"--data {folder.parent}: no file {folder.name}/<split>.<format> found, for the splits "
+            f"{', '.join(task.splits)} and the formats {', '.join(FILE_FORMATS)}."
         )
     labelled = [split for split in task.splits if split not in task.predict]
-    if all(split in found for split in labelled or task.splits):
-        canonical = {split: found[split] for split in task.splits if split in found}
+    if all(split in by_split for split in labelled or task.splits):
+        canonical = {split: by_split[split] for split in task.splits if split in by_split}
         return Files(canonical, are_canonical=True, are_named_by_task=False)
-    if task.source.file is not None and ALL_ROWS not in found:
-        lacking = next(split for split in labelled if split not in found)
-        raise UserError(f"--data: {folder} has neither {ALL_ROWS}.csv nor {lacking}.csv (or another format).")
-    return Files(found, are_canonical=False, are_named_by_task=False)
+    if task.source.file is not None and ALL_ROWS not in by_split:
+        missing = next(split for split in labelled if split not in by_split)
+        raise UserError(f"--data: neither {ALL_ROWS}.csv nor {missing}.csv (or another format) found in {folder}.")
+    return Files(by_split, are_canonical=False, are_named_by_task=False)
 
 
-def _is_of_rows(path: Path) -> bool:
+def _has_format(path: Path) -> bool:
     try:
-        return ending_of(path.name).format is not None
+        return file_ending(path.name).format is not None
     except ValueError:
         return False
 
 
 def data_identity(task: TaskSpec, files: Files | None) -> str | None:
-    """What of the data enters a run's identity: the files' hash, or None for the task's own pinned source."""
+    """The data's part of a run's identity: the files' hash, or None for the task's own pinned source."""
     if files is None:
         return None
     pinned = task.source.sha256
@@ -219,24 +220,24 @@ def data_identity(task: TaskSpec, files: Files | None) -> str | None:
 
 
 def model_revision(name: str, revision: str | None) -> str:
-    """The revision asked for, `main` by default; for a folder a hash of its configuration, weights and tokenizer.
+    """The requested revision, by default `main`; for a folder, a hash of its configuration, weights and tokenizer.
 
     Raises:
-        UserError: the folder holds no model, or a revision was asked of a folder.
+        UserError: the folder has no model, or `revision` is given for a folder.
     """
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")):
-            raise UserError(f"--model {name}: there is no such folder.")
+            raise UserError(f"--model {name}: folder not found.")
         return revision or "main"
     if revision:
-        raise UserError(f"--revision {revision}: {name} is a folder; revisions belong to models of the Hub.")
+        raise UserError(f"--revision {revision}: only models of the Hub have revisions, and {name} is a folder.")
     if not (folder / "config.json").is_file():
-        raise UserError(f"--model {name}: the folder has no config.json, so it holds no model.")
-    counted = sorted(
+        raise UserError(f"--model {name}: not a model folder: config.json not found.")
+    hashed = sorted(
         path
         for path in folder.iterdir()
-        if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"} and path.name not in NOT_THE_MODEL
+        if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"} and path.name not in NON_MODEL_FILES
     )
-    facts = {path.name: file_hash(path) for path in counted}
+    facts = {path.name: file_hash(path) for path in hashed}
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A source's label columns become class numbers, values or sets of labels; each fault is told with its row."""
+"""Label columns of a source as class numbers, values or label sets; an invalid label is named with its row."""
 
 from __future__ import annotations
 
@@ -13,111 +13,122 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.tasks import TaskSpec
-from harness.rows.columns import values_of
+from harness.rows.columns import column_values
 
 if TYPE_CHECKING:
     import datasets
 
-_ON = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
+_BINARY = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
 
 def read_labels(task: TaskSpec, split: str, table: datasets.Dataset) -> NDArray[Any]:
-    """A split's labels in row order: int64[N] class numbers, float64[N] values, or int8[N, C] sets of 0 and 1.
+    """A split's labels in row order: class numbers int64[N], values float64[N], or label sets int8[N, C] of 0 and 1.
 
     Raises:
-        UserError: a label is unknown, hidden or no number, with its row from 1.
+        UserError: a label is unknown, hidden or not a number, with its row from 1.
     """
     if not isinstance(task.label, str):
-        columns = [_switches(task, split, column, values_of(table, column)) for column in task.label]
+        columns = [_binary_column(task, split, column, column_values(table, column)) for column in task.label]
         return np.stack(columns, axis=1)
-    values = values_of(table, task.label)
+    values = column_values(table, task.label)
     if task.is_regression:
         return np.array([_number(task, split, row, value) for row, value in enumerate(values, 1)], np.float64)
-    known = _known(task)
+    classes = _classes(task)
     feature = table.features[task.label]
     if not task.is_multi_label:
-        values = _spelled(values, feature, known)
-        return np.array([_class(task, split, row, value, known) for row, value in enumerate(values, 1)], np.int64)
-    sets = np.zeros((len(values), task.classes), np.int8)
+        values = _decode(values, feature, classes)
+        return np.array([_class(task, split, row, value, classes) for row, value in enumerate(values, 1)], np.int64)
+    label_sets = np.zeros((len(values), task.classes), np.int8)
     for row, value in enumerate(values):
-        for label in _spelled(_listed(task, split, row + 1, value), getattr(feature, "feature", None), known):
-            sets[row, _class(task, split, row + 1, label, known)] = 1
-    return sets
+        for label in _decode(_label_list(task, split, row + 1, value), getattr(feature, "feature", None), classes):
+            label_sets[row, _class(task, split, row + 1, label, classes)] = 1
+    return label_sets
 
 
-def tidy(value: Any) -> Any:
-    """A label without surrounding blanks, in Unicode's composed form; its case is never touched."""
+def normalize_label(value: Any) -> Any:
+    """A label without surrounding blanks, in Unicode's composed form (NFC); case is kept."""
     return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
 
 
-def _known(task: TaskSpec) -> dict[Any, int]:
-    """The class numbers by every spelling of a label: its name, and its value in the source as it is and as a text."""
+def split_labels(text: str, separator: str) -> list[str]:
+    """The labels of a row in one text; blank ones are left out."""
+    return [part for part in text.split(separator) if part.strip()]
+
+
+def parse_label_list(value: Any) -> list[Any] | None:
+    """A list, or one written as JSON; an empty list for an empty text; None for anything else."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else []
+        except ValueError:
+            return None
+    return value if isinstance(value, list) else None
+
+
+def _classes(task: TaskSpec) -> dict[Any, int]:
+    """The class number of every spelling of a label: its name, and its value in the source, also as text."""
     labels = task.labels or {}
-    names = {tidy(name): number for number, name in enumerate(labels)}
-    values = {key: number for number, value in enumerate(labels.values()) for key in (tidy(value), tidy(str(value)))}
+    names = {normalize_label(name): number for number, name in enumerate(labels)}
+    values = {
+        key: number
+        for number, value in enumerate(labels.values())
+        for key in (normalize_label(value), normalize_label(str(value)))
+    }
     return values | names
 
 
-def _spelled(values: Sequence[Any], feature: Any, known: Mapping[Any, int]) -> list[Any]:
-    """Values with the names that a column of `datasets.ClassLabel` has for its numbers, where the task knows those."""
+def _decode(values: Sequence[Any], feature: Any, classes: Mapping[Any, int]) -> list[Any]:
+    """The names of the numbers in a `datasets.ClassLabel` column, where the task knows these names."""
     names = getattr(feature, "names", None)
-    if not names or not {tidy(name) for name in names} & set(known):
+    if not names or not {normalize_label(name) for name in names} & set(classes):
         return list(values)
     return [names[value] if value is not None and value >= 0 else value for value in values]
 
 
-def _class(task: TaskSpec, split: str, row: int, value: Any, known: Mapping[Any, int]) -> int:
-    key = _key(value, known)
-    if key not in known:
-        raise UserError(_bad_label(task, split, row, value))
-    return known[key]
+def _class(task: TaskSpec, split: str, row: int, value: Any, classes: Mapping[Any, int]) -> int:
+    key = _key(value, classes)
+    if key not in classes:
+        message = _hidden_message(task, split, row, task.label, value)
+        names = list(task.labels or {})
+        raise UserError(
+            message
+            or f"{_location(task, split, row, task.label)}: unknown label {value!r}; labels: {', '.join(names)}."
+            f"{did_you_mean(str(value), names)}"
+        )
+    return classes[key]
 
 
-def _key(value: Any, known: Mapping[Any, int]) -> Any:
-    """What a label is looked up as."""
-    if isinstance(value, bool):  # the label called true or True where there is one, else the number 0 or 1
-        return next((spelled for spelled in (str(value).lower(), str(value)) if spelled in known), int(value))
-    return None if isinstance(value, (list, dict)) else tidy(value)
+def _key(value: Any, classes: Mapping[Any, int]) -> Any:
+    if isinstance(value, bool):  # the label named true or True if there is one, else the number 0 or 1
+        return next((name for name in (str(value).lower(), str(value)) if name in classes), int(value))
+    return None if isinstance(value, (list, dict)) else normalize_label(value)
 
 
-def _listed(task: TaskSpec, split: str, row: int, value: Any) -> list[Any]:
-    """The labels of a row: a list, a list written as JSON, or a text with the task's separator; an empty text has none.
+def _label_list(task: TaskSpec, split: str, row: int, value: Any) -> list[Any]:
+    """The labels of a row: a list, a list as JSON, or a text with the task's separator; an empty text has none.
 
-    None is a hidden label and not a row without labels, which would be scored.
+    None is a hidden label, not a row without labels, which would be scored.
     """
-    if isinstance(value, str):
-        if task.separator is not None:
-            return [part for part in value.split(task.separator) if part.strip()]
-        if isinstance(read := _json(value), list):
-            return read
-    if isinstance(value, list):
-        return value
-    where = _where(task, split, row, task.label)
-    if _is_hidden(value):
-        raise UserError(f"{where} has {_HIDDEN.format(value=value)} A row without labels has an empty text or list.")
-    hint = " If it is several labels in one text, name what separates them: 'separator: \";\"'."
-    raise UserError(f"{where} is {value!r}, not a list of labels.{hint if isinstance(value, str) else ''}")
+    if isinstance(value, str) and task.separator is not None:
+        return split_labels(value, task.separator)
+    if (labels := parse_label_list(value)) is not None:
+        return labels
+    if message := _hidden_message(task, split, row, task.label, value):
+        raise UserError(f"{message} For a row without labels, use an empty text or list.")
+    advice = " If it has several labels, name their separator: 'separator: \";\"'." if isinstance(value, str) else ""
+    raise UserError(f"{_location(task, split, row, task.label)}: expected a list of labels, got {value!r}.{advice}")
 
 
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text) if text.strip() else []
-    except ValueError:
-        return None
-
-
-def _switches(task: TaskSpec, split: str, column: str, values: Sequence[Any]) -> NDArray[np.int8]:
-    """A column that says of one label, for each row, whether it has it."""
-    found = np.empty(len(values), np.int8)
+def _binary_column(task: TaskSpec, split: str, column: str, values: Sequence[Any]) -> NDArray[np.int8]:
+    """The column of one label: 1 for the rows that have it, int8[N]."""
+    labels = np.empty(len(values), np.int8)
     for row, value in enumerate(values):
         key = str(value).strip().lower()
-        if key not in _ON:
-            where = _where(task, split, row + 1, column)
-            if _is_hidden(value):
-                raise UserError(f"{where} has {_HIDDEN.format(value=value)}")
-            raise UserError(f"{where} is {value!r}; where each label has a column, it holds 0 or 1.")
-        found[row] = _ON[key]
-    return found
+        if key not in _BINARY:
+            message = _hidden_message(task, split, row + 1, column, value)
+            raise UserError(message or f"{_location(task, split, row + 1, column)}: expected 0 or 1, got {value!r}.")
+        labels[row] = _BINARY[key]
+    return labels
 
 
 def _number(task: TaskSpec, split: str, row: int, value: Any) -> float:
@@ -126,25 +137,20 @@ def _number(task: TaskSpec, split: str, row: int, value: Any) -> float:
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):
-        hint = " Write a decimal point." if isinstance(value, str) and "," in value else ""
-        raise UserError(f"{_where(task, split, row, task.label)} is {value!r}, not a number.{hint}")
+        advice = " Use a decimal point." if isinstance(value, str) and "," in value else ""
+        raise UserError(f"{_location(task, split, row, task.label)}: expected a number, got {value!r}.{advice}")
     return number
 
 
-_HIDDEN = "a hidden label ({value!r}): such a split belongs under 'predict' and is never scored."
+def _hidden_message(task: TaskSpec, split: str, row: int, column: Any, value: Any) -> str | None:
+    """The message for a hidden label, None or -1; None for any other value."""
+    if value is not None and value not in (-1, "-1"):
+        return None
+    return (
+        f"{_location(task, split, row, column)}: hidden label ({value!r}). A split with hidden labels belongs under "
+        "'predict' and is never scored."
+    )
 
 
-def _is_hidden(value: Any) -> bool:
-    return value is None or value in (-1, "-1")
-
-
-def _bad_label(task: TaskSpec, split: str, row: int, value: Any) -> str:
-    where = _where(task, split, row, task.label)
-    if _is_hidden(value):
-        return f"{where} has {_HIDDEN.format(value=value)}"
-    names = list(task.labels or {})
-    return f"{where} is {value!r}, not one of the labels {', '.join(names)}.{did_you_mean(str(value), names)}"
-
-
-def _where(task: TaskSpec, split: str, row: int, column: Any) -> str:
-    return f"task {task.name}: column {column!r} in row {row} of split {split!r}"
+def _location(task: TaskSpec, split: str, row: int, column: Any) -> str:
+    return f"task {task.name}: column {column!r}, row {row} of split {split!r}"

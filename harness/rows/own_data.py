@@ -1,4 +1,4 @@
-"""A task from the command line alone: what the flags do not say is worked out from the training rows, and said."""
+"""A task from flags and training rows: anything the flags omit is inferred from the rows, and printed."""
 
 from __future__ import annotations
 
@@ -10,149 +10,143 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, did_you_mean
-from harness.facts.metrics import ProblemType
-from harness.facts.sources import Source, ending_of
+from harness.errors import UserError, did_you_mean, first_line
+from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import TaskSpec, task_names
-from harness.rows.columns import values_of
-from harness.rows.files import Files, files_of
-from harness.rows.formats import DELIMITERS, likely_delimiter
-from harness.rows.label_inference import Answers, answers_of, is_hidden
+from harness.metrics.metric import ProblemType
+from harness.rows.columns import column_values
+from harness.rows.files import DataFile, Files, collect_files
+from harness.rows.formats import DELIMITERS, detect_delimiter
+from harness.rows.label_inference import InferredLabels, infer_labels, is_unlabelled
 
 if TYPE_CHECKING:
     import datasets
 
 VALIDATION_PERCENT = 10
-"""Of the training rows, where there are no validation rows."""
+"""Default share of the training rows that become validation rows."""
 
-_METRICS = {
-    "single_label_classification": (
-        ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
-        ["accuracy", "f1_macro"],
-    ),
-    "multi_label_classification": (
-        ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],
-        ["f1_micro", "f1_macro"],
-    ),
-    "regression": (["pearson", "spearman", "mse", "rmse", "mae"], ["pearson", "spearman"]),
+_METRICS: dict[ProblemType, list[str]] = {
+    "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
+    "multi_label_classification": ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],
+    "regression": ["pearson", "spearman", "mse", "rmse", "mae"],
 }
-"""By kind: all, and those that stand in the leaderboard."""
+"""Metrics by problem type; the first two are the main metrics."""
 
-_OTHER_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-"""What data sets of the Hub call their splits."""
+_SPLIT_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""Names that datasets of the Hub have for the splits."""
 
 
 @dataclass(frozen=True)
 class OwnData:
-    """Rows of your own, in place of --task; what is not given is worked out from the training rows, and said."""
+    """Your own rows, in place of --task. Anything you omit is inferred from the training rows, and printed."""
 
     train_file: tuple[str, ...] = ()
     """CSV, TSV, JSON, JSONL, Parquet, Arrow or Excel, compressed or not: paths, a quoted pattern or URLs."""
     validation_file: tuple[str, ...] = ()
-    """By default a part of the training rows is taken, each label in its proportion."""
+    """Validation rows; by default a part of the training rows, with each label in its proportion."""
     test_file: tuple[str, ...] = ()
-    """Scored at the end, or only predicted where it has no labels."""
+    """Test rows: scored at the end, or only predicted if they have no labels."""
     dataset: str | None = None
-    """A data set of the Hub instead of files: organisation/name, :config and @commit if need be."""
+    """A dataset of the Hub instead of files: organisation/name, perhaps with :config and @commit."""
     text_columns: str | None = None
-    """The column of the text; several, as title,body, are joined into one text, one below the other."""
+    """The text column; several, such as title,body, are joined into one text, one column per line."""
     pair_column: str | None = None
     """The column of the second text of a pair."""
     label_column: str = "label"
-    """The column of the label; several, as toxic,insult, are one column of 0 and 1 for each label."""
+    """The label column; several, such as toxic,insult, are columns of 0 and 1, one per label."""
     label_separator: str | None = None
-    """What stands between the labels of a row, where one column has several labels in a text."""
+    """Separator of the labels in one column of texts with several labels per row."""
     problem_type: ProblemType | None = None
-    """One label a row, any number of them, or a value."""
+    """One label per row, any number of labels, or a value."""
     name: str | None = None
-    """The task's name; by default the training file's, without its ending."""
+    """Name of the task; by default that of the training file, without its extension."""
     validation_percent: int | None = None
-    """Of the training rows, where no validation rows are given: 10 by default."""
+    """Percent of the training rows that become validation rows, if there are no others: 10 by default."""
     test_percent: int | None = None
-    """Of the training rows, where no test rows are given: none by default."""
+    """Percent of the training rows that become test rows, if there are no others: none by default."""
     delimiter: str | None = None
-    """What stands between the fields of a CSV."""
+    """Delimiter of a CSV file; by default inferred from its header."""
     encoding: str | None = None
-    """Of a text file that is not UTF-8, such as iso-8859-9 for Turkish."""
+    """Encoding of a text file that is not UTF-8, such as iso-8859-9 for Turkish."""
 
     @property
-    def is_given(self) -> bool:
+    def is_requested(self) -> bool:
+        """True when any of the flags is given."""
         return self != OwnData()
 
     @property
     def task_name(self) -> str:
-        """The name the task has.
+        """The name of the task.
 
         Raises:
-            UserError: there is none to be made, or a registered task has it.
+            UserError: no valid name can be inferred, or a registered task has it.
         """
         if self.name is not None:
-            wish, flag = self.name, f"--name {self.name}"
+            text, flag = self.name, f"--name {self.name}"
         elif self.dataset is not None:
-            wish, flag = re.sub(r"@.*", "", self.dataset).rsplit("/", 1)[-1].replace(":", "-"), "--dataset"
+            text, flag = re.sub(r"@.*", "", self.dataset).rsplit("/", 1)[-1].replace(":", "-"), "--dataset"
         else:
             path = re.sub(r"[?#].*", "", self.train_file[0]) if self.train_file else ""
-            wish, flag = PurePosixPath(path).name.split(".")[0], "--train-file"
-        name = re.sub(r"[^\w.-]+", "-", wish).strip("-.")
-        if not name or (self.name is not None and name != wish):
-            raise UserError(f"{flag}: give the task a --name of letters, digits, '-', '_' and '.'.")
+            text, flag = PurePosixPath(path).name.split(".")[0], "--train-file"
+        name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
+        if not name or (self.name is not None and name != text):
+            raise UserError(f"{flag}: invalid task name: set --name with letters, digits, '-', '_' and '.' only.")
         if name in task_names():
-            raise UserError(f"{flag}: {name!r} is a registered task. Give yours another --name.")
+            raise UserError(f"{flag}: {name!r} is already the name of a registered task. Set another --name.")
         return name
 
 
-FLAGS = tuple(f"--{field.name.replace('_', '-')}" for field in fields(OwnData))
+OWN_DATA_FLAGS = tuple(f"--{field.name.replace('_', '-')}" for field in fields(OwnData))
+"""The flags of `OwnData`."""
 
 
 class InferredTask(NamedTuple):
-    """A task, and how it came about."""
+    """A task, and messages for the user about what was inferred."""
 
     task: TaskSpec
-    told: tuple[str, ...]
-    """Sentences for the user."""
+    messages: tuple[str, ...]
 
 
 def infer_task(own: OwnData) -> InferredTask:
-    """The task that the flags and the training rows make. Files are read once, those of the Hub and URLs fetched.
+    """The task of the flags and the training rows. Files are read once; those of the Hub and URLs are downloaded.
 
     Raises:
-        UserError: a flag is missing or wrong, or the rows cannot be used, with the row where there is one.
+        UserError: a flag is missing or invalid, or the rows cannot be used (with the row where there is one).
     """
     from harness.rows import loading
 
     _check_flags(own)
     name = own.task_name
-    told: list[str] = []
+    messages: list[str] = []
     draft = _draft(own, name)
     if own.dataset is None:
-        draft = draft.model_copy(update={"source": _with_delimiter(own, draft, told)})
-        files = {split: files_of(name, words) for split, words in draft.source.words.items()}
+        draft = draft.model_copy(update={"source": _infer_delimiter(draft, messages)})
+        files = {split: collect_files(name, texts) for split, texts in draft.source.file_references.items()}
         _refuse_same_files(files)
         tables = loading.read_tables(draft, Files(files, are_canonical=False, are_named_by_task=True)).by_split
     else:
         tables = loading.read_tables(draft, None).by_split
-        told.append(f"data set: {draft.source.hub} at commit {draft.source.revision}")
-    _check_columns(own, draft, tables)
-    told.insert(0, f"task {name!r}: {', '.join(f'{len(table):,} rows of {split}' for split, table in tables.items())}")
-    answers = answers_of(tables["train"], draft.label_columns, own.problem_type, own.label_separator)
-    told += answers.told
-    hidden = _is_without_labels(tables.get("test"), draft.label_columns, answers)
-    if hidden:
-        told.append("test: has no labels, so it is predicted and not scored")
-    splits = _splits(own, tables, answers.problem_type, told)
-    task = _task(draft, answers, splits, hidden)
-    _refuse_unknown_labels(task, tables, answers)
-    cut = loading.cut(task, tables)
-    if empty := [split for split, table in cut.items() if len(table) == 0]:
+        messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")
+    _check_tables(own, draft, tables)
+    messages.insert(0, f"task {name!r}: {', '.join(f'{len(table):,} {split} rows' for split, table in tables.items())}")
+    labels = infer_labels(tables["train"], draft.label_columns, own.problem_type, own.label_separator)
+    messages += labels.messages
+    is_test_hidden = "test" in tables and _has_no_labels(tables["test"], draft.label_columns)
+    if is_test_hidden:
+        messages.append("test: no labels, so it is predicted and not scored")
+    splits = _splits(own, tables, labels.problem_type, messages)
+    task = _task(draft, labels, splits, is_test_hidden)
+    _refuse_unknown_labels(task, tables, labels)
+    by_split = loading.cut_splits(task, tables)
+    if empty := [split for split, table in by_split.items() if len(table) == 0]:
         raise UserError(
-            f"--{empty[0]}-percent: {empty[0]} would be empty, {len(tables['train']):,} rows are too few to share. "
-            f"Give --{empty[0]}-file."
+            f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows are too few. "
+            f"Add --{empty[0]}-file."
         )
-    if cut.keys() - tables.keys():
-        told.append(f"rows: {', '.join(f'{len(table):,} of {split}' for split, table in cut.items())}")
-    return InferredTask(
-        task.model_copy(update={"rows": {split: len(table) for split, table in cut.items()}}), tuple(told)
-    )
+    if by_split.keys() - tables.keys():
+        messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")
+    rows = {split: len(table) for split, table in by_split.items()}
+    return InferredTask(task.model_copy(update={"rows": rows}), tuple(messages))
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------
@@ -160,118 +154,125 @@ def infer_task(own: OwnData) -> InferredTask:
 
 def _check_flags(own: OwnData) -> None:
     if not own.train_file and own.dataset is None:
-        raise UserError("--train-file: name the file of the training rows, or a --dataset of the Hub.")
+        raise UserError("--train-file: missing. Name a file of training rows, or a dataset of the Hub with --dataset.")
     if own.dataset is not None and (own.train_file or own.validation_file or own.test_file):
-        raise UserError(f"--dataset {own.dataset}: give either a data set of the Hub or files, not both.")
+        raise UserError(f"--dataset {own.dataset}: a dataset and files both provide rows: drop one.")
     if own.text_columns is None:
-        raise UserError("--text-columns: name the column of the text, or several as title,body.")
+        raise UserError("--text-columns: missing. Name the text column, or several columns as title,body.")
     for split, files, percent in (
         ("validation", own.validation_file, own.validation_percent),
         ("test", own.test_file, own.test_percent),
     ):
         if percent is not None and files:
-            raise UserError(f"--{split}-percent {percent}: there is a --{split}-file already; leave one out.")
+            raise UserError(
+                f"--{split}-percent {percent}: --{split}-percent and --{split}-file both provide rows: drop one."
+            )
         if percent is not None and not 0 < percent < 100:
-            raise UserError(f"--{split}-percent {percent}: give whole percents from 1 to 99.")
+            raise UserError(f"--{split}-percent {percent}: expected 1 to 99.")
     if (own.validation_percent or VALIDATION_PERCENT) + (own.test_percent or 0) >= 100:
-        raise UserError("--validation-percent and --test-percent: together they leave no training rows.")
+        raise UserError("--validation-percent and --test-percent: expected a sum below 100, to leave training rows.")
 
 
 def _draft(own: OwnData, name: str) -> TaskSpec:
-    """The task as far as the flags tell it, unchecked: enough to read its rows."""
+    """The task as far as the flags define it, not validated: enough to read its rows."""
     text, join = [], {}
-    for flag, words in (("--text-columns", own.text_columns), ("--pair-column", own.pair_column)):
-        if words is not None:
-            columns = _columns(flag, words)
+    for flag, value in (("--text-columns", own.text_columns), ("--pair-column", own.pair_column)):
+        if value is not None:
+            columns = _columns(flag, value)
             text.append("+".join(columns))
             if len(columns) > 1:
                 join[text[-1]] = columns
     label = _columns("--label-column", own.label_column)
     used = [*(column for name in text for column in join.get(name, (name,))), *label]
-    if twice := next((column for column in used if used.count(column) > 1), None):
-        raise UserError(f"--text-columns, --pair-column, --label-column: the column {twice!r} is named twice.")
+    if duplicate := next((column for column in used if used.count(column) > 1), None):
+        raise UserError(f"--text-columns, --pair-column, --label-column: duplicate column {duplicate!r}.")
     source, splits = _hub_source(own) if own.dataset else _file_source(own)
     facts: dict[str, Any] = dict(name=name, title=name, source=source, text=tuple(text), join=join, splits=splits)
     facts |= dict(label=label[0] if len(label) == 1 else label, rows={}, metrics=(), main_metrics=())
     return TaskSpec.model_construct(**facts)
 
 
-def _columns(flag: str, words: str) -> tuple[str, ...]:
-    columns = tuple(word.strip() for word in words.split(","))
+def _columns(flag: str, value: str) -> tuple[str, ...]:
+    columns = tuple(column.strip() for column in value.split(","))
     if not all(columns):
-        raise UserError(f"{flag} {words!r}: a name between the commas is empty.")
+        raise UserError(f"{flag} {value!r}: empty column name.")
     return columns
 
 
 def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
-    given = {"train": own.train_file, "validation": own.validation_file, "test": own.test_file}
-    files = {split: words if len(words) > 1 else words[0] for split, words in given.items() if words}
+    by_split = {"train": own.train_file, "validation": own.validation_file, "test": own.test_file}
+    files = {split: paths if len(paths) > 1 else paths[0] for split, paths in by_split.items() if paths}
     try:
         source = Source(
             files=files,
             delimiter={"tab": "\t", "\\t": "\t"}.get(own.delimiter or "", own.delimiter),
             encoding=own.encoding,
-        ).beside(Path.cwd())
+        ).resolve_in(Path.cwd())
     except ValidationError as error:
         fault = error.errors()[0]
-        flag = f"--{fault['loc'][0]} {fault['input']!r}" if fault["loc"] else "--train-file or another"
+        flag = (
+            f"--{fault['loc'][0]} {fault['input']!r}"
+            if fault["loc"]
+            else "--train-file, --validation-file, --test-file"
+        )
         raise UserError(f"{flag}: {str(fault['msg']).removeprefix('Value error, ')}.") from None
     return source, {split: split for split in files}
 
 
 def _hub_source(own: OwnData) -> tuple[Source, dict[str, str]]:
-    """The data set at the commit that it has now, and its splits under our names."""
+    """The dataset at its current commit, and its splits by our names."""
     import datasets
     from huggingface_hub import HfApi
 
-    from harness.system.hub import persistently
+    from harness.system.hub import call_with_retries
 
-    found = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?::([^@]+))?(?:@(.+))?", str(own.dataset))
-    if found is None:
-        raise UserError(f"--dataset {own.dataset}: write organisation/name, organisation/name:config or ...@commit.")
-    hub, config, revision = found.groups()
+    match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?::([^@]+))?(?:@(.+))?", str(own.dataset))
+    if match is None:
+        raise UserError(f"--dataset {own.dataset}: expected organisation/name, organisation/name:config or ...@commit.")
+    hub, config, revision = match.groups()
     if own.delimiter or own.encoding:
-        raise UserError("--delimiter and --encoding are for files; a data set of the Hub knows its own.")
+        raise UserError("--delimiter and --encoding: only supported for files, not with --dataset.")
     try:
-        commit = persistently(hub, lambda: HfApi().dataset_info(hub, revision=revision).sha)
-        names = persistently(hub, lambda: datasets.get_dataset_split_names(hub, config, revision=commit))
-    except Exception as error:  # the Hub client raises its own, httpx's and datasets' kinds
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"--dataset {own.dataset}: cannot get it from the Hub: {' '.join(lines[:2])}") from None
+        commit = call_with_retries(hub, lambda: HfApi().dataset_info(hub, revision=revision).sha)
+        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(hub, config, revision=commit))
+    except Exception as error:  # of the Hub client, httpx or datasets
+        raise UserError(f"--dataset {own.dataset}: cannot be loaded from the Hub: {first_line(error)}") from None
     if "train" not in names:
-        raise UserError(f"--dataset {own.dataset}: it has no split 'train' but {', '.join(names)}. Write a task file.")
+        raise UserError(
+            f"--dataset {own.dataset}: split 'train' not found; its splits: {', '.join(names)}. Write a task file."
+        )
     splits = {"train": "train"}
-    for split, others in _OTHER_NAMES.items():
-        if name := next((name for name in others if name in names), None):
-            splits[split] = name
+    for split, aliases in _SPLIT_NAMES.items():
+        if alias := next((alias for alias in aliases if alias in names), None):
+            splits[split] = alias
     return Source(hub=hub, config=config, revision=commit), splits
 
 
-def _with_delimiter(own: OwnData, draft: TaskSpec, told: list[str]) -> Source:
-    """The source with the delimiter that its first training file has, unless that is its format's own."""
-    first = files_of(draft.name, draft.source.words["train"])[0]
-    form = ending_of(first.name).format
+def _infer_delimiter(draft: TaskSpec, messages: list[str]) -> Source:
+    """The source with the delimiter of its first training file, unless that is the format's default."""
+    first = collect_files(draft.name, draft.source.file_references["train"])[0]
+    form = file_ending(first.name).format
     if draft.source.delimiter or form not in (*DELIMITERS, None):
         return draft.source
-    sign = likely_delimiter(first.path, first.name, draft.source.encoding, draft.columns)
-    if sign == DELIMITERS.get(str(form), sign):
+    delimiter = detect_delimiter(first.path, first.name, draft.source.encoding, draft.columns)
+    if delimiter == DELIMITERS.get(str(form), delimiter):
         return draft.source
-    told.append(f"delimiter: {sign!r}, by the header")
-    return draft.source.model_copy(update={"delimiter": sign})
+    messages.append(f"delimiter: {delimiter!r}, inferred from the header")
+    return draft.source.model_copy(update={"delimiter": delimiter})
 
 
-def _refuse_same_files(files: Mapping[str, Sequence[Any]]) -> None:
-    seen: dict[tuple[str, str | None], str] = {}
+def _refuse_same_files(files: Mapping[str, Sequence[DataFile]]) -> None:
+    split_of: dict[tuple[str, str | None], str] = {}
     for split, parts in files.items():
         for file in parts:
-            if (other := seen.setdefault((file.sha256, file.sheet), split)) != split:
-                raise UserError(f"--{split}-file {file.name}: it has the same bytes as a file of {other}.")
+            if (other := split_of.setdefault((file.sha256, file.sheet), split)) != split:
+                raise UserError(f"--{split}-file {file.name}: the same bytes are in a file of {other}.")
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
 
 
-def _check_columns(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> None:
+def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> None:
     flags = dict.fromkeys(draft.text_columns, "--text-columns") | dict.fromkeys(draft.label_columns, "--label-column")
     if own.pair_column:
         flags |= dict.fromkeys(_columns("--pair-column", own.pair_column), "--pair-column")
@@ -280,29 +281,24 @@ def _check_columns(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.
             if column not in table.column_names and not (split == "test" and flag == "--label-column"):
                 known = table.column_names
                 raise UserError(
-                    f"{flag}: {split} has no column {column!r}; its columns: {', '.join(known)}."
+                    f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}."
                     f"{did_you_mean(column, known)}"
                 )
         if len(table) == 0:
-            raise UserError(f"--{split}-file: {split} has columns and no rows.")
+            raise UserError(f"--{split}-file: {split} has no rows.")
 
 
-def _is_without_labels(table: datasets.Dataset | None, columns: Sequence[str], answers: Answers) -> bool:
-    if table is None:
-        return False
+def _has_no_labels(table: datasets.Dataset, columns: Sequence[str]) -> bool:
     if any(column not in table.column_names for column in columns):
         return True
-    return all(is_hidden(value) for column in columns for value in values_of(table, column))
+    return all(is_unlabelled(value) for column in columns for value in column_values(table, column))
 
 
-def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: ProblemType, told: list[str]) -> dict[str, str]:
+def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: ProblemType, messages: list[str]) -> dict[str, str]:
     splits = {split: split for split in tables}
     shares = {
         split: percent
-        for split, percent in (
-            ("validation", own.validation_percent or VALIDATION_PERCENT),
-            ("test", own.test_percent),
-        )
+        for split, percent in (("validation", own.validation_percent or VALIDATION_PERCENT), ("test", own.test_percent))
         if percent and split not in tables
     }
     low = 100 - sum(shares.values())
@@ -311,30 +307,32 @@ def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: ProblemType, 
     for split, percent in shares.items():
         high = low + percent
         splits[split] = f"train[stratified {low}%:{'' if high == 100 else f'{high}%'}]"
-        by = "drawn by chance" if problem_type == "regression" else "each label in its proportion"
-        told.append(f"{split}: {percent}% of the training rows, {by}, always the same ones; equal texts stay together")
+        how = "at random" if problem_type == "regression" else "each label in its proportion"
+        messages.append(
+            f"{split}: {percent}% of the training rows, {how}, the same ones in every run; equal texts stay together"
+        )
         low = high
     return splits
 
 
-def _task(draft: TaskSpec, answers: Answers, splits: dict[str, str], hidden: bool) -> TaskSpec:
-    metrics, main_metrics = _METRICS[answers.problem_type]
+def _task(draft: TaskSpec, labels: InferredLabels, splits: dict[str, str], is_test_hidden: bool) -> TaskSpec:
+    metrics = _METRICS[labels.problem_type]
     order = {split: splits[split] for split in ("train", "validation", "test") if split in splits}
-    is_tested = "test" in splits and not hidden
+    is_tested = "test" in splits and not is_test_hidden
     facts: dict[str, Any] = dict(
         draft.model_dump(include={"name", "title", "text", "join", "label"}),
         source=draft.source,
-        labels=answers.labels,
+        labels=labels.labels,
         splits=order,
         rows={},
         evaluate=["validation", "test"] if is_tested else ["validation"],
         report=["test"] if is_tested else ["validation"],
-        predict=["test"] if hidden else [],
+        predict=["test"] if is_test_hidden else [],
         metrics=metrics,
-        main_metrics=main_metrics,
+        main_metrics=metrics[:2],
     )
-    if answers.problem_type == "multi_label_classification":
-        facts |= {"problem_type": answers.problem_type, "separator": answers.separator}
+    if labels.problem_type == "multi_label_classification":
+        facts |= {"problem_type": labels.problem_type, "separator": labels.separator}
     try:
         return TaskSpec(**facts)
     except ValidationError as error:
@@ -342,20 +340,23 @@ def _task(draft: TaskSpec, answers: Answers, splits: dict[str, str], hidden: boo
         raise UserError(f"--label-column: {str(fault['msg']).removeprefix('Value error, ')}.") from None
 
 
-def _refuse_unknown_labels(task: TaskSpec, tables: Mapping[str, datasets.Dataset], answers: Answers) -> None:
-    """Labels of other files that the training rows do not have, all at once; the rest is told when they are read."""
-    if answers.problem_type != "single_label_classification":
+def _refuse_unknown_labels(task: TaskSpec, tables: Mapping[str, datasets.Dataset], inferred: InferredLabels) -> None:
+    """Raises UserError for the labels of other files that the training rows do not have.
+
+    Labels of other problem types are checked when they are read.
+    """
+    if inferred.problem_type != "single_label_classification":
         return
     for split, table in tables.items():
         if split == "train" or split in task.predict:
             continue
         unknown: dict[str, list[int]] = {}
-        for row, value in enumerate(answers.names(values_of(table, task.label_columns[0])), start=1):
-            if value not in answers.known and not is_hidden(value):
-                unknown.setdefault(value, []).append(row)
+        for row, label in enumerate(inferred.to_names(column_values(table, task.label_columns[0])), start=1):
+            if label not in inferred.names and not is_unlabelled(label):
+                unknown.setdefault(label, []).append(row)
         if unknown:
-            shown = ", ".join(f"{name!r} (row {rows[0]})" for name, rows in list(unknown.items())[:5])
+            shown = ", ".join(f"{label!r} (row {rows[0]})" for label, rows in list(unknown.items())[:5])
             raise UserError(
                 f"--{split}-file: {sum(map(len, unknown.values())):,} rows have labels that no training row has: "
-                f"{shown}. The labels of train: {', '.join(answers.known)}."
+                f"{shown}. Labels of the training rows: {', '.join(inferred.names)}."
             )

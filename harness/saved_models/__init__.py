@@ -1,1 +1,1 @@
-"""A trained model as a folder, on the disk and on the Hub."""
+"""Trained models as folders that transformers can load, their model cards, and their upload to the Hub."""

@@ -1,4 +1,4 @@
-"""The README of a trained model: what it is, what it scored, and how to make it again; with metadata for the Hub."""
+"""The README of a trained model: its scores, its use, the command that trained it, and metadata for the Hub."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from harness.commands.export import model_index
-from harness.facts.metrics import title_of
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
+from harness.metrics.registry import title_of
+from harness.reports.model_index import model_index
 from harness.stats.resampling import can_resample, resampled
 from harness.stats.uncertainty import percentiles, wilson
 
 _RESAMPLES = 2_000
-"""Of the rows of a split, for an interval: a card is written at the end of every run that keeps its model."""
+"""Resamples of a split's rows for an interval; fewer than a leaderboard's, since every saved model waits for them."""
 
 
 def model_card(task: TaskSpec, record: RunRecord) -> str:
-    """The whole README, its YAML head included. Nothing in it is asked of the network."""
+    """Returns the whole README with its YAML head, without access to the network."""
     from huggingface_hub import ModelCard
 
     spec = record.spec
@@ -29,8 +29,8 @@ def model_card(task: TaskSpec, record: RunRecord) -> str:
         f"---\n{_metadata(task, record)}\n---\n",
         f"# {_short(spec.model)} on {task.title}\n",
         f"{_code(spec.model)}, fine-tuned on the task {_code(spec.task)}{title} with the GLUE fine-tuning "
-        f"harness. The run is {_code(record.run_id)}; `record.json` beside this file holds all that is known of it, "
-        "and `task.yaml` the task.\n",
+        f"harness. The run is {_code(record.run_id)}; `record.json` next to this file is its full record, and "
+        "`task.yaml` defines the task.\n",
         *(f"> {warning}\n" for warning in _warnings(record)),
         "## Scores\n",
         _scores(record),
@@ -63,52 +63,54 @@ def _metadata(task: TaskSpec, record: RunRecord) -> str:
 
 
 def _warnings(record: RunRecord) -> list[str]:
-    """What a reader of the scores must know."""
-    told = []
+    """Returns what limits the scores, one sentence each."""
+    warnings = []
     if record.spec.test_mode:
-        told.append("A run in test mode, on generated rows and with a tiny model: its scores are no benchmark results.")
+        warnings.append(
+            "A run in test mode, with generated rows and a tiny model: its scores are no benchmark results."
+        )
     if record.status == "collapsed":
-        told.append("The run collapsed: one class, or value, was predicted throughout.")
+        warnings.append("The run collapsed: it predicts one class, or one value, for every row.")
     if record.data is not None and record.data.is_partial:
-        told.append("It was trained or scored on partial data: its scores do not compare with those on the full data.")
-    shared = record.data.shared_texts if record.data else {}
-    told += [_shared(pair, count) for pair, count in shared.items()]
-    return told
-
-
-def _shared(pair: str, rows: int) -> str:
-    first, second = pair.split(" & ")
-    return f"{rows:,} row{'s' if rows > 1 else ''} of {second} ha{'ve' if rows > 1 else 's'} a text of {first}."
+        warnings.append("Trained or scored on partial data: its scores are not comparable with those on the full data.")
+    for pair, count in (record.data.shared_texts if record.data else {}).items():
+        first, second = pair.split(" & ")
+        warnings.append(f"{count:,} row(s) of {second} have a text that also occurs in {first}.")
+    return warnings
 
 
 def _scores(record: RunRecord) -> str:
     rows = record.data.rows if record.data else {}
-    head = ("split", "rows", "metric", "value", "95 % interval", "best constant answer")
+    head = ("split", "rows", "metric", "value", "95 % interval", _baseline_name(record))
     lines = [f"| {' | '.join(head)} |", "|---|---:|---|---:|---:|---:|"]
     for split, values in record.metrics.items():
         for name, value in values.items():
             constant = record.baseline.get(split, {}).get(name)
-            cells = (split, f"{rows.get(split, 0):,}", title_of(name), _shown(value))
-            lines.append(f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {_shown(constant)} |")
+            cells = (split, f"{rows.get(split, 0):,}", title_of(name), _format(value))
+            lines.append(f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {_format(constant)} |")
     notes = [f"- {note}" for note in record.notes]
-    about = (
-        "The interval tells how much hangs on which rows the split has: Wilson's of a share of rows, else the "
-        f"percentiles of {_RESAMPLES:,} resamples of the rows. What another seed would change, one run cannot tell."
+    method = (
+        "The interval covers the choice of rows in the split: Wilson's interval for accuracy, else percentiles of "
+        f"{_RESAMPLES:,} bootstrap resamples of the rows. It does not cover the seed, which takes more than one run."
     )
-    return "\n".join([*lines, "", about, "", *notes, *([""] if notes else [])])
+    return "\n".join([*lines, "", method, "", *notes, *([""] if notes else [])])
+
+
+def _baseline_name(record: RunRecord) -> str:
+    return "constant baseline" if record.task.problem_type == "regression" else "majority-class baseline"
 
 
 def _interval(record: RunRecord, split: str, metric: str, value: float | None) -> str:
-    """From the answers that the record keeps of its reported splits; a dash where it cannot be computed."""
+    """Returns `low to high` from the predictions in the record, or a dash where they are missing or do not suffice."""
     if value is None or split not in record.predictions or split not in record.gold or not can_resample([metric]):
         return "–"
-    gold, answers = unpack_array(record.gold[split]), unpack_array(record.predictions[split])
+    gold, predictions = unpack_array(record.gold[split]), unpack_array(record.predictions[split])
     if gold.ndim != 1:
         return "–"
     if metric == "accuracy":
         low, high = wilson(value, len(gold))
     else:
-        drawn = resampled([metric], [answers[None]], gold, f"{record.spec.task}.{split}", _RESAMPLES)[0]
+        drawn = resampled([metric], [predictions[None]], gold, f"{record.spec.task}.{split}", _RESAMPLES)[0]
         if not np.isfinite(drawn).all():
             return "–"
         low, high = percentiles(drawn)
@@ -124,20 +126,20 @@ def _use(task: TaskSpec, record: RunRecord) -> str:
         'classify = pipeline("text-classification", "PATH OR NAME OF THIS MODEL", truncation=True)\n'
         f"print(classify({example}{extra}))\n"
         "```\n\n"
-        f"It reads {record.spec.recipe.max_length} tokens, as in training; longer inputs are cut there. "
-        f"{_answers(task, record)}\n"
+        f"It reads {record.spec.recipe.max_length} tokens, as in training, and truncates longer inputs. "
+        f"{_output(task, record)}\n"
     )
 
 
-def _answers(task: TaskSpec, record: RunRecord) -> str:
+def _output(task: TaskSpec, record: RunRecord) -> str:
     if task.labels is None:
-        return "It answers with a value."
+        return "It predicts a value."
     names = ", ".join(map(_code, task.labels))
     if record.threshold is None:
-        return f"It answers with one of {len(task.labels)} labels: {names}."
+        return f"It predicts one of {len(task.labels)} labels: {names}."
     return (
-        f"It answers with a probability for each of {len(task.labels)} labels: {names}. A text has those whose "
-        f"probability is at least {record.threshold:g}: under this threshold it was scored."
+        f"It predicts a probability for each of {len(task.labels)} labels: {names}. A text gets the labels whose "
+        f"probability is at least {record.threshold:g}, the threshold of the scores above."
     )
 
 
@@ -155,7 +157,7 @@ def _recipe(record: RunRecord) -> str:
     return "\n".join(["| | |", "|---|---|", *lines, ""])
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 

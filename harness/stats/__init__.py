@@ -1,1 +1,1 @@
-"""Runs that belong together, how sure their scores are, and which of them differ."""
+"""Groups of runs that differ in their seed only, uncertainty of their scores, and tests between them."""

@@ -19,7 +19,7 @@ class Predictions(NamedTuple):
     metrics: tuple[str, ...]
     """The main metrics, whose mean is the score."""
     splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
-    """By reported split: predictions [runs, N] and gold labels [N]."""
+    """Predictions [runs, N] and gold labels [N] by reported split; [runs, N, C] and [N, C] for label sets."""
     key: tuple[Any, ...]
     """Equal for groups that predicted the same rows."""
 
@@ -32,8 +32,8 @@ class Predictions(NamedTuple):
         return np.asarray(predictions == gold)
 
 
-def predictions_of(group: Group) -> Predictions | None:
-    """The group's predictions; None where the score has no resampled form or a record has no predictions."""
+def read_predictions(group: Group) -> Predictions | None:
+    """The group's predictions; None where a metric cannot be resampled or a record has no predictions."""
     metrics = tuple(group.task.main_metrics)
     if not can_resample(metrics):
         return None
@@ -44,8 +44,8 @@ def predictions_of(group: Group) -> Predictions | None:
             predictions, gold = zip(*((unpack_array(p), unpack_array(g)) for p, g in packed), strict=True)
         except (KeyError, ValueError):
             return None
-        is_whole = gold[0].ndim == 1 and len(gold[0]) > 0 and all(one.shape == gold[0].shape for one in predictions)
-        if not is_whole or any(not np.array_equal(gold[0], other) for other in gold):
+        is_complete = len(gold[0]) > 0 and all(one.shape == gold[0].shape for one in predictions)
+        if not is_complete or any(not np.array_equal(gold[0], other) for other in gold):
             return None
         splits[split] = np.stack(predictions), gold[0]
     if not splits:

@@ -1,4 +1,4 @@
-"""What a sweep shows: its plan, and while it works a live table on a terminal or a line for each thing that happens."""
+"""The display of a sweep: its plan, and a live table on a terminal or a line per event elsewhere."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from rich.text import Text
 from harness.facts.records import RunRecord
 from harness.stats.entries import assignments
 from harness.sweeps.estimates import Estimate
+from harness.sweeps.failures import last_lines
 from harness.sweeps.plan import PlannedRun
-from harness.sweeps.scheduler import Event, State, Worker, last_lines
+from harness.sweeps.scheduler import Event, Scheduler, State
 
 
 def duration(seconds: float | None) -> str:
-    """`40 s`, `12 min`, `3 h 05 min`; a question mark where it is unknown."""
+    """`40 s`, `12 min`, `3 h 05 min`; a question mark if it is unknown."""
     if seconds is None:
         return "?"
     if seconds < 90:
@@ -29,101 +30,97 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def plan_table(todo: Sequence[PlannedRun], estimates: Mapping[str, Estimate]) -> Table:
-    """The runs to do: a line for each task, model and recipe, its seeds, and what is expected of each run."""
-    alike: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
-    for run in todo:
-        alike[run.task.name, run.spec.model, assignments(run.changes) or "default"].append(run)
-    table = Table("task", "model", "recipe", "seeds", "each", "from earlier records", box=None, pad_edge=False)
-    for (task, model, recipe), runs in alike.items():
-        seeds = ", ".join(str(run.spec.seed) for run in runs)
-        expected = estimates[runs[0].run_id]
-        table.add_row(task, model, recipe, seeds, duration(expected.seconds), expected.basis)
+def plan_table(runs: Sequence[PlannedRun], estimates: Mapping[str, Estimate]) -> Table:
+    """The runs to do: a line per task, model and recipe, with its seeds and the expected duration of each run."""
+    by_line: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
+    for run in runs:
+        by_line[run.task.name, run.spec.model, assignments(run.changes) or "default"].append(run)
+    table = Table("task", "model", "recipe", "seeds", "each", "estimated from", box=None, pad_edge=False)
+    for (task, model, recipe), members in by_line.items():
+        seeds = ", ".join(str(run.spec.seed) for run in members)
+        estimate = estimates[members[0].run_id]
+        table.add_row(task, model, recipe, seeds, duration(estimate.seconds), estimate.basis)
     return table
 
 
 class SweepDisplay:
-    """Shows a sweep at work."""
+    """Shows a sweep while it works."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
         self.live: Live | None = None
-        self.drawn = 0.0
+        self.drawn_at = 0.0
 
     @contextmanager
-    def opened(self) -> Iterator[None]:
-        """Within it the table stands at the end of the terminal."""
+    def open(self) -> Iterator[None]:
+        """Keeps the live table at the end of the terminal."""
         if not self.console.is_terminal:
             yield
             return
         with Live(console=self.console, auto_refresh=False, transient=True) as self.live:
             yield
 
-    def tell(self, event: Event, worker: Worker) -> None:
-        """One line: what happened to which run, and where the sweep stands."""
-        number = len(worker.of("done", "failed"))
-        line = Text(f"[{number}/{len(worker.todos)}] {_said(event)}")
+    def print_event(self, event: Event, scheduler: Scheduler) -> None:
+        """Prints one line: the event, and the state of the sweep after it."""
+        number = len(scheduler.in_state("done", "failed"))
+        line = Text(f"[{number}/{len(scheduler.jobs)}] {_event_text(event)}")
         if event.state != "running" or self.live is None:
             if event.state in ("done", "failed"):
-                line.append(f"; {standing(worker)}")
+                line.append(f"; {sweep_state(scheduler)}")
             self.console.print(line, style="red" if event.state == "failed" else "", soft_wrap=True)
 
-    def refresh(self, worker: Worker) -> None:
-        """Draws the table anew, twice a second at most."""
-        if self.live is None or time.monotonic() - self.drawn < 0.5:
+    def refresh(self, scheduler: Scheduler) -> None:
+        """Draws the table again, at most twice a second."""
+        if self.live is None or time.monotonic() - self.drawn_at < 0.5:
             return
-        self.drawn = time.monotonic()
-        table = Table(box=None, pad_edge=False, title=standing(worker), title_justify="left", expand=True)
+        self.drawn_at = time.monotonic()
+        table = Table(box=None, pad_edge=False, title=sweep_state(scheduler), title_justify="left", expand=True)
         for title in ("run", "on", "for", "of about"):
             table.add_column(title, no_wrap=True)
-        table.add_column("its last line", no_wrap=True, ratio=1, overflow="ellipsis")
-        for place in worker.busy:
-            assert place.todo is not None
-            assert place.launched is not None
-            lines = last_lines(place.launched.printed())
-            elapsed, expected = time.monotonic() - place.since, place.todo.seconds
+        table.add_column("last line", no_wrap=True, ratio=1, overflow="ellipsis")
+        for running in scheduler.running:
+            lines = last_lines(running.process.output())
+            elapsed, expected = time.monotonic() - running.start_seconds, running.job.seconds
             last = Text(lines[-1] if lines else "")
-            table.add_row(str(place.todo.run), str(place.slot), duration(elapsed), duration(expected), last)
+            table.add_row(str(running.job.run), str(running.slot), duration(elapsed), duration(expected), last)
         self.live.update(table, refresh=True)
 
 
-def standing(worker: Worker) -> str:
+def sweep_state(scheduler: Scheduler) -> str:
     """`2 running, 5 done, 1 failed, 4 waiting, about 12 min left`."""
-    parts = [(len(worker.of(state)), word) for state, word in _WORDS.items()]
-    left = worker.seconds_left
-    time_left = "" if not worker.of("waiting", "running") else f", about {duration(left)} left"
-    return ", ".join(f"{count} {word}" for count, word in parts if count or word in ("running", "done")) + time_left
+    counts = [(len(scheduler.in_state(state)), name) for state, name in _STATE_NAMES.items()]
+    time_left = f", about {duration(scheduler.seconds_left)} left" if scheduler.in_state("waiting", "running") else ""
+    return ", ".join(f"{n} {name}" for n, name in counts if n or name in ("running", "done")) + time_left
 
 
-_WORDS: dict[State, str] = {
+_STATE_NAMES: dict[State, str] = {
     "running": "running",
-    "elsewhere": "with another sweep",
+    "elsewhere": "in another process",
     "waiting": "waiting",
     "done": "done",
     "failed": "failed",
 }
 
 
-def _said(event: Event) -> str:
-    run, record = event.todo.run, event.record
-    recipe = f" ({assignments(run.changes)})" if run.changes else ""
-    name = f"{run}{recipe}"
+def _event_text(event: Event) -> str:
+    run, record = event.job.run, event.record
+    name = f"{run} ({assignments(run.changes)})" if run.changes else str(run)
     if event.state == "running":
         return f"started {name} on {event.slot}"
     if event.state == "elsewhere":
-        return f"another sweep or start has {name} in hand"
+        return f"another process works on {name}"
     if record is None or event.state == "failed":
         return f"failed {name}: {(record.error if record else None) or 'see its log'}"
-    return f"{record.status} {name}: {scores(record)}"
+    return f"{record.status} {name}: {main_metrics_text(record)}"
 
 
-def scores(record: RunRecord) -> str:
-    """The main metrics of a record, and what it took."""
-    found = [
+def main_metrics_text(record: RunRecord) -> str:
+    """The main metrics of a record, and its duration."""
+    metrics = [
         f"{name} {value:.4f}"
         for split in record.task.report
         for name, value in record.metrics.get(split, {}).items()
         if name in record.task.main_metrics and value is not None
     ]
-    took = f"in {duration(record.cost.seconds)}" if record.cost else ""
-    return " ".join(part for part in (", ".join(found) or record.error or "no score", took) if part)
+    time_text = f"in {duration(record.cost.seconds)}" if record.cost else ""
+    return " ".join(part for part in (", ".join(metrics) or record.error or "no score", time_text) if part)

@@ -1,4 +1,4 @@
-"""How long a run will take, from the records of earlier runs of its kind; where there are none, that is said."""
+"""The expected duration of a run, from the records of similar runs; unknown if there are none."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import TaskSpec
 
 LAUNCH_SECONDS = 10.0
-"""Until the launcher and the run have loaded torch, which no record counts."""
+"""Seconds until the launcher and the run have loaded torch, which records do not count."""
 
 
 class Estimate(NamedTuple):
-    """What a run is expected to take."""
+    """The expected duration of a run."""
 
     seconds: float | None
-    """None when nothing is known of the model."""
+    """None if there is no record of the model."""
     basis: str
     rows: int
-    """Training rows, counted each time: what takes longer when no seconds are known."""
+    """Training rows, counted once per epoch; they compare runs whose seconds are unknown."""
 
 
 def comparable(records: Sequence[RunRecord], device: str, is_test_mode: bool) -> list[RunRecord]:
-    """Those that tell a speed; only those of this `device` where there are any."""
+    """The records that tell a speed; only those of this `device` if there are any."""
     scored = [run for run in records if run.cost and run.rows_per_second and run.trained_by is None]
     scored = [run for run in scored if run.spec.test_mode == is_test_mode]
     here = [run for run in scored if run.environment and device in run.environment.devices]
@@ -33,15 +33,15 @@ def comparable(records: Sequence[RunRecord], device: str, is_test_mode: bool) ->
 
 
 def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Estimate:
-    """The expectation for a run of `spec`, from `comparable` records."""
+    """The estimate for a run of `spec` from `comparable` records."""
     if task.predicted_by is not None:
         return Estimate(LAUNCH_SECONDS, f"predicted by {task.predicted_by}", 0)
     of_task = [run for run in records if run.spec.task == spec.task]
     of_model = [run for run in records if run.spec.model == spec.model]
     rows = _trained_rows(task, spec, of_task)
-    if like := [run for run in of_model if run.spec.task == spec.task]:
-        seconds = median(_scaled(run, rows) for run in like)
-        return Estimate(LAUNCH_SECONDS + seconds, f"{len(like)} of this task and model", rows)
+    if same := [run for run in of_model if run.spec.task == spec.task]:
+        seconds = median(_scaled(run, rows) for run in same)
+        return Estimate(LAUNCH_SECONDS + seconds, f"{len(same)} of this task and model", rows)
     if not of_model:
         return Estimate(None, "no record of this model", rows)
     lengths = [run.cost.tokens / run.cost.rows for run in of_task if run.cost and run.cost.rows]
@@ -58,9 +58,9 @@ def _trained_rows(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord]) -
     recipe = spec.recipe
     if recipe.max_steps:
         return recipe.max_steps * recipe.global_batch_size
-    seen = [run.data.rows["train"] for run in of_task if run.data and not run.spec.recipe.train_rows]
+    recorded = [run.data.rows["train"] for run in of_task if run.data and not run.spec.recipe.train_rows]
     all_rows = test_mode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
-    return recipe.epochs * (recipe.train_rows or (seen[-1] if seen and not spec.test_mode else all_rows))
+    return recipe.epochs * (recipe.train_rows or (recorded[-1] if recorded and not spec.test_mode else all_rows))
 
 
 def _scaled(run: RunRecord, rows: int) -> float:
@@ -70,6 +70,6 @@ def _scaled(run: RunRecord, rows: int) -> float:
 
 
 def _overhead(run: RunRecord) -> float:
-    """All of a run's seconds for each of its steps' seconds."""
+    """All of a run's seconds divided by those of its steps."""
     assert run.cost is not None
     return run.cost.seconds / max(run.cost.train_seconds, 1e-9)

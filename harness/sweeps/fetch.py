@@ -1,4 +1,4 @@
-"""Data and models of many runs brought into the caches once, before the runs ask for them side by side.
+"""Downloads the data and models of many runs into the caches, once, before the runs start.
 
 A sweep starts this file as a process of its own, so that torch is gone again when the runs begin.
 """
@@ -16,36 +16,36 @@ import subprocess
 from collections.abc import Iterable
 
 from harness.errors import UserError
-from harness.facts.tasks import companions, load_task
+from harness.facts.tasks import companion_tasks, load_task
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files, model_revision
 
 
 def fetch(runs: Iterable[RunOptions]) -> None:
-    """Fetches what the runs need from elsewhere; what cannot be had is told on stderr, and its runs will say so too."""
-    data, models = wishes_of(runs)
+    """Downloads data and models of the runs; a failure is printed to stderr, and the runs will report it too."""
+    data, models = downloads_of(runs)
     if data or models:
-        wishes = json.dumps({"data": data, "models": models})
-        subprocess.run([sys.executable, __file__], input=wishes, text=True, check=False)
+        downloads = json.dumps({"data": data, "models": models})
+        subprocess.run([sys.executable, __file__], input=downloads, text=True, check=False)
 
 
-def wishes_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[list[str]]]:
-    """The tasks whose rows come from elsewhere, and [name, revision, a task] of the models that do, each once."""
+def downloads_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[list[str]]]:
+    """The tasks whose rows are downloaded, and [name, revision, a task] of each model that is, each once."""
     data: dict[str, None] = {}
     models: dict[tuple[str, str], str] = {}
     for options in runs:
         if options.test_mode:
             continue
         task = load_task(options.task)
-        wanted = [options.task, *([task.predicted_by] if task.predicted_by else [])]
-        wanted += [companion.name for companion in companions(task.name)]
-        data |= {name: None for name in wanted if _is_elsewhere(name, options)}
+        names = [options.task, *([task.predicted_by] if task.predicted_by else [])]
+        names += [companion.name for companion in companion_tasks(task.name)]
+        data |= {name: None for name in names if _is_downloaded(name, options)}
         if not model_revision(options.model, options.revision).startswith("sha256:"):
             models.setdefault((options.model, options.revision or "main"), task.predicted_by or options.task)
     return list(data), [[*model, task] for model, task in models.items()]
 
 
-def _is_elsewhere(task: str, options: RunOptions) -> bool:
+def _is_downloaded(task: str, options: RunOptions) -> bool:
     try:
         return find_files(load_task(task), options.data) is None
     except UserError:  # a companion's files need not be there
@@ -53,23 +53,23 @@ def _is_elsewhere(task: str, options: RunOptions) -> bool:
 
 
 def main() -> None:
-    """Reads the wishes from standard input."""
+    """Downloads what the JSON on standard input names."""
     from harness.engine import models
-    from harness.engine.deployment import hush_libraries
+    from harness.engine.deployment import silence_libraries
     from harness.rows import loading
 
-    hush_libraries()
-    wishes = json.load(sys.stdin)
-    for name in wishes["data"]:
+    silence_libraries()
+    downloads = json.load(sys.stdin)
+    for name in downloads["data"]:
         try:
             loading.read_tables(load_task(name), None)
         except UserError as error:
-            print(f"cannot be fetched: {error}", file=sys.stderr, flush=True)
-    for model, revision, task in wishes["models"]:
+            print(f"download failed: {error}", file=sys.stderr, flush=True)
+    for model, revision, task in downloads["models"]:
         try:
-            models.build(model, revision, load_task(task), 0)
+            models.build_model(model, revision, load_task(task), 0)
         except UserError as error:
-            print(f"cannot be fetched: {error}", file=sys.stderr, flush=True)
+            print(f"download failed: {error}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a sweep is: tasks, models, seeds, recipe overrides and a grid, from a YAML file, from flags, or from both."""
+"""A sweep: tasks, models, seeds, recipe overrides and a grid, from a YAML file, from flags, or from both."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import DEFAULT_SEED, Recipe
-from harness.facts.yaml_file import line_of, read_yaml
+from harness.facts.yaml_file import line_number, read_yaml
 
 
 class _Strict(BaseModel):
@@ -19,19 +19,19 @@ class _Strict(BaseModel):
 
 
 def _named(value: Any) -> Any:
-    """A list of names, or names with their settings, as the latter."""
+    """Names with their settings, from a list of names or from names with settings."""
     if isinstance(value, list):
         if odd := [name for name in value if not isinstance(name, str)]:
-            raise ValueError(f"{odd[0]!r} is not a name; settings stand as 'name: {{recipe: {{...}}}}', without dashes")
-        if twice := _twice(value):
-            raise ValueError(f"{twice!r} stands twice")
+            raise ValueError(f"{odd[0]!r} is not a name; write settings as 'name: {{recipe: {{...}}}}', without dashes")
+        if duplicate := _duplicate(value):
+            raise ValueError(f"duplicate {duplicate!r}")
         value = dict.fromkeys(value)
     if not value:
-        raise ValueError("is empty: name one or more, or leave the key out")
+        raise ValueError("empty: name one or more, or omit the key")
     return {str(name): settings or {} for name, settings in value.items()} if isinstance(value, dict) else value
 
 
-def _twice(values: Sequence[Any]) -> Any:
+def _duplicate(values: Sequence[Any]) -> Any:
     return next((value for number, value in enumerate(values) if value in values[:number]), None)
 
 
@@ -39,11 +39,11 @@ def _seeds(value: Any) -> Any:
     value = [value] if isinstance(value, int) else value
     if isinstance(value, (list, tuple)):
         if not value:
-            raise ValueError("is empty: give at least one seed")
-        if (twice := _twice(value)) is not None:
-            raise ValueError(f"the seed {twice} stands twice")
+            raise ValueError("empty: give at least one seed")
+        if (duplicate := _duplicate(value)) is not None:
+            raise ValueError(f"duplicate seed {duplicate}")
         if odd := [seed for seed in value if isinstance(seed, int) and not 0 <= seed < 2**32]:
-            raise ValueError(f"{odd[0]}: seeds go from 0 to {2**32 - 1}")
+            raise ValueError(f"invalid seed {odd[0]}: expected 0 to {2**32 - 1}")
     return value
 
 
@@ -56,14 +56,14 @@ def _overrides(value: Any) -> Any:
 def _grid(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    found = {}
+    grid: dict[str, list[Any]] = {}
     for name, values in value.items():
         if not isinstance(values, list) or not values:
             raise ValueError(f"{name}: give the values to try, as in '{name}: [1, 2]'")
-        found[str(name)] = [typed(str(name), each) for each in values]
-        if (twice := _twice(found[str(name)])) is not None:
-            raise ValueError(f"{name}: {twice} stands twice")
-    return found
+        grid[str(name)] = [typed(str(name), each) for each in values]
+        if (duplicate := _duplicate(grid[str(name)])) is not None:
+            raise ValueError(f"{name}: duplicate value {duplicate}")
+    return grid
 
 
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
@@ -71,123 +71,123 @@ Overrides = Annotated[dict[str, Any], BeforeValidator(_overrides)]
 
 
 class TaskSettings(_Strict):
-    """What holds for one task, or for every task of a suite."""
+    """Settings of one task, or of every task of a suite."""
 
     seeds: Seeds | None = None
-    """Instead of the sweep's."""
+    """Seeds that replace the sweep's."""
     recipe: Overrides = {}
-    """Hyperparameters for this task, whatever the model."""
+    """Hyperparameters for this task and every model."""
 
 
 class ModelSettings(_Strict):
-    """What holds for one model."""
+    """Settings of one model."""
 
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
     recipe: Overrides = {}
-    """Hyperparameters for this model, whatever the task; they win over the task's."""
+    """Hyperparameters for this model and every task; they override the task's."""
     recipe_by_task: dict[str, Overrides] = {}
-    """Hyperparameters for this model on one task; they win over both."""
+    """Hyperparameters for this model on one task; they override both."""
 
 
 class Sweep(_Strict):
-    """What to run. Field names are the keys of a sweep file."""
+    """A sweep. Field names are the keys of a sweep file."""
 
     tasks: Annotated[dict[str, TaskSettings], BeforeValidator(_named)]
     """Tasks, suites such as glue, or paths of task files."""
     models: Annotated[dict[str, ModelSettings], BeforeValidator(_named)] = Field(default={}, validate_default=False)
-    """Names on the Hub, or folders; each task's own where none is named."""
+    """Names on the Hub, or folders; by default each task's own model."""
     seeds: Seeds = (DEFAULT_SEED,)
     recipe: Overrides = {}
     """Hyperparameters for every run."""
     grid: Annotated[dict[str, list[Any]], BeforeValidator(_grid)] = {}
-    """The values to try of some hyperparameters: every combination is a point."""
+    """Values to try of some hyperparameters: every combination is a point."""
 
 
 def typed(name: str, value: Any) -> Any:
-    """The value of a hyperparameter as `Recipe` has it; texts such as `1e-5` and `None` are read.
+    """The value of a hyperparameter in the type of its `Recipe` field, also from texts such as `1e-5` and `None`.
 
     Raises:
-        ValueError: there is no such hyperparameter, or it takes no such value.
+        ValueError: the hyperparameter is unknown or the value invalid.
     """
     field = Recipe.model_fields.get(name)
     if field is None:
-        raise ValueError(f"there is no hyperparameter {name!r}.{did_you_mean(name, Recipe.model_fields)}")
+        raise ValueError(f"unknown hyperparameter {name!r}.{did_you_mean(name, Recipe.model_fields)}")
     if value == "None":
         value = None
     try:
-        kind: Any = Annotated[field.annotation, field]
-        return TypeAdapter(kind).validate_python(value)
+        annotation: Any = Annotated[field.annotation, field]
+        return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
         raise ValueError(f"{name} is {value!r}: {error.errors()[0]['msg']}") from None
 
 
-def read_sweep(path: Path, given: Mapping[str, Any]) -> Sweep:
-    """The sweep of a file; what is `given` on the command line takes the place of the file's values.
+def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
+    """The sweep of a file, with the values of the command line's `flags` instead of the file's.
 
-    Tasks and models given keep the settings that the file has for them.
+    Tasks and models that flags name keep their settings from the file.
 
     Raises:
-        UserError: `file:line: what is wrong`, one line per fault.
+        UserError: `file:line: fault`, one line per fault.
     """
-    values, node = read_yaml(path, "a sweep file holds keys and values, such as 'tasks: [glue]'")
+    values, node = read_yaml(path, "tasks: [glue]")
     try:
         sweep = Sweep(**values)
     except ValidationError as error:
-        faults = [_sentence(path, node, fault) for fault in error.errors()]
+        faults = [_fault_message(path, node, fault) for fault in error.errors()]
         raise UserError("\n".join(dict.fromkeys(faults))) from None
-    asked = make_sweep({"tasks": list(sweep.tasks), **given})
-    changes: dict[str, Any] = {name: getattr(asked, name) for name in given}
-    if "tasks" in given:
-        changes["tasks"] = {name: sweep.tasks.get(name, settings) for name, settings in asked.tasks.items()}
-    if "models" in given:
-        changes["models"] = {name: sweep.models.get(name, settings) for name, settings in asked.models.items()}
-    if "seeds" in given:
+    named = make_sweep({"tasks": list(sweep.tasks), **flags})
+    changes: dict[str, Any] = {name: getattr(named, name) for name in flags}
+    if "tasks" in flags:
+        changes["tasks"] = {name: sweep.tasks.get(name, settings) for name, settings in named.tasks.items()}
+    if "models" in flags:
+        changes["models"] = {name: sweep.models.get(name, settings) for name, settings in named.models.items()}
+    if "seeds" in flags:
         tasks = changes.get("tasks", sweep.tasks)
         changes["tasks"] = {name: settings.model_copy(update={"seeds": None}) for name, settings in tasks.items()}
     return sweep.model_copy(update=changes)
 
 
-def make_sweep(given: Mapping[str, Any]) -> Sweep:
-    """The sweep that the command line alone describes.
+def make_sweep(flags: Mapping[str, Any]) -> Sweep:
+    """The sweep that the flags alone describe.
 
     Raises:
-        UserError: a value is of no use, with its flag.
+        UserError: a value is invalid, with its flag.
     """
     try:
-        return Sweep(**given)
+        return Sweep(**flags)
     except ValidationError as error:
         faults = [(fault["loc"][0], str(fault["msg"]).removeprefix("Value error, ")) for fault in error.errors()]
         raise UserError("\n".join(dict.fromkeys(f"--{flag}: {message}." for flag, message in faults))) from None
 
 
-def grid_values(words: Sequence[str]) -> dict[str, list[str]]:
-    """`learning_rate=1e-5,3e-5` and so on, as names with their values.
+def grid_values(args: Sequence[str]) -> dict[str, list[str]]:
+    """Names with their values, from arguments such as `learning_rate=1e-5,3e-5`.
 
     Raises:
-        UserError: a word is not of this form, or a name stands twice.
+        UserError: an argument has another form, or a name is duplicate.
     """
-    found: dict[str, list[str]] = {}
-    for word in words:
-        name, equals, values = word.partition("=")
+    grid: dict[str, list[str]] = {}
+    for arg in args:
+        name, equals, values = arg.partition("=")
         name = name.removeprefix("--").replace("-", "_")
         if not equals or not name or not all(values.split(",")):
-            raise UserError(f"--grid {word}: give a hyperparameter and its values, as in learning_rate=1e-5,3e-5.")
-        if name in found:
-            raise UserError(f"--grid {word}: {name} stands twice; give all of its values in one word.")
-        found[name] = values.split(",")
-    return found
+            raise UserError(f"--grid {arg}: expected a hyperparameter and its values, as in learning_rate=1e-5,3e-5.")
+        if name in grid:
+            raise UserError(f"--grid {arg}: duplicate {name}; give all of its values in one argument.")
+        grid[name] = values.split(",")
+    return grid
 
 
-def _sentence(path: Path, root: yaml.Node | None, fault: Any) -> str:
+def _fault_message(path: Path, root: yaml.Node | None, fault: Any) -> str:
     location = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "tuple[", "dict[")))
-    where = f"{path}:{line_of(root, location)}"
+    where = f"{path}:{line_number(root, location)}"
     key = ".".join(map(str, location))
     if fault["type"] == "extra_forbidden":
         known = {1: Sweep, 3: TaskSettings if location[0] == "tasks" else ModelSettings}[len(location)]
         return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known.model_fields)}"
     if fault["type"] == "missing":
-        return f"{where}: the key {key!r} is missing."
+        return f"{where}: missing key {key!r}."
     message = str(fault["msg"]).removeprefix("Value error, ")
-    shown = f" (it is {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
+    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
     return f"{where}: {key}: {message}{shown}"

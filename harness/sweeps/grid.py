@@ -1,4 +1,4 @@
-"""Which point of a grid is chosen: by the score on rows that selection may see; a file beside the records states it."""
+"""The choice of a grid's point, by the score on the selection split, and the file that states it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, NamedTuple
 
-from harness.facts.metrics import METRICS
-from harness.facts.records import RunRecord, write_atomically
+from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
+from harness.metrics.registry import METRICS
 from harness.stats.entries import assignments
 from harness.sweeps.plan import PlannedRun, Point
+from harness.system.atomic import write_atomically
 
 Per = Literal["task", "model"]
 
@@ -24,57 +25,57 @@ RULE = (
 )
 
 
-class Tried(NamedTuple):
-    """One point of a grid and what came of it."""
+class Trial(NamedTuple):
+    """One point of a grid with its runs and scores."""
 
     values: dict[str, Any]
-    """Hyperparameter: value, as the grid has it."""
+    """The value of each hyperparameter of the grid."""
     runs: dict[str, str]
-    """run_id by task."""
+    """The run_id per task."""
     scores: dict[str, float | None]
-    """By task."""
+    """The selection score per task."""
 
     @property
     def score(self) -> float | None:
-        """The mean over the tasks; None when one has none."""
+        """The mean over the tasks; None if a task has no score."""
         known = [score for score in self.scores.values() if score is not None]
         return fmean(known) if known and len(known) == len(self.scores) else None
 
 
 class Choice(NamedTuple):
-    """What was chosen for a model, on one task or on several together."""
+    """The chosen point of a model, for one task or for several together."""
 
     model: str
     tasks: tuple[str, ...]
-    points: list[Tried]
-    chosen: Tried | None
-    """None when no point has a score."""
+    points: list[Trial]
+    chosen: Trial | None
+    """None if no point has a score."""
 
     def __str__(self) -> str:
         names = f"{', '.join(self.tasks)}, {self.model}"
         if self.chosen is None:
-            return f"grid for {names}: no point has a score, so none is chosen"
-        tried = "; ".join(
+            return f"grid for {names}: no point has a score, none is chosen"
+        trials = "; ".join(
             f"{assignments(point.values)}: {'no score' if point.score is None else format(point.score, '.4f')}"
             for point in self.points
         )
-        return f"grid for {names}: chosen is {assignments(self.chosen.values)} ({tried})"
+        return f"grid for {names}: chosen {assignments(self.chosen.values)} ({trials})"
 
 
-def protocol_of(task: TaskSpec, selects_on_reported: bool) -> dict[str, str]:
-    """What a point also sets: that selection does not see the reported rows, or that the record says so.
+def protocol_of(task: TaskSpec, select_on_reported: bool) -> dict[str, str]:
+    """The protocol of a grid's runs: `holdout` keeps selection off the reported rows, or the record says otherwise.
 
-    A task that reports another split than selection looks at needs neither.
+    A task that reports another split than it selects on needs no protocol.
     """
     if task.select_on not in task.report:
         return {}
-    return {"protocol": "tuned_on_reported" if selects_on_reported else "holdout"}
+    return {"protocol": "tuned_on_reported" if select_on_reported else "holdout"}
 
 
 def selection_score(record: RunRecord) -> float | None:
-    """The mean of the main metrics on the split that selection looks at, higher is better; None: there is none."""
-    found = record.metrics.get(record.task.select_on, {})
-    values = [found.get(name) for name in record.task.main_metrics]
+    """The main score on the selection split, higher is better; None if a main metric is undefined."""
+    metrics = record.metrics.get(record.task.select_on, {})
+    values = [metrics.get(name) for name in record.task.main_metrics]
     signs = [-1 if name in METRICS and METRICS[name].lower_is_better else 1 for name in record.task.main_metrics]
     if any(value is None for value in values):
         return None
@@ -84,24 +85,24 @@ def selection_score(record: RunRecord) -> float | None:
 def choose(
     runs: Sequence[PlannedRun], points: Sequence[Point], records: Mapping[str, RunRecord], per: Per
 ) -> list[Choice]:
-    """One choice for each task and model, or for each model over all of its tasks.
+    """One choice per task and model, or per model over all of its tasks.
 
-    `runs`: of every point, with one seed; `records` by run_id. Where the run of some point is missing there, or has
-    failed, nothing is chosen: that it is the worst is not known.
+    `runs` has every point with one seed, `records` their records by run_id. If the run of a point is missing or has
+    failed, nothing is chosen: it could have been the best.
     """
-    together: dict[tuple[str, str], list[PlannedRun]] = {}
+    by_choice: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
-        together.setdefault((run.spec.model, run.task.name if per == "task" else ""), []).append(run)
+        by_choice.setdefault((run.spec.model, run.task.name if per == "task" else ""), []).append(run)
     choices = []
-    for (model, _), members in together.items():
+    for (model, _), members in by_choice.items():
         tasks = tuple(dict.fromkeys(run.task.name for run in members))
         if any(not _has_ended(records.get(run.run_id)) for run in members):
             choices.append(Choice(model, tasks, [], None))
             continue
-        tried = [_tried(point, [run for run in members if _is_at(run, point)], records) for point in points]
-        scored = [point for point in tried if point.score is not None]
+        trials = [_trial(point, [run for run in members if _is_at(run, point)], records) for point in points]
+        scored = [point for point in trials if point.score is not None]
         best = max(scored, key=lambda point: point.score or 0.0, default=None)
-        choices.append(Choice(model, tasks, tried, best))
+        choices.append(Choice(model, tasks, trials, best))
     return choices
 
 
@@ -113,16 +114,16 @@ def _is_at(run: PlannedRun, point: Point) -> bool:
     return all(getattr(run.spec.recipe, name) == value for name, value in point.items())
 
 
-def _tried(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRecord]) -> Tried:
-    return Tried(
+def _trial(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRecord]) -> Trial:
+    return Trial(
         dict(point),
         {run.task.name: run.run_id for run in runs},
         {run.task.name: selection_score(records[run.run_id]) for run in runs},
     )
 
 
-def write_choice(choice: Choice, folder: Path, seed: int, selects_on_reported: bool) -> Path:
-    """States the choice in `folder/grids`: the same bytes whenever it is made from the same runs."""
+def write_choice(choice: Choice, folder: Path, seed: int, select_on_reported: bool) -> Path:
+    """Writes the choice to `folder/grids`; the same runs give the same bytes."""
     runs = sorted(run_id for point in choice.points for run_id in point.runs.values())
     digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:10]
     short = re.sub(r"[^A-Za-z0-9._]+", "-", choice.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
@@ -131,7 +132,7 @@ def write_choice(choice: Choice, folder: Path, seed: int, selects_on_reported: b
         "tasks": list(choice.tasks),
         "seed": seed,
         "rule": RULE,
-        "selected_on": "the reported split" if selects_on_reported else "rows that are not reported",
+        "selected_on": "the reported split" if select_on_reported else "rows that are not reported",
         "points": [{**point._asdict(), "score": point.score} for point in choice.points],
         "chosen": choice.chosen.values if choice.chosen else None,
     }
@@ -141,8 +142,8 @@ def write_choice(choice: Choice, folder: Path, seed: int, selects_on_reported: b
     return path
 
 
-def as_overrides(choices: Sequence[Choice], per: Per) -> str:
-    """What a sweep file says to use what was chosen."""
+def sweep_file_lines(choices: Sequence[Choice], per: Per) -> str:
+    """The lines of a sweep file that use the chosen points."""
     lines = ["models:"]
     for model in dict.fromkeys(choice.model for choice in choices):
         mine = [choice for choice in choices if choice.model == model and choice.chosen]

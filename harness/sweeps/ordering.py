@@ -1,4 +1,4 @@
-"""Which run comes next, and when all will be done: longest first, each after the one that it needs."""
+"""The order of runs: longest first, each after the run that it needs; and the time until all are done."""
 
 from __future__ import annotations
 
@@ -7,44 +7,47 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 
-class Job(NamedTuple):
-    """A run as the schedule sees it."""
+class QueueItem(NamedTuple):
+    """A job in the queue."""
 
     name: str
     seconds: float
-    """That it is expected to take, or a guess that at least compares with the others."""
+    """Expected duration, or a guess that is comparable with the other items'."""
     after: str | None = None
-    """The job that must be done before; one that is not among the jobs counts as done."""
+    """The item that must be done before; one that is not in the queue counts as done."""
 
 
-def longest_first(jobs: Sequence[Job]) -> list[Job]:
-    """By the time until the last of those that wait for a job, itself included; equals as they come."""
-    waiting: dict[str, list[Job]] = {}
-    for job in jobs:
-        if job.after is not None:
-            waiting.setdefault(job.after, []).append(job)
+def longest_first(queue: Sequence[QueueItem]) -> list[QueueItem]:
+    """The items by the time until the last of those that wait for them ends, themselves included; ties keep order."""
+    waiting: dict[str, list[QueueItem]] = {}
+    for item in queue:
+        if item.after is not None:
+            waiting.setdefault(item.after, []).append(item)
 
-    def until_last(job: Job) -> float:
-        return job.seconds + max(map(until_last, waiting.get(job.name, [])), default=0.0)
+    def until_last(item: QueueItem) -> float:
+        return item.seconds + max(map(until_last, waiting.get(item.name, [])), default=0.0)
 
-    return sorted(jobs, key=until_last, reverse=True)
-
-
-def startable(jobs: Sequence[Job], done: Collection[str]) -> list[Job]:
-    """Those of the waiting `jobs`, in their order, that need no other of them and nothing that is not `done`."""
-    return [job for job in jobs if job.after is None or job.after in done]
+    return sorted(queue, key=until_last, reverse=True)
 
 
-def seconds_left(waiting: Sequence[Job], running: Mapping[str, float], places: int) -> float:
-    """Until the last job ends, when each place takes the next that can start; `running`: seconds that each has left."""
+def startable(queue: Sequence[QueueItem], done: Collection[str]) -> list[QueueItem]:
+    """The items, in order, that wait for nothing or for one that is done."""
+    return [item for item in queue if item.after is None or item.after in done]
+
+
+def seconds_left(waiting: Sequence[QueueItem], running: Mapping[str, float], slots: int) -> float:
+    """Seconds until the last item ends, if each free slot takes the next that can start.
+
+    `running` holds the seconds that each running item has left.
+    """
     ends = [(max(0.0, left), name) for name, left in running.items()]
     heapq.heapify(ends)
-    queue, free, now = longest_first(waiting), places - len(ends), 0.0
-    unfinished = {job.name for job in waiting} | set(running)
+    queue, free, now = longest_first(waiting), slots - len(ends), 0.0
+    unfinished = {item.name for item in waiting} | set(running)
     while queue or ends:
-        for job in [job for job in queue if job.after not in unfinished][: max(0, free)]:
-            queue.remove(job)
-            heapq.heappush(ends, (now + job.seconds, job.name))
+        for item in [item for item in queue if item.after not in unfinished][: max(0, free)]:
+            queue.remove(item)
+            heapq.heappush(ends, (now + item.seconds, item.name))
             free -= 1
         now, name = heapq.heappop(ends)
         unfinished.discard(name)

@@ -1,4 +1,4 @@
-"""The runs that a sweep comes to: each with its identity, and after the run that it needs."""
+"""The runs of a sweep: each with its identity, and after the run that it starts from."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, did_you_mean
-from harness.facts.recipes import changed_from
+from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, read_record, record_path
-from harness.facts.tasks import TaskSpec, all_tasks, load_task, task_names, under_protocol
+from harness.facts.tasks import TaskSpec, all_tasks, apply_protocol, load_task, task_names
 from harness.requests.identity import identify
-from harness.requests.options import RunOptions, default_recipe, parse
+from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
 from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
 
@@ -20,14 +20,14 @@ Point = Mapping[str, Any]
 """Values of some hyperparameters."""
 
 
-class Request(NamedTuple):
-    """What is asked of a sweep as a whole."""
+class SweepRequest(NamedTuple):
+    """A sweep and the flags of its command line."""
 
     sweep: Sweep
     recipe: Point
-    """Hyperparameters of the command line: they win over the sweep's."""
-    words: tuple[str, ...]
-    """Other flags for every `harness run`, --results and --test-mode among them."""
+    """Hyperparameters of the command line; they override the sweep's."""
+    args: tuple[str, ...]
+    """Other flags for every `harness run`, including --results and --test-mode."""
     is_test_mode: bool
 
 
@@ -36,19 +36,19 @@ class PlannedRun:
     """One run of a sweep."""
 
     task: TaskSpec
-    """As the run's protocol sees it."""
+    """The task under the run's protocol."""
     options: RunOptions
-    words: tuple[str, ...]
-    """For `harness run`, which makes the same options of them."""
+    args: tuple[str, ...]
+    """Arguments of `harness run` that give these options."""
     spec: RunSpec
     changes: dict[str, Any]
-    """How its recipe differs from the default."""
+    """Hyperparameters that differ from the default recipe."""
     after: str | None = None
     """run_id of the run that must be finished before."""
     parent_group_key: str | None = None
-    """As its record has it."""
+    """The group key of the runs that it starts from, for its record."""
     is_requested: bool = True
-    """Not only there because another starts from it."""
+    """False for a run that is planned only because another starts from it."""
 
     @property
     def run_id(self) -> str:
@@ -56,47 +56,57 @@ class PlannedRun:
 
     @property
     def path(self) -> Path:
-        """Of its record."""
+        """The file of its record."""
         return record_path(self.options.folder, self.task.name, self.run_id)
 
+    @property
+    def log_path(self) -> Path:
+        """The file of its output."""
+        return self.options.folder / "logs" / self.task.name / f"{self.run_id}.log"
+
     def record(self) -> RunRecord | None:
-        """What is there of it, failed or finished.
+        """Its record, failed or finished; None if there is none.
 
         Raises:
-            UserError: the file is no record.
+            UserError: the file is not a valid record.
         """
-        return read_record(self.path) if self.path.exists() else None
+        if not self.path.exists():
+            return None
+        try:
+            return read_record(self.path)
+        except UserError as error:
+            raise UserError(f"{error}\nRemove the file, and the sweep runs it again.") from None
 
     def __str__(self) -> str:
         return f"{self.task.name} {self.spec.model} seed {self.spec.seed}"
 
 
 def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
-    """Every task with its settings, suites as their members; what is said of a task wins over what is of its suite.
+    """Every task with its settings; a suite stands for its tasks, and a task's settings override its suite's.
 
     Raises:
-        UserError: there is no such task or suite, or its file is wrong.
+        UserError: a task or suite is unknown, or a task file is invalid.
     """
     suites: dict[str, list[str]] = {}
     for task in all_tasks():
         if task.suite:
             suites.setdefault(task.suite, []).append(task.name)
-    found: dict[str, TaskSettings] = {}
+    tasks: dict[str, TaskSettings] = {}
     for name, settings in sweep.tasks.items():
         if not _is_path(name) and name not in suites and name not in task_names():
             known = [*suites, *task_names()]
             raise UserError(
-                f"tasks: there is no task or suite {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}; or "
-                "give the path of a task's YAML file."
+                f"tasks: unknown task or suite {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}; or give "
+                "the path of a task's YAML file."
             )
         for member in suites.get(name, [name]):
             if member not in sweep.tasks or member == name:
-                found[member] = settings
-    return found
+                tasks[member] = settings
+    return tasks
 
 
 def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the grid's values, the last name's changing fastest; one empty point for an empty grid."""
+    """Every combination of the grid's values, the last name varying fastest; one empty point for an empty grid."""
     points: list[dict[str, Any]] = [{}]
     for name, values in grid.items():
         points = [{**point, name: value} for point in points for value in values]
@@ -104,38 +114,38 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def expand(
-    request: Request, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = False
+    request: SweepRequest, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = False
 ) -> list[PlannedRun]:
-    """Every run once, each after the run that it needs, which is added where nobody asked for it.
+    """Every run once, each after the run that it starts from, which is added if it was not requested.
 
-    `points(task, model)` are the combinations to run there, `model` as the sweep has it or empty for the task's own.
+    `points(task, model)` returns the combinations to run; `model` is empty for the task's own model.
 
     Raises:
-        UserError: no such task, suite or model folder, a value out of range, or data that are missing.
+        UserError: an unknown task, suite or model folder, an invalid value, or missing data.
     """
     sweep = request.sweep
     if request.is_test_mode and sweep.models:
-        raise UserError("--test-mode: test mode brings its own model; leave out the models or --test-mode.")
+        raise UserError("--models: test mode has its own model; drop the models or --test-mode.")
     tasks = tasks_of(sweep)
     for name, own in sweep.models.items():
         known = sorted({*tasks, *task_names()})
-        if odd := next((task for task in own.recipe_by_task if task not in known and not _is_path(task)), None):
-            raise UserError(f"models.{name}.recipe_by_task: there is no task {odd!r}.{did_you_mean(odd, known)}")
+        if unknown := next((task for task in own.recipe_by_task if task not in known and not _is_path(task)), None):
+            raise UserError(f"models.{name}.recipe_by_task: unknown task {unknown!r}.{did_you_mean(unknown, known)}")
     runs: dict[str, PlannedRun] = {}
     for task, settings in tasks.items():
         for model in sweep.models or ("",):
             seeds = settings.seeds or sweep.seeds
             for point in points(task, model):
-                for run in _of_seeds(request, task, model, point, seeds[:1] if first_seed_only else seeds):
+                for run in _plan_seeds(request, task, model, point, seeds[:1] if first_seed_only else seeds):
                     if run.is_requested or run.run_id not in runs:
                         runs[run.run_id] = run
     return list(runs.values())
 
 
-def _of_seeds(request: Request, task: str, model: str, point: Point, seeds: Iterable[int]) -> list[PlannedRun]:
+def _plan_seeds(request: SweepRequest, task: str, model: str, point: Point, seeds: Iterable[int]) -> list[PlannedRun]:
     first, *others = seeds
     *before, run = _plan(request, task, model, point, first)
-    if run.after is not None:  # what it waits for has the seed in its name too
+    if run.after is not None:  # the run that it waits for has the seed in its name too
         return [*before, run, *(each for seed in others for each in _plan(request, task, model, point, seed))]
     return [
         run,
@@ -143,7 +153,7 @@ def _of_seeds(request: Request, task: str, model: str, point: Point, seeds: Iter
             replace(
                 run,
                 options=replace(run.options, seed=seed),
-                words=_with_seed(run.words, seed),
+                args=_with_seed(run.args, seed),
                 spec=run.spec.model_copy(update={"seed": seed}),
             )
             for seed in others
@@ -152,16 +162,16 @@ def _of_seeds(request: Request, task: str, model: str, point: Point, seeds: Iter
 
 
 def _plan(
-    request: Request, name: str, model: str, point: Point, seed: int, children: tuple[str, ...] = ()
+    request: SweepRequest, name: str, model: str, point: Point, seed: int, children: tuple[str, ...] = ()
 ) -> list[PlannedRun]:
-    """A run after those that it starts from; `children` are the tasks that start from it."""
+    """A run, after those that it starts from; `children` are the tasks that start from it."""
     own = request.sweep.models.get(model, ModelSettings())
-    words = ["--task", name, *(["--model", model] if model else [])]
-    words += ["--revision", own.revision] if own.revision else []
+    args = ["--task", name, *(["--model", model] if model else [])]
+    args += ["--revision", own.revision] if own.revision else []
     for key, value in {**_overrides(request, name, own), **point}.items():
-        words += [f"--{key.replace('_', '-')}", str(value)]
-    words += ["--seed", str(seed), *request.words]
-    options = parse(words)
+        args += [f"--{key.replace('_', '-')}", str(value)]
+    args += ["--seed", str(seed), *request.args]
+    options = parse_options(args)
     before: list[PlannedRun] = []
     if options.recipe.init_from is not None:
         if options.recipe.init_from in (name, *children):
@@ -169,40 +179,40 @@ def _plan(
             raise UserError(f"init_from: {chain}: tasks cannot start from each other.")
         before = _plan(request, options.recipe.init_from, model, {}, seed, (*children, name))
         before = [replace(run, is_requested=False) for run in before]
-        words += ["--parent", before[-1].run_id]
+        args += ["--parent", before[-1].run_id]
         options = replace(options, parent=before[-1].run_id)
     loaded = load_task(options.task)
-    trained = under_protocol(load_task(loaded.predicted_by or options.task), options.recipe.protocol)
+    trained = apply_protocol(load_task(loaded.predicted_by or options.task), options.recipe.protocol)
     files = None if options.test_mode else find_files(trained, options.data)
     spec = identify(trained, files, options)
     after = before[-1].run_id if before else None
-    like = before[-1].spec.group_key(before[-1].parent_group_key) if before else None
+    parent_group_key = before[-1].spec.group_key(before[-1].parent_group_key) if before else None
     if loaded.predicted_by:
         after = spec.run_id
         identity = {"task": loaded.name, "task_version": loaded.version, "task_fingerprint": loaded.fingerprint}
         spec = spec.model_copy(update=identity)
     default = default_recipe(loaded, options.model, options.test_mode)
-    changes = changed_from(options.recipe, default)
+    changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained
-    return [*before, PlannedRun(task, options, tuple(words), spec, changes, after, like)]
+    return [*before, PlannedRun(task, options, tuple(args), spec, changes, after, parent_group_key)]
 
 
-def _overrides(request: Request, name: str, own: ModelSettings) -> dict[str, Any]:
-    """What the sweep and the command line say of the recipe for one task and model; the later wins."""
+def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str, Any]:
+    """The recipe overrides of the sweep and the command line for one task and model; later ones win."""
     settings = tasks_of(request.sweep).get(name, TaskSettings())
-    for_this = own.recipe_by_task.get(name, {})
+    by_task = own.recipe_by_task.get(name, {})
     for_all = [dict(recipe) for recipe in (request.sweep.recipe, request.recipe)]
     task = load_task(name)
     for recipe in for_all:
-        if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # it is what the others start from
+        if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # the others start from it
             del recipe["init_from"]
-    return {**for_all[0], **settings.recipe, **own.recipe, **for_this, **for_all[1]}
+    return {**for_all[0], **settings.recipe, **own.recipe, **by_task, **for_all[1]}
 
 
 def _is_path(task: str) -> bool:
     return task.endswith((".yaml", ".yml")) or "/" in task
 
 
-def _with_seed(words: Sequence[str], seed: int) -> tuple[str, ...]:
-    place = words.index("--seed") + 1
-    return (*words[:place], str(seed), *words[place + 1 :])
+def _with_seed(args: Sequence[str], seed: int) -> tuple[str, ...]:
+    position = args.index("--seed") + 1
+    return (*args[:position], str(seed), *args[position + 1 :])

@@ -1,1 +1,1 @@
-"""The world around a run: signals, locks, devices, the Hub."""
+"""The system around a run: files, locks, signals, devices, the Hub."""

@@ -1,4 +1,4 @@
-"""Which devices this machine has for runs, found without loading torch into this process."""
+"""The devices of this machine, found without loading torch into this process."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ print(json.dumps([torch.cuda.get_device_name(number) for number in range(torch.c
 
 
 class Devices(NamedTuple):
-    """What runs can be given."""
+    """The devices that runs can use."""
 
     gpus: tuple[str, ...]
-    """What CUDA_VISIBLE_DEVICES calls each visible GPU; none: runs go to the CPU."""
+    """The name of each visible GPU in CUDA_VISIBLE_DEVICES; empty: runs use the CPU."""
     name: str
-    """As records have it: of the first GPU, or of the processor."""
+    """Model of the first GPU, or of the processor, as records have it."""
     cores: int
-    """That this process may use."""
+    """Processor cores that this process may use."""
 
 
 class Slot(NamedTuple):
-    """A place where one run at a time can be."""
+    """The devices of one run at a time."""
 
     gpus: tuple[str, ...] = ()
-    """Those that the run sees; none: the CPU."""
+    """GPUs that the run sees; empty: the CPU."""
     threads: int = 1
-    """Of each process."""
+    """Threads of each process."""
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
@@ -46,37 +46,37 @@ def find_devices(on_cpu: bool) -> Devices:
     """The GPUs that torch sees, unless `on_cpu` or ACCELERATE_USE_CPU keeps runs off them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     on_cpu |= os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
-    names = [] if on_cpu or not _may_have_gpus() else _names()
+    names = [] if on_cpu or not _may_have_gpus() else _gpu_names()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    known = [part.strip() for part in visible.split(",") if part.strip()] or list(map(str, range(len(names))))
-    return Devices(tuple(known[: len(names)]), names[0] if names else processor_name(), cores)
+    gpus = [part.strip() for part in visible.split(",") if part.strip()] or list(map(str, range(len(names))))
+    return Devices(tuple(gpus[: len(names)]), names[0] if names else processor_name(), cores)
 
 
 def slots(devices: Devices, jobs: int | None, devices_per_run: int | None) -> list[Slot]:
-    """Where runs can be at the same time: so many GPUs each, or on the CPU `jobs` with as many cores each.
+    """One slot for each run at a time: `devices_per_run` GPUs each, or `jobs` slots that share the cores of the CPU.
 
     Raises:
-        UserError: there are not so many devices, or a number below 1.
+        UserError: a number is below 1, or there are fewer devices.
     """
     for flag, number in (("--jobs", jobs), ("--devices-per-run", devices_per_run)):
         if number is not None and number < 1:
-            raise UserError(f"{flag} {number}: give 1 or more.")
+            raise UserError(f"{flag} {number}: expected 1 or more.")
     if not devices.gpus:
         if devices_per_run is not None and devices_per_run > 1:
-            raise UserError(f"--devices-per-run {devices_per_run}: no GPU is visible here; a run gets the CPU.")
+            raise UserError(f"--devices-per-run {devices_per_run}: no GPU is visible, so a run uses the CPU.")
         threads = max(1, devices.cores // (jobs or 1))
-        wished = os.environ.get("OMP_NUM_THREADS", "")
-        return [Slot((), min(threads, int(wished)) if wished.isdigit() and int(wished) else threads)] * (jobs or 1)
+        limit = os.environ.get("OMP_NUM_THREADS", "")
+        return [Slot((), min(threads, int(limit)) if limit.isdigit() and int(limit) else threads)] * (jobs or 1)
     each = devices_per_run or 1
     if each > len(devices.gpus):
         raise UserError(f"--devices-per-run {each}: {len(devices.gpus)} GPU(s) are visible: {', '.join(devices.gpus)}.")
-    places = len(devices.gpus) // each
-    if jobs is not None and jobs > places:
+    most = len(devices.gpus) // each
+    if jobs is not None and jobs > most:
         raise UserError(
-            f"--jobs {jobs}: {len(devices.gpus)} GPU(s) are visible and a run gets {each}: {places} at once at most."
+            f"--jobs {jobs}: expected at most {most}: {len(devices.gpus)} GPU(s) are visible and a run uses {each}."
         )
     threads = max(1, devices.cores // len(devices.gpus))
-    return [Slot(devices.gpus[place * each : (place + 1) * each], threads) for place in range(jobs or places)]
+    return [Slot(devices.gpus[number * each : (number + 1) * each], threads) for number in range(jobs or most)]
 
 
 def processor_name() -> str:
@@ -89,11 +89,11 @@ def processor_name() -> str:
 
 
 def _may_have_gpus() -> bool:
-    """Asking torch takes seconds; on Linux a GPU that it can use has a file."""
+    """A check that saves the seconds of asking torch: on Linux, a GPU that it can use has a device file."""
     return sys.platform != "linux" or any(map(Path.exists, map(Path, ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))))
 
 
-def _names() -> list[str]:
-    done = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True)
-    lines = done.stdout.splitlines()
-    return list(json.loads(lines[-1])) if done.returncode == 0 and lines else []
+def _gpu_names() -> list[str]:
+    result = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True)
+    lines = result.stdout.splitlines()
+    return list(json.loads(lines[-1])) if result.returncode == 0 and lines else []

@@ -1,4 +1,4 @@
-"""How every command of the harness ends: the user's mistakes in plain words, with exit code 2 and no traceback."""
+"""The end of every command: the user's mistakes as a plain message with exit code 2 and no traceback."""
 
 import os
 import sys
@@ -15,21 +15,21 @@ def exit_code_on_error() -> Iterator[None]:
     try:
         try:
             yield
-            sys.stdout.flush()  # while a reader that has gone is still no surprise
+            sys.stdout.flush()  # here a closed pipe is still handled below
         except SystemExit:
             sys.stdout.flush()
             raise
     except UserError as error:
         process = os.environ.get("RANK", "0")
-        speaker = "" if process == "0" else f"[process {process}] "
-        print(f"{speaker}error: {error}", file=sys.stderr, flush=True)
+        prefix = "" if process == "0" else f"[process {process}] "
+        print(f"{prefix}error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
-    except Interrupted as stop:
-        print(stop, file=sys.stderr, flush=True)
-        sys.exit(stop.exit_code)
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr, flush=True)
+        sys.exit(interruption.exit_code)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, `head` for one, has seen enough
+    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

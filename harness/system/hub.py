@@ -1,4 +1,4 @@
-"""Calls to the Hub that survive its hiccups: tried again after growing pauses, for minutes and not for hours."""
+"""Calls to the Hub that are retried after short outages, with growing pauses, for minutes and not for hours."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TypeVar
 Value = TypeVar("Value")
 
 PAUSES = (1, 2, 4, 8, 15, 30, 60)
-"""Seconds before each new try: two minutes in all."""
+"""Seconds before each retry: two minutes in all."""
 
 TRANSIENT = re.compile(
     r"\b(429|500|502|503|504)\b.{0,30}(Error|Unavailable|Gateway|Too Many|Time-?out)"
     r"|timed out|Timeout|ConnectionReset|RemoteProtocol|Server disconnected|peer closed|ReadError"
     r"|IncompleteRead|Consistency check failed"
 )
-"""What the many error types of the transports have in common when a later try may go through."""
+"""A text that the errors of all the transports share when a retry may succeed."""
 
 
-def persistently(what: str, call: Callable[[], Value], pauses: tuple[float, ...] = PAUSES) -> Value:
-    """What `call` gives, tried again while its failure looks like one of the network's moods.
+def call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[float, ...] = PAUSES) -> Value:
+    """The result of `call`, which is retried while it fails for a transient reason; `target` names it in messages.
 
     Raises:
-        Exception: the last failure, or the first that another try would not mend.
+        Exception: the last failure, or the first that no retry would mend.
     """
     for pause in pauses:
         try:
@@ -33,11 +33,8 @@ def persistently(what: str, call: Callable[[], Value], pauses: tuple[float, ...]
         except Exception as error:
             if not _is_transient(error):
                 raise
-            print(
-                f"{what}: {type(error).__name__}, trying again in {pause:g} s: {str(error)[:120]!r}",
-                file=sys.stderr,
-                flush=True,
-            )
+            message = f"{target}: {type(error).__name__}, retrying in {pause:g} s: {str(error)[:120]!r}"
+            print(message, file=sys.stderr, flush=True)
             time.sleep(pause)
     return call()
 

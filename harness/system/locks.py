@@ -1,4 +1,4 @@
-"""One run of an identity at a time: the lock of a run, which a killed holder does not keep."""
+"""The lock of a run, so that one process at a time writes its record. A killed holder keeps no lock."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from filelock import FileLock, Timeout
 from harness.errors import UserError
 
 
-def lock_of(record: Path) -> Path:
-    """The lock of the run that writes `record`."""
+def lock_path(record: Path) -> Path:
+    """The lock file of the run that writes `record`."""
     return record.with_name(f".{record.stem}.lock")
 
 
 class AlreadyLocked(UserError):
-    """Somebody else holds the lock."""
+    """Another process holds the lock."""
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock at `path` now; where it cannot be locked at all, nobody does."""
+    """True when a process holds the lock at `path` now; False too where the file system has no locks."""
     if not path.exists():
         return False
     try:
@@ -39,10 +39,10 @@ def is_locked(path: Path) -> bool:
 
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
-    """Holds the lock at `path` and says there who does.
+    """Holds the lock at `path`; a file next to it names the holder.
 
     Raises:
-        AlreadyLocked: somebody else holds it.
+        AlreadyLocked: another process holds it.
         UserError: the file system has no locks.
     """
     lock = FileLock(path, fallback_to_soft=False)
@@ -52,12 +52,13 @@ def hold_lock(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0)
     except Timeout:
         raise AlreadyLocked(
-            f"{path}: this run is going on already{_who(holder)}. Wait for it, or end it and give the command again."
+            f"{path}: this run is already in progress{_describe_holder(holder)}. Wait until it ends, or stop it and "
+            "run the same command again."
         ) from None
     except (NotImplementedError, OSError) as error:
         raise UserError(
-            f"{path}: cannot be locked ({error}): its file system has no locks, so two runs could write the same "
-            "record. Name a folder on another file system with --results."
+            f"{path}: cannot be locked ({error}): the file system does not support locks, so two runs could write the "
+            "same record. Name a folder on another file system with --results."
         ) from None
     try:
         now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -65,14 +66,14 @@ def hold_lock(path: Path) -> Iterator[None]:
         yield
     finally:
         holder.unlink(missing_ok=True)
-        with suppress(OSError):  # before the release: a lock on a file that is gone is refused to the next
+        with suppress(OSError):  # before the release: a process that waits is refused a lock whose file is gone
             path.unlink()
         lock.release()
 
 
-def _who(holder: Path) -> str:
+def _describe_holder(holder: Path) -> str:
     try:
         facts = json.loads(holder.read_text())
-        return f", by process {facts['process']} on {facts['host']} since {facts['since']}"
+        return f", in process {facts['process']} on {facts['host']} since {facts['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         return ""

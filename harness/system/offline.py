@@ -1,4 +1,4 @@
-"""A Hub that cannot be reached is noticed once and not at every request: its clients then use what they have cached."""
+"""One check whether the Hub can be reached; where it cannot, its clients use their caches at once."""
 
 from __future__ import annotations
 
@@ -9,52 +9,50 @@ import time
 from threading import Thread
 from urllib.parse import urlsplit
 
-SETTLED_BY = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
-"""With one of these the user has said whether the Hub is to be asked."""
+OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
+"""Environment variables with which the user decides whether to use the Hub."""
 
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-"""Behind one of these a direct connection says nothing."""
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+"""Environment variables of a proxy, behind which a direct connection proves nothing."""
 
-LONGEST_WAIT = 3.0
-"""Seconds until a try to connect has failed, the resolution of the name included; there are two, a second apart."""
+TIMEOUT = 3.0
+"""Seconds until an attempt to connect counts as failed, with the name lookup; there are two, a second apart."""
 
 
 def use_cache_unless_reachable() -> str | None:
-    """Sets HF_HUB_OFFLINE for this process where no connection to the Hub comes about, and then says so in a sentence.
+    """Sets HF_HUB_OFFLINE for this process when the Hub cannot be reached, and then returns a message for the user.
 
-    The clients would try each of a dozen requests six times, 23 s long. They read the variable when they are imported:
-    after that nothing is tried here.
+    Otherwise the clients would try each of a dozen requests six times, for 23 s each. They read the variable when they
+    are imported; after that this does nothing.
     """
     environment = {name.upper() for name, value in os.environ.items() if value}
-    if "huggingface_hub" in sys.modules or environment & {*SETTLED_BY, *PROXIES}:
+    if "huggingface_hub" in sys.modules or environment & {*OFFLINE_VARIABLES, *PROXY_VARIABLES}:
         return None
-    address = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-    fault = _fault(address)
-    if fault is not None:
-        time.sleep(1)
-        fault = _fault(address)
-    if fault is None:
+    url = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    if _connection_error(url) is None:
+        return None
+    time.sleep(1)
+    error = _connection_error(url)
+    if error is None:
         return None
     os.environ["HF_HUB_OFFLINE"] = "1"
-    return (
-        f"{address} cannot be reached ({fault}): going on with what is cached. HF_HUB_OFFLINE=0 asks it all the same."
-    )
+    return f"{url} cannot be reached ({error}): using cached files only. Set HF_HUB_OFFLINE=0 to try the Hub anyway."
 
 
-def _fault(address: str) -> str | None:
-    """Why no connection comes about, or None."""
-    parts = urlsplit(address)
-    place = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
-    found: list[str | None] = []
+def _connection_error(url: str) -> str | None:
+    """The reason why no connection can be made, or None when one can."""
+    parts = urlsplit(url)
+    address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    results: list[str | None] = []
 
     def connect() -> None:
         try:
-            socket.create_connection(place, timeout=LONGEST_WAIT).close()
-            found.append(None)
+            socket.create_connection(address, timeout=TIMEOUT).close()
+            results.append(None)
         except OSError as error:
-            found.append(error.strerror or str(error))
+            results.append(error.strerror or str(error))
 
-    thread = Thread(target=connect, daemon=True)  # to resolve a name has no time limit of its own
+    thread = Thread(target=connect, daemon=True)  # a name lookup has no timeout of its own
     thread.start()
-    thread.join(LONGEST_WAIT)
-    return found[0] if found else f"no answer within {LONGEST_WAIT:g} s"
+    thread.join(TIMEOUT)
+    return results[0] if results else f"no answer within {TIMEOUT:g} s"

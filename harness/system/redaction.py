@@ -1,4 +1,4 @@
-"""What was typed and printed, as a record may show it: to be typed again, and without anything secret."""
+"""Commands and messages with their secrets replaced, so that a record may contain them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ _SECRET_FLAG = re.compile(r"(token|secret|password|passwd|api[-_]?key|credential
 _SECRET_VALUE = re.compile(r"\b(hf_|sk-|ghp_|github_pat_)[A-Za-z0-9_\-]{8,}|(?<=://)[^/\s]+(?=@)")
 
 
-def command_line(argv: Sequence[str]) -> str:
-    """The command as it can be typed again, with values of secret-looking flags and tokens replaced by ***."""
-    shown: list[str] = []
+def redact_command(argv: Sequence[str]) -> str:
+    """The command quoted for a shell, with tokens and the values of secret-looking flags replaced by ***."""
+    args: list[str] = []
     hide_next = False
-    for argument in argv:
-        flag, equals, _ = argument.partition("=")
+    for arg in argv:
+        flag, equals, _ = arg.partition("=")
         if hide_next:
-            argument = "***"
+            arg = "***"
         hide_next = False
         if _SECRET_FLAG.search(flag) and (equals or flag.startswith("-")):
-            argument, hide_next = (f"{flag}=***", False) if equals else (argument, True)
-        shown.append(shlex.quote(without_secrets(argument)))
-    return " ".join(shown)
+            arg, hide_next = (f"{flag}=***", False) if equals else (arg, True)
+        args.append(shlex.quote(redact_secrets(arg)))
+    return " ".join(args)
 
 
-def without_secrets(text: str) -> str:
-    """The text with tokens, and passwords in addresses, replaced by ***."""
+def redact_secrets(text: str) -> str:
+    """The text with tokens, and passwords in URLs, replaced by ***."""
     return _SECRET_VALUE.sub("***", text)

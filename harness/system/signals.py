@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a question that the run answers at its next step, with a checkpoint."""
+"""SIGTERM and Ctrl-C as a request that the run honours after its step, with a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from types import FrameType
 
 
 class Interrupted(Exception):
-    """The run was asked to stop and has done so, with a checkpoint where it can keep one."""
+    """The run has stopped on request, with a checkpoint where one can be saved."""
 
     def __init__(self, number: int, step: int, is_saved: bool) -> None:
-        number = number or signal.SIGTERM  # another process was asked
-        again = "goes on from there" if is_saved else "starts from the beginning: no checkpoint can be kept here"
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; the same command {again}")
+        number = number or signal.SIGTERM  # 0: another process received the signal
+        next_time = "resumes from there" if is_saved else "starts over: no checkpoint can be saved here"
+        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; the same command {next_time}")
         self.exit_code = 128 + number
 
 
 class StopRequest:
-    """Whether a signal has asked this process to stop, and which; 0 when none has."""
+    """The signal that has asked this process to stop, or 0."""
 
     signal = 0
 
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """Within it SIGTERM and SIGINT only leave word; a second Ctrl-C stops at once. Elsewhere than in the main thread,
-    where Python takes no signals, it changes nothing."""
-    asked = StopRequest()
+    """SIGTERM and SIGINT only set the request inside the block; a second Ctrl-C stops at once.
+
+    Does nothing outside the main thread, the only one that can install Python's signal handlers.
+    """
+    stop_request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield stop_request
         return
 
-    def leave_word(number: int, frame: FrameType | None) -> None:
-        if asked.signal and number == signal.SIGINT:
+    def request_stop(number: int, frame: FrameType | None) -> None:
+        if stop_request.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
-        asked.signal = number
+        stop_request.signal = number
 
-    before = {number: signal.signal(number, leave_word) for number in (signal.SIGTERM, signal.SIGINT)}
+    handlers = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield asked
+        yield stop_request
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""Two and four processes connected by gloo: the same numbers as one, before and after a kill."""
+"""Two and four processes connected by gloo give the same numbers as one, before and after a kill."""
 
 import contextlib
 import json
@@ -15,14 +15,14 @@ from harness.__main__ import main
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def launched(processes, *arguments):
-    """`python` of these arguments on so many processes, as a command."""
+def python_command(processes, *arguments):
+    """Returns the command of `python` with these arguments on several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", processes] if processes > 1 else []
     return [sys.executable, *map(str, launcher), *map(str, arguments)]
 
 
 def start(command):
-    """One thread a process, everything it prints in one stream."""
+    """Starts a command with one thread per process and all output in one stream."""
     environment = os.environ | {"ACCELERATE_USE_CPU": "yes", "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
         command,
@@ -35,13 +35,14 @@ def start(command):
 
 
 def kill(process):
-    """SIGKILL for the process and all that it started: a launcher's workers have groups of their own."""
+    """Sends SIGKILL to the process and its descendants: a launcher's workers have process groups of their own."""
     for member in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
         with contextlib.suppress(psutil.NoSuchProcess):
             member.kill()
 
 
-def finished(command):
+def finish(command):
+    """Runs a command to its end and returns its output."""
     process = start(command)
     try:
         printed, _ = process.communicate(timeout=400)
@@ -58,16 +59,16 @@ def record_of(results):
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
-def test_every_property_of_the_selfcheck_holds(processes):
-    printed = finished(launched(processes, "-m", "harness", "selfcheck", "--cpu"))
+def test_every_check_of_the_selfcheck_passes(processes):
+    printed = finish(python_command(processes, "-m", "harness", "selfcheck", "--cpu"))
     assert f"{processes} process(es)" in printed
     assert printed.count("pass  ") == 9, printed
     assert "FAIL" not in printed
 
 
-def test_two_processes_score_every_row_once_and_say_so(tmp_path):
-    flags = ["--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--save-model", tmp_path / "kept"]
-    finished(launched(2, "harness/run.py", *flags))
+def test_two_processes_score_every_row_once_and_are_in_the_record(tmp_path):
+    flags = ["--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--save-model", tmp_path / "saved"]
+    finish(python_command(2, "harness/run.py", *flags))
     record = record_of(tmp_path)
     assert record["environment"]["processes"] == 2
     assert len(record["environment"]["devices"]) == len(record["cost"]["peak_bytes_per_process"]) == 2
@@ -77,26 +78,26 @@ def test_two_processes_score_every_row_once_and_say_so(tmp_path):
 
     rows = [f"w{row},{' '.join(['c0s0'] * (1 + row % 5))}" for row in range(23)]
     (tmp_path / "rows.csv").write_text("\n".join(["sentence1,sentence2", *rows]))
-    words = ["predict", tmp_path / "kept", "--file", tmp_path / "rows.csv", "--device-batch-size", 4, "--out"]
-    finished(launched(2, "-m", "harness", *words, tmp_path / "two.csv"))
-    main([str(word) for word in (*words, tmp_path / "one.csv", "--cpu")])
+    args = ["predict", tmp_path / "saved", "--file", tmp_path / "rows.csv", "--device-batch-size", 4, "--out"]
+    finish(python_command(2, "-m", "harness", *args, tmp_path / "two.csv"))
+    main([str(arg) for arg in (*args, tmp_path / "one.csv", "--cpu")])
     assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
 
 
-def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tmp_path):
+def test_killed_run_of_two_resumes_bit_for_bit_on_two_and_with_a_note_on_one(tmp_path):
     flags = ["harness/run.py", "--task", "rte", "--test-mode", "--epochs", 4, "--checkpoint-every", 5]
-    finished(launched(2, *flags, "--results", tmp_path / "undisturbed"))
-    expected = record_of(tmp_path / "undisturbed")
-    for name, again in (("two", launched(2, *flags)), ("one", [sys.executable, *map(str, flags)])):
+    finish(python_command(2, *flags, "--results", tmp_path / "uninterrupted"))
+    expected = record_of(tmp_path / "uninterrupted")
+    for name, command in (("two", python_command(2, *flags)), ("one", [sys.executable, *map(str, flags)])):
         results = tmp_path / name
-        process = start(launched(2, *flags, "--results", results))
+        process = start(python_command(2, *flags, "--results", results))
         for line in process.stdout:  # until the first epoch's line
             if line.split()[:1] == ["1"]:
                 break
         kill(process)
         process.communicate()
-        printed = finished([*again, "--results", str(results)])
-        assert "going on after step" in printed
+        printed = finish([*command, "--results", str(results)])
+        assert "after step" in printed
         record = record_of(results)
         if name == "two":
             assert record["weights_sha256"] == expected["weights_sha256"]
@@ -105,7 +106,8 @@ def test_a_killed_run_of_two_goes_on_as_two_to_the_bit_and_as_one_with_a_note(tm
             assert record["padding_share"] == expected["padding_share"]
             assert record["notes"] == []
         else:
-            assert "dropout is drawn and sums are rounded otherwise" in record["notes"][0]
+            assert "1 process(es)" in record["notes"][0]
+            assert "2 process(es)" in record["notes"][0]
             assert record["environment"]["processes"] == 1
             assert [epoch["step"] for epoch in record["history"]] == [12, 24, 36, 48]
 
@@ -114,14 +116,14 @@ def test_processes_that_accelerate_does_not_connect_are_refused(tmp_path):
     flags = ["--task", "rte", "--results", str(tmp_path), "--test-mode"]
     environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | {"OMP_NUM_THREADS": "1"}
     code = "import os; os.environ['WORLD_SIZE'] = '2'; from harness.run import main; main()"
-    alone = [sys.executable, "-c", code, *flags]
-    done = subprocess.run(alone, cwd=ROOT, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", code, *flags]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "ACCELERATE_USE_CPU=yes torchrun --nproc_per_node 2" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_task_that_another_predicts_ends_well_on_two_processes(tmp_path):
+def test_companion_task_is_recorded_by_two_processes(tmp_path):
     flags = ["--task", "ax", "--test-mode", "--epochs", 1, "--results", tmp_path]
-    finished(launched(2, "harness/run.py", *flags))
+    finish(python_command(2, "harness/run.py", *flags))
     assert len(list((tmp_path / "test-mode" / "runs" / "ax").glob("*.json"))) == 1

@@ -1,12 +1,12 @@
 """Changes to a model for training, in the one order in which they are applied and undone.
 
-1. `float32_head`, when the model is opened: logits are computed in float32 in any precision. It changes no weight and
-   holds for prediction too, so it is never undone.
-2. `freezing`: parameters that the logits do not depend on are not trained.
-3. `vocabulary`: embeddings of tokens that no row has are set aside. Frozen embeddings stay frozen.
-4. `dropout`: masks come from random numbers drawn in bulk, on a CPU. It has no weights, so it is not undone.
+1. `float32_head`, when the model is loaded: logits are computed in float32 in any precision. It changes no weight and
+   applies to prediction too, so it is never undone.
+2. `freezing`, with several processes: parameters that the logits do not depend on are not trained.
+3. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
+4. `dropout`, on a CPU: masks come from random numbers drawn in bulk. It has no weights, so it is not undone.
 
-After the last step the vocabulary is restored.
+After the last step `restore` undoes 3.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def adapt(
     is_compiled: bool,
     has_whole_weights: bool,
 ) -> None:
-    """Applies steps 2 to 4 to an opened model, before its optimizer is made; every process must call it.
+    """Applies changes 2 to 4 to a loaded model, before its optimizer is created; every process must call it.
 
     `encoded` has every split that the run computes, "train" among them. The vocabulary stays whole where a process
-    holds only part of the weights, and dropout stays torch's own in a compiled model.
+    has only part of the weights, and dropout remains torch's own in a compiled model.
     """
     if is_distributed:
         freezing.freeze_unused(model, encoded["train"])
@@ -44,5 +44,5 @@ def adapt(
 
 
 def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> None:
-    """Undoes step 3: the model has its whole vocabulary again, as `steps` optimizer steps would have left it."""
+    """Undoes change 3: the model has its whole vocabulary again, with the weights it would have after `steps` steps."""
     vocabulary.widen(model, recipe, plan, steps)

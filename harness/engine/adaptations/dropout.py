@@ -1,7 +1,7 @@
-"""Dropout whose masks are cut from random numbers drawn in bulk: drawn one by one they are a third of a CPU's step.
+"""Dropout with masks from random numbers drawn in bulk: drawing them one by one takes a third of a step on a CPU.
 
 torch draws masks on a CPU with a sequential generator, and its attention leaves the fast path for them. A GPU does both
-well, so only models on a CPU are changed.
+fast, so only models on a CPU are changed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ _source = np.random.SFC64(0)
 
 
 def draw_in_bulk(model: PreTrainedModel) -> None:
-    """Lets the model's dropout, and that within its attention, take their masks from here.
+    """Makes the model's dropout layers and its attention draw their masks in bulk.
 
-    Modules derived from nn.Dropout, and attention that is not torch's own, stay as they are.
+    Subclasses of nn.Dropout, and attention other than torch's own, remain unchanged.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
@@ -36,41 +36,41 @@ def draw_in_bulk(model: PreTrainedModel) -> None:
         model.config._attn_implementation = ATTENTION
 
 
-def restart(*key: int) -> None:
-    """From here on masks follow from `key` alone, such as (seed, process, step); numbers from 0.
+def restart_masks(*key: int) -> None:
+    """Makes the next masks depend on `key` alone, integers from 0 such as (seed, process, step).
 
-    A run restarts them at every step, so they have no state that a checkpoint must hold.
+    A run calls it at every step, so that a checkpoint needs no state of the masks.
     """
     global _source
     _source = np.random.SFC64(list(key))
 
 
-def share_of(p: float) -> float:
-    """The share that is dropped when `p` is asked for: the nearest of 65,536 steps, at most 0.000008 away."""
+def dropout_share(p: float) -> float:
+    """Returns the share that is really dropped for `p`: the nearest of 65,536 levels, at most 0.000008 away."""
     return _level(p) / _LEVELS
 
 
 class BulkDropout(nn.Module):
-    """As nn.Dropout."""
+    """An nn.Dropout that draws its masks in bulk."""
 
     def __init__(self, p: float) -> None:
         super().__init__()
         self.p = p
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
-        return dropped_out(values, self.p) if self.training and self.p > 0 else values
+        return drop_out(values, self.p) if self.training and self.p > 0 else values
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def dropped_out(values: torch.Tensor, p: float) -> torch.Tensor:
-    """`values`, each of them 0 with probability `share_of(p)` or else scaled up so that its expectation stays."""
+def drop_out(values: torch.Tensor, p: float) -> torch.Tensor:
+    """Sets each value to 0 with probability `dropout_share(p)`, and scales the others so that the expectation stays."""
     count = values.numel()
-    numbers = _source.random_raw(math.ceil(count / 4))  # 64 bits are enough for four
+    numbers = _source.random_raw(math.ceil(count / 4))  # 16 bits per value
     bits = torch.from_numpy(numbers.view(np.int16)[:count]).view(values.shape)
-    keeps = bits >= _level(p) - _LEVELS // 2
-    return values * keeps.to(values.dtype).mul_(1 / (1 - share_of(p)))
+    is_kept = bits >= _level(p) - _LEVELS // 2
+    return values * is_kept.to(values.dtype).mul_(1 / (1 - dropout_share(p)))
 
 
 def attention(
@@ -84,23 +84,25 @@ def attention(
     is_causal: bool | None = None,
     **special: Any,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """softmax(q k' / sqrt(d)) v with dropout on the probabilities; q, k, v: [B, heads, T, d], result [B, T, heads, d].
+    """Computes softmax(q k' / sqrt(d)) v with dropout on the probabilities.
 
-    As transformers' eager attention computes it, under autocast too. Without dropout, or for attention that is more
-    than this (causal, grouped heads, position biases), it is torch's own.
+    q, k, v: [B, heads, T, d], result: [B, T, heads, d]. The numbers are those of transformers' eager attention, under
+    autocast too. Without dropout, and for causal attention, grouped heads or position biases, it calls torch's own.
     """
-    causes = getattr(module, "is_causal", False) if is_causal is None else is_causal
-    is_special = causes or getattr(module, "num_key_value_groups", 1) > 1 or special.get("position_bias") is not None
+    masks_future = getattr(module, "is_causal", False) if is_causal is None else is_causal
+    is_special = (
+        masks_future or getattr(module, "num_key_value_groups", 1) > 1 or special.get("position_bias") is not None
+    )
     if dropout == 0 or is_special:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **special
         )
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(-1, -2))
     if attention_mask is not None:
-        is_kept = attention_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attention_mask, -math.inf) if is_kept else scores + attention_mask
-    shares = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-    return torch.matmul(dropped_out(shares, dropout), value).transpose(1, 2).contiguous(), None
+        is_boolean = attention_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attention_mask, -math.inf) if is_boolean else scores + attention_mask
+    probabilities = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
+    return torch.matmul(drop_out(probabilities, dropout), value).transpose(1, 2).contiguous(), None
 
 
 def _level(p: float) -> int:

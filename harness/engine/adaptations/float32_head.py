@@ -1,4 +1,4 @@
-"""The head in float32: under bf16 or fp16, logits would be rounded to 8 or 11 bits and tie rows that differ."""
+"""A head that computes in float32: bf16 or fp16 would round logits to 8 or 11 bits, so that different rows tie."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from transformers import PreTrainedModel
 
 
 def head_prefixes(model: PreTrainedModel) -> tuple[str, ...]:
-    """Prefixes of the names of everything above the encoder, such as `("classifier.",)`."""
+    """Returns the prefixes of all names above the encoder, such as `("classifier.",)`."""
     return tuple(f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
 
 
 class Float32Linear(nn.Linear):
-    """A linear layer that computes in float32 also under autocast; its parameters keep their names."""
+    """A linear layer that computes in float32 even under autocast; its parameters keep their names."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         with torch.autocast(values.device.type, enabled=False):
-            return functional.linear(values.float(), self.weight, self.bias)
+            bias = None if self.bias is None else self.bias.float()
+            return functional.linear(
+                values.float(), self.weight.float(), bias
+            )  # FSDP and DeepSpeed may shorten weights
 
 
 def compute_head_in_float32(model: PreTrainedModel) -> None:
-    """Lets every linear layer of the head compute in float32. Layers derived from nn.Linear stay as they are."""
+    """Makes every nn.Linear of the head compute in float32. Subclasses of nn.Linear remain unchanged."""
     prefixes = head_prefixes(model)
     for name, module in model.named_modules():
         if type(module) is nn.Linear and f"{name}.".startswith(prefixes):

@@ -1,4 +1,4 @@
-"""Parameters that the logits do not depend on, frozen: DistributedDataParallel would wait for their gradients forever."""
+"""Freezing of parameters that the logits do not depend on: DistributedDataParallel would wait for their gradients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.engine.encoding import Encoded
 
 
 def freeze_unused(model: nn.Module, encoded: Encoded) -> None:
-    """Freezes the parameters that get no gradient from the first row's logits."""
+    """Freezes every parameter without a gradient from the first row's logits."""
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     model(**cut_batch(encoded, np.zeros(1, np.int64)).to(device).inputs).logits.sum().backward()

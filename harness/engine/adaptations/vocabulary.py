@@ -1,8 +1,8 @@
-"""Only the vocabulary that a run's rows use is trained: the other rows of the embedding would get no gradient.
+"""Training of only the embeddings whose tokens occur in a run's rows: the others would get no gradient.
 
-Half of a small encoder's weights, and most of a multilingual one's, are embeddings of tokens that no row has. Without
-gradient AdamW leaves them as they are but for weight decay, which is the same factor for all of them; yet clearing,
-clipping, updating and exchanging their zeros takes time and memory.
+Half of a small encoder's weights, and most of a multilingual one's, are embeddings of tokens that occur in no row.
+Without a gradient AdamW only decays them, all by the same factor; yet zeroing, clipping, updating and exchanging their
+gradients takes time and memory.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
 
-class UsedEmbedding(nn.Module):
-    """As the nn.Embedding `whole`, for the tokens `used` alone."""
+class NarrowedEmbedding(nn.Module):
+    """The nn.Embedding `whole`, reduced to some of its tokens. Token numbers stay the same."""
 
-    place: torch.Tensor
+    index: torch.Tensor
+    """int64[vocabulary], the row of each token in `weight`, or -1."""
 
-    def __init__(self, whole: nn.Embedding, used: torch.Tensor) -> None:
+    def __init__(self, whole: nn.Embedding, tokens: torch.Tensor) -> None:
         super().__init__()
-        self.whole = [whole]  # in a list: its weights are not among this module's
-        self.used = used
-        self.weight = nn.Parameter(whole.weight.detach()[used].clone(), whole.weight.requires_grad)
-        place = torch.full((whole.num_embeddings,), -1)
-        place[used] = torch.arange(len(used))
-        self.register_buffer("place", place, persistent=False)
-        self.padding_idx = None if whole.padding_idx is None else int(place[whole.padding_idx])
+        self.whole = [whole]  # in a list, so that its weights are not parameters of this module
+        self.tokens = tokens
+        self.weight = nn.Parameter(whole.weight.detach()[tokens].clone(), whole.weight.requires_grad)
+        index = torch.full((whole.num_embeddings,), -1)
+        index[tokens] = torch.arange(len(tokens))
+        self.register_buffer("index", index, persistent=False)
+        self.padding_idx = None if whole.padding_idx is None else int(index[whole.padding_idx])
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        return functional.embedding(self.place[tokens], self.weight, self.padding_idx)
+        return functional.embedding(self.index[tokens], self.weight, self.padding_idx)
 
 
 def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
-    """Takes from the model's embedding all tokens that no row of `splits` has; whether there were any.
+    """Removes from the model's embedding all tokens that occur in no row of `splits`; returns whether it removed any.
 
-    `widen` gives them back. Scores, losses and gradients are what they were. Embeddings of a kind that is not torch's
-    own stay whole.
+    `widen` puts them back. Scores, losses and gradients stay the same. Embeddings other than torch's own stay whole.
     """
     whole = model.get_input_embeddings()
     if type(whole) is not nn.Embedding or whole.max_norm is not None or whole.sparse or whole.scale_grad_by_freq:
@@ -56,20 +56,20 @@ def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
         occurs[whole.padding_idx] = True
     if occurs.all():
         return False
-    model.set_input_embeddings(UsedEmbedding(whole, torch.from_numpy(np.flatnonzero(occurs))))
+    model.set_input_embeddings(NarrowedEmbedding(whole, torch.from_numpy(np.flatnonzero(occurs))))
     return True
 
 
 def widen(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> None:
-    """Gives back what `narrow` took, decayed as AdamW would have in so many steps from the first."""
-    used = model.get_input_embeddings()
-    if not isinstance(used, UsedEmbedding):
+    """Puts back the tokens that `narrow` removed, decayed as by the first `steps` steps of AdamW."""
+    narrowed = model.get_input_embeddings()
+    if not isinstance(narrowed, NarrowedEmbedding):
         return
-    (whole,) = used.whole
+    (whole,) = narrowed.whole
     rates = (recipe.learning_rate * learning_rate_factor(number, plan, recipe.schedule) for number in range(steps))
     with torch.no_grad():
-        whole.to(used.weight.device)
-        if used.weight.requires_grad:
+        whole.to(narrowed.weight.device)
+        if narrowed.weight.requires_grad:
             whole.weight.mul_(math.prod(1 - rate * recipe.weight_decay for rate in rates))
-        whole.weight[used.used] = used.weight
+        whole.weight[narrowed.tokens] = narrowed.weight
     model.set_input_embeddings(whole)

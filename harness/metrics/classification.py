@@ -1,0 +1,307 @@
+"""Metrics of class numbers and of label sets.
+
+Most are ratios of counts of a label: rows where it is predicted, is gold, or both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.metrics.metric import (
+    Floats,
+    Metric,
+    ProblemType,
+    Resamples,
+    Undefined,
+    ratio,
+    ratio_influence,
+    row_mean_influence,
+)
+
+_CLASSES: tuple[ProblemType, ...] = ("single_label_classification",)
+_LABEL_SETS: tuple[ProblemType, ...] = ("multi_label_classification",)
+
+
+def _has_label(values: NDArray[Any], label: int, are_sets: bool) -> NDArray[np.bool_]:
+    return np.asarray(values[..., label] > 0 if are_sets else values == label)
+
+
+class LabelCounts(Resamples):
+    """Resamples of classes or label sets. Counts are whole numbers below 2^24, which float32 adds exactly."""
+
+    dtype = np.float32
+
+    def __init__(self, groups: Sequence[NDArray[Any]], gold: NDArray[Any]) -> None:
+        super().__init__(groups, gold)
+        self._indicators: dict[Any, NDArray[np.float32]] = {}
+        self.are_sets = gold.ndim == 2
+        self.labels = range(gold.shape[1] if self.are_sets else int(max(gold.max(), self.predictions.max())) + 1)
+
+    def weigh(self, weights: NDArray[Any]) -> None:
+        super().weigh(weights)
+        self._counts: dict[tuple[str, int], Floats] = {}
+
+    def count(self, what: str, label: int = -1) -> Floats:
+        """[block, runs]: weighted rows where the label is `predicted`, is `gold`, or `both`; or that are `correct`.
+
+        The count of gold labels has a single column, since it is the same for all runs.
+        """
+        key = what, label
+        if key not in self._indicators:
+            self._indicators[key] = self._indicator(what, label)
+        if key not in self._counts:
+            self._counts[key] = (self.weights @ self._indicators[key]).astype(np.float64)
+        return self._counts[key]
+
+    def counts(self, label: int) -> tuple[Floats, Floats, Floats]:
+        """The counts of a label: both, predicted, gold."""
+        return self.count("both", label), self.count("predicted", label), self.count("gold", label)
+
+    def shares(self, is_counted: Callable[[Any, Any], NDArray[np.bool_]]) -> Floats:
+        """[block, G]: the shares of rows for which `is_counted(predictions, gold)`, in one product for each group."""
+        if is_counted not in self._indicators:
+            counted = is_counted(self.predictions, self.gold).astype(np.float32)
+            per_group = np.add.reduceat(counted, self.starts, axis=0)
+            self._indicators[is_counted] = np.ascontiguousarray(per_group.T)
+        counts = (self.weights @ self._indicators[is_counted]).astype(np.float64)
+        return np.asarray(counts / (len(self.gold) * self.sizes))
+
+    def _indicator(self, what: str, label: int) -> NDArray[np.float32]:
+        """float32[N, columns]"""
+        if what == "correct":
+            rows = self.predictions == self.gold
+        elif what == "gold":
+            rows = _has_label(self.gold, label, self.are_sets)[None]
+        else:
+            rows = _has_label(self.predictions, label, self.are_sets)
+            if what == "both":
+                rows = rows & _has_label(self.gold, label, self.are_sets)
+        return np.ascontiguousarray(rows.T, np.float32)
+
+
+Ratio = Callable[[Any, Any, Any], tuple[Any, Any]]
+"""(both, predicted, gold) of a label, as counts or as one number per row -> (above, below)."""
+
+
+def _f1(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
+    return 2.0 * both, predicted + gold
+
+
+def _precision(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
+    return both, predicted
+
+
+def _recall(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
+    return both, gold
+
+
+def _row_counts(predictions: NDArray[Any], gold: NDArray[Any]) -> Iterator[tuple[Floats, Floats, Floats]]:
+    """(both, predicted, gold) as 0 or 1 per row, of each label that is predicted or gold somewhere."""
+    are_sets = gold.ndim == 2
+    for label in range(gold.shape[1]) if are_sets else np.union1d(predictions, gold):
+        predicted, right = _has_label(predictions, label, are_sets), _has_label(gold, label, are_sets)
+        if predicted.any() or right.any():
+            yield (predicted & right).astype(np.float64), predicted.astype(np.float64), right.astype(np.float64)
+
+
+# -- accuracy --------------------------------------------------------------------------------------------------
+
+
+def _is_correct(predictions: NDArray[Any], gold: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray(predictions == gold)
+
+
+def _accuracy(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    return float(np.mean(predictions == gold))
+
+
+def _resampled_accuracy(rows: LabelCounts) -> Floats:
+    return rows.shares(_is_correct)
+
+
+_accuracy_influence = row_mean_influence(_is_correct)
+
+ACCURACY = Metric("accuracy", _CLASSES, _accuracy, _resampled_accuracy, _accuracy_influence)
+
+
+# -- F1 of label 1 ---------------------------------------------------------------------------------------------
+
+
+def _binary_f1(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """F1 of label 1, as GLUE reports it for mrpc and qqp."""
+    if not (np.any(predictions == 1) or np.any(gold == 1)):
+        raise Undefined("neither a prediction nor a gold label is positive")
+    from sklearn.metrics import f1_score
+
+    return float(f1_score(gold, predictions, pos_label=1, average="binary", zero_division=0.0))
+
+
+def _resampled_binary_f1(rows: LabelCounts) -> Floats:
+    return rows.over_runs(ratio(*_f1(*rows.counts(1))))
+
+
+def _binary_f1_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
+    predicted, right = predictions == 1, gold == 1
+    return ratio_influence(*_f1(predicted & right, predicted.astype(np.float64), right))
+
+
+F1 = Metric("F1", _CLASSES, _binary_f1, _resampled_binary_f1, _binary_f1_influence)
+
+
+# -- averages over labels --------------------------------------------------------------------------------------
+
+
+def _averaged(function: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """A scikit-learn score averaged over the labels in gold or predictions; one that is never predicted counts 0."""
+
+    def value(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+        from sklearn import metrics
+
+        labels = None
+        if gold.ndim == 2:
+            labels = np.flatnonzero((gold > 0).any(axis=0) | (predictions > 0).any(axis=0))
+            if len(labels) == 0:
+                raise Undefined("no row has a label, and none was predicted")
+        return float(getattr(metrics, function)(gold, predictions, labels=labels, average=average, zero_division=0.0))
+
+    return value
+
+
+def _macro(title: str, function: str, of_label: Ratio) -> Metric:
+    """The mean of a ratio over the labels that are predicted or gold; a ratio without a denominator counts 0."""
+
+    def resampled(rows: LabelCounts) -> Floats:
+        total: Any = 0.0
+        number: Any = 0.0
+        for label in rows.labels:
+            both, predicted, gold = rows.counts(label)
+            total = total + np.nan_to_num(ratio(*of_label(both, predicted, gold)))
+            number = number + (predicted + gold > 0)
+        return rows.over_runs(ratio(total, number))
+
+    def influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
+        effects = [ratio_influence(*of_label(*counts)) for counts in _row_counts(predictions, gold)]
+        return np.asarray(np.mean(effects, axis=0) if effects else np.full(len(gold), np.nan))
+
+    return Metric(title, _CLASSES + _LABEL_SETS, _averaged(function, "macro"), resampled, influence)
+
+
+F1_MACRO = _macro("macro F1", "f1_score", _f1)
+PRECISION_MACRO = _macro("macro precision", "precision_score", _precision)
+RECALL_MACRO = _macro("macro recall", "recall_score", _recall)
+
+
+def _resampled_micro_f1(rows: LabelCounts) -> Floats:
+    """F1 of the counts of all labels together; for classes this is the accuracy."""
+    if not rows.are_sets:
+        return _resampled_accuracy(rows)
+    both, predicted, gold = map(sum, zip(*(rows.counts(label) for label in rows.labels), strict=True))
+    return rows.over_runs(ratio(*_f1(both, predicted, gold)))
+
+
+def _micro_f1_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
+    if gold.ndim == 1:
+        return _accuracy_influence(predictions, gold)
+    return ratio_influence(*_f1((predictions * gold).sum(axis=1), predictions.sum(axis=1), gold.sum(axis=1)))
+
+
+F1_MICRO = Metric(
+    "micro F1", _CLASSES + _LABEL_SETS, _averaged("f1_score", "micro"), _resampled_micro_f1, _micro_f1_influence
+)
+
+
+# -- Matthews correlation --------------------------------------------------------------------------------------
+
+
+def _matthews(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """Matthews correlation; 0 when every prediction is the same class, the limit that scikit-learn takes too."""
+    if len(np.unique(gold)) < 2:
+        raise Undefined("all gold labels are the same")
+    from sklearn.metrics import matthews_corrcoef
+
+    return float(matthews_corrcoef(gold, predictions))
+
+
+def _resampled_matthews(rows: LabelCounts) -> Floats:
+    """Gorodkin 2004's R_K, for two classes the Matthews correlation; 0 when only one class is predicted."""
+    n = len(rows.gold)
+    chance: Floats | float = 0.0
+    predicted_squares: Floats | float = 0.0
+    gold_squares: Floats | float = 0.0
+    remaining: Floats | float = n
+    for label in rows.labels:
+        gold = rows.count("gold", label)
+        predicted = remaining if label == rows.labels[-1] else rows.count("predicted", label)
+        remaining = remaining - predicted
+        chance, predicted_squares = chance + predicted * gold, predicted_squares + predicted * predicted
+        gold_squares = gold_squares + gold * gold
+    gold_spread = n**2 - gold_squares
+    below = np.sqrt((n**2 - predicted_squares) * gold_spread)
+    value = np.where(below > 0, (rows.count("correct") * n - chance) / np.where(below > 0, below, 1), 0.0)
+    return rows.over_runs(np.where(gold_spread > 0, value, np.nan))
+
+
+def _matthews_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
+    """R_K = (h - Σ p t) / √((1 - Σ p²)(1 - Σ t²)), from shares: h correct rows, p predicted and t gold classes."""
+    correct = (predictions == gold).astype(np.float64)
+    chance, predicted_change, gold_change = np.zeros(len(gold)), np.zeros(len(gold)), np.zeros(len(gold))
+    above, predicted_spread, gold_spread = float(correct.mean()), 1.0, 1.0
+    for _, predicted, right in _row_counts(predictions, gold):
+        p, t = float(predicted.mean()), float(right.mean())
+        above, predicted_spread, gold_spread = above - p * t, predicted_spread - p * p, gold_spread - t * t
+        chance += t * (predicted - p) + p * (right - t)
+        predicted_change += 2 * p * (predicted - p)
+        gold_change += 2 * t * (right - t)
+    if predicted_spread * gold_spread < 1e-15:
+        return np.zeros(len(gold))
+    below = np.sqrt(predicted_spread * gold_spread)
+    change = correct - correct.mean() - chance
+    turn = predicted_change / predicted_spread + gold_change / gold_spread
+    return np.asarray(change / below + above / below / 2 * turn)
+
+
+MATTHEWS = Metric("Matthews", _CLASSES, _matthews, _resampled_matthews, _matthews_influence, lowest=-1.0)
+
+
+# -- label sets as wholes --------------------------------------------------------------------------------------
+
+
+def _is_whole_set_correct(predictions: NDArray[Any], gold: NDArray[Any]) -> NDArray[np.bool_]:
+    return np.asarray((predictions == gold).all(axis=-1))
+
+
+def _subset_accuracy(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """The share of rows with exactly the gold labels."""
+    return float(np.mean(_is_whole_set_correct(predictions, gold)))
+
+
+SUBSET_ACCURACY = Metric(
+    "subset accuracy",
+    _LABEL_SETS,
+    _subset_accuracy,
+    resampled=lambda rows: rows.shares(_is_whole_set_correct),
+    influence=row_mean_influence(_is_whole_set_correct),
+)
+
+
+def _wrong_share(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
+    return np.asarray(np.mean(predictions != gold, axis=-1))
+
+
+def _hamming_loss(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+    """The share of wrong decisions among all rows times labels."""
+    return float(np.mean(predictions != gold))
+
+
+HAMMING_LOSS = Metric(
+    "Hamming loss",
+    _LABEL_SETS,
+    _hamming_loss,
+    resampled=lambda rows: rows.over_runs(rows.mean(_wrong_share(rows.predictions, rows.gold))),
+    influence=row_mean_influence(_wrong_share),
+    lower_is_better=True,
+)

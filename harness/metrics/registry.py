@@ -1,0 +1,96 @@
+"""The metrics by name, as functions and as `evaluate.Metric` modules; any other name is loaded with `evaluate.load`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from harness.errors import UserError, did_you_mean
+from harness.metrics import classification, regression
+from harness.metrics.metric import Metric, ProblemType
+
+if TYPE_CHECKING:
+    import evaluate
+
+METRICS: dict[str, Metric] = {
+    "accuracy": classification.ACCURACY,
+    "f1": classification.F1,
+    "f1_macro": classification.F1_MACRO,
+    "f1_micro": classification.F1_MICRO,
+    "precision_macro": classification.PRECISION_MACRO,
+    "recall_macro": classification.RECALL_MACRO,
+    "subset_accuracy": classification.SUBSET_ACCURACY,
+    "hamming_loss": classification.HAMMING_LOSS,
+    "matthews_correlation": classification.MATTHEWS,
+    "pearson": regression.PEARSON,
+    "spearman": regression.SPEARMAN,
+    "mse": regression.MSE,
+    "rmse": regression.RMSE,
+    "mae": regression.MAE,
+}
+
+
+def title_of(name: str) -> str:
+    """The metric's name in tables."""
+    return METRICS[name].title if name in METRICS else name
+
+
+def direction_of(names: Sequence[str]) -> int | None:
+    """1 where more is better in all of these metrics, -1 where less is; None where they differ or one is unknown."""
+    directions = {METRICS[name].direction if name in METRICS else None for name in names}
+    return directions.pop() if len(directions) == 1 else None
+
+
+@functools.cache
+def load_metric(name: str, problem_type: ProblemType | None = None) -> evaluate.Metric:
+    """The metric as an `evaluate.Metric`: the harness's own in memory, any other through `evaluate.load`.
+
+    `problem_type` selects the labels that one of the harness's own compares, by default the first that it can.
+
+    Raises:
+        UserError: the harness has no such metric and `evaluate` cannot load one.
+    """
+    import evaluate
+
+    if name not in METRICS:
+        try:
+            return evaluate.load(name, keep_in_memory=True)
+        except Exception as error:  # evaluate raises whatever the Hub client, the importer or the script raises
+            raise UserError(
+                f"unknown metric {name!r}: expected one of {', '.join(METRICS)}, or one that evaluate can load, "
+                f"but evaluate.load({name!r}) failed with {type(error).__name__}: "
+                f"{(str(error).splitlines() or [''])[0].rstrip('.')}.{did_you_mean(name, METRICS)}"
+            ) from None
+    import datasets
+
+    metric = METRICS[name]
+    problem_type = problem_type or metric.problem_types[0]
+    feature = datasets.Value("float64" if problem_type == "regression" else "int64")
+    if problem_type == "multi_label_classification":
+        feature = datasets.Sequence(feature)
+
+    class InMemory(evaluate.Metric):  # type: ignore[misc]
+        def _info(self) -> evaluate.MetricInfo:
+            features = datasets.Features(dict.fromkeys(("predictions", "references"), feature))
+            return evaluate.MetricInfo(description=metric.title, citation="", features=features)
+
+        def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
+            return {name: metric.value(np.asarray(predictions), np.asarray(references))}
+
+    return InMemory(keep_in_memory=True, experiment_id=name)
+
+
+def check_metrics(names: Sequence[str]) -> None:
+    """Checks that every metric can be loaded, before hours are spent.
+
+    The harness's own are known without `evaluate`, whose import would delay the first step.
+
+    Raises:
+        UserError: a metric is unknown.
+    """
+    for name in names:
+        if name not in METRICS:
+            load_metric(name)

@@ -1,0 +1,138 @@
+"""Scores of the model become predictions, and predictions metrics: values, thresholds, losses and baselines.
+
+An undefined value is None with a reason, never NaN and never an invented 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.errors import UserError
+from harness.metrics.metric import Undefined
+from harness.metrics.registry import METRICS, load_metric
+
+THRESHOLD = 0.5
+"""Default probability from which a label of a set is predicted."""
+
+
+class Scored(NamedTuple):
+    """Metric values by name, with a reason for each that is None."""
+
+    values: dict[str, float | None]
+    notes: dict[str, str]
+
+
+def predictions_from_scores(scores: NDArray[np.float32], threshold: float | None = None) -> NDArray[Any]:
+    """scores: float32[N, C] -> the class with the highest score, int64[N]; for C = 1 the value itself, float64[N].
+
+    With a threshold, sets of labels, int64[N, C]: 1 where the sigmoid of a score is at least that probability.
+    """
+    if threshold is not None:
+        return (scores >= np.float32(math.log(threshold / (1 - threshold)))).astype(np.int64)
+    if scores.shape[1] == 1:
+        return scores[:, 0].astype(np.float64)
+    return np.asarray(scores.argmax(axis=1), np.int64)
+
+
+def score(
+    names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any], threshold: float | None = None
+) -> Scored:
+    """Every named metric of scores: float32[N, C], all finite, against gold [N] (class numbers; values when C = 1).
+
+    Gold sets of labels, [N, C], need a threshold. A metric of `evaluate` that returns several numbers contributes each
+    under its own name.
+
+    Raises:
+        UserError: a metric is unknown or does not accept this kind of label.
+    """
+    assert len(scores) == len(gold) > 0, (len(scores), len(gold))
+    assert np.isfinite(scores).all()  # argmax takes the position of a NaN for a prediction
+    predictions = predictions_from_scores(scores, threshold)
+    assert predictions.shape == gold.shape, (predictions.shape, gold.shape)
+    problem_type = None if threshold is None else "multi_label_classification"
+    values: dict[str, float | None] = {}
+    notes: dict[str, str] = {}
+    for name in names:
+        try:
+            result = load_metric(name, problem_type).compute(predictions=predictions, references=gold)
+            numbers = {key: float(value) for key, value in result.items()}
+        except Undefined as reason:
+            values[name], notes[name] = None, f"undefined: {reason}"
+            continue
+        except (ValueError, TypeError) as error:
+            if name in METRICS:
+                raise
+            raise UserError(f"metric {name!r} of evaluate is unsupported for this task: {error}") from None
+        for key, value in numbers.items():
+            values[key] = value if math.isfinite(value) else None
+            if values[key] is None:
+                notes[key] = f"undefined: evaluate's {name} returned {value}"
+    return Scored(values, notes)
+
+
+def best_threshold(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
+    """The threshold of 0.05, 0.1, ... 0.95 with the best mean of the named metrics; of equals the nearest to 0.5.
+
+    Where less is better a metric counts negated. A threshold with an undefined metric is chosen only if all have one.
+    """
+
+    def rank(threshold: float) -> tuple[float, float]:
+        predictions = predictions_from_scores(scores, threshold)
+        try:
+            values = [METRICS[name].value(predictions, gold) * METRICS[name].direction for name in names]
+        except Undefined:
+            values = [-math.inf]
+        return sum(values), -abs(threshold - THRESHOLD)
+
+    return max((number / 20 for number in range(1, 20)), key=rank)
+
+
+def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
+    """The loss that training minimises, over all rows: mean cross-entropy in nats, or mean squared error for C = 1.
+
+    For sets of labels, the mean over rows and labels of the binary cross-entropy. Class weights do not count.
+    """
+    exact = scores.astype(np.float64)
+    if gold.ndim == 2:
+        return float(np.mean(np.logaddexp(0.0, exact) - exact * gold))
+    if exact.shape[1] == 1:
+        return float(np.mean((exact[:, 0] - gold) ** 2))
+    highest = exact.max(axis=1)
+    log_sum = highest + np.log(np.exp(exact - highest[:, None]).sum(axis=1))
+    return float(np.mean(log_sum - exact[np.arange(len(gold)), gold]))
+
+
+def baseline(names: Sequence[str], gold: NDArray[Any], classes: int) -> dict[str, float | None]:
+    """The best score that a constant prediction reaches, for each of the harness's own metrics; None if undefined.
+
+    The constants tried are every class, or for values (classes = 1) the mean and the median of gold, which minimise
+    squared and absolute error. For sets of labels: the most frequent set, and those of the k most frequent labels for
+    every k, among which is the best of each other metric here.
+    """
+    constants: Iterable[Any] = range(classes) if classes > 1 else (float(np.mean(gold)), float(np.median(gold)))
+    if gold.ndim == 2:
+        constants = _constant_sets(gold)
+    best: dict[str, float | None] = {}
+    for name in names:
+        if name not in METRICS:
+            continue
+        metric, values = METRICS[name], []
+        for constant in constants:
+            try:
+                values.append(metric.value(np.full(gold.shape, constant), gold))
+            except Undefined:
+                continue
+        best[name] = (min if metric.lower_is_better else max)(values) if values else None
+    return best
+
+
+def _constant_sets(gold: NDArray[Any]) -> list[NDArray[Any]]:
+    sets, counts = np.unique(gold, axis=0, return_counts=True)
+    order = np.argsort(-gold.sum(axis=0, dtype=np.int64), kind="stable")
+    rank = np.argsort(order)
+    return [sets[counts.argmax()], *((rank < k).astype(gold.dtype) for k in range(gold.shape[1] + 1))]

@@ -1,0 +1,65 @@
+"""The Hub's model-index: the scores that it shows on a model's page."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from harness.facts.records import RunRecord
+from harness.metrics.registry import title_of
+from harness.reports.every_eval_ever import DataSource, data_source
+from harness.stats.groups import MARKS, Group, group_runs, sort_marks
+
+if TYPE_CHECKING:
+    from huggingface_hub import EvalResult
+
+_HUB_METRICS: dict[str, tuple[str, dict[str, str | bool] | None]] = {
+    "f1_macro": ("f1", {"average": "macro"}),
+    "f1_micro": ("f1", {"average": "micro"}),
+    "precision_macro": ("precision", {"average": "macro"}),
+    "recall_macro": ("recall", {"average": "macro"}),
+    "pearson": ("pearsonr", None),
+    "spearman": ("spearmanr", None),
+    "rmse": ("mse", {"squared": False}),
+}
+"""Metrics that have another name on the Hub, with their arguments there."""
+
+
+def model_index(records: Sequence[RunRecord]) -> list[EvalResult]:
+    """A result for each task, split and metric of the task.
+
+    A value is the mean over the runs that differ in their seed only, a fraction where the metric's maximum is 1;
+    values that are undefined in a run are left out. The metric's name has the number of seeds and the runs' marks.
+    """
+    groups = sorted(group_runs(records), key=lambda group: (group.spec.task, group.entry))
+    per_task = Counter(group.spec.task for group in groups)
+    return [result for group in groups for result in _results(group, is_only=per_task[group.spec.task] == 1)]
+
+
+def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
+    from huggingface_hub import EvalResult  # slow to import
+
+    source = data_source(group.scored[0]) if group.scored else DataSource()
+    qualifiers = [] if is_only else [group.recipe]
+    if len(group.scored) > 1:
+        qualifiers.append(f"mean of {len(group.scored)} seeds")
+    qualifiers += [MARKS[mark].partition(":")[0].partition(",")[0] for mark in sort_marks(group.marks)]
+    for split, metric in group.metrics:
+        value = group.over_seeds(split, metric).mean
+        if value is None or metric not in group.task.metrics:
+            continue
+        hub_metric, arguments = _HUB_METRICS.get(metric, (metric, None))
+        yield EvalResult(
+            task_type="text-classification",
+            task_name="Text Classification",
+            dataset_type=source.repository or group.spec.task,
+            dataset_name=group.task.title,
+            dataset_config=source.config,
+            dataset_split=split,
+            dataset_revision=source.revision,
+            metric_type=hub_metric,
+            metric_args=arguments,
+            metric_value=value,
+            metric_name=title_of(metric) + (f" ({'; '.join(qualifiers)})" if qualifiers else ""),
+        )

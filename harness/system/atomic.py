@@ -1,0 +1,70 @@
+"""Files and folders that are written completely or not at all: under a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+def check_writable(folder: Path) -> None:
+    """Makes the folder and proves that a file can be written in it, before hours are spent.
+
+    Raises:
+        OSError: it cannot.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
+        pass
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary file next to `path`; when the block ends it is flushed to disk, made readable for all and renamed.
+
+    An exception in the block or after it leaves no temporary file, and a file at `path` as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("r+b") as file:
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file as `atomic_path` does; a text in UTF-8."""
+    octets = content.encode() if isinstance(content, str) else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(octets)
+
+
+def replace_folder(scratch: Path, final: Path) -> None:
+    """Renames the folder `scratch` to `final`; a folder that has this name is removed once the new one is in its place.
+
+    Raises:
+        OSError: a rename failed; the earlier folder still has its name.
+    """
+    if not final.exists():
+        os.replace(scratch, final)
+        return
+    earlier = final.with_name(f".{final.name}-earlier")
+    shutil.rmtree(earlier, ignore_errors=True)  # of a process that was killed between the renames
+    os.replace(final, earlier)
+    try:
+        os.replace(scratch, final)
+    except BaseException:
+        os.replace(earlier, final)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)

@@ -1,0 +1,191 @@
+"""Predictions equal those of transformers, every row once and in order; mistakes are errors that name the flag."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from harness.__main__ import main
+from harness.commands.predict import predict
+from harness.facts.tasks import load_task, read_task
+from harness.rows import stream
+from harness.saved_models.bundles import read_bundle
+
+TEXTS = [" ".join(f"w{(row * 7 + word) % 40}" for word in range(1 + row * 5 % 11)) for row in range(23)]
+
+
+@pytest.fixture
+def single(make_bundle: Callable[..., Path], make_task: Callable[..., Path]) -> Path:
+    return make_bundle(read_task(make_task(labels=["bad", "fair", "good"])))
+
+
+@pytest.fixture
+def pairs(make_bundle: Callable[..., Path]) -> Path:
+    return make_bundle(load_task("rte"), "pairs")
+
+
+def run_predict(*args: Any, code: int = 0) -> None:
+    with pytest.raises(SystemExit) if code else nullcontext() as end:
+        main(["predict", *map(str, args)])
+    assert not code or (end is not None and end.value.code == code)
+
+
+def test_predictions_equal_those_of_transformers(single: Path) -> None:
+    from transformers import pipeline
+
+    plain = pipeline("text-classification", str(single), truncation=True)(TEXTS, top_k=None)
+    ours = predict(single, TEXTS, precision="fp32")
+    assert ours["row"].tolist() == list(range(23))
+    for row, expected in enumerate(plain):
+        for each in expected:
+            assert ours.loc[row, f"probability_{each['label']}"] == pytest.approx(each["score"], abs=1e-5)
+        assert ours.loc[row, "prediction"] == max(expected, key=lambda each: each["score"])["label"]
+
+
+def test_label_sets_have_the_probabilities_of_transformers_and_the_threshold_of_the_run(
+    make_bundle: Callable[..., Path], make_task: Callable[..., Path]
+) -> None:
+    from transformers import pipeline
+
+    keys = {"problem_type": "multi_label_classification", "metrics": ["f1_micro"], "main_metrics": "f1_micro"}
+    folder = make_bundle(read_task(make_task(labels=["bad", "fair", "good"], **keys)), "sets")
+    plain = pipeline("text-classification", str(folder), truncation=True)(TEXTS, top_k=None)
+    ours = predict(folder, TEXTS, precision="fp32")
+    threshold = read_bundle(folder).record.threshold
+    for row, expected in enumerate(plain):
+        for each in expected:
+            assert ours.loc[row, f"probability_{each['label']}"] == pytest.approx(each["score"], abs=1e-5)
+        names = {each["label"] for each in expected if each["score"] >= threshold}
+        assert set(ours.loc[row, "prediction"]) == names
+
+
+def test_long_text_is_truncated_as_in_training(single: Path) -> None:
+    long = " ".join(["w1"] * 100)
+    assert np.allclose(predict(single, [long])["probability"], predict(single, [long + " w9 w9"])["probability"])
+
+
+def test_predictions_for_a_file_are_in_its_order_for_any_lengths_and_chunks(
+    single: Path, tmp_path: Path, write_rows: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = write_rows(tmp_path / "rows.csv", {"id": list(range(23)), "text": TEXTS})
+    monkeypatch.setattr(stream.stream_file, "__defaults__", (5,))
+    run_predict(
+        single, "--file", rows, "--out", tmp_path / "out.parquet", "--device-batch-size", 3, "--precision", "fp32"
+    )
+    expected = predict(single, TEXTS, precision="fp32")
+    frame = pd.read_parquet(tmp_path / "out.parquet")
+    assert frame["row"].tolist() == list(range(23))
+    assert frame["prediction"].tolist() == expected["prediction"].tolist()
+    assert np.allclose(frame["probability"], expected["probability"], atol=1e-6)
+
+
+def test_predictions_for_texts_and_pairs_of_the_command_line_are_printed(
+    single: Path, pairs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_predict(single, "--text", "w1", "--text", "w2 w3")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines() if line][::3] == [
+        *predict(single, ["w1", "w2 w3"])["prediction"]
+    ]
+    run_predict(pairs, "--text", "w1", "--pair", "c0s0")
+    assert set(capsys.readouterr().out.split()[::2]) == {"entailment", "not_entailment"}
+
+
+def test_standard_input_has_one_text_per_line_and_output_is_json_lines(
+    single: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(TEXTS)))
+    run_predict(single)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["row"] for row in rows] == list(range(23))
+    assert [row["prediction"] for row in rows] == predict(single, TEXTS)["prediction"].tolist()
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
+
+
+def test_columns_are_those_of_the_task_or_of_the_flags(
+    pairs: Path, tmp_path: Path, write_rows: Callable[..., Path]
+) -> None:
+    write_rows(tmp_path / "own.csv", {"sentence1": ["w1"], "sentence2": ["c0s0"]})
+    write_rows(tmp_path / "other.jsonl", {"p": ["w1"], "h": ["c0s0"]})
+    run_predict(pairs, "--file", tmp_path / "own.csv", "--out", tmp_path / "a.csv")
+    flags = ["--text-column", "p", "--pair-column", "h"]
+    run_predict(pairs, "--file", tmp_path / "other.jsonl", *flags, "--out", tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
+
+
+def test_regression_predicts_values(make_bundle: Callable[..., Path]) -> None:
+    frame = predict(make_bundle(load_task("stsb")), ["w1", "w2"], ["w1", "w3"])
+    assert list(frame.columns) == ["row", "prediction"]
+    assert frame["prediction"].dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["PAIRS", "--text", "w1"], r"--pair.*sentence1, sentence2.* 1 --text.* 0"),
+        (["PAIRS", "--text", "a", "--text", "b", "--pair", "c"], "--pair.* 2 --text.* 1"),
+        (["SINGLE", "--text", "w1", "--pair", "w2"], "--pair: the task small"),
+        (["SINGLE", "--pair", "w2"], "--text"),
+        (["SINGLE", "--file", "none.csv"], "--file none.csv: "),
+        (["SINGLE", "--file", "none.csv", "--text", "w1"], "--file and --text"),
+        (["SINGLE", "--file", "none.csv", "--pair-column", "b"], "--pair-column b: the task small"),
+        (["SINGLE", "--text", "w1", "--text-column", "a"], "--file.*'a'"),
+        (["SINGLE", "--text", "w1", "--out", "out.docx"], "--out out.docx: .*csv"),
+        (["SINGLE", "--text", "w1", "--device-batch-size", "0"], "--device-batch-size 0"),
+        (["SINGLE", "--text", "w1", "--precision", "fp16", "--cpu"], "--precision fp16.*bf16.*fp32"),
+        (["SINGLE"], "standard input"),
+        (["none", "--text", "w1"], "none: .*--save-model none"),
+        (["tests", "--text", "w1"], "bundle.json"),
+    ],
+)
+def test_mistake_is_an_error_that_names_the_flag(
+    args: list[str],
+    message: str,
+    single: Path,
+    pairs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "tests").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    run_predict(*[{"SINGLE": single, "PAIRS": pairs}.get(arg, arg) for arg in args], code=2)
+    assert re.search(message, capsys.readouterr().err)
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_python_function_refuses_a_value_that_is_no_text(single: Path) -> None:
+    from harness.errors import UserError
+
+    with pytest.raises(UserError, match="got None"):
+        predict(single, ["w1", None])  # type: ignore[list-item]
+
+
+def test_score_that_is_not_finite_is_an_error(
+    single: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from harness.saved_models import bundles
+
+    load = bundles.load_model
+
+    def damage(bundle: bundles.Bundle) -> Any:
+        model, tokenizer = load(bundle)
+        with torch.no_grad():
+            model.classifier.bias.fill_(float("nan"))
+        return model, tokenizer
+
+    monkeypatch.setattr(bundles, "load_model", damage)
+    run_predict(single, "--text", "w1", code=2)
+    assert "1 of 1 rows" in capsys.readouterr().err

@@ -1,0 +1,126 @@
+"""Batches: the same rows in the same steps for any number of processes, padded and masked correctly."""
+
+import numpy as np
+import pytest
+import torch
+
+from harness.commands.selfcheck import SIZES, generated
+from harness.engine.batches import cut_batch, epoch_order, rows_of_steps, scoring_batches, step_batches
+from harness.facts.recipes import Recipe, plan_steps
+
+
+def test_batch_pads_to_its_longest_row_and_masks_the_padding():
+    encoded = generated(9)
+    rows = np.array([4, 0, 7])
+    batch = cut_batch(encoded, rows)
+    longest = int(encoded.lengths[rows].max())
+    assert batch.inputs["input_ids"].shape == (3, longest)
+    assert batch.inputs["attention_mask"].sum(1).tolist() == encoded.lengths[rows].tolist()
+    for line, row in enumerate(rows):
+        length = encoded.lengths[row]
+        flat = encoded.tokens["input_ids"][encoded.offsets[row] : encoded.offsets[row + 1]]
+        assert batch.inputs["input_ids"][line, :length].tolist() == flat.tolist()
+        assert (batch.inputs["input_ids"][line, length:] == 0).all()
+    assert batch.labels.tolist() == encoded.labels[rows].tolist()
+
+
+def test_filler_has_one_line_and_no_row():
+    filler = cut_batch(generated(5), np.zeros(0, np.int64))
+    assert len(filler.rows) == 0
+    assert filler.inputs["input_ids"].shape[0] == 1
+
+
+def test_values_become_float32_labels():
+    encoded = generated(4)._replace(labels=np.array([0.5, 1.0, 2.5, 5.0]))
+    assert cut_batch(encoded, np.arange(4)).labels.dtype == torch.float32
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("device_batch_size", [None, 1])
+@pytest.mark.parametrize("length_grouping", [True, False])
+def test_every_process_gets_the_same_number_of_batches_and_each_row_is_drawn_once(
+    rows, processes, device_batch_size, length_grouping
+):
+    encoded, recipe = generated(rows), Recipe(global_batch_size=12, length_grouping=length_grouping)
+    plan = plan_steps(rows, recipe, processes, device_batch_size)
+    dealt = [list(step_batches(encoded, plan, seed=3, epoch=1, process=process)) for process in range(processes)]
+    expected = rows_of_steps(encoded.lengths, plan, 3, 1)
+    assert sorted(np.concatenate(expected)) == list(range(rows))
+    for number, shares in enumerate(zip(*dealt, strict=True)):
+        drawn = sorted(int(row) for share in shares for batch in share.batches for row in batch.rows)
+        assert drawn == sorted(expected[number].tolist())
+        assert len({len(share.batches) for share in shares}) == 1
+        assert {share.rows for share in shares} == {len(drawn)}
+        assert {share.tokens for share in shares} == {int(encoded.lengths[drawn].sum())}
+        computed = sum(b.inputs["input_ids"].numel() for share in shares for b in share.batches if len(b.rows))
+        assert {share.computed_tokens for share in shares} == {computed}
+        assert all(len(batch.rows) <= plan.device_batch_size for share in shares for batch in share.batches)
+    assert len(dealt[0]) == plan.steps_per_epoch
+
+
+def test_skip_leaves_out_the_first_steps():
+    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch_size=8), 1)
+    whole = list(step_batches(encoded, plan, 0, 0, 0))
+    rest = list(step_batches(encoded, plan, 0, 0, 0, skip=3))
+    assert [step.batches[0].rows.tolist() for step in rest] == [step.batches[0].rows.tolist() for step in whole[3:]]
+
+
+def test_order_depends_only_on_seed_and_epoch():
+    assert np.array_equal(epoch_order(50, 1, 2), epoch_order(50, 1, 2))
+    assert not np.array_equal(epoch_order(50, 1, 2), epoch_order(50, 1, 3))
+    assert not np.array_equal(epoch_order(50, 1, 2), epoch_order(50, 2, 2))
+    assert sorted(epoch_order(50, 9, 9)) == list(range(50))
+
+
+def test_without_grouping_steps_are_cut_from_the_permutation():
+    encoded, plan = generated(33), plan_steps(33, Recipe(global_batch_size=8, length_grouping=False), 1)
+    order = epoch_order(33, 5, 2)
+    for number, rows in enumerate(rows_of_steps(encoded.lengths, plan, 5, 2)):
+        assert sorted(rows) == sorted(order[number * 8 : number * 8 + 8])
+
+
+def test_rows_of_a_step_have_similar_lengths_and_steps_are_shuffled():
+    lengths = np.random.default_rng(0).integers(3, 100, size=1607)
+    plan = plan_steps(1607, Recipe(global_batch_size=16), 1)
+    steps = rows_of_steps(lengths, plan, 0, 0)
+    whole = [rows for rows in steps if len(rows) == 16]
+    assert [len(rows) for rows in steps if len(rows) != 16] == [7]
+    assert np.mean([np.ptp(lengths[rows]) for rows in whole]) < 4
+    longest = [lengths[rows].max() for rows in whole]
+    assert 0.3 < np.mean(np.diff(longest) > 0) < 0.7, "the order of steps follows their lengths"
+    next_epoch = rows_of_steps(lengths, plan, 0, 1)
+    assert {frozenset(rows) for rows in steps}.isdisjoint(map(frozenset, next_epoch)), (
+        "another epoch has the same steps"
+    )
+
+
+def test_last_partial_step_has_rows_of_random_lengths():
+    """Otherwise the shortest rows, or the longest, would weigh more than others in every epoch."""
+    lengths = np.arange(3, 3 + 103)
+    plan = plan_steps(103, Recipe(global_batch_size=10), 1)
+    means = [
+        np.mean(next(lengths[rows] for rows in rows_of_steps(lengths, plan, 0, epoch) if len(rows) == 3))
+        for epoch in range(300)
+    ]
+    assert abs(np.mean(means) - lengths.mean()) < 5
+
+
+def test_rows_of_a_step_are_sorted_by_length_before_they_are_cut_into_batches():
+    encoded = generated(100)
+    plan = plan_steps(100, Recipe(global_batch_size=32), 1, 8)
+    for step in step_batches(encoded, plan, 0, 0, 0):
+        lengths = np.concatenate([encoded.lengths[batch.rows] for batch in step.batches])
+        assert (np.diff(lengths) <= 0).all()
+
+
+@pytest.mark.parametrize("rows", SIZES)
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_scoring_batches_are_the_same_for_any_number_of_processes(rows, processes):
+    encoded = generated(rows)
+    expected = [batch.tolist() for batch in scoring_batches(encoded, 4, 0, 1)]
+    dealt = [scoring_batches(encoded, 4, process, processes) for process in range(processes)]
+    assert len({len(share) for share in dealt}) == 1
+    in_order = [dealt[n % processes][n // processes].tolist() for n in range(len(expected))]
+    assert in_order == expected
+    assert sum(len(batch) for share in dealt for batch in share) == rows

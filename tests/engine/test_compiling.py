@@ -1,0 +1,64 @@
+"""torch.compile: the same steps as without it, few lengths, and a message where it fails."""
+
+import functools
+
+import pytest
+import torch
+
+from harness.commands.selfcheck import generated, tiny_model
+from harness.engine import compiling
+from harness.engine.compiling import obstacle, padded_length, should_compile
+from harness.engine.training import Training, adamw, training_steps
+from harness.facts.recipes import Recipe, plan_steps
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+
+
+@pytest.mark.parametrize(
+    "mode, steps, device, expected",
+    [
+        ("off", 10**6, GPU, False),
+        ("on", 1, CPU, True),
+        ("on", 1, GPU, True),
+        ("auto", 10**6, GPU, True),
+        ("auto", 10**6, CPU, False),
+        ("auto", 100, GPU, False),
+    ],
+)
+def test_auto_compiles_long_runs_on_a_gpu(mode, steps, device, expected):
+    assert should_compile(mode, steps, device) == expected
+
+
+def test_lengths_fall_into_few_padded_lengths_that_waste_little():
+    widths = {padded_length(tokens) for tokens in range(1, 513)}
+    assert len(widths) <= 20
+    assert all(tokens <= padded_length(tokens) <= max(tokens + 8, tokens * 1.25) for tokens in range(1, 2000))
+    assert all(padded_length(width) == width for width in widths)
+
+
+def test_obstacle_is_the_first_line_of_the_error(monkeypatch):
+    def broken(function):
+        raise RuntimeError("No working C++ compiler found\nmore")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert obstacle(CPU) == "RuntimeError: No working C++ compiler found"
+
+
+def test_steps_of_a_compiled_model_equal_those_of_an_eager_one(monkeypatch):
+    """The graph is traced but run by PyTorch itself, without a compiler."""
+    from accelerate import Accelerator
+
+    monkeypatch.setattr(compiling.torch, "compile", functools.partial(torch.compile, backend="eager"))
+    recipe = Recipe(global_batch_size=8, epochs=1, learning_rate=1e-3, max_length=24)
+    plan, encoded = plan_steps(33, recipe, 1), generated(33)
+    losses = []
+    for is_compiled in (False, True):
+        model = tiny_model()
+        optimizer = adamw(model, recipe, model.device)
+        training = Training(Accelerator(cpu=True), model, optimizer, recipe, plan, encoded, is_compiled)
+        steps = list(training_steps(training, seed=1))
+        losses.append([step.loss for step in steps])
+        assert list(training.weights()) == list(model.state_dict())
+        widths = {step.computed_tokens // step.rows for step in steps}
+        assert not is_compiled or widths <= {8, 16, 24}
+    assert torch.allclose(*map(torch.tensor, losses), rtol=1e-5)

@@ -1,0 +1,128 @@
+"""Output of a run: a bar on a terminal only, a table of epochs, and a summary."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from typing import Any
+
+import pytest
+import torch
+from support.records import finished_record
+
+from harness.engine.display import Display, format_score, summary
+from harness.engine.training import Step
+from harness.facts.recipes import Recipe, plan_steps
+from harness.facts.records import Cost, Epoch, RunRecord
+
+PLAN = plan_steps(64, Recipe(epochs=2), processes=1)
+
+METRICS = {"loss": 0.25, "accuracy": 0.5, "matthews_correlation": None}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def step(number: int, loss: float = 0.5, seconds: float = 0.1) -> Step:
+    return Step(
+        number=number,
+        epoch=1,
+        measured=torch.tensor([32 * loss, 1.0]),
+        learning_rate=1e-5,
+        rows=32,
+        tokens=320,
+        computed_tokens=400,
+        seconds=seconds,
+        ends_epoch=False,
+        is_checked=True,
+    )
+
+
+def epoch(number: int) -> Epoch:
+    return Epoch(epoch=number, step=1200 * number, train_loss=0.5, learning_rate=1e-5, seconds=61.25, metrics=METRICS)
+
+
+def record(**fields: Any) -> RunRecord:
+    scores = {"loss": 0.5, "matthews_correlation": None, "accuracy": 0.7}
+    constant = {"matthews_correlation": 0.0, "accuracy": 0.69}
+    finished = finished_record("cola", scores, baseline={"validation": constant}, data={"rows": {"validation": 1043}})
+    return finished.model_copy(update={"cost": None, "rows_per_second": None, "peak_bytes": None, **fields})
+
+
+def test_bar_prints_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(PLAN, is_main=True) as display:
+        display.update(step(1))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_bar_shows_loss_and_speed_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setenv("COLUMNS", "200")
+    with Display(PLAN, is_main=True) as display:
+        display.update(step(1, loss=1.0))
+        display.update(step(2, loss=2.0))
+        display.bar.refresh()
+    assert "2/4" in terminal.getvalue()
+    assert "epoch 1, loss 1.1000, learning rate 1.00e-05, 320 rows/s" in terminal.getvalue()
+
+
+def test_other_processes_show_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Display(PLAN, is_main=False) as display:
+        display.update(step(1))
+        display.epoch(epoch(1))
+    assert terminal.getvalue() == ""
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("first", [1, 3])
+def test_table_of_epochs_has_one_header(first: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """A resumed run starts with a later epoch and has a header too."""
+    with Display(PLAN, is_main=True) as display:
+        display.epoch(epoch(first))
+        display.epoch(epoch(first + 1))
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert " ".join(header.split()) == "epoch step train loss learning rate loss accuracy Matthews seconds"
+    assert [line.split() for line in lines] == [
+        [str(number), f"{1200 * number:,}", "0.5000", "1.00e-05", "0.2500", "0.5000", "–", "61.2"]
+        for number in (first, first + 1)
+    ]
+    assert {len(line) for line in lines} == {len(header)}
+
+
+@pytest.mark.parametrize("value, text", [(0.5, "0.5000"), (-1.0, "-1.0000"), (0.00004, "0.0000"), (None, "–")])
+def test_metric_has_four_decimals_or_a_dash(value: float | None, text: str) -> None:
+    assert format_score(value) == text
+
+
+def test_summary_has_scores_baseline_and_notes() -> None:
+    assert summary(record(notes=["validation: matthews_correlation is undefined"])).splitlines() == [
+        "cola validation (1,043 rows): loss 0.5000, Matthews –, accuracy 0.7000",
+        "  majority-class baseline: Matthews 0.0000",
+        "note: validation: matthews_correlation is undefined",
+    ]
+
+
+def test_summary_has_the_status_of_an_unsuccessful_run() -> None:
+    assert "status: collapsed" in summary(record(status="collapsed"))
+    text = summary(record(status="diverged", error="the loss of step 3 is not finite", metrics={}, data=None))
+    assert text == "status: diverged, the loss of step 3 is not finite"
+
+
+def test_summary_has_time_speed_padding_and_memory() -> None:
+    cost = Cost(
+        seconds=100,
+        setup_seconds=10,
+        train_seconds=80,
+        evaluate_seconds=10,
+        device_seconds=100,
+        steps=4,
+        rows=128,
+        tokens=1280,
+        peak_bytes_per_process=[2**30],
+    )
+    text = summary(record(cost=cost, rows_per_second=1234.5, padding_share=0.125, peak_bytes=2**30))
+    assert re.findall(r"[\d,.]+", text.splitlines()[-1]) == ["100.0", ",", "80.0", "1,234", ",", "12", ",", "1,024"]

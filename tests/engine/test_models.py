@@ -1,0 +1,359 @@
+"""A model with the head that a task needs: its own if the labels agree, otherwise a new one; always in float32."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from support.local_hub import new_commit, serving
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertForSequenceClassification,
+    GPT2Config,
+    ModernBertConfig,
+    MPNetConfig,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    XLNetConfig,
+)
+
+from harness.engine.models import BuiltModel, build_model, check_length, max_input_tokens
+from harness.errors import UserError
+from harness.facts.tasks import TaskSpec, load_task
+from harness.rows.files import model_revision
+
+RTE = load_task("rte")  # entailment, not_entailment
+TOKENS = torch.tensor([[2, 5, 6, 7, 3], [2, 50, 60, 70, 3]])
+TINY = dict(vocab_size=80, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+
+
+def built(folder: Path, task: TaskSpec = RTE, seed: int = 1) -> BuiltModel:
+    return build_model(str(folder), model_revision(str(folder), None), task, seed)
+
+
+def logits(model: PreTrainedModel) -> torch.Tensor:
+    """Returns the logits of `TOKENS` without dropout."""
+    with torch.inference_mode():
+        return model.eval()(input_ids=TOKENS).logits
+
+
+def with_tokenizer(model: PreTrainedModel, folder: Path, tiny_model: Path) -> Path:
+    """Saves the model as a checkpoint folder with the tiny model's tokenizer."""
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_model).save_pretrained(folder)
+    return folder
+
+
+def fine_tuned(tiny_model: Path, folder: Path, labels: list[str]) -> BertForSequenceClassification:
+    """Saves a classifier of these labels, whose head is far from zero, and returns it."""
+    names = dict(enumerate(labels))
+    model = BertForSequenceClassification.from_pretrained(
+        tiny_model, num_labels=len(labels), id2label=names, label2id={name: number for number, name in names.items()}
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(5)
+        torch.nn.init.normal_(model.classifier.weight)
+        torch.nn.init.normal_(model.classifier.bias)
+    with_tokenizer(model, folder, tiny_model)
+    return model
+
+
+# -- the head ----------------------------------------------------------------------------------------------------------
+
+
+def test_checkpoint_without_a_head_gets_a_new_one(tiny_model: Path) -> None:
+    bundle = built(tiny_model)
+    assert bundle.facts.head == "new"
+    assert logits(bundle.model).shape == (2, 2)
+    assert bundle.facts.architecture == "BertForSequenceClassification"
+    assert bundle.facts.parameters == sum(parameter.numel() for parameter in bundle.model.parameters())
+    assert bundle.facts.commit is None
+
+
+@pytest.mark.parametrize("labels", [["entailment", "not_entailment"], ["ENTAILMENT", "Not_Entailment"]])
+def test_head_with_the_tasks_labels_is_kept(tiny_model: Path, tmp_path: Path, labels: list[str]) -> None:
+    original = fine_tuned(tiny_model, tmp_path / "tuned", labels)
+    bundle = built(tmp_path / "tuned")
+    assert bundle.facts.head == "kept"
+    assert torch.equal(logits(bundle.model), logits(original))
+
+
+def test_head_with_the_tasks_labels_in_another_order_is_reordered(tiny_model: Path, tmp_path: Path) -> None:
+    original = fine_tuned(tiny_model, tmp_path / "tuned", ["contradiction", "entailment", "neutral"])
+    bundle = built(tmp_path / "tuned", load_task("mnli"))  # entailment, neutral, contradiction
+    assert bundle.facts.head == "reordered"
+    assert torch.equal(logits(bundle.model), logits(original)[:, [1, 2, 0]])
+    assert bundle.model.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
+
+
+def test_labels_match_in_any_case(tiny_model: Path, tmp_path: Path) -> None:
+    original = fine_tuned(tiny_model, tmp_path / "tuned", ["pos", "Neg"])
+    bundle = built(tmp_path / "tuned", load_task("imdb"))  # NEG, POS
+    assert torch.equal(logits(bundle.model), logits(original)[:, [1, 0]])
+
+
+def test_only_the_last_layer_of_a_deep_head_is_reordered(tiny_model: Path, tmp_path: Path) -> None:
+    """RoBERTa's head has two layers; here the first has as many outputs as there are labels."""
+    names = {0: "not_entailment", 1: "entailment"}
+    config = RobertaConfig(**{**TINY, "hidden_size": 2}, id2label=names, pad_token_id=1)
+    original = RobertaForSequenceClassification(config)
+    bundle = built(with_tokenizer(original, tmp_path / "roberta", tiny_model))
+    assert bundle.facts.head == "reordered"
+    assert torch.equal(bundle.model.classifier.dense.weight, original.classifier.dense.weight)
+    assert torch.equal(bundle.model.classifier.out_proj.weight, original.classifier.out_proj.weight[[1, 0]])
+
+
+@pytest.mark.parametrize("labels", [["no", "yes"], ["LABEL_0", "LABEL_1"], ["entailment", "neutral"]])
+def test_head_of_the_same_shape_for_other_labels_is_reset(tiny_model: Path, tmp_path: Path, labels: list[str]) -> None:
+    original = fine_tuned(tiny_model, tmp_path / "tuned", labels)
+    bundle = built(tmp_path / "tuned")
+    assert bundle.facts.head == "new"
+    assert not torch.isclose(bundle.model.classifier.weight, original.classifier.weight).any()
+    assert bundle.model.classifier.weight.std() < 0.1, "the standard deviation of a new head"
+    assert torch.equal(bundle.model.classifier.bias, torch.zeros(2))
+    assert torch.equal(bundle.model.bert.pooler.dense.weight, original.bert.pooler.dense.weight)
+
+
+@pytest.mark.parametrize("task, outputs", [("mnli", 3), ("stsb", 1)])
+def test_head_of_another_shape_is_reset(tiny_model: Path, tmp_path: Path, task: str, outputs: int) -> None:
+    fine_tuned(tiny_model, tmp_path / "tuned", ["entailment", "not_entailment"])
+    bundle = built(tmp_path / "tuned", load_task(task))
+    assert bundle.facts.head == "new"
+    assert logits(bundle.model).shape == (2, outputs)
+
+
+def test_deep_head_of_another_shape_is_reset_as_a_whole(tiny_model: Path, tmp_path: Path) -> None:
+    """Its first layer has the same shape for any labels."""
+    names = dict(enumerate(["entailment", "neutral", "contradiction"]))
+    original = RobertaForSequenceClassification(RobertaConfig(**TINY, id2label=names, pad_token_id=1))
+    bundle = built(with_tokenizer(original, tmp_path / "roberta", tiny_model))
+    assert bundle.facts.head == "new"
+    assert not torch.equal(bundle.model.classifier.dense.weight, original.classifier.dense.weight)
+    again = built(tmp_path / "roberta")
+    assert torch.equal(again.model.classifier.dense.weight, bundle.model.classifier.dense.weight)
+    assert torch.equal(
+        bundle.model.roberta.embeddings.word_embeddings.weight, original.roberta.embeddings.word_embeddings.weight
+    )
+
+
+def test_head_of_a_regression_is_reset(tiny_model: Path, tmp_path: Path) -> None:
+    original = fine_tuned(tiny_model, tmp_path / "tuned", ["score"])
+    bundle = built(tmp_path / "tuned", load_task("stsb"))
+    assert bundle.facts.head == "new"
+    assert not torch.equal(bundle.model.classifier.weight, original.classifier.weight)
+
+
+@pytest.mark.parametrize("has_head", [False, True])
+def test_new_head_depends_only_on_the_seed(tiny_model: Path, tmp_path: Path, has_head: bool) -> None:
+    folder = tiny_model
+    if has_head:
+        folder = tmp_path / "tuned"
+        fine_tuned(tiny_model, folder, ["no", "yes"])
+    heads = []
+    for seed in (1, 2, 1):
+        torch.rand(3), np.random.rand(3), random.random()
+        heads.append(built(folder, seed=seed).model.classifier.weight.detach())
+    assert torch.equal(heads[0], heads[2])
+    assert not torch.isclose(heads[0], heads[1]).any()
+
+
+# -- precision and configuration ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_are_float32_for_any_checkpoint(tiny_model: Path, tmp_path: Path, dtype: torch.dtype) -> None:
+    fine_tuned(tiny_model, tmp_path / "half", ["entailment", "not_entailment"]).to(dtype).save_pretrained(
+        tmp_path / "half"
+    )
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    model = built(tmp_path / "half").model
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert logits(model).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "task, problem, names",
+    [
+        ("rte", "single_label_classification", {0: "entailment", 1: "not_entailment"}),
+        ("stsb", "regression", {0: "score"}),
+    ],
+)
+def test_configuration_has_problem_type_and_labels(
+    tiny_model: Path, task: str, problem: str, names: dict[int, str]
+) -> None:
+    config = built(tiny_model, load_task(task)).model.config
+    assert config.problem_type == problem
+    assert config.id2label == names
+    assert config.label2id == {name: number for number, name in names.items()}
+    assert config.num_labels == len(names)
+
+
+@pytest.mark.parametrize("problem", [None, "single_label_classification", "multi_label_classification"])
+@pytest.mark.parametrize("problem_type", ["single_label_classification", "multi_label_classification"])
+def test_head_is_kept_only_for_the_same_problem_type(
+    tiny_model: Path, tmp_path: Path, problem: str | None, problem_type: str
+) -> None:
+    model = fine_tuned(tiny_model, tmp_path, ["not_entailment", "entailment"])
+    model.config.problem_type = problem
+    model.save_pretrained(tmp_path)
+    task = load_task("rte").model_copy(update={"problem_type": problem_type})
+    is_same = (problem == "multi_label_classification") == (problem_type == "multi_label_classification")
+    assert built(tmp_path, task).facts.head == ("reordered" if is_same else "new")
+
+
+def test_tokenizer_without_padding_token_pads_with_the_end_of_text(tiny_model: Path, tmp_path: Path) -> None:
+    config = GPT2Config(vocab_size=110, n_embd=16, n_layer=1, n_head=2, n_positions=40)
+    folder = with_tokenizer(AutoModelForSequenceClassification.from_config(config), tmp_path / "gpt", tiny_model)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
+    tokenizer.save_pretrained(folder)
+    assert AutoTokenizer.from_pretrained(folder).pad_token is None
+    bundle = built(folder)
+    assert bundle.tokenizer.pad_token == "[SEP]"
+    assert bundle.model.config.pad_token_id == bundle.tokenizer.pad_token_id == 3
+    batch = bundle.tokenizer(["w1", "w1 w2 w3"], padding=True, return_tensors="pt")
+    assert bundle.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.shape == (2, 2)
+
+
+# -- maximum input length ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config, limit",
+    [
+        (RobertaConfig(**TINY, max_position_embeddings=66, pad_token_id=1), 64),  # positions start at padding_idx + 1
+        (MPNetConfig(**TINY, max_position_embeddings=66), 64),
+        (GPT2Config(vocab_size=80, n_embd=16, n_layer=1, n_head=2, n_positions=40), 40),
+        (
+            ModernBertConfig(
+                **TINY,
+                max_position_embeddings=48,
+                pad_token_id=0,
+                bos_token_id=1,
+                eos_token_id=2,
+                cls_token_id=1,
+                sep_token_id=2,
+            ),
+            48,
+        ),
+        (XLNetConfig(vocab_size=80, d_model=16, n_layer=1, n_head=2, d_inner=16), None),
+    ],
+    ids=lambda value: type(value).__name__ if value is not None and not isinstance(value, int) else str(value),
+)
+def test_maximum_input_follows_from_the_positions(config: RobertaConfig, limit: int | None) -> None:
+    model = AutoModelForSequenceClassification.from_config(config)
+    assert max_input_tokens(model) == limit
+    if limit is not None:
+        check_length(model, limit)
+        assert model(input_ids=torch.full((1, limit), 5)).logits.shape == (1, 2)
+        with pytest.raises(UserError, match=f"--max-length {limit + 1}: .* {limit} "):
+            check_length(model, limit + 1)
+    else:
+        check_length(model, 10**6)
+
+
+def test_maximum_input_of_the_tiny_model(tiny_model: Path) -> None:
+    assert max_input_tokens(built(tiny_model).model) == 64
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+def _without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _cut_off(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1_000])
+
+
+def _without_tokenizer(folder: Path) -> None:
+    for path in folder.glob("tokenizer*"):
+        path.unlink()
+
+
+def _no_text_model(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "vit"}')
+
+
+def _unknown_kind(folder: Path) -> None:
+    (folder / "config.json").write_text('{"model_type": "ours"}')
+
+
+def _impossible_size(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": "wide"}))
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (_without_weights, "no file named model.safetensors"),
+        (_cut_off, "header"),
+        (_without_tokenizer, "tokenizer not found"),
+        (_no_text_model, "ViTConfig.*AutoModelForSequenceClassification"),
+        (_unknown_kind, "model type `ours`"),
+        (_impossible_size, "hidden_size"),
+    ],
+)
+def test_damaged_folder_is_an_error_with_its_reason(
+    tiny_model: Path, tmp_path: Path, damage: Callable[[Path], None], message: str
+) -> None:
+    folder = shutil.copytree(tiny_model, tmp_path / "damaged")
+    damage(folder)
+    with pytest.raises(UserError, match=f"--model {folder}: .*{message}") as error:
+        built(folder)
+    assert "sha256" not in str(error.value)
+
+
+def test_folder_under_the_home_folder_is_loaded(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tiny_model.parent))
+    assert built(Path("~/tiny")).facts.head == "new"
+
+
+def test_unavailable_model_is_an_error_that_names_the_alternatives() -> None:
+    with pytest.raises(UserError, match=r"--model org/none: .*\n.*HF_ENDPOINT.*folder.*--test-mode"):
+        build_model("org/none", "main", RTE, 1)
+
+
+PROGRAM = """
+import sys
+from harness.errors import UserError
+from harness.engine.models import build_model
+from harness.facts.tasks import load_task
+for name, revision in (("org/none", "main"), ("org/tiny", "v9"), ("org/tiny", "main")):
+    try:
+        print(build_model(name, revision, load_task("rte"), 1).facts.commit)
+    except UserError as error:
+        print(str(error).replace("\\n", " "))
+"""
+
+
+def test_missing_model_and_missing_revision_are_errors_and_an_existing_model_has_its_commit(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_model, new_commit(tmp_path / "hub", "models", "org/tiny"), dirs_exist_ok=True)
+    with serving(tmp_path / "hub") as address:
+        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+        done = subprocess.run(
+            [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True
+        )
+    no_model, no_revision, commit = done.stdout.splitlines()
+    assert no_model.startswith("--model org/none: ")
+    assert "not a valid model identifier" in no_model
+    assert "Check the name" in no_model
+    assert no_revision.startswith("--model org/tiny: ")
+    assert "revision v9" in no_revision
+    assert commit == "c0ffee" + "0" * 34

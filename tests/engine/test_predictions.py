@@ -1,0 +1,66 @@
+"""Predictions for a split as a file: one line per row in row order, written completely or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from harness.engine.inference import Scores
+from harness.engine.predictions import write_predictions
+
+SCORES = Scores(np.arange(3), np.array([[0.1, 0.9], [2.0, -1.0], [0.5, 0.25]], np.float32))
+VALUES = Scores(np.arange(2), np.array([[2.5], [-0.5]], np.float32))
+
+
+def test_classes_have_their_names(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "run.validation.parquet"
+    write_predictions(path, SCORES, ["no", "yes"], np.array([1, 1, 0]))
+    table = pq.read_table(path)
+    assert table.column_names == ["row", "prediction", "label", "scores"]
+    assert table.drop(["scores"]).to_pylist() == [
+        {"row": 0, "prediction": "yes", "label": "yes"},
+        {"row": 1, "prediction": "no", "label": "yes"},
+        {"row": 2, "prediction": "no", "label": "no"},
+    ]
+    assert np.array_equal(np.array(table["scores"].to_pylist(), np.float32), SCORES.values)
+    assert str(table.schema.field("scores").type) == "fixed_size_list<element: float>[2]"
+
+
+def test_values_of_a_regression_are_numbers(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "run.parquet", VALUES, None, np.array([2.0, 0.0]))
+    rows = pq.read_table(tmp_path / "run.parquet").to_pylist()
+    assert rows == [
+        {"row": 0, "prediction": 2.5, "label": 2.0, "scores": [2.5]},
+        {"row": 1, "prediction": -0.5, "label": 0.0, "scores": [-0.5]},
+    ]
+
+
+def test_label_sets_are_lists_of_names(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "run.parquet", SCORES, ["no", "yes"], np.array([[0, 0], [1, 0], [1, 1]]), 0.6)
+    table = pq.read_table(tmp_path / "run.parquet")
+    assert table["prediction"].to_pylist() == [["yes"], ["no"], ["no"]]
+    assert table["label"].to_pylist() == [[], ["no"], ["no", "yes"]]
+    assert str(table.schema.field("prediction").type) == "list<element: string>"
+
+
+def test_hidden_labels_have_no_column(tmp_path: Path) -> None:
+    write_predictions(tmp_path / "run.parquet", SCORES, ["no", "yes"], None)
+    assert pq.read_table(tmp_path / "run.parquet").column_names == ["row", "prediction", "scores"]
+
+
+def test_earlier_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "run.parquet"
+    path.write_text("an earlier one")
+    write_predictions(path, SCORES, ["no", "yes"], None)
+    assert pq.read_table(path).num_rows == 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failed_write_leaves_no_file(tmp_path: Path) -> None:
+    (tmp_path / "run.parquet").mkdir()
+    with pytest.raises(OSError, match=r"run\.parquet"):
+        write_predictions(tmp_path / "run.parquet", SCORES, ["no", "yes"], None)
+    assert [path.name for path in tmp_path.iterdir()] == ["run.parquet"]

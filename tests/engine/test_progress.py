@@ -1,0 +1,124 @@
+"""Progress: sums, selection and patience, and a round trip through JSON."""
+
+import json
+
+import pytest
+import torch
+
+from harness.engine.progress import Progress, cost_fields
+from harness.engine.training import Step
+from harness.facts.outcome import SplitOutcome
+from harness.facts.recipes import Recipe
+
+
+def step(number, loss=1.0, rows=8, ends_epoch=False, is_checked=True):
+    measured = torch.tensor([rows * loss, 0.1])
+    return Step(number, (number + 1) // 2, measured, 1e-3, rows, 50, 64, 0.5, ends_epoch, is_checked)
+
+
+def outcome(loss, main_score=0.0):
+    return SplitOutcome(
+        loss, main_score, {"loss": loss}, baseline={}, notes=[], is_collapsed=False, predictions="", gold=""
+    )
+
+
+def progress_after(recipe, losses, main_scores=None):
+    progress = Progress(recipe)
+    for epoch, loss in enumerate(losses, start=1):
+        progress.add(step(2 * epoch - 1, loss=4.0, rows=8))
+        progress.add(step(2 * epoch, loss=1.0, rows=4, ends_epoch=True))
+        progress.close_epoch(
+            step(2 * epoch, ends_epoch=True), outcome(loss, 1 - loss if main_scores is None else main_scores[epoch - 1])
+        )
+    return progress
+
+
+def test_losses_count_once_they_are_checked():
+    progress = Progress(Recipe())
+    assert progress.add(step(1, loss=3.0, is_checked=False)) == []
+    assert progress.epoch_loss == 0.0
+    assert [checked.number for checked in progress.add(step(2, loss=1.0))] == [1, 2]
+    assert progress.epoch_loss == 8 * 3.0 + 8 * 1.0
+
+
+def test_train_loss_of_an_epoch_weighs_rows_equally():
+    progress = progress_after(Recipe(), [0.5])
+    assert progress.history[0].train_loss == pytest.approx((4.0 * 8 + 1.0 * 4) / 12)
+    assert (progress.step, progress.rows, progress.tokens, progress.computed_tokens) == (2, 12, 100, 128)
+    assert progress.history[0].seconds == 1.0
+
+
+def test_last_selects_the_last_epoch_and_best_the_one_of_lowest_loss():
+    losses = [0.9, 0.5, 0.7, 0.5]
+    assert progress_after(Recipe(), losses).selected_epoch == 4
+    assert progress_after(Recipe(select="best"), losses).selected_epoch == 2
+
+
+def test_best_main_score_selects_the_epoch_of_the_highest_score_for_any_loss():
+    recipe = Recipe(select="best_main_score", patience=2)
+    scored = progress_after(recipe, [0.3, 0.5, 0.7], [0.6, 0.8, 0.8])
+    assert scored.selected_epoch == 2
+    assert not scored.is_out_of_patience
+    undefined = progress_after(recipe, [0.3, 0.5], [float("-inf"), float("-inf")])
+    assert undefined.selected_epoch == 1
+
+
+def test_patience_counts_epochs_without_a_lower_loss():
+    recipe = Recipe(select="best", patience=2)
+    assert not progress_after(recipe, [0.9, 0.5, 0.6]).is_out_of_patience
+    assert progress_after(recipe, [0.9, 0.5, 0.6, 0.5]).is_out_of_patience
+    assert not progress_after(Recipe(select="best"), [0.1, 0.5, 0.6, 0.7]).is_out_of_patience
+
+
+def test_json_round_trip_keeps_everything():
+    recipe = Recipe(select="best", patience=3)
+    before = progress_after(recipe, [0.9, 0.5, 0.6])
+    after = Progress.from_json(recipe, json.loads(json.dumps(before.to_json())))
+    clocks = ("seconds_before", "_started")
+    assert {k: v for k, v in vars(after).items() if k not in clocks} == {
+        k: v for k, v in vars(before).items() if k not in clocks
+    }
+    assert after.seconds >= before.seconds_before
+
+
+def test_json_round_trip_without_an_epoch():
+    fresh = Progress.from_json(Recipe(), json.loads(json.dumps(Progress(Recipe()).to_json())))
+    assert fresh.lowest == float("inf")
+
+
+def test_changed_topology_is_noted():
+    progress = Progress(Recipe())
+    progress.begin(0.0, "2 processes with batches of 4", "")
+    progress.begin(0.0, "2 processes with batches of 4", "")
+    assert progress.notes == []
+    progress.begin(0.0, "1 processes with batches of 4", "")
+    assert "1 processes with batches of 4 instead of 2 processes" in progress.notes[0]
+
+
+def test_restart_in_fp32_is_noted_and_saved():
+    progress = Progress(Recipe())
+    progress.begin(0.0, "1 processes with batches of 4", "the loss of step 3 is not finite")
+    assert progress.fell_back
+    assert "fp32" in progress.notes[0]
+
+
+def test_time_counts_from_the_start_of_the_setup():
+    from time import perf_counter
+
+    progress = Progress(Recipe())
+    progress.seconds_before = 100.0
+    progress.begin(perf_counter() - 50.0, "1 process(es) with batches of 4", "")
+    assert 150.0 <= progress.seconds < 160.0
+
+
+def test_cost_counts_all_processes():
+    progress = Progress(Recipe())
+    progress.step, progress.rows, progress.train_seconds = 3, 96, 2.0
+    progress.tokens, progress.computed_tokens = 160, 200
+    fields = cost_fields(progress, [7, 9], setup_seconds=1.0)
+    assert fields["rows_per_second"] == 48
+    assert fields["tokens_per_second"] == 80
+    assert fields["padding_share"] == pytest.approx(1 - 160 / 200)
+    assert fields["peak_bytes"] == 9
+    assert fields["cost"].device_seconds == pytest.approx(2 * fields["cost"].seconds)
+    assert fields["cost"].peak_bytes_per_process == [7, 9]

@@ -1,0 +1,98 @@
+"""Provenance of a run: versions, devices and the harness's commit, but no names of hosts or people."""
+
+from __future__ import annotations
+
+import getpass
+import importlib.metadata
+import json
+import platform
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from harness.engine import provenance
+from harness.engine.provenance import (
+    PACKAGES,
+    device_name,
+    environment_fields,
+    git_state,
+    peak_bytes,
+    peak_bytes_by_process,
+    versions,
+)
+from harness.facts.records import Environment
+
+CPU = torch.device("cpu")
+
+
+def test_versions_are_the_installed_ones() -> None:
+    assert set(versions()) == {"harness", *PACKAGES}
+    assert versions()["torch"] == importlib.metadata.version("torch")
+
+
+def test_device_has_a_name_and_memory_a_size() -> None:
+    assert device_name(CPU)
+    assert 2**20 < peak_bytes(CPU) < 2**40
+
+
+def test_environment_fields_fill_the_record_and_name_nobody() -> None:
+    fields = environment_fields(Accelerator(cpu=True))
+    environment = Environment(precision="fp32", device_batch_size=8, accumulation=1, eval_batch_size=8, **fields)
+    assert (environment.processes, len(environment.devices), environment.distributed) == (1, 1, "NO")
+    assert environment.python == platform.python_version()
+    text = json.dumps(fields)
+    assert socket.gethostname() not in text
+    assert str(Path.home()) not in text
+    assert len(user := getpass.getuser()) < 3 or f'"{user}"' not in text
+
+
+def test_peak_memory_has_one_value_per_process() -> None:
+    (value,) = peak_bytes_by_process(Accelerator(cpu=True))
+    assert value > 2**20
+
+
+# -- the harness's commit ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that the module takes for its checkout."""
+    module = tmp_path / "harness" / "engine" / "provenance.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+    monkeypatch.setattr(provenance, "__file__", str(module))
+    return tmp_path
+
+
+def git(checkout: Path, *args: str) -> str:
+    person = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+    return subprocess.run(
+        ["git", *person, *args], cwd=checkout, check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_commit_is_that_of_the_checkout_with_a_flag_for_changed_files(checkout: Path) -> None:
+    git(checkout, "init", "-q")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-qm", "first")
+    commit = git(checkout, "rev-parse", "HEAD")
+    assert git_state() == (commit, False)
+    (checkout / "results.json").write_text("an untracked file")
+    assert git_state() == (commit, False)
+    (checkout / "harness" / "engine" / "provenance.py").write_text("changed")
+    assert git_state() == (commit, True)
+
+
+def test_package_outside_a_checkout_has_no_commit(checkout: Path) -> None:
+    assert git_state() == (None, None)
+
+
+def test_broken_checkout_has_no_commit(checkout: Path) -> None:
+    (checkout / ".git").write_text("gitdir: /nowhere")
+    assert git_state() == (None, None)

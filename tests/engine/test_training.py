@@ -1,0 +1,181 @@
+"""Training: properties that the self-check does not compare with a plain loop."""
+
+import math
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from harness.commands.selfcheck import generated, tiny_model
+from harness.engine.training import (
+    MAX_OVERFLOWS,
+    Diverged,
+    Training,
+    adamw,
+    decay_groups,
+    training_steps,
+)
+from harness.facts.recipes import Recipe, plan_steps
+
+
+def training(rows=33, recipe=None, model=None, **plan):
+    recipe = recipe or Recipe(global_batch_size=8, epochs=2, learning_rate=1e-3)
+    model = model or tiny_model()
+    accelerator = Accelerator(cpu=True)
+    optimizer = adamw(model, recipe, model.device)
+    return Training(accelerator, model, optimizer, recipe, plan_steps(rows, recipe, 1, **plan), generated(rows))
+
+
+def test_steps_are_numbered_and_the_last_of_an_epoch_ends_it():
+    steps = list(training_steps(training(rows=17), seed=0))
+    assert [step.number for step in steps] == [1, 2, 3, 4, 5, 6]
+    assert [step.epoch for step in steps] == [1, 1, 1, 2, 2, 2]
+    assert [step.ends_epoch for step in steps] == [False, False, True] * 2
+    assert [sorted(step.rows for step in steps[first : first + 3]) for first in (0, 3)] == [[1, 8, 8]] * 2
+    assert steps[-1].ends_epoch
+    assert sum(step.tokens for step in steps) == 2 * int(generated(17).lengths.sum())
+
+
+def test_training_learns_the_rows():
+    recipe = Recipe(global_batch_size=8, epochs=40, learning_rate=3e-3)
+    steps = list(training_steps(training(rows=16, recipe=recipe), seed=0))
+    assert steps[-1].loss < 0.5 * steps[0].loss
+
+
+def test_max_steps_ends_training_within_an_epoch():
+    steps = list(training_steps(training(recipe=Recipe(global_batch_size=8, max_steps=7)), seed=0))
+    assert len(steps) == 7
+    assert steps[-1].ends_epoch
+
+
+def test_no_step_follows_the_last():
+    assert list(training_steps(training(rows=16), seed=0, after=4)) == []
+
+
+def test_biases_and_normalisation_layers_do_not_decay():
+    model = tiny_model()
+    decayed, undecayed = decay_groups(model, 0.1)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decayed["params"])
+    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in undecayed["params"])
+    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
+    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.1, 0.0)
+
+
+def test_normalisation_layer_is_recognised_by_its_type():
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.RMSNorm(4)
+            self.project = nn.Linear(4, 4)
+
+    model = Model()
+    decayed, undecayed = decay_groups(model, 0.1)
+    assert [p is model.project.weight for p in decayed["params"]] == [True]
+    assert len(undecayed["params"]) == 2
+
+
+def test_optimizer_has_no_frozen_parameters():
+    model = tiny_model()
+    model.classifier.bias.requires_grad_(False)
+    optimized = [p for group in decay_groups(model, 0.0) for p in group["params"]]
+    assert all(p is not model.classifier.bias for p in optimized)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_loss_that_is_not_finite_raises_and_leaves_the_weights_unchanged(value):
+    run = training()
+    run.model.classifier.register_forward_hook(lambda module, inputs, output: output * value)
+    before = run.weights()
+    with pytest.raises(Diverged, match="loss of step 1"):
+        next(training_steps(run, seed=0))
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.weights().items())
+
+
+def test_gradient_that_is_not_finite_raises_and_leaves_the_weights_unchanged():
+    run = training()
+    run.model.classifier.weight.register_hook(lambda gradient: gradient * math.nan)
+    before = run.weights()
+    with pytest.raises(Diverged, match="gradient norm of step 1"):
+        next(training_steps(run, seed=0))
+    assert all(torch.equal(before[name], tensor) for name, tensor in run.weights().items())
+
+
+def deferred_training(faulty=()):
+    """Returns training with deferred checks, as on a GPU, and scores that are not finite in the `faulty` batches."""
+    run = training()
+    run.defers_finite_check = True
+    batches = [0]
+
+    def damage(module, inputs, output):
+        batches[0] += 1
+        return output * math.nan if batches[0] in faulty else output
+
+    run.model.classifier.register_forward_hook(damage)
+    return run
+
+
+def test_steps_with_deferred_checks_are_the_same():
+    plain, deferred = training(), deferred_training()
+    expected = [(step.loss, step.gradient_norm) for step in training_steps(plain, seed=0)]
+    steps = list(training_steps(deferred, seed=0))
+    assert [(step.loss, step.gradient_norm) for step in steps] == expected
+    assert [step.is_checked for step in steps] == [step.ends_epoch for step in steps]
+    assert all(torch.equal(plain.weights()[name], tensor) for name, tensor in deferred.weights().items())
+
+
+def test_weights_do_not_change_after_a_fault_that_is_found_later():
+    whole = deferred_training()
+    third_weights = None
+    for step in training_steps(whole, seed=0):
+        third_weights = whole.weights() if step.number == 3 else third_weights
+    run = deferred_training(faulty=[4])
+    with pytest.raises(Diverged, match="loss of step 4"):
+        list(training_steps(run, seed=0))
+    assert all(torch.equal(third_weights[name], tensor) for name, tensor in run.weights().items())
+
+
+def scaled_training(overflows):
+    """Returns training with a real loss scaler, as in fp16, whose first `overflows` gradients overflow."""
+    recipe = Recipe(global_batch_size=8, epochs=2, learning_rate=1e-3, max_grad_norm=None)
+    accelerator, model = Accelerator(cpu=True), tiny_model()
+    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    plan, encoded = plan_steps(17, recipe, 1, 8), generated(17)
+    run = Training(accelerator, model, adamw(model, recipe, model.device), recipe, plan, encoded)
+    remaining = [overflows]
+
+    def overflow(gradient):
+        remaining[0] -= 1
+        return gradient * math.inf if remaining[0] >= 0 else gradient
+
+    model.classifier.weight.register_hook(overflow)
+    return run
+
+
+def test_overflow_changes_neither_count_nor_schedule_and_skips_no_row():
+    plain, skipping = scaled_training(overflows=0), scaled_training(overflows=3)
+    undisturbed, skipped = list(training_steps(plain, seed=0)), list(training_steps(skipping, seed=0))
+    assert skipping.accelerator.scaler.get_scale() == 2.0**13
+    assert [(step.number, step.learning_rate, step.rows) for step in skipped] == [
+        (step.number, step.learning_rate, step.rows) for step in undisturbed
+    ]
+    for name, weights in plain.weights().items():
+        assert torch.allclose(weights, skipping.weights()[name], atol=1e-6), name
+
+
+def test_endless_overflow_is_divergence():
+    with pytest.raises(Diverged, match="any loss scale"):
+        list(training_steps(scaled_training(overflows=MAX_OVERFLOWS), seed=0))
+
+
+def test_weights_are_a_copy_that_training_does_not_change():
+    run = training()
+    steps = training_steps(run, seed=0)
+    next(steps)
+    weights = run.weights()
+    fingerprint = run.weights_sha256()
+    next(steps)
+    assert run.weights_sha256() != fingerprint
+    run.set_weights(weights)
+    assert run.weights_sha256() == fingerprint

@@ -1,0 +1,430 @@
+"""Hyperparameters: the order of their sources, invalid values, and the arithmetic of steps."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.facts.recipes import (
+    MODEL_RECIPES,
+    Family,
+    Recipe,
+    StepPlan,
+    find_family,
+    learning_rate_factor,
+    plan_steps,
+    recipe_difference,
+    resolve_recipe,
+)
+from harness.facts.tasks import all_tasks, load_task
+
+PLAIN = "google-bert/bert-base-cased"
+ROBERTA = "FacebookAI/roberta-base"
+SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
+
+each_family = pytest.mark.parametrize("family", MODEL_RECIPES, ids=lambda family: family.pattern)
+
+
+# -- order of sources --------------------------------------------------------------------------------------------------
+
+
+def test_defaults_are_those_of_the_published_table() -> None:
+    """transformers' examples/pytorch/text-classification/README.md: 3 epochs, 2e-5, batch 32, length 128."""
+    recipe = Recipe()
+    assert (recipe.epochs, recipe.learning_rate, recipe.global_batch_size, recipe.max_length) == (3, 2e-5, 32, 128)
+    assert (recipe.schedule, recipe.warmup, recipe.weight_decay, recipe.max_grad_norm) == ("linear", 0.0, 0.0, 1.0)
+    assert (recipe.select, recipe.protocol) == ("last", "standard")
+
+
+def test_plain_model_and_task_give_the_defaults() -> None:
+    assert resolve_recipe(PLAIN, "sst2", {}) == Recipe()
+
+
+def test_task_overrides_the_default() -> None:
+    assert resolve_recipe(PLAIN, "mrpc", {"epochs": 5}) == Recipe(epochs=5)
+
+
+def test_family_overrides_the_default() -> None:
+    assert resolve_recipe(ROBERTA, "sst2", {}).epochs == 10
+
+
+def test_task_overrides_the_family() -> None:
+    assert resolve_recipe(ROBERTA, "sst2", {"epochs": 5}).epochs == 5
+
+
+def test_family_for_this_task_overrides_the_task() -> None:
+    assert resolve_recipe(ROBERTA, "mrpc", {"epochs": 5}).epochs == 10
+
+
+def test_family_for_another_task_changes_nothing() -> None:
+    assert resolve_recipe(ROBERTA, "rte", {}).learning_rate == 2e-5
+    assert resolve_recipe(ROBERTA, "sst2", {}).learning_rate == 1e-5
+
+
+def test_override_wins_over_everything() -> None:
+    recipe = resolve_recipe(ROBERTA, "mrpc", {"epochs": 5}, {"epochs": 2, "learning_rate": 3e-4})
+    assert (recipe.epochs, recipe.learning_rate, recipe.global_batch_size) == (2, 3e-4, 16)
+
+
+def test_override_with_none_removes_a_value() -> None:
+    assert resolve_recipe(PLAIN, "sst2", {}, {"max_grad_norm": None}).max_grad_norm is None
+
+
+def test_each_source_keeps_values_that_later_ones_do_not_name() -> None:
+    recipe = resolve_recipe(ROBERTA, "rte", {"max_length": 64}, {"schedule": "cosine"})
+    assert (recipe.adam_beta2, recipe.max_length, recipe.learning_rate, recipe.schedule) == (0.98, 64, 2e-5, "cosine")
+
+
+def test_resolving_changes_no_source() -> None:
+    task_recipe: dict[str, Any] = {"epochs": 5}
+    overrides: dict[str, Any] = {"epochs": 2}
+    resolve_recipe(ROBERTA, "mrpc", task_recipe, overrides)
+    assert (task_recipe, overrides) == ({"epochs": 5}, {"epochs": 2})
+    assert resolve_recipe(ROBERTA, "mrpc", task_recipe).epochs == 10
+
+
+@pytest.mark.parametrize(
+    "model, pattern",
+    [
+        ("FacebookAI/roberta-base", "*/roberta-base"),
+        ("roberta-base", "*/roberta-base"),
+        ("models/roberta-base/", "*/roberta-base"),
+        ("google/electra-base-discriminator", "*electra-*-discriminator"),
+        ("google/electra-small-discriminator", "*electra-*-discriminator"),
+        ("google/electra-large-discriminator", "*electra-large-discriminator"),
+        ("answerdotai/ModernBERT-base", "*modernbert-base"),
+        ("microsoft/deberta-v3-base", "*/deberta-v3-base"),
+        ("microsoft/deberta-v3-small", "*/deberta-v3-small"),
+    ],
+)
+def test_family_is_found_by_the_model_name(model: str, pattern: str) -> None:
+    family = find_family(model)
+    assert family is not None
+    assert family.pattern == pattern
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "google-bert/bert-base-uncased",
+        "FacebookAI/roberta-large",
+        "FacebookAI/roberta-base-finetuned",
+        "microsoft/deberta-base",
+        "google/electra-base-generator",
+        "roberta-base/distilbert",
+        "",
+    ],
+)
+def test_other_models_belong_to_no_family(model: str) -> None:
+    assert find_family(model) is None
+
+
+@each_family
+def test_family_has_a_source(family: Family) -> None:
+    assert family.source.strip()
+
+
+@each_family
+def test_family_is_found_before_any_other_pattern_that_matches(family: Family) -> None:
+    assert find_family(family.pattern.replace("*", "x-")) is family
+
+
+@each_family
+def test_family_gives_a_valid_recipe_for_every_task(family: Family) -> None:
+    for task in all_tasks():
+        recipe = resolve_recipe(family.pattern.replace("*", "x-"), task.name, task.recipe)
+        own = {**family.recipe, **task.recipe, **family.by_task.get(task.name, {})}
+        assert {name: getattr(recipe, name) for name in own} == own
+
+
+@each_family
+def test_family_names_only_registered_tasks(family: Family) -> None:
+    for name in family.by_task:
+        assert load_task(name).name == name
+
+
+@each_family
+def test_family_repeats_no_value(family: Family) -> None:
+    """A value of a family for a task differs from the value without it."""
+    for name, values in family.by_task.items():
+        without = {**Recipe().model_dump(), **family.recipe, **load_task(name).recipe}
+        assert {key for key, value in values.items() if value != without[key]}, name
+
+
+def test_difference_is_the_fields_with_other_values() -> None:
+    assert recipe_difference(Recipe(epochs=5, warmup=0.1), Recipe(epochs=5)) == {"warmup": 0.1}
+    assert recipe_difference(Recipe(), Recipe(max_steps=7)) == {"max_steps": None}
+    assert recipe_difference(Recipe(), Recipe()) == {}
+
+
+def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
+    assert recipe_difference(Recipe(warmup=100), Recipe(warmup=100.0)) == {}
+    assert recipe_difference(Recipe.model_validate({"learning_rate": "2e-5", "epochs": 3.0}), Recipe()) == {}
+
+
+# -- invalid values ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides, flag",
+    [
+        ({"learning_rate": 0}, "--learning-rate"),
+        ({"learning_rate": -2e-5}, "--learning-rate"),
+        ({"learning_rate": "fast"}, "--learning-rate"),
+        ({"learning_rate": math.inf}, "--learning-rate"),
+        ({"learning_rate": math.nan}, "--learning-rate"),
+        ({"global_batch_size": 0}, "--global-batch-size"),
+        ({"global_batch_size": 1.5}, "--global-batch-size"),
+        ({"epochs": 0}, "--epochs"),
+        ({"epochs": None}, "--epochs"),
+        ({"max_steps": 0}, "--max-steps"),
+        ({"warmup": -0.1}, "--warmup"),
+        ({"warmup": math.inf}, "--warmup"),
+        ({"schedule": "polynomial"}, "--schedule"),
+        ({"weight_decay": -0.01}, "--weight-decay"),
+        ({"max_grad_norm": 0}, "--max-grad-norm"),
+        ({"max_grad_norm": math.inf}, "--max-grad-norm"),
+        ({"adam_beta2": 1}, "--adam-beta2"),
+        ({"adam_epsilon": math.inf}, "--adam-epsilon"),
+        ({"max_length": 3}, "--max-length"),
+        ({"select": "first"}, "--select"),
+        ({"patience": 0, "select": "best"}, "--patience"),
+        ({"protocol": "kfold"}, "--protocol"),
+        ({"train_rows": 0}, "--train-rows"),
+    ],
+)
+def test_invalid_value_is_refused_with_its_flag(overrides: dict[str, Any], flag: str) -> None:
+    with pytest.raises(UserError) as caught:
+        resolve_recipe(PLAIN, "sst2", {}, overrides)
+    value = next(iter(overrides.values()))
+    assert flag in str(caught.value)
+    assert repr(value) in str(caught.value)
+
+
+def test_every_invalid_value_is_named_at_once() -> None:
+    with pytest.raises(UserError, match=r"--epochs.*--max-length"):
+        resolve_recipe(PLAIN, "sst2", {}, {"epochs": 0, "max_length": 1})
+
+
+def test_unknown_hyperparameter_gets_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"'learning_rte'.*Did you mean 'learning_rate'"):
+        resolve_recipe(PLAIN, "sst2", {"learning_rte": 1e-5})
+
+
+def test_warmup_in_steps_is_a_whole_number() -> None:
+    with pytest.raises(UserError, match=r"--warmup.* 1\.5"):
+        Recipe(warmup=1.5)
+    assert Recipe(warmup=2.0).warmup == 2
+
+
+def test_patience_needs_selection() -> None:
+    with pytest.raises(UserError, match=r"--patience.*--select"):
+        Recipe(patience=2)
+    assert Recipe(patience=2, select="best").patience == 2
+
+
+def test_recipe_is_frozen() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Recipe().epochs = 4  # type: ignore[misc]
+
+
+DEFAULTS_OF_VERSION_1 = dict(
+    learning_rate=2e-5,
+    global_batch_size=32,
+    epochs=3,
+    warmup=0.0,
+    schedule="linear",
+    weight_decay=0.0,
+    max_grad_norm=1.0,
+    adam_beta2=0.999,
+    adam_epsilon=1e-8,
+    max_length=128,
+    length_grouping=True,
+    select="last",
+    protocol="standard",
+)
+"""The only fields with a default other than None: their values are part of the run IDs of published records."""
+
+
+def test_every_other_field_defaults_to_none_so_that_no_run_is_renamed() -> None:
+    """`RunSpec.run_id` leaves None out: a field that is added with None changes no run ID, any other default does."""
+    defaults = {name: field.default for name, field in Recipe.model_fields.items()}
+    assert {name: value for name, value in defaults.items() if value is not None} == DEFAULTS_OF_VERSION_1
+
+
+def test_every_hyperparameter_has_a_help_text() -> None:
+    assert [name for name, field in Recipe.model_fields.items() if not field.description] == []
+
+
+def test_recipe_survives_json() -> None:
+    recipe = resolve_recipe(ROBERTA, "rte", {}, {"max_grad_norm": None, "max_steps": 3})
+    assert Recipe.model_validate_json(recipe.model_dump_json()) == recipe
+
+
+# -- the arithmetic of steps -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("rows", SIZES)
+def test_steps_follow_from_rows_on_any_number_of_processes(rows: int, processes: int) -> None:
+    plan = plan_steps(rows, Recipe(global_batch_size=16, epochs=3), processes)
+    assert plan.steps_per_epoch == {1: 1, 7: 1, 16: 1, 17: 2, 31: 2, 32: 2, 33: 3, 100: 7}[rows]
+    assert plan.total_steps == 3 * plan.steps_per_epoch
+    assert plan.epochs == 3
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+@pytest.mark.parametrize("global_batch_size", [1, 2, 5, 16, 32, 60, 512])
+def test_batches_of_a_step_hold_the_global_batch_and_no_more(global_batch_size: int, processes: int) -> None:
+    share = math.ceil(global_batch_size / processes)
+    for device_batch_size in [None, *(size for size in range(1, share + 1) if share % size == 0)]:
+        plan = plan_steps(100, Recipe(global_batch_size=global_batch_size), processes, device_batch_size)
+        room = plan.processes * plan.device_batch_size * plan.accumulation
+        assert global_batch_size <= room < global_batch_size + processes
+        assert plan.device_batch_size == (device_batch_size or min(plan.device_batch_size, 64))
+
+
+@pytest.mark.parametrize(
+    "global_batch_size, processes, device_batch_size, accumulation",
+    [(32, 1, 32, 1), (32, 2, 16, 1), (64, 1, 64, 1), (128, 1, 64, 2), (128, 2, 64, 1), (96, 1, 48, 2), (3, 4, 1, 1)],
+)
+def test_device_batch_size_is_the_largest_up_to_64(
+    global_batch_size: int, processes: int, device_batch_size: int, accumulation: int
+) -> None:
+    plan = plan_steps(100, Recipe(global_batch_size=global_batch_size), processes)
+    assert (plan.device_batch_size, plan.accumulation) == (device_batch_size, accumulation)
+
+
+def test_requested_device_batch_size_may_exceed_64() -> None:
+    plan = plan_steps(1000, Recipe(global_batch_size=256), 2, device_batch_size=128)
+    assert (plan.device_batch_size, plan.accumulation) == (128, 1)
+
+
+@pytest.mark.parametrize(
+    "global_batch_size, processes, device_batch_size, share, nearest",
+    [
+        (32, 1, 12, 32, "8 or 16"),
+        (32, 2, 12, 16, "8 or 16"),
+        (32, 2, 32, 16, "16"),
+        (32, 3, 2, 11, "1 or 11"),
+        (32, 1, 0, 32, "1"),
+        (32, 1, -4, 32, "1"),
+        (3, 4, 2, 1, "1"),
+    ],
+)
+def test_device_batch_size_that_does_not_divide_is_refused_with_the_nearest(
+    global_batch_size: int, processes: int, device_batch_size: int, share: int, nearest: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        plan_steps(100, Recipe(global_batch_size=global_batch_size), processes, device_batch_size)
+    message = str(caught.value)
+    assert message.startswith(f"--device-batch-size {device_batch_size}: expected a divisor of {share}, ")
+    assert f"{processes} process(es) at global batch size {global_batch_size}" in message
+    assert message.endswith(f"{nearest}.")
+
+
+@pytest.mark.parametrize("max_steps, total, epochs", [(None, 21, 3), (1, 1, 1), (7, 7, 1), (8, 8, 2), (50, 50, 8)])
+def test_max_steps_overrides_epochs(max_steps: int | None, total: int, epochs: int) -> None:
+    plan = plan_steps(100, Recipe(global_batch_size=16, epochs=3, max_steps=max_steps), 1)
+    assert (plan.total_steps, plan.epochs) == (total, epochs)
+
+
+@pytest.mark.parametrize(
+    "warmup, steps", [(0, 0), (0.06, 6), (0.1, 10), (0.005, 1), (0.999, 100), (1, 1), (30, 30), (100, 100), (1000, 100)]
+)
+def test_warmup_below_one_is_a_share_and_from_one_on_a_count(warmup: float, steps: int) -> None:
+    assert plan_steps(1000, Recipe(warmup=warmup, max_steps=100), 1).warmup_steps == steps
+
+
+@pytest.mark.parametrize(
+    "rows, recipe, processes, device_batch_size, text",
+    [
+        (
+            67_349,
+            Recipe(warmup=0.1),
+            2,
+            8,
+            "global batch size 32 = 2 processes x 8 rows x 2 batches; "
+            "67,349 rows = 2,105 steps per epoch, 6,315 steps, 632 warmup",
+        ),
+        (
+            384,
+            Recipe(epochs=8, warmup=0.1),
+            3,
+            None,
+            "global batch size 32 <= 3 processes x 11 rows x 1 batch; "
+            "384 rows = 12 steps per epoch, 96 steps, 10 warmup",
+        ),
+        (
+            1,
+            Recipe(global_batch_size=1, epochs=1),
+            1,
+            None,
+            "global batch size 1 = 1 process x 1 row x 1 batch; 1 row = 1 step per epoch, 1 step, 0 warmup",
+        ),
+    ],
+)
+def test_plan_is_printed_with_all_its_numbers(
+    rows: int, recipe: Recipe, processes: int, device_batch_size: int | None, text: str
+) -> None:
+    assert str(plan_steps(rows, recipe, processes, device_batch_size)) == text
+
+
+# -- the learning rate -------------------------------------------------------------------------------------------------
+
+
+def _plan(total: int, warmup: int) -> StepPlan:
+    return plan_steps(16 * total, Recipe(global_batch_size=16, epochs=1, warmup=warmup), 1)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_learning_rate_is_that_of_transformers(schedule: str) -> None:
+    import torch
+    from transformers import (
+        get_constant_schedule_with_warmup,
+        get_cosine_schedule_with_warmup,
+        get_linear_schedule_with_warmup,
+    )
+
+    for total, warmup in [(1, 0), (1, 1), (2, 1), (10, 0), (10, 3), (10, 10), (57, 6)]:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+        theirs = {
+            "linear": lambda o, w, t: get_linear_schedule_with_warmup(o, w, t),
+            "cosine": lambda o, w, t: get_cosine_schedule_with_warmup(o, w, t),
+            "constant": lambda o, w, t: get_constant_schedule_with_warmup(o, w),
+        }[schedule](optimizer, warmup, total)
+        expected = []
+        for _ in range(total):
+            expected.append(theirs.get_last_lr()[0])
+            optimizer.step()
+            theirs.step()
+        plan = _plan(total, warmup)
+        assert (plan.total_steps, plan.warmup_steps) == (total, warmup)
+        factors = [learning_rate_factor(step, plan, schedule) for step in range(total)]
+        assert factors == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+def test_learning_rate_peaks_right_after_the_warmup(schedule: str) -> None:
+    plan = _plan(total=20, warmup=5)
+    factors = [learning_rate_factor(step, plan, schedule) for step in range(20)]
+    assert factors[:6] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert max(factors) == 1.0
+    assert all(later <= earlier for earlier, later in itertools.pairwise(factors[5:]))
+
+
+@pytest.mark.parametrize("schedule, last", [("linear", 0.1), ("cosine", 0.5 * (1 - math.cos(math.pi / 10)))])
+def test_decaying_schedule_reaches_zero_one_step_after_the_last(schedule: str, last: float) -> None:
+    plan = _plan(total=10, warmup=0)
+    assert learning_rate_factor(9, plan, schedule) == pytest.approx(last)
+    assert learning_rate_factor(10, plan, schedule) == 0.0
+    assert learning_rate_factor(15, plan, schedule) == 0.0
+
+
+def test_warmup_that_fills_the_run_never_divides_by_zero() -> None:
+    plan = _plan(total=4, warmup=4)
+    assert [learning_rate_factor(step, plan, "linear") for step in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]

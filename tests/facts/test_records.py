@@ -1,0 +1,489 @@
+"""Records: equal specs are the same run, and a record is read as it was written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from support.records import minimal_record, run_spec
+
+from harness.errors import UserError
+from harness.facts.packing import pack_array
+from harness.facts.recipes import Recipe
+from harness.facts.records import (
+    SCHEMA_VERSION,
+    Cost,
+    DataFacts,
+    Environment,
+    Epoch,
+    ModelFacts,
+    RunRecord,
+    RunSpec,
+    prepare_results,
+    read_record,
+    read_records,
+    record_path,
+    write_record,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _spec(**fields: Any) -> RunSpec:
+    return run_spec(**{"model": "google-bert/bert-base-cased", "seed": 42, **fields})
+
+
+def _record(**fields: Any) -> RunRecord:
+    return minimal_record(**{"spec": _spec(), **fields})
+
+
+def _full_record() -> RunRecord:
+    """A record with a value in every field."""
+    spec = _spec(
+        recipe=Recipe(epochs=5, warmup=0.06, max_grad_norm=None, train_rows=100),
+        data="sha256:" + "0" * 64,
+        test_mode=True,
+        parent="bert-base-cased-seed42-0123456789",
+    )
+    return _record(
+        spec=spec,
+        status="collapsed",
+        error="a split ended early",
+        recipe_changes={"epochs": 5, "max_grad_norm": None},
+        data=DataFacts(
+            source="nyu-mll/glue/rte",
+            revision="bcdcba79",
+            fingerprint="0" * 64,
+            rows={"train": 100, "validation": 277},
+            full_rows={"train": 2490, "validation": 277},
+            is_partial=True,
+            missing_splits=["test"],
+            shared_texts={"train & validation": 3},
+        ),
+        model=ModelFacts(commit="cd5ef92a", architecture="Bert", parameters=108_311_810, attention="sdpa", head="new"),
+        metrics={"validation": {"accuracy": 0.1 + 0.2, "f1": None}},
+        baseline={"validation": {"accuracy": 0.527, "f1": 1 / 3}},
+        notes=["f1 of validation is undefined: neither a prediction nor a gold label is positive", "Türkçe ✓"],
+        weights_sha256="0" * 64,
+        selected_epoch=2,
+        threshold=0.35,
+        history=[
+            Epoch(
+                epoch=1,
+                step=4,
+                train_loss=0.7,
+                learning_rate=1e-5,
+                seconds=3.5,
+                metrics={"accuracy": 0.5, "loss": None},
+            )
+        ],
+        rows_per_second=200.5,
+        tokens_per_second=1e4,
+        padding_share=0.25,
+        peak_bytes=2**33,
+        cost=Cost(
+            seconds=10,
+            setup_seconds=1,
+            train_seconds=7,
+            evaluate_seconds=1.5,
+            device_seconds=20,
+            steps=20,
+            rows=500,
+            tokens=12_345,
+            peak_bytes_per_process=[2**33, 2**32],
+        ),
+        environment=Environment(
+            processes=2,
+            devices=["cpu", "cpu"],
+            precision="fp32",
+            device_batch_size=16,
+            accumulation=1,
+            eval_batch_size=64,
+            threads=1,
+            distributed="MULTI_CPU",
+            system="Linux",
+            python="3.11.2",
+            versions={"torch": "2.13.0"},
+            git_commit=None,
+            git_dirty=None,
+        ),
+        predictions={"validation": pack_array(np.arange(277) % 2)},
+        gold={"validation": pack_array(np.arange(277) % 3)},
+        prediction_files={"test": "rte-test.parquet"},
+        parent_group_key="bert-base-cased-seed0-0123456789",
+        trained_by="bert-base-cased-seed42-0123456789",
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+# -- identity ----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_specs_are_the_same_run() -> None:
+    assert _spec().run_id == _spec(recipe=Recipe(learning_rate=0.00002, warmup=0)).run_id
+
+
+OTHER_RECIPES: dict[str, Any] = dict(
+    learning_rate=3e-5,
+    global_batch_size=16,
+    epochs=4,
+    max_steps=100,
+    warmup=0.1,
+    schedule="cosine",
+    weight_decay=0.01,
+    max_grad_norm=None,
+    adam_beta2=0.98,
+    adam_epsilon=1e-6,
+    class_weights="balanced",
+    threshold="validation",
+    max_length=256,
+    length_grouping=False,
+    select="best",
+    patience=1,
+    protocol="holdout",
+    train_rows=1000,
+    init_from="mnli",
+)
+
+
+@pytest.mark.parametrize("field", Recipe.model_fields)
+def test_every_hyperparameter_makes_another_run(field: str) -> None:
+    before = Recipe(select="last" if field == "select" else "best")  # patience needs the best
+    after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
+    assert _spec(recipe=after).run_id != _spec(recipe=before).run_id
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("task", "wnli"),
+        ("task_version", 2),
+        ("task_fingerprint", "ba9876543210"),
+        ("data", "sha256:" + "0" * 64),
+        ("model", "bert-base-cased"),
+        ("parent", "bert-base-cased-seed42-0123456789"),
+        ("revision", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
+        ("seed", 43),
+        ("test_mode", True),
+    ],
+)
+def test_everything_that_can_affect_a_score_makes_another_run(field: str, value: Any) -> None:
+    assert _spec(**{field: value}).run_id != _spec().run_id
+
+
+def test_every_field_of_a_spec_is_part_of_the_identity() -> None:
+    """The two tests above name every field."""
+    fields = "task task_version task_fingerprint data model revision seed recipe test_mode parent"
+    assert set(RunSpec.model_fields) == set(fields.split())
+    assert set(Recipe.model_fields) == set(OTHER_RECIPES)
+
+
+def test_run_id_of_published_records_is_frozen() -> None:
+    assert _spec().run_id == "bert-base-cased-seed42-8a3baa6ec3"
+    assert (
+        _spec(recipe=Recipe(max_grad_norm=None, train_rows=100), parent="a-seed42-0").run_id
+        == "bert-base-cased-seed42-f4f6cfd796"
+    )
+
+
+def test_fields_that_are_none_are_not_hashed() -> None:
+    facts = _spec().model_dump()
+    used = {name: value for name, value in facts.items() if value is not None}
+    used["recipe"] = {name: value for name, value in facts["recipe"].items() if value is not None}
+    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+    assert _spec().run_id.endswith(f"-{digest[:10]}")
+
+
+def test_folder_of_a_local_model_does_not_make_another_run() -> None:
+    revision = "sha256:" + "a" * 64
+    folders = ["models/mine", "/data/models/mine", "./mine/", "~/mine"]
+    assert len({_spec(model=folder, revision=revision).run_id for folder in folders}) == 1
+
+
+def test_contents_of_a_local_model_make_another_run() -> None:
+    assert len({_spec(model="mine", revision="sha256:" + digit * 64).run_id for digit in "abc"}) == 3
+
+
+def test_models_of_one_short_name_are_different_runs() -> None:
+    first, second = _spec(model="alice/bert"), _spec(model="bob/bert")
+    assert first.run_id.startswith("bert-seed42-")
+    assert second.run_id.startswith("bert-seed42-")
+    assert first.run_id != second.run_id
+
+
+@pytest.mark.parametrize(
+    "model, short",
+    [
+        ("google-bert/bert-base-cased", "bert-base-cased"),
+        ("models/mine/", "mine"),
+        ("answerdotai/ModernBERT-base", "ModernBERT-base"),
+        ("org/name_v1.5", "name_v1.5"),
+        ("my model (new)", "my-model-new"),
+        ("türkçe/türkçe bert", "t-rk-e-bert"),
+        ("a/" + "x" * 300, "x" * 48),
+        ("../..", "model"),
+        (".hidden", "hidden"),
+        ("--help", "help"),
+        ("/", "model"),
+        ("", "model"),
+        ("日本語", "model"),
+        ("a\\b:c*d?e", "a-b-c-d-e"),
+        ("line\nbreak", "line-break"),
+    ],
+)
+def test_run_id_is_a_safe_file_name_for_any_model(model: str, short: str) -> None:
+    run_id = _spec(model=model).run_id
+    assert re.fullmatch(rf"{re.escape(short)}-seed42-[0-9a-f]{{10}}", run_id)
+
+
+@pytest.mark.parametrize("seed", [0, 7, 2**31])
+def test_run_id_shows_the_seed(seed: int) -> None:
+    assert f"-seed{seed}-" in _spec(seed=seed).run_id
+
+
+# -- writing and reading -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("record", [_record(), _full_record()], ids=["smallest", "full"])
+def test_record_is_read_as_it_was_written(tmp_path: Path, record: RunRecord) -> None:
+    path = write_record(record, tmp_path)
+    assert path == record_path(tmp_path, "rte", record.run_id) == tmp_path / "runs" / "rte" / f"{record.run_id}.json"
+    assert read_record(path) == record
+    assert read_record(path).spec.run_id == record.run_id
+
+
+def test_full_record_leaves_no_field_out() -> None:
+    """Otherwise the round trip above would not cover it."""
+    empty = [name for name, value in _full_record().model_dump().items() if value in (None, {}, [])]
+    assert empty == []
+
+
+def test_record_is_readable_text(tmp_path: Path) -> None:
+    text = write_record(_full_record(), tmp_path).read_text(encoding="utf-8")
+    assert text.endswith("}\n")
+    assert "Türkçe ✓" in text
+    assert next(iter(json.loads(text))) == "schema_version"
+
+
+def test_only_the_record_is_written(tmp_path: Path) -> None:
+    record = _record()
+    path = write_record(record, tmp_path)
+    assert _files(tmp_path) == [f"runs/rte/{record.run_id}.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+
+
+def test_finished_record_is_not_replaced(tmp_path: Path) -> None:
+    path = write_record(_record(notes=["first"]), tmp_path)
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: .*--overwrite"):
+        write_record(_record(notes=["second"]), tmp_path)
+    assert read_record(path).notes == ["first"]
+
+
+@pytest.mark.parametrize("status", ["ok", "collapsed", "diverged", "failed"])
+def test_finished_record_is_replaced_on_request(tmp_path: Path, status: str) -> None:
+    write_record(_record(status=status), tmp_path)
+    path = write_record(_record(notes=["second"]), tmp_path, overwrite=True)
+    assert read_record(path).notes == ["second"]
+
+
+def test_record_of_a_failure_is_replaced(tmp_path: Path) -> None:
+    write_record(_record(status="failed", error="CUDA out of memory"), tmp_path)
+    path = write_record(_record(), tmp_path)
+    assert (read_record(path).status, read_record(path).error) == ("ok", None)
+
+
+@pytest.mark.parametrize(
+    "status, is_finished", [("ok", True), ("collapsed", True), ("diverged", True), ("failed", False)]
+)
+def test_only_a_failed_run_is_unfinished(status: str, is_finished: bool) -> None:
+    assert _record(status=status).is_finished is is_finished
+
+
+def test_records_are_sorted_by_task_and_run_id(tmp_path: Path) -> None:
+    specs = [_spec(task=task, seed=seed) for task in ("wnli", "rte") for seed in (2, 1)]
+    for spec in specs:
+        write_record(_record(spec=spec), tmp_path)
+    records, messages = read_records(tmp_path)
+    assert [(record.spec.task, record.run_id) for record in records] == sorted(
+        (spec.task, spec.run_id) for spec in specs
+    )
+    assert messages == []
+
+
+def test_folder_without_runs_has_no_records(tmp_path: Path) -> None:
+    assert read_records(tmp_path) == ([], [])
+    assert read_records(tmp_path / "missing") == ([], [])
+
+
+def test_temporary_file_of_a_killed_process_is_not_read(tmp_path: Path) -> None:
+    path = write_record(_record(), tmp_path)
+    (path.parent / f".{path.name}-abc123").write_text("{")
+    records, messages = read_records(tmp_path)
+    assert (len(records), messages) == (1, [])
+
+
+# -- unreadable records ------------------------------------------------------------------------------------------------
+
+
+def _changed(tmp_path: Path, **changes: Any) -> Path:
+    path = write_record(_full_record(), tmp_path)
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("version, remedy", [(1, "run its command again"), (SCHEMA_VERSION + 1, "update the harness")])
+def test_record_of_another_schema_version_is_refused_with_a_remedy(tmp_path: Path, version: int, remedy: str) -> None:
+    path = _changed(tmp_path, schema_version=version, unknown_field=1)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: unsupported record: ")
+    assert f"expected schema version {SCHEMA_VERSION}, got {version}" in message
+    assert remedy in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"schema_version": 1', "\x00", "nonsense"])
+def test_file_that_is_not_json_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "half.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: not a readable record")
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", "{}", '{"schema_version": "1"}', '{"task": "rte"}'])
+def test_json_that_is_not_a_record_is_named(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "other.json"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: not a record")
+
+
+@pytest.mark.parametrize(
+    "changes, where",
+    [
+        ({"status": "fine"}, "status"),
+        ({"spec": None}, "spec"),
+        ({"misspelled": 1}, "misspelled"),
+        ({"started": "yesterday"}, "started"),
+        ({"metrics": {"validation": {"accuracy": "high"}}}, "metrics.validation.accuracy"),
+        ({"metrics": {"validation": {"accuracy": math.nan}}}, "metrics.validation.accuracy"),
+        ({"padding_share": math.inf}, "padding_share"),
+    ],
+)
+def test_record_with_an_invalid_field_is_named_with_the_field(
+    tmp_path: Path, changes: dict[str, Any], where: str
+) -> None:
+    path = _changed(tmp_path, **changes)
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: invalid record: {where}: ")
+
+
+@pytest.mark.parametrize("change", [{"epochs": 0}, {"misspelled": 1}, {"learning_rate": math.inf}])
+def test_record_with_an_invalid_recipe_is_named_with_its_file(tmp_path: Path, change: dict[str, Any]) -> None:
+    spec = _full_record().model_dump(mode="json")["spec"]
+    path = _changed(tmp_path, spec={**spec, "recipe": {**spec["recipe"], **change}})
+    with pytest.raises(UserError) as caught:
+        read_record(path)
+    assert str(caught.value).startswith(f"{path}: invalid record: ")
+    assert next(iter(change)) in str(caught.value)
+
+
+def test_missing_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "missing.json"
+    with pytest.raises(UserError, match=f"^{re.escape(str(path))}: not a readable record"):
+        read_record(path)
+
+
+def test_unreadable_files_do_not_hide_the_others(tmp_path: Path) -> None:
+    good = write_record(_record(), tmp_path)
+    bad = [good.parent / "a-half.json", good.parent / "z-bytes.json"]
+    bad[0].write_text('{"schema_version": 1')
+    bad[1].write_bytes(b"\xff\xfe")
+    records, messages = read_records(tmp_path)
+    assert [record.run_id for record in records] == [_record().run_id]
+    assert [message.startswith(f"{path}: ") for path, message in zip(bad, messages, strict=True)] == [True, True]
+
+
+# -- no NaN ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    "field, wrap",
+    [
+        ("metrics", lambda value: {"validation": {"accuracy": value}}),
+        ("baseline", lambda value: {"validation": {"accuracy": value}}),
+        ("rows_per_second", lambda value: value),
+        ("padding_share", lambda value: value),
+    ],
+)
+def test_record_refuses_nan_and_infinity(field: str, wrap: Any, bad: float) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        _record(**{field: wrap(bad)})
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_nan_and_infinity_are_never_written(tmp_path: Path, bad: float) -> None:
+    """`recipe_changes` accepts any value, so the writer has to check too."""
+    text = write_record(_record(recipe_changes={"warmup": bad}), tmp_path).read_text(encoding="utf-8")
+    json.loads(text, parse_constant=pytest.fail)
+    assert '"warmup": null' in text
+
+
+def test_undefined_metric_is_null(tmp_path: Path) -> None:
+    path = write_record(_record(metrics={"validation": {"f1": None}}), tmp_path)
+    assert '"f1": null' in path.read_text(encoding="utf-8")
+
+
+# -- the folder --------------------------------------------------------------------------------------------------------
+
+
+def test_results_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    results = tmp_path / "deep" / "results"
+    prepare_results(results)
+    prepare_results(results)
+    assert (results / "runs").is_dir()
+    assert _files(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["file", "file/results", "runs is a file"])
+def test_results_folder_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "runs is a file").mkdir()
+    (tmp_path / "runs is a file" / "runs").write_text("")
+    with pytest.raises(UserError) as caught:
+        prepare_results(tmp_path / name)
+    assert str(caught.value).startswith(f"--results {tmp_path / name}: ")
+
+
+# -- the schema --------------------------------------------------------------------------------------------------------
+
+
+def test_published_schema_is_that_of_the_records() -> None:
+    published = json.loads((ROOT / "results" / "run_record.schema.json").read_text(encoding="utf-8"))
+    assert published == RunRecord.model_json_schema(), "make schema writes it again"
+
+
+def test_module_prints_the_schema() -> None:
+    printed = subprocess.run(
+        [sys.executable, "-m", "harness.facts.records"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert json.loads(printed.stdout) == RunRecord.model_json_schema()
+    assert printed.stderr == ""

@@ -1,0 +1,124 @@
+"""What plots show: every score of the leaderboard once, short names that stay apart, and costs that compare."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from harness.facts.records import RunRecord
+from harness.reports.data_files import render_json
+from harness.reports.panels import LONGEST, Panel, cost_points, normalized_score, panels_of
+from harness.reports.standings import build
+
+
+def content_of(*records: RunRecord) -> dict[str, Any]:
+    return json.loads(render_json(build(records)))
+
+
+def panel(constant: float | None = 0.5, is_percent: bool = True, lower_is_better: bool = False) -> Panel:
+    return Panel("t", "T", "T accuracy", is_percent, lower_is_better, constant, (), ())
+
+
+def test_a_panel_per_task_with_the_score_and_each_seed(make_record: Callable[..., RunRecord]) -> None:
+    records = [make_record("rte", {"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))]
+    panels = panels_of(content_of(*records, make_record("mnli", {"accuracy": 0.7}, model="b/other")))
+    assert panels.names == ("other", "bert")
+    assert [one.task for one in panels.panels] == ["mnli", "rte"]
+    mnli, rte = panels.panels
+    assert mnli.points[1] is None
+    assert rte.points[0] is None
+    assert rte.points[1].score == pytest.approx(0.7)
+    assert rte.points[1].seeds == (0.6, 0.8)
+    assert mnli.points[0].seeds == ()
+    assert rte.constant == 0.5
+    assert rte.title == "RTE accuracy"
+
+
+def test_a_task_without_a_score_has_no_panel(make_record: Callable[..., RunRecord]) -> None:
+    lost = make_record("rte").model_copy(update={"status": "diverged", "metrics": {}})
+    assert panels_of(content_of(lost)).panels == ()
+
+
+def test_marks_are_seen(make_record: Callable[..., RunRecord]) -> None:
+    (one,) = panels_of(content_of(make_record(data={"is_partial": True}))).panels
+    assert one.points[0].is_marked
+
+
+def test_names_are_short_and_all_different(make_record: Callable[..., RunRecord]) -> None:
+    long = "x" * 80
+    models = ["a/bert", "b/bert", "c/" + long + "1", "c/" + long + "2", "d/<b>&\n$x$", "plain"]
+    records = [make_record(model=model, scores={"accuracy": 0.9 - n / 10}) for n, model in enumerate(models)]
+    names = panels_of(content_of(*records, make_record(model="plain", recipe={"epochs": 9}))).names
+    assert {"a/bert", "b/bert", "<b>& $x$", "plain", "plain (epochs=9)"} < set(names)
+    assert len(set(names)) == len(names) == 7
+    assert all(len(name) <= LONGEST + 1 for name in names)
+    assert all(name.isprintable() for name in names)
+
+
+def test_a_recipe_that_all_rows_have_is_not_repeated(make_record: Callable[..., RunRecord]) -> None:
+    assert panels_of(content_of(make_record(recipe={"epochs": 9}))).names == ("bert",)
+
+
+def test_what_others_published_is_there_where_the_whole_headline_is_known(
+    make_record: Callable[..., RunRecord],
+) -> None:
+    content = content_of(make_record("rte"), make_record("mrpc", {"f1": 0.8, "accuracy": 0.7}))
+    content["columns"][0]["main_metrics"] = ["f1", "accuracy"]
+    one = dict(model="x/base", parameters_millions=None, split="validation", setting="s", source="a paper")
+    content["references"] = [
+        {**one, "task": "rte", "metric": "accuracy", "score": 0.6},
+        {**one, "task": "mrpc", "metric": "f1", "score": 0.9},
+        {**one, "model": "y/base", "task": "mrpc", "metric": "unstated", "score": 0.9},
+        {**one, "source": "a leaflet", "task": "rte", "metric": "accuracy", "score": 0.1},
+    ]
+    panels = panels_of(content)
+    assert panels.elsewhere == ("base",)
+    mrpc, rte = panels.panels
+    assert mrpc.elsewhere == (None,)
+    assert rte.elsewhere[0].score == 0.6
+    content["references"].append({**one, "task": "mrpc", "metric": "accuracy", "score": 0.7})
+    assert panels_of(content).panels[0].elsewhere[0].score == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "one, score, expected",
+    [
+        (panel(0.5), 0.5, 0.0),
+        (panel(0.5), 0.75, 0.5),
+        (panel(0.5), 1.0, 1.0),
+        (panel(0.5), 0.2, 0.0),
+        (panel(None), 0.8, 0.8),
+        (panel(1.0), 1.0, 1.0),
+        (panel(2.0, is_percent=False, lower_is_better=True), 0.5, 0.75),
+        (panel(2.0, is_percent=False, lower_is_better=True), 3.0, 0.0),
+        (panel(None, is_percent=False, lower_is_better=True), 0.5, None),
+        (panel(2.0, is_percent=False), 0.5, None),
+    ],
+)
+def test_worth_is_the_way_from_the_constant_answer_to_perfection(
+    one: Panel, score: float, expected: float | None
+) -> None:
+    assert normalized_score(one, score) == (None if expected is None else pytest.approx(expected))
+
+
+def test_prices_are_of_tasks_in_common_and_of_one_run_each(make_record: Callable[..., RunRecord]) -> None:
+    records = [
+        *(make_record(task, {"accuracy": 0.6}, seed=seed) for task in ("rte", "wnli") for seed in (1, 3)),
+        *(make_record(task, {"accuracy": 0.8}, model="b/better") for task in ("rte", "wnli", "sst2")),
+        make_record("sst2", model="c/little"),
+    ]
+    content = content_of(*records)
+    headings, points = cost_points(content, panels_of(content))
+    assert headings == ("RTE", "WNLI")
+    assert [point.name for point in points] == ["better", "bert"]
+    assert points[1].hours == pytest.approx((62 + 62) / 3600)  # each the mean of 61 and 63
+    assert points[1].score == pytest.approx(0.6)
+    assert points[1].devices == "NVIDIA H100"
+
+
+def test_without_costs_there_are_no_prices(make_record: Callable[..., RunRecord]) -> None:
+    content = content_of(make_record(cost=None))
+    assert cost_points(content, panels_of(content)).points == ()

@@ -1,0 +1,132 @@
+"""The plots: well-formed, the same each time, with everything on them, and with names that are shown and not obeyed.
+
+Only their structure is compared: another version of matplotlib may write other bytes for the same picture.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from xml.etree import ElementTree
+
+import matplotlib
+import pytest
+
+from harness.facts.records import RunRecord
+from harness.reports.data_files import render_json
+from harness.reports.plots import BLUE, INK, ORANGE, PLOTS, render_plots
+from harness.reports.standings import build
+
+EVIL = "evil/<script>alert(1)</script> & \"q\" $x^2$ 'مثال' 日本\x07"
+
+
+def content_of(*records: RunRecord) -> dict[str, Any]:
+    return {**json.loads(render_json(build(records))), "references": []}
+
+
+def texts(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("}text")]
+
+
+def dots(svg: str, color: str) -> int:
+    """Markers of a colour that stand somewhere, not their definition."""
+    return len(re.findall(rf"<use [^>]*style=\"[^\"]*stroke: {color}", svg))
+
+
+@pytest.fixture
+def some(make_record: Callable[..., RunRecord]) -> dict[str, Any]:
+    return content_of(
+        *(make_record("rte", {"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))),
+        make_record("cola", {"matthews_correlation": 0.3}),
+        make_record("rte", {"accuracy": 0.9}, model=EVIL),
+        make_record("stars", {"rmse": 0.4}, model=EVIL, facts={"suite": None}),
+    )
+
+
+def test_files_are_well_formed_and_ask_for_nothing(some: dict[str, Any]) -> None:
+    plots = render_plots(some)
+    assert tuple(plots) == PLOTS
+    for svg in plots.values():
+        root = ElementTree.fromstring(svg)
+        assert root.get("class") == "plot"
+        links = [value for element in root.iter() for name, value in element.attrib.items() if name.endswith("href")]
+        assert all(link.startswith("#") for link in links)
+        assert not [element for element in root.iter() if element.tag.endswith(("}image", "}script", "}foreignObject"))]
+        assert "date" not in svg.lower()
+
+
+def test_the_same_content_gives_the_same_bytes_whatever_the_readers_settings(some: dict[str, Any]) -> None:
+    before = render_plots(some)
+    with matplotlib.rc_context({"font.size": 31, "svg.fonttype": "path", "axes.facecolor": "red", "text.usetex": True}):
+        assert render_plots(some) == before
+        assert matplotlib.rcParams["font.size"] == 31
+
+
+def test_names_and_tasks_are_shown_as_they_are(some: dict[str, Any]) -> None:
+    for name, svg in render_plots(some).items():
+        shown = texts(svg)
+        assert "bert" in shown
+        evil = next(text for text in shown if "script" in text)
+        assert evil.startswith("<script>alert(1)")
+        assert evil.isprintable()
+        if name != "cost.svg":
+            assert any(text.startswith("RTE") for text in shown)
+            assert any(text.startswith("CoLA") for text in shown)
+
+
+def test_every_score_has_its_dot_and_every_seed_its_stroke(some: dict[str, Any]) -> None:
+    svg = render_plots(some)["scores.svg"]
+    assert dots(svg, BLUE) == 4 + 2
+    assert dots(svg, ORANGE) == 0
+    reference = dict(model="x/base", parameters_millions=1, split="validation", setting="", source="a paper")
+    some["references"] = [{**reference, "task": "rte", "metric": "accuracy", "score": 0.7}]
+    svg = render_plots(some)["scores.svg"]
+    assert dots(svg, ORANGE) == 1
+    assert "published elsewhere, not run here" in texts(svg)
+
+
+def test_heat_map_shows_each_score_in_numbers(some: dict[str, Any]) -> None:
+    shown = texts(render_plots(some)["heatmap.svg"])
+    assert {"70.0", "30.0", "90.0", "0.400"} <= set(shown)
+
+
+def test_marked_scores_are_told_apart(make_record: Callable[..., RunRecord]) -> None:
+    plots = render_plots(content_of(make_record(data={"is_partial": True})))
+    assert "70.0*" in texts(plots["heatmap.svg"])
+    assert "with a mark, see the table" in texts(plots["scores.svg"])
+
+
+def test_one_model_and_many_are_drawn_and_the_rest_is_counted(make_record: Callable[..., RunRecord]) -> None:
+    for count, drawn in ((1, 1), (45, 40)):
+        records = [make_record(model=f"o/m{n}", scores={"accuracy": 0.5 + n / 100}) for n in range(count)]
+        plots = render_plots(content_of(*records))
+        for svg in plots.values():
+            assert len([text for text in texts(svg) if re.fullmatch(r"m\d+", text)]) == drawn
+            assert ("the first 40 of 45 rows" in " ".join(texts(svg))) == (count > 40)
+
+
+def test_without_scores_there_is_no_plot_and_without_costs_none_of_them(make_record: Callable[..., RunRecord]) -> None:
+    lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
+    assert render_plots(content_of(lost)) == {}
+    assert tuple(render_plots(content_of(make_record(cost=None)))) == ("scores.svg", "heatmap.svg")
+
+
+def test_a_key_too_wide_for_its_figure_goes_on_below(make_record: Callable[..., RunRecord]) -> None:
+    """One panel is narrow; nothing of the key may end up outside."""
+    content = content_of(*(make_record("rte", {"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))))
+    root = ElementTree.fromstring(render_plots(content)["scores.svg"])
+    width = float(root.get("viewBox", "").split()[2])
+    key = [one for one in root.iter() if one.tag.endswith("}text") and "7.5px" in one.get("style", "")]
+    ends = [float(one.get("x", 0)) + 7.5 * 0.6 * len(one.text or "") for one in key]  # wider than most fonts
+    assert len({one.get("y") for one in key}) > 1
+    assert max(ends) < width
+
+
+def test_numbers_along_the_cost_are_plain_and_in_the_plots_own_ink(some: dict[str, Any]) -> None:
+    svg = render_plots(some)["cost.svg"]
+    numbers = [one for one in re.findall(r"<text ([^>]*)>([^<]*)</text>", svg) if one[1].replace(".", "").isdigit()]
+    assert len(numbers) > 3
+    assert all(f"fill: {INK}" in style for style, _ in numbers)
+    assert "×" not in svg

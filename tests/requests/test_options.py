@@ -1,0 +1,403 @@
+"""Options of a run: every hyperparameter has a flag, help shows the defaults, keywords equal flags, mistakes exit 2."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.__main__ import COMMANDS, main
+from harness.errors import UserError
+from harness.facts.recipes import Recipe, resolve_recipe
+from harness.facts.tasks import load_task
+from harness.requests.options import RunOptions, parse_options, resolve_options
+
+RECIPE_FLAGS = {
+    "--adam-beta2",
+    "--adam-epsilon",
+    "--class-weights",
+    "--epochs",
+    "--global-batch-size",
+    "--init-from",
+    "--learning-rate",
+    "--max-grad-norm",
+    "--max-length",
+    "--max-steps",
+    "--no-length-grouping",
+    "--patience",
+    "--protocol",
+    "--schedule",
+    "--select",
+    "--threshold",
+    "--train-rows",
+    "--warmup",
+    "--weight-decay",
+}
+
+OWN_DATA_FLAGS = {
+    "--dataset",
+    "--delimiter",
+    "--encoding",
+    "--problem-type",
+    "--label-column",
+    "--label-separator",
+    "--name",
+    "--pair-column",
+    "--test-file",
+    "--test-percent",
+    "--text-columns",
+    "--train-file",
+    "--validation-file",
+    "--validation-percent",
+}
+
+FLAGS = {
+    "run": RECIPE_FLAGS
+    | OWN_DATA_FLAGS
+    | {
+        "--checkpoint-every",
+        "--compile",
+        "--data",
+        "--deterministic",
+        "--device-batch-size",
+        "--eval-batch-size",
+        "--model",
+        "--overwrite",
+        "--parent",
+        "--precision",
+        "--push-to-hub",
+        "--results",
+        "--revision",
+        "--save-model",
+        "--seed",
+        "--task",
+        "--test-mode",
+        "--tracker",
+    },
+    "sweep": {
+        "--devices-per-run",
+        "--dry-run",
+        "--grid",
+        "--grid-per",
+        "--jobs",
+        "--models",
+        "--results",
+        "--retry-failed",
+        "--seeds",
+        "--select-on-reported",
+        "--tasks",
+        "--test-mode",
+    },
+    "evaluate": {
+        "--cpu",
+        "--data",
+        "--device-batch-size",
+        "--gold",
+        "--only",
+        "--out",
+        "--overwrite",
+        "--precision",
+        "--split",
+        "--task",
+        "--worst",
+    },
+    "submit": {"--allow-missing", "--model", "--out", "--overwrite", "--results", "--run", "--seed"},
+    "predict": {
+        "--cpu",
+        "--delimiter",
+        "--device-batch-size",
+        "--encoding",
+        "--file",
+        "--out",
+        "--overwrite",
+        "--pair",
+        "--pair-column",
+        "--precision",
+        "--text",
+        "--text-column",
+    },
+    "describe": OWN_DATA_FLAGS
+    | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
+    "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
+    "selfcheck": {"--cpu"},
+    "leaderboard": {"--results", "--strict", "--compare"},
+    "export": {
+        "--format",
+        "--model",
+        "--name",
+        "--organization",
+        "--output",
+        "--recipe",
+        "--relationship",
+        "--results",
+        "--task",
+    },
+}
+"""The whole command line. Scripts depend on it, so that a change of it must show here."""
+
+
+@pytest.fixture
+def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Returns the output of a command for --help, on a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def print_help(*args: str) -> str:
+        with pytest.raises(SystemExit) as end:
+            main([*args, "--help"])
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    return print_help
+
+
+def default_in(text: str, flag: str) -> str:
+    """Returns the default that the help text shows for a flag."""
+    match = re.search(rf"{flag} .*?\(default:\s+(.*?)\)", text, re.DOTALL)
+    assert match, f"{flag} is not in {text}"
+    return match[1]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_command_has_these_flags_and_no_others(command: str, help_of: Callable[..., str]) -> None:
+    flags = set(re.findall(r"^\W*(?:-h, )?(--[a-z][a-z0-9-]*)", help_of(command), re.MULTILINE))
+    assert flags - {"--help"} == FLAGS[command]
+
+
+def test_every_hyperparameter_has_a_flag() -> None:
+    assert {_flag(name) for name in Recipe.model_fields} == RECIPE_FLAGS
+
+
+def _flag(name: str) -> str:
+    """Returns the flag that changes a field from its default."""
+    return ("--no-" if Recipe.model_fields[name].default is True else "--") + name.replace("_", "-")
+
+
+@pytest.mark.parametrize("name", Recipe.model_fields)
+def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
+    other: dict[str, Any] = dict(
+        init_from="mnli",
+        schedule="cosine",
+        select="best",
+        protocol="holdout",
+        adam_beta2=0.5,
+        class_weights="balanced",
+        threshold="validation",
+    )
+    is_switch = Recipe.model_fields[name].default is True
+    value = False if is_switch else other.get(name, 7)
+    select = ["--select", "best"] if name == "patience" else []
+    recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *select]).recipe
+    assert getattr(recipe, name) == value
+
+
+# -- defaults ----------------------------------------------------------------------------------------------
+
+
+def test_help_shows_the_defaults_of_the_chosen_task(help_of: Callable[..., str]) -> None:
+    assert default_in(help_of("run"), "--epochs") == "3"
+    text = help_of("run", "--task", "mrpc")
+    assert default_in(text, "--epochs") == "5"
+    assert default_in(text, "--model") == "distilbert/distilbert-base-uncased"
+    assert default_in(help_of("run", "--task=ttc4900"), "--model") == "dbmdz/bert-base-turkish-uncased"
+
+
+def test_help_shows_the_defaults_of_the_chosen_model(help_of: Callable[..., str]) -> None:
+    text = help_of("run", "--task", "rte", "--model", "FacebookAI/roberta-base")
+    assert default_in(text, "--model") == "FacebookAI/roberta-base"
+    assert default_in(text, "--epochs") == "10"
+    assert default_in(text, "--global-batch-size") == "16"
+    assert default_in(text, "--warmup") == "0.06"
+    assert default_in(text, "--max-grad-norm") == "None"
+
+
+def test_help_shows_the_defaults_of_test_mode(help_of: Callable[..., str]) -> None:
+    text = help_of("run", "--task", "mrpc", "--test-mode")
+    assert default_in(text, "--epochs") == "8"
+    assert default_in(text, "--model") == "tiny-bert"
+
+
+def test_help_shows_the_defaults_of_an_own_task(help_of: Callable[..., str], make_task: Callable[..., Path]) -> None:
+    text = help_of("run", "--task", str(make_task(recipe={"epochs": 9}, model="org/ours")))
+    assert default_in(text, "--epochs") == "9"
+    assert default_in(text, "--model") == "org/ours"
+
+
+@pytest.mark.parametrize("task, model", [("mrpc", None), ("rte", "FacebookAI/roberta-base"), ("cola", "any/other")])
+def test_default_recipe_is_that_of_task_and_model(task: str, model: str | None) -> None:
+    options = parse_options(["--task", task, *(["--model", model] if model else [])])
+    spec = load_task(task)
+    assert options.recipe == resolve_recipe(options.model, task, spec.recipe)
+    assert (options.task, options.seed, options.precision) == (task, 42, "auto")
+
+
+def test_companion_task_has_the_recipe_of_the_task_that_predicts_it() -> None:
+    model = "answerdotai/ModernBERT-base"
+    assert (
+        parse_options(["--task", "ax", "--model", model]).recipe
+        == parse_options(["--task", "mnli", "--model", model]).recipe
+    )
+
+
+def test_flag_overrides_its_own_field_only() -> None:
+    default = parse_options(["--task", "mrpc"]).recipe
+    recipe = parse_options(["--task", "mrpc", "--epochs", "1", "--max-grad-norm", "None"]).recipe
+    assert recipe == default.model_copy(update={"epochs": 1, "max_grad_norm": None})
+
+
+def test_flags_may_be_written_with_underscores_and_equals_signs() -> None:
+    plain = parse_options(["--task", "rte", "--global-batch-size", "8", "--test-mode"])
+    assert parse_options(["--task=rte", "--global_batch_size=8", "--test_mode"]) == plain
+
+
+def test_order_of_flags_does_not_matter() -> None:
+    assert parse_options(["--epochs", "2", "--model", "a/b", "--task", "rte"]) == parse_options(
+        ["--task", "rte", "--model", "a/b", "--epochs", "2"]
+    )
+
+
+def test_test_mode_has_its_own_folder_of_records() -> None:
+    assert RunOptions(task="rte", results=Path("here")).folder == Path("here")
+    assert RunOptions(task="rte", results=Path("here"), test_mode=True).folder == Path("here/test-mode")
+
+
+@pytest.mark.parametrize("every, steps, seconds", [("500", 500, float("inf")), ("1.5m", float("inf"), 90)])
+def test_checkpoint_interval_is_in_steps_or_minutes(every: str, steps: float, seconds: float) -> None:
+    options = parse_options(["--task", "rte", "--checkpoint-every", every])
+    assert (options.checkpoint_steps, options.checkpoint_seconds) == (steps, seconds)
+
+
+# -- keyword arguments -------------------------------------------------------------------------------------------------
+
+
+def test_keywords_resolve_to_the_same_options_as_flags(tmp_path: Path) -> None:
+    args = ["--task", "mrpc", "--epochs", "2", "--learning-rate", "3e-5", "--max-grad-norm", "None", "--test-mode"]
+    args += ["--no-length-grouping", "--results", str(tmp_path), "--checkpoint-every", "500", "--seed", "7"]
+    values = dict(task="mrpc", epochs=2, learning_rate=3e-5, max_grad_norm=None, test_mode=True, overwrite=False)
+    values |= dict(length_grouping=False, results=str(tmp_path), checkpoint_every=500, seed=7)
+    assert resolve_options(values) == parse_options(args)
+    assert resolve_options({**values, "results": tmp_path}) == parse_options(args)
+
+
+@pytest.mark.parametrize("model", [None, "FacebookAI/roberta-base"])
+def test_omitted_keywords_have_the_defaults_of_task_and_model(model: str | None) -> None:
+    named = {"task": "rte"} | ({"model": model} if model else {})
+    assert resolve_options(named) == parse_options(
+        [arg for name, value in named.items() for arg in (f"--{name}", value)]
+    )
+
+
+def test_keywords_of_own_data_accept_lists() -> None:
+    args = [
+        "--train-file",
+        "a.csv",
+        "b.csv",
+        "--text-columns",
+        "title,body",
+        "--label-column",
+        "stars",
+        "--name",
+        "own",
+    ]
+    values: dict[str, Any] = dict(task=None, text_columns=["title", "body"], label_column="stars", test_file=None)
+    values |= dict(train_file=["a.csv", Path("b.csv")], name="own")
+    assert resolve_options(values) == parse_options(args)
+    assert resolve_options(values | {"train_file": "a.csv"}).own_data.train_file == ("a.csv",)
+
+
+@pytest.mark.parametrize(
+    "values, message",
+    [
+        (dict(task="rte", epoch=2), "'epoch'.* Did you mean 'epochs'"),
+        (dict(task="rte", own_data=None), "'own_data'"),
+        (dict(task="rte", epochs="two"), "--epochs.*'two'"),
+        (dict(task="rte", seed="x"), "--seed 'x'"),
+        (dict(task="rte", seed=-1), "--seed -1"),
+        (dict(task="rte", seed=None), "--seed None"),
+        (dict(task="rte", precision="int8"), "--precision 'int8'"),
+        (dict(task="rte", test_mode="perhaps"), "--test-mode 'perhaps'"),
+        (dict(train_file="a.csv", validation_percent="many"), "--validation-percent 'many'"),
+        (dict(seed=1), "--task.*--train-file"),
+        (dict(task="rte", train_file="a.csv"), "--task rte.*--train-file"),
+        (dict(task="rte", test_mode=True, data="here"), "--data here.*--test-mode"),
+    ],
+)
+def test_invalid_keyword_is_an_error_that_names_the_flag(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_options(values)
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ([], "--task STR"),
+        (["--test-mode"], "--task STR"),
+        (["--task"], "'--task'"),
+        (["--task", "rte", "--model"], "'--model'"),
+        (["--task", "rte", "--learning-rte", "1"], "--learning-rate"),
+        (["--task", "rte", "--bogus"], "--bogus"),
+        (["--task", "rte", "--epoch", "2"], "--epochs"),
+        (["--task", "rte", "sst2"], "sst2"),
+        (["--task", "rte", "--no-overwrite"], "--no-overwrite"),
+        (["--task", "rte", "--epochs", "two"], "--epochs.*'two'"),
+        (["--task", "rte", "--epochs", "1.5"], "--epochs.*'1.5'"),
+        (["--task", "rte", "--seed", "x"], "--seed"),
+        (["--task", "rte", "--precision", "int8"], "'int8'.*'--precision'"),
+        (["--task", "rte", "--schedule", "step"], "'step'.*'--schedule'"),
+    ],
+)
+def test_unreadable_command_line_exits_with_code_2(
+    args: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as end:
+        parse_options(args)
+    assert end.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--epochs", "0"], r"--epochs.* 0\b"),
+        (["--learning-rate", "nan"], r"--learning-rate.* nan\b"),
+        (["--learning-rate", "-1"], r"--learning-rate.* -1\.0"),
+        (["--max-length", "3"], r"--max-length.* 3\b"),
+        (["--adam-beta2", "1"], r"--adam-beta2.* 1\.0"),
+        (["--warmup", "2.5"], r"warmup.* 2\.5"),
+        (["--patience", "2"], "patience.*select"),
+        (["--seed", "-1"], "--seed -1.*4294967295"),
+        (["--seed", str(2**32)], "--seed 4294967296"),
+        (["--device-batch-size", "0"], "--device-batch-size 0"),
+        (["--eval-batch-size", "-8"], "--eval-batch-size -8"),
+        (["--checkpoint-every", "often"], "--checkpoint-every often.*10m.*500"),
+        (["--checkpoint-every", "0"], "--checkpoint-every 0"),
+        (["--test-mode", "--model", "a/b"], "--model a/b.*--test-mode"),
+        (["--test-mode", "--data", "here"], "--data here.*--test-mode"),
+        (["--test-mode", "--revision", "v1"], "--revision v1.*--test-mode"),
+        (["--test_mode", "--model=a/b"], "--model a/b.*--test-mode"),
+        (["--push-to-hub", "me/model"], "--push-to-hub me/model.*--save-model"),
+    ],
+)
+def test_value_out_of_range_is_an_error_that_names_the_flag(args: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_options(["--task", "rte", *args])
+
+
+def test_test_mode_with_own_data_refuses_a_model() -> None:
+    own_data = ["--train-file", "a.csv", "--text-columns", "text"]
+    assert parse_options([*own_data, "--test-mode"]).model == "tiny-bert"
+    with pytest.raises(UserError, match=r"--model a/b.*--test-mode"):
+        parse_options([*own_data, "--test-mode", "--model", "a/b"])
+
+
+def test_unknown_task_is_an_error_with_the_nearest_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--task rtf: .*Did you mean 'rte'\?"):
+        parse_options(["--task", "rtf"])
+    with pytest.raises(UserError, match=r"--task .*/none\.yaml"):
+        parse_options(["--task", str(tmp_path / "none.yaml"), "--help"])

@@ -1,0 +1,518 @@
+"""Splits in canonical columns: texts unchanged, labels by name, rows in order, errors with their row."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.errors import UserError
+from harness.facts.sources import FILE_FORMATS
+from harness.facts.tasks import TaskSpec, apply_protocol, load_task, read_task
+from harness.rows.files import file_hash, find_files
+from harness.rows.loading import Split, Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
+
+Make = Callable[..., Path]
+Write = Callable[[Path, Mapping[str, Sequence[Any]]], Path]
+
+TEXTS = [
+    "null",
+    "NA",
+    "",
+    "nan",
+    "None",
+    "I",
+    "İ",
+    "ı",
+    "i̇",
+    " padded ",
+    'a "quoted" word',
+    "two\nlines",
+    "a,b\tc",
+    "1.50",
+]
+"""Texts that readers easily misread as other types, or change."""
+
+LABELS = [("no", "yes")[row % 2] for row in range(len(TEXTS))]
+
+
+def splits_of(path: Path, data: Path | None = None, train_rows: int | None = None) -> dict[str, Split]:
+    """The splits of a task file, as a run loads them."""
+    task = read_task(path)
+    return load_splits(task, read_tables(task, find_files(task, data)), "standard", train_rows)
+
+
+def in_memory(by_split: Mapping[str, Mapping[str, Sequence[Any]]]) -> Tables:
+    return Tables({name: datasets.Dataset.from_dict(dict(rows)) for name, rows in by_split.items()}, "memory", None)
+
+
+def labels_of(task: TaskSpec, table: datasets.Dataset) -> list[Any]:
+    """The labels of a table's rows in a training split."""
+    return load_splits(task, Tables({"train": table}, "memory", None), "standard", None)["train"].label.tolist()
+
+
+# -- formats -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", FILE_FORMATS)
+def test_every_format_gives_the_same_texts(make_task: Make, ending: str) -> None:
+    tables = {"train": {"text": TEXTS, "label": LABELS}, "validation": {"text": ["x"], "label": ["no"]}}
+    train = splits_of(make_task(tables, ending=ending))["train"]
+    assert train.text == TEXTS
+    assert train.pair is None
+    assert train.label is not None
+    assert train.label.dtype == np.int64
+    assert train.label.tolist() == [row % 2 for row in range(len(TEXTS))]
+
+
+@pytest.mark.parametrize("ending", FILE_FORMATS)
+def test_every_format_gives_pairs_and_values(make_task: Make, ending: str) -> None:
+    rows = {"a": ["x", "y"], "b": ["u", "v"], "label": [0.5, 4]}
+    keys = {"text": ["a", "b"], "labels": None, "metrics": ["pearson"], "main_metrics": "pearson"}
+    train = splits_of(make_task({"train": rows, "validation": rows}, ending=ending, **keys))["train"]
+    assert (train.text, train.pair) == (["x", "y"], ["u", "v"])
+    assert train.label is not None
+    assert train.label.dtype == np.float64
+    assert train.label.tolist() == [0.5, 4.0]
+
+
+@pytest.mark.parametrize("text", ["one\u2028line", "one\u0085line", "one\x0bline"])
+def test_json_line_ends_at_a_line_feed_only(make_task: Make, text: str) -> None:
+    """str.splitlines also cuts at these characters, which JSON texts may contain."""
+    rows = {"text": [text, "other"], "label": ["no", "yes"]}
+    assert splits_of(make_task({"train": rows, "validation": rows}, ending="jsonl"))["train"].text == rows["text"]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl"])
+def test_byte_order_mark_is_not_part_of_a_column_name(make_task: Make, ending: str) -> None:
+    path = make_task(ending=ending)
+    file = path.parent / "small" / f"train.{ending}"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert splits_of(path)["train"].text[0] == "w0 c0s0 w0"
+
+
+def test_columns_come_from_every_json_row(make_task: Make) -> None:
+    path = make_task(ending="jsonl")
+    (path.parent / "small" / "train.jsonl").write_text('{"text": "a"}\n{"text": "b", "label": "no"}\n')
+    with pytest.raises(UserError, match="row 1 of split 'train': hidden label"):
+        splits_of(path)
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        (
+            "train.csv",
+            b"text,label\na,no,1\nb,yes,2\n",
+            r" expected 2 columns .* row 1 \(line 2\) has 3, row 2 \(line 3\)",
+        ),
+        ("train.csv", b"text,label\na,no\nb,yes,2\n", r" expected 2 columns .* row 2 \(line 3\) has 3"),
+        ("train.csv", b"text,label\na,no\nb\n", r" expected 2 columns .* row 2 \(line 3\) has 1"),
+        ("train.csv", b'text,label\n"a,no\nb,yes\n', "2: missing closing quote"),
+        ("train.csv", b"", " empty file"),
+        ("train.csv", "text,label\nağaç,no\n".encode("iso-8859-9"), "2: not UTF-8 .*'ağaç,no'.*--encoding iso-8859-9"),
+        ("train.jsonl", "{'text': 'ağaç'}".encode("iso-8859-9"), "1: not UTF-8 .*--encoding iso-8859-9"),
+        ("train.jsonl", b'{"text": "a", "label": "no"}\n{"text":\n', " cannot be read as jsonl: .*line 2"),
+        ("train.json", b'{"text": ["a"], "label": ["no"]}', " expected a list of rows, .*got an object"),
+        ("train.jsonl", b"[1, 2]\n", " expected an object, .*row 1, got a list"),
+        ("train.parquet", b"PAR1", " cannot be read as parquet"),
+    ],
+)
+def test_damaged_file_is_named_with_the_reason(make_task: Make, name: str, content: bytes, message: str) -> None:
+    path = make_task(ending=name.split(".")[1])
+    (path.parent / "small" / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"small/{name}:{message}"):
+        splits_of(path)
+
+
+# -- splits ------------------------------------------------------------------------------------------------------------
+
+
+def test_source_splits_are_cut_by_expression(tmp_path: Path, write_rows: Write) -> None:
+    """imdb has its validation and test from the two ends of one source split."""
+    write_rows(tmp_path / "imdb" / "train.csv", {"text": ["a", "b"], "label": [0, 1]})
+    numbers = range(25_000)
+    test_rows = {"text": [f"t{number}" for number in numbers], "label": [int(number >= 12_500) for number in numbers]}
+    write_rows(tmp_path / "imdb" / "test.parquet", test_rows)
+    task = load_task("imdb")
+    splits = load_splits(task, read_tables(task, find_files(task, tmp_path)), "standard", None)
+    assert splits["train"].text == ["a", "b"]
+    assert splits["validation"].text == [f"t{number}" for number in [*range(6_250, 12_500), *range(12_500, 18_750)]]
+    assert splits["test"].text == [f"t{number}" for number in [*range(6_250), *range(18_750, 25_000)]]
+    assert splits["test"].label is not None
+    assert splits["test"].label.sum() == 6_250
+
+
+def test_one_file_is_shuffled_like_pandas_and_cut(tmp_path: Path, write_rows: Write) -> None:
+    task = load_task("ttc4900")
+    assert task.labels is not None
+    names = list(task.labels)
+    rows = {"category": [f"{names[row % 7]} " for row in range(4_900)], "text": [str(row) for row in range(4_900)]}
+    path = write_rows(tmp_path / "mine.csv", rows)
+    splits = load_splits(task, read_tables(task, find_files(task, path)), "standard", None)
+    assert {name: len(split.text) for name, split in splits.items()} == {
+        "train": 2_450,
+        "validation": 1_225,
+        "test": 1_225,
+    }
+    assert splits["train"].text[:5] == ["4657", "3539", "907", "4353", "3745"]
+    for split in splits.values():
+        assert split.label is not None
+        assert split.label.tolist() == [int(text) % 7 for text in split.text]
+    everything = [text for split in splits.values() for text in split.text]
+    assert sorted(everything, key=int) == rows["text"]
+
+
+def test_missing_split_to_predict_is_listed(make_task: Make) -> None:
+    path = make_task(splits={"train": "train", "validation": "validation", "test": "test"}, predict="test")
+    task = read_task(path)
+    tables = read_tables(task, find_files(task, None))
+    splits = load_splits(task, tables, "standard", None)
+    assert set(splits) == {"train", "validation"}
+    assert data_facts(task, tables, splits, is_test_mode=False).missing_splits == ["test"]
+
+
+def test_other_missing_split_is_an_error(make_task: Make) -> None:
+    path = make_task(splits={"train": "train", "validation": "dev"})
+    with pytest.raises(UserError, match=r"split 'validation' is 'dev', .*train \(16 rows\), validation"):
+        splits_of(path)
+
+
+def test_split_to_predict_has_no_labels_even_if_the_source_has(make_task: Make) -> None:
+    path = make_task(splits={"train": "train", "validation": "validation", "test": "validation"}, predict="test")
+    splits = splits_of(path)
+    assert splits["test"].label is None
+    assert splits["test"].text == splits["validation"].text
+
+
+def test_split_to_predict_needs_no_label_column(make_task: Make) -> None:
+    rows = {"text": ["a"], "label": ["no"]}
+    tables = {"train": rows, "validation": rows, "test": {"text": ["b", "c"]}}
+    splits = splits_of(make_task(tables, predict="test"))
+    assert (splits["test"].text, splits["test"].label) == (["b", "c"], None)
+
+
+def test_own_file_must_have_its_checksum(make_task: Make, tmp_path: Path, write_rows: Write) -> None:
+    path = write_rows(tmp_path / "rows.csv", {"text": ["a", "b"], "label": ["no", "yes"]})
+    facts: dict[str, Any] = dict(
+        splits={"train": "all[:1]", "validation": "all[1:]"}, rows={"train": 1, "validation": 1}
+    )
+    right = make_task({}, source={"file": "rows.csv", "sha256": file_hash(path)}, **facts)
+    assert splits_of(right)["validation"].text == ["b"]
+    wrong = make_task({}, source={"file": "rows.csv", "sha256": "0" * 64}, **facts)
+    with pytest.raises(UserError, match=f"rows.csv: wrong checksum: expected sha256 {'0' * 64}, got {file_hash(path)}"):
+        splits_of(wrong)
+
+
+def test_file_of_the_data_flag_may_have_another_checksum(make_task: Make, tmp_path: Path, write_rows: Write) -> None:
+    write_rows(tmp_path / "rows.csv", {"text": ["a", "b"], "label": ["no", "yes"]})
+    other = write_rows(tmp_path / "other.csv", {"text": ["c", "d"], "label": ["no", "yes"]})
+    facts: dict[str, Any] = dict(
+        splits={"train": "all[:1]", "validation": "all[1:]"}, rows={"train": 1, "validation": 1}
+    )
+    path = make_task({}, source={"file": "rows.csv", "sha256": "0" * 64}, **facts)
+    assert splits_of(path, data=other)["train"].text == ["c"]
+
+
+def test_source_that_cannot_be_reached_names_the_ways_out(make_task: Make) -> None:
+    hub = read_task(make_task(name="hub", source={"hub": "org/rows"}))
+    with pytest.raises(
+        UserError, match=r"cannot load org/rows from the Hub: .*\n.*HF_ENDPOINT.*--data DIR.*--test-mode"
+    ):
+        read_tables(hub, None)
+    url = read_task(make_task(name="url", source={"files": {"train": "http://127.0.0.1:9/rows.csv"}}))
+    with pytest.raises(UserError, match=r"cannot download http://127.*\n.*--data FILE.*--test-mode"):
+        read_tables(url, find_files(url, None))
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def task(make_task: Make) -> TaskSpec:
+    """Two classes: no is 0, yes is 1."""
+    return read_task(make_task())
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["no", "yes", "yes"], [0, 1, 1], [0.0, 1.0, 1.0], ["0", "1", "1"], ["no ", "yes\t", " yes"], [False, True, True]],
+)
+def test_label_may_be_its_name_or_its_number(task: TaskSpec, values: list[Any]) -> None:
+    assert labels_of(task, datasets.Dataset.from_dict({"text": list("abc"), "label": values})) == [0, 1, 1]
+
+
+def test_class_labels_of_a_source_are_matched_by_name(task: TaskSpec) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
+    table = datasets.Dataset.from_dict({"text": list("abc"), "label": [0, 1, 1]}, features=features)
+    assert labels_of(task, table) == [1, 0, 0]
+
+
+def test_class_labels_with_other_names_are_matched_by_number(task: TaskSpec) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
+    table = datasets.Dataset.from_dict({"text": list("abc"), "label": [0, 1, 1]}, features=features)
+    assert labels_of(task, table) == [0, 1, 1]
+
+
+def test_class_labels_keep_their_names_in_parquet(make_task: Make) -> None:
+    path = make_task(ending="parquet")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
+    pq.write_table(table.data.table, path.parent / "small" / "train.parquet")
+    train = splits_of(path)["train"]
+    assert train.label is not None
+    assert train.label.tolist() == [1, 0]
+
+
+def test_label_is_the_same_in_either_form_of_unicode(make_task: Make) -> None:
+    composed, decomposed = unicodedata.normalize("NFC", "sağlık"), unicodedata.normalize("NFD", "sağlık")
+    assert composed != decomposed
+    for name, value in ((composed, decomposed), (decomposed, composed)):
+        task = read_task(make_task(labels=["spor", name]))
+        assert labels_of(task, datasets.Dataset.from_dict({"text": ["a", "b"], "label": [value, "spor"]})) == [1, 0]
+
+
+def test_label_keeps_its_case(task: TaskSpec) -> None:
+    table = datasets.Dataset.from_dict({"text": ["a"], "label": ["Yes"]})
+    with pytest.raises(UserError, match=r"unknown label 'Yes'; labels: no, yes\. Did you mean 'yes'\?"):
+        labels_of(task, table)
+
+
+def test_label_may_be_its_value_or_its_name(make_task: Make) -> None:
+    task = read_task(make_task(labels={"negative": -2, "positive": 2}))
+    table = datasets.Dataset.from_dict({"text": list("abcd"), "label": ["-2", "2", "negative", "positive"]})
+    assert labels_of(task, table) == [0, 1, 0, 1]
+
+
+def test_booleans_are_matched_by_name_where_labels_are_named_so(make_task: Make) -> None:
+    """For Python, True equals 1, the class number of the label `false` here."""
+    task = read_task(make_task(labels=["true", "false"]))
+    assert labels_of(task, datasets.Dataset.from_dict({"text": ["a", "b"], "label": [True, False]})) == [0, 1]
+
+
+def test_number_is_not_a_class_number_where_labels_have_values(make_task: Make) -> None:
+    task = read_task(make_task(labels={"low": 1, "high": 2}))
+    assert labels_of(task, datasets.Dataset.from_dict({"text": ["a", "b"], "label": [2, 1]})) == [1, 0]
+    with pytest.raises(UserError, match="row 1 of split 'train': unknown label 0; labels: low, high"):
+        labels_of(task, datasets.Dataset.from_dict({"text": ["a"], "label": [0]}))
+
+
+@pytest.mark.parametrize("value", ["maybe", "", 2, 0.5, float("nan")])
+def test_unknown_label_is_named_with_its_row(task: TaskSpec, value: Any) -> None:
+    values = {str: ["no", "yes"], int: [0, 1], float: [0.0, 1.0]}[type(value)]
+    table = datasets.Dataset.from_dict({"text": list("abc"), "label": [*values, value]})
+    with pytest.raises(UserError, match=r"column 'label', row 3 of split 'train': unknown label .*; labels: no, yes"):
+        labels_of(task, table)
+
+
+@pytest.mark.parametrize("value", [-1, -1.0, "-1", None])
+def test_hidden_label_in_a_scored_split_is_refused(task: TaskSpec, value: Any) -> None:
+    known = "no" if isinstance(value, str) else 0
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [known, value]})
+    with pytest.raises(UserError, match=r"row 2 of split 'train': hidden label .*'predict'"):
+        labels_of(task, table)
+
+
+def test_hidden_class_label_in_a_scored_split_is_refused(task: TaskSpec) -> None:
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, -1]}, features=features)
+    with pytest.raises(UserError, match=r"row 2 of split 'train': hidden label \(-1\)"):
+        labels_of(task, table)
+
+
+@pytest.mark.parametrize("value, advice", [("3,5", "decimal point"), ("high", ""), ("inf", ""), (None, "")])
+def test_value_that_is_not_a_number_is_named_with_its_row(make_task: Make, value: Any, advice: str) -> None:
+    task = read_task(make_task(labels=None, metrics=["pearson"], main_metrics="pearson"))
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": ["2.5 ", value]})
+    with pytest.raises(UserError, match=f"row 2 of split 'train': expected a number, got {value!r}.*{advice}"):
+        labels_of(task, table)
+
+
+# -- texts and columns -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value, message", [(None, "missing text"), (7, "7 is not a text")])
+def test_value_that_is_not_a_text_is_named_with_its_row(task: TaskSpec, value: Any, message: str) -> None:
+    texts = ["a", "b", value] if value is None else [value] * 3
+    tables = in_memory({"train": {"text": texts, "label": ["no"] * 3}})
+    with pytest.raises(UserError, match=f"column 'text', row {3 if value is None else 1} of split 'train': {message}"):
+        load_splits(task, tables, "standard", None)
+
+
+def test_missing_column_is_named_with_the_known_ones(make_task: Make) -> None:
+    path = make_task(text="sentense", label="labl")
+    with pytest.raises(UserError, match=r"column 'sentense' not found in split 'train'; its columns: text, label\.$"):
+        splits_of(path)
+    path = make_task(label="labl")
+    with pytest.raises(UserError, match=r"column 'labl' not found in .*text, label\. Did you mean 'label'\?"):
+        splits_of(path)
+
+
+@pytest.mark.parametrize("ending", FILE_FORMATS)
+def test_empty_split_is_refused(make_task: Make, ending: str) -> None:
+    rows = {"text": ["a"], "label": ["no"]}
+    path = make_task({"train": rows, "validation": {"text": [], "label": []}}, ending=ending)
+    with pytest.raises(UserError, match=r"split 'validation' is empty|validation\.jsonl: empty file"):
+        splits_of(path)
+
+
+def test_parquet_file_is_not_copied_into_a_cache(make_task: Make) -> None:
+    splits_of(make_task(ending="parquet"))
+    assert not list((Path(os.environ["HF_HOME"]) / "datasets").glob("parquet*"))
+
+
+def test_names_of_folders_are_not_columns(tmp_path: Path, write_rows: Write, make_task: Make) -> None:
+    """Other readers add a column for the folder `label=no`."""
+    for split in ("train", "validation"):
+        write_rows(tmp_path / "label=no" / "small" / f"{split}.parquet", {"text": ["a"]})
+    with pytest.raises(UserError, match=r"column 'label' not found in split 'train'; its columns: text\."):
+        splits_of(make_task(), tmp_path / "label=no")
+
+
+def test_large_strings_and_dictionaries_of_arrow_are_texts(make_task: Make) -> None:
+    path = make_task(ending="parquet")
+    table = pa.table(
+        {"text": pa.array(["a", "b"], pa.large_string()), "label": pa.array(["no", "yes"]).dictionary_encode()}
+    )
+    pq.write_table(table, path.parent / "small" / "train.parquet")
+    assert splits_of(path)["train"].text == ["a", "b"]
+
+
+# -- holdout and subsets -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rows", [1_500, 277, 2])
+def test_holdout_halves_are_those_of_datasets_shuffle(make_task: Make, rows: int) -> None:
+    table = {"text": [str(row) for row in range(rows)], "label": [row % 2 for row in range(rows)]}
+    task = apply_protocol(read_task(make_task({"train": table, "validation": table})), "holdout")
+    splits = load_splits(task, in_memory({"train": table, "validation": table}), "holdout", None)
+    shuffled = list(datasets.Dataset.from_dict(table).shuffle(seed=42)["text"])
+    assert splits["validation"].text == shuffled[: rows // 2]
+    assert splits["validation_holdout"].text == shuffled[rows // 2 :]
+    assert len(splits["validation"].text) == rows // 2
+    assert splits["train"].text == table["text"]
+    for split in splits.values():
+        assert split.label is not None
+        assert split.label.tolist() == [int(text) % 2 for text in split.text]
+
+
+def test_holdout_cuts_every_reported_split() -> None:
+    task = apply_protocol(load_task("mnli"), "holdout")
+    rows = {"premise": list("abcd"), "hypothesis": list("efgh"), "label": [0, 1, 2, 0]}
+    names = ["train", "validation_matched", "validation_mismatched"]
+    splits = load_splits(task, in_memory(dict.fromkeys(names, rows)), "holdout", None)
+    assert {name: len(split.text) for name, split in splits.items()} == {
+        "train": 4,
+        "validation_matched": 2,
+        "validation_mismatched": 2,
+        "validation_matched_holdout": 2,
+        "validation_mismatched_holdout": 2,
+    }
+    assert set(task.report) <= set(splits)
+
+
+def test_training_subsets_are_nested_and_in_the_rows_order(task: TaskSpec) -> None:
+    table = {"text": [str(row) for row in range(100)], "label": [row % 2 for row in range(100)]}
+    tables = in_memory({"train": table, "validation": table})
+    subsets = {rows: load_splits(task, tables, "standard", rows)["train"].text for rows in (1, 10, 50, 100)}
+    assert [len(texts) for texts in subsets.values()] == [1, 10, 50, 100]
+    assert set(subsets[1]) < set(subsets[10]) < set(subsets[50]) < set(subsets[100])
+    assert all(texts == sorted(texts, key=int) for texts in subsets.values())
+    assert subsets[10] == load_splits(task, tables, "standard", 10)["train"].text
+    assert len(load_splits(task, tables, "standard", 10)["validation"].text) == 100
+
+
+def test_more_training_rows_than_the_task_has_are_refused(task: TaskSpec) -> None:
+    tables = in_memory({"train": {"text": ["a"], "label": ["no"]}})
+    with pytest.raises(UserError, match=r"--train-rows 2: small .* 1 training rows"):
+        load_splits(task, tables, "standard", 2)
+
+
+# -- fields of the record ----------------------------------------------------------------------------------------------
+
+ONE = Split(["a", "b"], ["c", "d"], np.array([0, 1]))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ONE._replace(text=["a", "B"]),
+        ONE._replace(pair=["c", "e"]),
+        ONE._replace(pair=None),
+        ONE._replace(label=np.array([1, 1])),
+        ONE._replace(label=np.array([0.0, 1.0])),
+        ONE._replace(text=["ab", ""]),
+        ONE.take(np.array([1, 0])),
+        ONE.take(np.array([0])),
+    ],
+)
+def test_fingerprint_changes_with_every_text_label_and_order(other: Split) -> None:
+    assert fingerprint({"train": ONE}) != fingerprint({"train": other})
+
+
+def test_fingerprint_depends_on_the_split_of_the_rows() -> None:
+    other = ONE._replace(text=["x", "y"])
+    assert fingerprint({"train": ONE, "test": other}) == fingerprint({"test": other, "train": ONE})
+    assert fingerprint({"train": ONE, "test": other}) != fingerprint({"train": other, "test": ONE})
+
+
+def test_fingerprint_of_a_run_leaves_out_rows_with_hidden_labels(make_task: Make) -> None:
+    rows = {"text": ["a", "b"], "label": ["no", "yes"]}
+    task = read_task(make_task({"train": rows, "validation": rows, "test": rows}, predict="test"))
+    facts = []
+    for hidden in (["c"], ["d", "e"]):
+        tables = in_memory({"train": rows, "validation": rows, "test": {"text": hidden}})
+        facts.append(data_facts(task, tables, load_splits(task, tables, "standard", None), is_test_mode=False))
+    assert facts[0].fingerprint == facts[1].fingerprint
+    assert facts[0].rows != facts[1].rows
+
+
+def test_rows_in_two_splits_are_counted_by_text_and_pair() -> None:
+    first = Split(["a", "b", "c"], ["x", "x", "x"], None)
+    second = Split(["a", "a", "b", "d"], ["x", "x", "y", "x"], np.array([0, 1, 0, 1]))
+    assert shared_texts({"train": first, "validation": second}) == {"train & validation": 2}
+    assert shared_texts({"train": first, "validation": second.take(np.array([2, 3]))}) == {}
+    single = first._replace(pair=None)
+    assert shared_texts({"train": single, "test": single}) == {"train & test": 3}
+
+
+@pytest.mark.parametrize(
+    "rows, is_test_mode, is_partial",
+    [
+        ({"train": 2, "validation": 2, "test": 2}, False, False),
+        ({"train": 3, "validation": 2, "test": 2}, False, True),
+        ({"train": 2, "validation": 1, "test": 2}, False, True),
+        ({"train": 2, "validation": 2, "test": 9}, False, False),
+        ({"train": 3, "validation": 2, "test": 2}, True, False),
+        ({}, False, False),
+    ],
+)
+def test_data_are_partial_when_a_labelled_split_has_another_number_of_rows(
+    make_task: Make, rows: dict[str, int], is_test_mode: bool, is_partial: bool
+) -> None:
+    table = {"text": ["a", "b"], "label": ["no", "yes"]}
+    names = ["train", "validation", "test"]
+    task = read_task(make_task(dict.fromkeys(names, table), rows=rows, predict="test"))
+    tables = in_memory(dict.fromkeys(names, table))
+    facts = data_facts(task, tables, load_splits(task, tables, "standard", None), is_test_mode)
+    assert facts.is_partial is is_partial
+    assert facts.full_rows == rows
+    assert facts.rows == {"train": 2, "validation": 2, "test": 2}
+
+
+def test_subset_or_holdout_is_not_partial_data(make_task: Make) -> None:
+    """The recipe selects these rows; the data are complete."""
+    table = {"text": list("abcd"), "label": ["no", "yes"] * 2}
+    task = apply_protocol(read_task(make_task({"train": table, "validation": table})), "holdout")
+    tables = in_memory({"train": table, "validation": table})
+    facts = data_facts(task, tables, load_splits(task, tables, "holdout", 2), is_test_mode=False)
+    assert not facts.is_partial
+    assert facts.rows == {"train": 2, "validation": 2, "validation_holdout": 2}

@@ -1,0 +1,775 @@
+"""Your own rows: what the flags omit is inferred and printed, and invalid input is refused with its row."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import re
+import unicodedata
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.commands.tasks import main as tasks_command
+from harness.errors import UserError
+from harness.facts.tasks import TaskSpec, read_task
+from harness.requests.identity import identify, resolve_task
+from harness.requests.options import parse_options
+from harness.rows import loading
+from harness.rows.files import file_hash, find_files
+from harness.rows.loading import Split, load_splits, read_tables
+from harness.rows.own_data import OWN_DATA_FLAGS, OwnData, infer_task
+
+Write = Callable[..., Path]
+
+ROWS = 40
+TEXTS = [f"text {row}" for row in range(ROWS)]
+LABELS = [("good ", "bad")[row % 2] for row in range(ROWS)]
+GOOD = "text,label\n" + "".join(f"{text},{label}\n" for text, label in zip(TEXTS, LABELS, strict=True))
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Paths are relative to a folder of the test's own."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def own(train: str = "train.csv", **keys: Any) -> OwnData:
+    return OwnData(**{"train_file": (train,), "text_columns": "text", **keys})
+
+
+def splits_of(task: TaskSpec) -> dict[str, Split]:
+    return load_splits(task, read_tables(task, find_files(task, None)), "standard", None)
+
+
+def task_of(rows: dict[str, Sequence[Any]], write_rows: Write, ending: str = "jsonl", **keys: Any) -> TaskSpec:
+    write_rows(Path(f"train.{ending}"), rows)
+    return infer_task(own(f"train.{ending}", **keys)).task
+
+
+# -- problem type and labels -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet", "xlsx"])
+@pytest.mark.parametrize(
+    "labels, expected",
+    [
+        (["b", "a"], {"a": 0, "b": 1}),
+        ([10, 2, 1], {"1": 1, "2": 2, "10": 10}),
+        ([-1, 1, 0], {"-1": -1, "0": 0, "1": 1}),
+        (["Ç", "ç", "I", "ı"], {"I": 0, "Ç": 1, "ç": 2, "ı": 3}),
+        ([" b ", "a", "b"], {"a": 0, "b": 1}),
+    ],
+)
+def test_labels_are_those_of_the_training_rows_in_order(
+    write_rows: Write, ending: str, labels: list[Any], expected: dict[str, Any]
+) -> None:
+    column = [labels[row % len(labels)] for row in range(ROWS)]
+    task = task_of({"text": TEXTS, "label": column}, write_rows, ending)
+    assert list((task.labels or {}).items()) == list(expected.items())
+    assert task.metrics[:2] == ("accuracy", "f1_macro")
+    names = [str(label).strip() for label in column]
+    for split in splits_of(task).values():
+        assert split.label is not None
+        assert [list(expected)[number] for number in split.label] == [
+            names[int(text.split()[1])] for text in split.text
+        ]
+
+
+def test_names_that_look_like_numbers_are_not_class_numbers(write_rows: Write) -> None:
+    task = task_of(
+        {"text": TEXTS, "label": [("01", "2", "x", "10")[row % 4] for row in range(ROWS)]}, write_rows, "csv"
+    )
+    assert task.labels == {"01": "01", "10": "10", "2": "2", "x": "x"}
+
+
+def test_label_is_the_same_in_both_unicode_forms_and_keeps_its_case(write_rows: Write) -> None:
+    forms = [unicodedata.normalize(form, "sağlık") for form in ("NFC", "NFD")] + ["Sağlık", "İ", "i"]
+    task = task_of({"text": TEXTS, "label": [forms[row % 5] for row in range(ROWS)]}, write_rows)
+    assert set(task.labels or {}) == {unicodedata.normalize("NFC", form) for form in forms}
+
+
+@pytest.mark.parametrize(
+    "labels, problem_type",
+    [
+        ([0.5, 1, 2.25], "regression"),
+        (["0.5", "1", "2.25"], "regression"),
+        ([1.0, 2.0, 5.0], "single_label_classification"),
+        ([True, False], "single_label_classification"),
+        (["null", "NA"], "single_label_classification"),
+        (list(range(30)), "regression"),
+        (["1", "2", "?"], "single_label_classification"),
+    ],
+)
+def test_problem_type_is_inferred_from_the_label_column(
+    write_rows: Write, labels: list[Any], problem_type: str
+) -> None:
+    write_rows(Path("train.parquet"), {"text": TEXTS, "label": [labels[row % len(labels)] for row in range(ROWS)]})
+    task, messages = infer_task(own("train.parquet"))
+    assert task.is_regression == (problem_type == "regression")
+    assert any(message.startswith(f"problem type: {problem_type}") for message in messages)
+
+
+def test_problem_type_of_the_flag_wins(write_rows: Write) -> None:
+    rows = {"text": TEXTS, "label": [row % 5 for row in range(ROWS)]}
+    assert task_of(rows, write_rows, problem_type="regression").is_regression
+    assert not task_of(
+        {**rows, "label": [row / 4 % 2 for row in range(ROWS)]}, write_rows, problem_type="single_label_classification"
+    ).is_regression
+
+
+def test_class_names_of_a_dataset_keep_its_order() -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["z", "a", "x"])}
+    )
+    table = datasets.Dataset.from_dict({"text": TEXTS, "label": [row % 2 for row in range(ROWS)]}, features=features)
+    pq.write_table(table.data.table, "train.parquet")
+    task, messages = infer_task(own("train.parquet"))
+    assert list(task.labels or {}) == ["z", "a"]
+    assert any(message.endswith("left out: x") for message in messages)
+
+
+# -- texts and columns -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx"])
+def test_texts_stay_as_they_are_in_every_format(write_rows: Write, ending: str) -> None:
+    unusual = [
+        "null",
+        "NA",
+        "nan",
+        "I",
+        "İ",
+        "ı",
+        "i̇",
+        " padded ",
+        'a "q" b',
+        "two\nlines",
+        "a,b\tc;d",
+        "1.50",
+        "007",
+        "#N/A",
+    ]
+    texts = unusual * 3
+    task = task_of({"text": texts, "label": [("x", "y")[row % 2] for row in range(len(texts))]}, write_rows, ending)
+    assert sorted(text for split in splits_of(task).values() for text in split.text) == sorted(texts)
+
+
+def test_several_text_columns_are_one_text_and_a_pair_is_two(write_rows: Write) -> None:
+    rows = {"title": [f"t{row}" for row in range(ROWS)], "body": ["" if row == 3 else f"b{row}" for row in range(ROWS)]}
+    rows |= {"other": [f"o{row}" for row in range(ROWS)], "label": LABELS}
+    write_rows(Path("train.csv"), rows)
+    task = infer_task(own(text_columns="title, body", pair_column="other")).task
+    assert (task.text, task.join) == (("title+body", "other"), {"title+body": ("title", "body")})
+    splits = splits_of(task)
+    pairs = {
+        first: second for split in splits.values() for first, second in zip(split.text, split.pair or [], strict=True)
+    }
+    assert len(pairs) == ROWS
+    assert (pairs["t7\nb7"], pairs["t3"]) == ("o7", "o3")
+
+
+def test_unused_columns_may_have_mixed_types(write_rows: Write) -> None:
+    write_rows(Path("train.jsonl"), {"text": TEXTS, "label": LABELS, "meta": [1, "a"] * (ROWS // 2)})
+    assert infer_task(own("train.jsonl")).task.rows["train"] > 0
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+def test_delimiter_is_inferred_from_the_header(delimiter: str, folder: Path) -> None:
+    Path("train.csv").write_text(GOOD.replace(",", delimiter))
+    task, messages = infer_task(own())
+    assert task.source.delimiter == delimiter
+    assert any(message.startswith(f"delimiter: {delimiter!r}") for message in messages)
+    assert sum(len(split.text) for split in splits_of(task).values()) == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["iso-8859-9", "cp1254", "utf-16", "utf-8-sig"])
+def test_encoding_is_that_of_the_flag_or_of_the_byte_order_mark(encoding: str) -> None:
+    Path("train.csv").write_bytes(GOOD.replace("text ", "ağaç şu ").encode(encoding))
+    flag = None if encoding.startswith("utf") else encoding
+    task = infer_task(own(encoding=flag, text_columns="text")).task
+    assert splits_of(task)["train"].text[0].startswith("ağaç şu ")
+    assert task.source.encoding == (flag and flag.replace("iso-8859-9", "iso8859-9"))
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def _zip(path: Path, members: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+def _zstd(path: Path, content: bytes) -> None:
+    with pa.CompressedOutputStream(pa.OSFile(str(path), "wb"), "zstd") as file:
+        file.write(content)
+
+
+COMPRESS: dict[str, Callable[[Path, bytes], Any]] = {
+    "gz": lambda path, content: path.write_bytes(gzip.compress(content)),
+    "bz2": lambda path, content: path.write_bytes(bz2.compress(content)),
+    "xz": lambda path, content: path.write_bytes(lzma.compress(content)),
+    "zst": _zstd,
+    "zip": lambda path, content: _zip(path, {"inside.csv": content, "__MACOSX/._inside.csv": b"x"}),
+}
+
+
+@pytest.mark.parametrize("compression", COMPRESS)
+def test_compressed_file_has_the_same_rows(compression: str) -> None:
+    Path("plain.csv").write_text(GOOD)
+    COMPRESS[compression](Path(f"packed.csv.{compression}"), GOOD.encode())
+    plain, packed = (infer_task(own(name)).task for name in ("plain.csv", f"packed.csv.{compression}"))
+    assert packed.name == "packed"
+    assert splits_of(packed)["train"].text == splits_of(plain)["train"].text
+
+
+@pytest.mark.parametrize("ending", ["parquet", "xlsx"])
+def test_other_formats_may_be_compressed_too(write_rows: Write, ending: str) -> None:
+    path = write_rows(Path(f"train.{ending}"), {"text": TEXTS, "label": LABELS})
+    Path(f"p.{ending}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    _zip(Path("p.zip"), {f"deep/rows.{ending}": path.read_bytes()})
+    for name in (f"p.{ending}.gz", "p.zip"):
+        assert sum(infer_task(own(name)).task.rows.values()) == ROWS
+
+
+@pytest.mark.parametrize("references", [("part-1.csv", "part-2.csv"), ("part-*.csv",), ("**/part-*.csv",)])
+def test_rows_of_several_files_follow_each_other(references: tuple[str, ...]) -> None:
+    lines = GOOD.splitlines(keepends=True)
+    Path("part-1.csv").write_text("".join(lines[:21]))
+    Path("part-2.csv").write_text("".join([lines[0], *lines[21:]]))
+    task = infer_task(OwnData(train_file=references, text_columns="text", name="mine")).task
+    files = find_files(task, None)
+    assert files is not None
+    whole = task.model_copy(update={"splits": {"train": "train"}})
+    assert list(loading.read_tables(whole, files).by_split["train"]["text"]) == TEXTS
+
+
+def test_sheet_is_chosen_by_name() -> None:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for name in ("first", "second"):
+        sheet = book.create_sheet(name)
+        for row in [["text", "label"], *zip(TEXTS, LABELS, strict=True), [None, None]]:
+            sheet.append([f"{name} {cell}" if cell in TEXTS else cell for cell in row])
+    book.save("book.xlsx")
+    keys: Any = dict(validation_file=("book.xlsx#sheet=second",))
+    task = infer_task(own("book.xlsx#sheet=first", **keys)).task
+    assert task.rows == {"train": ROWS, "validation": ROWS}
+    assert splits_of(task)["validation"].text[0] == "second text 0"
+
+
+def test_test_file_without_labels_is_predicted(write_rows: Write) -> None:
+    Path("train.csv").write_text(GOOD)
+    for rows in (
+        {"text": ["a", "b"]},
+        {"text": ["a", "b"], "label": ["", ""]},
+        {"text": ["a", "b"], "label": [-1, -1]},
+    ):
+        write_rows(Path("test.csv"), rows)
+        task = infer_task(own(test_file=("test.csv",))).task
+        assert (task.predict, task.report) == (("test",), ("validation",))
+        assert splits_of(task)["test"].label is None
+    write_rows(Path("test.csv"), {"text": ["a", "b"], "label": ["good", "bad"]})
+    task = infer_task(own(test_file=("test.csv",))).task
+    assert (task.predict, task.evaluate, task.report) == ((), ("validation", "test"), ("test",))
+
+
+# -- splits ------------------------------------------------------------------------------------------------------------
+
+
+def test_validation_rows_are_a_tenth_of_each_label_with_texts_of_their_own(write_rows: Write) -> None:
+    rows = 2_000
+    texts = [f"text {row % 1_900}" for row in range(rows)]
+    labels = ["rare" if row % 1_900 % 20 == 0 else "common" for row in range(rows)]
+    splits = splits_of(task_of({"text": texts, "label": labels}, write_rows))
+    train, validation = splits["train"], splits["validation"]
+    assert len(train.text) + len(validation.text) == rows
+    assert not set(train.text) & set(validation.text)
+    for number, label in enumerate(("common", "rare")):
+        assert validation.label is not None
+        share = (validation.label == number).sum() / labels.count(label)
+        assert abs(share - 0.1) < 0.025
+
+
+def test_split_rows_do_not_depend_on_the_order_of_the_file(write_rows: Write) -> None:
+    keys = dict(validation_percent=20, test_percent=30)
+    first = splits_of(task_of({"text": TEXTS, "label": LABELS}, write_rows, **keys))
+    second = splits_of(task_of({"text": TEXTS[::-1], "label": LABELS[::-1]}, write_rows, **keys))
+    assert {name: sorted(split.text) for name, split in first.items()} == {
+        name: sorted(split.text) for name, split in second.items()
+    }
+    assert {name: round(len(split.text) / ROWS, 1) for name, split in first.items()} == {
+        "train": 0.5,
+        "validation": 0.2,
+        "test": 0.3,
+    }
+
+
+# -- task files --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--validation-percent", "20", "--test-percent", "20"],
+        ["--validation-file", "other.csv", "--test-file", "test.csv"],
+        ["--text-columns", "text,label", "--label-column", "other"],
+        ["--pair-column", "other"],
+        ["--problem-type", "regression", "--label-column", "other"],
+    ],
+)
+def test_flags_and_the_task_file_of_the_same_flags_are_the_same_run(
+    flags: list[str], folder: Path, write_rows: Write
+) -> None:
+    columns = {"text": TEXTS, "label": LABELS, "other": [row % 3 + 2 for row in range(ROWS)]}
+    write_rows(folder / "rows" / "mine.csv", columns)
+    write_rows(Path("other.csv"), {**columns, "text": [f"o{text}" for text in TEXTS]})
+    write_rows(Path("test.csv"), {**columns, "text": [f"t{text}" for text in TEXTS]})
+    args = ["--train-file", "rows/mine.csv", *flags]
+    args += [] if "--text-columns" in flags else ["--text-columns", "text"]
+    tasks_command(["--new", "mine.yaml", *args])
+    specs = []
+    for task_args in (args, ["--task", "mine.yaml"]):
+        options = parse_options([*task_args, "--model", "org/model", "--epochs", "2"])
+        task, _ = resolve_task(options)
+        specs.append(identify(task, find_files(task, None), options))
+    assert specs[0] == specs[1]
+    assert specs[0].run_id == specs[1].run_id
+    assert specs[0].task == "mine"
+
+
+def test_written_task_file_has_relative_paths(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("rows").mkdir()
+    Path("rows/mine.csv").write_text(GOOD.replace(",", ";").replace("text ", "ağaç "), encoding="iso-8859-9")
+    flags = ["--train-file", "rows/mine.csv", "--text-columns", "text", "--encoding", "latin5"]
+    tasks_command(["--new", "mine.yaml", *flags])
+    assert "files:\n    train: rows/mine.csv\n  delimiter: ;\n  encoding: iso8859-9" in Path("mine.yaml").read_text()
+    assert "bad (20), good (20)" in Path("mine.yaml").read_text()
+    assert splits_of(read_task(folder / "mine.yaml"))["train"].text[0].startswith("ağaç")
+    assert "harness run --task mine.yaml" in capsys.readouterr().out
+
+
+def test_identity_does_not_depend_on_the_folder_of_the_files(folder: Path) -> None:
+    run_ids = []
+    for name in ("a", "b"):
+        Path(name).mkdir()
+        (Path(name) / "mine.csv").write_text(GOOD)
+        options = parse_options(["--train-file", f"{name}/mine.csv", "--text-columns", "text", "--model", "org/model"])
+        task, _ = resolve_task(options)
+        run_ids.append(identify(task, find_files(task, None), options).run_id)
+    assert run_ids[0] == run_ids[1]
+
+
+def test_every_field_has_a_flag_of_the_run() -> None:
+    assert {"--train-file", "--text-columns", "--label-column", "--problem-type", "--encoding"} <= set(OWN_DATA_FLAGS)
+
+
+# -- notes on the data -------------------------------------------------------------------------------------------------
+
+
+def test_empty_and_shared_texts_are_counted(write_rows: Write) -> None:
+    write_rows(Path("train.csv"), {"text": ["a", "", " ", "b"] * 2, "label": ["x", "y"] * 4})
+    write_rows(Path("valid.csv"), {"text": ["a", "c", "b"], "label": ["x", "y", "x"]})
+    splits = splits_of(infer_task(own(validation_file=("valid.csv",))).task)
+    empty, shared = loading.data_notes(splits, loading.shared_texts(splits))
+    assert empty.startswith("train: 4 of 8 texts")
+    assert empty.endswith("2, 3, 6, 7")
+    assert shared.startswith("validation: 2 of 3 rows")
+
+
+# -- invalid input -----------------------------------------------------------------------------------------------------
+
+CSV = dict[str, str | bytes]
+
+
+def _file(content: str | bytes, name: str = "train.csv", **keys: Any) -> tuple[OwnData, CSV]:
+    return own(name, **keys), {name: content}
+
+
+def _labelled(labels: Sequence[Any], **keys: Any) -> tuple[OwnData, CSV]:
+    rows = "".join(f'text {row},"{label}"\n' for row, label in enumerate(labels))
+    return _file(f"text,label\n{rows}", **keys)
+
+
+def _json_rows(*rows: Any, **keys: Any) -> tuple[OwnData, CSV]:
+    return _file("".join(json.dumps(row) + "\n" for row in rows), "train.jsonl", **keys)
+
+
+def _with_test(test: str, **keys: Any) -> tuple[OwnData, CSV]:
+    return own(test_file=("test.csv",), **keys), {"train.csv": GOOD, "test.csv": test}
+
+
+def _zipped(members: dict[str, str]) -> tuple[OwnData, CSV]:
+    _zip(Path("train.zip"), {name: content.encode() for name, content in members.items()})
+    return own("train.zip"), {}
+
+
+def _parquet(columns: list[Any], names: list[str]) -> tuple[OwnData, CSV]:
+    pq.write_table(pa.table([pa.array(column) for column in columns], names=names), "train.parquet")
+    return own("train.parquet"), {}
+
+
+def _book(**sheets: list[list[Any]]) -> tuple[OwnData, CSV]:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for name, rows in sheets.items():
+        sheet = book.create_sheet(name)
+        for row in rows:
+            sheet.append(row)
+    book.save("train.xlsx")
+    return own("train.xlsx"), {}
+
+
+def _folder(name: str) -> tuple[OwnData, CSV]:
+    Path(name).mkdir()
+    return own(name), {}
+
+
+_LATIN5 = "text,label\nhava güzel,iyi\nışık söndü,kötü\nağaç,iyi\nşu,kötü\n".encode("iso-8859-9")
+_XLSX = [["text", "label"], ["a", "x"], ["b", "y"], ["c", "x"]]
+
+BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
+    # columns
+    "no such text column": (
+        lambda: _file(GOOD, text_columns="txt"),
+        r"--text-columns: column 'txt' not found in train; .*text, label\. Did you mean 'text'\?",
+    ),
+    "no such label column": (
+        lambda: _file(GOOD, label_column="labels"),
+        r"--label-column: column 'labels' not found in train; .*Did you mean 'label'\?",
+    ),
+    "no such pair column": (
+        lambda: _file(GOOD, pair_column="premis"),
+        r"--pair-column: column 'premis' not found in train",
+    ),
+    "column that the test file lacks": (
+        lambda: _with_test("body,label\na,good\n"),
+        r"--text-columns: column 'text' not found in test; .*body, label",
+    ),
+    "column in two flags": (
+        lambda: _file(GOOD, label_column="text"),
+        r"--text-columns, --pair-column, --label-column: duplicate column 'text'",
+    ),
+    "empty name of a column": (lambda: _file(GOOD, text_columns="text,"), r"--text-columns 'text,': empty"),
+    "missing --text-columns": (lambda: _file(GOOD, text_columns=None), r"--text-columns: missing"),
+    "two columns of one name": (lambda: _file("text,label,text\na,x,b\n"), r"train\.csv: duplicate column 'text'"),
+    "two columns of one name in Parquet": (
+        lambda: _parquet([["a"], ["b"], ["x"]], ["text", "text", "label"]),
+        r"train\.parquet: duplicate column 'text'",
+    ),
+    # labels
+    "every label different": (
+        lambda: _labelled([f"id-{row}" for row in range(30)]),
+        r"--label-column label: 30 different labels in 30 rows",
+    ),
+    "every label different, with a problem type": (
+        lambda: _labelled([f"id-{row}" for row in range(30)], problem_type="single_label_classification"),
+        r"--label-column label: each of the 30 training rows has another label, such as 'id-0'",
+    ),
+    "row numbers as labels": (
+        lambda: _labelled(range(30)),
+        r"--label-column label: each of the 30 rows .*--problem-type regression",
+    ),
+    "one class only": (lambda: _labelled(["a"] * 9), r"all 9 training rows have the same label, 'a'"),
+    "one value only": (lambda: _labelled(["0.5"] * 9), r"all 9 rows have the value '0\.5'"),
+    "row without a label": (
+        lambda: _labelled(["a", "b", "", "a", " ", "b"]),
+        r"2 of 6 training rows have no label: row 3, 5\.",
+    ),
+    "null label": (
+        lambda: _json_rows({"text": "a", "label": "x"}, {"text": "b", "label": None}, {"text": "c", "label": "y"}),
+        r"1 of 3 training rows have no label: row 2",
+    ),
+    "label of the test file that no training row has": (
+        lambda: _with_test("text,label\na,good\nb,Bad\nc,Bad\nd,ugly\n"),
+        r"--test-file: 3 rows have labels that no training row has: 'Bad' \(row 2\), 'ugly' \(row 4\)\. .*: bad, good",
+    ),
+    "label of the validation file that no training row has": (
+        lambda: (own(validation_file=("v.csv",)), {"train.csv": GOOD, "v.csv": "text,label\na,fine\n"}),
+        r"--validation-file: 1 rows have labels that no training row has: 'fine' \(row 1\)",
+    ),
+    "validation row without a label": (
+        lambda: (own(validation_file=("v.csv",)), {"train.csv": GOOD, "v.csv": "text,label\na,good\nb,\n"}),
+        r"column 'label', row 2 of split 'validation': unknown label ''",
+    ),
+    "decimal commas": (lambda: _labelled(["1,5", "2,25", "3", "0,5"]), r"decimal comma: '1,5' in row 1, and 2 more"),
+    "decimal comma in a regression": (
+        lambda: _labelled(["1.5", *["3"] * 30, "2,25"], problem_type="regression"),
+        r"row \d+ of split '(train|validation)': expected a number, got '2,25'.*decimal point",
+    ),
+    "one text among numbers": (lambda: _labelled([*(f"{row}.5" for row in range(30)), "n/a"]), r"row 31 is 'n/a'"),
+    "infinite value": (
+        lambda: _labelled(["1.5", "inf", "2"] * 9, problem_type="regression"),
+        r"expected a number, got 'inf'",
+    ),
+    "text in a regression": (
+        lambda: _labelled(["a", "b", "a"] * 9, problem_type="regression"),
+        r"expected a number, got '[ab]'",
+    ),
+    "list as a single label": (
+        lambda: _json_rows(
+            {"text": "a", "label": ["x"]}, {"text": "b", "label": ["y"]}, problem_type="single_label_classification"
+        ),
+        r"expected a single label in row 1, got \['x'\]",
+    ),
+    "separator of a single label": (
+        lambda: _file(GOOD, label_separator=";"),
+        r"--label-separator: needs --problem-type multi_label_classification",
+    ),
+    # texts
+    "null text": (
+        lambda: _json_rows(*({"text": None if row == 2 else f"t{row}", "label": "xy"[row % 2]} for row in range(9))),
+        r"column 'text', row \d+ of split '(train|validation)': missing text",
+    ),
+    "text that is a number": (
+        lambda: _json_rows(*({"text": row, "label": "xy"[row % 2]} for row in range(9))),
+        r"column 'text', row 1 of split '\w+': \d is not a text",
+    ),
+    "text that is an object": (
+        lambda: _json_rows(*({"text": {"tr": f"a{row}"}, "label": "xy"[row % 2]} for row in range(30))),
+        r"column 'text', row 1 .*: \{'tr': 'a\d+'\} is not a text",
+    ),
+    "text that is sometimes a list": (
+        lambda: _json_rows({"text": "a", "label": "x"}, {"text": ["b"], "label": "y"}),
+        r"train\.jsonl: column 'text' has mixed types: a text .* a list in row 2: \['b'\]",
+    ),
+    "label that is a number in one row and a text in another": (
+        lambda: _json_rows({"text": "a", "label": 1}, {"text": "b", "label": "1"}),
+        r"column 'label' has mixed types: a number .* a text in row 2",
+    ),
+    "half a character": (
+        lambda: _file('{"text": "\\ud800", "label": "x"}\n{"text": "b", "label": "y"}', "train.jsonl"),
+        r"column 'text' has half a character",
+    ),
+    # the file as text
+    "empty file": (lambda: _file(""), r"train\.csv: empty file"),
+    "file of empty lines": (lambda: _file("\n\n"), r"train\.csv: only empty lines"),
+    "header without rows": (lambda: _file("text,label\n"), r"--train-file: train has no rows"),
+    "row longer than the header": (
+        lambda: _file("text,label\na,x\nb,y,z\nc,x\n"),
+        r"train\.csv: expected 2 columns .* row 2 \(line 3\) has 3\. .*quotes",
+    ),
+    "row shorter than the header": (lambda: _file('text,label\n"two\nlines",x\nb\n'), r"row 2 \(line 4\) has 1\."),
+    "many uneven rows": (
+        lambda: _file("text,label\n" + "a,b,c\n" * 9),
+        r"row 1 \(line 2\) has 3, row 2 .*, row 3 \(line 4\) has 3, .* 6 more rows",
+    ),
+    "quote that is never closed": (
+        lambda: _file('text,label\na,x\n"b,y\nc,x\n'),
+        r"train\.csv:3: missing closing quote",
+    ),
+    "Turkish in Latin-5": (
+        lambda: _file(_LATIN5),
+        r"train\.csv:2: not UTF-8 .*'.*hava güzel,iyi'.*--encoding iso-8859-9",
+    ),
+    "Russian in a code page": (
+        lambda: _file("text,label\nхорошая погода,да\n".encode("cp1251")),
+        r"cp1251 .*'.*хорошая.*'",
+    ),
+    "French in Latin-1": (lambda: _file("text,label\nété chaud,a\n".encode("latin-1")), r"iso-8859-1 .*'été"),
+    "encoding other than that of the flag": (
+        lambda: _file("text,label\nağaç,x\n", encoding="ascii"),
+        r"train\.csv:2: not ASCII",
+    ),
+    "unknown encoding": (lambda: _file(GOOD, encoding="latin-99"), r"--encoding 'latin-99': unknown encoding"),
+    "codec that is not of text": (lambda: _file(GOOD, encoding="base64"), r"--encoding 'base64': unknown encoding"),
+    "delimiter of two characters": (lambda: _file(GOOD, delimiter="::"), r"--delimiter '::': expected one character"),
+    "UTF-16 without a byte order mark": (
+        lambda: _file(GOOD.encode("utf-16-le")),
+        r"zero bytes\. .*--encoding utf-16-le",
+    ),
+    "binary file": (lambda: _file(b"\x01\x02\0\0\0\x05" * 50), r"train\.csv: not a text file: .*zero bytes"),
+    "workbook called .csv": (lambda: _file(b"PK\x03\x04rest"), r"not a csv file, but a zip archive or an Excel"),
+    "gzip called .csv": (lambda: _file(gzip.compress(b"a")), r"not a csv file, but a gzip file; .*\.gz"),
+    "Parquet called .csv": (lambda: _file(b"PAR1rest"), r"not a csv file, but a Parquet file; .*\.parquet"),
+    "web page saved as .csv": (lambda: _file("\n<!DOCTYPE html><html>404"), r"not a csv file, but a web page"),
+    "Git LFS pointer": (lambda: _file("version https://git-lfs.github.com/spec/v1\n"), r"run 'git lfs pull'"),
+    "JSON called .csv": (lambda: _file('{"text": "a"}\n'), r"not a csv file, but probably JSON; .*\.json or \.jsonl"),
+    # JSON
+    "broken line of JSON": (
+        lambda: _file('{"text": "a", "label": "x"}\n{"text": \n', "train.jsonl"),
+        r"cannot be read as jsonl: line 2: JSONDecodeError",
+    ),
+    "JSON lines called .json": (
+        lambda: _file('{"text": "a"}\n{"text": "b"}\n', "train.json"),
+        r"cannot be read as json: .*JSON Lines.*\.jsonl",
+    ),
+    "JSON object instead of rows": (
+        lambda: _file('{"rows": []}', "train.json"),
+        r"expected a list of rows, .*got an object",
+    ),
+    "row that is not an object": (
+        lambda: _file('[{"text": "a"}, 5]', "train.json"),
+        r"expected an object, .*in row 2, got a number",
+    ),
+    "empty list": (
+        lambda: _file("[]", "train.json"),
+        r"--text-columns: column 'text' not found in train; its columns: \.",
+    ),
+    # other formats
+    "broken Parquet": (lambda: _file(b"PAR1 nothing", "train.parquet"), r"cannot be read as parquet: "),
+    "broken Arrow": (lambda: _file(b"nothing at all", "train.arrow"), r"cannot be read as arrow: "),
+    "broken workbook": (lambda: _file(b"nothing at all", "train.xlsx"), r"train\.xlsx: not an \.xlsx workbook"),
+    "several sheets": (
+        lambda: _book(one=_XLSX, two=_XLSX),
+        r"2 sheets have rows \(one, two\)\. .*'.*train\.xlsx#sheet=one'",
+    ),
+    "unknown sheet": (
+        lambda: (_book(one=_XLSX, two=_XLSX)[0], {})[:0] or (own("train.xlsx#sheet=tow"), {}),
+        r"sheet 'tow' not found; .*one, two\. Did you mean 'two'\?",
+    ),
+    "empty workbook": (lambda: _book(one=[]), r"empty workbook"),
+    "sheet of a CSV": (lambda: (own("train.csv#sheet=one"), {"train.csv": GOOD}), r"only an Excel workbook has sheets"),
+    "old workbook": (lambda: _file(b"x", "train.xls"), r"'.*train\.xls': unsupported file format.*; save it as \.xlsx"),
+    "pickle": (lambda: _file(b"x", "train.pkl"), r"save it as \.parquet: reading a pickle runs code"),
+    "unknown ending": (lambda: _file(GOOD, "train.cvs"), r"Did you mean 'csv'\?"),
+    "no ending": (lambda: _file(GOOD, "train"), r"'.*train': unsupported file format: .*csv, tsv"),
+    # compressed
+    "broken gzip": (lambda: _file(b"\x1f\x8b nothing", "train.csv.gz"), r"cannot be decompressed as gz: "),
+    "gzip that is cut off": (
+        lambda: _file(gzip.compress(GOOD.encode() * 99)[:-20], "train.csv.gz"),
+        r"cannot be decompressed as gz: ",
+    ),
+    "text called .gz": (lambda: _file(GOOD, "train.csv.gz"), r"cannot be decompressed as gz"),
+    "broken xz": (lambda: _file(b"nothing", "train.csv.xz"), r"cannot be decompressed as xz"),
+    "broken bzip2": (lambda: _file(b"nothing", "train.csv.bz2"), r"cannot be decompressed as bz2"),
+    "broken zstandard": (lambda: _file(b"nothing", "train.csv.zst"), r"cannot be decompressed as zst"),
+    "gzip without a format": (lambda: _file(b"x", "train.gz"), r"missing format before \.gz: .*rows\.csv\.gz"),
+    "text called .zip": (lambda: _file(GOOD, "train.zip"), r"cannot be decompressed as zip: File is not a zip file"),
+    "zip of several": (
+        lambda: _zipped({"a.csv": GOOD, "b.csv": GOOD}),
+        r"expected one file in the zip, got 2 \(a\.csv, b\.csv\)",
+    ),
+    "zip of none": (lambda: _zipped({}), r"expected one file in the zip, got 0"),
+    "zip that leaves its folder": (lambda: _zipped({"../../a.csv": GOOD}), r"unsafe zip: .*'\.\./\.\./a\.csv'"),
+    "zip with a path from the root": (lambda: _zipped({"/etc/a.csv": GOOD}), r"unsafe zip: .*'/etc/a\.csv'"),
+    "zip of something else": (lambda: _zipped({"a.docx": "x"}), r"unsupported file format of 'a\.docx'"),
+    # which files
+    "no such file": (
+        lambda: (own("trian.csv"), {"train.csv": GOOD}),
+        r"file not found: .*trian\.csv\. Did you mean 'train\.csv'",
+    ),
+    "folder": (lambda: _folder("train.csv"), r"train\.csv is a folder\. .*\*\.csv'"),
+    "pattern without a match": (lambda: (own("part-*.csv", name="x"), {}), r"no file matches .*part-\*\.csv"),
+    "two formats in one split": (
+        lambda: (own(train_file=("a.csv", "b.jsonl")), {"a.csv": GOOD, "b.jsonl": "{}"}),
+        r"a\.csv and .*b\.jsonl have different formats",
+    ),
+    "files of other columns": (
+        lambda: (own(train_file=("a.csv", "b.csv")), {"a.csv": GOOD, "b.csv": "text,mark\na,x\n"}),
+        r"a\.csv and .*b\.csv: only one of them has the column 'label'",
+    ),
+    "training file as test file": (
+        lambda: (own(test_file=("train.csv",)), {"train.csv": GOOD}),
+        r"--test-file .*train\.csv: the same bytes .* train\.",
+    ),
+    "other checksum": (
+        lambda: (own(f"train.csv#sha256={'0' * 64}"), {"train.csv": GOOD}),
+        r"train\.csv: wrong checksum: expected sha256 0{64}, got [0-9a-f]{64}",
+    ),
+    "invalid checksum": (
+        lambda: (own("train.csv#sha256=abc"), {"train.csv": GOOD}),
+        r"#sha256=abc': invalid sha256: .*got 3 characters",
+    ),
+    "URL that does not answer": (
+        lambda: (own("http://127.0.0.1:9/a.csv"), {}),
+        r"cannot download http://127\.0\.0\.1:9/a",
+    ),
+    "unsupported kind of URL": (
+        lambda: (own("ftp://host/a.csv"), {}),
+        r"ftp://host/a\.csv: expected an http or https URL",
+    ),
+    "dataset and files": (lambda: _file(GOOD, dataset="org/rows"), r"--dataset org/rows: .*drop one"),
+    "dataset that cannot be reached": (
+        lambda: (OwnData(dataset="org/rows", text_columns="text"), {}),
+        r"--dataset org/rows: cannot be loaded from the Hub: \w+",
+    ),
+    "invalid name of a dataset": (
+        lambda: (OwnData(dataset="a/b/c", text_columns="text"), {}),
+        r"--dataset a/b/c: expected organisation/name",
+    ),
+    "validation file only": (lambda: (OwnData(validation_file=("v.csv",)), {}), r"--train-file: missing"),
+    # percentages and names
+    "percentage and file": (lambda: _with_test(GOOD, test_percent=20), r"--test-percent 20: .*--test-file.*drop one"),
+    "percentage of 100": (lambda: _file(GOOD, validation_percent=100), r"--validation-percent 100: expected 1 to 99"),
+    "percentages that leave no rows": (
+        lambda: _file(GOOD, validation_percent=50, test_percent=50),
+        r"--validation-percent and --test-percent: expected a sum below 100",
+    ),
+    "too few rows for a percentage": (
+        lambda: _labelled(["a", "a", "b"], validation_percent=1),
+        r"--validation-percent: validation would be empty: 3 training rows",
+    ),
+    "name of a registered task": (lambda: _file(GOOD, "sst2.csv"), r"--train-file: 'sst2' .*--name"),
+    "name that is a path": (lambda: (own(name="a/b"), {"train.csv": GOOD}), r"--name a/b: invalid task name"),
+    "pattern without a name": (lambda: (own("*.csv"), {"a.csv": GOOD}), r"--train-file: invalid task name: set --name"),
+}
+
+
+def test_there_are_many_kinds_of_invalid_input() -> None:
+    assert len(BAD) >= 60
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_invalid_input_is_refused(name: str) -> None:
+    make, message = BAD[name]
+    own_data, files = make()
+    for path, content in files.items():
+        Path(path).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(UserError) as error:
+        splits_of(infer_task(own_data).task)
+    assert re.search(message, str(error.value)), str(error.value)
+
+
+def test_file_that_changes_while_it_is_read_is_refused() -> None:
+    path = Path("train.csv")
+    path.write_text(GOOD)
+    task = infer_task(own()).task
+    files = find_files(task, None)
+    path.write_text(GOOD + "more,good\n")
+    with pytest.raises(UserError, match=rf"train\.csv: changed while it was read: .*{file_hash(path)}"):
+        read_tables(task, files)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--task", "rte", "--train-file", "a.csv"], r"--task rte: .*--train-file"),
+        (["--data", "x", "--train-file", "a.csv"], r"--data x: .*--train-file"),
+    ],
+)
+def test_own_rows_and_a_task_or_data_are_refused(args: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        parse_options(args)
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        (["--new", "mine.yaml"], r"--train-file: missing"),
+        (["--train-file", "train.csv"], r"--new: "),
+        (["--new", "mine.txt", "--train-file", "train.csv"], r"--new mine\.txt: .*\.yaml"),
+        (["--new", "earlier.yaml", "--train-file", "train.csv"], r"--new earlier\.yaml: "),
+        (["--new", "mine.yaml", "--train-file", "train.csv", "--name", "a"], r"--new mine\.yaml: .*--name a"),
+    ],
+)
+def test_task_file_that_cannot_be_written_is_refused(args: list[str], message: str) -> None:
+    Path("train.csv").write_text(GOOD)
+    Path("earlier.yaml").write_text("")
+    with pytest.raises(UserError, match=message):
+        tasks_command([*args, "--text-columns", "text"])
+    assert not Path("mine.yaml").exists()

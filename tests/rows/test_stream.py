@@ -1,0 +1,134 @@
+"""Chunks of rows: the same texts from any format, in order, and an error is named with its row or line."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.rows.columns import ReadOptions
+from harness.rows.stream import TextColumns, TextRows, stream_file, stream_lines
+
+TEXT = ["plain", 'with "quotes", a comma', "two\nlines", "", "null", "NA", "Işık ığüşöç", "=1+1", " x\ty "]
+PAIR = [f"pair {row}" for row in range(len(TEXT))]
+COLUMNS = TextColumns(("a",), ("b",))
+ONE = TextColumns(("a",), None)
+
+
+def texts(path: Path, columns: TextColumns = COLUMNS, chunk: int = 4, **options: str) -> list[TextRows]:
+    return list(stream_file(path, columns, ReadOptions(**options), chunk))
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet"])
+def test_every_format_gives_the_same_texts(ending: str, tmp_path: Path, write_rows: Callable[..., Path]) -> None:
+    path = write_rows(tmp_path / f"rows.{ending}", {"b": PAIR, "id": list(range(len(TEXT))), "a": TEXT})
+    chunks = texts(path)
+    assert [len(rows.text) for rows in chunks] == [4, 4, 1]
+    assert list(itertools.chain.from_iterable(rows.text for rows in chunks)) == TEXT
+    assert list(itertools.chain.from_iterable(rows.pair or [] for rows in chunks)) == PAIR
+    assert [rows.pair for rows in texts(path, ONE)] == [None] * 3
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_compressed_files_are_read_too(ending: str, tmp_path: Path, write_rows: Callable[..., Path]) -> None:
+    plain = write_rows(tmp_path / f"rows.{ending}", {"a": TEXT})
+    compressed = tmp_path / f"rows.{ending}.gz"
+    compressed.write_bytes(gzip.compress(plain.read_bytes()))
+    assert texts(compressed, ONE) == texts(plain, ONE)
+
+
+def test_several_columns_are_joined_into_one_text(tmp_path: Path, write_rows: Callable[..., Path]) -> None:
+    path = write_rows(tmp_path / "rows.csv", {"title": ["T", ""], "body": ["B", "only"], "q": ["1", "2"]})
+    (rows,) = texts(path, TextColumns(("title", "body"), ("q",)))
+    assert rows == TextRows(["T\nB", "only"], ["1", "2"])
+
+
+def test_large_file_does_not_fill_memory(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    with path.open("w", encoding="utf-8") as file:
+        file.write("a\n")
+        for row in range(10_000):
+            file.write(f"{row} {'x' * 2000}\n")
+    tracemalloc.start()
+    try:
+        assert sum(len(rows.text) for rows in stream_file(path, ONE, ReadOptions(), 200)) == 10_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 10
+
+
+def test_delimiter_and_encoding_are_those_of_the_options(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("a;b\nışık;şey\n".encode("iso-8859-9"))
+    assert texts(path, delimiter=";", encoding="iso-8859-9") == [TextRows(["ışık"], ["şey"])]
+
+
+def test_line_is_a_text_or_a_pair_with_a_tab() -> None:
+    lines = ["one\n", "\n", "two, three"]
+    assert list(stream_lines(lines, is_pair=False)) == [TextRows(["one", "", "two, three"], None)]
+    chunks = list(stream_lines(["a\tb\r\n", "c\td"], is_pair=True, chunk=1))
+    assert chunks == [TextRows(["a"], ["b"]), TextRows(["c"], ["d"])]
+
+
+@pytest.mark.parametrize("line, texts", [("alone", 1), ("a\tb\tc", 3)])
+def test_line_without_two_texts_is_named_with_its_number(line: str, texts: int) -> None:
+    with pytest.raises(UserError, match=rf"standard input:2: expected two texts .*got {texts}"):
+        list(stream_lines(["a\tb", line], is_pair=True))
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("rows.csv", "", "empty file"),
+        ("rows.csv", "a,b\n", "no rows"),
+        ("rows.jsonl", "", "empty file"),
+        ("rows.csv", "a,c\nx,y\n", r"column 'b' not found; its columns: a, c\. .*--pair-column"),
+        ("rows.csv", "A,b\nx,y\n", r"column 'a' not found; .* A, b\. Did you mean 'A'\? .*--text-column"),
+        ("rows.csv", "a,b\nx,y\n1,2,3\n", r"rows\.csv: expected 2 columns .* row 2 \(line 3\) has 3\. .*','"),
+        ("rows.tsv", "a\tb\nx\n", r"rows\.tsv: expected 2 columns .* row 1 \(line 2\) has 1"),
+        ("rows.csv", 'a,b\n"x,y\n', r"rows\.csv:2: missing closing quote"),
+        ("rows.jsonl", '{"a": "x", "b": "y"}\n{"a": "x"}\n', "column 'b', row 2: missing text"),
+        ("rows.jsonl", '{"a": 5, "b": "y"}\n', "column 'a', row 1: 5 is not a text"),
+        ("rows.jsonl", '{"a": "x", "b": "y"}\n[1]\n', r"rows\.jsonl: expected an object, .*row 2, got a list"),
+        ("rows.jsonl", '{"a": "x", "b": "y"}\n{"a"\n', "cannot be read as jsonl: line 2"),
+        ("rows.parquet", "no parquet", "cannot be read as parquet"),
+        ("rows.docx", "x", "'.*rows.docx': unsupported file format: .*csv, tsv, json"),
+        ("rows", "x", "'.*rows': unsupported file format: .*csv"),
+    ],
+)
+def test_error_is_named_with_its_row_or_line(name: str, content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        texts(path)
+
+
+def test_file_in_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_bytes("a,b\nx,y\nışık,şey\n".encode("iso-8859-9"))
+    with pytest.raises(UserError, match=r"rows\.csv:3: not UTF-8 .*--encoding"):
+        texts(path)
+
+
+def test_missing_file_and_invalid_flags_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--file .*missing\.csv: file not found"):
+        texts(tmp_path / "missing.csv")
+    (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="--encoding latin-99: unknown encoding"):
+        texts(tmp_path / "rows.csv", encoding="latin-99")
+    with pytest.raises(UserError, match="--delimiter '::': expected one character"):
+        texts(tmp_path / "rows.csv", delimiter="::")
+
+
+def test_row_of_json_lines_counts_rows_and_not_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n" + json.dumps({"a": "x"}) + "\n\n" + json.dumps({"a": None}) + "\n")
+    with pytest.raises(UserError, match="column 'a', row 2: missing text"):
+        texts(path, ONE)

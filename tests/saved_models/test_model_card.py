@@ -1,0 +1,102 @@
+"""The README of a saved model: metadata for the Hub, scores next to a baseline, none from generated rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+
+from harness.facts.packing import pack_array
+from harness.facts.records import DataFacts, RunRecord
+from harness.facts.tasks import TaskSpec, load_task
+from harness.saved_models import bundles
+from harness.saved_models.model_card import model_card
+
+FACTS: dict[str, Any] = dict(
+    source="nyu-mll/glue/rte",
+    revision=None,
+    fingerprint="0",
+    rows={"train": 2490, "validation": 277},
+    full_rows={},
+    is_partial=False,
+    missing_splits=[],
+    shared_texts={"train & validation": 3},
+)
+
+
+@pytest.fixture
+def card_with(make_bundle: Callable[..., Path]) -> Callable[..., ModelCard]:
+    """Returns the card of an rte model with changes to its record."""
+    task: TaskSpec = load_task("rte")
+
+    def card(**changes: Any) -> ModelCard:
+        test_mode = changes.pop("test_mode", False)
+        record: RunRecord = bundles.read_bundle(make_bundle(task, test_mode=test_mode)).record
+        values = {"loss": 0.6, "accuracy": 0.65625, "f1": None}
+        facts: dict[str, Any] = dict(
+            metrics={"validation": values}, baseline={"validation": {"accuracy": 0.527}}, data=DataFacts(**FACTS)
+        )
+        return ModelCard(model_card(task, record.model_copy(update={**facts, **changes})))
+
+    return card
+
+
+def test_metadata_has_base_model_data_set_and_scores(card_with: Callable[..., ModelCard]) -> None:
+    card = card_with()
+    facts = card.data.to_dict()
+    assert facts["base_model"] == "example/bert"
+    assert facts["datasets"] == ["nyu-mll/glue"]
+    assert facts["pipeline_tag"] == "text-classification"
+    (result,) = card.data.eval_results
+    assert (result.metric_type, result.metric_value) == ("accuracy", 0.65625)
+    assert (result.dataset_type, result.dataset_config, result.dataset_split) == ("nyu-mll/glue", "rte", "validation")
+
+
+def test_every_score_has_its_baseline(card_with: Callable[..., ModelCard]) -> None:
+    text = card_with().text
+    assert "| validation | 277 | accuracy | 0.6562 | – | 0.5270 |" in text
+    assert "| validation | 277 | F1 | – | – | – |" in text, "undefined"
+    assert "harness run --task rte" in text
+
+
+def test_scores_have_intervals_when_the_record_has_the_predictions(card_with: Callable[..., ModelCard]) -> None:
+    gold = np.arange(100) % 2
+    predictions = np.where(np.arange(100) < 80, gold, 1 - gold)
+    arrays = dict(predictions={"validation": pack_array(predictions)}, gold={"validation": pack_array(gold)})
+    text = card_with(metrics={"validation": {"loss": 0.5, "accuracy": 0.8, "f1": 0.8}}, **arrays).text
+    assert "| accuracy | 0.8000 | 0.7112 to 0.8666 | 0.5270 |" in text, "Wilson's interval for 80 of 100"
+    low, high = map(float, re.findall(r"F1 \| 0\.8000 \| ([\d.]+) to ([\d.]+) ", text)[0])
+    assert 0.65 < low < 0.75 < 0.85 < high < 0.92
+    assert "| loss | 0.5000 | – |" in text
+
+
+def test_scores_of_generated_rows_are_not_in_the_metadata(card_with: Callable[..., ModelCard]) -> None:
+    card = card_with(test_mode=True)
+    assert card.data.eval_results is None
+    assert "test mode" in card.text
+
+
+def test_partial_data_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
+    card = card_with(data=DataFacts(**{**FACTS, "is_partial": True}))
+    assert "partial data" in str(card.data.eval_results[0].metric_name)
+    assert re.search("^> .*partial data", card.text, re.MULTILINE)
+
+
+def test_collapse_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
+    assert "collapsed:" in card_with(status="collapsed").text
+    assert "collapsed:" not in card_with().text
+
+
+def test_rows_that_splits_share_are_a_warning(card_with: Callable[..., ModelCard]) -> None:
+    assert re.search("^> 3 .*validation.*train", card_with().text, re.MULTILINE)
+
+
+def test_command_starts_with_harness_run(card_with: Callable[..., ModelCard]) -> None:
+    assert (
+        "```bash\nharness run --task rte --seed 3\n```" in card_with(command="harness/run.py --task rte --seed 3").text
+    )

@@ -1,0 +1,47 @@
+"""The lines of a log that a failed record keeps: no launcher traceback, folders of this machine or secrets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.sweeps.failures import LAST_LINES, last_lines
+
+LAUNCHER = """\
+error: --model a/b: cannot be loaded
+Traceback (most recent call last):
+  File "/usr/lib/python3/site-packages/accelerate/commands/launch.py", line 1, in <module>
+    main()
+subprocess.CalledProcessError: Command '['/usr/bin/python3', 'run.py', '--task', 'rte']' {ending}.
+"""
+
+
+@pytest.mark.parametrize("ending", ["returned non-zero exit status 2", "died with <Signals.SIGKILL: 9>"])
+def test_launchers_traceback_becomes_one_line(ending: str) -> None:
+    assert last_lines(LAUNCHER.format(ending=ending)) == [
+        "error: --model a/b: cannot be loaded",
+        f"(the launcher: {ending})",
+    ]
+
+
+def test_own_traceback_stays() -> None:
+    own = 'Traceback (most recent call last):\n  File "x.py", line 1\n    y()\nRuntimeError: no\n'
+    assert last_lines(own + LAUNCHER.format(ending="returned non-zero exit status 1"))[:4] == own.splitlines()
+
+
+def test_only_the_end_is_kept() -> None:
+    lines = last_lines("\n".join(f"line {number}" for number in range(100)))
+    assert len(lines) == LAST_LINES
+    assert lines[-1] == "line 99"
+    assert last_lines("") == []
+
+
+def test_no_folder_of_this_machine_is_kept() -> None:
+    root = Path(__file__).resolve().parents[2]
+    output = f'File "{root}/harness/run.py", line 1\nin {Path.home()}/models/mine\nat {Path.cwd()}/results'
+    assert last_lines(output) == ['File "harness/run.py", line 1', "in ~/models/mine", "at results"]
+
+
+def test_redrawn_lines_are_shown_as_they_were_last_and_secrets_never() -> None:
+    assert last_lines("10 %\r50 %\r100 %\n\nhf_abcdefghijkl") == ["100 %", "***"]

@@ -1,0 +1,46 @@
+"""The order of runs, longest first with everything that waits for them, and the time until the last one ends."""
+
+from __future__ import annotations
+
+from harness.sweeps.ordering import QueueItem, longest_first, seconds_left, startable
+
+ALONE = [QueueItem("short", 1), QueueItem("long", 9), QueueItem("middle", 5)]
+CHAIN = [QueueItem("parent", 2), QueueItem("child", 8, after="parent"), QueueItem("other", 9)]
+
+
+def names(queue: list[QueueItem]) -> list[str]:
+    return [item.name for item in queue]
+
+
+def test_longest_comes_first() -> None:
+    assert names(longest_first(ALONE)) == ["long", "middle", "short"]
+
+
+def test_item_counts_with_those_that_wait_for_it() -> None:
+    assert names(longest_first(CHAIN)) == ["parent", "other", "child"]
+
+
+def test_ties_keep_their_order() -> None:
+    assert names(longest_first([QueueItem("b", 1), QueueItem("a", 1)])) == ["b", "a"]
+
+
+def test_item_waits_for_the_one_it_needs() -> None:
+    assert names(startable(CHAIN, done=[])) == ["parent", "other"]
+    assert names(startable(CHAIN[1:], done=["parent"])) == ["child", "other"]
+
+
+def test_time_left_is_that_of_the_last_slot() -> None:
+    assert seconds_left(ALONE, {}, slots=1) == 15
+    assert seconds_left(ALONE, {}, slots=2) == 9
+    assert seconds_left(ALONE, {"running": 4}, slots=2) == 10  # the long one from 0 to 9, the others from 4 to 10
+    assert seconds_left([], {"late": -3}, slots=1) == 0
+    assert seconds_left([], {}, slots=1) == 0
+
+
+def test_time_left_counts_waiting_for_the_parent() -> None:
+    assert seconds_left(CHAIN, {}, slots=2) == 10
+    assert seconds_left([CHAIN[1]], {"parent": 3}, slots=2) == 11
+
+
+def test_item_outside_the_queue_is_done() -> None:
+    assert seconds_left([QueueItem("child", 8, after="finished long ago")], {}, slots=1) == 8

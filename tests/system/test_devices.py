@@ -1,0 +1,66 @@
+"""Slots for runs: each GPU is in one slot, cores are divided, and devices that do not exist are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UserError
+from harness.system.devices import Devices, Slot, find_devices, slots
+
+CPU = Devices((), "a processor", 8)
+GPUS = Devices(("4", "5", "6"), "a GPU", 12)
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+@pytest.mark.parametrize("jobs, threads", [(None, 8), (1, 8), (2, 4), (3, 2), (9, 1)])
+def test_jobs_divide_the_cores(jobs: int | None, threads: int) -> None:
+    assert slots(CPU, jobs, None) == [Slot((), threads)] * (jobs or 1)
+
+
+def test_omp_num_threads_limits_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert slots(CPU, None, None) == [Slot((), 2)]
+    assert slots(CPU, 8, None) == [Slot((), 1)] * 8
+
+
+def test_each_gpu_is_in_one_slot() -> None:
+    assert slots(GPUS, None, None) == [Slot(("4",), 4), Slot(("5",), 4), Slot(("6",), 4)]
+    assert slots(GPUS, 2, None) == [Slot(("4",), 4), Slot(("5",), 4)]
+    assert slots(GPUS, None, 2) == [Slot(("4", "5"), 4)]
+
+
+@pytest.mark.parametrize(
+    "devices, jobs, each, message",
+    [
+        (CPU, 0, None, "--jobs 0: expected 1 or more"),
+        (CPU, None, 0, "--devices-per-run 0: expected 1 or more"),
+        (CPU, None, 2, "--devices-per-run 2: no GPU"),
+        (GPUS, None, 4, r"--devices-per-run 4: 3 GPU\(s\) are visible: 4, 5, 6"),
+        (GPUS, 4, None, r"--jobs 4: expected at most 3"),
+        (GPUS, 2, 2, "--jobs 2: expected at most 1"),
+    ],
+)
+def test_devices_that_do_not_exist_are_refused(
+    devices: Devices, jobs: int | None, each: int | None, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        slots(devices, jobs, each)
+
+
+def test_cpu_has_its_name_and_cores() -> None:
+    devices = find_devices(on_cpu=True)
+    assert devices.gpus == ()
+    assert devices.name
+    assert devices.cores >= 1
+
+
+def test_slot_names_its_devices() -> None:
+    assert [str(Slot((), 1)), str(Slot((), 4)), str(Slot(("0", "1"), 2))] == [
+        "CPU, 1 thread",
+        "CPU, 4 threads",
+        "GPU 0, 1",
+    ]

@@ -1,0 +1,62 @@
+"""Retries: short outages of the network are retried, anything else is not."""
+
+import pytest
+
+from harness.system.hub import PAUSES, call_with_retries
+
+
+class Unreliable:
+    """A call that fails with each of the failures, then succeeds."""
+
+    def __init__(self, *failures):
+        self.failures, self.calls = list(failures), 0
+
+    def __call__(self):
+        self.calls += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        return "rows"
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        OSError("503 Server Error: Service Unavailable"),
+        TimeoutError("timed out"),
+        ConnectionResetError("[Errno 104] ConnectionResetError"),
+        OSError("Consistency check failed: file should be of size 10 but has size 5"),
+        OSError("peer closed connection without sending complete message body"),
+    ],
+)
+def test_short_outage_is_retried(failure, capsys):
+    call = Unreliable(failure, failure)
+    assert call_with_retries("org/name", call, pauses=(0, 0, 0)) == "rows"
+    assert call.calls == 3
+    assert capsys.readouterr().err.count("org/name") == 2
+
+
+def test_transient_cause_of_an_error_is_retried():
+    outer = ValueError("could not load the data set")
+    outer.__cause__ = OSError("502 Bad Gateway")
+    call = Unreliable(outer)
+    assert call_with_retries("org/name", call, pauses=(0,)) == "rows"
+
+
+def test_permanent_error_is_not_retried():
+    for failure in (FileNotFoundError("404: Repository not found"), FileNotFoundError("/models/step-500/config.json")):
+        call = Unreliable(failure)
+        with pytest.raises(FileNotFoundError):
+            call_with_retries("org/name", call, pauses=(0, 0))
+        assert call.calls == 1
+
+
+def test_last_failure_is_raised():
+    call = Unreliable(*[OSError("503 Server Error")] * 9)
+    with pytest.raises(OSError, match="503"):
+        call_with_retries("org/name", call, pauses=(0, 0))
+    assert call.calls == 3
+
+
+def test_pauses_grow_and_last_minutes():
+    assert list(PAUSES) == sorted(PAUSES)
+    assert 60 <= sum(PAUSES) <= 600

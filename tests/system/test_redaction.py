@@ -1,0 +1,97 @@
+"""A command in a record can be typed again, and no secret is in it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.system.redaction import redact_command, redact_secrets
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [],
+        ["accelerate", "launch", "harness/run.py", "--task", "sst2", "--learning-rate", "2e-5", "--seed=3"],
+        ["--results", "my results/here"],
+        ["--model", "it's", '"quoted"', "back\\slash"],
+        ["$HOME", "`id`", "$(id)", "!!", "a;b", "a&b", "a|b", "a>b", "*", "?", "[a]", "{a,b}", "~", "#", "(a)"],
+        ["line\nbreak", "tab\there", "", " "],
+        ["türkçe", "日本語", "é"],
+        ["org/name@main", "a=b", "x:y", "1,2", "50%", "+3", "https://example.org/data.csv?raw=1"],
+        ["--train-rows", "100", "--max-length", "128", "--no-push"],
+    ],
+)
+def test_command_can_be_typed_again(argv: list[str]) -> None:
+    assert shlex.split(redact_command(argv)) == argv
+
+
+def test_command_means_the_same_to_a_shell(tmp_path: Path) -> None:
+    """No variable, command or pattern of the shell takes effect."""
+    (tmp_path / "file").write_text("")
+    argv = ["$HOME", "`echo x`", "$(echo x)", "*", "f*", "~", "a\\b", "it's", 'a "b"', "line\nbreak", "", "a;b", "!x"]
+    program = [sys.executable, "-c", "import json, sys; print(json.dumps(sys.argv[1:]))"]
+    shell = subprocess.run(
+        ["sh", "-c", redact_command([*program, *argv])], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert json.loads(shell.stdout) == argv
+
+
+def test_ordinary_command_is_not_quoted() -> None:
+    argv = ["accelerate", "launch", "harness/run.py", "--task", "sst2", "--model", "org/name", "--warmup=0.1"]
+    assert redact_command(argv) == " ".join(argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["--token", "S3CR3T"],
+        ["--token=S3CR3T"],
+        ["--hf-token", "S3CR3T"],
+        ["--hub_token=S3CR3T"],
+        ["--HF_TOKEN", "S3CR3T"],
+        ["--api-key", "S3CR3T"],
+        ["--api_key=S3CR3T"],
+        ["--apikey", "S3CR3T"],
+        ["--password", "S3CR3T"],
+        ["--client-secret=S3CR3T"],
+        ["-token", "S3CR3T"],
+        ["env", "HF_TOKEN=S3CR3T", "python"],
+        ["--token=S3CR3T=with=equals"],
+        ["--token", "--S3CR3T"],
+        ["--model", "hf_S3CR3Tabcdefgh"],
+        ["hf_S3CR3Tabcdefgh"],
+        ["--note=hf_S3CR3Tabcdefgh"],
+        ["ghp_S3CR3Tabcdefgh"],
+        ["github_pat_S3CR3Tabcdefgh"],
+        ["sk-S3CR3Tabcdefgh"],
+        ["https://user:S3CR3T@example.org/data.csv"],
+        ["https://S3CR3T@example.org/data.csv"],
+        ["--data=https://user:S3CR3T@example.org"],
+        ["https://user:p@S3CR3T@example.org/"],
+        ["https://example.org/data.csv?token=S3CR3T"],
+    ],
+)
+def test_secret_is_hidden(argv: list[str]) -> None:
+    text = redact_command(argv)
+    assert "S3CR3T" not in text
+    assert "***" in text
+
+
+def test_only_the_secret_is_hidden() -> None:
+    args = shlex.split(redact_command(["run.py", "--token", "S3CR3T", "--seed", "3", "https://u:S3CR3T@example.org/x"]))
+    assert args == ["run.py", "--token", "***", "--seed", "3", "https://***@example.org/x"]
+
+
+def test_url_without_a_secret_is_kept() -> None:
+    url = "https://example.org/user@folder/data.csv"
+    assert redact_command([url]) == url
+
+
+def test_secret_in_a_message_is_hidden() -> None:
+    assert redact_secrets("used hf_S3CR3Tabcdefgh here") == "used *** here"
