@@ -26,7 +26,7 @@ lint: .venv/.ready ## Check formatting, style, types and dead code
 check: lint test ## Do what every change must pass: lint and test
 
 docs: .venv/.ready ## Build the documentation into site/
-	$(BIN)/mkdocs build --strict --quiet --site-dir site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
 
 schema: .venv/.ready ## Write the JSON schema of a run's record
 	@mkdir -p results

@@ -1,4 +1,4 @@
-"""What a large leaderboard costs: statistics of 50 models, and a table of 10,000 records, from generated answers.
+"""The cost of a large leaderboard: statistics of 50 models and a table of 10,000 records, from generated predictions.
 
 python benchmarks/leaderboard.py    # benchmarks/results/leaderboard.json
 """
@@ -24,7 +24,7 @@ import tyro
 from numpy.typing import NDArray
 
 from harness.facts.outcome import task_facts
-from harness.facts.packing import pack_array, pack_hits
+from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import DataFacts, RunRecord, RunSpec, write_record
 from harness.facts.tasks import TaskSpec, load_task
@@ -37,20 +37,20 @@ GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 @dataclass(frozen=True)
 class Options:
-    """Write records of generated answers to GLUE's validation splits, and time reading, statistics and table."""
+    """Write records of generated predictions for GLUE's validation splits, and time reading, statistics and files."""
 
     boards: tuple[tuple[int, int], ...] = ((50, 5), (222, 5))
-    """Models and seeds of each board; more than 2,500 records are resampled 1,000 times, and to first order."""
+    """Models and seeds of each board; more than 2,500 records are resampled 1,000 times, to first order."""
     threads: int = os.cpu_count() or 1
-    """Of NumPy."""
+    """Threads of NumPy."""
     records: Path = RESULTS.parent / "runs" / "leaderboard"
-    """The folder for the records, a few minutes' work; those that lie there are not made again."""
+    """The folder for the records, which take a few minutes; existing ones are used again."""
     output: Path = RESULTS / "leaderboard.json"
-    """Where the JSON is written."""
+    """The JSON file to write."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Writes the records, times each board and prints the table."""
     with exit_code_on_error():
         options = tyro.cli(Options, args=arguments, prog="benchmarks/leaderboard.py")
         os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(options.threads))
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def write_records(folder: Path, models: int, seeds: int) -> None:
-    """A record of each model, task of GLUE and seed; the models are right more and more often."""
+    """Writes a record for each model, GLUE task and seed; each model is better than the one before."""
     results = folder.with_name(f"{folder.name}-unfinished")
     for task in map(load_task, GLUE):
         for model in range(models):
@@ -88,22 +88,18 @@ def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
     spec = RunSpec(
         task=task.name,
         task_version=task.version,
-        task_fingerprint=task.task_fingerprint,
+        task_fingerprint=task.fingerprint,
         data=None,
         model=model,
         revision="main",
         seed=seed,
         recipe=Recipe(),
     )
-    told: dict[str, Any] = {name: {} for name in ("metrics", "hits", "squared_errors", "answers", "gold")}
-    for split, answers, gold in _answers(task, share, seed):
-        told["metrics"][split] = {name: METRICS[name].value(answers, gold) for name in task.main_metrics}
-        told["answers"][split], told["gold"][split] = pack_array(answers), pack_array(gold)
-        if task.labels is None:
-            told["squared_errors"][split] = ((answers - gold) ** 2).tolist()
-        else:
-            told["hits"][split] = pack_hits(answers == gold)
-    facts = dict(source="generated", revision=None, fingerprint=task.name, is_partial=False, missing=[])
+    outcome: dict[str, Any] = {"metrics": {}, "predictions": {}, "gold": {}}
+    for split, predictions, gold in _predictions(task, share, seed):
+        outcome["metrics"][split] = {name: METRICS[name].value(predictions, gold) for name in task.main_metrics}
+        outcome["predictions"][split], outcome["gold"][split] = pack_array(predictions), pack_array(gold)
+    facts = dict(source="generated", revision=None, fingerprint=task.name, is_partial=False, missing_splits=[])
     moment = datetime(2026, 1, 1, tzinfo=UTC)
     return RunRecord(
         run_id=spec.run_id,
@@ -115,41 +111,41 @@ def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
         command="generated",
         started=moment,
         finished=moment,
-        **told,
+        **outcome,
     )
 
 
-def _answers(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Of each reported split: answers, of which about this share is right, and gold, which all models have."""
+def _predictions(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
+    """Predictions for each reported split, of which about this share is correct, and gold labels of all models."""
     for split in task.report:
-        of_rows, of_run = np.random.default_rng(task.rows[split]), np.random.default_rng([seed, int(1e6 * share)])
+        row_random, run_random = (
+            np.random.default_rng(task.rows[split]),
+            np.random.default_rng([seed, int(1e6 * share)]),
+        )
         rows = task.rows[split]
-        difficulty = of_rows.random(rows)
+        difficulty = row_random.random(rows)
         if task.labels is None:
-            gold = np.round(5 * of_rows.random(rows), 1)
-            yield split, (gold + (1.3 - share) * of_run.normal(size=rows)).astype(np.float32).astype(float), gold
+            gold = np.round(5 * row_random.random(rows), 1)
+            yield split, (gold + (1.3 - share) * run_random.normal(size=rows)).astype(np.float32).astype(float), gold
         else:
-            gold = of_rows.integers(len(task.labels), size=rows)
-            is_right = 0.7 * difficulty + 0.3 * of_run.random(rows) < share
-            yield split, np.where(is_right, gold, (gold + 1) % len(task.labels)), gold
+            gold = row_random.integers(len(task.labels), size=rows)
+            is_correct = 0.7 * difficulty + 0.3 * run_random.random(rows) < share
+            yield split, np.where(is_correct, gold, (gold + 1) % len(task.labels)), gold
 
 
 def _measure(results: Path) -> dict[str, Any]:
-    """Seconds to read the records, to compute all statistics, and to make the files, plots included."""
-    from harness.system.importing import uncollected
-
+    """Seconds to read the records, to compute all statistics, and to write the files, plots included."""
     from harness.engine.provenance import peak_bytes
     from harness.facts.records import read_records
-    from harness.reports.folder import write_files
-    from harness.reports.standings import build
+    from harness.reports.folder import write_leaderboard_files
+    from harness.reports.standings import build_leaderboard
 
     began = time.perf_counter()
-    with uncollected():  # as the command does
-        records = read_records(results).records
-        read = time.perf_counter()
-        board = build(records)
+    records = read_records(results).records
+    read = time.perf_counter()
+    board = build_leaderboard(records)
     built = time.perf_counter()
-    write_files(board, results)
+    write_leaderboard_files(board, results)
     written = time.perf_counter()
     import torch
 

@@ -251,9 +251,7 @@ def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
     if (stage := values["stages"].get("profile")) is not None:
         busy = "" if stage["busy_share"] is None else f", the GPU busy {stage['busy_share']:.0%} of the time"
         rows = [(f"`{one['name']}`", f"{one['share']:.1%}", f"{one['calls']:.1f}") for one in stage["operators"]]
-        tables.append(
-            Table(f"Where the time of bf16 steps goes{busy}", ("operator", "own time", "calls a step"), rows)
-        )
+        tables.append(Table(f"Where the time of bf16 steps goes{busy}", ("operator", "own time", "calls a step"), rows))
     if (stage := values["stages"].get("glue")) is not None:
         estimates = [
             (

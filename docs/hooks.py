@@ -48,12 +48,10 @@ def options_of(command: str) -> type:
 
 
 def _command(name: str) -> str:
-    """A section on one command: its purpose and a table of its options."""
+    """A section on one command: its description and a table of its options."""
     parser = tyro.extras.get_parser(options_of(name), prog=f"harness {name}", config=(tyro.conf.FlagCreatePairsOff,))
     rows = [row for action in parser._actions if (row := _row(action)) is not None]
-    lines = [f"## harness {name}", "", f"{COMMANDS[name][0].upper()}{COMMANDS[name][1:]}.", ""]
-    if parser.description:
-        lines += [_plain(parser.description), ""]
+    lines = [f"## harness {name}", "", _escaped(_plain(parser.description or f"{COMMANDS[name]}.")), ""]
     return "\n".join([*lines, "| option | default | meaning |", "|---|---|---|", *rows, ""])
 
 
@@ -66,9 +64,19 @@ def _row(action: argparse.Action) -> str | None:
     meaning = text[: default.start()].strip() if default else text
     value = re.sub(r"^\((?:default: )?|\)$", "", default.group()) if default else ""
     value = "" if value in ("None", "False", "optional") else value
-    metavar = "" if not action.option_strings or action.nargs == 0 else f" {_plain(str(action.metavar or '')).replace('{None}|', '')}"
+    metavar = (
+        ""
+        if not action.option_strings or action.nargs == 0
+        else f" {_plain(str(action.metavar or '')).replace('{None}|', '')}"
+    )
     shown = f"`{flag}{metavar}`".replace("|", "\\|")
-    return f"| {shown} | {f'`{value}`' if value else ''} | {meaning.replace('|', chr(92) + '|')} |"
+    return f"| {shown} | {f'`{value}`' if value else ''} | {_escaped(meaning)} |"
+
+
+def _escaped(text: str) -> str:
+    """The text for a table cell; a `<name>` outside code would be taken for HTML."""
+    parts = text.replace("|", "\\|").split("`")
+    return "`".join(part if number % 2 else part.replace("<", "&lt;") for number, part in enumerate(parts))
 
 
 def _plain(text: str) -> str:

@@ -20,7 +20,7 @@ from harness.errors import UserError
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import Recipe, recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
-from harness.facts.tasks import TaskSpec, check_recipe, apply_protocol
+from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe
 from harness.requests.companions import record_companion
 from harness.requests.identity import identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
@@ -84,7 +84,9 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         accelerator.print(message)
     lock = hold_lock(lock_path(this.path)) if accelerator.is_main_process else nullcontext()
     with lock, catch_stop_signals() as stop_request:
-        record = deployment.compute_on_main(accelerator, lambda: None if options.overwrite else _finished_record(this.path))
+        record = deployment.compute_on_main(
+            accelerator, lambda: None if options.overwrite else _finished_record(this.path)
+        )
         if record is None:
             record = _train_and_record(this, accelerator, stop_request)
         else:
@@ -144,7 +146,9 @@ class _Run:
         record = RunRecord(
             run_id=self.spec.run_id,
             spec=self.spec,
-            recipe_changes=recipe_difference(self.spec.recipe, default_recipe(self.task, options.model, options.test_mode)),
+            recipe_changes=recipe_difference(
+                self.spec.recipe, default_recipe(self.task, options.model, options.test_mode)
+            ),
             task=task_facts(self.task),
             command=self.command,
             started=started,
@@ -170,7 +174,9 @@ def _train_and_record(this: _Run, accelerator: Accelerator, stop_request: StopRe
     if accelerator.is_main_process and options.push_to_hub is not None:
         publishing.check_sign_in(options.push_to_hub)
     try:
-        checkpoint = deployment.compute_on_main(accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print))
+        checkpoint = deployment.compute_on_main(
+            accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
+        )
         if checkpoint is not None and checkpoints.saved_progress(checkpoint)["fell_back"]:
             accelerator = this.start("fp32")
         outcome = _fine_tune(this, parent, accelerator, stop_request, checkpoint)

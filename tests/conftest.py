@@ -57,7 +57,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def make_record() -> Callable[..., RunRecord]:
-    """The function `support.records.finished_record`, whose modules are imported by tests that use it alone."""
+    """The function `support.records.finished_record`; only tests that use it import the package for it."""
     from support.records import finished_record
 
     return finished_record

@@ -30,7 +30,7 @@ from harness.system.devices import Devices, slots
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
-NAMED = ("harness run", "harness describe", "harness predict", "harness evaluate", "harness submit")
+NAMED = ("harness run", "harness describe", "harness predict", "harness evaluate", "harness submit", "harness export")
 """Commands that need a flag: without one, the text only mentions them."""
 
 PLACEHOLDERS = {"$task": "rte", "<task>": "rte", "<name>": "rte", "<model>": "a/model", "my/reviews.yaml": "rte"}
@@ -85,7 +85,7 @@ def _commands() -> Iterator[Command]:
         for line in lines:
             command = line.strip().removeprefix("$ ")
             for placeholder, value in PLACEHOLDERS.items():
-                command = command.retarget(placeholder, value)
+                command = command.replace(placeholder, value)
             is_called = re.match(r"(harness|make) [a-z]", command) and command not in NAMED
             if is_called or re.search(r"harness/run\.py --|-m harness ", command):
                 yield Command(shlex.split(command, comments=True), document)
@@ -109,7 +109,7 @@ def _check_harness(args: list[str]) -> None:
 
 def _check_sweep(arguments: list[str]) -> None:
     """Also the flags that go to each run; a sweep file is the reader's own."""
-    args = [word for word in arguments if not word.endswith(".yaml")]
+    args = [arg for arg in arguments if not arg.endswith(".yaml")]
     options, request = read_options(args if "--tasks" in args else [*args, "--tasks", "rte"])
     expand(request, lambda task, model: [{}])
     slots(Devices(("0", "1", "2", "3"), "a GPU", 8), options.jobs, options.devices_per_run)
@@ -185,9 +185,9 @@ def test_every_flag_is_in_its_group() -> None:
     def flags(text: str) -> set[str]:
         return set(re.findall(r"`--(?:no-)?([a-z0-9-]+)`", text))
 
-    fields = {name.retarget("_", "-") for name in [*RunOptions.__dataclass_fields__, *Recipe.model_fields]}
+    fields = {name.replace("_", "-") for name in [*RunOptions.__dataclass_fields__, *Recipe.model_fields]}
     assert flags(changing) | flags(recorded) == fields - {"recipe", "own-data"}
-    assert flags(changing) >= {name.retarget("_", "-") for name in Recipe.model_fields}
+    assert flags(changing) >= {name.replace("_", "-") for name in Recipe.model_fields}
 
 
 def test_every_mark_of_the_leaderboard_is_explained() -> None:

@@ -1,4 +1,4 @@
-"""What is published under results/ can be trusted: records read, and the leaderboard is theirs to the byte."""
+"""The published results/: every record is readable, and the leaderboard follows from the records byte by byte."""
 
 import json
 import re
@@ -19,26 +19,26 @@ RESULTS = ROOT / "results"
 PINNED_MATPLOTLIB = re.findall(r"^matplotlib==(.+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)[0]
 
 
-def test_every_published_record_is_read():
-    found = read_records(RESULTS)
-    assert found.messages == []
-    assert len(found.records) == 42
-    assert not any(record.spec.test_mode for record in found.records)
+def test_every_published_record_is_readable():
+    records, messages = read_records(RESULTS)
+    assert messages == []
+    assert len(records) == 42
+    assert not any(record.spec.test_mode for record in records)
 
 
-def test_published_records_name_no_place_and_have_their_predictions():
+def test_published_records_have_no_paths_and_have_their_predictions():
     for results in (RESULTS, RESULTS / "grid"):
         for record in read_records(results).records:
-            words = record.command.split()
-            assert words[words.index("--results") + 1] == str(results.relative_to(ROOT))
+            args = record.command.split()
+            assert args[args.index("--results") + 1] == str(results.relative_to(ROOT))
             assert " /" not in record.command
             assert "://" not in record.command
             assert record.environment
             assert record.environment.git_dirty is False
     for record in read_records(RESULTS).records:
         folder = RESULTS / "runs" / record.spec.task
-        assert record.predictions
-        assert all((folder / name).is_file() for name in record.predictions.values())
+        assert record.prediction_files
+        assert all((folder / name).is_file() for name in record.prediction_files.values())
 
 
 def test_published_grid_chose_the_published_learning_rates():
@@ -48,7 +48,7 @@ def test_published_grid_chose_the_published_learning_rates():
     assert {one["model"]: one["chosen"]["learning_rate"] for one in chosen} == by_model
 
 
-def test_published_leaderboard_is_that_of_the_published_records(tmp_path):
+def test_published_leaderboard_follows_from_the_published_records(tmp_path):
     shutil.copytree(RESULTS / "runs", tmp_path / "runs")
     write_leaderboard(tmp_path)
     names = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
@@ -58,7 +58,7 @@ def test_published_leaderboard_is_that_of_the_published_records(tmp_path):
         assert (tmp_path / name).read_bytes() == (RESULTS / name).read_bytes(), f"{name}: run 'harness leaderboard'"
 
 
-def test_a_second_writing_changes_no_byte(tmp_path):
+def test_writing_again_changes_no_byte(tmp_path):
     shutil.copytree(RESULTS / "runs", tmp_path / "runs")
     write_leaderboard(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -66,13 +66,13 @@ def test_a_second_writing_changes_no_byte(tmp_path):
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 
-def test_published_runs_are_those_that_the_same_commands_would_find_finished():
+def test_published_run_ids_are_those_of_the_same_commands():
     for record in read_records(RESULTS).records:
         assert record.run_id == record.spec.run_id
         assert record.spec.task_fingerprint == load_task(record.spec.task).fingerprint
 
 
-def test_published_sweep_is_one():
+def test_published_sweep_has_all_runs():
     """Six tasks with three seeds and three with one, for two models."""
     _, request = read_options([str(RESULTS / "sweep.yaml")])
     runs = expand(request, lambda task, model: [{}])

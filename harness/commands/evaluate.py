@@ -1,4 +1,4 @@
-"""`harness evaluate`: a kept model on every labelled split side by side, and one of them looked at closely."""
+"""`harness evaluate`: scores of a saved model on all labelled splits, and its errors on one of them."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from harness.engine import test_mode
 from harness.errors import UserError, did_you_mean
 from harness.facts.outcome import SplitOutcome, score_split
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task
-from harness.inspection.error_analysis import worst_mistakes
-from harness.inspection.evaluation_report import Evaluation, show, write
-from harness.inspection.report_files import check_folder
+from harness.inspection.error_analysis import worst_errors
+from harness.inspection.evaluation_report import Evaluation, print_evaluation, write_evaluation
+from harness.inspection.output_files import check_output_folder
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.columns import ReadOptions
 from harness.rows.files import find_files, missing_files
@@ -29,96 +29,94 @@ if TYPE_CHECKING:
     from harness.rows.loading import Split, Tables
 
 GOLD = "gold"
-"""The split of the rows that --gold brings."""
+"""Name of the split with the rows of --gold."""
 
-DIAGNOSTIC = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "Knowledge")
-"""Columns of GLUE's diagnostic file, diagnostic-full.tsv: a row belongs to the category where its cell is not empty."""
+CATEGORIES = ("Lexical Semantics", "Predicate-Argument Structure", "Logic", "Knowledge")
+"""Columns of GLUE's diagnostic-full.tsv: a row belongs to a category if its cell is not empty."""
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Score a model that `harness run --save-model` kept, and show where it is wrong."""
+    """Score a model that `harness run --save-model` saved, and show its errors."""
 
     model: Annotated[Path, tyro.conf.Positional]
     """The folder that --save-model wrote."""
     task: str | None = None
     """Another task with the same labels, by name or path; by default the one that the model was trained on."""
     split: str | None = None
-    """The split to look at closely; the reported one by default."""
+    """The split whose errors are shown; the reported one by default."""
     only: bool = False
-    """Score that split only, not all labelled ones."""
+    """Score only that split."""
     data: Path | None = None
-    """Rows from DIR/<task>/<split>.<format> instead of the task's source, or its FILE, or the DIR of its files."""
+    """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, from the task's files in DIR, or from one FILE."""
     gold: Path | None = None
-    """Rows and labels of this file instead, such as GLUE's diagnostic-full.tsv for --task ax."""
+    """Score the rows and labels of this file instead, such as GLUE's diagnostic-full.tsv for --task ax."""
     worst: int = 10
-    """How many mistakes are shown, the worst first."""
+    """Number of errors shown, the worst first."""
     out: Path | None = None
-    """Also write tables (CSV, JSON) and pictures (SVG, PNG) into this folder."""
+    """Also write tables (CSV, JSON) and pictures (SVG, PNG) to this folder."""
     overwrite: bool = False
     """Replace files in the folder of --out."""
     device_batch_size: int = 64
-    """Rows of one forward pass; as many as in a run's own evaluation, whose numbers then come out to the last digit."""
+    """Rows per forward pass; with the same number as in the run, the scores are equal to the last digit."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """auto: what the run was scored in, where this device computes in it, else fp32."""
+    """auto: the precision of the run's scores if this device supports it, else fp32."""
     cpu: bool = False
-    """On the CPU even where there is a GPU."""
+    """Use the CPU even if there is a GPU."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the tables, and writes what --out asks for.
+    """Prints the tables, and writes files if --out is given.
 
     Raises:
-        UserError: no model is there, the task does not fit it, its rows cannot be had, or a split has no labels.
+        UserError: no saved model, a task that does not suit it, rows that cannot be read, or a split without labels.
     """
-    options = tyro.cli(
-        EvaluateOptions, args=list(arguments), prog="harness evaluate", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = tyro.cli(EvaluateOptions, args=arguments, prog="harness evaluate", config=(tyro.conf.FlagCreatePairsOff,))
     if options.worst < 0:
-        raise UserError(f"--worst {options.worst}: give 0 or more.")
+        raise UserError(f"--worst {options.worst}: expected 0 or more.")
     bundle = bundles.read_bundle(options.model)
     if options.out is not None:
-        check_folder(options.out, options.overwrite)
+        check_output_folder(options.out, options.overwrite)
     task = _task(bundle, options)
     tables = _tables(bundle, task, options)
     task, splits = _splits(bundle, task, tables, options)
-    close = _close_split(task, splits, options.split)
+    split = _error_split(task, splits, options.split)
     scorer = open_model(options.model, options.precision, options.cpu, options.device_batch_size)
-    names = [close] if options.only else [name for name, split in splits.items() if split.label is not None]
+    names = [split] if options.only else [name for name, rows in splits.items() if rows.label is not None]
     scores, threshold = {name: scorer.scores(splits[name]) for name in names}, bundle.record.threshold
     if scorer.accelerator.is_main_process:
         outcomes = {name: score_split(task, name, scores[name], splits[name].label, threshold) for name in names}
-        rows, values = splits[close], scores[close]
-        assert rows.label is not None
-        categories = _by_category(task, tables, values, rows, threshold) if options.gold else {}
-        mistakes = worst_mistakes(task, values, rows, options.worst, threshold)
-        predicted = predictions_from_scores(values, threshold)
-        seen = Evaluation(task, outcomes, categories, close, rows.label, predicted, mistakes, threshold)
-        show(seen)
+        if options.gold is not None:
+            outcomes |= _outcomes_by_category(task, tables, scores[GOLD], splits[GOLD], threshold)
+        gold, predicted = splits[split].label, predictions_from_scores(scores[split], threshold)
+        assert gold is not None
+        errors = worst_errors(task, scores[split], splits[split], options.worst, threshold)
+        evaluation = Evaluation(task, outcomes, split, gold, predicted, errors, threshold)
+        print_evaluation(evaluation)
         if options.out is not None:
-            write(seen, options.out)
+            write_evaluation(evaluation, options.out)
             print(options.out)
     scorer.accelerator.end_training()
-
-
-# -- rows --------------------------------------------------------------------------------------------------------------
 
 
 def _task(bundle: bundles.Bundle, options: EvaluateOptions) -> TaskSpec:
     if options.task is None:
         return bundle.task
     task, own = load_task(options.task), bundle.task
-    for what, theirs, ours in (
-        ("labels", list(task.labels or []), list(own.labels or [])),
-        ("texts in a row", len(task.text), len(own.text)),
-        ("answers", task.problem_type, own.problem_type),
+    for noun, expected, actual in (
+        ("labels", list(own.labels or []), list(task.labels or [])),
+        ("texts per row", len(own.text), len(task.text)),
+        ("problem type", own.problem_type, task.problem_type),
     ):
-        if theirs != ours:
+        if actual != expected:
             raise UserError(
-                f"--task {options.task}: the model was trained on {own.name}, which has other {what}: "
-                f"{ours or 'values'}, not {theirs or 'values'}."
+                f"--task {options.task}: the model was trained on {own.name}: expected {noun} {expected or 'none'}, "
+                f"got {actual or 'none'}."
             )
     return task
+
+
+# -- rows --------------------------------------------------------------------------------------------------------------
 
 
 def _tables(bundle: bundles.Bundle, task: TaskSpec, options: EvaluateOptions) -> Tables:
@@ -128,77 +126,69 @@ def _tables(bundle: bundles.Bundle, task: TaskSpec, options: EvaluateOptions) ->
         return _gold_table(task, options.gold)
     if bundle.record.spec.test_mode and options.data is None:
         return test_mode.tables(task)
-    if options.task is None and options.data is None:
-        _rows_must_lie_beside(bundle)
+    if options.task is None and options.data is None and (missing := missing_files(task.source)):
+        # a saved model names the user's own files without their folder
+        raise UserError(
+            f"{bundle.folder}: file not found: {Path(missing[0]).name}, which the model was trained on. Name this file "
+            "or its folder with --data."
+        )
     return loading.read_tables(task, find_files(task, options.data))
 
 
-def _rows_must_lie_beside(bundle: bundles.Bundle) -> None:
-    """Raises UserError for a task of the user's own, whose files are named without the folder that they lie in."""
-    if lacking := missing_files(bundle.task.source):
-        raise UserError(
-            f"{bundle.folder}: was trained on the user's own {Path(lacking[0]).name}, which does not lie there. Give "
-            "that file, or the folder that holds it, with --data."
-        )
-
-
 def _gold_table(task: TaskSpec, path: Path) -> Tables:
-    """Every column of a file, those of the task under the task's names, whose case may differ in the file."""
+    """Every column of the file; the task's columns, which may differ in case, get the task's names."""
     import datasets
 
     from harness.rows.formats import read_table
     from harness.rows.loading import Tables
 
     if not path.is_file():
-        raise UserError(f"--gold {path}: there is no such file.")
+        raise UserError(f"--gold {path}: file not found.")
     table = read_table(path, str(path), ReadOptions())
-    wanted = {name.casefold(): name for name in (*task.text_columns, *task.label_columns)}
-    renamed = [wanted.get(name.casefold(), name) for name in table.column_names]
-    return Tables({GOLD: datasets.Dataset(table.rename_columns(renamed))}, str(path), None)
+    names = {name.casefold(): name for name in (*task.text_columns, *task.label_columns)}
+    table = table.rename_columns([names.get(name.casefold(), name) for name in table.column_names])
+    return Tables({GOLD: datasets.Dataset(table)}, str(path), None)
 
 
 def _splits(
     bundle: bundles.Bundle, task: TaskSpec, tables: Tables, options: EvaluateOptions
 ) -> tuple[TaskSpec, dict[str, Split]]:
-    """The task as its rows are cut, and the rows; the model's own task as its run cut it."""
+    """The rows, and the task with their splits; those of the model's own task as its run cut them."""
     from harness.rows import loading
 
     recipe = bundle.record.spec.recipe
     if options.gold is not None:
         task = task.model_copy(update=dict(splits={GOLD: GOLD}, evaluate=(GOLD,), report=(GOLD,), predict=()))
-        return task, loading.load_splits(task, tables, "standard", None)
-    if task.name != bundle.task.name:
-        return task, loading.load_splits(task, tables, "standard", None)
-    task = apply_protocol(task, recipe.protocol)
-    return task, loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
+    elif task.name == bundle.task.name:
+        task = apply_protocol(task, recipe.protocol)
+        return task, loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
+    return task, loading.load_splits(task, tables, "standard", None)
 
 
-def _close_split(task: TaskSpec, splits: Mapping[str, Split], wanted: str | None) -> str:
+def _error_split(task: TaskSpec, splits: Mapping[str, Split], requested: str | None) -> str:
+    """Name of the split whose errors are shown."""
     labelled = [name for name, split in splits.items() if split.label is not None]
     if not labelled:
-        raise UserError(f"task {task.name}: no split has labels. --gold names a file that has them.")
-    name = wanted or next((name for name in task.report if name in labelled), labelled[0])
-    if name not in splits:
-        raise UserError(
-            f"--split {name}: the task {task.name} has no such split.{did_you_mean(name, splits)} Labelled: "
-            f"{', '.join(labelled)}."
-        )
+        raise UserError(f"task {task.name}: no split has labels. Name a file with labels with --gold.")
+    name = requested or next((name for name in task.report if name in labelled), labelled[0])
     if name not in labelled:
+        problem = "the labels of this split are hidden" if name in splits else f"split not found in task {task.name}"
+        suggestion = "" if name in splits else did_you_mean(name, splits)
         raise UserError(
-            f"--split {name}: the labels of this split are hidden. Labelled: {', '.join(labelled)}; --gold names a "
-            "file that has labels."
+            f"--split {name}: {problem}.{suggestion} Splits with labels: {', '.join(labelled)}; or name a file with "
+            "labels with --gold."
         )
     return name
 
 
-def _by_category(
+def _outcomes_by_category(
     task: TaskSpec, tables: Tables, scores: NDArray[np.float32], split: Split, threshold: float | None
 ) -> dict[str, SplitOutcome]:
-    """By category of GLUE's diagnostic set, the scores of its rows."""
-    table, found = tables.by_split[GOLD], {}
-    for category in DIAGNOSTIC:
+    """Outcomes of the rows of each category that has rows."""
+    table, outcomes = tables.by_split[GOLD], {}
+    for category in CATEGORIES:
         if category in table.column_names:
             rows = np.flatnonzero([bool(str(cell or "").strip()) for cell in table[category]])
             if len(rows):
-                found[category] = score_split(task, category, scores[rows], split.take(rows).label, threshold)
-    return found
+                outcomes[category] = score_split(task, category, scores[rows], split.take(rows).label, threshold)
+    return outcomes

@@ -13,7 +13,7 @@ import tyro
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.records import RunRecord, read_records
-from harness.reports.every_eval_ever import Submitter, Relationship, collection_path, every_eval_ever
+from harness.reports.every_eval_ever import Relationship, Submitter, collection_path, every_eval_ever
 from harness.reports.model_index import model_index
 from harness.stats.groups import group_runs
 from harness.system.atomic import write_atomically

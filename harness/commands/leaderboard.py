@@ -16,7 +16,7 @@ from rich.text import Text
 from harness.errors import UserError
 from harness.facts.records import read_records
 from harness.reports.comparison import find_entry, print_comparison
-from harness.reports.folder import write_files
+from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
 
@@ -49,7 +49,7 @@ def write_leaderboard(results: Path) -> LeaderboardOfFolder:
         UserError: there is no record.
     """
     board, messages = read_leaderboard(results)
-    write_files(board, results)
+    write_leaderboard_files(board, results)
     return LeaderboardOfFolder(board, messages)
 
 

@@ -16,8 +16,16 @@ from tqdm import tqdm
 
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
-from harness.inspection import prediction_output
-from harness.inspection.prediction_output import Replies
+from harness.inspection.output_files import check_output_file
+from harness.inspection.prediction_output import (
+    FORMATS,
+    PredictedRows,
+    json_rows,
+    prediction_columns,
+    prediction_writer,
+    rows_from_scores,
+    screen_lines,
+)
 from harness.rows import stream
 from harness.rows.columns import ReadOptions
 from harness.rows.stream import TextColumns, TextRows
@@ -90,9 +98,9 @@ class Scorer(NamedTuple):
         except NotFinite as error:
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 
-    def predict(self, rows: EncodableRows, first: int = 0) -> Replies:
+    def predict(self, rows: EncodableRows, first: int = 0) -> PredictedRows:
         """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
-        return prediction_output.replies_of(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
+        return rows_from_scores(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
 
 
 def open_model(folder: Path, precision: str = "auto", cpu: bool = False, device_batch_size: int = 32) -> Scorer:
@@ -133,7 +141,7 @@ def predict(
 
     rows = _text_rows(bundles.read_bundle(Path(folder)), list(texts), list(pairs or ()))
     scorer = open_model(Path(folder), precision, cpu)
-    return pd.DataFrame(prediction_output.table(scorer.predict(rows)))
+    return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -146,30 +154,25 @@ def main(arguments: Sequence[str]) -> None:
         PredictOptions, args=list(arguments), prog="harness predict", config=(tyro.conf.FlagCreatePairsOff,)
     )
     bundle = bundles.read_bundle(options.model)
-    form = None if options.out is None else prediction_output.check_place(options.out, options.overwrite)
+    if options.out is not None:
+        check_output_file(options.out, FORMATS, options.overwrite)
     chunks = _chunks(bundle, options)
     first = next(chunks)  # reports invalid input before the model is loaded
     scorer = open_model(options.model, options.precision, options.cpu, options.device_batch_size)
     is_main = scorer.accelerator.is_main_process
-    sink = (
-        prediction_output.writing(options.out, form)
-        if is_main and options.out is not None and form
-        else nullcontext(None)
-    )
-    with sink as write:
+    with prediction_writer(options.out) if is_main and options.out is not None else nullcontext(None) as write:
         for predictions in _predictions(scorer, chain([first], chunks)):
             if write is not None:
                 write(predictions)
             elif is_main:
-                to_lines = prediction_output.lines if options.text else prediction_output.json_lines
-                for line in to_lines(predictions):
+                for line in (screen_lines if options.text else json_rows)(predictions):
                     print(line)
     if is_main and options.out is not None:
         print(options.out)
     scorer.accelerator.end_training()
 
 
-def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[Replies]:
+def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[PredictedRows]:
     """Yields the predictions of each chunk, in row order."""
     first = 0
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())

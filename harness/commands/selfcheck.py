@@ -222,7 +222,7 @@ def check_divergence_stops_all_processes(accelerator: Accelerator) -> Check:
 
 
 def check_resumes_bit_for_bit(accelerator: Accelerator) -> Check:
-    """With dropout, training that resumes from a checkpoint ends with the weights of uninterrupted training."""
+    """Training with dropout that resumes from a checkpoint ends with the weights of uninterrupted training."""
     from accelerate.utils import gather_object, set_seed
 
     from harness.engine import checkpoints
@@ -259,7 +259,7 @@ def check_resumes_bit_for_bit(accelerator: Accelerator) -> Check:
 
 
 def check_processes_agree_on_memory(accelerator: Accelerator) -> Check:
-    """When memory runs out on one process, all of them halve the device batch and keep the global batch."""
+    """All processes halve the device batch and keep the global batch when memory runs out on one of them."""
     import torch
     from accelerate.utils import gather_object
 

@@ -1,1 +1,1 @@
-"""What is looked at closely: the rows of a task, the answers and mistakes of a kept model."""
+"""A close look at rows, predictions and errors: description of a task, evaluation of a saved model, output files."""

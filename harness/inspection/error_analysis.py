@@ -1,4 +1,4 @@
-"""Where a model is wrong on a split: each class by itself, which classes it mixes up, and its worst mistakes."""
+"""Errors of a model on a split: metrics of each label, confused classes, and the worst errors."""
 
 from __future__ import annotations
 
@@ -9,113 +9,105 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.facts.tasks import TaskSpec
-from harness.inspection.prediction_output import Replies, replies_of
+from harness.inspection.prediction_output import label_names, rows_from_scores, separator_of
 from harness.metrics.scoring import predictions_from_scores
 
 if TYPE_CHECKING:
     from harness.rows.loading import Split
 
 
-class ClassFigures(NamedTuple):
-    """One label among the others. A share of nothing is None."""
+class LabelMetrics(NamedTuple):
+    """Metrics of one label against all others; None where the denominator is 0."""
 
     label: str
     precision: float | None
-    """Of the rows that were given this label, the share that have it."""
     recall: float | None
-    """Of the rows that have it, the share that were given it."""
     f1: float | None
-    """Harmonic mean of both: 2 hits / (rows + predicted)."""
+    """2 correct / (rows + predicted), the harmonic mean of precision and recall."""
     rows: int
+    """Rows that have the label."""
     predicted: int
+    """Rows that it is predicted for."""
 
 
-class Mistake(NamedTuple):
-    """A row that was answered wrongly."""
+class ErrorRow(NamedTuple):
+    """A row with a wrong prediction."""
 
     row: int
-    """From 0."""
+    """Number of the row, from 0."""
     gold: Any
     predicted: Any
     size: float
-    """The probability that was given to the wrong answer, or how far a value is off."""
+    """Probability of the wrong prediction; for a regression, distance from the gold value."""
     text: str
     pair: str | None
 
 
-def confusion(gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """int64[C, C]: rows of each class (first index) by the class that was predicted (second)."""
+def confusion_counts(gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Numbers of rows, int64[C, C], by gold class (first index) and predicted class (second)."""
     counts = np.bincount(gold * classes + predicted, minlength=classes * classes)
     return counts.reshape(classes, classes).astype(np.int64)
 
 
-def per_class(labels: Sequence[str], counts: NDArray[np.int64]) -> list[ClassFigures]:
-    """From what `confusion` counts, in the order of the labels."""
-    return _figures(labels, np.diag(counts), counts.sum(axis=1), counts.sum(axis=0))
-
-
-def per_label(labels: Sequence[str], gold: NDArray[Any], predicted: NDArray[Any]) -> list[ClassFigures]:
-    """The same of sets of labels, [N, C] of 0 and 1: each label for itself, given or not."""
-    return _figures(labels, (gold & predicted).sum(axis=0), gold.sum(axis=0), predicted.sum(axis=0))
-
-
-def _figures(
-    labels: Sequence[str], hits: NDArray[np.int64], rows: NDArray[np.int64], predicted: NDArray[np.int64]
-) -> list[ClassFigures]:
+def label_metrics(labels: Sequence[str], gold: NDArray[Any], predicted: NDArray[Any]) -> list[LabelMetrics]:
+    """Metrics of each label, in order, from class numbers [N] or from label sets [N, C] of 0 and 1."""
+    if gold.ndim == 1:
+        one_hot = np.eye(len(labels), dtype=np.int8)
+        gold, predicted = one_hot[gold], one_hot[predicted]
+    counts = [sets.sum(axis=0, dtype=np.int64).tolist() for sets in (gold & predicted, gold, predicted)]
     return [
-        ClassFigures(
+        LabelMetrics(
             label,
-            hit / given if given else None,
-            hit / had if had else None,
-            2 * hit / (had + given) if had + given else None,
-            had,
-            given,
+            _ratio(correct, positive),
+            _ratio(correct, rows),
+            _ratio(2 * correct, rows + positive),
+            rows,
+            positive,
         )
-        for label, hit, had, given in zip(labels, hits.tolist(), rows.tolist(), predicted.tolist(), strict=True)
+        for label, correct, rows, positive in zip(labels, *counts, strict=True)
     ]
+
+
+def _ratio(numerator: int, denominator: int) -> float | None:
+    return numerator / denominator if denominator else None
 
 
 def most_confused(labels: Sequence[str], counts: NDArray[np.int64], most: int) -> list[tuple[str, str, int]]:
-    """(label, what was predicted instead, rows), the most frequent first."""
+    """(gold label, predicted label, rows) of the most frequent confusions, most frequent first."""
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [(int(place) // len(labels), int(place) % len(labels)) for place in order]
-    return [(labels[gold], labels[found], int(wrong[gold, found])) for gold, found in pairs if wrong[gold, found]]
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most].tolist()
+    pairs = [divmod(index, len(labels)) for index in order]
+    return [(labels[gold], labels[other], int(wrong[gold, other])) for gold, other in pairs if wrong[gold, other]]
 
 
-def worst_mistakes(
+def worst_errors(
     task: TaskSpec, scores: NDArray[np.float32], split: Split, most: int, threshold: float | None = None
-) -> list[Mistake]:
-    """The wrong answers that the model was surest of, or the values that are furthest off; the worst first.
+) -> list[ErrorRow]:
+    """The most confident wrong predictions, or the values furthest from gold; the worst first.
 
-    scores: float32[N, C] in the order of the split's rows. A set of labels is as wrong as its worst label: one that was
-    missed at a low probability, or added at a high one.
+    A label set is as wrong as its worst label: one missed at a low probability, or added at a high one.
+
+    Args:
+        scores: float32[N, C] in row order.
     """
-    assert split.label is not None
-    predicted = predictions_from_scores(scores, threshold)
+    gold, predicted = split.label, predictions_from_scores(scores, threshold)
+    assert gold is not None
+    probabilities = rows_from_scores(task, scores, threshold=threshold).probabilities
     if task.is_regression:
-        size = np.abs(predicted - split.label)
-        gold, found = split.label.tolist(), predicted.tolist()
-    elif threshold is not None:
-        replies = replies_of(task, scores, threshold=threshold)
-        off = np.where(split.label == 1, 1 - replies.probabilities, replies.probabilities)
-        size = np.where(predicted == split.label, 0.0, off).max(axis=1)
-        sets = [[replies.labels[number] for number in np.flatnonzero(row)] for row in split.label]
-        gold, found = [_joined(names, replies) for names in sets], [_joined(n, replies) for n in replies.predictions]
+        size = np.abs(predicted - gold)
+    elif threshold is None:
+        size = np.where(predicted == gold, 0.0, probabilities.max(axis=1))
     else:
-        replies = replies_of(task, scores)
-        size = np.where(predicted == split.label, 0.0, replies.highest)
-        gold, found = [replies.labels[number] for number in split.label], replies.predictions
-    worst = np.argsort(-size, kind="stable")[:most]
+        wrong = np.where(gold == 1, 1 - probabilities, probabilities)
+        size = np.where(predicted == gold, 0.0, wrong).max(axis=1)
+
+    def name(labels: NDArray[Any], row: int) -> Any:
+        (label,) = label_names(task, labels[[row]])
+        return separator_of(task).join(label) if isinstance(label, list) else label
+
+    worst, pairs = np.argsort(-size, kind="stable")[:most], split.pair or [None] * len(size)
     return [
-        Mistake(
-            int(row), gold[row], found[row], float(size[row]), split.text[row], split.pair[row] if split.pair else None
-        )
-        for row in worst
-        if size[row] > 0
+        ErrorRow(row, name(gold, row), name(predicted, row), float(size[row]), split.text[row], pairs[row])
+        for row in worst[size[worst] > 0].tolist()
     ]
-
-
-def _joined(names: Sequence[str], replies: Replies) -> str:
-    return str(replies.separator).join(names)

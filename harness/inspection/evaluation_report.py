@@ -1,4 +1,4 @@
-"""What an evaluation shows: splits side by side, one of them closely, on the terminal and as files in a folder."""
+"""An evaluation on the terminal and as files: metrics of all splits, and the errors on one of them."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from harness.engine.display import format_score
 from harness.facts.outcome import SplitOutcome
 from harness.facts.tasks import TaskSpec
-from harness.inspection.error_analysis import ClassFigures, Mistake, confusion, most_confused, per_class, per_label
-from harness.inspection.report_files import csv_file, write_files
-from harness.inspection.terminal_table import print_table
+from harness.inspection.description import VALUE_PERCENTS
+from harness.inspection.error_analysis import ErrorRow, LabelMetrics, confusion_counts, label_metrics, most_confused
+from harness.inspection.output_files import csv_text, write_output_files
+from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.registry import title_of
 
-_MOST_CLASSES = 12
-"""Up to so many the terminal shows the confusion matrix; of more, the most frequent confusions."""
+_MAX_CLASSES = 12
+"""Classes of the largest confusion matrix on the terminal; with more, it lists the most frequent confusions."""
 
 
 class Evaluation(NamedTuple):
@@ -27,149 +28,127 @@ class Evaluation(NamedTuple):
 
     task: TaskSpec
     outcomes: Mapping[str, SplitOutcome]
-    """By split."""
-    categories: Mapping[str, SplitOutcome]
-    """By category of the rows of `split`, where there are some."""
+    """Outcomes by split, and by category of the rows of `split`, if they have categories."""
     split: str
-    """The one that is looked at closely."""
+    """The split whose errors are shown."""
     gold: NDArray[Any]
-    """Of that split, class numbers or values, [N], or sets of labels, [N, C]."""
+    """Its class numbers or values [N], or label sets [N, C]."""
     predicted: NDArray[Any]
-    mistakes: list[Mistake]
-    """Its worst."""
+    """Predictions in the form of `gold`."""
+    errors: list[ErrorRow]
+    """The worst errors, the worst first."""
     threshold: float | None = None
-    """The probability from which on a label of a multi-label task is predicted."""
+    """Probability from which a label of a multi-label task is predicted."""
 
     @property
     def labels(self) -> list[str]:
         return list(self.task.labels or [])
 
     @property
-    def counts(self) -> NDArray[np.int64]:
-        """Its confusion matrix, int64[C, C]; there is none of sets of labels."""
-        return confusion(self.gold, self.predicted, self.task.classes)
+    def confusion(self) -> NDArray[np.int64]:
+        """Confusion matrix, int64[C, C], of a task with one label per row."""
+        return confusion_counts(self.gold, self.predicted, self.task.classes)
 
     @property
-    def figures(self) -> list[ClassFigures]:
-        """Of each label."""
-        if self.threshold is not None:
-            return per_label(self.labels, self.gold, self.predicted)
-        return per_class(self.labels, self.counts)
-
-    @property
-    def columns(self) -> dict[str, SplitOutcome]:
-        return {**self.outcomes, **self.categories}
+    def metrics_by_label(self) -> list[LabelMetrics]:
+        return label_metrics(self.labels, self.gold, self.predicted)
 
 
-# -- on the terminal ---------------------------------------------------------------------------------------------------
+# -- terminal ----------------------------------------------------------------------------------------------------------
 
 
-def show(seen: Evaluation) -> None:
+def print_evaluation(evaluation: Evaluation) -> None:
     """Prints all tables."""
-    task, split = seen.task, seen.split
-    constant = seen.outcomes[split].baseline
-    metrics = dict.fromkeys(key for outcome in seen.columns.values() for key in outcome.values)
+    task, split, outcomes = evaluation.task, evaluation.split, evaluation.outcomes
+    constant = outcomes[split].baseline
+    baseline = "constant baseline" if task.is_regression else "majority-class baseline"
     rows = [
-        [
-            title_of(key),
-            *(format_score(o.values.get(key)) for o in seen.columns.values()),
-            format_score(constant.get(key)),
-        ]
-        for key in metrics
+        [title_of(key), *(format_score(o.values.get(key)) for o in outcomes.values()), format_score(constant.get(key))]
+        for key in dict.fromkeys(key for outcome in outcomes.values() for key in outcome.values)
     ]
     heading = task.name if task.title == task.name else f"{task.name}: {task.title}"
-    print_table(heading, ["", *seen.columns, f"{split}, constant answer"], rows)
-    for outcome in seen.columns.values():
+    print_table(heading, ["", *outcomes, f"{split}, {baseline}"], rows)
+    for outcome in outcomes.values():
         for note in outcome.notes:
             print(f"note: {note}")
     if task.is_regression:
-        errors = seen.predicted - seen.gold
-        levels = (0, 5, 25, 50, 75, 95, 100)
-        values = [f"{value:+.3f}" for value in (*np.percentile(errors, levels), errors.mean())]
-        header = ["", *(f"{level}%" for level in levels), "mean"]
+        errors = evaluation.predicted - evaluation.gold
+        values = [f"{value:+.3f}" for value in (*np.percentile(errors, VALUE_PERCENTS), errors.mean())]
+        header = ["", *(f"{percent}%" for percent in VALUE_PERCENTS), "mean"]
         print_table(f"{split}: predicted minus gold, by percentile", header, [["error", *values]])
     else:
-        _show_labels(split, seen)
-    what = "off by" if task.is_regression else "probability"
-    lines = [[str(m.row), _value(m.gold), _value(m.predicted), f"{m.size:.4f}", _text(m)] for m in seen.mistakes]
-    print_table(f"{split}: the worst mistakes", ["row", "gold", "predicted", what, "text"], lines)
-
-
-def _show_labels(split: str, seen: Evaluation) -> None:
-    labels = seen.labels
-    lines = [
-        [
-            f.label,
-            format_score(f.precision),
-            format_score(f.recall),
-            format_score(f.f1),
-            f"{f.rows:,}",
-            f"{f.predicted:,}",
-        ]
-        for f in seen.figures
+        _print_labels(evaluation)
+    size = "off by" if task.is_regression else "probability"
+    rows = [
+        [str(e.row), _label(e.gold), _label(e.predicted), f"{e.size:.4f}", one_line(e.text, e.pair)]
+        for e in evaluation.errors
     ]
-    print_table(f"{split}: each label", ["", "precision", "recall", "F1", "rows", "predicted"], lines)
-    if seen.threshold is not None:
-        wrong = np.bincount((seen.gold != seen.predicted).sum(axis=1))
-        lines = [[f"{number}", f"{rows:,}"] for number, rows in enumerate(wrong.tolist()) if rows]
-        title = f"{split}: labels missed or added in a row, given from a probability of {seen.threshold:g} on"
-        print_table(title, ["labels", "rows"], lines)
-    elif len(labels) <= _MOST_CLASSES:
-        lines = [[label, *(f"{count:,}" for count in row)] for label, row in zip(labels, seen.counts, strict=True)]
-        print_table(f"{split}: gold (down) and predicted (across)", ["", *labels], lines)
+    print_table(f"{split}: worst errors", ["row", "gold", "predicted", size, "text"], rows)
+
+
+def _print_labels(evaluation: Evaluation) -> None:
+    split, labels = evaluation.split, evaluation.labels
+    rows = [
+        [m.label, *map(format_score, (m.precision, m.recall, m.f1)), f"{m.rows:,}", f"{m.predicted:,}"]
+        for m in evaluation.metrics_by_label
+    ]
+    print_table(f"{split}: metrics by label", ["", "precision", "recall", "F1", "rows", "predicted"], rows)
+    if evaluation.threshold is not None:
+        wrong = np.bincount((evaluation.gold != evaluation.predicted).sum(axis=1))
+        rows = [[f"{number}", f"{count:,}"] for number, count in enumerate(wrong.tolist()) if count]
+        title = (
+            f"{split}: rows by number of missed or added labels, predicted from probability {evaluation.threshold:g}"
+        )
+        print_table(title, ["labels", "rows"], rows)
+    elif len(labels) <= _MAX_CLASSES:
+        rows = [
+            [label, *(f"{n:,}" for n in counts)] for label, counts in zip(labels, evaluation.confusion, strict=True)
+        ]
+        print_table(f"{split}: gold (down) and predicted (across)", ["", *labels], rows)
     else:
-        pairs = [[gold, found, f"{rows:,}"] for gold, found, rows in most_confused(labels, seen.counts, 10)]
-        print_table(f"{split}: mixed up most often", ["gold", "predicted", "rows"], pairs)
+        confused = most_confused(labels, evaluation.confusion, 10)
+        rows = [[gold, predicted, f"{count:,}"] for gold, predicted, count in confused]
+        print_table(f"{split}: most frequent confusions", ["gold", "predicted", "rows"], rows)
 
 
-def _value(value: Any) -> str:
-    return value if isinstance(value, str) else f"{value:.3f}"
+def _label(label: Any) -> str:
+    return label if isinstance(label, str) else f"{label:.3f}"
 
 
-def _text(mistake: Mistake) -> str:
-    return " ".join((mistake.text if mistake.pair is None else f"{mistake.text} | {mistake.pair}").split())
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
-# -- in a folder -------------------------------------------------------------------------------------------------------
-
-
-def write(seen: Evaluation, folder: Path) -> None:
-    """Every table and picture, each file whole or not at all.
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Writes every table and picture.
 
     Raises:
         UserError: the folder cannot be written.
     """
-    write_files(folder, _files(seen))
-
-
-def _files(seen: Evaluation) -> dict[str, bytes]:
     from harness.inspection import evaluation_plots as plots
 
-    told = {name: outcome.values for name, outcome in seen.columns.items()}
-    lines = ((name, metric, value) for name, values in told.items() for metric, value in values.items())
-    size = "off_by" if seen.task.is_regression else "probability"
-    mistakes = csv_file(["row", "gold", "predicted", size, "text", "pair"], seen.mistakes)
-    files = {
-        "metrics.json": (json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode(),
-        "metrics.csv": csv_file(["split", "metric", "value"], lines),
-        "mistakes.csv": mistakes,
+    task, labels, gold, predicted = evaluation.task, evaluation.labels, evaluation.gold, evaluation.predicted
+    metrics = {name: outcome.values for name, outcome in evaluation.outcomes.items()}
+    lines = ((name, metric, value) for name, values in metrics.items() for metric, value in values.items())
+    size, title = "off_by" if task.is_regression else "probability", f"{task.title}, {evaluation.split}"
+    texts = {
+        "metrics.json": json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
+        "metrics.csv": csv_text(["split", "metric", "value"], lines),
+        "mistakes.csv": csv_text(["row", "gold", "predicted", size, "text", "pair"], evaluation.errors),
     }
-    title = f"{seen.task.title}, {seen.split}"
-    if seen.task.is_regression:
-        pictures = {
-            "scatter": plots.scatter(seen.gold, seen.predicted, title),
-            "errors": plots.histogram(seen.predicted - seen.gold, title),
-        }
-    else:
+    if not task.is_regression:
         header = ["label", "precision", "recall", "f1", "rows", "predicted"]
-        files["classes.csv"] = csv_file(header, seen.figures)
-    if seen.threshold is not None:
-        hits = (seen.gold & seen.predicted).sum(axis=0)
-        missed, added = seen.gold.sum(axis=0) - hits, seen.predicted.sum(axis=0) - hits
-        pictures = {"labels": plots.label_bars(seen.labels, {"found": hits, "missed": missed, "added": added}, title)}
-    elif not seen.task.is_regression:
-        counts = seen.counts
-        matrix = ([label, *row] for label, row in zip(seen.labels, counts.tolist(), strict=True))
-        files["confusion.csv"] = csv_file(["gold", *seen.labels], matrix)
-        pictures = {"confusion": plots.confusion_matrix(seen.labels, counts, title)}
-    return files | {f"{name}.{form}": each for name, drawn in pictures.items() for form, each in drawn.items()}
+        texts["classes.csv"] = csv_text(header, evaluation.metrics_by_label)
+    if task.is_regression:
+        pictures = {
+            "scatter": plots.scatter(gold, predicted, title),
+            "errors": plots.error_histogram(predicted - gold, title),
+        }
+    elif evaluation.threshold is not None:
+        correct = (gold & predicted).sum(axis=0)
+        rows = {"correct": correct, "missed": gold.sum(axis=0) - correct, "added": predicted.sum(axis=0) - correct}
+        pictures = {"labels": plots.stacked_label_bars(labels, rows, title)}
+    else:
+        matrix = ([label, *counts] for label, counts in zip(labels, evaluation.confusion.tolist(), strict=True))
+        texts["confusion.csv"] = csv_text(["gold", *labels], matrix)
+        pictures = {"confusion": plots.confusion_matrix(labels, evaluation.confusion, title)}
+    write_output_files(folder, texts, pictures)

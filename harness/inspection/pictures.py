@@ -1,56 +1,47 @@
-"""Pictures that all look alike: one set of axes under a title, as SVG and PNG."""
+"""The common look of all pictures: one set of axes under a title, as SVG and PNG."""
 
 from __future__ import annotations
 
 import io
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 FORMATS = ("svg", "png")
-LETTER = 0.075
-"""Inches that a letter of 9 points takes on average."""
-_TITLE = 50
-"""Letters of a title in one line."""
+BLUE, ORANGE, GREEN, GRAY, INK = "#2a7fb8", "#d1690e", "#3f9b57", "#9e9e9e", "#757575"
+CHARACTER = 0.075
+"""Average width in inches of a character of 9 points."""
+_TITLE_WIDTH = 50
+"""Characters of a title per line."""
 
 
-def drawn(draw: Callable[[Axes], None], title: str, width: float, height: float) -> dict[str, bytes]:
-    """By format: what `draw` puts on the axes, under a title; inches, wider where the title needs it.
+def draw_picture(draw: Callable[[Axes], None], title: str, width: float, height: float) -> dict[str, bytes]:
+    """Returns the picture that `draw` makes on the axes, by format; width and height in inches, wider for a long title.
 
-    The same picture gives the same bytes, whatever the reader's own settings are.
+    Equal pictures have equal bytes, whatever the reader's own settings of matplotlib are.
     """
-    from matplotlib.figure import Figure  # without pyplot there is no window and no global state
-
-    with _plain_settings():
-        lines = textwrap.wrap(title, _TITLE)
-        width = max(width, max(map(len, lines)) * LETTER * 1.25)
-        figure = Figure(figsize=(width, height + 0.2 * (len(lines) - 1)), layout="constrained")
-        axes = figure.add_subplot()
-        draw(axes)
-        figure.suptitle("\n".join(lines), parse_math=False)
-        axes.spines[["top", "right"]].set_visible(False)
-        return {form: _saved(figure, form) for form in FORMATS}
-
-
-@contextmanager
-def _plain_settings() -> Iterator[None]:
-    """The same picture whatever the reader's own settings are, in the same bytes."""
     import matplotlib
+    from matplotlib.figure import Figure  # pyplot would open windows and keep global state
 
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
         matplotlib.rcdefaults()
         matplotlib.rcParams |= {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "harness"}
-        yield
-
-
-def _saved(figure: Any, form: str) -> bytes:
-    written = io.BytesIO()
-    nothing = {"Date": None} if form == "svg" else {"Software": None}
-    figure.savefig(written, format=form, dpi=150, metadata=nothing)
-    return written.getvalue()
+        lines = textwrap.wrap(title, _TITLE_WIDTH)
+        width = max(width, max(map(len, lines)) * CHARACTER * 1.25)
+        figure = Figure(figsize=(width, height + 0.2 * (len(lines) - 1)), layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        figure.suptitle("\n".join(lines), parse_math=False)
+        axes.spines[["top", "right"]].set_visible(False)
+        picture = {}
+        for form in FORMATS:
+            buffer = io.BytesIO()
+            metadata = {"Date": None} if form == "svg" else {"Software": None}
+            figure.savefig(buffer, format=form, dpi=150, metadata=metadata)
+            picture[form] = buffer.getvalue()
+        return picture

@@ -1,221 +1,181 @@
-"""A model's scores as answers that people and programs read: names, probabilities, values; on a screen or in a file.
+"""Predictions that people and programs read: names, probabilities and values, on a terminal or in a file.
 
-No text is ever copied into a file of answers: a row is told by its number. What does stand in a CSV and could be taken
-for a formula by a spreadsheet, such as a label `=cmd()`, gets an apostrophe in front.
+No file of predictions repeats the texts: its rows have numbers. In a CSV or TSV, `escape_cell` changes labels such
+as `=cmd()`.
 """
 
 from __future__ import annotations
 
 import csv
 import json
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
+from harness.inspection.output_files import escape_cell, explained_write_errors
 from harness.metrics.scoring import predictions_from_scores
-from harness.system.atomic import atomic_path, check_writable
+from harness.rows.formats import DELIMITERS
+from harness.system.atomic import atomic_path
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 
+MOST_SHOWN = 5
+"""Labels that the terminal shows for a row."""
 
-class Replies(NamedTuple):
-    """Of some rows in order."""
+
+class PredictedRows(NamedTuple):
+    """Predictions of consecutive rows, in order."""
 
     first: int
-    """Number of the first of them, from 0."""
+    """Number of the first row, from 0."""
     predictions: list[Any]
-    """A label's name for each row, a list of names in a multi-label task, or a value."""
+    """For each row the name of a label, a list of names in a multi-label task, or a value."""
     labels: tuple[str, ...]
-    """Empty for a regression."""
+    """All labels of the task; empty for a regression."""
     probabilities: NDArray[np.float64]
-    """By row and label, float64[N, C]; [N, 0] for a regression."""
+    """float64[N, C] by row and label; [N, 0] for a regression."""
     separator: str | None = None
-    """What stands between the names of a row in a cell; None where a row has one label or a value."""
-
-    @property
-    def highest(self) -> NDArray[np.float64]:
-        """The probability of what was predicted, float64[N]."""
-        return self.probabilities.max(axis=1)
+    """Separator of a row's names in a cell, in a multi-label task; otherwise None."""
 
 
-def replies_of(task: TaskSpec, scores: NDArray[np.float32], first: int = 0, threshold: float | None = None) -> Replies:
-    """What scores, float32[N, C], say in the task's words; those of a multi-label task under its threshold."""
-    predicted = predictions_from_scores(scores, threshold).tolist()
-    labels = tuple(task.labels or ())
+def rows_from_scores(
+    task: TaskSpec, scores: NDArray[np.float32], first: int = 0, threshold: float | None = None
+) -> PredictedRows:
+    """Predictions with names and probabilities; scores float32[N, C], of a multi-label task with its threshold."""
+    from scipy.special import expit, softmax
+
+    predictions = label_names(task, predictions_from_scores(scores, threshold))
+    labels, exact = tuple(task.labels or ()), scores.astype(np.float64)
     if not labels:
-        return Replies(first, predicted, labels, np.empty((len(scores), 0)))
-    exact = scores.astype(np.float64)
-    if threshold is not None:
-        names = [[label for label, is_on in zip(labels, row, strict=True) if is_on] for row in predicted]
-        return Replies(first, names, labels, np.exp(-np.logaddexp(0.0, -exact)), separator_of(task))
-    powers = np.exp(exact - exact.max(axis=1, keepdims=True))
-    return Replies(first, [labels[number] for number in predicted], labels, powers / powers.sum(axis=1, keepdims=True))
+        return PredictedRows(first, predictions, labels, np.empty((len(scores), 0)))
+    if threshold is None:
+        return PredictedRows(first, predictions, labels, softmax(exact, axis=1))
+    return PredictedRows(first, predictions, labels, expit(exact), separator_of(task))
+
+
+def label_names(task: TaskSpec, labels: NDArray[Any]) -> list[Any]:
+    """A name for each class number [N], a list of names for each label set [N, C], and values as they are."""
+    names = list(task.labels or ())
+    if labels.ndim == 2:
+        return [[names[number] for number in np.flatnonzero(row)] for row in labels]
+    return [names[number] for number in labels] if names else labels.tolist()
 
 
 def separator_of(task: TaskSpec) -> str:
-    """What stands between the labels of a row in a text: as the task's rows have it, else a sign that no label has."""
-    signs = ("|", ";", ",")
-    free = [sign for sign in signs if not any(sign in label for label in task.labels or ())]
-    return task.separator or next(iter(free), signs[0])
+    """Separator of a row's labels in a text: the task's own, or one that is in no label."""
+    candidates = ("|", ";", ",")
+    free = (separator for separator in candidates if not any(separator in label for label in task.labels or ()))
+    return task.separator or next(free, candidates[0])
 
 
-# -- on a screen -------------------------------------------------------------------------------------------------------
-
-SHOWN = 5
-"""Labels shown for a row, the likeliest first."""
+# -- terminal ----------------------------------------------------------------------------------------------------------
 
 
-def lines(told: Replies) -> Iterator[str]:
-    """For each row its labels with their probabilities, the likeliest first, or its value; an empty line in between.
+def screen_lines(rows: PredictedRows) -> Iterator[str]:
+    """Yields, for each row, its labels with their probabilities, highest first, or its value.
 
-    In a multi-label task all that are predicted are shown, and marked.
+    A multi-label row has all its predicted labels, which are marked. An empty line separates rows with labels.
     """
-    width = max(map(len, told.labels), default=0)
-    for number, prediction in enumerate(told.predictions):
-        if number > 0 and told.labels:
-            yield ""
-        if not told.labels:
+    width = max(map(len, rows.labels), default=0)
+    for number, prediction in enumerate(rows.predictions):
+        if not rows.labels:
             yield f"{prediction:.4f}"
             continue
-        given = prediction if told.separator else []
-        most = max(SHOWN, len(given))
-        shown = [
-            f"{told.labels[place]:<{width}}  {told.probabilities[number, place]:.4f}"
-            + ("  predicted" if told.labels[place] in given else "")
-            for place in np.argsort(-told.probabilities[number], kind="stable")[:most]
-        ]
-        yield "\n".join([*shown, *([f"and {len(told.labels) - most} more"] if len(told.labels) > most else [])])
+        if number > 0:
+            yield ""
+        predicted = prediction if rows.separator else []
+        shown = max(MOST_SHOWN, len(predicted))
+        for column in np.argsort(-rows.probabilities[number], kind="stable")[:shown]:
+            label, probability = rows.labels[column], rows.probabilities[number, column]
+            yield f"{label:<{width}}  {probability:.4f}{'  predicted' if label in predicted else ''}"
+        if len(rows.labels) > shown:
+            yield f"and {len(rows.labels) - shown} more"
 
 
-def json_lines(told: Replies) -> Iterator[str]:
-    """One JSON object for each row: row, prediction, and the probabilities by label."""
-    for number, prediction in enumerate(told.predictions):
-        facts = {"row": told.first + number, "prediction": prediction}
-        if told.labels:
-            facts["probabilities"] = dict(zip(told.labels, _rounded(told.probabilities[number]), strict=True))
+def json_rows(rows: PredictedRows) -> Iterator[str]:
+    """Yields a JSON object per row: its number, its prediction, and the probabilities by label."""
+    for number, prediction in enumerate(rows.predictions):
+        facts = {"row": rows.first + number, "prediction": prediction}
+        if rows.labels:
+            facts["probabilities"] = dict(zip(rows.labels, _rounded(rows.probabilities[number]), strict=True))
         yield json.dumps(facts, ensure_ascii=False, allow_nan=False)
 
 
-# -- in a file ---------------------------------------------------------------------------------------------------------
+# -- file --------------------------------------------------------------------------------------------------------------
 
 
-def table(told: Replies) -> dict[str, Any]:
-    """Columns by name: row, prediction, and for labels the probability of the prediction and of each of them.
+def prediction_columns(rows: PredictedRows) -> dict[str, Any]:
+    """Columns by name: row, prediction, and for labels the probability of the prediction and of each label.
 
     A prediction of several labels is a list, and has no probability of its own.
     """
-    columns: dict[str, Any] = {"row": np.arange(told.first, told.first + len(told.predictions))}
-    columns["prediction"] = told.predictions
-    if told.labels and told.separator is None:
-        columns["probability"] = told.highest
-    for place, label in enumerate(told.labels):
-        columns[f"probability_{label}"] = told.probabilities[:, place]
-    return columns
-
-
-def check_place(path: Path, overwrite: bool) -> str:
-    """The format that the file's name ends in, if it can be written there.
-
-    Raises:
-        UserError: no such format, the file is there already, or its folder cannot be written.
-    """
-    form = path.suffix.lstrip(".").lower()
-    if form not in FORMATS:
-        raise UserError(f"--out {path}: its name must end in one of .{', .'.join(FORMATS)}.")
-    if path.exists() and (path.is_dir() or not overwrite):
-        raise UserError(
-            f"--out {path}: {'this is a folder' if path.is_dir() else 'is there already; --overwrite replaces it'}."
-        )
-    try:
-        check_writable(path.parent)
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written ({error.strerror or error}).") from None
-    return form
+    columns: dict[str, Any] = {"row": np.arange(rows.first, rows.first + len(rows.predictions))}
+    columns["prediction"] = rows.predictions
+    if rows.labels and rows.separator is None:
+        columns["probability"] = rows.probabilities.max(axis=1)
+    return columns | {f"probability_{label}": rows.probabilities[:, at] for at, label in enumerate(rows.labels)}
 
 
 @contextmanager
-def writing(path: Path, form: str) -> Iterator[Callable[[Replies], None]]:
-    """A function that adds answers to a file, which is whole when all went well and not there otherwise.
+def prediction_writer(path: Path) -> Iterator[Callable[[PredictedRows], None]]:
+    """A function that appends rows to a file of the path's format; the file appears once the block ends without error.
 
     Raises:
         UserError: the disk is full or cannot be written.
     """
-    try:
-        with atomic_path(path) as temporary:
-            if form == "parquet":
-                with _parquet(temporary) as add:
-                    yield add
-            else:
-                with temporary.open("w", encoding="utf-8", newline="") as file:
-                    yield _json_writer(file) if form == "jsonl" else _csv_writer(file, "," if form == "csv" else "\t")
-    except OSError as error:
-        raise UserError(f"--out {path}: cannot be written ({error.strerror or error}).") from error
+    form = path.suffix.lstrip(".").lower()
+    with explained_write_errors(path), atomic_path(path) as temporary:
+        if form == "parquet":
+            with _parquet_writer(temporary) as append:
+                yield append
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            yield partial(_append_json, file) if form == "jsonl" else partial(_append_csv, file, DELIMITERS[form])
 
 
-def _json_writer(file: IO[str]) -> Callable[[Replies], None]:
-    return lambda told: file.writelines(f"{line}\n" for line in json_lines(told))
+def _append_json(file: IO[str], rows: PredictedRows) -> None:
+    file.writelines(f"{line}\n" for line in json_rows(rows))
 
 
-def _csv_writer(file: IO[str], separator: str) -> Callable[[Replies], None]:
-    writer = csv.writer(file, delimiter=separator, lineterminator="\n")
-
-    def add(told: Replies) -> None:
-        columns = table(told)
-        if told.separator is not None:
-            columns["prediction"] = [told.separator.join(names) for names in told.predictions]
-        if file.tell() == 0:
-            writer.writerow(map(harmless, columns))
-        cells = [_cells(values) for values in columns.values()]
-        writer.writerows(zip(*cells, strict=True))
-
-    return add
+def _append_csv(file: IO[str], delimiter: str, rows: PredictedRows) -> None:
+    writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+    columns = prediction_columns(rows)
+    if rows.separator is not None:
+        columns["prediction"] = [rows.separator.join(names) for names in rows.predictions]
+    if file.tell() == 0:
+        writer.writerow(map(escape_cell, columns))
+    cells = (_rounded(each) if isinstance(each, np.ndarray) else map(escape_cell, each) for each in columns.values())
+    writer.writerows(zip(*cells, strict=True))
 
 
-def _cells(values: Any) -> Sequence[Any]:
-    if isinstance(values, np.ndarray):
-        return _rounded(values) if values.dtype.kind == "f" else values.tolist()
-    return [harmless(value) if isinstance(value, str) else value for value in values]
-
-
-def harmless(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula; one that is a number stays as it is."""
-    is_formula = text[:1] in ("=", "+", "-", "@", "\t", "\r") and not re.fullmatch(r"[-+]?\d+([.,]\d+)?", text)
-    text = text.replace("\r\n", "\n").replace("\r", "\n")  # csv.writer puts no quotes around a bare \r (Python < 3.13)
-    return f"'{text}" if is_formula else text
-
-
-def _rounded(values: NDArray[np.float64]) -> list[float]:
+def _rounded(values: NDArray[Any]) -> list[Any]:
     return np.round(values, 6).tolist()
 
 
 @contextmanager
-def _parquet(path: Path) -> Iterator[Callable[[Replies], None]]:
+def _parquet_writer(path: Path) -> Iterator[Callable[[PredictedRows], None]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     writer: pq.ParquetWriter | None = None
+    with ExitStack() as stack:
 
-    def add(told: Replies) -> None:
-        nonlocal writer
-        columns = table(told)
-        if told.separator is not None:  # or a part of the file whose lists are all empty would be of another type
-            columns["prediction"] = pa.array(told.predictions, pa.list_(pa.string()))
-        rows: pa.Table = pa.table(columns)
-        writer = writer or pq.ParquetWriter(path, rows.schema)
-        writer.write_table(rows)
+        def append(rows: PredictedRows) -> None:
+            nonlocal writer
+            columns = prediction_columns(rows)
+            if rows.separator is not None:  # a chunk in which every list is empty would have another type
+                columns["prediction"] = pa.array(rows.predictions, pa.list_(pa.string()))
+            table = pa.table(columns)
+            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer.write_table(table)
 
-    try:
-        yield add
-    finally:
-        if writer is not None:
-            writer.close()
+        yield append

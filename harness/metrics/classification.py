@@ -91,14 +91,6 @@ def _f1(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
     return 2.0 * both, predicted + gold
 
 
-def _precision(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
-    return both, predicted
-
-
-def _recall(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
-    return both, gold
-
-
 def _row_counts(predictions: NDArray[Any], gold: NDArray[Any]) -> Iterator[tuple[Floats, Floats, Floats]]:
     """(both, predicted, gold) as 0 or 1 per row, of each label that is predicted or gold somewhere."""
     are_sets = gold.ndim == 2
@@ -108,27 +100,17 @@ def _row_counts(predictions: NDArray[Any], gold: NDArray[Any]) -> Iterator[tuple
             yield (predicted & right).astype(np.float64), predicted.astype(np.float64), right.astype(np.float64)
 
 
-# -- accuracy --------------------------------------------------------------------------------------------------
-
-
 def _is_correct(predictions: NDArray[Any], gold: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(predictions == gold)
 
 
-def _accuracy(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
-    return float(np.mean(predictions == gold))
-
-
-def _resampled_accuracy(rows: LabelCounts) -> Floats:
-    return rows.shares(_is_correct)
-
-
-_accuracy_influence = row_mean_influence(_is_correct)
-
-ACCURACY = Metric("accuracy", _CLASSES, _accuracy, _resampled_accuracy, _accuracy_influence)
-
-
-# -- F1 of label 1 ---------------------------------------------------------------------------------------------
+ACCURACY = Metric(
+    "accuracy",
+    _CLASSES,
+    value=lambda predictions, gold: float(np.mean(predictions == gold)),
+    resampled=lambda rows: rows.shares(_is_correct),
+    influence=row_mean_influence(_is_correct),
+)
 
 
 def _binary_f1(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
@@ -150,9 +132,6 @@ def _binary_f1_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Float
 
 
 F1 = Metric("F1", _CLASSES, _binary_f1, _resampled_binary_f1, _binary_f1_influence)
-
-
-# -- averages over labels --------------------------------------------------------------------------------------
 
 
 def _averaged(function: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
@@ -191,30 +170,27 @@ def _macro(title: str, function: str, of_label: Ratio) -> Metric:
 
 
 F1_MACRO = _macro("macro F1", "f1_score", _f1)
-PRECISION_MACRO = _macro("macro precision", "precision_score", _precision)
-RECALL_MACRO = _macro("macro recall", "recall_score", _recall)
+PRECISION_MACRO = _macro("macro precision", "precision_score", lambda both, predicted, gold: (both, predicted))
+RECALL_MACRO = _macro("macro recall", "recall_score", lambda both, predicted, gold: (both, gold))
 
 
 def _resampled_micro_f1(rows: LabelCounts) -> Floats:
     """F1 of the counts of all labels together; for classes this is the accuracy."""
     if not rows.are_sets:
-        return _resampled_accuracy(rows)
+        return rows.shares(_is_correct)
     both, predicted, gold = map(sum, zip(*(rows.counts(label) for label in rows.labels), strict=True))
     return rows.over_runs(ratio(*_f1(both, predicted, gold)))
 
 
 def _micro_f1_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
     if gold.ndim == 1:
-        return _accuracy_influence(predictions, gold)
+        return row_mean_influence(_is_correct)(predictions, gold)
     return ratio_influence(*_f1((predictions * gold).sum(axis=1), predictions.sum(axis=1), gold.sum(axis=1)))
 
 
 F1_MICRO = Metric(
     "micro F1", _CLASSES + _LABEL_SETS, _averaged("f1_score", "micro"), _resampled_micro_f1, _micro_f1_influence
 )
-
-
-# -- Matthews correlation --------------------------------------------------------------------------------------
 
 
 def _matthews(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
@@ -267,22 +243,14 @@ def _matthews_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats
 MATTHEWS = Metric("Matthews", _CLASSES, _matthews, _resampled_matthews, _matthews_influence, lowest=-1.0)
 
 
-# -- label sets as wholes --------------------------------------------------------------------------------------
-
-
 def _is_whole_set_correct(predictions: NDArray[Any], gold: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray((predictions == gold).all(axis=-1))
-
-
-def _subset_accuracy(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
-    """The share of rows with exactly the gold labels."""
-    return float(np.mean(_is_whole_set_correct(predictions, gold)))
 
 
 SUBSET_ACCURACY = Metric(
     "subset accuracy",
     _LABEL_SETS,
-    _subset_accuracy,
+    value=lambda predictions, gold: float(np.mean(_is_whole_set_correct(predictions, gold))),
     resampled=lambda rows: rows.shares(_is_whole_set_correct),
     influence=row_mean_influence(_is_whole_set_correct),
 )
@@ -292,15 +260,10 @@ def _wrong_share(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
     return np.asarray(np.mean(predictions != gold, axis=-1))
 
 
-def _hamming_loss(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
-    """The share of wrong decisions among all rows times labels."""
-    return float(np.mean(predictions != gold))
-
-
 HAMMING_LOSS = Metric(
     "Hamming loss",
     _LABEL_SETS,
-    _hamming_loss,
+    value=lambda predictions, gold: float(np.mean(predictions != gold)),
     resampled=lambda rows: rows.over_runs(rows.mean(_wrong_share(rows.predictions, rows.gold))),
     influence=row_mean_influence(_wrong_share),
     lower_is_better=True,

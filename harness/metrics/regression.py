@@ -33,9 +33,6 @@ class WeightedValues(Resamples):
         return orders
 
 
-# -- errors ----------------------------------------------------------------------------------------------------
-
-
 def _squared_error(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
     return np.asarray((predictions - gold) ** 2)
 
@@ -74,9 +71,6 @@ RMSE = Metric(
     lower_is_better=True,
     highest=math.inf,
 )
-
-
-# -- correlations ----------------------------------------------------------------------------------------------
 
 
 def _correlation(function: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:

@@ -1,8 +1,10 @@
-"""The cost of an entry of the leaderboard: seconds and device-seconds of its runs."""
+"""The cost of runs: seconds, device-seconds and memory, of a group and of an entry of the leaderboard."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from statistics import fmean
 from typing import NamedTuple
 
 from harness.stats.groups import Group
@@ -36,3 +38,34 @@ def cost_of(groups: Iterable[Group]) -> EntryCost:
             sums = [sum(cost.seconds for cost in costs), sum(cost.device_seconds for cost in costs)]
             totals = [t + s for t, s in zip(totals, [*sums, *(s / len(costs) for s in sums)], strict=True)]
     return EntryCost(tasks, runs, uncounted, *totals)
+
+
+class GroupCost(NamedTuple):
+    """The cost of a run of a group, over its runs with a score; None where no record has the number."""
+
+    rows_per_second: float | None
+    """The mean speed of training."""
+    peak_bytes: int | None
+    """Memory of the process with the highest peak, over all runs."""
+    seconds: float | None
+    """The mean wall clock from start to record."""
+    precision: str
+    """All precisions that were used."""
+    devices: str
+    """All sets of devices that were used, such as `2 × NVIDIA H100`."""
+
+
+def group_cost(group: Group) -> GroupCost:
+    """The cost of a run of this group."""
+    speeds = [run.rows_per_second for run in group.scored if run.rows_per_second is not None]
+    peaks = [run.peak_bytes for run in group.scored if run.peak_bytes is not None]
+    seconds = [run.cost.seconds for run in group.scored if run.cost]
+    environments = [run.environment for run in group.scored if run.environment]
+    devices = [sorted(Counter(environment.devices).items()) for environment in environments]
+    return GroupCost(
+        rows_per_second=fmean(speeds) if speeds else None,
+        peak_bytes=max(peaks, default=None),
+        seconds=fmean(seconds) if seconds else None,
+        precision=", ".join(sorted({environment.precision for environment in environments})),
+        devices=", ".join(sorted({" + ".join(f"{number} × {name}" for name, number in counts) for counts in devices})),
+    )

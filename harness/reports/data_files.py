@@ -7,14 +7,13 @@ import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import direction_of, title_of
-from harness.reports.costs import cost_of
+from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
-from harness.reports.standings import AVERAGES, Leaderboard, is_fraction, task_title
+from harness.reports.standings import AVERAGES, Leaderboard, group_cell, is_fraction, task_title
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
@@ -111,7 +110,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
 def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
     """All numbers of a group, and the records they come from."""
     evidence, pair = board.evidence[group], (group.entry, group.spec.task)
-    cell = board.cells[pair] if board.groups.get(pair) is group else None
+    cell = board.cells[pair] if board.groups.get(pair) is group else group_cell(group, evidence)
     return {
         "task": group.spec.task,
         "recipe": group.recipe,
@@ -119,11 +118,11 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
         "task_fingerprint": group.spec.task_fingerprint,
         "fingerprint": group.fingerprint,
         "marks": sort_marks(group.marks),
-        "shown": cell.text if cell else None,
+        "shown": cell.text,
         "score": group.score.mean,
         "score_std": group.score.deviation,
         "n": len(group.scored),
-        "is_best": cell is not None and cell.is_best,
+        "is_best": cell.is_best,
         "is_tied": evidence.is_tied,
         "intervals": _intervals(evidence),
         "to_best": _test(evidence.to_best),
@@ -138,6 +137,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
             }
             for split, metric in group.metrics
         ],
+        "cost": group_cost(group)._asdict(),
         "runs": [_run(group, run) for run in group.runs],
     }
 
@@ -196,10 +196,7 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         if test := result["to_best"]:
             line |= {"p": test["p"], "p_holm": test["p_holm"], "to_best": test["difference"]}
             line |= {"to_best_low": test["low"], "to_best_high": test["high"]}
-        for key, summarize in (("rows_per_second", fmean), ("peak_bytes", max), ("seconds", fmean)):
-            known = [run[key] for run in result["runs"] if run["score"] is not None and run[key] is not None]
-            line[key] = summarize(known) if known else None
-        yield from (line | figure for figure in result["figures"] or [{}])
+        yield from (line | result["cost"] | figure for figure in result["figures"] or [{}])
     for reference in _references(board):
         line = {key: getattr(reference, key) for key in ("model", "task", "split", "metric", "source")}
         yield line | {"mean": reference.score, "variant": reference.setting, "not_ranked": "published result"}

@@ -14,7 +14,7 @@ from harness.reports.standings import Leaderboard
 from harness.system.atomic import write_atomically
 
 
-def write_files(board: Leaderboard, results: Path) -> None:
+def write_leaderboard_files(board: Leaderboard, results: Path) -> None:
     """Writes the files whose content changes, and removes plots that have nothing to show."""
     as_json = render_json(board)
     content = json.loads(as_json)

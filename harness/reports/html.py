@@ -36,35 +36,6 @@ _PLOTS = {
     "cost.svg": ("Score against cost", "Mean score against the device-hours of one run of each task."),
 }
 
-_INTERVALS = ("total", "seeds", "split")
-
-_EVIDENCE_COLUMNS = (
-    ("95 % interval", "seeds and rows", "descending"),
-    ("over seeds", "95 %", "descending"),
-    ("over rows", "95 %", "descending"),
-    ("to best", "with 95 % interval", "descending"),
-    ("p", "Holm (uncorrected)", "descending"),
-)
-"""A task's columns about its intervals and tests: title, subtitle, direction of the first sort."""
-
-_RUN_COLUMNS = (
-    ("n", "", "descending"),
-    ("rows/s", "training", "descending"),
-    ("peak MiB", "of a process", "ascending"),
-    ("seconds", "start to record", "ascending"),
-    ("precision", "", "ascending"),
-    ("devices", "", "ascending"),
-)
-
-_COST_COLUMNS = {
-    "tasks": ("tasks", ""),
-    "runs": ("runs", "all seeds"),
-    "seconds": ("hours", "start to record"),
-    "device_seconds": ("device-hours", "hours × processes"),
-    "once_seconds": ("hours once", "a run of each task"),
-    "once_device_seconds": ("device-hours once", "a run of each task"),
-}
-
 Dicts = list[dict[str, Any]]
 
 
@@ -75,6 +46,7 @@ def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[st
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters |= dict(metric=format_metric, interval=_interval)
     figures = [
         dict(file=name, title=title, caption=caption, svg=_inline(plots[name], name))
         for name, (title, caption) in _PLOTS.items()
@@ -134,7 +106,6 @@ def _values(content: Content) -> dict[str, Any]:
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),
         not_ranked_note=NOT_RANKED,
-        costs=_costs(entries),
     )
 
 
@@ -197,21 +168,19 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
         return _cell(shown=f"{rank['mean']:.1f}", sort=rank["mean"], interval=interval)
 
     cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
-    return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells)
+    return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells, cost=entry["cost"])
 
 
 def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:
     if result is None:
         return _cell()
-    numbers = [(figure["mean"], figure["metric"]) for figure in result["figures"] if figure["is_main_metric"]]
     total, as_percent = result["intervals"]["total"], column["as_percent"]
     interval = spread = ""
     if total:
         spread = f"±{format_metric((total[1] - total[0]) / 2, as_percent)}"
-        interval = f"95 % interval of the score {_between(total, as_percent)}"
-    text = "/".join(format_metric(value, is_fraction(metric)) for value, metric in numbers)
+        interval = f"95 % interval of the score {_interval(total, as_percent)}"
     return _cell(
-        shown=result["shown"] or text or NO_SCORE,
+        shown=result["shown"],
         sort=result["score"],
         spread=spread,
         interval=interval,
@@ -263,71 +232,33 @@ def _published(content: Content) -> Dicts:
 
 
 def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A task's own table: every metric of every split, intervals and tests, then the cost of the runs."""
+    """A task's own table, with a column for every metric of every split."""
     results = [(entry, entry["tasks"][column["task"]]) for entry in entries if column["task"] in entry["tasks"]]
     pairs = list(dict.fromkeys((one["metric"], one["split"]) for _, result in results for one in result["figures"]))
     heads = []
     for metric, split in pairs:
         is_lower = metric == "loss" or (metric in METRICS and METRICS[metric].lower_is_better)
         heads.append((title_of(metric), split, "ascending" if is_lower else "descending"))
-    heads += [*_EVIDENCE_COLUMNS, *_RUN_COLUMNS]
     rows = []
     for entry, result in results:
         figures = {(figure["metric"], figure["split"]): figure for figure in result["figures"]}
-        values = [_figure_value(figures.get(pair)) for pair in pairs]
-        values += _evidence_values(result, column["as_percent"]) + _run_values(result)
+        cells = [_figure_cell(figures.get(pair)) for pair in pairs]
         identity = _entry_identity(entry, result["recipe"])
-        rows.append(identity | dict(numbers=values, runs=_runs(result, column["as_percent"])))
-    return dict(heading=column["heading"], title=column["title"], columns=heads, rows=rows)
+        rows.append(identity | dict(cells=cells, result=result, runs=_runs(result, column["as_percent"])))
+    return dict(column=column, heads=heads, rows=rows)
 
 
-def _between(ends: Sequence[float] | None, as_percent: bool) -> str:
+def _interval(ends: Sequence[float] | None, as_percent: bool) -> str:
     return f"{format_metric(ends[0], as_percent)} to {format_metric(ends[1], as_percent)}" if ends else ""
 
 
-def _evidence_values(result: Mapping[str, Any], as_percent: bool) -> Dicts:
-    """The values of `_EVIDENCE_COLUMNS`."""
-    intervals, test = result["intervals"], result["to_best"]
-    values = [
-        _value(_between(intervals[name], as_percent), intervals[name] and intervals[name][0]) for name in _INTERVALS
-    ]
-    if test is None:
-        return [*values, _value("", None), _value("", None)]
-    difference = format_metric(test["difference"], as_percent)
-    text = f"{difference} ({_between((test['low'], test['high']), as_percent)})"
-    p = f"{test['p_holm']:.2g} ({test['p']:.2g})"
-    return [*values, _value(text, test["difference"]), _value(p, test["p_holm"])]
-
-
-def _figure_value(figure: Mapping[str, Any] | None) -> dict[str, Any]:
+def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
+    """The text and the sort key of a metric."""
     if figure is None:
-        return _value("", None)
+        return "", None
     as_percent = is_fraction(figure["metric"])
     spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
-    return _value(format_metric(figure["mean"], as_percent) + spread, figure["mean"])
-
-
-def _value(text: str, sort: float | str | None) -> dict[str, Any]:
-    return dict(shown=text, sort=sort)
-
-
-def _run_values(result: Mapping[str, Any]) -> Dicts:
-    """The values of `_RUN_COLUMNS`."""
-    scored = [run for run in result["runs"] if run["score"] is not None]
-
-    def number(key: str, form: str, scale: float = 1) -> dict[str, Any]:
-        known = [run[key] / scale for run in scored if run[key] is not None]
-        value = (max if key == "peak_bytes" else fmean)(known) if known else None
-        return _value("" if value is None else format(value, form), value)
-
-    costs = number("rows_per_second", ",.1f"), number("peak_bytes", ",.0f", 2**20), number("seconds", ",.1f")
-    precision = ", ".join(sorted({run["precision"] for run in scored if run["precision"]}))
-    devices = ", ".join(sorted({_devices(run["devices"]) for run in scored}))
-    return [_value(str(result["n"]), result["n"]), *costs, _value(precision, precision), _value(devices, devices)]
-
-
-def _devices(names: Sequence[str]) -> str:
-    return " + ".join(f"{names.count(name)} × {name}" for name in sorted(set(names)))
+    return format_metric(figure["mean"], as_percent) + spread, figure["mean"]
 
 
 def _not_ranked(content: Content) -> Dicts:
@@ -338,14 +269,3 @@ def _not_ranked(content: Content) -> Dicts:
         | dict(cell=_result_cell(result, columns[result["task"]]))
         for result in content["not_ranked"]
     ]
-
-
-def _costs(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    def value(name: str, number: float) -> dict[str, Any]:
-        return _value(f"{number / 3600:,.2f}" if name.endswith("seconds") else f"{number:,}", number)
-
-    rows = [
-        _entry_identity(entry) | dict(numbers=[value(name, entry["cost"][name]) for name in _COST_COLUMNS])
-        for entry in entries
-    ]
-    return dict(columns=list(_COST_COLUMNS.values()), rows=rows)

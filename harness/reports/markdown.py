@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 from urllib.parse import quote
 
 from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
 from harness.metrics.registry import title_of
-from harness.reports.costs import cost_of
+from harness.reports.costs import GroupCost, cost_of, group_cost
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, TASKS, score_formulas
 from harness.reports.references import UNSTATED, Reference, references
 from harness.reports.standings import (
@@ -235,7 +233,8 @@ def _partial(data: DataFacts) -> str:
 
 
 def _runs_table(groups: Sequence[Group]) -> str:
-    body = [[*_group_names(group), *(column.value(group) for column in RUN_COLUMNS)] for group in groups]
+    costs = zip(groups, map(group_cost, groups), strict=True)
+    body = [[*_group_names(group), *(one.value(group, cost) for one in RUN_COLUMNS)] for group, cost in costs]
     return _table(["Model", "Recipe", *(column.title for column in RUN_COLUMNS)], body, left=2)
 
 
@@ -249,7 +248,7 @@ class RunColumn(NamedTuple):
     """A column of the table of a task's runs."""
 
     title: str
-    value: Callable[[Group], str]
+    value: Callable[[Group, GroupCost], str]
     """The Markdown of a cell."""
     note: str
 
@@ -272,40 +271,19 @@ def _training_rows(group: Group) -> str:
     return "" if rows is None else f"{rows:,}"
 
 
-def _speed(group: Group) -> str:
-    speeds = [run.rows_per_second for run in group.scored if run.rows_per_second is not None]
-    return f"{fmean(speeds):,.1f}" if speeds else ""
+def _number(value: float | None, form: str, unit: float = 1) -> str:
+    return "" if value is None else format(value / unit, form)
 
 
-def _memory(group: Group) -> str:
-    peaks = [run.peak_bytes for run in group.scored if run.peak_bytes is not None]
-    return f"{max(peaks) / 2**20:,.0f}" if peaks else ""
-
-
-def _seconds(group: Group) -> str:
-    seconds = [run.cost.seconds for run in group.scored if run.cost]
-    return f"{fmean(seconds):,.1f}" if seconds else ""
-
-
-def _precision(group: Group) -> str:
-    return ", ".join(sorted({run.environment.precision for run in group.scored if run.environment}))
-
-
-def _devices(group: Group) -> str:
-    counts = [Counter(run.environment.devices) for run in group.scored if run.environment]
-    each = {" + ".join(f"{number} × {name}" for name, number in sorted(count.items())) for count in counts}
-    return _escaped(", ".join(sorted(each)))
-
-
-RUN_COLUMNS: tuple[RunColumn, ...] = (
-    RunColumn("n", lambda group: str(len(group.scored)), "number of runs with a score"),
-    RunColumn("seeds", _links, "seeds of all runs, each a link to its record"),
-    RunColumn("weights", _weights, "last or best epoch, and the epoch of each run"),
-    RunColumn("rows", _training_rows, "training rows"),
-    RunColumn("batch", lambda group: str(group.spec.recipe.global_batch_size), "rows per step, over all processes"),
-    RunColumn("rows/s", _speed, "rows trained on per second of steps, mean over the runs"),
-    RunColumn("peak MiB", _memory, "memory of the process with the highest peak, over all runs"),
-    RunColumn("seconds", _seconds, "wall clock from start to record, mean over the runs"),
-    RunColumn("precision", _precision, "as used; several if the runs differ"),
-    RunColumn("devices", _devices, "as used; several if the runs differ"),
+RUN_COLUMNS = (
+    RunColumn("n", lambda group, _: str(len(group.scored)), "number of runs with a score"),
+    RunColumn("seeds", lambda group, _: _links(group), "seeds of all runs, each a link to its record"),
+    RunColumn("weights", lambda group, _: _weights(group), "last or best epoch, and the epoch of each run"),
+    RunColumn("rows", lambda group, _: _training_rows(group), "training rows"),
+    RunColumn("batch", lambda group, _: str(group.spec.recipe.global_batch_size), "rows per step, over all processes"),
+    RunColumn("rows/s", lambda _, cost: _number(cost.rows_per_second, ",.1f"), "speed of steps, mean over the runs"),
+    RunColumn("peak MiB", lambda _, cost: _number(cost.peak_bytes, ",.0f", 2**20), "highest memory of any process"),
+    RunColumn("seconds", lambda _, cost: _number(cost.seconds, ",.1f"), "from start to record, mean over the runs"),
+    RunColumn("precision", lambda _, cost: cost.precision, "as used; several if the runs differ"),
+    RunColumn("devices", lambda _, cost: _escaped(cost.devices), "as used; several if the runs differ"),
 )

@@ -14,16 +14,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.reports.panels import (
-    Content,
-    CostPoint,
-    Panel,
-    Panels,
-    Point,
-    cost_points,
-    normalized_score,
-    panels_of,
-)
+from harness.reports.panels import Content, CostPoint, Panel, Panels, Point, cost_points, normalized_score, panels_of
 from harness.reports.standings import format_metric
 
 if TYPE_CHECKING:

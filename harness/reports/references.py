@@ -31,18 +31,12 @@ class Reference(NamedTuple):
 def references(tasks: Collection[str]) -> list[Reference]:
     """The published scores of these tasks, in the order of the file."""
     with _FILE.open(encoding="utf-8", newline="") as file:
-        return [_reference(line) for line in csv.DictReader(file) if line["task"] in tasks]
-
-
-def _reference(line: dict[str, str]) -> Reference:
-    millions = line["parameters_millions"]
-    return Reference(
-        model=line["model"],
-        parameters_millions=int(millions) if millions else None,
-        task=line["task"],
-        metric=line["metric"],
-        split=line["split"],
-        score=round(float(line["score"]) / 100, 6),
-        setting=line["setting"],
-        source=line["source"],
-    )
+        lines = [line for line in csv.DictReader(file) if line["task"] in tasks]
+    return [
+        Reference(
+            **{name: line[name] for name in ("model", "task", "metric", "split", "setting", "source")},
+            parameters_millions=int(line["parameters_millions"]) if line["parameters_millions"] else None,
+            score=round(float(line["score"]) / 100, 6),
+        )
+        for line in lines
+    ]

@@ -24,17 +24,8 @@ from harness.stats.groups import (
 from harness.stats.resampling import RESAMPLES, SLOW_RESAMPLES
 from harness.stats.significance import Comparison, Evidence, Rank, Resampling, assess, rank_entries
 
-GLUE = dict(
-    cola="CoLA",
-    sst2="SST-2",
-    mrpc="MRPC",
-    stsb="STS-B",
-    qqp="QQP",
-    mnli="MNLI",
-    qnli="QNLI",
-    rte="RTE",
-    wnli="WNLI",
-)
+GLUE = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP"}
+GLUE |= {"mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI"}
 """The nine tasks in the order and spelling of the benchmark's paper (Wang et al. 2019, table 1)."""
 
 AVERAGES = {"GLUE": tuple(GLUE), "GLUE-8": tuple(name for name in GLUE if name != "wnli")}

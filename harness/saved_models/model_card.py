@@ -105,8 +105,6 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
     if value is None or split not in record.predictions or split not in record.gold or not can_resample([metric]):
         return "–"
     gold, predictions = unpack_array(record.gold[split]), unpack_array(record.predictions[split])
-    if gold.ndim != 1:
-        return "–"
     if metric == "accuracy":
         low, high = wilson(value, len(gold))
     else:

@@ -76,10 +76,10 @@ def selection_score(record: RunRecord) -> float | None:
     """The main score on the selection split, higher is better; None if a main metric is undefined."""
     metrics = record.metrics.get(record.task.select_on, {})
     values = [metrics.get(name) for name in record.task.main_metrics]
-    signs = [-1 if name in METRICS and METRICS[name].lower_is_better else 1 for name in record.task.main_metrics]
     if any(value is None for value in values):
         return None
-    return fmean(sign * value for sign, value in zip(signs, values, strict=True) if value is not None)
+    directions = [METRICS[name].direction if name in METRICS else 1 for name in record.task.main_metrics]
+    return fmean(direction * value for direction, value in zip(directions, values, strict=True) if value is not None)
 
 
 def choose(

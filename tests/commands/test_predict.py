@@ -21,7 +21,7 @@ from harness.facts.tasks import load_task, read_task
 from harness.rows import stream
 from harness.saved_models.bundles import read_bundle
 
-TEXTS = [" ".join(f"w{(row * 7 + word) % 40}" for word in range(1 + row * 5 % 11)) for row in range(23)]
+TEXTS = [" ".join(f"w{(row * 7 + number) % 40}" for number in range(1 + row * 5 % 11)) for row in range(23)]
 
 
 @pytest.fixture

@@ -82,9 +82,9 @@ def test_every_task_scores_clearly_above_the_baseline(name, tmp_path, capsys):
 
 @pytest.fixture(scope="module")
 def tickets(tmp_path_factory):
-    """The record of a run of the README's multi-label task, with the holdout protocol and a chosen threshold."""
+    """The record of a run of the documentation's multi-label task, with the holdout protocol and a chosen threshold."""
     folder = tmp_path_factory.mktemp("tickets")
-    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "multi-label.md").read_text(encoding="utf-8")
     (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "multi_label" in block]
     (folder / "tickets.yaml").write_text(block, encoding="utf-8")
     flags = [
@@ -136,7 +136,7 @@ def test_predictions_of_label_sets_follow_the_recorded_threshold(tickets):
 def test_threshold_is_chosen_on_the_selection_split_and_agrees_with_the_history(tickets):
     record = read_record(tickets)
     assert record.threshold in [number / 20 for number in range(1, 20)]
-    assert record.task.is_multi_label
+    assert record.task.problem_type == "multi_label_classification"
     assert record.metrics["validation"] == pytest.approx(record.history[record.selected_epoch - 1].metrics)
 
 

@@ -56,12 +56,12 @@ def test_resampled_value_is_that_of_the_repeated_rows(name: str, kind: str) -> N
     rows = resamples_of(kind)
     for block in np.split(weights(12), 3):
         rows.weigh(block)
-        found = METRICS[name].on_resamples(rows)
-        assert found.shape == (len(block), len(groups))
+        scores = METRICS[name].on_resamples(rows)
+        assert scores.shape == (len(block), len(groups))
         for sample, counts in enumerate(block):
             at = np.repeat(np.arange(ROWS), counts)
             expected = [np.mean([METRICS[name].value(run[at], gold[at]) for run in runs]) for runs in groups]
-            assert found[sample] == pytest.approx(expected, abs=1e-12)
+            assert scores[sample] == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name, kind", CASES)

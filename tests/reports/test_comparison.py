@@ -1,4 +1,4 @@
-"""`harness leaderboard --compare`: two rows of the table on the same rows of data."""
+"""`harness leaderboard --compare`: two entries of the table on the same rows of data."""
 
 from __future__ import annotations
 
@@ -8,104 +8,109 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console
-from reports.test_leaderboard import answered, lost, record
+from support.boards import record, record_with_predictions, scoreless_record
 
 from harness.commands.leaderboard import main
 from harness.errors import UserError
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord, write_record
-from harness.reports.comparison import compare_rows, print_comparison, row_named
-from harness.reports.standings import Leaderboard, build
+from harness.reports.comparison import compare_entries, find_entry, print_comparison
+from harness.reports.standings import Leaderboard, build_leaderboard
 from harness.stats.uncertainty import holm, mcnemar
+
+QUALITIES = (("a", 0.9), ("b", 0.5))
 
 
 def board_of(*records: RunRecord) -> Leaderboard:
-    return build(records, resamples=200)
+    return build_leaderboard(records, resamples=200)
 
 
-def shown(board: Leaderboard) -> str:
+def printed(board: Leaderboard) -> str:
     console = Console(width=200, record=True, file=io.StringIO())
-    print_comparison(board, *(row_named(board, name) for name in ("a", "b")), console)
+    print_comparison(board, *(find_entry(board, name) for name in ("a", "b")), console)
     return console.export_text()
 
 
-def test_row_is_found_by_its_name_its_last_part_or_a_beginning() -> None:
+def test_entry_is_found_by_its_label_its_last_part_or_a_prefix() -> None:
     board = board_of(record(model="org/large-model"), record(model="org/base"), record(model="other/small"))
     for name in ("org/large-model", "large-model", "LARGE", "org/l", "large-model (default)"):
-        assert row_named(board, name).model == "org/large-model"
+        assert find_entry(board, name).model == "org/large-model"
 
 
-def test_unknown_name_gives_the_near_one_and_all() -> None:
+def test_unknown_name_is_refused_with_the_nearest_and_all() -> None:
     board = board_of(record(model="org/large"), record(model="org/base"))
-    with pytest.raises(UserError, match=r"'org/lrage'.* Did you mean 'org/large'\? There are 'org/"):
-        row_named(board, "org/lrage")
+    with pytest.raises(UserError, match=r"--compare 'org/lrage'.* Did you mean 'org/large'\?.*'org/large \(default\)'"):
+        find_entry(board, "org/lrage")
 
 
-def test_name_of_several_rows_is_refused_with_their_full_names() -> None:
+def test_name_of_several_entries_is_refused_with_their_full_names() -> None:
     board = board_of(record(), record(recipe={"epochs": 9}))
-    with pytest.raises(UserError, match=r"2 rows are called so: .*bert-base-cased \(epochs=9\)"):
-        row_named(board, "bert")
-    assert row_named(board, "bert-base-cased (epochs=9)").variant == "epochs=9"
+    with pytest.raises(UserError, match=r"--compare 'bert'.*bert-base-cased \(default\).*bert-base-cased \(epochs=9\)"):
+        find_entry(board, "bert")
+    assert find_entry(board, "bert-base-cased (epochs=9)").variant == "epochs=9"
 
 
 def test_verdicts_are_holms_over_the_tasks_that_both_have() -> None:
     qualities = {"qnli": (0.9, 0.5), "rte": (0.7, 0.69), "cola": (0.5, 0.9)}
     records = [
-        answered(task, quality, model=model, seed=seed)
+        record_with_predictions(task, quality, model=model, seed=seed)
         for task, pair in qualities.items()
         for model, quality in zip("ab", pair, strict=True)
         for seed in (1, 2)
     ]
     board = board_of(
-        *records, record("sst2", model="a"), lost("diverged", "wnli", model="a"), record("wnli", model="b")
+        *records, record("sst2", model="a"), scoreless_record("diverged", "wnli", model="a"), record("wnli", model="b")
     )
-    a, b = (row_named(board, name) for name in "ab")
-    found = {one.task: one for one in compare_rows(board, a, b)}
-    assert {task: one.verdict for task, one in found.items()} == {
+    a, b = (find_entry(board, name) for name in "ab")
+    compared = {one.task: one for one in compare_entries(board, a, b)}
+    assert {task: one.verdict for task, one in compared.items()} == {
         "cola": "worse",
         "sst2": "not run by both",
         "qnli": "better",
         "rte": "tied",
         "wnli": "no score",
     }
-    tested = [one.versus for one in found.values() if one.versus]
+    tested = [one.test for one in compared.values() if one.test]
     assert [one.p_holm for one in tested] == pytest.approx(list(holm(np.array([one.p for one in tested]))))
-    turned = {one.task: one.versus for one in compare_rows(board, b, a)}
-    assert turned["qnli"].difference == pytest.approx(-found["qnli"].versus.difference)
-    assert turned["qnli"].p == pytest.approx(found["qnli"].versus.p)
+    reversed_tests = {one.task: one.test for one in compare_entries(board, b, a)}
+    assert reversed_tests["qnli"].difference == pytest.approx(-compared["qnli"].test.difference)
+    assert reversed_tests["qnli"].p == pytest.approx(compared["qnli"].test.p)
 
 
 def test_two_single_runs_are_compared_by_mcnemar() -> None:
-    a, b = answered("qnli", 0.8, model="a"), answered("qnli", 0.74, model="b")
-    hits = [unpack_array(run.answers["validation"]) == unpack_array(run.gold["validation"]) for run in (a, b)]
-    only = np.array([(hits[0] & ~hits[1]).sum()]), np.array([(hits[1] & ~hits[0]).sum()])
+    a, b = record_with_predictions("qnli", 0.8, model="a"), record_with_predictions("qnli", 0.74, model="b")
+    correct = [unpack_array(run.predictions["validation"]) == unpack_array(run.gold["validation"]) for run in (a, b)]
+    only = np.array([(correct[0] & ~correct[1]).sum()]), np.array([(correct[1] & ~correct[0]).sum()])
     board = board_of(a, b)
-    (found,) = compare_rows(board, row_named(board, "a"), row_named(board, "b"))
-    assert found.versus.p == pytest.approx(mcnemar(*only)[0])
-    assert "(exact)" in shown(board)
+    (compared,) = compare_entries(board, find_entry(board, "a"), find_entry(board, "b"))
+    assert compared.test.p == pytest.approx(mcnemar(*only)[0])
+    assert "(exact)" in printed(board)
 
 
 def test_less_error_is_better() -> None:
-    board = board_of(answered("ratings", 0.9, model="a"), answered("ratings", 0.5, model="b"))
-    (found,) = compare_rows(board, row_named(board, "a"), row_named(board, "b"))
-    assert found.versus.difference < 0
-    assert found.verdict == "better"
+    board = board_of(
+        record_with_predictions("ratings", 0.9, model="a"), record_with_predictions("ratings", 0.5, model="b")
+    )
+    (compared,) = compare_entries(board, find_entry(board, "a"), find_entry(board, "b"))
+    assert compared.test.difference < 0
+    assert compared.verdict == "better"
 
 
 def test_other_rows_are_not_compared() -> None:
-    board = board_of(answered("qnli", 0.9, model="a"), answered("qnli", 0.5, model="b", rows=150))
-    (found,) = compare_rows(board, row_named(board, "a"), row_named(board, "b"))
-    assert found.versus is None
-    assert "not on the same rows" in shown(board)
+    board = board_of(
+        record_with_predictions("qnli", 0.9, model="a"), record_with_predictions("qnli", 0.5, model="b", rows=150)
+    )
+    (compared,) = compare_entries(board, find_entry(board, "a"), find_entry(board, "b"))
+    assert compared.test is None
+    assert compared.verdict in printed(board)
 
 
 def test_command_prints_the_comparison_and_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for model, quality in (("a", 0.9), ("b", 0.5)):
-        write_record(answered("qnli", quality, model=model), tmp_path)
+    for model, quality in QUALITIES:
+        write_record(record_with_predictions("qnli", quality, model=model), tmp_path)
     main(["--results", str(tmp_path), "--compare", "a", "b"])
     out = capsys.readouterr().out
     assert "better" in out
-    assert "Holm: corrected for the 1 tasks compared" in out
     assert not list(tmp_path.glob("leaderboard.*"))
-    with pytest.raises(UserError, match="the same row"):
+    with pytest.raises(UserError, match="--compare"):
         main(["--results", str(tmp_path), "--compare", "a", "a"])

@@ -1,4 +1,4 @@
-"""A record in the schema of Every Eval Ever: what the schema demands is there, and nothing is made up."""
+"""A record in the schema of Every Eval Ever: valid, with the numbers of the record only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 from scipy.stats import binomtest
 
-from harness.reports.every_eval_ever import Submitter, Source, every_eval_ever, place_of, source_of
+from harness.reports.every_eval_ever import DataSource, Submitter, collection_path, data_source, every_eval_ever
 
 US = Submitter("Example Lab", "third_party")
 
@@ -98,14 +98,14 @@ SCHEMA = {
     ),
     "additionalProperties": False,
 }
-"""What version 0.2.1 of the schema asks of the parts that are written here."""
+"""Version 0.2.1 of the schema, reduced to the parts that are written here."""
 
 
 def results(content: dict[str, Any]) -> dict[str, Any]:
     return {entry["evaluation_name"]: entry for entry in content["evaluation_results"]}
 
 
-def test_record_meets_the_schema(make_record):
+def test_record_is_valid(make_record):
     metrics = {"accuracy": 0.75, "f1": 0.8, "matthews_correlation": -0.1, "rmse": 1.25, "loss": 0.4}
     for run in (
         make_record("mrpc", metrics),
@@ -119,7 +119,7 @@ def test_record_meets_the_schema(make_record):
         json.dumps(content, allow_nan=False)
 
 
-def test_the_schema_of_this_test_refuses_what_is_not_whole(make_record):
+def test_the_schema_of_this_test_refuses_incomplete_records(make_record):
     """Or the test above would accept anything."""
     content = every_eval_ever(make_record(), US)
     del content["evaluation_results"][0]["metric_config"]["max_score"]
@@ -130,31 +130,31 @@ def test_the_schema_of_this_test_refuses_what_is_not_whole(make_record):
 
 
 def test_scores_are_those_of_the_record_with_their_direction_and_limits(make_record):
-    found = results(every_eval_ever(make_record("stsb", {"pearson": 0.8, "rmse": 1.25}), US))
-    assert found.keys() == {"stsb.validation.pearson", "stsb.validation.rmse"}
-    pearson, rmse = (found[f"stsb.validation.{name}"] for name in ("pearson", "rmse"))
+    results_by_name = results(every_eval_ever(make_record("stsb", {"pearson": 0.8, "rmse": 1.25}), US))
+    assert results_by_name.keys() == {"stsb.validation.pearson", "stsb.validation.rmse"}
+    pearson, rmse = (results_by_name[f"stsb.validation.{name}"] for name in ("pearson", "rmse"))
     assert pearson["score_details"]["score"] == 0.8
     assert pearson["score_details"]["uncertainty"]["num_samples"] == 200
     assert (pearson["metric_config"]["min_score"], pearson["metric_config"]["max_score"]) == (-1.0, 1.0)
-    assert pearson["metric_config"]["additional_details"]["is_headline"] == "true"
+    assert pearson["metric_config"]["additional_details"]["is_main_metric"] == "true"
     assert not pearson["metric_config"]["lower_is_better"]
     assert rmse["metric_config"]["lower_is_better"]
     assert math.isfinite(rmse["metric_config"]["max_score"])
     assert rmse["metric_config"]["max_score"] > 1e300
-    assert rmse["metric_config"]["additional_details"]["is_headline"] == "false"
+    assert rmse["metric_config"]["additional_details"]["is_main_metric"] == "false"
 
 
 def test_accuracy_has_the_interval_of_its_rows(make_record):
-    """Wilson's by scipy, of 150 right of 200."""
-    found = results(every_eval_ever(make_record("rte", {"accuracy": 0.75, "f1": 0.8}), US))
+    """Scipy's Wilson interval for 150 of 200 correct rows."""
+    results_by_name = results(every_eval_ever(make_record("rte", {"accuracy": 0.75, "f1": 0.8}), US))
     expected = binomtest(150, 200).proportion_ci(0.95, method="wilson")
-    interval = found["rte.validation.accuracy"]["score_details"]["uncertainty"]["confidence_interval"]
+    interval = results_by_name["rte.validation.accuracy"]["score_details"]["uncertainty"]["confidence_interval"]
     assert (interval["lower"], interval["upper"]) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert interval["confidence_level"] == pytest.approx(0.95)
-    assert "confidence_interval" not in found["rte.validation.f1"]["score_details"]["uncertainty"]
+    assert "confidence_interval" not in results_by_name["rte.validation.f1"]["score_details"]["uncertainty"]
 
 
-def test_what_is_undefined_or_unknown_is_left_out(make_record):
+def test_undefined_and_unknown_metrics_are_left_out(make_record):
     run = make_record("mine", {"accuracy": None, "bleu": 12.0, "loss": 0.3, "f1": 0.5})
     assert list(results(every_eval_ever(run, US))) == ["mine.validation.f1"]
 
@@ -164,17 +164,17 @@ def test_the_same_record_gives_the_same_content(make_record):
 
 
 def test_source_is_the_hub_a_url_or_unknown(make_record):
-    assert source_of(make_record("sst2")) == Source("example/glue", "sst2", "r1")
-    assert source_of(make_record(data={"source": "stanfordnlp/imdb"})) == Source("stanfordnlp/imdb", None, "r1")
-    assert source_of(make_record(data={"source": "imdb"})) == Source("imdb", None, "r1")
-    far = source_of(make_record(data={"source": "https://example.org/a.csv", "revision": None}))
-    assert far == Source(urls=("https://example.org/a.csv",))
-    assert source_of(make_record(data={"source": "files"})) == Source()
-    assert source_of(make_record(spec={"data": "ab12"})) == Source()
-    assert source_of(make_record(spec={"test_mode": True}, data={"source": "generated"})) == Source()
+    assert data_source(make_record("sst2")) == DataSource("example/glue", "sst2", "r1")
+    assert data_source(make_record(data={"source": "stanfordnlp/imdb"})) == DataSource("stanfordnlp/imdb", None, "r1")
+    assert data_source(make_record(data={"source": "imdb"})) == DataSource("imdb", None, "r1")
+    far = data_source(make_record(data={"source": "https://example.org/a.csv", "revision": None}))
+    assert far == DataSource(urls=("https://example.org/a.csv",))
+    assert data_source(make_record(data={"source": "files"})) == DataSource()
+    assert data_source(make_record(spec={"data": "ab12"})) == DataSource()
+    assert data_source(make_record(spec={"test_mode": True}, data={"source": "generated"})) == DataSource()
 
 
-def test_model_folder_tells_its_name_and_no_path(make_record):
+def test_model_folder_has_its_name_and_no_path(make_record):
     run = make_record(model="/home/someone/models/tiny/", spec={"revision": "sha256:abc"}, command="harness run")
     content = every_eval_ever(run, US)
     assert content["model_info"]["id"] == content["model_info"]["name"] == "tiny"
@@ -182,13 +182,13 @@ def test_model_folder_tells_its_name_and_no_path(make_record):
     assert "someone" not in json.dumps(content)
 
 
-def test_place_is_by_benchmark_developer_and_model_and_stays_inside(make_record):
-    place = place_of(make_record("rte", model="example/bert"))
-    assert place.parts[:3] == ("rte", "example", "bert")
-    assert uuid.UUID(place.stem).version == 4
-    assert place == place_of(make_record("rte", model="example/bert"))
-    assert place != place_of(make_record("rte", model="example/bert", seed=2))
+def test_collection_path_has_benchmark_developer_and_model_and_stays_inside(make_record):
+    path = collection_path(make_record("rte", model="example/bert"))
+    assert path.parts[:3] == ("rte", "example", "bert")
+    assert uuid.UUID(path.stem).version == 4
+    assert path == collection_path(make_record("rte", model="example/bert"))
+    assert path != collection_path(make_record("rte", model="example/bert", seed=2))
     for model, revision in (("../..", "main"), ("a/../../b", "main"), ("/", "sha256:0"), ("x/ü ñ", "main")):
-        place = place_of(make_record(model=model, spec={"revision": revision}))
-        assert len(place.parts) == 4
-        assert ".." not in place.parts
+        path = collection_path(make_record(model=model, spec={"revision": revision}))
+        assert len(path.parts) == 4
+        assert ".." not in path.parts

@@ -1,4 +1,4 @@
-"""leaderboard.html: whole in itself, safe with any name, every figure traceable; a browser sorts and filters it."""
+"""leaderboard.html: self-contained, safe with any name, every number linked; a browser sorts and filters it."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ from harness.facts.records import RunRecord, write_record
 from harness.reports.data_files import render_json
 from harness.reports.html import render_html
 from harness.reports.plots import render_plots
-from harness.reports.standings import build
+from harness.reports.standings import build_leaderboard
 
 EVIL = "evil/</td><script>document.title='owned'</script>\"'&<b>مثال"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-FORMULAS = {"scores": ["one < two", "x̄ ± t s/√n"], "costs": ["Σ hours"], "tasks": ["McNemar"], "published": ["as told"]}
+FORMULAS = {
+    "scores": ["1 < 2", "x̄ ± t s/√n"],
+    "costs": ["Σ hours"],
+    "tasks": ["McNemar"],
+    "published": ["other settings"],
+}
 VOID = {"wbr", "meta", "input", "br", "link", "img", "hr"}
 
 Make = Callable[..., RunRecord]
 
 
 def content_of(*records: RunRecord) -> dict[str, Any]:
-    return json.loads(render_json(build(records)))
+    return json.loads(render_json(build_leaderboard(records)))
 
 
 def page_of(*records: RunRecord, with_plots: bool = False) -> str:
@@ -38,7 +43,7 @@ def page_of(*records: RunRecord, with_plots: bool = False) -> str:
 
 
 class Page(HTMLParser):
-    """What a browser's parser would see: the elements with their attributes, the text, and that tags are balanced."""
+    """The elements with their attributes and the text of a page, whose tags must be balanced."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -74,7 +79,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def some(make_record: Make) -> list[RunRecord]:
-    """Three models, one of them evil; a partial result, a lower-is-better task, a lost run, a run shown apart."""
+    """Three models, one of them evil; a partial result, a lower-is-better task, a diverged run, a run not ranked."""
     return [
         *(make_record("rte", {"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))),
         make_record("cola", {"matthews_correlation": 0.3}),
@@ -90,7 +95,7 @@ def some(make_record: Make) -> list[RunRecord]:
     ]
 
 
-def test_page_is_whole_in_itself(some: list[RunRecord]) -> None:
+def test_page_is_self_contained(some: list[RunRecord]) -> None:
     text = page_of(*some, with_plots=True)
     page = Page(text)
     for tag, attributes in page.elements:
@@ -109,7 +114,7 @@ def test_page_is_whole_in_itself(some: list[RunRecord]) -> None:
     assert policy.startswith("default-src 'none'")
 
 
-def test_every_id_is_given_once_and_every_reference_within_is_met(some: list[RunRecord]) -> None:
+def test_ids_are_unique_and_references_resolve(some: list[RunRecord]) -> None:
     text = page_of(*some, with_plots=True)
     ids = [attributes["id"] for _, attributes in Page(text).elements if "id" in attributes]
     assert len(set(ids)) == len(ids)
@@ -119,7 +124,7 @@ def test_every_id_is_given_once_and_every_reference_within_is_met(some: list[Run
     assert len([svg for svg in Page(text).all("svg") if svg.get("role") == "img"]) == 3
 
 
-def test_names_are_shown_and_not_obeyed(some: list[RunRecord]) -> None:
+def test_names_are_escaped(some: list[RunRecord]) -> None:
     page = Page(page_of(*some, with_plots=True))
     assert len(page.all("script")) == 1
     assert page.all("b") == []
@@ -127,7 +132,7 @@ def test_names_are_shown_and_not_obeyed(some: list[RunRecord]) -> None:
     assert not any("evil" in (link.get("href") or "") for link in page.all("a") if "//" in (link.get("href") or ""))
 
 
-def test_each_figure_links_to_its_records(some: list[RunRecord], tmp_path: Path) -> None:
+def test_each_number_links_to_its_records(some: list[RunRecord], tmp_path: Path) -> None:
     for record in some:
         write_record(record, tmp_path)
     links = {unquote(link["href"] or "") for link in Page(page_of(*some)).all("a")}
@@ -135,7 +140,7 @@ def test_each_figure_links_to_its_records(some: list[RunRecord], tmp_path: Path)
     assert linked == {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "runs").glob("*/*.json")}
 
 
-def test_headers_are_headers_and_can_be_reached_by_keyboard(some: list[RunRecord]) -> None:
+def test_headers_have_scopes_and_buttons(some: list[RunRecord]) -> None:
     page = Page(page_of(*some))
     assert all(head.get("scope") in ("col", "row", "rowgroup") for head in page.all("th"))
     sortable = [head for head in page.all("th") if "data-first" in head]
@@ -144,7 +149,7 @@ def test_headers_are_headers_and_can_be_reached_by_keyboard(some: list[RunRecord
     assert all(part.get("aria-label") for part in page.all("div") if part.get("role") == "region")
 
 
-def test_numbers_marks_notes_and_formulas_stand_there(some: list[RunRecord]) -> None:
+def test_page_has_numbers_marks_notes_and_formulas(some: list[RunRecord]) -> None:
     text = Page(page_of(*some)).text
     for part in (
         "70.0",
@@ -152,40 +157,44 @@ def test_numbers_marks_notes_and_formulas_stand_there(some: list[RunRecord]) -> 
         "0.400",
         "90.0",
         "partial data",
-        "one < two",
+        "1 < 2",
         "x̄ ± t s/√n",
         "Σ hours",
         "McNemar",
-        "Shown apart",
+        "Not ranked",
         "diverged",
     ):
         assert part in text
     assert "10 runs of 3 models on 4 tasks" in text
 
 
-def test_what_others_published_is_set_apart(some: list[RunRecord]) -> None:
+def test_published_results_follow_the_own_ones_and_start_collapsed(some: list[RunRecord]) -> None:
     content = content_of(*some)
     one = dict(model="x/base", parameters_millions=None, split="validation", setting="3 epochs", source="a <paper>")
     content["references"] = [
         {**one, "task": "rte", "metric": "accuracy", "score": 0.612},
         {**one, "task": "cola", "metric": "unstated", "score": 0.5},
     ]
-    text = Page(render_html(content, {}, FORMULAS)).text
-    apart = text[text.index("Published elsewhere, not run here") :]
-    assert "a <paper>" in apart
-    assert "as told" in apart
-    assert apart.index("61.2") < apart.index("Tasks in full")
-    assert "50.0 ?" in apart
+    page = Page(render_html(content, {}, FORMULAS))
+    published = page.text[page.text.index("Show 1 published result") :]
+    assert "a <paper>" in published
+    assert "settings" in published
+    assert published.index("61.2") < published.index("Tasks in full")
+    assert "50.0 ?" in published
+    (body,) = [attributes for attributes in page.all("tbody") if attributes.get("id") == "published"]
+    assert "collapsed" in (body["class"] or "").split()
+    (toggle,) = [attributes for attributes in page.all("button") if attributes.get("id") == "toggle"]
+    assert (toggle["aria-controls"], toggle["aria-expanded"]) == ("published", "false")
 
 
-def test_a_page_without_anything_but_a_lost_run(make_record: Make) -> None:
+def test_page_of_a_failed_run(make_record: Make) -> None:
     lost = make_record().model_copy(update={"status": "failed", "metrics": {}, "data": None, "cost": None})
     text = Page(page_of(lost, with_plots=True)).text
     assert "1 run of 1 model on 1 task" in text
     assert "failed" in text
 
 
-def test_test_mode_says_what_it_is(make_record: Make) -> None:
+def test_test_mode_is_in_the_title(make_record: Make) -> None:
     assert "no benchmark results" in Page(page_of(make_record(spec={"test_mode": True}))).text
 
 
@@ -199,14 +208,14 @@ const names = () => [...document.querySelectorAll("#board tbody:first-of-type tr
 const heads = () => [...document.querySelectorAll("#board thead th")].filter(head => !head.hidden);
 const head = title => heads().find(one => one.textContent.startsWith(title));
 const press = title => head(title).querySelector("button").click();
-const note = what => steps.push([what, names(), [...document.querySelectorAll("[aria-sort]")]
+const note = step => steps.push([step, names(), [...document.querySelectorAll("[aria-sort]")]
     .map(one => one.textContent.slice(0, 4) + " " + one.getAttribute("aria-sort")),
     heads().map(one => one.querySelector("button").textContent), document.getElementById("count").textContent,
     document.querySelectorAll("#board .masked").length]);
 const type = text => { const box = document.getElementById("search"); box.value = text;
     box.dispatchEvent(new Event("input", {bubbles: true})); };
 const tick = selector => document.querySelector(selector).click();
-note("as it comes");
+note("initial");
 press("RTE"); note("by rte");
 press("RTE"); note("by rte again");
 press("stars"); note("by stars, where less is better");
@@ -219,6 +228,11 @@ press("CoLA"); note("by cola");
 tick("[name=mark][value=p]"); note("without partial data");
 tick("[name=mark][value=p]");
 tick("[name=task][value=rte]"); note("without rte");
+const visible = () => [...document.querySelectorAll("#published tr[data-text]")]
+    .filter(row => getComputedStyle(row).display !== "none").length;
+const published = [visible()];
+tick("#toggle"); published.push(visible(), document.getElementById("toggle").getAttribute("aria-expanded"));
+tick("#toggle"); published.push(visible());
 for (const task of ["cola", "stars", "wnli"]) tick(`[name=task][value=${task}]`);
 note("without any task");
 const themes = [];
@@ -226,7 +240,7 @@ for (const _ of [1, 2, 3]) { tick("#theme"); themes.push([document.documentEleme
     getComputedStyle(document.body).backgroundColor]); }
 const outcome = document.createElement("pre");
 outcome.id = "outcome";
-outcome.textContent = JSON.stringify({steps, message, themes, errors: window.errors, title: document.title});
+outcome.textContent = JSON.stringify({steps, message, themes, published, errors: window.errors, title: document.title});
 document.body.append(outcome);
 </script>
 </body>
@@ -235,43 +249,46 @@ document.body.append(outcome);
 
 @pytest.fixture(scope="module")
 def browser() -> str:
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if path is None:
         pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    return found
+    return path
 
 
 def test_a_browser_sorts_and_filters(browser: str, some: list[RunRecord], tmp_path: Path) -> None:
     text = page_of(*some, with_plots=True)
-    watch = "<head><script>window.errors = []; onerror = what => errors.push(what);</script>"
-    watch += "<script>addEventListener('securitypolicyviolation', what => errors.push(what.blockedURI))</script>"
+    watch = "<head><script>window.errors = []; onerror = message => errors.push(message);</script>"
+    watch += "<script>addEventListener('securitypolicyviolation', event => errors.push(event.blockedURI))</script>"
     (tmp_path / "page.html").write_text(text.replace("<head>", watch, 1).replace("</body>", DRIVER), encoding="utf-8")
     flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
     command = [browser, *flags, (tmp_path / "page.html").as_uri()]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    found = re.search(r'<pre id="outcome">(.*?)</pre>', answer.stdout, re.DOTALL)
-    assert found, answer.stdout[-2000:] + answer.stderr[-2000:]
-    outcome = json.loads(found[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    browsed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    match = re.search(r'<pre id="outcome">(.*?)</pre>', browsed.stdout, re.DOTALL)
+    assert match, browsed.stdout[-2000:] + browsed.stderr[-2000:]
+    outcome = json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
 
     assert outcome["errors"] == []
     assert outcome["title"] == "Leaderboard"
-    seen = {what: told for what, *told in outcome["steps"]}
+    state = {step: values for step, *values in outcome["steps"]}
     evil = "</td>"
-    assert set(seen["as it comes"][0]) == {"bert", evil, "third"}
-    assert seen["as it comes"][1:] == [[], ["Model", "CoLA", "RTE", "WNLI", "stars"], "3 of 3 rows", 0]
-    assert seen["by rte"][:2] == [[evil, "bert", "third"], ["RTEa descending"]]
-    assert seen["by rte again"][:2] == [["third", "bert", evil], ["RTEa ascending"]]
-    assert seen["by stars, where less is better"][:2] == [["bert", evil, "third"], ["star ascending"]]
-    assert seen["by name"][0] == [evil, "bert", "third"]
-    assert (seen["typed"][0], seen["typed"][3]) == (["third"], "1 of 3 rows")
-    assert (seen["typed nonsense"][0], seen["typed nonsense"][3]) == ([], "0 of 3 rows")
+    assert set(state["initial"][0]) == {"bert", evil, "third"}
+    assert state["initial"][1:] == [[], ["Model", "CoLA", "RTE", "WNLI", "stars"], "3 of 3 entries", 0]
+    assert state["by rte"][:2] == [[evil, "bert", "third"], ["RTEa descending"]]
+    assert state["by rte again"][:2] == [["third", "bert", evil], ["RTEa ascending"]]
+    assert state["by stars, where less is better"][:2] == [["bert", evil, "third"], ["star ascending"]]
+    assert state["by name"][0] == [evil, "bert", "third"]
+    assert (state["typed"][0], state["typed"][3]) == (["third"], "1 of 3 entries")
+    assert (state["typed nonsense"][0], state["typed nonsense"][3]) == ([], "0 of 3 entries")
     assert outcome["message"] is False
-    assert seen["by cola"][0] == ["bert", "third", evil]
-    assert seen["without partial data"][0][0] == "bert"
-    assert seen["without partial data"][4] == 1
-    assert seen["without rte"][2] == ["Model", "CoLA", "WNLI", "stars"]
-    assert set(seen["without rte"][0]) == {"bert", evil, "third"}
-    assert (seen["without any task"][0], seen["without any task"][2]) == ([], ["Model"])
+    assert state["by cola"][0] == ["bert", "third", evil]
+    assert state["without partial data"][0][0] == "bert"
+    assert state["without partial data"][4] == 1
+    assert state["without rte"][2] == ["Model", "CoLA", "WNLI", "stars"]
+    assert set(state["without rte"][0]) == {"bert", evil, "third"}
+    assert (state["without any task"][0], state["without any task"][2]) == ([], ["Model"])
     (light, white), (dark, black), (system, _) = outcome["themes"]
     assert (light, dark, system) == ("light", "dark", "system")
     assert white != black
+    before, after, expanded, again = outcome["published"]
+    assert (before, expanded, again) == (0, "true", 0)
+    assert after > 0

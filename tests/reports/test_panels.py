@@ -1,4 +1,4 @@
-"""What plots show: every score of the leaderboard once, short names that stay apart, and costs that compare."""
+"""Data of the plots: every score of the leaderboard once, short unique names, and comparable costs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import pytest
 
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
-from harness.reports.panels import LONGEST, Panel, cost_points, normalized_score, panels_of
-from harness.reports.standings import build
+from harness.reports.panels import MAX_NAME, Panel, cost_points, normalized_score, panels_of
+from harness.reports.standings import build_leaderboard
 
 
 def content_of(*records: RunRecord) -> dict[str, Any]:
-    return json.loads(render_json(build(records)))
+    return json.loads(render_json(build_leaderboard(records)))
 
 
-def panel(constant: float | None = 0.5, is_percent: bool = True, lower_is_better: bool = False) -> Panel:
-    return Panel("t", "T", "T accuracy", is_percent, lower_is_better, constant, (), ())
+def panel(baseline: float | None = 0.5, is_percent: bool = True, lower_is_better: bool = False) -> Panel:
+    return Panel("t", "T", "T accuracy", is_percent, lower_is_better, baseline, (), ())
 
 
 def test_a_panel_per_task_with_the_score_and_each_seed(make_record: Callable[..., RunRecord]) -> None:
@@ -33,7 +33,7 @@ def test_a_panel_per_task_with_the_score_and_each_seed(make_record: Callable[...
     assert rte.points[1].score == pytest.approx(0.7)
     assert rte.points[1].seeds == (0.6, 0.8)
     assert mnli.points[0].seeds == ()
-    assert rte.constant == 0.5
+    assert rte.baseline == 0.5
     assert rte.title == "RTE accuracy"
 
 
@@ -42,27 +42,27 @@ def test_a_task_without_a_score_has_no_panel(make_record: Callable[..., RunRecor
     assert panels_of(content_of(lost)).panels == ()
 
 
-def test_marks_are_seen(make_record: Callable[..., RunRecord]) -> None:
+def test_marked_scores_are_marked_points(make_record: Callable[..., RunRecord]) -> None:
     (one,) = panels_of(content_of(make_record(data={"is_partial": True}))).panels
     assert one.points[0].is_marked
 
 
-def test_names_are_short_and_all_different(make_record: Callable[..., RunRecord]) -> None:
+def test_names_are_short_and_unique(make_record: Callable[..., RunRecord]) -> None:
     long = "x" * 80
     models = ["a/bert", "b/bert", "c/" + long + "1", "c/" + long + "2", "d/<b>&\n$x$", "plain"]
     records = [make_record(model=model, scores={"accuracy": 0.9 - n / 10}) for n, model in enumerate(models)]
     names = panels_of(content_of(*records, make_record(model="plain", recipe={"epochs": 9}))).names
     assert {"a/bert", "b/bert", "<b>& $x$", "plain", "plain (epochs=9)"} < set(names)
     assert len(set(names)) == len(names) == 7
-    assert all(len(name) <= LONGEST + 1 for name in names)
+    assert all(len(name) <= MAX_NAME + 1 for name in names)
     assert all(name.isprintable() for name in names)
 
 
-def test_a_recipe_that_all_rows_have_is_not_repeated(make_record: Callable[..., RunRecord]) -> None:
+def test_a_recipe_that_all_entries_share_is_not_repeated(make_record: Callable[..., RunRecord]) -> None:
     assert panels_of(content_of(make_record(recipe={"epochs": 9}))).names == ("bert",)
 
 
-def test_what_others_published_is_there_where_the_whole_headline_is_known(
+def test_published_scores_need_all_main_metrics(
     make_record: Callable[..., RunRecord],
 ) -> None:
     content = content_of(make_record("rte"), make_record("mrpc", {"f1": 0.8, "accuracy": 0.7}))
@@ -72,15 +72,15 @@ def test_what_others_published_is_there_where_the_whole_headline_is_known(
         {**one, "task": "rte", "metric": "accuracy", "score": 0.6},
         {**one, "task": "mrpc", "metric": "f1", "score": 0.9},
         {**one, "model": "y/base", "task": "mrpc", "metric": "unstated", "score": 0.9},
-        {**one, "source": "a leaflet", "task": "rte", "metric": "accuracy", "score": 0.1},
+        {**one, "source": "a second paper", "task": "rte", "metric": "accuracy", "score": 0.1},
     ]
     panels = panels_of(content)
-    assert panels.elsewhere == ("base",)
+    assert panels.published == ("base",)
     mrpc, rte = panels.panels
-    assert mrpc.elsewhere == (None,)
-    assert rte.elsewhere[0].score == 0.6
+    assert mrpc.published == (None,)
+    assert rte.published[0].score == 0.6
     content["references"].append({**one, "task": "mrpc", "metric": "accuracy", "score": 0.7})
-    assert panels_of(content).panels[0].elsewhere[0].score == pytest.approx(0.8)
+    assert panels_of(content).panels[0].published[0].score == pytest.approx(0.8)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_what_others_published_is_there_where_the_whole_headline_is_known(
         (panel(2.0, is_percent=False), 0.5, None),
     ],
 )
-def test_worth_is_the_way_from_the_constant_answer_to_perfection(
+def test_normalized_score_is_0_at_the_baseline_and_1_when_perfect(
     one: Panel, score: float, expected: float | None
 ) -> None:
     assert normalized_score(one, score) == (None if expected is None else pytest.approx(expected))
 
 
-def test_prices_are_of_tasks_in_common_and_of_one_run_each(make_record: Callable[..., RunRecord]) -> None:
+def test_cost_points_are_one_run_of_each_shared_task(make_record: Callable[..., RunRecord]) -> None:
     records = [
         *(make_record(task, {"accuracy": 0.6}, seed=seed) for task in ("rte", "wnli") for seed in (1, 3)),
         *(make_record(task, {"accuracy": 0.8}, model="b/better") for task in ("rte", "wnli", "sst2")),
@@ -119,6 +119,6 @@ def test_prices_are_of_tasks_in_common_and_of_one_run_each(make_record: Callable
     assert points[1].devices == "NVIDIA H100"
 
 
-def test_without_costs_there_are_no_prices(make_record: Callable[..., RunRecord]) -> None:
+def test_without_costs_there_are_no_cost_points(make_record: Callable[..., RunRecord]) -> None:
     content = content_of(make_record(cost=None))
     assert cost_points(content, panels_of(content)).points == ()

@@ -1,4 +1,4 @@
-"""The plots: well-formed, the same each time, with everything on them, and with names that are shown and not obeyed.
+"""The plots: well-formed, reproducible and complete, with escaped names.
 
 Only their structure is compared: another version of matplotlib may write other bytes for the same picture.
 """
@@ -17,13 +17,13 @@ import pytest
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
 from harness.reports.plots import BLUE, INK, ORANGE, PLOTS, render_plots
-from harness.reports.standings import build
+from harness.reports.standings import build_leaderboard
 
 EVIL = "evil/<script>alert(1)</script> & \"q\" $x^2$ 'مثال' 日本\x07"
 
 
 def content_of(*records: RunRecord) -> dict[str, Any]:
-    return {**json.loads(render_json(build(records))), "references": []}
+    return {**json.loads(render_json(build_leaderboard(records))), "references": []}
 
 
 def texts(svg: str) -> list[str]:
@@ -31,7 +31,7 @@ def texts(svg: str) -> list[str]:
 
 
 def dots(svg: str, color: str) -> int:
-    """Markers of a colour that stand somewhere, not their definition."""
+    """The number of uses of a marker in this colour."""
     return len(re.findall(rf"<use [^>]*style=\"[^\"]*stroke: {color}", svg))
 
 
@@ -45,7 +45,7 @@ def some(make_record: Callable[..., RunRecord]) -> dict[str, Any]:
     )
 
 
-def test_files_are_well_formed_and_ask_for_nothing(some: dict[str, Any]) -> None:
+def test_files_are_well_formed_and_load_nothing(some: dict[str, Any]) -> None:
     plots = render_plots(some)
     assert tuple(plots) == PLOTS
     for svg in plots.values():
@@ -57,14 +57,14 @@ def test_files_are_well_formed_and_ask_for_nothing(some: dict[str, Any]) -> None
         assert "date" not in svg.lower()
 
 
-def test_the_same_content_gives_the_same_bytes_whatever_the_readers_settings(some: dict[str, Any]) -> None:
+def test_bytes_do_not_depend_on_the_readers_settings(some: dict[str, Any]) -> None:
     before = render_plots(some)
     with matplotlib.rc_context({"font.size": 31, "svg.fonttype": "path", "axes.facecolor": "red", "text.usetex": True}):
         assert render_plots(some) == before
         assert matplotlib.rcParams["font.size"] == 31
 
 
-def test_names_and_tasks_are_shown_as_they_are(some: dict[str, Any]) -> None:
+def test_names_and_tasks_are_escaped(some: dict[str, Any]) -> None:
     for name, svg in render_plots(some).items():
         shown = texts(svg)
         assert "bert" in shown
@@ -76,7 +76,7 @@ def test_names_and_tasks_are_shown_as_they_are(some: dict[str, Any]) -> None:
             assert any(text.startswith("CoLA") for text in shown)
 
 
-def test_every_score_has_its_dot_and_every_seed_its_stroke(some: dict[str, Any]) -> None:
+def test_every_score_has_a_dot_and_every_seed_a_stroke(some: dict[str, Any]) -> None:
     svg = render_plots(some)["scores.svg"]
     assert dots(svg, BLUE) == 4 + 2
     assert dots(svg, ORANGE) == 0
@@ -84,7 +84,7 @@ def test_every_score_has_its_dot_and_every_seed_its_stroke(some: dict[str, Any])
     some["references"] = [{**reference, "task": "rte", "metric": "accuracy", "score": 0.7}]
     svg = render_plots(some)["scores.svg"]
     assert dots(svg, ORANGE) == 1
-    assert "published elsewhere, not run here" in texts(svg)
+    assert "published result" in texts(svg)
 
 
 def test_heat_map_shows_each_score_in_numbers(some: dict[str, Any]) -> None:
@@ -92,29 +92,29 @@ def test_heat_map_shows_each_score_in_numbers(some: dict[str, Any]) -> None:
     assert {"70.0", "30.0", "90.0", "0.400"} <= set(shown)
 
 
-def test_marked_scores_are_told_apart(make_record: Callable[..., RunRecord]) -> None:
+def test_marked_scores_are_explained(make_record: Callable[..., RunRecord]) -> None:
     plots = render_plots(content_of(make_record(data={"is_partial": True})))
     assert "70.0*" in texts(plots["heatmap.svg"])
     assert "with a mark, see the table" in texts(plots["scores.svg"])
 
 
-def test_one_model_and_many_are_drawn_and_the_rest_is_counted(make_record: Callable[..., RunRecord]) -> None:
+def test_at_most_40_entries_are_drawn_and_the_rest_is_counted(make_record: Callable[..., RunRecord]) -> None:
     for count, drawn in ((1, 1), (45, 40)):
         records = [make_record(model=f"o/m{n}", scores={"accuracy": 0.5 + n / 100}) for n in range(count)]
         plots = render_plots(content_of(*records))
         for svg in plots.values():
             assert len([text for text in texts(svg) if re.fullmatch(r"m\d+", text)]) == drawn
-            assert ("the first 40 of 45 rows" in " ".join(texts(svg))) == (count > 40)
+            assert ("40 of 45" in " ".join(texts(svg))) == (count > 40)
 
 
-def test_without_scores_there_is_no_plot_and_without_costs_none_of_them(make_record: Callable[..., RunRecord]) -> None:
+def test_plots_without_data_are_left_out(make_record: Callable[..., RunRecord]) -> None:
     lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
     assert render_plots(content_of(lost)) == {}
     assert tuple(render_plots(content_of(make_record(cost=None)))) == ("scores.svg", "heatmap.svg")
 
 
-def test_a_key_too_wide_for_its_figure_goes_on_below(make_record: Callable[..., RunRecord]) -> None:
-    """One panel is narrow; nothing of the key may end up outside."""
+def test_a_wide_key_is_broken_into_lines(make_record: Callable[..., RunRecord]) -> None:
+    """One panel is narrow; the key must fit into it."""
     content = content_of(*(make_record("rte", {"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))))
     root = ElementTree.fromstring(render_plots(content)["scores.svg"])
     width = float(root.get("viewBox", "").split()[2])
@@ -124,7 +124,7 @@ def test_a_key_too_wide_for_its_figure_goes_on_below(make_record: Callable[..., 
     assert max(ends) < width
 
 
-def test_numbers_along_the_cost_are_plain_and_in_the_plots_own_ink(some: dict[str, Any]) -> None:
+def test_cost_axis_has_plain_numbers_in_the_ink_of_the_plot(some: dict[str, Any]) -> None:
     svg = render_plots(some)["cost.svg"]
     numbers = [one for one in re.findall(r"<text ([^>]*)>([^<]*)</text>", svg) if one[1].replace(".", "").isdigit()]
     assert len(numbers) > 3

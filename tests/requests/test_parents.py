@@ -97,7 +97,7 @@ def test_model_of_another_run_is_an_error(family: tuple[Path, RunRecord, RunReco
     options = parse_options(["--task", "rte", *SHORT, "--results", str(results), "--init-from", "mnli"])
     spec = child.spec.model_copy(update={"parent": other.name})
     try:
-        with pytest.raises(UserError, match=f"{folder}: .*{parent.run_id}"):
+        with pytest.raises(UserError, match=f"{other}: .*{parent.run_id}"):
             find_parent(load_task("rte"), spec, options)
     finally:
         other.rename(folder)

@@ -27,12 +27,12 @@ FIRST, SECOND = np.array([0]), np.array([1])
 
 @functools.cache
 def weights_of(rows: int, draws: int = 400) -> np.ndarray:
-    """[draws, rows]: how often each row counts, by its share; the same for every sample, as on a leaderboard."""
+    """The share of each row in each draw [draws, rows], the same for every sample, as on a leaderboard."""
     return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=draws) / rows
 
 
 def sample_of(hits: list[np.ndarray]) -> Sample:
-    """hits: of each model bool[runs, N]."""
+    """hits: correct rows of each model, bool[runs, N]."""
     rows = hits[0].shape[1]
     weights = weights_of(rows)
     runs = [of_model.mean(axis=1) for of_model in hits]
@@ -52,7 +52,7 @@ def test_t_interval_of_three_by_hand() -> None:
     assert (low, high) == pytest.approx(expected)
 
 
-def test_one_run_says_nothing_of_seeds() -> None:
+def test_one_run_has_no_interval_over_seeds() -> None:
     assert t_interval([0.8]) is None
 
 
@@ -93,37 +93,41 @@ def test_holm_by_hand() -> None:
     assert holm(np.array([])).shape == (0,)
 
 
-def test_several_runs_of_each_are_compared_as_welch_does_where_rows_say_nothing() -> None:
+def test_several_runs_without_row_variance_are_compared_by_welch() -> None:
     a, b = np.array([0.80, 0.82, 0.84]), np.array([0.75, 0.79, 0.74, 0.76])
     scores = np.array([a.mean(), b.mean()])
-    nothing = np.repeat(scores[:, None], 10, axis=1)
-    sample = Sample(scores, nothing, 100, np.array([3, 4]), np.array([a.var(ddof=1), b.var(ddof=1)]))
-    found, expected = compare(sample, FIRST, SECOND), stats.ttest_ind(a, b, equal_var=False)
-    assert found.p == pytest.approx(expected.pvalue)
+    constant = np.repeat(scores[:, None], 10, axis=1)
+    sample = Sample(scores, constant, 100, np.array([3, 4]), np.array([a.var(ddof=1), b.var(ddof=1)]))
+    compared, expected = compare(sample, FIRST, SECOND), stats.ttest_ind(a, b, equal_var=False)
+    assert compared.p == pytest.approx(expected.pvalue)
     ends = expected.confidence_interval()
-    assert (found.low[0], found.high[0]) == pytest.approx((ends.low, ends.high))
+    assert (compared.low[0], compared.high[0]) == pytest.approx((ends.low, ends.high))
 
 
-def test_single_run_beside_several_spreads_as_they_do() -> None:
-    """Student's test with equal variances, of which the single run tells nothing."""
+def test_single_run_is_assumed_to_vary_as_several_others_do() -> None:
+    """Student's test with equal variances, to which the single run adds no information."""
     a = np.array([0.80, 0.82, 0.84])
     scores = np.array([a.mean(), 0.7])
-    nothing = np.repeat(scores[:, None], 10, axis=1)
-    sample = Sample(scores, nothing, 100, np.array([3, 1]), np.array([a.var(ddof=1), np.nan]))
+    constant = np.repeat(scores[:, None], 10, axis=1)
+    sample = Sample(scores, constant, 100, np.array([3, 1]), np.array([a.var(ddof=1), np.nan]))
     expected = 2 * stats.t.sf((a.mean() - 0.7) / (a.std(ddof=1) * math.sqrt(1 / 3 + 1)), 2)
     assert compare(sample, FIRST, SECOND).p == pytest.approx(expected)
     assert compare(sample, SECOND, FIRST).p == pytest.approx(expected)
     assert compare(sample, SECOND, FIRST).difference == pytest.approx(0.7 - a.mean())
 
 
-def test_equal_models_are_not_told_apart() -> None:
+def test_equal_models_have_p_1() -> None:
     hits = np.random.default_rng(0).random((2, 50)) < 0.7
-    found = compare(sample_of([hits, hits]), FIRST, SECOND)
-    assert (found.difference[0], found.low[0], found.high[0]) == (0, pytest.approx(found.low[0]), -found.low[0])
-    assert found.p[0] == 1
+    compared = compare(sample_of([hits, hits]), FIRST, SECOND)
+    assert (compared.difference[0], compared.low[0], compared.high[0]) == (
+        0,
+        pytest.approx(compared.low[0]),
+        -compared.low[0],
+    )
+    assert compared.p[0] == 1
 
 
-def test_rows_that_all_say_the_same_are_a_sign_test() -> None:
+def test_rows_that_all_agree_are_a_sign_test() -> None:
     right, wrong = np.ones((1, 10), bool), np.zeros((1, 10), bool)
     assert compare(sample_of([right, wrong]), FIRST, SECOND).p == pytest.approx(2 / 2**10)
 
@@ -131,23 +135,23 @@ def test_rows_that_all_say_the_same_are_a_sign_test() -> None:
 def simulated(
     random: np.random.Generator, models: int, runs: int, rows: int, seeds: float, gap: float = 0.0
 ) -> list[np.ndarray]:
-    """Hits of models that share the rows' difficulty; a run is better or worse by a draw of spread `seeds`."""
+    """Correct rows of models that share the rows' difficulty; `seeds` is the deviation of a run's ability."""
     difficulty = random.normal(size=rows)
-    found = []
+    compared = []
     for model in range(models):
         ability = 1 + gap * model + seeds * random.normal(size=(runs, 1))
-        found.append(ability + random.normal(size=(runs, rows)) > difficulty)
-    return found
+        compared.append(ability + random.normal(size=(runs, rows)) > difficulty)
+    return compared
 
 
 def truth(seeds: float) -> float:
-    """The share of hits over all rows and seeds: P(1 + seeds a + e > d), all standard normal."""
+    """The expected share of correct rows: P(1 + seeds a + e > d), all standard normal."""
     return float(stats.norm.cdf(1 / math.sqrt(2 + seeds**2)))
 
 
 @pytest.mark.parametrize("runs, seeds", [(3, 0.0), (3, 0.1), (5, 0.4)], ids=["rows", "both", "seeds"])
 def test_interval_over_seeds_and_rows_covers_the_truth(runs: int, seeds: float) -> None:
-    """95 % by the claim; a little more, as what a run and a row have to do with each other counts twice."""
+    """A little over the nominal 95 %, since the interaction of runs and rows counts twice."""
     random = np.random.default_rng(7)
     covered = []
     for _ in range(500):
@@ -157,8 +161,8 @@ def test_interval_over_seeds_and_rows_covers_the_truth(runs: int, seeds: float) 
     assert 0.93 <= np.mean(covered) <= 0.995
 
 
-def test_interval_of_seeds_alone_would_not_cover() -> None:
-    """Why the rows are in it: the same runs, on the same few rows."""
+def test_interval_over_seeds_only_would_not_cover() -> None:
+    """The reason why rows are in the interval: the same runs, on the same few rows."""
     random = np.random.default_rng(8)
     intervals = [t_interval(list(simulated(random, 1, 5, 100, 0.1)[0].mean(axis=1))) for _ in range(300)]
     assert np.mean([low <= truth(0.1) <= high for low, high in intervals]) < 0.85
@@ -168,8 +172,8 @@ def test_interval_of_seeds_alone_would_not_cover() -> None:
 def test_equal_models_are_called_different_in_5_percent_of_cases_at_most(runs: int, seeds: float) -> None:
     random = np.random.default_rng(9)
     samples = (sample_of(simulated(random, 2, runs, 150, seeds)) for _ in range(500))
-    found = np.mean([compare(sample, FIRST, SECOND).p[0] < 0.05 for sample in samples])
-    assert found <= 0.07  # 5 %, and two and a half standard errors of 500 trials
+    compared = np.mean([compare(sample, FIRST, SECOND).p[0] < 0.05 for sample in samples])
+    assert compared <= 0.07  # 5 %, and two and a half standard errors of 500 trials
 
 
 def test_a_real_difference_is_found() -> None:
@@ -184,13 +188,13 @@ def test_pairs_share_their_rows() -> None:
     first = random.random((1, 400)) < 0.7
     second = first.copy()
     second[0, np.flatnonzero(first[0])[:20]] = False
-    found = compare(sample_of([first, second]), FIRST, SECOND)
-    assert found.difference == pytest.approx(0.05)
-    assert found.p[0] < 0.001
+    compared = compare(sample_of([first, second]), FIRST, SECOND)
+    assert compared.difference == pytest.approx(0.05)
+    assert compared.p[0] < 0.001
     assert stats.binomtest(int(first.sum()), 400, second.mean()).pvalue > 0.01
 
 
-def test_ranks_are_averaged_and_their_interval_is_of_the_resamples() -> None:
+def test_ranks_are_averaged_with_percentiles_of_resamples() -> None:
     def sample(scores: list[float], spread: float) -> Sample:
         noise = np.random.default_rng(0).normal(size=(3, 2_000))
         return Sample(
@@ -206,8 +210,8 @@ def test_ranks_are_averaged_and_their_interval_is_of_the_resamples() -> None:
 
 
 def test_seeds_widen_the_interval_of_a_rank() -> None:
-    scores, nothing = np.array([0.80, 0.79]), np.repeat([[0.80], [0.79]], 1_000, axis=1)
-    sure = Sample(scores, nothing, 99, np.array([1, 1]), np.full(2, np.nan))
-    unsure = sure._replace(seeds=np.array([3, 3]), variances=np.array([4e-4, 4e-4]))
-    assert average_ranks([sure], [1], np.random.default_rng(0)).high[0] == 1
-    assert average_ranks([unsure], [1], np.random.default_rng(0)).high[0] == 2
+    scores, constant = np.array([0.80, 0.79]), np.repeat([[0.80], [0.79]], 1_000, axis=1)
+    single = Sample(scores, constant, 99, np.array([1, 1]), np.full(2, np.nan))
+    several = single._replace(seeds=np.array([3, 3]), variances=np.array([4e-4, 4e-4]))
+    assert average_ranks([single], [1], np.random.default_rng(0)).high[0] == 1
+    assert average_ranks([several], [1], np.random.default_rng(0)).high[0] == 2

@@ -1,7 +1,7 @@
-"""Stands in for launched runs in the tests of sweeps: writes the record that the run would write, without training.
+"""A stand-in for launched runs in the tests of sweeps: writes the record that the run would write, without training.
 
-`FOLDER/<task>-<seed>` says what befalls a run, in one word: `die`, `once` (dies the first time), `kill`, `fail`,
-`diverge`, or `wait` (until the file is gone, or a signal comes). Each start adds a line to `FOLDER/starts`.
+The file `FOLDER/<task>-<seed>` holds the fate of a run: `die`, `once` (dies the first time), `kill`, `fail`, `diverge`,
+or `wait` (until the file is gone, or a signal comes). Each start adds a line to `FOLDER/starts`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -43,6 +44,8 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
             task=task_facts(task),
             metrics=metrics if status == "ok" else {},
             command=" ".join(args),
+            started=datetime.now(UTC),
+            finished=datetime.now(UTC),
         )
         written = folder / f"{spec.run_id}.record"
         written.write_text(record_text(record))
@@ -57,21 +60,21 @@ def main(folder: Path, name: str, threads: str, written: Path, path: Path, model
     with (folder / "starts").open("a") as file:
         file.write(f"{name} {threads}\n")
     fate = folder / name
-    word = fate.read_text() if fate.exists() else ""
-    if word == "once":
+    what = fate.read_text() if fate.exists() else ""
+    if what == "once":
         fate.unlink()
-    if word in ("die", "once"):
+    if what in ("die", "once"):
         sys.exit(f"token hf_abcdefghijklmnop\nRuntimeError: it broke in {Path.cwd()}/harness/run.py")
-    if word == "kill":
+    if what == "kill":
         print("so far so good", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
-    while word == "wait" and fate.exists():
+    while what == "wait" and fate.exists():
         time.sleep(0.02)
     if model_folder:
         Path(model_folder).mkdir(parents=True, exist_ok=True)
         (Path(model_folder) / "bundle.json").touch()
-    os.repath(written, path)
-    sys.exit(1 if word in ("fail", "diverge") else 0)
+    os.replace(written, path)
+    sys.exit(1 if what in ("fail", "diverge") else 0)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A stand-in for the Hub on loopback: the requests that the client libraries make of it, answered from a folder."""
+"""A stand-in for the Hub on loopback that serves the requests of the client libraries from a folder."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-LINKED_FROM = ".safetensors", ".bin", ".parquet"
-"""Files that the Hub keeps apart from git, with a checksum of their own."""
+LARGE_FILE_SUFFIXES = ".safetensors", ".bin", ".parquet"
+"""Files that the Hub stores outside git, with their own checksum."""
 
 
 def new_commit(hub: Path, kind: str, name: str, commit: str = "c0ffee" + "0" * 34) -> Path:
-    """An empty folder for the files of the one commit that a repository has, `hub`/models|datasets/ORG/NAME/COMMIT."""
+    """An empty folder for the only commit of a repository, `hub`/models|datasets/ORG/NAME/COMMIT."""
     folder = hub / kind / name / commit
     folder.mkdir(parents=True)
     return folder
@@ -48,29 +48,29 @@ class _Handler(BaseHTTPRequestHandler):
     root: Path
 
     def log_message(self, *_: Any) -> None:
-        """Says nothing: what is asked for is no output of a test."""
+        """Prints nothing: requests are no output of a test."""
 
     def do_GET(self) -> None:
-        self._answer()
+        self._respond()
 
     def do_HEAD(self) -> None:
-        self._answer()
+        self._respond()
 
     def do_POST(self) -> None:
-        self._answer(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
+        self._respond(self.rfile.read(int(self.headers.get("Content-Length", 0))).decode())
 
-    def _answer(self, body: str = "") -> None:
+    def _respond(self, body: str = "") -> None:
         path = unquote(urlsplit(self.path).path)
-        if found := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/([^/]+)/([^/]+)(?:/(.*))?)?", path):
-            kind, name, what, revision, inside = found.groups()
-        elif found := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
-            kind, name, revision, inside = (found[1] or "models").strip("/"), found[2], found[3], found[4]
+        if match := re.fullmatch(r"/api/(models|datasets)/([^/]+/[^/]+)(?:/([^/]+)/([^/]+)(?:/(.*))?)?", path):
+            kind, name, what, revision, inside = match.groups()
+        elif match := re.fullmatch(r"/(datasets/)?([^/]+/[^/]+)/resolve/([^/]+)/(.+)", path):
+            kind, name, revision, inside = (match[1] or "models").strip("/"), match[2], match[3], match[4]
             what = "resolve"
         else:
             return self._refuse("EntryNotFound")
         repository = next((self.root / kind / name).glob("*"), None)
         if repository is None:
-            return self._refuse("RepoNotFound", 401)  # as the Hub answers those who have not signed in
+            return self._refuse("RepoNotFound", 401)  # the Hub's response without a token
         commit = repository.name
         if revision not in (None, "main", commit):
             return self._refuse("RevisionNotFound")
@@ -84,8 +84,8 @@ class _Handler(BaseHTTPRequestHandler):
         if what == "tree":
             return self._tree(repository, repository / (inside or ""))
         if what == "paths-info":
-            asked = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body).get("paths", [])
-            return self._json([_entry(repository, repository / each) for each in asked if (repository / each).exists()])
+            paths = json.loads(body)["paths"] if body.startswith("{") else parse_qs(body).get("paths", [])
+            return self._json([_entry(repository, repository / path) for path in paths if (repository / path).exists()])
         return self._refuse("EntryNotFound")
 
     def _tree(self, repository: Path, folder: Path) -> None:
@@ -103,13 +103,13 @@ class _Handler(BaseHTTPRequestHandler):
             len(content),
             {"ETag": f'"{_checksum(file)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"},
         )
-        if file.suffix in LINKED_FROM:
+        if file.suffix in LARGE_FILE_SUFFIXES:
             headers |= {"X-Linked-Size": str(total), "X-Linked-ETag": headers["ETag"]}
-        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
-        if asked:
-            first, last = int(asked[1]), min(int(asked[2] or total - 1), total - 1)
+        byte_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if byte_range:
+            first, last = int(byte_range[1]), min(int(byte_range[2] or total - 1), total - 1)
             content, headers["Content-Range"] = content[first : last + 1], f"bytes {first}-{last}/{total}"
-        return self._send(206 if asked else 200, content, headers)
+        return self._send(206 if byte_range else 200, content, headers)
 
     def _json(self, value: Any) -> None:
         self._send(200, json.dumps(value).encode(), {"Content-Type": "application/json"})
@@ -132,11 +132,11 @@ def _checksum(file: Path) -> str:
 
 
 def _entry(repository: Path, path: Path) -> dict[str, Any]:
-    place = path.relative_to(repository).as_posix()
+    name = path.relative_to(repository).as_posix()
     if path.is_dir():
-        return {"type": "directory", "path": place, "oid": "0" * 40}
+        return {"type": "directory", "path": name, "oid": "0" * 40}
     size, checksum = path.stat().st_size, _checksum(path)
-    entry: dict[str, Any] = {"type": "file", "path": place, "size": size, "oid": checksum[:40]}
-    if path.suffix in LINKED_FROM:
+    entry: dict[str, Any] = {"type": "file", "path": name, "size": size, "oid": checksum[:40]}
+    if path.suffix in LARGE_FILE_SUFFIXES:
         entry["lfs"] = {"oid": checksum, "size": size, "pointerSize": 134}
     return entry

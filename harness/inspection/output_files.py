@@ -1,0 +1,84 @@
+"""The file or folder that --out names: checked before the work, then written completely or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.system.atomic import check_writable, write_atomically
+
+
+def check_output_file(path: Path, formats: Sequence[str], overwrite: bool) -> None:
+    """Makes the file's folder.
+
+    Raises:
+        UserError: the file has another extension or exists, or its folder cannot be written.
+    """
+    if path.suffix.lstrip(".").lower() not in formats:
+        raise UserError(f"--out {path}: unsupported extension: expected .{', .'.join(formats)}.")
+    if path.is_dir():
+        raise UserError(f"--out {path}: this is a folder. Name a file.")
+    if path.exists() and not overwrite:
+        raise UserError(f"--out {path}: the file exists. Replace it with --overwrite.")
+    with explained_write_errors(path):
+        check_writable(path.parent)
+
+
+def check_output_folder(folder: Path, overwrite: bool) -> None:
+    """Makes the folder.
+
+    Raises:
+        UserError: it is a file, has files already, or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder}: this is a file. Name a folder.")
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"--out {folder}: the folder is not empty. Replace files in it with --overwrite.")
+    with explained_write_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def write_output_files(folder: Path, texts: Mapping[str, str], pictures: Mapping[str, Mapping[str, bytes]]) -> None:
+    """Writes texts by file name, and pictures by name and format.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with explained_write_errors(folder):
+        for name, text in texts.items():
+            write_atomically(folder / name, text)
+        for name, picture in pictures.items():
+            for form, image in picture.items():
+                write_atomically(folder / f"{name}.{form}", image)
+
+
+@contextmanager
+def explained_write_errors(path: Path, flag: str = "--out") -> Iterator[None]:
+    """Turns a failed write into a UserError about the flag that names the path."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{flag} {path}: cannot be written ({error.strerror or error}).") from error
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table as CSV: None is an empty cell, and `escape_cell` changes texts."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows(map(escape_cell, row) for row in (header, *rows))
+    return file.getvalue()
+
+
+def escape_cell(cell: Any) -> Any:
+    """The cell, with an apostrophe in front if a spreadsheet would take it for a formula; numbers stay as they are."""
+    if not isinstance(cell, str):
+        return cell
+    is_formula = cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not re.fullmatch(r"[-+]?\d+([.,]\d+)?", cell)
+    text = cell.replace("\r\n", "\n").replace("\r", "\n")  # csv.writer puts no quotes around a bare \r (Python < 3.13)
+    return f"'{text}" if is_formula else text

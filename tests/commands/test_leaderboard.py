@@ -1,0 +1,79 @@
+"""`harness leaderboard`: files, terminal, exit codes and errors."""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from support.boards import (
+    record,
+    sample,
+)
+
+from harness.commands.leaderboard import main, print_leaderboard, write_leaderboard
+from harness.errors import UserError
+from harness.facts.records import record_path, write_record
+from harness.reports.standings import build_leaderboard
+
+
+def test_terminal_shows_the_table_and_no_markup_of_names() -> None:
+    for width in (60, 400):
+        console = Console(width=width, record=True, file=io.StringIO())
+        print_leaderboard(build_leaderboard([record(model="a/[red]b"), record("rte", status="collapsed")]), console)
+        text = console.export_text()
+        assert "[red]" in text
+        assert "80.0/80.0 (1)" in text
+        assert "[c] collapsed" in text
+
+
+def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
+    for run in sample():
+        write_record(run, tmp_path)
+    assert write_leaderboard(tmp_path).messages == []
+    paths = [tmp_path / f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
+    before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
+    write_leaderboard(tmp_path)
+    assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
+
+
+def test_corrupt_record_is_named_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(record(), tmp_path)
+    corrupt = record_path(tmp_path, "mrpc", "broken")
+    corrupt.write_text("{", encoding="utf-8")
+    main(["--results", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert str(corrupt) in error
+    assert "1 file(s)" in error
+    assert "1 file(s) under runs/" in (tmp_path / "leaderboard.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit) as stopped:
+        main(["--results", str(tmp_path), "--strict"])
+    assert stopped.value.code == 1
+
+
+def test_strict_accepts_readable_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_record(record(), tmp_path)
+    main(["--results", str(tmp_path), "--strict"])
+    assert capsys.readouterr().err == ""
+
+
+def test_folder_without_records_is_a_user_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--results .*accelerate launch harness/run\.py --task sst2"):
+        main(["--results", str(tmp_path)])
+    corrupt = record_path(tmp_path, "mrpc", "broken")
+    corrupt.parent.mkdir(parents=True)
+    corrupt.write_text("{", encoding="utf-8")
+    with pytest.raises(UserError, match=re.escape(str(corrupt))):
+        write_leaderboard(tmp_path)
+    assert not (tmp_path / "leaderboard.md").exists()
+
+
+def test_import_is_quick() -> None:
+    heavy = ("torch", "transformers", "datasets", "evaluate", "pandas", "sklearn")
+    script = f"import sys, harness.commands.leaderboard; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

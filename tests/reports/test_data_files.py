@@ -1,0 +1,55 @@
+"""leaderboard.json and leaderboard.csv have every number of the leaderboard."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.boards import (
+    BERT,
+    CONSTANT_SCORES,
+    cell,
+    record,
+    sample,
+)
+
+from harness.reports.data_files import render_csv, render_json
+from harness.reports.standings import build_leaderboard
+
+
+def test_csv_and_json_have_every_number_of_every_group() -> None:
+    board = build_leaderboard(sample(), resamples=400)
+    groups = [*board.groups.values(), *(group for group, _ in board.not_ranked)]
+    lines = list(csv.DictReader(io.StringIO(render_csv(board))))
+    published = [line for line in lines if line["source"]]
+    lines = [line for line in lines if not line["source"]]
+    assert len(lines) == sum(len(group.metrics) or 1 for group in groups)
+    content = json.loads(render_json(board))
+    assert content["schema_version"] == 2
+    results = [result for entry in content["entries"] for result in entry["tasks"].values()] + content["not_ranked"]
+    run_ids = sorted(run["run_id"] for result in results for run in result["runs"])
+    assert run_ids == sorted(run.run_id for run in sample())
+    assert sum(len(result["figures"]) or 1 for result in results) == len(lines)
+    assert len(content["references"]) == len(published) > 50
+    average = board.averages[board.entries[0], "GLUE"].score
+    assert content["entries"][0]["averages"]["GLUE"] == pytest.approx(average)
+
+
+def test_mean_and_deviation_over_seeds_are_numpys() -> None:
+    f1, accuracy = [0.80123, 0.84456, 0.79789], [0.7, 0.75, 0.71]
+    pairs = list(enumerate(zip(f1, accuracy, strict=True)))
+    records = [record(values={"f1": a, "accuracy": b}, seed=seed) for seed, (a, b) in pairs]
+    assert cell(records) == f"{100 * np.mean(f1):.1f}/{100 * np.mean(accuracy):.1f} (3)"
+    scores = (np.array(f1) + np.array(accuracy)) / 2
+    (entry,) = json.loads(render_json(build_leaderboard(records)))["entries"]
+    assert entry["tasks"]["mrpc"]["score_std"] == pytest.approx(np.std(scores, ddof=1), abs=1e-15)
+    lines = pd.read_csv(io.StringIO(render_csv(build_leaderboard(records))))
+    lines = lines[lines["model"] == BERT].head(2).set_index("metric")
+    assert lines.loc["f1", "mean"] == pytest.approx(np.mean(f1), abs=1e-15)
+    assert lines.loc["f1", "std"] == pytest.approx(np.std(f1, ddof=1), abs=1e-15)
+    assert lines.loc["f1", "baseline"] == CONSTANT_SCORES["f1"]
+    assert lines.loc["f1", "seeds"] == "0 1 2"

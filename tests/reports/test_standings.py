@@ -1,0 +1,368 @@
+"""The leaderboard: which runs are averaged, which cells are best or tied, and what is noted."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from typing import Any
+
+import pytest
+from support.boards import (
+    BERT,
+    COMMIT,
+    ELECTRA,
+    cell,
+    child_record,
+    failed_record,
+    record,
+    record_with_predictions,
+    scoreless_record,
+    table,
+    table_with,
+    whole_suite,
+)
+
+from harness.metrics.registry import METRICS
+from harness.reports.data_files import render_csv, render_json
+from harness.reports.markdown import render_markdown
+from harness.reports.standings import build_leaderboard
+from harness.stats.uncertainty import t_interval, wilson
+
+
+def test_one_run_has_no_deviation() -> None:
+    assert cell([record()]) == "80.0/80.0 (1)"
+
+
+def test_glue_average_first_averages_within_a_task() -> None:
+    records = whole_suite(0.5)
+    records[2] = record("mrpc", {"f1": 0.9, "accuracy": 0.7})
+    matched = {"validation_matched": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.6}}
+    records[5] = record("mnli", metrics=matched)
+    records[8] = record("wnli", 0.2)
+    line = table(render_markdown(build_leaderboard(records)))[0]
+    assert line["GLUE"] == f"**{100 * (0.5 * 6 + 0.8 + 0.7 + 0.2) / 9:.1f}**"
+    assert line["GLUE-8"] == f"**{100 * (0.5 * 6 + 0.8 + 0.7) / 8:.1f}**"
+
+
+def test_glue_average_needs_every_task() -> None:
+    line = table(render_markdown(build_leaderboard(whole_suite()[:8])))[0]
+    assert (line["GLUE"], line["GLUE-8"]) == ("–", "**80.0**")
+    undefined = [*whole_suite()[1:], record("cola", {"matthews_correlation": None})]
+    assert table(render_markdown(build_leaderboard(undefined)))[0]["GLUE"] == "–"
+
+
+def test_task_of_another_suite_does_not_enter_the_average() -> None:
+    records = [*whole_suite()[:8], record("wnli", facts={"suite": None})]
+    assert table(render_markdown(build_leaderboard(records)))[0]["GLUE"] == "–"
+
+
+def test_average_carries_the_marks_of_its_tasks() -> None:
+    part = record("rte", data={"is_partial": True})
+    records = [*(run for run in whole_suite() if run.spec.task != "rte"), part]
+    assert cell(records, "GLUE") == "80.0 [p]"
+    (entry,) = json.loads(render_json(build_leaderboard(records)))["entries"]
+    assert entry["average_marks"] == {"GLUE": ["p"], "GLUE-8": ["p"]}
+    assert entry["best_averages"] == ["GLUE", "GLUE-8"]
+
+
+def test_selection_on_a_split_that_is_not_reported_has_no_mark() -> None:
+    assert cell([record("imdb", recipe={"select": "best"})], "imdb accuracy test") == "80.0 (1)"
+
+
+def test_collapsed_run_is_averaged_and_marked() -> None:
+    records = [record(values=0.9, seed=1), record(values=0.7, seed=2, status="collapsed")]
+    assert cell(records) == "80.0/80.0 (2) [c]"
+    assert "1 of 2 collapsed (seed 2)" in render_markdown(build_leaderboard(records))
+
+
+@pytest.mark.parametrize("status", ["diverged", "failed"])
+def test_run_without_a_score_is_counted_not_averaged(status: str) -> None:
+    records = [record(seed=1), record(seed=2), scoreless_record(status, seed=3)]
+    assert cell(records) == "80.0/80.0 (2) [d]"
+    assert f"1 of 3 {status} (seed 3)" in render_markdown(build_leaderboard(records))
+
+
+def test_only_diverged_runs_have_a_dash() -> None:
+    assert cell([scoreless_record("diverged")]) == "– [d]"
+    (line, *_) = csv.DictReader(io.StringIO(render_csv(build_leaderboard([scoreless_record("diverged")]))))
+    assert (line["task"], line["mean"], line["n"], line["marks"]) == ("mrpc", "", "0", "d")
+
+
+def test_run_that_failed_before_its_model_was_known_is_counted_with_the_others() -> None:
+    records = [record(seed=1), failed_record(seed=2)]
+    assert cell(records) == "80.0/80.0 (1) [d]"
+    assert len(build_leaderboard(records).entries) == 1
+
+
+def test_undefined_metric_makes_the_mean_undefined_and_is_noted() -> None:
+    records = [
+        record("stsb", {"pearson": 0.9, "spearman": 0.8}),
+        record("stsb", {"pearson": None, "spearman": 0.6}, seed=2),
+    ]
+    assert cell(records, "STS-B Pearson/Spearman") == "–/70.0 (2)"
+    assert "Pearson on validation is undefined (seed 2)" in render_markdown(build_leaderboard(records))
+
+
+def test_variants_are_separate_entries() -> None:
+    recipes: list[dict[str, Any]] = [
+        {},
+        {"epochs": 2, "learning_rate": 5e-5},
+        {"protocol": "holdout"},
+        {"train_rows": 100},
+    ]
+    board = build_leaderboard([record(recipe=recipe, seed=seed) for recipe in recipes for seed in (1, 2)])
+    assert {entry.variant for entry in board.entries} == {
+        "default",
+        "learning_rate=5e-05, epochs=2",
+        "protocol=holdout",
+        "train_rows=100",
+    }
+    assert all(len(group.scored) == 2 for group in board.groups.values())
+
+
+def test_runs_that_start_from_another_task_are_a_separate_entry() -> None:
+    direct = [record("rte", 0.6, seed=seed) for seed in (1, 2)]
+    board = build_leaderboard([*direct, *(child_record(seed, 0.8) for seed in (1, 2))])
+    scores = {entry.variant: board.groups[entry, "rte"].score.mean for entry in board.entries}
+    assert scores == {"default": pytest.approx(0.6), "init_from=mnli": pytest.approx(0.8)}
+    assert [len(group.scored) for group in board.groups.values()] == [2, 2]
+    assert board.not_ranked == ()
+
+
+@pytest.mark.parametrize(
+    "changes, noted",
+    [
+        ({"data": {"is_partial": True}}, "partial data"),
+        ({"recipe": {"train_rows": 100}}, "reduced number of rows"),
+        ({}, None),
+    ],
+    ids=["partial", "reduced", "whole"],
+)
+def test_parents_with_less_data_are_noted(changes: dict[str, Any], noted: str | None) -> None:
+    parent = record("mnli", run_id="parent-seed0-of-seed1", **changes)
+    notes = [note for note in build_leaderboard([parent, child_record(1, 0.6)]).notes if "started" in note]
+    assert len(notes) == (noted is not None)
+    for note in notes:
+        assert note.startswith(f"RTE, {BERT} (init_from=mnli): ")
+        assert "MNLI" in note
+        assert noted in note
+
+
+def test_runs_with_parents_of_another_recipe_are_never_averaged() -> None:
+    board = build_leaderboard([child_record(1, 0.6), child_record(2, 0.6), child_record(3, 0.9, "another-seed0")])
+    ((group, reason),) = board.not_ranked
+    assert [run.spec.seed for run in group.runs] == [3]
+    assert reason == "started from another-seed0, not parent-seed0"
+
+
+def test_commits_of_one_model_are_separate_entries() -> None:
+    board = build_leaderboard([record(), record(commit="0123456789abcdef", seed=2), record(model=ELECTRA)])
+    labels = [entry.label for entry in board.entries]
+    assert sorted(labels) == [f"{BERT}@01234567", f"{BERT}@{COMMIT[:8]}", ELECTRA]
+
+
+def test_label_of_a_folder_is_its_last_part() -> None:
+    folder = dict(commit=None, spec={"revision": "sha256:abcdef0123"})
+    assert build_leaderboard([record(model="/home/me/models/mine/", **folder)]).entries[0].label == "mine"
+
+
+@pytest.mark.parametrize(
+    "changes, reason",
+    [
+        ({"spec": {"task_version": 2}, "seed": 9}, "task version 1, not 2"),
+        ({"spec": {"task_fingerprint": "d2"}, "seed": 9}, "another definition of the task"),
+        ({"data": {"fingerprint": "others"}, "seed": 9}, "other data"),
+        ({"default": {"epochs": 5}, "seed": 9}, "recipe with epochs=3, not epochs=5"),
+        ({"spec": {"revision": COMMIT}, "seed": 9}, f"revision main, not {COMMIT}"),
+    ],
+)
+def test_groups_that_differ_in_more_than_the_seed_are_not_ranked(changes: dict[str, Any], reason: str) -> None:
+    page = render_markdown(build_leaderboard([record(values=0.5, seed=1), record(values=0.9, **changes)]))
+    assert table(page)[0]["MRPC F1/accuracy"].startswith("**90.0/90.0** (1)")
+    (line,) = table_with(page, "Difference")
+    assert line["Difference"] == reason
+    assert line["Score"].startswith("50.0/50.0 (1)")
+
+
+def test_partial_data_is_not_ranked_next_to_full_data() -> None:
+    part = {"is_partial": True, "fingerprint": "part", "rows": {"train": 100, "validation": 408}}
+    records = [record(values=0.6)] + [record(values=0.9, seed=seed, data=part) for seed in (1, 2, 3)]
+    page = render_markdown(build_leaderboard(records))
+    assert table(page)[0]["MRPC F1/accuracy"] == "**60.0/60.0** (1)"
+    assert table_with(page, "Difference")[0]["Difference"] == "partial data (508 rows, not 4,076)"
+    assert table_with(page, "Difference")[0]["Score"] == "90.0/90.0 (3) [p]"
+
+
+def test_run_that_failed_under_another_recipe_is_not_ranked() -> None:
+    page = render_markdown(build_leaderboard([record(), failed_record(seed=9, default={"epochs": 5})]))
+    (line,) = table_with(page, "Difference")
+    assert line["Difference"] == "failed before the data was read; recipe with epochs=5, not epochs=3"
+    assert line["Score"] == "– [d]"
+
+
+def test_the_group_with_more_runs_is_shown() -> None:
+    old = [record(values=0.6, seed=seed) for seed in (1, 2)]
+    assert cell([*old, record(values=0.9, seed=9, default={"epochs": 5})]) == "60.0/60.0 (2)"
+
+
+def test_older_task_version_alone_in_its_cell_is_marked_and_not_best() -> None:
+    records = [record(values=0.9), record(values=0.8, model=ELECTRA, spec={"task_version": 2})]
+    lines = {line["Model"]: line["MRPC F1/accuracy"] for line in table(render_markdown(build_leaderboard(records)))}
+    assert lines[BERT] == "90.0/90.0 (1) [v]"
+    assert lines[ELECTRA] == "**80.0/80.0** (1)"
+
+
+def test_holdout_shows_the_half_that_was_not_selected_on() -> None:
+    halves = {
+        "validation": {"f1": 0.99, "accuracy": 0.99},
+        "validation_holdout": {"f1": 0.7, "accuracy": 0.7},
+    }
+    changes = {"spec": {"task_fingerprint": "d-holdout"}, "recipe": {"protocol": "holdout"}, "metrics": halves}
+    holdout_split = record(facts={"report": ["validation_holdout"]}, **changes)
+    lines = {line["Recipe"]: line for line in table(render_markdown(build_leaderboard([record(), holdout_split])))}
+    assert lines["protocol=holdout"]["MRPC F1/accuracy"] == "70.0/70.0 (1) [h]"
+
+
+def test_best_is_bold_and_equal_shown_scores_all_are() -> None:
+    scores = {BERT: 0.80004, ELECTRA: 0.80001, "a/c": 0.7}
+    page = render_markdown(build_leaderboard([record(values=score, model=model) for model, score in scores.items()]))
+    lines = {line["Model"]: line["MRPC F1/accuracy"] for line in table(page)}
+    assert lines == {
+        BERT: "**80.0/80.0** (1)",
+        ELECTRA: "**80.0/80.0** (1)",
+        "a/c": "70.0/70.0 (1)",
+        "majority-class baseline": "81.2/68.4",
+    }
+
+
+def test_marked_cell_is_best_only_among_cells_with_the_same_marks() -> None:
+    part = {"is_partial": True}
+    records = [record(values=0.9, data=part), record(values=0.8, data=part, model=ELECTRA)]
+    assert "**90.0/90.0** (1) [p]" in render_markdown(build_leaderboard(records))
+    page = render_markdown(build_leaderboard([*records, record(values=0.1, model="a/c")]))
+    assert "**10.0/10.0** (1)" in page
+    assert "**90.0" not in page
+
+
+def test_baseline_is_that_of_the_full_data() -> None:
+    part = record(data={"is_partial": True}, baseline={"validation": {"f1": 0.1, "accuracy": 0.1}})
+    full = record(model=ELECTRA)
+    assert cell([part, full], line=2) == "81.2/68.4"
+    assert cell([part], line=1) == "10.0/10.0 [p]"
+
+
+def test_entries_are_sorted_by_average_then_by_number_of_scores() -> None:
+    records = whole_suite(0.5, model="z/low") + whole_suite(0.6, model="y/high")
+    records += [
+        record("rte", 0.99, model="b/one"),
+        *(record(task, model="c/two") for task in ("rte", "mrpc")),
+    ]
+    records += [record("rte", 0.1, model="a/one")]
+    labels = [entry.label for entry in build_leaderboard(records).entries]
+    assert labels == ["y/high", "z/low", "c/two", "a/one", "b/one"]
+
+
+def test_cell_of_a_task_without_labels_is_predicted() -> None:
+    runs = [record("ax", seed=seed, metrics={}, baseline={}, trained_by="x") for seed in (1, 2)]
+    assert cell(runs, "ax") == "predicted (2)"
+
+
+def test_test_mode_next_to_results_is_ignored_and_counted() -> None:
+    page = render_markdown(build_leaderboard([record(), record(values=0.99, seed=2, spec={"test_mode": True})]))
+    assert page.startswith("# Leaderboard\n")
+    assert table(page)[0]["MRPC F1/accuracy"] == "**80.0/80.0** (1)"
+    assert "1 record(s) of test mode" in page
+
+
+def test_interval_of_a_single_run_is_over_rows_only() -> None:
+    run = record_with_predictions("qnli", 0.9)
+    ((group, evidence),) = build_leaderboard([run]).evidence.items()
+    expected = wilson(run.metrics["validation"]["accuracy"], 200)
+    assert evidence.total == evidence.split == expected
+    assert (evidence.seeds, evidence.split_method, evidence.rows) == (None, "Wilson", 200)
+    half = 50 * (expected.high - expected.low)
+    assert cell([run], "QNLI accuracy") == f"{100 * group.score.mean:.1f} ±{half:.1f} (1)"
+
+
+def test_interval_of_several_runs_is_over_seeds_and_rows() -> None:
+    runs = [record_with_predictions("cola", 0.7, seed=seed) for seed in (1, 2, 3)]
+    ((group, evidence),) = build_leaderboard(runs, resamples=500).evidence.items()
+    assert evidence.seeds == pytest.approx(t_interval(group.scores))
+    assert evidence.split_method == "bootstrap"
+    assert evidence.total.low < min(evidence.split.low, group.score.mean) < group.score.mean < evidence.total.high
+    assert evidence.total.high - evidence.total.low > evidence.split.high - evidence.split.low
+
+
+def test_models_without_a_significant_difference_are_tied() -> None:
+    qualities = {"a": 0.9, "b": 0.89, "c": 0.5}
+    records = [record_with_predictions("qnli", quality, model=model) for model, quality in qualities.items()]
+    first, second, third, _ = table(render_markdown(build_leaderboard(records)))
+    assert first["QNLI accuracy"].endswith("(1) ≈")
+    assert second["QNLI accuracy"].endswith("(1) ≈")
+    assert third["QNLI accuracy"].endswith("(1)")
+    best, tied, worse = table_with(render_markdown(build_leaderboard(records)), "to best")
+    assert best["to best"] == best["p"] == ""
+    assert tied["to best"].endswith("≈")
+    assert worse["p"] == "<0.001 (<0.001)"
+    entries = json.loads(render_json(build_leaderboard(records)))["entries"]
+    assert [entry["tasks"]["qnli"]["is_tied"] for entry in entries] == [True, True, False]
+    assert [entry["average_rank"]["mean"] for entry in entries] == [1, 2, 3]
+    assert entries[2]["tasks"]["qnli"]["to_best"]["method"] == "exact McNemar test"
+
+
+def test_marked_cells_are_not_compared_with_the_others() -> None:
+    reduced = record_with_predictions("qnli", 0.6, model="b", recipe={"train_rows": 10})
+    evidence = build_leaderboard([record_with_predictions("qnli", 0.9, model="a"), reduced]).evidence
+    assert not any(one.is_tied or one.to_best for one in evidence.values())
+    assert all(one.total for one in evidence.values())
+
+
+def test_records_without_predictions_have_no_intervals_and_no_tests() -> None:
+    records = [record_with_predictions("cola", quality, model=model) for model, quality in (("a", 0.9), ("b", 0.6))]
+    records[1] = records[1].model_copy(update={"predictions": {}, "gold": {}})
+    board = build_leaderboard(records, resamples=200)
+    assert {group.entry.model: one.total is None for group, one in board.evidence.items()} == {"a": False, "b": True}
+    assert not any(one.to_best for one in board.evidence.values())
+    assert "No tests" in render_markdown(board)
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_label_sets_have_intervals_and_tests(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if is_large:
+        monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
+    records = [record_with_predictions("emotions", quality, model=model) for model, quality in (("a", 0.9), ("b", 0.5))]
+    board = build_leaderboard(records, resamples=200)
+    assert all(one.total and one.split_method == "bootstrap" for one in board.evidence.values())
+    (test,) = [one.to_best for one in board.evidence.values() if one.to_best]
+    assert test.is_significant
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_metric_with_a_value_only_has_intervals_and_a_note(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = dataclasses.replace(METRICS["accuracy"], resampled=None, influence=None)
+    monkeypatch.setitem(METRICS, "accuracy", plain)
+    if is_large:
+        monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
+    facts = {"main_metrics": ["f1", "accuracy"]}
+    records = [record_with_predictions("mrpc", 0.9, seed=seed, facts=facts) for seed in (1, 2)]
+    board = build_leaderboard(records, resamples=20)
+    assert all(one.total for one in board.evidence.values())
+    assert [note for note in board.notes if "1,000" in note and note.startswith("MRPC")]
+
+
+def test_many_records_get_fewer_resamples_and_the_page_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record_with_predictions("cola", 0.9, seed=seed) for seed in (1, 2)]
+    few = build_leaderboard(records)
+    assert few.resampling == (10_000, False)
+    assert "10,000 times N" in render_markdown(few)
+    assert "to first order" not in render_markdown(few)
+    monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
+    many = build_leaderboard(records)
+    assert many.resampling == (1_000, True)
+    assert "1,000 times N" in render_markdown(many)
+    assert "to first order" in render_markdown(many)
+    ((_, exact),), ((_, approximate),) = few.evidence.items(), many.evidence.items()
+    assert approximate.total == pytest.approx(exact.total, abs=0.01)
+    assert approximate.split == pytest.approx(exact.split, abs=0.02)
