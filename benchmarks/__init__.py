@@ -1,1 +1,1 @@
-"""What the harness costs beside other ways to train the same model, and how that was measured."""
+"""The cost of the harness compared with other ways to train the same model, and the code that measured it."""

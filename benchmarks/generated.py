@@ -12,20 +12,20 @@ from numpy.typing import NDArray
 from harness.facts.tasks import TaskSpec
 from harness.rows.loading import Split
 
-WORDS = 30_517
-"""Of the vocabulary, beside five special tokens: together as many as bert-base-uncased has."""
+WORD_COUNT = 30_517
+"""Words of the vocabulary; with five special tokens as many as bert-base-uncased has."""
 
 LENGTHS = Path(__file__).with_name("glue_lengths.json")
 
 
 class Shape(NamedTuple):
-    """Of a BERT."""
+    """The dimensions of a BERT."""
 
     layers: int
     hidden: int
     heads: int
     positions: int = 512
-    words: int = WORDS
+    word_count: int = WORD_COUNT
 
 
 SHAPES = {
@@ -35,18 +35,18 @@ SHAPES = {
     "medium": Shape(8, 512, 8),
     "base": Shape(12, 768, 12),
 }
-"""MiniLM's is that of all-MiniLM-L6-v2, the others' are those of the BERTs that Google published."""
+"""MiniLM has the shape of all-MiniLM-L6-v2, the others those of the BERTs that Google published."""
 
 
-def write_model(folder: Path, shape: Shape) -> Path:
-    """A checkpoint folder with random weights and a tokenizer that knows the generated words; gives the folder."""
+def write_bert(folder: Path, shape: Shape) -> Path:
+    """Writes a checkpoint with random weights and a tokenizer that knows the generated words; returns its folder."""
     import torch
     import transformers
     from transformers import BertConfig, BertModel, BertTokenizer
 
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(shape.words))]
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *_vocabulary(shape.word_count)]
     config = BertConfig(
-        vocab_size=len(words),
+        vocab_size=len(tokens),
         hidden_size=shape.hidden,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
@@ -57,26 +57,28 @@ def write_model(folder: Path, shape: Shape) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     transformers.utils.logging.disable_progress_bar()
     BertModel(config).save_pretrained(folder)
-    BertTokenizer(vocab={word: number for number, word in enumerate(words)}).save_pretrained(folder)
+    BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}).save_pretrained(folder)
     return folder
 
 
-def split_like(task: TaskSpec, rows: int, seed: int = 0) -> Split:
-    """Rows of a GLUE task's lengths and labels, of random words."""
+def generate_split(task: TaskSpec, rows: int, seed: int = 0) -> Split:
+    """Returns rows of random words whose lengths are distributed as those of a GLUE task's training rows."""
     facts = json.loads(LENGTHS.read_text(encoding="utf-8"))
     rng = np.random.default_rng(seed)
     lengths = np.interp(rng.random(rows), facts["shares"], facts["quantiles"][task.name])
-    return split_of(task, np.round(lengths).astype(np.int64), rng)
+    return split_with_lengths(task, np.round(lengths).astype(np.int64), rng)
 
 
-def split_of(task: TaskSpec, lengths: NDArray[np.int64], rng: np.random.Generator, words: int = WORDS) -> Split:
-    """A row for each of these numbers of tokens, special ones included."""
+def split_with_lengths(
+    task: TaskSpec, lengths: NDArray[np.int64], rng: np.random.Generator, word_count: int = WORD_COUNT
+) -> Split:
+    """Returns rows of random words and labels with these numbers of tokens, special tokens included."""
     is_pair = len(task.text) == 2
-    counts = np.maximum(lengths - (3 if is_pair else 2), len(task.text))  # words beside [CLS] and the [SEP]s
+    counts = np.maximum(lengths - (3 if is_pair else 2), len(task.text))  # without [CLS] and the [SEP]s
     ends = counts.cumsum()
-    drawn = rng.integers(words, size=int(ends[-1])).tolist()
-    vocabulary = [f"w{number}" for number in range(words)]
-    texts = [[vocabulary[word] for word in drawn[end - count : end]] for end, count in zip(ends, counts, strict=True)]
+    drawn = rng.integers(word_count, size=int(ends[-1])).tolist()
+    vocabulary = _vocabulary(word_count)
+    texts = [[vocabulary[index] for index in drawn[end - count : end]] for end, count in zip(ends, counts, strict=True)]
     labels = rng.random(len(lengths)) * 5 if task.is_regression else rng.integers(task.classes, size=len(lengths))
     if not is_pair:
         return Split([" ".join(text) for text in texts], None, labels)
@@ -85,3 +87,7 @@ def split_of(task: TaskSpec, lengths: NDArray[np.int64], rng: np.random.Generato
         [" ".join(text[len(text) // 2 :]) for text in texts],
         labels,
     )
+
+
+def _vocabulary(word_count: int) -> list[str]:
+    return [f"w{number}" for number in range(word_count)]

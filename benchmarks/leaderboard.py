@@ -23,6 +23,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
+from benchmarks import report
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
@@ -31,7 +32,6 @@ from harness.facts.tasks import TaskSpec, load_task
 from harness.metrics.registry import METRICS
 from harness.system.exit_codes import exit_code_on_error
 
-RESULTS = Path(__file__).resolve().parent / "results"
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
@@ -40,12 +40,12 @@ class Options:
     """Write records of generated predictions for GLUE's validation splits, and time reading, statistics and files."""
 
     boards: tuple[tuple[int, int], ...] = ((50, 5), (222, 5))
-    """Models and seeds of each board; more than 2,500 records are resampled 1,000 times, to first order."""
+    """Models and seeds of each board; above 2,500 records there are 1,000 resamples, to first order."""
     threads: int = os.cpu_count() or 1
     """Threads of NumPy."""
-    records: Path = RESULTS.parent / "runs" / "leaderboard"
+    records: Path = report.RESULTS.parent / "runs" / "leaderboard"
     """The folder for the records, which take a few minutes; existing ones are used again."""
-    output: Path = RESULTS / "leaderboard.json"
+    output: Path = report.RESULTS / "leaderboard.json"
     """The JSON file to write."""
 
 
@@ -61,15 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if not folder.is_dir():
                     fresh.apply(write_records, (folder, models, seeds))
                 boards.append(dict(models=models, seeds=seeds) | fresh.apply(_measure, (folder,)))
-        with get_context("spawn").Pool(1) as fresh:
-            measured = dict(machine=fresh.apply(_machine, (options.threads,)), boards=boards)
+        import torch
 
-        from benchmarks import report
-        from benchmarks.measuring import write_json
+        from benchmarks.measuring import machine_facts
 
-        write_json(options.output, measured)
-        report.show(report.leaderboard_tables(measured))
-        print(options.output)
+        machine = machine_facts(torch.device("cpu"), options.threads)
+        report.save("leaderboard", dict(machine=machine, boards=boards), options.output)
 
 
 def write_records(folder: Path, models: int, seeds: int) -> None:
@@ -78,13 +75,13 @@ def write_records(folder: Path, models: int, seeds: int) -> None:
     for task in map(load_task, GLUE):
         for model in range(models):
             for seed in range(seeds):
-                write_record(
-                    _record(task, f"some/model-{model:03d}", 0.6 + 0.35 * model / models, seed), results, overwrite=True
-                )
+                record = generated_record(task, f"some/model-{model:03d}", 0.6 + 0.35 * model / models, seed)
+                write_record(record, results, overwrite=True)
     results.rename(folder)
 
 
-def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
+def generated_record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
+    """Returns the record of a run whose generated predictions are correct on about this share of rows."""
     spec = RunSpec(
         task=task.name,
         task_version=task.version,
@@ -116,13 +113,10 @@ def _record(task: TaskSpec, model: str, share: float, seed: int) -> RunRecord:
 
 
 def _predictions(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str, NDArray[Any], NDArray[Any]]]:
-    """Predictions for each reported split, of which about this share is correct, and gold labels of all models."""
+    """Yields each reported split with predictions, about this share of them correct, and the gold labels."""
     for split in task.report:
-        row_random, run_random = (
-            np.random.default_rng(task.rows[split]),
-            np.random.default_rng([seed, int(1e6 * share)]),
-        )
         rows = task.rows[split]
+        row_random, run_random = np.random.default_rng(rows), np.random.default_rng([seed, int(1e6 * share)])
         difficulty = row_random.random(rows)
         if task.labels is None:
             gold = np.round(5 * row_random.random(rows), 1)
@@ -134,7 +128,7 @@ def _predictions(task: TaskSpec, share: float, seed: int) -> Iterator[tuple[str,
 
 
 def _measure(results: Path) -> dict[str, Any]:
-    """Seconds to read the records, to compute all statistics, and to write the files, plots included."""
+    """Times reading the records, computing all statistics, and writing the files, plots included."""
     from harness.engine.provenance import peak_bytes
     from harness.facts.records import read_records
     from harness.reports.folder import write_leaderboard_files
@@ -158,14 +152,6 @@ def _measure(results: Path) -> dict[str, Any]:
         files_seconds=written - built,
         peak_bytes=peak_bytes(torch.device("cpu")),
     )
-
-
-def _machine(threads: int) -> dict[str, Any]:
-    import torch
-
-    from benchmarks.measuring import surroundings
-
-    return surroundings(torch.device("cpu"), threads)
 
 
 if __name__ == "__main__":

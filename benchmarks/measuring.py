@@ -1,4 +1,4 @@
-"""Clocks, memory and the machine: what a measurement stands on, the same for every variant."""
+"""The meter of time and memory, equal conditions for every variant, and the facts of the machine."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import ctypes
 import gc
 import io
-import json
 import os
 import random
 import time
@@ -19,41 +18,38 @@ import numpy as np
 import torch
 
 from harness.engine.provenance import device_name, git_state, versions
-from harness.system.atomic import write_atomically
-
-RESULTS = Path(__file__).resolve().parent / "results"
 
 
-class Watch:
-    """Seconds and memory of a stretch of work: `start` and `stop` around it, made before anything of it is built."""
+class Meter:
+    """Seconds and memory between `start` and `stop`; create it before anything that the measured work builds."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.seconds = 0.0
         self.peak_bytes = 0
-        """The most memory held while the watch ran, beyond what was held when it was made."""
+        """The peak of memory between start and stop, without what was in use when the meter was created."""
         gc.collect()
-        _give_back_memory(device)
-        self._base = _held(device)
+        _release_memory(device)
+        self._base = _used_bytes(device)
         self._began: float | None = None
 
     def start(self) -> None:
-        """Begins; work that was queued on a GPU is done first."""
+        """Starts the clock after the work that is queued on a GPU."""
         _synchronise(self.device)
-        _forget_peak(self.device)
+        _reset_peak(self.device)
         self._began = time.perf_counter()
 
     def stop(self) -> None:
-        """Ends; work that is queued on a GPU is waited for. May be called again, the last call counts."""
-        assert self._began is not None, "the watch was not started"
+        """Stops the clock after the work that is queued on a GPU; when called several times, the last call counts."""
+        assert self._began is not None, "the meter was not started"
         _synchronise(self.device)
         self.seconds = time.perf_counter() - self._began
-        self.peak_bytes = max(0, _peak(self.device) - self._base)
+        self.peak_bytes = max(0, _peak_bytes(self.device) - self._base)
 
 
 @contextlib.contextmanager
-def on_its_own(threads: int, seed: int) -> Iterator[None]:
-    """A variant's surroundings: seeded, the libraries' global state as in a fresh process, nothing left behind."""
+def fresh_state(threads: int, seed: int) -> Iterator[None]:
+    """Runs the body with seeded generators and the libraries' global state of a fresh process, and resets it after."""
     from accelerate.state import AcceleratorState, GradientState
 
     def reset() -> None:
@@ -64,7 +60,7 @@ def on_its_own(threads: int, seed: int) -> Iterator[None]:
         torch.set_num_threads(threads)
         keep_freed_memory(False)
 
-    environment = dict(os.environ)  # TrainingArguments says its precision there, for every Accelerator to come
+    environment = dict(os.environ)  # TrainingArguments writes its precision there, for every later Accelerator
     reset()
     random.seed(seed)
     np.random.seed(seed)
@@ -79,10 +75,10 @@ def on_its_own(threads: int, seed: int) -> Iterator[None]:
 
 
 def keep_freed_memory(keep: bool) -> None:
-    """Whether glibc keeps what is freed for the next allocation, or gives large pieces back to the system, as it does
-    of itself: then each step pays for tens of thousands of page faults.
+    """Makes glibc keep freed memory for later allocations, or, as by default, return large pieces to the system.
 
-    The thresholds of `False` are those at which glibc's own settle in a process that frees large pieces.
+    Returned memory costs each step tens of thousands of page faults. The thresholds of `False` are those that glibc
+    reaches by itself in a process that frees large pieces.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD of malloc.h
     with contextlib.suppress(OSError, AttributeError):  # not glibc
@@ -92,17 +88,16 @@ def keep_freed_memory(keep: bool) -> None:
 
 
 @contextlib.contextmanager
-def silently() -> Iterator[io.StringIO]:
-    """Keeps what the body prints from the terminal, and gives it."""
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        yield said
+def capture_output() -> Iterator[io.StringIO]:
+    """Collects what the body prints instead of showing it."""
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
+        yield output
 
 
-def surroundings(device: torch.device, threads: int) -> dict[str, Any]:
-    """When, on what and with what a measurement was made; no names of hosts, people or folders."""
+def machine_facts(device: torch.device, threads: int) -> dict[str, Any]:
+    """Returns date, commit, hardware and versions of a measurement, without names of hosts, people or folders."""
     commit, is_dirty = git_state()
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return dict(
         date=datetime.now(UTC).date().isoformat(),
         commit=commit,
@@ -110,14 +105,14 @@ def surroundings(device: torch.device, threads: int) -> dict[str, Any]:
         device=device_name(device),
         cores=os.cpu_count(),
         threads=threads,
-        memory_gib=round(pages / 2**30),
+        memory_gib=memory_gib(),
         versions=versions(),
     )
 
 
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """The values as a JSON file, whole or not at all."""
-    write_atomically(path, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+def memory_gib() -> int:
+    """Returns the machine's memory in GiB."""
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
 
 
 def _synchronise(device: torch.device) -> None:
@@ -125,31 +120,31 @@ def _synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _give_back_memory(device: torch.device) -> None:
-    """Returns freed memory to the system, so that one variant does not live on what another has left."""
+def _release_memory(device: torch.device) -> None:
+    """Returns freed memory to the system, so that no variant reuses what another has allocated."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     with contextlib.suppress(OSError, AttributeError):  # not glibc
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _held(device: torch.device) -> int:
-    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else _status("VmRSS")
+def _used_bytes(device: torch.device) -> int:
+    return int(torch.cuda.memory_allocated(device)) if device.type == "cuda" else _status_bytes("VmRSS")
 
 
-def _peak(device: torch.device) -> int:
-    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status("VmHWM")
+def _peak_bytes(device: torch.device) -> int:
+    return int(torch.cuda.max_memory_allocated(device)) if device.type == "cuda" else _status_bytes("VmHWM")
 
 
-def _forget_peak(device: torch.device) -> None:
+def _reset_peak(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(OSError):  # not Linux: the peak is then that of the whole process
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def _status(name: str) -> int:
-    """Bytes of resident memory (VmRSS) or of its peak (VmHWM); 0 where the system does not say."""
+def _status_bytes(name: str) -> int:
+    """Resident memory (VmRSS) or its peak (VmHWM); 0 where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:

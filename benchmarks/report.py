@@ -1,6 +1,6 @@
-"""The measurements of benchmarks/results as tables: in the terminal, and in BENCHMARKS.md between its words.
+"""Tables of the measurements in benchmarks/results, for the terminal and for BENCHMARKS.md.
 
-python benchmarks/report.py    # writes the tables of BENCHMARKS.md anew
+python benchmarks/report.py    # writes the tables of BENCHMARKS.md again
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from harness.facts.tasks import load_task
 from harness.system.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGE = ROOT / "BENCHMARKS.md"
 RESULTS = ROOT / "benchmarks" / "results"
 
 GLUE_EPOCHS = 3
-"""Of the estimate for the whole of GLUE, as in the published table of bert-base-cased."""
+"""Epochs in the estimate for the whole of GLUE, as in the published table of bert-base-cased."""
 
-NAMES = {
+VARIANT_NAMES = {
     "plain": "(a) plain loop, fp32",
     "plain-mixed": "(b) plain loop",
     "trainer": "(c) Trainer",
@@ -36,7 +35,7 @@ NAMES = {
     "limit": "(e) the limit",
     "limit-stock": "(e') the limit, stock",
 }
-"""Of the variants, in tables."""
+"""Names of the variants in tables."""
 
 
 class Table(NamedTuple):
@@ -44,31 +43,31 @@ class Table(NamedTuple):
 
     title: str
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 class Ratio(NamedTuple):
-    """How many times as long one variant took as another, and how far the rounds are apart."""
+    """The time of one variant divided by that of another, with the spread over rounds."""
 
     value: float
     """The median of the rounds' ratios; over several tasks, the geometric mean of their medians."""
     lowest: float
-    """Of a round; over several tasks, of the geometric means of the rounds."""
+    """The lowest round's; over several tasks, rounds are geometric means."""
     highest: float
 
     def __str__(self) -> str:
         return f"{self.value:.2f} ({self.lowest:.2f}–{self.highest:.2f})"
 
 
-def ratio_of(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
-    """Seconds over seconds, round by round."""
+def time_ratio(slower: Sequence[float], faster: Sequence[float]) -> Ratio:
+    """Divides the seconds of two variants round by round."""
     ratios = [a / b for a, b in zip(slower, faster, strict=True)]
     return Ratio(statistics.median(ratios), min(ratios), max(ratios))
 
 
-def ratio_over_tasks(slower: Sequence[Sequence[float]], faster: Sequence[Sequence[float]]) -> Ratio:
-    """The same over tasks: seconds[task][round]."""
-    medians = [ratio_of(a, b).value for a, b in zip(slower, faster, strict=True)]
+def mean_time_ratio(slower: Sequence[Sequence[float]], faster: Sequence[Sequence[float]]) -> Ratio:
+    """Divides the seconds of two variants, `seconds[task][round]`, and averages over tasks."""
+    medians = [time_ratio(a, b).value for a, b in zip(slower, faster, strict=True)]
     by_round = [
         statistics.geometric_mean(a / b for a, b in zip(one, other, strict=True))
         for one, other in zip(zip(*slower, strict=True), zip(*faster, strict=True), strict=True)
@@ -77,75 +76,81 @@ def ratio_over_tasks(slower: Sequence[Sequence[float]], faster: Sequence[Sequenc
 
 
 def throughput_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What throughput.json says: how fast each variant was on each task, and how fast the harness beside them."""
-    tasks, variants = values["tasks"], list(values["settings"]["variants"])
+    """The tables of throughput.json: the speed of each variant on each task, and its time over the harness's."""
+    tasks, variants = values["tasks"], values["settings"]["variants"]
 
-    def median(task: str, variant: str, of: Callable[[Mapping[str, Any]], float]) -> float:
-        return statistics.median(map(of, tasks[task]["measured"][variant]))
+    def median(task: str, variant: str, value: Callable[[Mapping[str, Any]], float]) -> float:
+        return statistics.median(map(value, tasks[task]["measured"][variant]))
 
     speeds = [
         (
-            f"{task}, {NAMES[variant]}",
-            f"{median(task, variant, lambda took: took['rows'] / took['seconds']):,.0f}",
-            f"{median(task, variant, lambda took: took['tokens'] / took['seconds']):,.0f}",
-            f"{median(task, variant, lambda took: 1 - took['tokens'] / took['computed_tokens']):.1%}",
-            f"{median(task, variant, lambda took: took['peak_bytes'] / 2**20):,.0f}",
+            f"{task}, {VARIANT_NAMES[variant]}",
+            f"{median(task, variant, lambda epoch: epoch['rows'] / epoch['seconds']):,.0f}",
+            f"{median(task, variant, lambda epoch: epoch['tokens'] / epoch['seconds']):,.0f}",
+            f"{median(task, variant, lambda epoch: 1 - epoch['tokens'] / epoch['computed_tokens']):.1%}",
+            _mib(median(task, variant, lambda epoch: epoch["peak_bytes"])),
         )
         for task in tasks
         for variant in variants
     ]
     tables = [Table("Medians of the rounds", ("task, variant", "rows/s", "tokens/s", "padding", "memory, MiB"), speeds)]
-    return [*tables, *_ratio_table(tasks, variants)]
+    return [*tables, *_ratio_tables(tasks, variants)]
 
 
 def whole_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What whole.json says: seconds from command to record, and their ratios."""
-    tasks, variants = values["tasks"], list(values["settings"]["variants"])
+    """The tables of whole.json: seconds from command to record, and their ratios."""
+    tasks, variants = values["tasks"], values["settings"]["variants"]
 
-    def cells(took: Sequence[Mapping[str, float]]) -> tuple[str, str]:
-        seconds = [one["seconds"] for one in took]
-        peak = statistics.median(one["peak_bytes"] for one in took) / 2**20
-        return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})", f"{peak:,.0f}"
+    def cells(programs: Sequence[Mapping[str, float]]) -> tuple[str, str]:
+        seconds = [program["seconds"] for program in programs]
+        peak = statistics.median(program["peak_bytes"] for program in programs)
+        return f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})", _mib(peak)
 
     rows = [
-        (f"{task}, {NAMES[variant]}", f"{facts['rows']:,}", *cells(facts["measured"][variant]))
+        (f"{task}, {VARIANT_NAMES[variant]}", f"{facts['rows']:,}", *cells(facts["measured"][variant]))
         for task, facts in tasks.items()
         for variant in variants
     ]
     head = ("task, program", "rows", "seconds", "memory, MiB")
-    return [Table("From command to record: one epoch, one evaluation", head, rows), *_ratio_table(tasks, variants)]
+    return [Table("From command to record: one epoch, one evaluation", head, rows), *_ratio_tables(tasks, variants)]
 
 
 def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What scaling.json says."""
+    """The tables of scaling.json: cost by number of rows, shape of the model, tokens per row, and processes."""
     settings = values["settings"]
     rows = [
         (
-            f"{took['rows']:,}",
-            f"{took['encode_seconds']:.2f}",
-            f"{took['cached_seconds']:.2f}",
-            f"{took['windows_seconds']:.2f}",
-            f"{took['padding_share']:.1%}",
-            f"{took['peak_bytes'] / 2**20:,.0f}",
+            f"{each['rows']:,}",
+            f"{each['encode_seconds']:.2f}",
+            f"{each['cached_seconds']:.2f}",
+            f"{each['batch_seconds']:.2f}",
+            f"{each['padding_share']:.1%}",
+            _mib(each["peak_bytes"]),
         )
-        for took in values["rows"]
+        for each in values["rows"]
     ]
 
-    def step(took: Mapping[str, Any], name: str) -> tuple[str, ...]:
-        seconds, peak = took["update_seconds"], took["peak_bytes"] / 2**20
-        return str(took[name]), f"{seconds:.3f}", f"{took['tokens_per_second']:,.0f}", f"{peak:,.0f}"
+    def step_rows(name: str, column: str) -> list[tuple[str, ...]]:
+        return [
+            (
+                str(each[column]),
+                f"{each['step_seconds']:.3f}",
+                f"{each['tokens_per_second']:,.0f}",
+                _mib(each["peak_bytes"]),
+            )
+            for each in values[name]
+        ]
 
-    of_updates = ("seconds a step", "tokens/s", "memory, MiB")
-    first = values["processes"][0]["rows_per_second"] if values["processes"] else 1.0
     processes = [
         (
-            f"{took['processes']} x {took['threads']}",
-            f"{took['rows_per_second']:,.0f}",
-            f"{took['rows_per_second'] / first:.2f}",
-            f"{took['peak_bytes'] / 2**20:,.0f}",
+            f"{each['processes']} x {each['threads']}",
+            f"{each['rows_per_second']:,.0f}",
+            f"{each['rows_per_second'] / values['processes'][0]['rows_per_second']:.2f}",
+            _mib(each["peak_bytes"]),
         )
-        for took in values["processes"]
+        for each in values["processes"]
     ]
+    step_head = ("seconds per step", "tokens/s", "memory, MiB")
     batch = f"steps of {settings['global_batch_size']} rows in {settings['precision']}"
     return [
         Table(
@@ -154,14 +159,12 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
             rows,
         ),
         Table(
-            f"Shapes of BERT, rows of 64 tokens, {batch}",
-            ("shape", *of_updates),
-            _each(values["shapes"], "shape", step),
+            f"Shapes of BERT, rows of 64 tokens, {batch}", ("shape", *step_head), step_rows("shapes", column="shape")
         ),
         Table(
-            f"Tokens of a row, {settings['shape']}, {batch}",
-            ("tokens", *of_updates),
-            _each(values["lengths"], "length", step),
+            f"Tokens per row, {settings['shape']}, {batch}",
+            ("tokens", *step_head),
+            step_rows("lengths", column="length"),
         ),
         Table(
             f"Processes, {settings['shape']}, rows of mrpc's lengths, {batch}",
@@ -172,180 +175,131 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
 
 
 def encoding_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What encoding.json says: the median round, and the slowest."""
+    """The table of encoding.json: the median round, and the slowest."""
     settings = values["settings"]
 
-    def row(name: str, took: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-        seconds = [one["seconds"] for one in took]
-        used = statistics.median(one["processor_seconds"] for one in took)
-        peak = max(one["peak_bytes"] for one in took) / 2**20
-        return name, f"{statistics.median(seconds):.2f} (at most {max(seconds):.2f})", f"{used:.2f}", f"{peak:,.0f}"
+    def row(name: str, rounds: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+        seconds = [each["seconds"] for each in rounds]
+        processors = statistics.median(each["processor_seconds"] for each in rounds)
+        peak = max(each["peak_bytes"] for each in rounds)
+        return name, f"{statistics.median(seconds):.2f} (at most {max(seconds):.2f})", f"{processors:.2f}", _mib(peak)
 
     one = values["first"][0]
     title = (
         f"{settings['rows']:,} generated pairs of mnli's lengths, {one['tokens'] / settings['rows']:.1f} tokens each, "
-        f"tokenizer of {settings['model']}; the file has {one['file_bytes'] / 2**20:,.0f} MiB"
+        f"tokenizer of {settings['model']}; the file has {_mib(one['file_bytes'])} MiB"
     )
     rows = [row("the first time", values["first"]), row("from the cache", values["cached"])]
     return [Table(title, ("", "seconds", "of processors", "memory, MiB"), rows)]
 
 
 def leaderboard_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What leaderboard.json says."""
+    """The table of leaderboard.json: seconds to read the records, to compute the statistics, to write the files."""
     rows = [
         (
-            f"{one['models']} models, {one['seeds']} seeds: {one['records']:,} records",
-            f"{one['resamples']:,}" + (", to first order" if one["is_to_first_order"] else ""),
-            f"{one['read_seconds']:.1f}",
-            f"{one['statistics_seconds']:.1f}",
-            f"{one['files_seconds']:.1f}",
-            f"{one['peak_bytes'] / 2**20:,.0f}",
+            f"{board['models']} models, {board['seeds']} seeds: {board['records']:,} records",
+            f"{board['resamples']:,}" + (", to first order" if board["is_to_first_order"] else ""),
+            f"{board['read_seconds']:.1f}",
+            f"{board['statistics_seconds']:.1f}",
+            f"{board['files_seconds']:.1f}",
+            _mib(board["peak_bytes"]),
         )
-        for one in values["boards"]
+        for board in values["boards"]
     ]
     head = ("nine tasks", "resamples", "read", "statistics", "files and plots", "memory, MiB")
     return [Table("Seconds to make a leaderboard", head, rows)]
 
 
 def quality_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What quality.json says: the scores of each setting, and how far each is from the first on the same seeds; a task
-    that a setting was not tried on has a dash."""
+    """The tables of quality.json: scores by setting, and differences from the first setting on the same seeds.
+
+    A task that a setting was not run on has a dash.
+    """
     runs, tasks = values["runs"], list(values["settings"]["tasks"])
     first, *others = runs
-    by_task = {
-        setting: {task: [100 * run["score"] for run in found[task]] for task in tasks if task in found}
-        for setting, found in runs.items()
+    scores = {
+        setting: {task: [100 * run["score"] for run in by_task[task]] for task in tasks if task in by_task}
+        for setting, by_task in runs.items()
     }
-    for scores in by_task.values():
-        if len(scores) == len(tasks):
-            scores["mean of the tasks"] = [statistics.mean(seed) for seed in zip(*scores.values(), strict=True)]
-    rows = [
-        (task, *(_spread(scores[task]) if task in scores else "–" for scores in by_task.values()))
-        for task in by_task[first]
+    for by_task in scores.values():
+        if len(by_task) == len(tasks):
+            by_task["mean of the tasks"] = [statistics.mean(seed) for seed in zip(*by_task.values(), strict=True)]
+    means = [
+        (task, *(_mean_and_deviation(by_task[task]) if task in by_task else "–" for by_task in scores.values()))
+        for task in scores[first]
+    ]
+    differences = [
+        (task, *(_mean_difference(own, scores[other][task]) if task in scores[other] else "–" for other in others))
+        for task, own in scores[first].items()
     ]
     seeds = ", ".join(map(str, values["settings"]["seeds"]))
-    apart = [
-        (
-            task,
-            *(_difference(scores, by_task[other][task]) if task in by_task[other] else "–" for other in others),
-        )
-        for task, scores in by_task[first].items()
-    ]
-    title = f"Headline scores on the validation split, in points: mean and sample standard deviation of seeds {seeds}"
-    return [
-        Table(title, ("task", *runs), rows),
-        Table(
-            f"'{first}' minus the other on the same seed, in points: mean, and its 95 % t interval",
-            ("task", *others),
-            apart,
-        ),
-    ]
+    title = f"Main scores on the validation split, in points: mean and sample standard deviation of seeds {seeds}"
+    paired = f"'{first}' minus the other on the same seed, in points: mean, and its 95 % t interval"
+    return [Table(title, ("task", *runs), means), Table(paired, ("task", *others), differences)]
 
 
 def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
-    """What gpu.json says."""
+    """The tables of gpu.json: each stage's speeds, the profile, and an estimate for the whole of GLUE."""
     tables = []
     for name, stage in values["stages"].items():
         if "tasks" in stage and name != "glue":
             tables += [table._replace(title=f"{name}: {table.title}") for table in throughput_tables(stage)]
     if (stage := values["stages"].get("profile")) is not None:
         busy = "" if stage["busy_share"] is None else f", the GPU busy {stage['busy_share']:.0%} of the time"
-        rows = [(f"`{one['name']}`", f"{one['share']:.1%}", f"{one['calls']:.1f}") for one in stage["operators"]]
-        tables.append(Table(f"Where the time of bf16 steps goes{busy}", ("operator", "own time", "calls a step"), rows))
+        profile = [(f"`{one['name']}`", f"{one['share']:.1%}", f"{one['calls']:.1f}") for one in stage["operators"]]
+        head = ("operator", "own time", "calls per step")
+        tables.append(Table(f"Time of bf16 steps by operator{busy}", head, profile))
     if (stage := values["stages"].get("glue")) is not None:
-        estimates = [
-            (
-                task,
-                load_task(task).rows["train"],
-                statistics.median(t["rows"] / t["seconds"] for t in facts["measured"]["ours"]),
-            )
+        counts = {task: load_task(task).rows["train"] for task in stage["tasks"]}
+        speeds = {
+            task: statistics.median(epoch["rows"] / epoch["seconds"] for epoch in facts["measured"]["ours"])
             for task, facts in stage["tasks"].items()
-        ]
-        minutes = [GLUE_EPOCHS * rows / speed / 60 for _, rows, speed in estimates]
-        rows = [
-            (task, f"{count:,}", f"{speed:,.0f}", f"{spent:.2f}")
-            for (task, count, speed), spent in zip(estimates, minutes, strict=True)
-        ]
-        rows.append(("all", f"{sum(count for _, count, _ in estimates):,}", "", f"{sum(minutes):.2f}"))
+        }
+        minutes = {task: GLUE_EPOCHS * count / speeds[task] / 60 for task, count in counts.items()}
+        rows = [(task, f"{counts[task]:,}", f"{speeds[task]:,.0f}", f"{minutes[task]:.2f}") for task in counts]
+        rows.append(("all", f"{sum(counts.values()):,}", "", f"{sum(minutes.values()):.2f}"))
         title = f"The steps of GLUE, {GLUE_EPOCHS} epochs, bf16, eager, estimated from the speed on each task"
         tables.append(Table(title, ("task", "training rows", "rows/s", "minutes"), rows))
     return tables
 
 
-def _each(
-    values: Sequence[Mapping[str, Any]], name: str, row_of: Callable[[Mapping[str, Any], str], tuple[str, ...]]
-) -> list[tuple[str, ...]]:
-    return [row_of(took, name) for took in values]
+def _mib(count: float) -> str:
+    return f"{count / 2**20:,.0f}"
 
 
-def _spread(scores: Sequence[float]) -> str:
+def _mean_and_deviation(scores: Sequence[float]) -> str:
     deviation = f" ± {statistics.stdev(scores):.2f}" if len(scores) > 1 else ""
     return f"{statistics.mean(scores):.2f}{deviation}"
 
 
-def _difference(first: Sequence[float], other: Sequence[float]) -> str:
-    """Of pairs: its mean, and the interval that t has for it."""
+def _mean_difference(first: Sequence[float], other: Sequence[float]) -> str:
+    """The mean difference of pairs and its interval from Student's t."""
     from scipy.stats import t
 
-    apart = [a - b for a, b in zip(first, other, strict=True)]
-    mean = statistics.mean(apart)
-    if len(apart) < 2:
+    differences = [a - b for a, b in zip(first, other, strict=True)]
+    mean = statistics.mean(differences)
+    if len(differences) < 2:
         return f"{mean:+.2f}"
-    half = float(t.ppf(0.975, len(apart) - 1)) * statistics.stdev(apart) / len(apart) ** 0.5
+    half = float(t.ppf(0.975, len(differences) - 1)) * statistics.stdev(differences) / len(differences) ** 0.5
     return f"{mean:+.2f} ({mean - half:+.2f} to {mean + half:+.2f})"
 
 
-def _ratio_table(tasks: Mapping[str, Any], variants: Sequence[str]) -> list[Table]:
-    """Times over the harness's, when it and others were measured."""
+def _ratio_tables(tasks: Mapping[str, Any], variants: Sequence[str]) -> list[Table]:
+    """One table of times over the harness's, or none unless the harness and another variant were measured."""
     others = [variant for variant in variants if variant != "ours"]
     if "ours" not in variants or not others:
         return []
     seconds = {
-        variant: [[took["seconds"] for took in facts["measured"][variant]] for facts in tasks.values()]
+        variant: [[epoch["seconds"] for epoch in facts["measured"][variant]] for facts in tasks.values()]
         for variant in variants
     }
     rows = [
-        (task, *(str(ratio_of(seconds[other][number], seconds["ours"][number])) for other in others))
+        (task, *(str(time_ratio(seconds[other][number], seconds["ours"][number])) for other in others))
         for number, task in enumerate(tasks)
     ]
-    rows.append(("geometric mean", *(str(ratio_over_tasks(seconds[other], seconds["ours"])) for other in others)))
-    head = ("time over (d)'s", *(NAMES[other] for other in others))
+    rows.append(("geometric mean", *(str(mean_time_ratio(seconds[other], seconds["ours"])) for other in others)))
+    head = ("time over (d)'s", *(VARIANT_NAMES[other] for other in others))
     return [Table("Time over that of the harness, on the same rows: median (lowest to highest round)", head, rows)]
-
-
-def show(tables: Sequence[Table]) -> None:
-    """Prints the tables."""
-    from rich.console import Console
-    from rich.table import Table as Shown
-
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    for table in tables:
-        shown = Shown(title=table.title, title_justify="left")
-        for number, title in enumerate(table.head):
-            shown.add_column(title, justify="right" if number else "left", no_wrap=not number)
-        for row in table.rows:
-            shown.add_row(*row)
-        console.print(shown)
-
-
-def markdown(table: Table) -> str:
-    """The table as Markdown, its title above it."""
-    lines = [f"**{table.title}**", "", f"| {' | '.join(table.head)} |"]
-    lines.append("|".join(["", "---", *["---:"] * (len(table.head) - 1), ""]))
-    lines += [f"| {' | '.join(row)} |" for row in table.rows]
-    return "\n".join(lines)
-
-
-def machine_line(values: Mapping[str, Any]) -> str:
-    """On what, when and with what it was measured, in a sentence."""
-    machine = values["machine"]
-    commit = f"commit {machine['commit'][:10]}" if machine["commit"] else "an unknown commit"
-    changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
-    libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "accelerate"))
-    return (
-        f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gib']} GiB; "
-        f"{libraries}; {commit}{changed}, {machine['date']}."
-    )
 
 
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
@@ -357,24 +311,51 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "leaderboard": leaderboard_tables,
     "gpu": gpu_tables,
 }
-"""By the name of the JSON file: what its tables are."""
+"""The function that makes the tables of each JSON file, by its name without the ending."""
 
 
-def page(text: str, results: Path) -> str:
-    """The page with the tables of each section written anew: they stand between `<!-- name -->` and `<!-- end -->`.
+def save(name: str, values: Mapping[str, Any], output: Path) -> None:
+    """Writes the values of a section as JSON and prints their tables."""
+    write_json(output, values)
+    show(SECTIONS[name](values))
+    print(output)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes the values as a JSON file, whole or not at all."""
+    write_atomically(path, json.dumps(values, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def show(tables: Sequence[Table]) -> None:
+    """Prints the tables."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    for table in tables:
+        printed = RichTable(title=table.title, title_justify="left")
+        for number, title in enumerate(table.head):
+            printed.add_column(title, justify="right" if number else "left", no_wrap=not number)
+        for row in table.rows:
+            printed.add_row(*row)
+        console.print(printed)
+
+
+def fill_page(text: str, results: Path) -> str:
+    """Returns the page with new tables in each section, between `<!-- name -->` and `<!-- end -->`.
 
     Raises:
-        UserError: a section names no measurement there is.
+        UserError: a section has the name of no measurement.
     """
 
     def section(match: re.Match[str]) -> str:
         name = match[1]
         if name not in SECTIONS:
-            raise UserError(f"BENCHMARKS.md: there is no section {name!r}; there are {', '.join(SECTIONS)}.")
+            raise UserError(f"BENCHMARKS.md: unknown section {name!r}; sections: {', '.join(SECTIONS)}.")
         path = results / f"{name}.json"
         if path.exists():
             values = json.loads(path.read_text(encoding="utf-8"))
-            body = "\n\n".join([machine_line(values), *map(markdown, SECTIONS[name](values))])
+            body = "\n\n".join([_machine_line(values["machine"]), *map(_markdown, SECTIONS[name](values))])
         else:
             body = "Not measured yet."
         return f"<!-- {name} -->\n\n{body}\n\n<!-- end -->"
@@ -382,10 +363,29 @@ def page(text: str, results: Path) -> str:
     return re.sub(r"<!-- (\w+) -->\n.*?<!-- end -->", section, text, flags=re.DOTALL)
 
 
+def _markdown(table: Table) -> str:
+    lines = [f"**{table.title}**", "", f"| {' | '.join(table.head)} |"]
+    lines.append("|".join(["", "---", *["---:"] * (len(table.head) - 1), ""]))
+    lines += [f"| {' | '.join(row)} |" for row in table.rows]
+    return "\n".join(lines)
+
+
+def _machine_line(machine: Mapping[str, Any]) -> str:
+    """A line with device, libraries, commit and date of the measurement."""
+    commit = f"commit {machine['commit'][:10]}" if machine["commit"] else "an unknown commit"
+    changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
+    libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "accelerate"))
+    return (
+        f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gib']} GiB; "
+        f"{libraries}; {commit}{changed}, {machine['date']}."
+    )
+
+
 def main() -> None:
-    """The command."""
-    write_atomically(PAGE, page(PAGE.read_text(encoding="utf-8"), RESULTS))
-    print(PAGE.name)
+    """Writes the tables of BENCHMARKS.md."""
+    page = ROOT / "BENCHMARKS.md"
+    write_atomically(page, fill_page(page.read_text(encoding="utf-8"), RESULTS))
+    print(page.name)
 
 
 if __name__ == "__main__":

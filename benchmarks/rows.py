@@ -1,4 +1,4 @@
-"""The rows that every variant trains on: a task's own, tokenised once, drawn anew for each round."""
+"""The rows that every variant trains on: a task's own, tokenised once, sampled again for each round."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from benchmarks.generated import split_like
+from benchmarks.generated import generate_split
 from harness.facts.tasks import TaskSpec, load_task
 from harness.rows.loading import Split, load_splits, read_tables
 
 LARGEST_TASK = 10_000
-"""Rows taken of a larger task, as `--train-rows` would: reading more would change no figure but the time it takes."""
+"""Rows used of a larger task, as with `--train-rows`: more rows would change no figure but the time to read them."""
 
-WINDOWS_SORTED = 50
-"""Windows within which rows are sorted by length before a round's are taken: the most that Trainer's sampler takes."""
+STEPS_SORTED_TOGETHER = 50
+"""Steps whose rows are sorted by length together before a round is sampled: the most that Trainer's sampler takes."""
 
 VALIDATION_ROWS = 8
-"""The harness looks at a validation split after each epoch, outside the time that is measured: few rows are enough."""
+"""The harness evaluates on a validation split after each epoch, outside the time that is measured."""
 
 
 class TaskRows(NamedTuple):
@@ -32,7 +32,8 @@ class TaskRows(NamedTuple):
     task: TaskSpec
     split: Split
     tokenised: datasets.Dataset
-    """As the libraries' examples have it: input_ids, token_type_ids, attention_mask, labels; and `row`, its number."""
+    """Columns input_ids, token_type_ids, attention_mask and labels, as in the libraries' examples, and the row's number
+    as `row`."""
     vocabulary: NDArray[np.int64]
     """Every token that occurs in the task, other splits included, in rising order."""
 
@@ -41,12 +42,12 @@ class TaskRows(NamedTuple):
         """Tokens of each row, int64[N]."""
         return np.fromiter(map(len, self.tokenised["input_ids"]), np.int64)
 
-    def take(self, chosen: NDArray[np.int64]) -> TaskRows:
-        """These rows only, in this order."""
-        return self._replace(split=self.split.take(chosen), tokenised=self.tokenised.select(chosen).flatten_indices())
+    def take(self, rows: NDArray[np.int64]) -> TaskRows:
+        """Returns only the rows with these numbers, in this order."""
+        return self._replace(split=self.split.take(rows), tokenised=self.tokenised.select(rows).flatten_indices())
 
     def write(self, folder: Path) -> None:
-        """Files that `harness run --data folder` reads: these rows to train on, a few of them to validate."""
+        """Writes files for `harness run --data folder`: these rows to train on, a few of them to validate."""
         few = self.split.take(np.arange(min(VALIDATION_ROWS, len(self.split.text))))
         for name in self.task.splits:
             if name not in self.task.predict:
@@ -55,61 +56,60 @@ class TaskRows(NamedTuple):
                 datasets.Dataset.from_dict(_columns(self.task, self.split if name == "train" else few)).to_parquet(path)
 
 
-def of_task(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
-    """The training rows of a registered task, from where the task says they are."""
+def load_rows(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
+    """Reads and tokenises the training rows of a registered task from its source."""
     task = load_task(name)
     tables = read_tables(task, None)
-    total = len(tables.by_split["train"])
-    splits = load_splits(task, tables, "standard", LARGEST_TASK if total > LARGEST_TASK else None)
+    is_large = len(tables.by_split["train"]) > LARGEST_TASK
+    splits = load_splits(task, tables, "standard", LARGEST_TASK if is_large else None)
     others = [split for name, split in splits.items() if name != "train"]
     return tokenise(task, splits["train"], tokenizer, max_length, others)
 
 
-def generated(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
-    """As many rows of random words, as long as the task's; the tokenizer is that of a generated model."""
+def generate_rows(name: str, tokenizer: Tokenizer, max_length: int) -> TaskRows:
+    """Returns as many rows of random words as the task has, of its lengths, for the tokenizer of a generated model."""
     task = load_task(name)
-    split = split_like(task, min(task.rows["train"], LARGEST_TASK))
-    return tokenise(task, split, tokenizer, max_length)
+    return tokenise(task, generate_split(task, min(task.rows["train"], LARGEST_TASK)), tokenizer, max_length)
 
 
 def tokenise(
     task: TaskSpec, split: Split, tokenizer: Tokenizer, max_length: int, others: Sequence[Split] = ()
 ) -> TaskRows:
-    """The split with its tokens, not padded; `others` are the task's other splits, of which only the tokens count."""
+    """Tokenises a split without padding; the tokens of `others`, the task's other splits, only join the vocabulary."""
 
-    def tokens_of(part: Split) -> dict[str, Any]:
+    def tokens(part: Split) -> dict[str, Any]:
         texts = [part.text] if part.pair is None else [part.text, part.pair]
         return dict(tokenizer(*texts, truncation=True, max_length=max_length, padding=False))
 
-    columns = tokens_of(split)
-    occurring = [columns["input_ids"], *(tokens_of(other)["input_ids"] for other in others)]
-    vocabulary = np.unique(np.fromiter(itertools.chain.from_iterable(itertools.chain(*occurring)), np.int64))
+    columns = tokens(split)
+    token_lists = [columns["input_ids"], *(tokens(other)["input_ids"] for other in others)]
+    vocabulary = np.unique(np.fromiter(itertools.chain.from_iterable(itertools.chain(*token_lists)), np.int64))
     assert split.label is not None, f"{task.name}: training rows need labels"
     columns |= {"labels": split.label.tolist(), "row": list(range(len(split.text)))}
     return TaskRows(task, split, datasets.Dataset.from_dict(columns), vocabulary)
 
 
-def drawn(lengths: NDArray[np.int64], steps: int, global_batch_size: int, seed: int) -> NDArray[np.int64]:
-    """The rows of `steps` steps, whose lengths are spread as those of all rows and lie as close together as in a
-    whole epoch: of `WINDOWS_SORTED` windows' rows, drawn at random, sorted by length and cut into windows again, every
-    so-many-th window. All rows when there are no more.
+def sample_rows(lengths: NDArray[np.int64], steps: int, global_batch_size: int, seed: int) -> NDArray[np.int64]:
+    """Samples the rows of `steps` steps, or all rows when there are no more, as int64[steps * global_batch_size].
 
-    Times depend on lengths first of all. As many rows drawn one by one would lie further apart than those among which
-    grouping by length chooses in an epoch, and would need more padding than it does there.
+    Times depend on lengths first of all, so the sample has the lengths of all rows and as little padding as a whole
+    epoch: it draws the rows of `STEPS_SORTED_TOGETHER` steps, sorts them by length, cuts them into steps and takes
+    every k-th of these. Rows drawn one by one would differ more in length than those that grouping by length puts
+    together in an epoch, and would need more padding.
     """
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(lengths))
-    windows = min(WINDOWS_SORTED, len(lengths) // global_batch_size)
-    if steps >= windows:
+    sorted_steps = min(STEPS_SORTED_TOGETHER, len(lengths) // global_batch_size)
+    if steps >= sorted_steps:
         return order[: steps * global_batch_size]
-    order = order[: windows * global_batch_size]
-    cut = order[np.argsort(lengths[order], kind="stable")].reshape(windows, global_batch_size)
-    places = ((np.arange(steps) + rng.random()) * windows / steps).astype(np.int64)
-    return rng.permutation(cut[places].reshape(-1))
+    order = order[: sorted_steps * global_batch_size]
+    rows_by_step = order[np.argsort(lengths[order], kind="stable")].reshape(sorted_steps, global_batch_size)
+    numbers = ((np.arange(steps) + rng.random()) * sorted_steps / steps).astype(np.int64)
+    return rng.permutation(rows_by_step[numbers].reshape(-1))
 
 
 def _columns(task: TaskSpec, split: Split) -> dict[str, list[Any]]:
-    """The split in the source's own columns."""
+    """The split with the column names and labels of its source."""
     assert split.label is not None
     names = list(task.labels or {})
     labels = [names[label] for label in split.label] if names else split.label.tolist()

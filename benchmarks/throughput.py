@@ -14,7 +14,7 @@ if not __package__:  # run as a file: Python put benchmarks/ first on the path; 
 
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,72 +25,65 @@ from benchmarks import report
 from harness.errors import UserError
 from harness.system.exit_codes import exit_code_on_error
 
-RESULTS = Path(__file__).resolve().parent / "results"
-
 
 @dataclass(frozen=True)
 class Options:
-    """Train the same model on the same rows in several ways, in alternation, and write what each took."""
+    """Train the same model on the same rows in several ways, in alternation, and write the cost of each."""
 
     model: str = "sentence-transformers/all-MiniLM-L6-v2"
     """Name on the Hub, or a folder."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub."""
     tasks: tuple[str, ...] = ("cola", "sst2", "mrpc", "rte", "stsb")
-    """Registered tasks; of one larger than 10,000 rows that many are taken."""
+    """Registered tasks; only 10,000 rows of a larger one are used."""
     generated: bool = False
-    """Rows of random words, as long as the tasks' own, for a --model that `benchmarks/generated.py` wrote."""
+    """Use rows of random words with the tasks' lengths, for a --model that `benchmarks/generated.py` wrote."""
     variants: tuple[str, ...] = ("plain", "plain-mixed", "trainer", "ours", "limit", "limit-stock")
     """plain: the loop of run_glue_no_trainer as shipped, fp32; plain-mixed: the same in --precision; trainer:
     transformers.Trainer at its best; ours: the harness; limit: the arithmetic alone, without
-    padding, of the model as the harness trains it; limit-stock: the same, of the model as transformers makes it."""
+    padding, of the model as the harness trains it; limit-stock: the same, of the model as transformers builds it."""
     rounds: int = 3
-    """Each variant trains once a round on every task, in another order each round and on other rows."""
+    """Rounds; in each, every variant trains once on every task, in another order and on other rows."""
     steps: int = 12
-    """Steps a variant takes of each task in a round."""
+    """Steps of a variant on each task in a round."""
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
-    """Of all variants but plain."""
+    """The precision of all variants but plain."""
     global_batch_size: int = 32
-    """Rows of a step."""
+    """Rows per step."""
     max_length: int = 128
-    """Tokens per row; longer rows are cut."""
+    """Tokens per row; longer rows are truncated."""
     threads: int = os.cpu_count() or 1
-    """Of torch on a CPU."""
+    """Threads of torch on a CPU."""
     flags: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """More flags for the harness alone, each as --flags=--compile=on."""
     untimed_epochs: int = 0
-    """Epochs of the harness before the one that is timed, in which a model may be compiled."""
+    """Epochs of the harness before the timed one, in which a model may be compiled."""
     whole: bool = False
     """Measure whole programs instead, from command to written result: the harness and a script of Trainer."""
     output: Path | None = None
-    """Where the JSON is written; by default throughput.json or whole.json in benchmarks/results."""
+    """The JSON file to write; by default throughput.json or whole.json in benchmarks/results."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
+    """Measures, writes throughput.json or whole.json, and prints its tables."""
     with exit_code_on_error():
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/throughput.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
         if options.whole:
-            from benchmarks.whole import whole
+            from benchmarks.whole import measure_programs
 
-            name, measured = "whole", whole(options)
+            name, values = "whole", measure_programs(options)
         else:
-            name, measured = "throughput", throughput(options)
-        from benchmarks.measuring import write_json
-
-        output = options.output or RESULTS / f"{name}.json"
-        write_json(output, measured)
-        report.show(report.SECTIONS[name](measured))
-        print(output)
+            name, values = "throughput", measure_throughput(options)
+        report.save(name, values, options.output or report.RESULTS / f"{name}.json")
 
 
-def throughput(options: Options) -> dict[str, Any]:
-    """What each variant took in each round, and on what: the values of throughput.json.
+def measure_throughput(options: Options) -> dict[str, Any]:
+    """Returns the values of throughput.json: the cost of each variant in each round.
 
     Raises:
-        UserError: an unknown variant or task, or a model that is not there.
+        UserError: an unknown variant or task, or a model that cannot be loaded.
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     import datasets
@@ -98,28 +91,30 @@ def throughput(options: Options) -> dict[str, Any]:
     import transformers
     from transformers import AutoTokenizer
 
-    from benchmarks import rows as rows_of
-    from benchmarks.measuring import on_its_own, silently, surroundings
-    from benchmarks.variants import VARIANTS, Measured, Setting, fastest_limit_batch
+    from benchmarks.limit import fastest_limit_batch
+    from benchmarks.measuring import capture_output, fresh_state, machine_facts
+    from benchmarks.rows import generate_rows, load_rows, sample_rows
+    from benchmarks.setting import Measurement, Setting
+    from benchmarks.variants import VARIANTS
 
     if unknown := set(options.variants) - set(VARIANTS):
-        raise UserError(f"--variants {' '.join(sorted(unknown))}: there are {', '.join(VARIANTS)}.")
+        raise UserError(f"--variants {' '.join(sorted(unknown))}: unknown variant; variants: {', '.join(VARIANTS)}.")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     datasets.disable_progress_bars()
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     tokenizer = AutoTokenizer.from_pretrained(options.model, revision=options.revision or "main")
-    source = rows_of.generated if options.generated else rows_of.of_task
-    every = {name: source(name, tokenizer, options.max_length) for name in options.tasks}
+    source = generate_rows if options.generated else load_rows
+    all_rows = {name: source(name, tokenizer, options.max_length) for name in options.tasks}
 
-    limit_batch: dict[str, int] = {}
+    limit_batch_sizes: dict[str, int] = {}
 
     def setting(name: str, steps: int, seed: int) -> Setting:
-        chosen = rows_of.drawn(every[name].lengths, steps, options.global_batch_size, seed)
+        rows = sample_rows(all_rows[name].lengths, steps, options.global_batch_size, seed)
         return Setting(
-            rows=every[name].take(chosen),
-            all_rows=len(every[name].split.text),
+            rows=all_rows[name].take(rows),
+            all_rows=len(all_rows[name].split.text),
             model=options.model,
             revision=options.revision,
             tokenizer=tokenizer,
@@ -128,54 +123,50 @@ def throughput(options: Options) -> dict[str, Any]:
             precision=options.precision,
             device=device,
             seed=seed,
-            limit_batch=limit_batch.get(name),
+            limit_batch_size=limit_batch_sizes.get(name),
             untimed_epochs=options.untimed_epochs,
             flags=options.flags,
         )
 
-    def measure(variant: str, chosen: Setting) -> Measured:
-        with on_its_own(options.threads, chosen.seed):
-            return VARIANTS[variant](chosen)
+    def measure(variant: str, setting: Setting) -> Measurement:
+        with fresh_state(options.threads, setting.seed):
+            return VARIANTS[variant](setting)
 
-    with silently():  # the first call of anything pays for imports, threads and kernels
+    with capture_output():  # the first call of anything pays for imports, threads and kernels
         for variant in options.variants:
             measure(variant, setting(options.tasks[0], 2, seed=0))
         if {"limit", "limit-stock"} & set(options.variants):
             for name in options.tasks:
-                with on_its_own(options.threads, seed=0):
-                    limit_batch[name] = fastest_limit_batch(setting(name, 3, seed=0))
+                with fresh_state(options.threads, seed=0):
+                    limit_batch_sizes[name] = fastest_limit_batch(setting(name, 3, seed=0))
     tasks: dict[str, Any] = {
         name: dict(
-            rows=len(every[name].split.text),
-            tokens=int(every[name].lengths.sum()),
+            rows=len(all_rows[name].split.text),
+            tokens=int(all_rows[name].lengths.sum()),
             measured={variant: [] for variant in options.variants},
         )
         for name in options.tasks
     }
     for number, (round_, name) in enumerate(itertools.product(range(1, options.rounds + 1), options.tasks)):
-        chosen = setting(name, options.steps, seed=round_)
-        expected = int(chosen.rows.lengths.sum())
-        for variant in _shuffled(options.variants, number):
-            took = measure(variant, chosen)
-            assert took.rows == len(chosen.rows.split.text), (variant, took)
-            assert variant.startswith("limit") or took.tokens == expected, (variant, took, expected)
-            values = took._asdict()
+        own_setting = setting(name, options.steps, seed=round_)
+        expected_tokens = int(own_setting.rows.lengths.sum())
+        for index in np.random.default_rng(number).permutation(len(options.variants)):
+            variant = options.variants[index]
+            epoch = measure(variant, own_setting)
+            assert epoch.rows == len(own_setting.rows.split.text), (variant, epoch)
+            assert variant.startswith("limit") or epoch.tokens == expected_tokens, (variant, epoch, expected_tokens)
+            values = epoch._asdict()
             del values["losses"]
             tasks[name]["measured"][variant].append(values)
             print(
-                f"round {round_} {name:>5} {variant:<12}{took.seconds:8.2f} s {took.rows / took.seconds:8.0f} rows/s "
-                f"{1 - took.tokens / took.computed_tokens:6.1%} padding",
+                f"round {round_} {name:>5} {variant:<12}{epoch.seconds:8.2f} s "
+                f"{epoch.rows / epoch.seconds:8.0f} rows/s {1 - epoch.tokens / epoch.computed_tokens:6.1%} padding",
                 flush=True,
             )
-    shown = {name: value for name, value in vars(options).items() if name not in ("output", "whole", "threads")}
+    settings = {name: value for name, value in vars(options).items() if name not in ("output", "whole", "threads")}
     if Path(options.model).is_dir():
-        shown["model"] = Path(options.model).name
-    return dict(machine=surroundings(device, torch.get_num_threads()), settings=shown, tasks=tasks)
-
-
-def _shuffled(variants: Sequence[str], number: int) -> Iterator[str]:
-    """All of them, in another order for each number."""
-    yield from (variants[place] for place in np.random.default_rng(number).permutation(len(variants)))
+        settings["model"] = Path(options.model).name
+    return dict(machine=machine_facts(device, torch.get_num_threads()), settings=settings, tasks=tasks)
 
 
 if __name__ == "__main__":

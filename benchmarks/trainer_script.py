@@ -1,7 +1,7 @@
-"""One whole run of transformers.Trainer at its best, as a program: what the harness's whole run is compared with.
+"""A program that fine-tunes with transformers.Trainer at its best, for comparison with a whole run of the harness.
 
-It does what the harness does by default and no more: train, evaluate once, predict the splits with hidden labels, write
-the scores and predictions.
+It does the same as the harness by default and no more: train, evaluate once, predict the splits with hidden labels,
+write the scores and predictions.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Options:
     task: Literal["cola", "mrpc", "rte", "sst2", "stsb"]
     model: str
     output: Path
-    """A folder."""
+    """The folder to write."""
     epochs: int = 1
     train_rows: int | None = None
-    """A random subset of so many, the same as the harness takes."""
+    """Train on a random subset of this size, the same as the harness uses."""
     max_steps: int = -1
     precision: Literal["bf16", "fp16", "fp32"] = "bf16"
     global_batch_size: int = 32
@@ -44,7 +44,7 @@ TEXTS = {
 
 
 def main(options: Options) -> None:
-    """The run."""
+    """Trains, evaluates, predicts and writes the results."""
     import datasets
     import pandas as pd
     import torch
@@ -55,8 +55,8 @@ def main(options: Options) -> None:
     datasets.disable_progress_bars()
     splits = datasets.load_dataset("nyu-mll/glue", options.task)
     if options.train_rows is not None:
-        chosen = np.random.default_rng(42).permutation(len(splits["train"]))[: options.train_rows]
-        splits["train"] = splits["train"].select(np.sort(chosen))
+        subset = np.random.default_rng(42).permutation(len(splits["train"]))[: options.train_rows]
+        splits["train"] = splits["train"].select(np.sort(subset))
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     texts, max_length = TEXTS[options.task], options.max_length
 
@@ -92,29 +92,29 @@ def main(options: Options) -> None:
         train_dataset=splits["train"],
         eval_dataset=splits["validation"],
         processing_class=tokenizer,
-        compute_metrics=lambda answer: scores(options.task, answer.predictions, answer.label_ids),
+        compute_metrics=lambda outcome: compute_scores(options.task, outcome.predictions, outcome.label_ids),
     )
     trainer.train()
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "scores.json").write_text(json.dumps(trainer.evaluate()))
-    predicted = trainer.predict(splits["test"].remove_columns("label")).predictions
-    pd.DataFrame(predicted).to_parquet(options.output / "test.parquet")
+    logits = trainer.predict(splits["test"].remove_columns("label")).predictions
+    pd.DataFrame(logits).to_parquet(options.output / "test.parquet")
 
 
-def scores(task: str, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The task's GLUE metrics."""
+def compute_scores(task: str, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Returns the task's GLUE metrics."""
     if task == "stsb":
         from scipy.stats import pearsonr, spearmanr
 
-        values = predictions[:, 0]
+        values = logits[:, 0]
         return {"pearson": float(pearsonr(values, labels)[0]), "spearman": float(spearmanr(values, labels)[0])}
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-    answers = predictions.argmax(axis=-1)
+    predictions = logits.argmax(axis=-1)
     return {
-        "accuracy": float(accuracy_score(labels, answers)),
-        "f1": float(f1_score(labels, answers)),
-        "matthews_correlation": float(matthews_corrcoef(labels, answers)),
+        "accuracy": float(accuracy_score(labels, predictions)),
+        "f1": float(f1_score(labels, predictions)),
+        "matthews_correlation": float(matthews_corrcoef(labels, predictions)),
     }
 
 

@@ -1,4 +1,4 @@
-"""Whole runs as programs, from the command to the written result: the harness and a script of Trainer, in alternation.
+"""Whole programs from command to written result, in alternation: runs of the harness and a script of Trainer.
 
 `python benchmarks/throughput.py --whole` calls it.
 """
@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from benchmarks.report import ROOT
 from benchmarks.rows import LARGEST_TASK
 from harness.errors import UserError
 from harness.facts.tasks import load_task
@@ -20,53 +20,51 @@ from harness.facts.tasks import load_task
 if TYPE_CHECKING:
     from benchmarks.throughput import Options
 
-ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = {"trainer": ("benchmarks/trainer_script.py", "--output"), "ours": ("harness/run.py", "--results")}
+"""Each program's script and its flag for the results folder."""
 
 
-class Took(NamedTuple):
-    """What a program took."""
+class ProgramCost(NamedTuple):
+    """The time and peak resident memory of a program."""
 
     seconds: float
     peak_bytes: int
-    """Resident memory at its highest."""
 
 
-def whole(options: Options, max_steps: int | None = None) -> dict[str, Any]:
-    """What whole runs of one epoch took: the values of whole.json. `max_steps` cuts them short.
+def measure_programs(options: Options, max_steps: int | None = None) -> dict[str, Any]:
+    """Returns the values of whole.json: the cost of runs of one epoch, or of fewer steps with `max_steps`.
 
-    Each program runs once for one step beforehand, so that everything is cached: data, tokens, model.
+    Each program first runs for one step without being measured, so that data, tokens and model are cached.
 
     Raises:
-        UserError: a program failed, with what it said.
+        UserError: a program failed; the message has the end of its output.
     """
     import torch
 
-    from benchmarks.measuring import surroundings
+    from benchmarks.measuring import machine_facts
 
-    programs = [name for name in ("trainer", "ours") if name in options.variants]
+    programs = [name for name in PROGRAMS if name in options.variants]
     tasks: dict[str, Any] = {}
     for name in options.tasks:
-        rows = load_task(name).rows["train"]
-        tasks[name] = dict(rows=min(rows, LARGEST_TASK), measured={program: [] for program in programs})
+        rows = min(load_task(name).rows["train"], LARGEST_TASK)
+        tasks[name] = dict(rows=rows, measured={program: [] for program in programs})
         for program in programs:
-            _run(program, name, rows, options, max_steps=1)
+            _run(program, name, options, max_steps=1)
     for round_ in range(1, options.rounds + 1):
         for name in options.tasks:
             for program in programs if round_ % 2 else reversed(programs):
-                took = _run(program, name, load_task(name).rows["train"], options, max_steps)
-                tasks[name]["measured"][program].append(took._asdict())
-                print(f"round {round_} {name:>5} {program:<8}{took.seconds:8.1f} s", flush=True)
-    shown = dict(model=options.model, tasks=options.tasks, variants=programs, rounds=options.rounds)
-    shown |= dict(
-        precision=options.precision, global_batch_size=options.global_batch_size, max_length=options.max_length
-    )
+                cost = _run(program, name, options, max_steps)
+                tasks[name]["measured"][program].append(cost._asdict())
+                print(f"round {round_} {name:>5} {program:<8}{cost.seconds:8.1f} s", flush=True)
+    settings = dict(model=options.model, tasks=options.tasks, variants=programs, rounds=options.rounds)
+    settings |= {name: getattr(options, name) for name in ("precision", "global_batch_size", "max_length")}
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return dict(machine=surroundings(device, options.threads), settings=shown, tasks=tasks)
+    return dict(machine=machine_facts(device, options.threads), settings=settings, tasks=tasks)
 
 
-def _run(program: str, task: str, rows: int, options: Options, max_steps: int | None) -> Took:
-    with tempfile.TemporaryDirectory() as folder:
-        place = {"ours": "--results", "trainer": "--output"}[program]
+def _run(program: str, task: str, options: Options, max_steps: int | None) -> ProgramCost:
+    script, folder_flag = PROGRAMS[program]
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as output:
         flags: dict[str, Any] = {
             "--task": task,
             "--model": options.model,
@@ -74,22 +72,20 @@ def _run(program: str, task: str, rows: int, options: Options, max_steps: int | 
             "--global-batch-size": options.global_batch_size,
             "--max-length": options.max_length,
             "--epochs": 1,
-            place: folder,
+            folder_flag: folder,
         }
-        if rows > LARGEST_TASK:
+        if load_task(task).rows["train"] > LARGEST_TASK:
             flags["--train-rows"] = LARGEST_TASK
         if max_steps is not None:
             flags["--max-steps"] = max_steps
-        script = {"ours": "harness/run.py", "trainer": "benchmarks/trainer_script.py"}[program]
-        words = [sys.executable, script, *(str(word) for flag in flags.items() for word in flag)]
+        command = [sys.executable, script, *(str(part) for flag in flags.items() for part in flag)]
         environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "TOKENIZERS_PARALLELISM": "true"}
-        with tempfile.TemporaryFile("w+") as said:
-            began = time.perf_counter()
-            running = subprocess.Popen(words, cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT)
-            _, status, usage = os.wait4(running.pid, 0)
-            took = Took(time.perf_counter() - began, usage.ru_maxrss * 1024)
-            running.returncode = os.waitstatus_to_exitcode(status)
-            if running.returncode != 0:
-                said.seek(0)
-                raise UserError(f"{' '.join(words[1:])} ended with {running.returncode}:\n{said.read()[-2000:]}")
-    return took
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
+        _, status, usage = os.wait4(process.pid, 0)
+        cost = ProgramCost(time.perf_counter() - began, usage.ru_maxrss * 1024)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode != 0:
+            output.seek(0)
+            raise UserError(f"{' '.join(command[1:])}: exit code {process.returncode}\n{output.read()[-2000:]}")
+    return cost

@@ -1,95 +1,58 @@
-"""Kills a sweep of twelve runs twice with SIGKILL, starts it again, and compares its end with an undisturbed one.
+"""Kills a sweep of twelve runs twice with SIGKILL, starts it again, and compares its records with an uninterrupted one.
 
     python tests/kill_sweep.py              # two runs at a time
     python tests/kill_sweep.py --jobs 1
 
-The first kill takes the sweep alone: its runs notice, save a checkpoint and end. The second takes the sweep and all
-that it has started. Exit code 1 when weights, predictions or history of a run differ by a bit, or something is left.
+The first time it kills the sweep alone: its runs notice, save a checkpoint and end. The second time it kills the sweep
+and all its processes. Exits with 1 unless weights, predictions and history of each run are bit-for-bit equal and no
+checkpoint or lock remains.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
 import random
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
+from support.processes import finish, kill, leftovers, outcome_of, python_command, record_paths, start
 
-ROOT = Path(__file__).resolve().parents[1]
-TASKS, SEEDS = ("rte", "wnli", "mrpc"), ("0", "1", "2", "3")
+TASKS, SEEDS = ("rte", "wnli", "mrpc"), (0, 1, 2, 3)
 RUNS = len(TASKS) * len(SEEDS)
 
 
-def start(results: Path, jobs: int) -> subprocess.Popen[str]:
-    """The sweep: dropout on, checkpoints within epochs; what it prints in one stream."""
-    words = ["sweep", "--tasks", *TASKS, "--seeds", *SEEDS, "--test-mode", "--results", str(results)]
-    words += ["--jobs", str(jobs), "--epochs", "8", "--checkpoint-every", "7", "--select", "best"]
-    return subprocess.Popen(
-        [sys.executable, "-m", "harness", *words],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def sweep_command(results: Path, jobs: int) -> list[str]:
+    """The command of a sweep of runs with dropout and checkpoints within epochs."""
+    args = ["sweep", "--tasks", *TASKS, "--seeds", *SEEDS, "--test-mode", "--results", results, "--jobs", jobs]
+    args += ["--epochs", 8, "--checkpoint-every", 7, "--select", "best"]
+    return python_command(1, "-m", "harness", *args)
 
 
-def finish(results: Path, jobs: int) -> str:
-    """Runs to the end and gives what was printed."""
-    sweep = start(results, jobs)
-    printed, _ = sweep.communicate()
-    if sweep.returncode != 0:
-        sys.exit(f"exit code {sweep.returncode} of the sweep\n{printed}")
-    return printed
+def kill_within_run(command: list[str], results: Path, finished: int, seconds: float, with_children: bool) -> str:
+    """Kills the sweep some seconds after it has that many records and a run between its first checkpoint and its end.
 
-
-def kill_when_done(results: Path, jobs: int, runs: int, seconds: float, with_family: bool) -> str:
-    """Kills the sweep while a run is between its first checkpoint and its record, when this many records are there, and
-    so many seconds later; says what it took with it."""
-    sweep, checkpoints = start(results, jobs), results / "test-mode" / "checkpoints"
-    while len(records(results)) < runs or not any(checkpoints.glob("*/*/step-*")):
+    Returns a summary of what has ended.
+    """
+    sweep, checkpoints = start(command), results / "test-mode" / "checkpoints"
+    while len(record_paths(results)) < finished or not any(checkpoints.glob("*/*/step-*")):
         if sweep.poll() is not None:
             sys.exit(f"the sweep ended before it could be killed\n{sweep.communicate()[0]}")
         time.sleep(0.05)
     time.sleep(seconds)
-    assert sweep.poll() is None, "it ended first: give another --seed"
-    family = psutil.Process(sweep.pid).children(recursive=True)
-    sweep.kill()
-    for member in family if with_family else []:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
+    assert sweep.poll() is None, "the sweep ended first: use another --seed"
+    children = psutil.Process(sweep.pid).children(recursive=True)
+    if with_children:
+        kill(sweep)
+    else:
+        sweep.kill()
     sweep.communicate()
-    gone, alive = psutil.wait_procs(family, timeout=120)
-    assert not alive, f"still there two minutes after the sweep: {alive}"
-    return (
-        f"{len(gone)} processes {'killed' if with_family else 'ended by themselves'}, {len(records(results))} records"
-    )
-
-
-def records(results: Path) -> list[Path]:
-    return sorted((results / "test-mode" / "runs").glob("*/*.json"))
-
-
-def essence(results: Path) -> dict[str, Any]:
-    """By run what must agree to the bit: the record without times and places, and the bytes of the predictions."""
-    found = {}
-    for record in records(results):
-        facts = json.loads(record.read_text())
-        kept = {
-            name: facts[name] for name in ("status", "metrics", "hits", "selected_epoch", "weights_sha256", "notes")
-        }
-        kept["history"] = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in facts["history"]]
-        bytes_of = {path.name: path.read_bytes() for path in record.parent.glob(f"{record.stem}.*.parquet")}
-        found[f"{record.parent.name}/{record.stem}"] = (kept, bytes_of)
-    return found
+    ended, running = psutil.wait_procs(children, timeout=120)
+    assert not running, f"still running two minutes after the sweep: {running}"
+    how = "killed" if with_children else "ended by themselves"
+    return f"{len(ended)} processes {how}, {len(record_paths(results))} records"
 
 
 def main() -> None:
@@ -97,23 +60,23 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    draw = random.Random(options.seed)
+    random_moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
-        undisturbed, killed = Path(scratch) / "undisturbed", Path(scratch) / "killed"
-        finish(undisturbed, options.jobs)
-        expected = essence(undisturbed)
+        uninterrupted, killed = Path(scratch) / "uninterrupted", Path(scratch) / "killed"
+        finish(sweep_command(uninterrupted, options.jobs), timeout=3600)
+        expected = [outcome_of(record) for record in record_paths(uninterrupted)]
         assert len(expected) == RUNS, len(expected)
-        for runs, with_family in ((draw.randint(1, 4), False), (draw.randint(6, 9), True)):
-            told = kill_when_done(killed, options.jobs, runs, draw.uniform(0, 1), with_family)
-            print(f"killed {'with all its processes' if with_family else 'alone'}: {told}", flush=True)
-        printed = finish(killed, options.jobs)
-        print(printed.splitlines()[0])
-        found = essence(killed)
-        went_on = sum("going on after" in log.read_text() for log in (killed / "test-mode" / "logs").rglob("*.log"))
-        left = [path for path in killed.rglob("*") if path.name.startswith(".") or "checkpoints" in path.parts]
-        equal = sum(found.get(name) == facts for name, facts in expected.items())
-        print(f"{equal} of {RUNS} runs bit-equal, {went_on} went on from a checkpoint; left: {left or 'nothing'}")
-        sys.exit(0 if equal == RUNS == len(found) and not left else 1)
+        command = sweep_command(killed, options.jobs)
+        for finished, with_children in ((random_moments.randint(1, 4), False), (random_moments.randint(6, 9), True)):
+            summary = kill_within_run(command, killed, finished, random_moments.uniform(0, 1), with_children)
+            print(f"killed {'with all its processes' if with_children else 'alone'}: {summary}", flush=True)
+        print(finish(command, timeout=3600).splitlines()[0])
+        outcomes = [outcome_of(record) for record in record_paths(killed)]
+        resumed = sum("resuming after" in log.read_text() for log in (killed / "test-mode" / "logs").rglob("*.log"))
+        equal = sum(outcome in outcomes for outcome in expected)
+        remaining = leftovers(killed)
+        print(f"{equal} of {RUNS} runs bit-for-bit equal, {resumed} resumed; left: {remaining or 'nothing'}")
+        sys.exit(0 if equal == RUNS == len(outcomes) and not remaining else 1)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The launch configurations: each loads in accelerate, says what it means, and has no key that is ignored."""
+"""The launch configurations: each loads in accelerate, explains every key, and has no key that is ignored."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from harness.facts.recipes import Recipe
 
 FOLDER = Path(__file__).resolve().parents[1] / "accelerate_configs"
 
-# name: (how processes talk, processes, machines, precision)
 EXPECTED = {
     "cpu": (DistributedType.NO, 1, 1, "no"),
     "single_gpu": (DistributedType.NO, 1, 1, "bf16"),
@@ -28,16 +27,17 @@ EXPECTED = {
     "fsdp2": (DistributedType.FSDP, 2, 1, "bf16"),
     "deepspeed_zero2": (DistributedType.DEEPSPEED, 2, 1, "bf16"),
 }
+"""Type of distribution, processes, machines and precision of each configuration."""
 
-# Read by accelerate before the launch arguments are filled in, or spelled otherwise there.
 NOT_LAUNCH_ARGUMENTS = {"compute_environment", "distributed_type"}
+"""Keys that accelerate reads before it fills in the launch arguments, or spells differently there."""
 
 each_config = pytest.mark.parametrize("name", EXPECTED)
 
 
 @pytest.fixture(autouse=True)
 def _plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No launch variables of the machine that runs the tests."""
+    """Removes launch variables of the machine that runs the tests."""
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
@@ -46,22 +46,22 @@ def _path(name: str) -> Path:
     return FOLDER / f"{name}.yaml"
 
 
-def _written(name: str) -> dict[str, Any]:
+def _load_yaml(name: str) -> dict[str, Any]:
     return yaml.safe_load(_path(name).read_text(encoding="utf-8"))
 
 
 def _launch_arguments(name: str, *flags: str) -> argparse.Namespace:
-    """What `accelerate launch --config_file accelerate_configs/<name>.yaml` would act on."""
+    """The arguments that `accelerate launch --config_file accelerate_configs/<name>.yaml` acts on."""
     command = ["--config_file", str(_path(name)), *flags, "harness/run.py", "--task", "rte"]
     return _validate_launch_command(launch_command_parser().parse_args(command))[0]
 
 
-def test_every_file_is_expected_here() -> None:
+def test_every_configuration_is_tested() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(EXPECTED)
 
 
 @each_config
-def test_loads_with_accelerates_own_parser(name: str) -> None:
+def test_configuration_loads_with_the_parser_of_accelerate(name: str) -> None:
     config = load_config_from_file(str(_path(name)))
     assert type(config) is ClusterConfig
     facts = (config.distributed_type, config.num_processes, config.num_machines, config.mixed_precision)
@@ -72,7 +72,7 @@ def test_loads_with_accelerates_own_parser(name: str) -> None:
 @each_config
 def test_every_key_has_a_comment(name: str) -> None:
     lines = _path(name).read_text(encoding="utf-8").splitlines()
-    assert lines[0].startswith("# "), "the first line says what the file is for"
+    assert lines[0].startswith("# "), "the first line has the purpose of the file"
     for number, line in enumerate(lines):
         if line.strip() and not line.lstrip().startswith("#"):
             above = lines[number - 1].lstrip()
@@ -81,9 +81,9 @@ def test_every_key_has_a_comment(name: str) -> None:
 
 @each_config
 def test_no_key_is_silently_ignored(name: str) -> None:
-    """accelerate 1.15 takes rdzv_backend, same_network and others from the command line only."""
+    """accelerate 1.15 reads rdzv_backend, same_network and others from the command line only."""
     arguments = vars(_launch_arguments(name))
-    for key, value in _written(name).items():
+    for key, value in _load_yaml(name).items():
         if isinstance(value, dict):
             assert {inner: arguments.get(inner) for inner in value} == value
         elif key not in NOT_LAUNCH_ARGUMENTS:
@@ -91,10 +91,10 @@ def test_no_key_is_silently_ignored(name: str) -> None:
 
 
 @each_config
-def test_nested_keys_are_ones_that_accelerate_knows(name: str) -> None:
-    """The loader refuses unknown keys at the top level only; a misspelt nested one would do nothing."""
+def test_nested_keys_are_launch_flags(name: str) -> None:
+    """The loader refuses unknown keys at the top level only; a misspelled nested key would have no effect."""
     flags = {action.dest for action in launch_command_parser()._actions}
-    for key, value in _written(name).items():
+    for key, value in _load_yaml(name).items():
         if isinstance(value, dict):
             assert set(value) <= flags, key
 
@@ -126,18 +126,18 @@ def test_multi_gpu_starts_a_process_for_each_gpu(name: str) -> None:
     assert arguments.multi_gpu
     environment = prepare_multi_gpu_env(arguments)
     assert arguments.nproc_per_node == "2"
-    assert int(arguments.master_port) > 0, "port 0 is replaced by a free one"
+    assert int(arguments.master_port) > 0, "a free port replaces 0"
     assert environment["ACCELERATE_MIXED_PRECISION"] == EXPECTED[name][3]
 
 
-def test_multi_node_meets_at_the_first_machine() -> None:
+def test_multi_node_connects_to_the_first_machine() -> None:
     arguments = _launch_arguments("multi_node", "--machine_rank", "1", "--main_process_ip", "127.0.0.1")
     prepare_multi_gpu_env(arguments)
     assert (arguments.nnodes, arguments.nproc_per_node, arguments.node_rank) == ("2", "8", 1)
     assert arguments.rdzv_endpoint == "127.0.0.1:29500"
 
 
-def test_fsdp2_is_what_accelerate_makes_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fsdp2_plugin_has_the_settings_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = _launch_arguments("fsdp2")
     assert arguments.use_fsdp
     for variable, value in prepare_multi_gpu_env(arguments).items():
@@ -154,8 +154,8 @@ def test_fsdp2_is_what_accelerate_makes_of_the_file(monkeypatch: pytest.MonkeyPa
     assert not plugin.activation_checkpointing
 
 
-def test_deepspeed_neither_accumulates_nor_clips_otherwise_than_the_recipe() -> None:
+def test_deepspeed_does_not_accumulate_and_clips_as_the_recipe() -> None:
     arguments = _launch_arguments("deepspeed_zero2")
     assert arguments.use_deepspeed
-    assert arguments.gradient_accumulation_steps == 1, "the harness cuts the batches of a step itself"
+    assert arguments.gradient_accumulation_steps == 1, "the harness accumulates the batches of a step itself"
     assert arguments.gradient_clipping == Recipe().max_grad_norm

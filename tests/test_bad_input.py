@@ -1,15 +1,14 @@
-"""Every mistake of a user's ends with code 2, says what is wrong, where and what to do, and leaves nothing behind."""
+"""A mistake of the user ends with exit code 2 and a message with value, location and remedy; it leaves no file."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 
@@ -19,7 +18,7 @@ Columns = Mapping[str, Sequence[Any]]
 
 
 class World(NamedTuple):
-    """What a mistake is made of."""
+    """The folder, factories and model that the mistakes are made with."""
 
     folder: Path
     make_task: Callable[..., Path]
@@ -29,37 +28,38 @@ class World(NamedTuple):
     def task(self, *args: Any, **keys: Any) -> list[str]:
         return ["--task", str(self.make_task(*args, **keys))]
 
-    def rows(self, train: Columns) -> list[str]:
-        """Of a task on texts and labels no and yes, whose validation rows are sound."""
+    def task_with_rows(self, train: Columns) -> list[str]:
+        """The arguments for a task with labels no and yes, these training rows and valid validation rows."""
         return self.task({"train": train, "validation": {"text": ["a", "b"], "label": ["no", "yes"]}})
 
-    def spoilt_task(self, old: str, new: str) -> list[str]:
+    def task_with_replacement(self, old: str, new: str) -> list[str]:
+        """The arguments for a task file in which `old` is replaced."""
         path = self.make_task()
         text = path.read_text()
         assert old in text
         path.write_text(text.replace(old, new))
         return ["--task", str(path)]
 
-    def copy_of_model(self) -> Path:
+    def copy_model(self) -> Path:
         return shutil.copytree(self.model, self.folder / "copy")
 
 
-def _cut_off_weights(world: World) -> list[str]:
-    copy = world.copy_of_model()
-    (copy / "model.safetensors").write_bytes(b"cut off")
+def _truncated_weights(world: World) -> list[str]:
+    copy = world.copy_model()
+    (copy / "model.safetensors").write_bytes(b"truncated")
     return [*world.task(), "--model", str(copy)]
 
 
 def _no_configuration(world: World) -> list[str]:
-    copy = world.copy_of_model()
+    copy = world.copy_model()
     (copy / "config.json").unlink()
     return [*world.task(), "--model", str(copy)]
 
 
 def _two_formats(world: World) -> list[str]:
     for ending in ("csv", "tsv"):
-        world.write_rows(world.folder / "given" / "rte" / f"train.{ending}", {"sentence1": ["a"]})
-    return ["--task", "rte", "--data", str(world.folder / "given")]
+        world.write_rows(world.folder / "data" / "rte" / f"train.{ending}", {"sentence1": ["a"]})
+    return ["--task", "rte", "--data", str(world.folder / "data")]
 
 
 def _wrong_checksum(world: World) -> list[str]:
@@ -75,100 +75,77 @@ def _wrong_checksum(world: World) -> list[str]:
 MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     # the task
     "unknown task": (lambda w: ["--task", "rtf"], r"--task rtf: .*Did you mean 'rte'\? .*ax, cola"),
-    "no such task file": (
-        lambda w: ["--task", f"{w.folder}/none.yaml"],
-        r"--task .*/none\.yaml: file not found",
-    ),
-    "file that is not YAML": (lambda w: w.spoilt_task("labels:", "labels: ]"), r"small\.yaml:\d+: invalid YAML"),
-    "unknown key": (lambda w: w.task(metrik="f1"), r"small\.yaml:\d+: unknown key 'metrik'\. Did you mean 'metrics'\?"),
-    "value of a wrong type": (lambda w: w.task(rows="many"), r"small\.yaml:\d+: rows: .*\(got 'many'\)"),
+    "missing task file": (lambda w: ["--task", f"{w.folder}/none.yaml"], r"--task .*/none\.yaml: file not found"),
+    "file that is not YAML": (lambda w: w.task_with_replacement("labels:", "labels: ]"), r"small\.yaml:\d+: .*YAML"),
+    "unknown key": (lambda w: w.task(metrik="f1"), r"small\.yaml:\d+: .*'metrik'.*Did you mean 'metrics'\?"),
+    "value of a wrong type": (lambda w: w.task(rows="many"), r"small\.yaml:\d+: rows: .*'many'"),
     "unknown metric": (
         lambda w: w.task(metrics="acuracy", main_metrics="acuracy"),
-        r"metric 'acuracy' is none of ours \(accuracy, f1, .*Did you mean 'accuracy'\?",
+        r"metric 'acuracy'.*accuracy, f1.*Did you mean 'accuracy'\?",
     ),
-    "unknown hyperparameter": (lambda w: w.task(recipe={"epoch": 2}), r"'epoch'\. Did you mean 'epochs'\?"),
+    "unknown hyperparameter": (lambda w: w.task(recipe={"epoch": 2}), r"'epoch'.*Did you mean 'epochs'\?"),
     # the command line
     "unknown flag": (lambda w: [*w.task(), "--epoch", "1"], r"--epoch\b[\s\S]*--epochs"),
-    "number that is none": (lambda w: [*w.task(), "--epochs", "two"], r"Error parsing --epochs: .*'two'"),
-    "number out of range": (lambda w: [*w.task(), "--epochs", "0"], r"--epochs\) is 0: .* greater than or equal to 1"),
-    "model in test mode": (
-        lambda w: [*w.task(), "--test-mode"],
-        r"--model: test mode brings its own .*leave out --model",
-    ),
+    "text instead of a number": (lambda w: [*w.task(), "--epochs", "two"], r"--epochs: .*'two'"),
+    "number out of range": (lambda w: [*w.task(), "--epochs", "0"], r"--epochs.* 0: .* 1"),
+    "model in test mode": (lambda w: [*w.task(), "--test-mode"], r"--model .*: test mode"),
     "device batch that does not divide": (
         lambda w: [*w.task(), "--global-batch-size", "8", "--device-batch-size", "3"],
-        r"--device-batch-size 3: expected a divisor of 8.*2 or 4",
+        r"--device-batch-size 3: .*8.*2 or 4",
     ),
-    "more training rows than there are": (
-        lambda w: [*w.task(), "--train-rows", "99"],
-        r"--train-rows 99: small .* 16 training rows",
-    ),
-    "more tokens than the model reads": (
-        lambda w: [*w.task(), "--max-length", "65"],
-        r"--max-length 65: this model reads 64 tokens at most",
-    ),
+    "more training rows than there are": (lambda w: [*w.task(), "--train-rows", "99"], r"--train-rows 99: small .*16"),
+    "more tokens than the model reads": (lambda w: [*w.task(), "--max-length", "65"], r"--max-length 65: .*64 tokens"),
     "holdout of a task that needs none": (
         lambda w: [*w.task(select_on="train"), "--protocol", "holdout"],
         r"--protocol holdout: small .*'train' .*--protocol standard",
     ),
     "unknown tracker": (lambda w: [*w.task(), "--tracker", "notebook"], r"notebook"),
     # the model
-    "no such model folder": (
-        lambda w: [*w.task(), "--model", f"{w.folder}/none"],
-        r"--model .*/none: folder not found",
-    ),
+    "missing model folder": (lambda w: [*w.task(), "--model", f"{w.folder}/none"], r"--model .*/none: .*not found"),
     "folder without a model": (_no_configuration, r"--model .*/copy: .*config\.json"),
-    "damaged weights": (_cut_off_weights, r"--model .*/copy: cannot be loaded: .*\nThe folder must hold config\.json"),
-    "model that cannot be reached": (
+    "damaged weights": (_truncated_weights, r"--model .*/copy: .*\n.*config\.json"),
+    "unreachable model": (
         lambda w: [*w.task(), "--model", "org/none"],
-        r"--model org/none: cannot be loaded: .*\n.*HF_ENDPOINT.*--test-mode",
+        r"--model org/none: .*\n.*HF_ENDPOINT.*--test-mode",
     ),
-    "revision of a folder": (
-        lambda w: [*w.task(), "--revision", "v1"],
-        r"--revision v1: .* is a folder",
-    ),
+    "revision of a folder": (lambda w: [*w.task(), "--revision", "v1"], r"--revision v1: .* is a folder"),
     # the rows
-    "rows that cannot be reached": (
+    "unreachable rows": (
         lambda w: ["--task", "rte"],
-        r"task rte: cannot load nyu-mll/glue \(rte\) from the Hub: .*\n.*HF_ENDPOINT.*--data DIR.*--test-mode",
+        r"task rte: .*nyu-mll/glue \(rte\).*\n.*HF_ENDPOINT.*--data DIR.*--test-mode",
     ),
-    "no such data folder": (
-        lambda w: ["--task", "rte", "--data", f"{w.folder}/none"],
-        r"--data .*/none: file or folder not found",
-    ),
+    "missing data folder": (lambda w: ["--task", "rte", "--data", f"{w.folder}/none"], r"--data .*/none: .*not found"),
     "data folder without the task": (
         lambda w: ["--task", "rte", "--data", str(w.folder)],
         r"--data .*: .*rte/<split>\.<format>",
     ),
     "two formats of one split": (_two_formats, r"train\.csv and .*train\.tsv"),
-    "file with another checksum": (
-        _wrong_checksum,
-        r"rows\.csv: wrong checksum: .*--data FILE",
-    ),
-    "no such column": (
-        lambda w: w.rows({"txt": ["a"], "label": ["no"]}),
-        r"column 'text' not found in split 'train'; .*txt, label\. Did you mean 'txt'\?",
+    "file with another checksum": (_wrong_checksum, r"rows\.csv: .*checksum.*--data FILE"),
+    "missing column": (
+        lambda w: w.task_with_rows({"txt": ["a"], "label": ["no"]}),
+        r"column 'text' not found in split 'train'.*txt, label.*Did you mean 'txt'\?",
     ),
     "unknown label": (
-        lambda w: w.rows({"text": ["a", "b"], "label": ["no", "yess"]}),
-        r"column 'label', row 2 of split 'train': unknown label 'yess'; labels: no, yes\. Did you mean 'yes'\?",
+        lambda w: w.task_with_rows({"text": ["a", "b"], "label": ["no", "yess"]}),
+        r"column 'label', row 2 of split 'train': .*'yess'.*no, yes.*Did you mean 'yes'\?",
     ),
     "hidden label": (
-        lambda w: w.rows({"text": ["a", "b"], "label": ["no", "-1"]}),
-        r"row 2 of split 'train': hidden label \('-1'\).*'predict'",
+        lambda w: w.task_with_rows({"text": ["a", "b"], "label": ["no", "-1"]}),
+        r"row 2 of split 'train': .*'-1'.*'predict'",
     ),
-    "empty split": (lambda w: w.rows({"text": [], "label": []}), r"task small: split 'train' is empty"),
+    "empty split": (lambda w: w.task_with_rows({"text": [], "label": []}), r"task small: .*'train' is empty"),
     # the machine
     "results below a file": (
         lambda w: [*w.task(), "--results", f"{w.write_rows(w.folder / 'file.csv', {})}/results"],
         r"--results .*/file\.csv/results: .*\(Not a directory\)",
     ),
 }
+"""The arguments of each mistake, and a pattern of the flags, values, lines and names in its message."""
 
 
-def left_behind(results: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
     """Files of any kind, hidden ones too."""
-    return [path for path in results.rglob("*") if not path.is_dir()]
+    return [path for path in folder.rglob("*") if not path.is_dir()]
 
 
 @pytest.fixture
@@ -176,63 +153,63 @@ def world(tmp_path: Path, make_task: Any, write_rows: Any, tiny_model: Path) -> 
     return World(tmp_path, make_task, write_rows, tiny_model)
 
 
-def words_of(world: World, mistake: Callable[[World], list[str]]) -> list[str]:
-    """The command, with the tiny model and a results folder where the mistake does not lie there."""
-    words = mistake(world)
-    given = {"--model": str(world.model), "--results": str(world.folder / "results")}
-    return ["run", *words, *(word for flag in given if flag not in words for word in (flag, given[flag]))]
+def run_args(world: World, args: list[str]) -> list[str]:
+    """The command with --model and --results, unless the arguments have their own."""
+    defaults = {"--model": str(world.model), "--results": str(world.folder / "results")}
+    return ["run", *args, *(part for flag in defaults if flag not in args for part in (flag, defaults[flag]))]
+
+
+def run_mistake(world: World, args: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """Checks the exit code, the output and the results folder; returns the message."""
+    with pytest.raises(SystemExit) as end:
+        main(args)
+    error = capsys.readouterr().err
+    assert end.value.code == 2, error
+    assert "Traceback" not in error
+    assert files_in(world.folder / "results") == []
+    return error
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_mistake_is_told_and_leaves_nothing_behind(
+def test_mistake_is_reported_and_leaves_no_file(
     name: str, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "200")
-    mistake, told = MISTAKES[name]
-    words = words_of(world, mistake)
-    with pytest.raises(SystemExit) as end:
-        main(words)
-    error = capsys.readouterr().err
-    assert end.value.code == 2, error
-    assert re.search(told, error), error
-    assert "Traceback" not in error
-    assert left_behind(world.folder / "results") == []
+    mistake, pattern = MISTAKES[name]
+    error = run_mistake(world, run_args(world, mistake(world)), capsys)
+    assert re.search(pattern, error), error
 
 
-def test_half_precision_on_a_cpu_is_refused(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_half_precision_on_a_cpu_is_refused(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU, which trains in fp16")
+    error = run_mistake(world, run_args(world, [*world.task(), "--precision", "fp16"]), capsys)
+    assert re.search(r"--precision fp16: .*--precision bf16", error)
+
+
+@pytest.mark.parametrize("is_cpu_requested, cause", [(False, "connected 1"), (True, "MASTER_ADDR")])
+def test_processes_that_are_not_connected_are_refused(
+    is_cpu_requested: bool, cause: str, world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise each of them would write the results. accelerate connects processes on CPUs in another way."""
+    from accelerate.state import AcceleratorState
+
+    results = ["--results", str(world.folder / "results")]
+    args = ["run", "--task", "rte", "--test-mode", *results] if is_cpu_requested else run_args(world, world.task())
+    AcceleratorState._reset_state(reset_partial_state=True)  # as in a new process
+    with mock.patch.dict(os.environ, {"WORLD_SIZE": "2"}):
+        error = run_mistake(world, args, capsys)
+    assert "2 processes" in error
+    assert cause in error
+    assert "ACCELERATE_USE_CPU=yes torchrun --nproc_per_node 2" in error
+
+
+def test_same_command_without_a_mistake_runs(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Otherwise something else than the mistakes above would end it."""
     with pytest.raises(SystemExit) as end:
-        main(words_of(world, lambda w: [*w.task(), "--precision", "fp16"]))
-    assert end.value.code == 2
-    assert "--precision fp16: CPUs train in bf16 or fp32 only; use --precision bf16" in capsys.readouterr().err
-    assert left_behind(world.folder / "results") == []
-
-
-def test_processes_that_are_not_connected_are_refused(world: World) -> None:
-    """Each would take itself for the only one and write the results."""
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *words_of(world, World.task)],
-        env={**os.environ, "WORLD_SIZE": "2"},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 2, done.stderr
-    assert "error: 2 processes were started, but accelerate connected 1" in done.stderr
-    assert "torchrun --nproc_per_node 2" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert left_behind(world.folder / "results") == []
-
-
-def test_same_command_without_the_mistake_runs(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """Or the mistakes above would not be what ends it."""
-    with pytest.raises(SystemExit) as end:
-        main(words_of(world, World.task))
+        main(run_args(world, world.task()))
     assert end.value.code == 0, capsys.readouterr().err
-    endings = sorted(path.name.split(".", 1)[1] for path in left_behind(world.folder / "results"))
+    endings = sorted(path.name.split(".", 1)[1] for path in files_in(world.folder / "results"))
     assert endings == ["json", "validation.parquet"]

@@ -1,4 +1,4 @@
-"""The benchmarks compare like with like, and BENCHMARKS.md says what the files of results say."""
+"""Every variant of the benchmarks trains the same rows, and BENCHMARKS.md has the numbers of the result files."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 import math
 import os
 import shutil
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,41 +17,39 @@ import torch
 from transformers import AutoTokenizer
 
 from benchmarks import report
-from benchmarks.generated import Shape, split_of, write_model
-from benchmarks.leaderboard import _record
-from benchmarks.measuring import Watch, on_its_own
-from benchmarks.quality import Options as Quality
-from benchmarks.quality import folder_of, quality
-from benchmarks.rows import drawn, tokenise
-from benchmarks.throughput import Options, throughput
-from benchmarks.variants import VARIANTS, Measured, Setting
+from benchmarks.generated import Shape, split_with_lengths, write_bert
+from benchmarks.leaderboard import generated_record
+from benchmarks.measuring import Meter, fresh_state
+from benchmarks.quality import Options as QualityOptions
+from benchmarks.quality import compare_scores, settings_folder
+from benchmarks.rows import sample_rows, tokenise
+from benchmarks.setting import Measurement, Setting
+from benchmarks.throughput import Options, measure_throughput
+from benchmarks.variants import VARIANTS
 from harness.engine.batches import rows_of_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
-from harness.facts.records import read_records, write_record
+from harness.facts.records import RunRecord, read_records, record_path, write_record
 from harness.facts.tasks import load_task
-from harness.reports.standings import build
+from harness.reports.standings import build_leaderboard
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
-def still_model(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny model without dropout."""
-    folder = tmp_path_factory.mktemp("still") / "model"
-    shutil.copytree(tiny_model, folder)
+def model_without_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("without_dropout") / "model")
     config = json.loads((folder / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (folder / "config.json").write_text(json.dumps(config))
     return folder
 
 
-def _setting(model: Path, task: str = "rte", rows: int = 24, global_batch_size: int = 8) -> Setting:
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    rng = np.random.default_rng(rows)
-    some = tokenise(load_task(task), split_of(load_task(task), rng.integers(5, 40, rows), rng, words=40), tokenizer, 48)
+def _setting(model: Path, name: str = "rte", rows: int = 24, global_batch_size: int = 8) -> Setting:
+    tokenizer, task, rng = AutoTokenizer.from_pretrained(model), load_task(name), np.random.default_rng(rows)
+    split = split_with_lengths(task, rng.integers(5, 40, rows), rng, word_count=40)
     return Setting(
-        rows=some,
+        rows=tokenise(task, split, tokenizer, 48),
         all_rows=rows,
         model=str(model),
         revision=None,
@@ -59,84 +59,83 @@ def _setting(model: Path, task: str = "rte", rows: int = 24, global_batch_size: 
         precision="fp32",
         device=torch.device("cpu"),
         seed=3,
-        limit_batch=4,
+        limit_batch_size=4,
     )
 
 
-def _measured(variant: str, setting: Setting) -> Measured:
-    with on_its_own(threads=1, seed=setting.seed):
+def _measure(variant: str, setting: Setting) -> Measurement:
+    with fresh_state(threads=1, seed=setting.seed):
         return VARIANTS[variant](setting)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_every_variant_trains_the_same_rows_in_as_many_updates(variant: str, tiny_model: Path) -> None:
+def test_every_variant_trains_the_same_rows_in_the_same_number_of_steps(variant: str, tiny_model: Path) -> None:
     setting = _setting(tiny_model)
-    took, tokens = _measured(variant, setting), int(setting.rows.lengths.sum())
-    assert (took.steps, took.rows) == (3, 24)
-    assert took.tokens == pytest.approx(tokens, rel=0.03 if variant.startswith("limit") else 0)
-    assert took.seconds > 0
-    assert took.computed_tokens >= took.tokens
-    assert (took.computed_tokens == took.tokens) == variant.startswith("limit"), "only the limit has no padding"
+    epoch = _measure(variant, setting)
+    has_no_padding = variant.startswith("limit")
+    assert (epoch.steps, epoch.rows) == (3, 24)
+    assert epoch.tokens == pytest.approx(int(setting.rows.lengths.sum()), rel=0.03 if has_no_padding else 0)
+    assert epoch.seconds > 0
+    assert epoch.computed_tokens >= epoch.tokens
+    assert (epoch.computed_tokens == epoch.tokens) == has_no_padding
 
 
 @pytest.mark.parametrize("task", ["rte", "stsb"])
-def test_plain_loop_has_the_loss_of_the_harness_for_the_same_rows(task: str, still_model: Path) -> None:
-    setting = _setting(still_model, task, rows=8, global_batch_size=8)
-    plain, ours = _measured("plain", setting), _measured("ours", setting)
+def test_plain_loop_has_the_loss_of_the_harness_for_the_same_rows(task: str, model_without_dropout: Path) -> None:
+    setting = _setting(model_without_dropout, task, rows=8, global_batch_size=8)
+    plain, ours = _measure("plain", setting), _measure("ours", setting)
     assert plain.losses == pytest.approx(ours.losses, rel=1e-5)
     assert len(plain.losses) == 1
 
 
-def test_rows_of_a_round_are_as_long_and_as_close_together_as_in_a_whole_epoch() -> None:
+def test_sampled_rows_have_the_lengths_and_the_padding_of_a_whole_epoch() -> None:
     lengths = np.random.default_rng(0).gamma(4.0, 12.0, size=5000).astype(np.int64) + 5
     plan = plan_steps(len(lengths), Recipe(global_batch_size=32, epochs=1), processes=1)
-    whole = _padding(lengths, rows_of_steps(lengths, plan, seed=0, epoch=0))
-    rounds = [drawn(lengths, steps=12, global_batch_size=32, seed=seed) for seed in range(20)]
-    assert all(len(set(rows.tolist())) == 12 * 32 for rows in rounds)
-    assert np.mean([lengths[rows].mean() for rows in rounds]) == pytest.approx(lengths.mean(), rel=0.02)
-    sorted_rounds = [rows[np.argsort(lengths[rows], kind="stable")].reshape(12, 32) for rows in rounds]
-    sampled = np.mean([_padding(lengths, list(windows)) for windows in sorted_rounds])
-    assert sampled == pytest.approx(whole, rel=0.25)
+    whole_padding = _padding_share(lengths, rows_of_steps(lengths, plan, seed=0, epoch=0))
+    samples = [sample_rows(lengths, steps=12, global_batch_size=32, seed=seed) for seed in range(20)]
+    assert all(len(set(rows.tolist())) == 12 * 32 for rows in samples)
+    assert np.mean([lengths[rows].mean() for rows in samples]) == pytest.approx(lengths.mean(), rel=0.02)
+    steps = [rows[np.argsort(lengths[rows], kind="stable")].reshape(12, 32) for rows in samples]
+    assert np.mean([_padding_share(lengths, list(each)) for each in steps]) == pytest.approx(whole_padding, rel=0.25)
 
 
-def _padding(lengths: np.ndarray, windows: list[np.ndarray]) -> float:
-    computed = sum(len(window) * lengths[window].max() for window in windows)
-    return float(1 - sum(lengths[window].sum() for window in windows) / computed)
+def _padding_share(lengths: np.ndarray, steps: list[np.ndarray]) -> float:
+    computed_tokens = sum(len(rows) * lengths[rows].max() for rows in steps)
+    return float(1 - sum(lengths[rows].sum() for rows in steps) / computed_tokens)
 
 
-def test_more_updates_than_there_are_take_every_row_once() -> None:
-    assert sorted(drawn(np.arange(3, 103), steps=50, global_batch_size=32, seed=1)) == list(range(100))
+def test_sample_of_more_steps_than_there_are_has_every_row_once() -> None:
+    assert sorted(sample_rows(np.arange(3, 103), steps=50, global_batch_size=32, seed=1)) == list(range(100))
 
 
-def test_a_variant_leaves_nothing_behind() -> None:
+def test_state_of_a_variant_is_reset() -> None:
     before = dict(os.environ)
-    with on_its_own(threads=1, seed=0):
+    with fresh_state(threads=1, seed=0):
         os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16"
         torch.set_float32_matmul_precision("medium")
     assert dict(os.environ) == before
     assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_watch_sees_memory_that_was_given_back_meanwhile() -> None:
-    watch = Watch(torch.device("cpu"))
-    watch.start()
+def test_meter_counts_memory_that_was_freed_before_it_stopped() -> None:
+    meter = Meter(torch.device("cpu"))
+    meter.start()
     torch.ones(50_000_000).sum()
-    watch.stop()
-    assert watch.peak_bytes > 190e6
+    meter.stop()
+    assert meter.peak_bytes > 190e6
 
 
 def test_ratio_over_tasks_is_the_geometric_mean_of_medians() -> None:
     slower, faster = [[2.0, 4.0, 8.0], [1.0, 1.0, 4.0]], [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
-    assert report.ratio_of(slower[0], faster[0]) == report.Ratio(4.0, 2.0, 8.0)
-    together = report.ratio_over_tasks(slower, faster)
-    assert together == pytest.approx((2.0, math.sqrt(2.0), math.sqrt(32.0)))
+    assert report.time_ratio(slower[0], faster[0]) == report.Ratio(4.0, 2.0, 8.0)
+    assert report.mean_time_ratio(slower, faster) == pytest.approx((2.0, math.sqrt(2.0), math.sqrt(32.0)))
 
 
-def test_throughput_writes_what_the_report_shows(tmp_path: Path) -> None:
-    model = write_model(tmp_path / "model", Shape(layers=1, hidden=32, heads=2))
+def test_throughput_returns_what_the_report_shows(tmp_path: Path) -> None:
+    model = write_bert(tmp_path / "model", Shape(layers=1, hidden=32, heads=2))
     options = Options(
         model=str(model),
-        tasks=("cola",),
+        tasks=("wnli",),
         generated=True,
         variants=("trainer", "ours"),
         rounds=2,
@@ -144,57 +143,61 @@ def test_throughput_writes_what_the_report_shows(tmp_path: Path) -> None:
         precision="fp32",
         threads=1,
     )
-    values = json.loads(json.dumps(throughput(options)))
+    values = _through_json(measure_throughput(options))
     assert str(tmp_path) not in json.dumps(values)
     speeds, ratios = report.throughput_tables(values)
-    assert [row[0] for row in speeds.rows] == ["cola, (c) Trainer", "cola, (d) the harness"]
-    took = values["tasks"]["cola"]["measured"]
-    assert [len(took[variant]) for variant in ("trainer", "ours")] == [2, 2]
-    expected = report.ratio_of([t["seconds"] for t in took["trainer"]], [t["seconds"] for t in took["ours"]])
-    assert ratios.rows[0] == ("cola", str(expected))
+    assert [row[0] for row in speeds.rows] == ["wnli, (c) Trainer", "wnli, (d) the harness"]
+    seconds = {name: [epoch["seconds"] for epoch in rounds] for name, rounds in _measured(values, "wnli").items()}
+    assert [len(seconds[variant]) for variant in ("trainer", "ours")] == [2, 2]
+    assert ratios.rows[0] == ("wnli", str(report.time_ratio(seconds["trainer"], seconds["ours"])))
     (tmp_path / "throughput.json").write_text(json.dumps(values))
-    written = report.page("before\n<!-- throughput -->\nold\n<!-- end -->\nafter\n", tmp_path)
-    assert written.startswith("before\n<!-- throughput -->\n\n")
-    assert "| cola, (d) the harness |" in written
-    assert "old" not in written
-    assert report.page(written, tmp_path) == written
+    page = report.fill_page("before\n<!-- throughput -->\nold\n<!-- end -->\nafter\n", tmp_path)
+    assert page.startswith("before\n<!-- throughput -->\n\n")
+    assert "| wnli, (d) the harness |" in page
+    assert "old" not in page
+    assert report.fill_page(page, tmp_path) == page
 
 
-def test_scores_are_compared_seed_by_seed(tmp_path: Path) -> None:
+def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(values))
+
+
+def _measured(values: Mapping[str, Any], task: str) -> dict[str, Sequence[Mapping[str, float]]]:
+    return values["tasks"][task]["measured"]
+
+
+def test_page_with_an_unknown_section_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'speed'.*throughput, whole"):
+        report.fill_page("<!-- speed -->\n<!-- end -->", tmp_path)
+
+
+def test_scores_are_compared_seed_by_seed(tmp_path: Path, make_record: Callable[..., RunRecord]) -> None:
     scores = {"bf16, grouped by length": (0.70, 0.72, 0.71), "bf16, random order": (0.69, 0.71, 0.70)}
     scores["fp32, grouped by length"] = (0.70, 0.70, 0.73)
-    committed = min((ROOT / "results" / "runs" / "rte").glob("*.json"))
-    facts = json.loads(committed.read_text(encoding="utf-8"))
     for setting, by_seed in scores.items():
         for seed, score in enumerate(by_seed):
-            facts["spec"]["seed"], facts["metrics"]["validation"]["accuracy"] = seed, score
-            path = folder_of(tmp_path, setting) / "runs" / "rte" / f"{seed}.json"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(facts), encoding="utf-8")
-    options = Quality(model=facts["spec"]["model"], records=tmp_path, tasks=("rte",))
-    values = json.loads(json.dumps(quality(options)))
-    means, apart = report.quality_tables(values)
+            record = make_record("rte", {"accuracy": score}, model="org/model", seed=seed)
+            write_record(record, settings_folder(tmp_path, setting))
+    options = QualityOptions(model="org/model", records=tmp_path, tasks=("rte",))
+    means, differences = report.quality_tables(_through_json(compare_scores(options)))
     assert means.rows[0] == ("rte", "71.00 ± 1.00", "70.00 ± 1.00", "71.00 ± 1.73")
     half = 4.302653 * 2 / 3**0.5  # the differences 0, 2, -2 have the standard deviation 2
-    assert apart.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", f"+0.00 ({-half:+.2f} to {half:+.2f})")
+    assert differences.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", f"+0.00 ({-half:+.2f} to {half:+.2f})")
     assert means.rows[1][1:] == means.rows[0][1:], "the mean of one task"
-    (folder_of(tmp_path, "fp32, grouped by length") / "runs" / "rte" / "2.json").unlink()
-    means, apart = report.quality_tables(json.loads(json.dumps(quality(options))))
-    assert means.rows[0] == ("rte", "71.00 ± 1.00", "70.00 ± 1.00", "–"), "no mean of two seeds among those of three"
-    assert apart.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", "–")
-    with pytest.raises(UserError, match=r"rte.*--run makes them"):
-        quality(replace(options, seeds=(0, 7)))
+    record_path(settings_folder(tmp_path, "fp32, grouped by length"), "rte", record.run_id).unlink()
+    means, differences = report.quality_tables(_through_json(compare_scores(options)))
+    assert means.rows[0] == ("rte", "71.00 ± 1.00", "70.00 ± 1.00", "–"), "no mean of two seeds next to means of three"
+    assert differences.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", "–")
+    with pytest.raises(UserError, match=r"rte, seed 7.*--run"):
+        compare_scores(replace(options, seeds=(0, 7)))
 
 
-def test_growth_is_shown_as_it_was_measured() -> None:
-    step = dict(update_seconds=0.5, tokens_per_second=1234.5, peak_bytes=2**30)
+def test_growth_is_shown_in_the_units_of_the_tables() -> None:
+    step = dict(step_seconds=0.5, tokens_per_second=1234.5, peak_bytes=2**30)
+    encoding = dict(rows=1000, encode_seconds=1, cached_seconds=0.1, batch_seconds=2)
     values = dict(
         settings=dict(shape="MiniLM", precision="bf16", global_batch_size=32),
-        rows=[
-            dict(
-                rows=1000, encode_seconds=1, cached_seconds=0.1, windows_seconds=2, padding_share=0.03, peak_bytes=2**20
-            )
-        ],
+        rows=[encoding | dict(padding_share=0.03, peak_bytes=2**20)],
         shapes=[dict(shape="tiny", length=64, **step)],
         lengths=[dict(shape="MiniLM", length=16, **step)],
         processes=[
@@ -209,26 +212,25 @@ def test_growth_is_shown_as_it_was_measured() -> None:
     assert processes.rows[1] == ("2 x 1", "18", "1.80", "2,048")
 
 
-def test_generated_records_make_a_board(tmp_path: Path) -> None:
-    """Better models first, and answers kept to every row of the reported splits."""
+def test_generated_records_make_a_leaderboard_that_ranks_better_models_first(tmp_path: Path) -> None:
     for task in ("wnli", "stsb"):
         for model, share in (("some/better", 0.9), ("some/worse", 0.6)):
             for seed in (0, 1):
-                write_record(_record(load_task(task), model, share, seed), tmp_path)
-    board = build(read_records(tmp_path).records, resamples=200)
-    scores = {(row.label, task): group.score.mean for (row, task), group in board.groups.items()}
+                write_record(generated_record(load_task(task), model, share, seed), tmp_path)
+    board = build_leaderboard(read_records(tmp_path).records, resamples=200)
+    scores = {(entry.label, task): group.score.mean for (entry, task), group in board.groups.items()}
     assert all(scores["some/better", task] > scores["some/worse", task] for task in ("wnli", "stsb"))
-    assert [evidence.rows for evidence in board.evidence.values()] == [1500, 1500, 71, 71]
+    assert [evidence.rows for evidence in board.evidence.values()] == [1500, 1500, 71, 71], "predictions of every row"
 
 
-def test_cost_of_a_board_is_shown_as_it_was_measured() -> None:
-    took = dict(read_seconds=0.44, statistics_seconds=18.6, files_seconds=1.5, peak_bytes=2**30)
-    board = dict(models=50, seeds=5, records=2250, resamples=10_000, is_to_first_order=False, **took)
+def test_cost_of_a_leaderboard_is_shown_in_the_units_of_the_table() -> None:
+    cost = dict(read_seconds=0.44, statistics_seconds=18.6, files_seconds=1.5, peak_bytes=2**30)
+    board = dict(models=50, seeds=5, records=2250, resamples=10_000, is_to_first_order=False, **cost)
     (table,) = report.leaderboard_tables(dict(boards=[board]))
     assert table.rows == [("50 models, 5 seeds: 2,250 records", "10,000", "0.4", "18.6", "1.5", "1,024")]
 
 
-def test_committed_page_is_what_the_committed_results_give() -> None:
+def test_committed_page_has_the_tables_of_the_committed_results() -> None:
     text = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
-    assert report.page(text, ROOT / "benchmarks" / "results") == text, "run python benchmarks/report.py"
+    assert report.fill_page(text, report.RESULTS) == text, "run python benchmarks/report.py"
     assert all(f"<!-- {name} -->" in text for name in report.SECTIONS)

@@ -195,13 +195,17 @@ def test_every_mark_of_the_leaderboard_is_explained() -> None:
 
 
 def test_architecture_names_every_module_in_its_room_and_no_other() -> None:
-    room, named = "", []
-    tree = _section("ARCHITECTURE.md", "The tree").split("tasks/ ")[0]
+    rooms: list[str] = []
+    modules = []
+    tree = _section("ARCHITECTURE.md", "The tree").split("\ntasks/ ")[0]
     for indent, name in re.findall(r"^( +)(\w+(?:\.py|/)) ", tree, flags=re.MULTILINE):
-        room = name if name.endswith("/") else room if len(indent) > 2 else ""
-        named += [room + name] if name.endswith(".py") else []
+        rooms = rooms[: len(indent) // 2 - 1]
+        if name.endswith("/"):
+            rooms.append(name)
+        else:
+            modules.append("".join(rooms) + name)
     files = [path.relative_to(ROOT / "harness") for path in (ROOT / "harness").rglob("*.py")]
-    assert sorted(named) == sorted(f.as_posix() for f in files if f.name != "__init__.py" or f.parent == Path())
+    assert sorted(modules) == sorted(f.as_posix() for f in files if f.name != "__init__.py" or f.parent == Path())
 
 
 def test_contributing_shows_a_task_as_it_is() -> None:
@@ -338,3 +342,17 @@ def test_every_page_is_in_the_navigation(document: str) -> None:
 
 def test_readme_is_short() -> None:
     assert len(_text("README.md").splitlines()) <= 150
+
+
+def test_readme_shows_the_published_scores() -> None:
+    """Without bold type, and with the mark of partial data in the head of a column."""
+
+    def cells(text: str) -> list[str]:
+        text = re.sub(r"\*\*| \[p\]|,p(?=\])", "", text).replace("sentence-transformers/", "").replace("–/–", "–")
+        return [cell.strip() for cell in text.strip("|").split("|")]
+
+    page = [cells(line) for line in _text("results/leaderboard.md").splitlines() if line.startswith("| ")]
+    tasks = page[0].index("CoLA Matthews")
+    published = [[row[0], *row[tasks:]] for row in page[2:5]]
+    readme = [cells(line) for line in _text("README.md").splitlines() if line.startswith("| ")]
+    assert readme[1:4] == published

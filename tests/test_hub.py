@@ -1,4 +1,4 @@
-"""The ordinary way of a run: rows and model from the Hub, here a stand-in on loopback, each at the commit recorded."""
+"""Runs with rows and model from the Hub, here a stand-in on loopback, each at the commit that is recorded."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from support.local_hub import new_commit, serving
+from support.local_hub import new_commit, serve
 
 from harness.facts.records import RunRecord, read_records
 from harness.facts.tasks import load_task
@@ -23,23 +23,29 @@ ROWS = {"train": 32, "validation": 8, "test": 4}
 PROGRAM = """
 import json, sys
 from harness.__main__ import main
-for words in json.loads(sys.argv[1]):
+def run(args):
     try:
-        main(words)
+        main(args)
     except SystemExit as end:
         print(f"exit code {end.code}", flush=True)
+
+*commands, last = json.loads(sys.argv[1])
+for args in commands:
+    run(args)
+sys.stdin.readline()
+run(last)
 """
+"""Runs commands, the last one after a line of input."""
 
 
-class Ran(NamedTuple):
-    """What came of the commands below, while the Hub was there."""
+class HubRuns(NamedTuple):
+    """The result of the commands below."""
 
     output: str
     records: dict[str, RunRecord]
-    """By task."""
-    again: list[str]
-    """The arguments of the first of them."""
-    environment: dict[str, str]
+    """Records by task."""
+    output_without_hub: str
+    """Output of the first command, called again after the Hub is gone."""
 
 
 def small_rte(rows: int) -> dict[str, list[Any]]:
@@ -52,8 +58,8 @@ def small_rte(rows: int) -> dict[str, list[Any]]:
 
 
 @pytest.fixture(scope="module")
-def ran(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
-    """rte with a model, a task of one's own with rows of the Hub, and one with rows at a URL; in one process."""
+def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> HubRuns:
+    """Runs of rte, of an own task with rows on the Hub, and of one with rows at a URL, all in one process."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -61,17 +67,17 @@ def ran(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
     shutil.copytree(tiny_model, new_commit(folder / "hub", "models", "org/tiny", MODEL_COMMIT), dirs_exist_ok=True)
     glue = new_commit(folder / "hub", "datasets", "nyu-mll/glue", str(load_task("rte").source.revision))
     (glue / "rte").mkdir()
-    places = []
+    data_files = []
     for split, rows in ROWS.items():
         pq.write_table(pa.table(small_rte(rows)), glue / "rte" / f"{split}-00000-of-00001.parquet")
-        places.append({"split": split, "path": f"rte/{split}-*"})
-    facts = json.dumps({"configs": [{"config_name": "rte", "data_files": places}]})
+        data_files.append({"split": split, "path": f"rte/{split}-*"})
+    facts = json.dumps({"configs": [{"config_name": "rte", "data_files": data_files}]})
     (glue / "README.md").write_text(f"---\n{facts}\n---\n")
     own = new_commit(folder / "hub", "datasets", "org/rows", "def" + "0" * 37)
     (own / "train.csv").write_text("sentence,kind\n" + "c0s0 w1,no\nc1s0 w2,yes\n" * 8)
     (own / "test.csv").write_text("sentence,kind\n" + "c0s1 w3,no\nc1s1 w4,yes\n" * 2)
     (own / "all.csv").write_text("sentence,kind\n" + "c0s0 w1,no\nc1s0 w2,yes\n" * 8)
-    with serving(folder / "hub") as address:
+    with serve(folder / "hub") as address:
         task = {"title": "Own", "text": "sentence", "label": "kind", "labels": ["no", "yes"], "metrics": "accuracy"}
         task |= {"main_metrics": "accuracy", "rows": {"train": 16, "validation": 4}}
         splits = {"train": "train", "validation": "test"}
@@ -85,22 +91,30 @@ def ran(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Ran:
         small += ["--results", str(folder / "results")]
         names = ["rte", str(folder / "hub_rows.yaml"), str(folder / "url_rows.yaml")]
         commands = [["run", "--task", name, *small] for name in names]
-        environment = {**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(folder / "home")}
-        done = subprocess.run(
-            [sys.executable, "-c", PROGRAM, json.dumps(commands)], env=environment, capture_output=True, text=True
+        process = subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, json.dumps([*commands, commands[0]])],
+            env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(folder / "home")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
-    assert done.returncode == 0, done.stderr
+        assert process.stdout is not None
+        output = ""
+        while output.count("exit code") < len(commands) and (line := process.stdout.readline()):
+            output += line
+    output_without_hub, _ = process.communicate("\n", timeout=120)
     records = {record.spec.task: record for record in read_records(folder / "results").records}
-    return Ran(done.stdout + done.stderr, records, commands[0], environment)
+    return HubRuns(output, records, output_without_hub)
 
 
-def test_every_run_with_rows_and_model_of_the_hub_is_recorded(ran: Ran) -> None:
-    assert ran.output.count("exit code 0") == 3, ran.output
-    assert set(ran.records) == {"rte", "hub_rows", "url_rows"}
+def test_every_run_with_rows_and_model_of_the_hub_is_recorded(runs: HubRuns) -> None:
+    assert runs.output.count("exit code 0") == 3, runs.output
+    assert set(runs.records) == {"rte", "hub_rows", "url_rows"}
 
 
-def test_record_names_the_commits_of_model_and_rows(ran: Ran) -> None:
-    record = ran.records["rte"]
+def test_record_names_the_commits_of_model_and_rows(runs: HubRuns) -> None:
+    record = runs.records["rte"]
     assert record.model is not None
     assert record.model.commit == MODEL_COMMIT
     assert (record.spec.model, record.spec.revision, record.spec.data) == ("org/tiny", "main", None)
@@ -108,34 +122,31 @@ def test_record_names_the_commits_of_model_and_rows(ran: Ran) -> None:
     assert (record.data.source, record.data.revision) == ("nyu-mll/glue/rte", load_task("rte").source.revision)
 
 
-def test_fewer_rows_than_the_task_has_are_marked_as_partial(ran: Ran) -> None:
-    data = ran.records["rte"].data
+def test_fewer_rows_than_the_task_has_are_marked_as_partial(runs: HubRuns) -> None:
+    data = runs.records["rte"].data
     assert data is not None
     assert data.is_partial
     assert data.rows == ROWS
     assert data.full_rows == {"train": 2490, "validation": 277, "test": 3000}
-    assert data.missing == []
+    assert data.missing_splits == []
 
 
-def test_own_task_takes_rows_of_the_hub_by_its_own_columns(ran: Ran) -> None:
-    record = ran.records["hub_rows"]
+def test_own_task_reads_rows_on_the_hub_by_its_own_columns(runs: HubRuns) -> None:
+    record = runs.records["hub_rows"]
     assert record.data is not None
     assert (record.data.source, record.data.revision, record.data.is_partial) == ("org/rows", None, False)
     assert record.data.rows == {"train": 16, "validation": 4}
 
 
-def test_own_task_takes_rows_from_a_url(ran: Ran) -> None:
-    record = ran.records["url_rows"]
+def test_own_task_reads_rows_from_a_url(runs: HubRuns) -> None:
+    record = runs.records["url_rows"]
     assert record.data is not None
     assert record.data.source.endswith("/resolve/main/all.csv")
     assert record.data.rows == {"train": 12, "validation": 4}
     assert record.spec.data is None, "its checksum is in the task"
 
 
-def test_finished_run_is_found_again_without_the_hub(ran: Ran) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "harness", *ran.again], env=ran.environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("finished already: ")
-    assert ran.records["rte"].run_id in done.stdout
+def test_finished_run_is_found_again_without_the_hub(runs: HubRuns) -> None:
+    assert "already finished" in runs.output_without_hub
+    assert runs.records["rte"].run_id in runs.output_without_hub
+    assert "exit code 0" in runs.output_without_hub

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 import subprocess
@@ -22,14 +23,10 @@ from packaging.version import Version
 import harness
 
 ROOT = Path(__file__).resolve().parents[1]
-MODULES = sorted(
-    path for path in (ROOT / "harness").rglob("*.py") if path.parent.name == "harness" or path.stem != "__init__"
-)
-DOCUMENTS = sorted(ROOT.glob("*.md"))
+MODULES = sorted((ROOT / "harness").rglob("*.py"))
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 PYTHONS = ("3.11", "3.12", "3.13")
-TARGETS = {"help", "demo", "test", "lint", "check", "schema", "clean"}
-
-# `accelerate launch harness/run.py` puts harness/ first on sys.path, where these would be found first.
+TARGETS = {"help", "demo", "test", "lint", "check", "docs", "schema", "clean"}
 LIBRARIES = {"accelerate", "datasets", "evaluate", "tokenizers", "torch", "transformers"}
 
 
@@ -42,18 +39,18 @@ def _project() -> dict[str, Any]:
 
 
 def _pins() -> dict[str, Version]:
-    """Package: the one version that constraints.txt allows."""
+    """The one version of each package that constraints.txt allows."""
     pins: dict[str, Version] = {}
     for line in _text("constraints.txt").splitlines():
         if line and not line.startswith("#"):
             name, version = line.split("==")
-            assert canonicalize_name(name) not in pins, f"{name} stands twice"
+            assert canonicalize_name(name) not in pins, f"duplicate {name}"
             pins[canonicalize_name(name)] = Version(version)
     return pins
 
 
 def _requirements() -> list[Requirement]:
-    """What the package and all of its extras need, without the package itself."""
+    """Requirements of the package and all its extras, without the package itself."""
     project = _project()
     lines = [
         *project["dependencies"],
@@ -64,7 +61,7 @@ def _requirements() -> list[Requirement]:
 
 
 def _make_targets() -> dict[str, str]:
-    """Target: its help text, for those that have one."""
+    """Help texts by target, for the targets that have one."""
     return dict(re.findall(r"^([a-z]+):.*?## (.+)$", _text("Makefile"), flags=re.MULTILINE))
 
 
@@ -76,12 +73,12 @@ def test_constraints_name_a_version_that_the_range_allows(requirement: Requireme
     assert pins[name] in requirement.specifier
 
 
-def test_no_constraint_is_of_one_build_only() -> None:
-    """A local version such as 2.13.0+cpu is on one index only."""
+def test_no_constraint_has_a_local_version() -> None:
+    """A version such as 2.13.0+cpu is on one index only."""
     assert [name for name, version in _pins().items() if version.local] == []
 
 
-def test_the_same_pythons_are_named_everywhere() -> None:
+def test_project_makefile_and_ci_support_the_same_pythons() -> None:
     specifier = SpecifierSet(_project()["requires-python"])
     assert all(f"{python}.0" in specifier for python in PYTHONS)
     assert not any(f"{python}.0" in specifier for python in ("3.10", "3.14"))
@@ -93,23 +90,23 @@ def test_the_same_pythons_are_named_everywhere() -> None:
     assert SpecifierSet(_project()["requires-python"]).contains(".".join(map(str, sys.version_info[:3])))
 
 
-def test_make_has_the_targets_and_each_says_what_it_does() -> None:
+def test_every_make_target_has_a_help_text() -> None:
     assert set(_make_targets()) == TARGETS
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_documents_name_only_targets_that_exist(document: Path) -> None:
+def test_document_names_only_existing_make_targets(document: Path) -> None:
     text = document.read_text(encoding="utf-8")
-    named = set(re.findall(r"(?:`|^    |^\$ )make ([a-z]+)", text, flags=re.MULTILINE))
-    assert named <= TARGETS
+    named = re.findall(r"(?:`|^ *|^\$ )make ([a-z]+)(?=`|$| {2}| [A-Z]+=)", text, flags=re.MULTILINE)
+    assert set(named) <= TARGETS
 
 
-def test_ci_lints_tests_and_tries_the_wheel() -> None:
+def test_ci_runs_lint_tests_documentation_and_wheel() -> None:
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     subprocess.run(["bash", "-n", str(script)], check=True)
     text = script.read_text(encoding="utf-8")
-    for command in ("make lint", "make test", "--wheel", "run --task rte --test-mode"):
+    for command in ("make lint", "make test", "make docs", "--wheel", "run --task rte --test-mode"):
         assert command in text
     steps = yaml.safe_load(_text(".github/workflows/ci.yml"))["jobs"]["check"]["steps"]
     assert steps[-1]["run"] == ".ci/run"
@@ -123,22 +120,24 @@ def test_pre_commit_runs_what_make_lint_runs() -> None:
     assert [hook["entry"] for hook in repository["hooks"]] == linted
 
 
-def test_the_changelog_knows_the_version() -> None:
+def test_changelog_has_a_section_for_the_version() -> None:
     assert f"## [{harness.__version__}]" in _text("CHANGELOG.md")
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
-def test_module_shadows_no_library(module: Path) -> None:
-    assert module.stem not in LIBRARIES
-    assert module.stem not in sys.stdlib_module_names - {"__main__"}
+def test_modules_and_rooms_shadow_no_library() -> None:
+    """`accelerate launch harness/run.py` puts harness/ first on sys.path, until run.py replaces it."""
+    names = {path.stem for path in (ROOT / "harness").iterdir()} - {"__main__"}
+    assert names & (LIBRARIES | sys.stdlib_module_names) == set()
 
 
-@pytest.mark.parametrize("module", MODULES, ids=lambda path: path.stem)
-def test_module_imports_only_what_the_package_depends_on(module: Path) -> None:
+_distributions = functools.cache(packages_distributions)
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_module_imports_only_declared_dependencies(module: Path) -> None:
     project = _project()
     lines = project["dependencies"] + project["optional-dependencies"]["tensorboard"]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
-    distributions = packages_distributions()
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             imported = {alias.name.split(".")[0] for alias in node.names}
@@ -147,5 +146,5 @@ def test_module_imports_only_what_the_package_depends_on(module: Path) -> None:
         else:
             continue
         for name in imported - sys.stdlib_module_names - {"harness"}:
-            owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
-            assert owners & declared, f"line {node.lineno}: {name} is not among the dependencies"
+            owners = {canonicalize_name(owner) for owner in _distributions().get(name, [name])}
+            assert owners & declared, f"line {node.lineno}: undeclared dependency {name}"

@@ -88,7 +88,7 @@ def _check(options: DescribeOptions) -> None:
     if options.own_data.is_requested:
         _refuse(task_or_data, "--train-file or --dataset provides the rows: drop one.")
     elif options.task is None:
-        raise UserError("--task is missing: name a task, or your own data with --train-file and its flags.")
+        raise UserError("--task: missing. Name a task, or your own data with --train-file and its flags.")
     if options.test_mode:
         _refuse(model_or_data, "--test-mode brings its own model and rows: drop one.")
     if options.max_length is not None and options.max_length < 1:

@@ -136,13 +136,8 @@ def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -
     Raises:
         UserError: several runs match.
     """
-    matching = [
-        record
-        for record in records
-        if (record.spec.task, record.spec.model, record.spec.seed) == (task, options.model, options.seed)
-        and record.prediction_files
-        and not record.spec.test_mode
-    ]
+    usable = [r for r in records if r.spec.task == task and r.prediction_files and not r.spec.test_mode]
+    matching = [r for r in usable if (r.spec.model, r.spec.seed) == (options.model, options.seed)]
     chosen = [record for record in matching if record.run_id in options.run] or matching
     if len(chosen) > 1:
         listed = "\n".join(f"  {record.run_id}: {record.recipe_changes or 'the default recipe'}" for record in matching)
@@ -152,8 +147,8 @@ def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -
         )
     if chosen:
         return chosen[0]
-    others = sorted({f"{r.spec.model} (seed {r.spec.seed})" for r in records if r.spec.task == task})
-    return f"run of {task} not found" + (f"; its runs: {', '.join(others[:3])}" if others else "")
+    others = sorted({f"{r.spec.model} (seed {r.spec.seed})" for r in usable})
+    return f"run of {task} not found" + (f"; there are {', '.join(others[:3])}" if others else "")
 
 
 def _file_predictions(file: ServerFile, run: RunRecord | str, results: Path) -> FilePredictions:

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.new is not None:
         _write_task(options.new, options.own_data)
     elif options.own_data.is_requested:
-        raise UserError("--new is missing: name the task file to write, such as --new my_task.yaml.")
+        raise UserError("--new: missing. Name the task file to write, such as --new my_task.yaml.")
     elif options.check is not None:
         if not options.check.is_file():
             raise UserError(f"--check {options.check}: file not found.")

@@ -33,7 +33,7 @@ class Lengths(NamedTuple):
     """Tokens per row of a split, special tokens included, before truncation."""
 
     percentiles: dict[int, int]
-    """By percent, the smallest length that this share of the rows does not exceed."""
+    """Smallest length that this percentage of the rows does not exceed, by percentage."""
     mean: float
     cut_rows: int
     """Rows longer than max_length."""
@@ -71,6 +71,10 @@ class SplitFacts(NamedTuple):
     lengths: Lengths | None
     """None if tokens are not counted."""
     examples: list[Example]
+
+    @property
+    def is_labelled(self) -> bool:
+        return self.counts is not None or self.values is not None
 
 
 class Conflict(NamedTuple):
@@ -159,25 +163,21 @@ def _lengths(tokens: NDArray[np.int64], max_length: int) -> Lengths:
 
 def _examples(task: TaskSpec, split: Split) -> list[Example]:
     """The first row of each label or label set, or the first rows of a regression; in row order."""
-    rows = list(range(len(split.text)))[:EXAMPLES]
+    texts = _texts(split)
+    rows = list(range(len(texts)))[:EXAMPLES]
     if split.label is not None and not task.is_regression:
         _, first = np.unique(split.label, axis=0, return_index=True)
-        rows = list(dict.fromkeys([*sorted(first.tolist())[:EXAMPLES], *rows]))[:EXAMPLES]
-    rows.sort()
+        rows = sorted(list(dict.fromkeys([*sorted(first.tolist())[:EXAMPLES], *rows]))[:EXAMPLES])
     labels = [None] * len(rows) if split.label is None else label_names(task, split.label[rows])
-    return [
-        Example(row + 1, label, split.text[row], None if split.pair is None else split.pair[row])
-        for row, label in zip(rows, labels, strict=True)
-    ]
+    return [Example(row + 1, label, *texts[row]) for row, label in zip(rows, labels, strict=True)]
 
 
 def _conflicts(task: TaskSpec, splits: Mapping[str, Split]) -> list[Conflict]:
     rows: dict[tuple[str, str | None], list[tuple[str, int, Any]]] = defaultdict(list)
     for name, split in splits.items():
         if split.label is not None:
-            for row, (text, label) in enumerate(
-                zip(_texts(split), label_names(task, split.label), strict=True), start=1
-            ):
+            labels = label_names(task, split.label)
+            for row, (text, label) in enumerate(zip(_texts(split), labels, strict=True), start=1):
                 rows[text].append((name, row, label))
     conflicts = [
         Conflict(*text, occurrences)
@@ -195,13 +195,11 @@ def _notes(task: TaskSpec, splits: Mapping[str, SplitFacts]) -> list[str]:
     notes = []
     train = splits["train"].counts if "train" in splits else None
     for label, count in (train or {}).items():
-        if count == 0:
-            others = [name for name, facts in splits.items() if (facts.counts or {}).get(label)]
+        if count < _FEW_ROWS:
+            others = [name for name, facts in splits.items() if not count and (facts.counts or {}).get(label)]
             notes.append(
-                f"train: no row has {label!r}" + (f", but {', '.join(others)} has such rows" if others else "")
+                f"train: rows with {label!r}: {count}" + (f", but more in {', '.join(others)}" if others else "")
             )
-        elif count < _FEW_ROWS:
-            notes.append(f"train: only {count} row{'s have' if count > 1 else ' has'} {label!r}")
     for name, facts in splits.items():
         if facts.counts and not task.is_multi_label and sum(count > 0 for count in facts.counts.values()) == 1:
             notes.append(f"{name}: all rows have the same label")

@@ -86,39 +86,36 @@ def label_bars(counts: Mapping[str, Mapping[str, int]], rows: Mapping[str, int],
 
 def value_histograms(values: Mapping[str, NDArray[np.float64]], title: str) -> dict[str, bytes]:
     """The values of each split, in percent of its rows, as outlines over the same bins."""
-
-    def draw(axes: Axes) -> None:
-        _draw_outlines(axes, values)
-        axes.set_xlabel("value")
-        axes.legend(**_LEGEND)
-
-    return draw_picture(draw, title, 5.0, 3.4 + _LEGEND_LINE * len(values))
+    return _histograms(values, "value", title)
 
 
 def length_histograms(tokens: Mapping[str, NDArray[np.int64]], max_length: int, title: str) -> dict[str, bytes]:
     """The tokens per row of each split, and max_length; the longest percent of the rows is drawn at the end."""
-    lengths = np.concatenate(list(tokens.values()))
-    longest = float(lengths.max())
-    end = max(float(np.percentile(lengths, 99)), min(max_length, longest)) * 1.05
+    pooled = np.concatenate(list(tokens.values()))
+    longest = float(pooled.max())
+    end = max(float(np.percentile(pooled, 99)), min(max_length, longest)) * 1.05
     drawn = {split: np.minimum(lengths, math.ceil(end)).astype(np.float64) for split, lengths in tokens.items()}
-
-    def draw(axes: Axes) -> None:
-        _draw_outlines(axes, drawn)
-        if max_length <= end:
-            axes.axvline(max_length, color=INK, linewidth=1, linestyle="--", label=f"max_length {max_length}")
-        axes.set_xlabel("tokens per row" + (", the longest at the end" if longest > end else ""))
-        axes.legend(**_LEGEND)
-
-    return draw_picture(draw, title, 5.0, 3.4 + _LEGEND_LINE * (len(tokens) + 1))
+    label = "tokens per row" + (", the longest at the end" if longest > end else "")
+    return _histograms(drawn, label, title, max_length if max_length <= end else None)
 
 
-def _draw_outlines(axes: Axes, values_by_split: Mapping[str, NDArray[np.float64]]) -> None:
+def _histograms(
+    values_by_split: Mapping[str, NDArray[np.float64]], label: str, title: str, max_length: int | None = None
+) -> dict[str, bytes]:
     pooled = np.concatenate(list(values_by_split.values()))
     edges = np.histogram_bin_edges(pooled, bins=_BINS)
     if np.equal(pooled, np.round(pooled)).all():  # every bin has the same number of whole numbers
         width = max(1, math.ceil((pooled.max() - pooled.min() + 1) / _BINS))
         edges = np.arange(pooled.min() - 0.5, pooled.max() + width, width)
-    for (split, values), color in zip(values_by_split.items(), cycle(_COLORS), strict=False):
-        weights, label = np.full(len(values), 100 / len(values)), f"{split} ({len(values):,} rows)"
-        axes.hist(values, edges.tolist(), weights=weights, histtype="step", color=color, label=label)
-    axes.set_ylabel("percent of the split's rows")
+
+    def draw(axes: Axes) -> None:
+        for (split, values), color in zip(values_by_split.items(), cycle(_COLORS), strict=False):
+            weights, name = np.full(len(values), 100 / len(values)), f"{split} ({len(values):,} rows)"
+            axes.hist(values, edges.tolist(), weights=weights, histtype="step", color=color, label=name)
+        if max_length is not None:
+            axes.axvline(max_length, color=INK, linewidth=1, linestyle="--", label=f"max_length {max_length}")
+        axes.set(xlabel=label, ylabel="percent of the split's rows")
+        axes.legend(**_LEGEND)
+
+    lines = len(values_by_split) + (max_length is not None)
+    return draw_picture(draw, title, 5.0, 3.4 + _LEGEND_LINE * lines)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.inspection.description import TOKEN_PERCENTS, Description, SplitFacts
+from harness.inspection.description import TOKEN_PERCENTS, Description
 from harness.inspection.output_files import csv_text, write_output_files
 from harness.inspection.terminal_table import one_line, print_table
 
@@ -25,17 +25,15 @@ def print_description(description: Description) -> None:
     """Prints all tables."""
     task, splits = description.task, description.splits
     rows = [
-        [name, f"{facts.rows:,}", f"{facts.repeated:,}", f"{facts.empty:,}", "no" if _is_hidden(facts) else "yes"]
+        [name, *(f"{n:,}" for n in (facts.rows, facts.repeated, facts.empty)), "yes" if facts.is_labelled else "no"]
         for name, facts in splits.items()
     ]
     print_table(f"{task.name}: {task.title}", ["split", "rows", "repeated", "empty", "labels"], rows)
     _print_labels(description)
-    sizes = {name: facts.set_sizes for name, facts in splits.items() if facts.set_sizes is not None}
-    rows = [
-        [str(size), *(f"{by_size.get(size, 0):,}" for by_size in sizes.values())]
-        for size in sorted({size for by_size in sizes.values() for size in by_size})
-    ]
-    print_table("rows by number of labels", ["labels", *sizes], rows)
+    rows_by_size = {name: facts.set_sizes for name, facts in splits.items() if facts.set_sizes is not None}
+    sizes = sorted(set().union(*rows_by_size.values()))
+    rows = [[str(size), *(f"{rows.get(size, 0):,}" for rows in rows_by_size.values())] for size in sizes]
+    print_table("rows by number of labels", ["labels", *rows_by_size], rows)
     values = {name: facts.values for name, facts in splits.items() if facts.values is not None}
     rows = [[name, *(f"{value:.3f}" for value in by_percent.values())] for name, by_percent in values.items()]
     print_table("values, by percentile", ["split", *next(iter(values.values()), {})], rows)
@@ -46,12 +44,8 @@ def print_description(description: Description) -> None:
     for note in description.notes:
         print(f"note: {note}")
     for name, facts in splits.items():
-        rows = [[str(each.row), _label(each.label), one_line(each.text, each.pair)] for each in facts.examples]
+        rows = [[str(each.row), _label_text(each.label), one_line(each.text, each.pair)] for each in facts.examples]
         print_table(f"{name}: examples", ["row", "label", "text"], rows)
-
-
-def _is_hidden(facts: SplitFacts) -> bool:
-    return facts.counts is None and facts.values is None
 
 
 def _print_labels(description: Description) -> None:
@@ -97,7 +91,7 @@ def _print_conflicts(description: Description) -> None:
     rows = []
     for conflict in description.conflicts[:_MAX_CONFLICTS]:
         split, row, _ = conflict.rows[0]
-        labels = list(dict.fromkeys(_label(label) for _, _, label in conflict.rows))
+        labels = list(dict.fromkeys(_label_text(label) for _, _, label in conflict.rows))
         listed = " / ".join([*labels[:3], *(["..."] if len(labels) > 3 else [])])
         rows.append([f"{split} {row}", f"{len(conflict.rows)}", listed, one_line(conflict.text, conflict.pair)])
     title = f"contradictory labels: {number:,} text{'s' * (number > 1)} in {total:,} rows"
@@ -106,7 +100,7 @@ def _print_conflicts(description: Description) -> None:
     print_table(title, ["first", "rows", "labels", "text"], rows)
 
 
-def _label(label: Any) -> str:
+def _label_text(label: Any) -> str:
     if label is None:
         return "hidden"
     if isinstance(label, list):
@@ -140,12 +134,11 @@ def write_description(description: Description, folder: Path) -> None:
     if description.tokens:
         header = ["split", *(f"{percent}%" for percent in TOKEN_PERCENTS), "mean", "cut_rows", "cut_tokens", "tokens"]
         lengths = [(name, facts.lengths) for name, facts in splits.items() if facts.lengths is not None]
-        texts["lengths.csv"] = csv_text(
-            header, ([name, *each.percentiles.values(), *each[1:]] for name, each in lengths)
-        )
+        rows = ([name, *each.percentiles.values(), *each[1:]] for name, each in lengths)
+        texts["lengths.csv"] = csv_text(header, rows)
         pictures["lengths"] = plots.length_histograms(description.tokens, description.max_length, f"{title}: lengths")
     conflicts = (
-        [number, split, row, _label(label), conflict.text, conflict.pair]
+        [number, split, row, _label_text(label), conflict.text, conflict.pair]
         for number, conflict in enumerate(description.conflicts, start=1)
         for split, row, label in conflict.rows
     )
@@ -166,7 +159,7 @@ def _as_json(description: Description) -> str:
         "shared_texts": description.shared,
         "conflicting_texts": len(description.conflicts),
         "conflicting_rows": sum(len(conflict.rows) for conflict in description.conflicts),
-        "hints": description.notes,
+        "notes": description.notes,
         "tokenizer": description.model,
         "max_length": description.max_length,
     }

@@ -55,17 +55,11 @@ def label_metrics(labels: Sequence[str], gold: NDArray[Any], predicted: NDArray[
         one_hot = np.eye(len(labels), dtype=np.int8)
         gold, predicted = one_hot[gold], one_hot[predicted]
     counts = [sets.sum(axis=0, dtype=np.int64).tolist() for sets in (gold & predicted, gold, predicted)]
-    return [
-        LabelMetrics(
-            label,
-            _ratio(correct, positive),
-            _ratio(correct, rows),
-            _ratio(2 * correct, rows + positive),
-            rows,
-            positive,
-        )
-        for label, correct, rows, positive in zip(labels, *counts, strict=True)
-    ]
+    metrics = []
+    for label, correct, rows, positive in zip(labels, *counts, strict=True):
+        precision, recall = _ratio(correct, positive), _ratio(correct, rows)
+        metrics.append(LabelMetrics(label, precision, recall, _ratio(2 * correct, rows + positive), rows, positive))
+    return metrics
 
 
 def _ratio(numerator: int, denominator: int) -> float | None:
@@ -106,8 +100,9 @@ def worst_errors(
         (label,) = label_names(task, labels[[row]])
         return separator_of(task).join(label) if isinstance(label, list) else label
 
-    worst, pairs = np.argsort(-size, kind="stable")[:most], split.pair or [None] * len(size)
+    worst = np.argsort(-size, kind="stable")[:most]
+    pairs = dict(enumerate(split.pair or ()))
     return [
-        ErrorRow(row, name(gold, row), name(predicted, row), float(size[row]), split.text[row], pairs[row])
+        ErrorRow(row, name(gold, row), name(predicted, row), float(size[row]), split.text[row], pairs.get(row))
         for row in worst[size[worst] > 0].tolist()
     ]

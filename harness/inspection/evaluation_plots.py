@@ -27,8 +27,7 @@ def confusion_matrix(labels: Sequence[str], counts: NDArray[np.int64], title: st
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
         axes.set_xticks(range(len(labels)), labels, rotation=90 if longest > 6 else 0, parse_math=False)
         axes.set_yticks(range(len(labels)), labels, parse_math=False)
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("gold")
+        axes.set(xlabel="predicted", ylabel="gold")
         for row, column in np.ndindex(counts.shape if is_numbered else (0, 0)):
             color = "white" if shares[row, column] > 0.5 else "black"
             axes.text(column, row, f"{counts[row, column]:,}", ha="center", va="center", color=color)
@@ -60,8 +59,7 @@ def scatter(gold: NDArray[np.float64], predicted: NDArray[np.float64], title: st
         ends = [float(both.min()), float(both.max())]
         axes.plot(ends, ends, color=GRAY, linewidth=1, zorder=1)
         axes.scatter(gold, predicted, s=8, alpha=0.4, color=BLUE, linewidths=0, zorder=2)
-        axes.set_xlabel("gold")
-        axes.set_ylabel("predicted")
+        axes.set(xlabel="gold", ylabel="predicted")
 
     return draw_picture(draw, title, 5.0, 4.6)
 
@@ -74,7 +72,6 @@ def error_histogram(errors: NDArray[np.float64], title: str) -> dict[str, bytes]
         axes.axvline(0.0, color=INK, linewidth=1)
         axes.axvline(float(errors.mean()), color=ORANGE, linewidth=1, linestyle="--", label="mean")
         axes.legend(frameon=False)
-        axes.set_xlabel("predicted minus gold")
-        axes.set_ylabel("rows")
+        axes.set(xlabel="predicted minus gold", ylabel="rows")
 
     return draw_picture(draw, title, 5.0, 3.6)

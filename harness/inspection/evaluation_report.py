@@ -80,7 +80,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         _print_labels(evaluation)
     size = "off by" if task.is_regression else "probability"
     rows = [
-        [str(e.row), _label(e.gold), _label(e.predicted), f"{e.size:.4f}", one_line(e.text, e.pair)]
+        [f"{e.row}", _label_text(e.gold), _label_text(e.predicted), f"{e.size:.4f}", one_line(e.text, e.pair)]
         for e in evaluation.errors
     ]
     print_table(f"{split}: worst errors", ["row", "gold", "predicted", size, "text"], rows)
@@ -96,14 +96,11 @@ def _print_labels(evaluation: Evaluation) -> None:
     if evaluation.threshold is not None:
         wrong = np.bincount((evaluation.gold != evaluation.predicted).sum(axis=1))
         rows = [[f"{number}", f"{count:,}"] for number, count in enumerate(wrong.tolist()) if count]
-        title = (
-            f"{split}: rows by number of missed or added labels, predicted from probability {evaluation.threshold:g}"
-        )
-        print_table(title, ["labels", "rows"], rows)
+        title = f"{split}: rows by number of wrong labels, at threshold {evaluation.threshold:g}"
+        print_table(title, ["wrong labels", "rows"], rows)
     elif len(labels) <= _MAX_CLASSES:
-        rows = [
-            [label, *(f"{n:,}" for n in counts)] for label, counts in zip(labels, evaluation.confusion, strict=True)
-        ]
+        confusion = evaluation.confusion.tolist()
+        rows = [[label, *(f"{count:,}" for count in counts)] for label, counts in zip(labels, confusion, strict=True)]
         print_table(f"{split}: gold (down) and predicted (across)", ["", *labels], rows)
     else:
         confused = most_confused(labels, evaluation.confusion, 10)
@@ -111,7 +108,7 @@ def _print_labels(evaluation: Evaluation) -> None:
         print_table(f"{split}: most frequent confusions", ["gold", "predicted", "rows"], rows)
 
 
-def _label(label: Any) -> str:
+def _label_text(label: Any) -> str:
     return label if isinstance(label, str) else f"{label:.3f}"
 
 
@@ -133,16 +130,13 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     texts = {
         "metrics.json": json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False) + "\n",
         "metrics.csv": csv_text(["split", "metric", "value"], lines),
-        "mistakes.csv": csv_text(["row", "gold", "predicted", size, "text", "pair"], evaluation.errors),
+        "errors.csv": csv_text(["row", "gold", "predicted", size, "text", "pair"], evaluation.errors),
     }
     if not task.is_regression:
-        header = ["label", "precision", "recall", "f1", "rows", "predicted"]
-        texts["classes.csv"] = csv_text(header, evaluation.metrics_by_label)
+        texts["classes.csv"] = csv_text(LabelMetrics._fields, evaluation.metrics_by_label)
     if task.is_regression:
-        pictures = {
-            "scatter": plots.scatter(gold, predicted, title),
-            "errors": plots.error_histogram(predicted - gold, title),
-        }
+        scatter, histogram = plots.scatter(gold, predicted, title), plots.error_histogram(predicted - gold, title)
+        pictures = {"scatter": scatter, "errors": histogram}
     elif evaluation.threshold is not None:
         correct = (gold & predicted).sum(axis=0)
         rows = {"correct": correct, "missed": gold.sum(axis=0) - correct, "added": predicted.sum(axis=0) - correct}

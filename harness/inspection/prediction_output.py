@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 
-MOST_SHOWN = 5
+_MAX_SHOWN = 5
 """Labels that the terminal shows for a row."""
 
 
@@ -38,7 +38,7 @@ class PredictedRows(NamedTuple):
     first: int
     """Number of the first row, from 0."""
     predictions: list[Any]
-    """For each row the name of a label, a list of names in a multi-label task, or a value."""
+    """One label name per row, or a list of names in a multi-label task, or a value."""
     labels: tuple[str, ...]
     """All labels of the task; empty for a regression."""
     probabilities: NDArray[np.float64]
@@ -67,7 +67,7 @@ def label_names(task: TaskSpec, labels: NDArray[Any]) -> list[Any]:
     names = list(task.labels or ())
     if labels.ndim == 2:
         return [[names[number] for number in np.flatnonzero(row)] for row in labels]
-    return [names[number] for number in labels] if names else labels.tolist()
+    return [names[number] for number in labels.tolist()] if names else labels.tolist()
 
 
 def separator_of(task: TaskSpec) -> str:
@@ -93,7 +93,7 @@ def screen_lines(rows: PredictedRows) -> Iterator[str]:
         if number > 0:
             yield ""
         predicted = prediction if rows.separator else []
-        shown = max(MOST_SHOWN, len(predicted))
+        shown = max(_MAX_SHOWN, len(predicted))
         for column in np.argsort(-rows.probabilities[number], kind="stable")[:shown]:
             label, probability = rows.labels[column], rows.probabilities[number, column]
             yield f"{label:<{width}}  {probability:.4f}{'  predicted' if label in predicted else ''}"
@@ -158,7 +158,7 @@ def _append_csv(file: IO[str], delimiter: str, rows: PredictedRows) -> None:
 
 
 def _rounded(values: NDArray[Any]) -> list[Any]:
-    return np.round(values, 6).tolist()
+    return list(np.round(values, 6).tolist())
 
 
 @contextmanager

@@ -83,7 +83,8 @@ def deviations(
 def _influence(metrics: Sequence[str], runs: NDArray[Any], gold: NDArray[Any]) -> Floats:
     """[N]: the mean over metrics and runs."""
     functions = [METRICS[name].influence for name in metrics]
-    return np.mean([np.mean([of_row(run, gold) for of_row in functions if of_row], axis=0) for run in runs], axis=0)
+    per_run = [np.mean([of_row(run, gold) for of_row in functions if of_row], axis=0) for run in runs]
+    return np.asarray(np.mean(per_run, axis=0))
 
 
 def draws(rows: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:

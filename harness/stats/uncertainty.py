@@ -133,7 +133,7 @@ def mcnemar(only_first: NDArray[Any], only_second: NDArray[Any]) -> Floats:
 
     fewer = np.minimum(only_first, only_second).astype(np.float64)
     both = np.asarray(only_first, np.int64) + np.asarray(only_second, np.int64)
-    return np.minimum(1.0, 2 * np.asarray(bdtr(fewer, both, 0.5)))
+    return np.asarray(np.minimum(1.0, 2 * np.asarray(bdtr(fewer, both, 0.5))))
 
 
 def holm(p: Floats) -> Floats:
@@ -200,4 +200,4 @@ def _quantiles(freedom: Floats) -> Floats:
     from scipy.special import ndtri, stdtrit
 
     with np.errstate(invalid="ignore"):
-        return np.where(np.isinf(freedom), ndtri(1 - ALPHA / 2), stdtrit(freedom, 1 - ALPHA / 2))
+        return np.asarray(np.where(np.isinf(freedom), ndtri(1 - ALPHA / 2), stdtrit(freedom, 1 - ALPHA / 2)))

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from support.local_hub import new_commit, serving
+from support.local_hub import new_commit, serve
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -345,7 +345,7 @@ def test_missing_model_and_missing_revision_are_errors_and_an_existing_model_has
     tiny_model: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny_model, new_commit(tmp_path / "hub", "models", "org/tiny"), dirs_exist_ok=True)
-    with serving(tmp_path / "hub") as address:
+    with serve(tmp_path / "hub") as address:
         environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, check=True

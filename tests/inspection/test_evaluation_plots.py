@@ -14,27 +14,36 @@ from harness.inspection.pictures import FORMATS
 COUNTS = np.array([[5, 1, 0], [2, 3, 0], [0, 0, 0]])
 
 
-def test_every_count_and_label_stands_in_the_matrix() -> None:
-    drawn = plots.confusion_matrix(["a$b$", "ışık & <b>", "never"], COUNTS, "A task with $signs$, test")
-    shown = set(re.findall(r">([^<>]+)</text>", drawn["svg"].decode()))
-    assert {"a$b$", "ışık &amp; &lt;b&gt;", "never", "A task with $signs$, test"} <= shown
-    assert {"5", "1", "2", "3", "0"} <= shown
-    assert drawn["png"].startswith(b"\x89PNG")
+def texts_in(picture: dict[str, bytes]) -> set[str]:
+    return set(re.findall(r">([^<>]+)</text>", picture["svg"].decode()))
+
+
+def test_matrix_has_every_count_and_label() -> None:
+    picture = plots.confusion_matrix(["a$b$", "ışık & <b>", "never"], COUNTS, "A task with $signs$, test")
+    texts = texts_in(picture)
+    assert {"a$b$", "ışık &amp; &lt;b&gt;", "never", "A task with $signs$, test"} <= texts
+    assert {"5", "1", "2", "3", "0"} <= texts
+    assert picture["png"].startswith(b"\x89PNG")
 
 
 def test_matrix_of_many_classes_has_no_numbers() -> None:
     labels = [f"class {number}" for number in range(30)]
-    text = plots.confusion_matrix(labels, np.eye(30, dtype=np.int64), "Many")["svg"].decode()
-    assert set(labels) <= set(re.findall(r">([^<>]+)</text>", text))
-    assert not re.findall(r">1</text>", text)
+    texts = texts_in(plots.confusion_matrix(labels, np.eye(30, dtype=np.int64), "Many"))
+    assert set(labels) <= texts
+    assert "1" not in texts
 
 
 @pytest.mark.parametrize("rows", [1, 2, 500])
-def test_values_are_drawn_however_few_they_are(rows: int) -> None:
+def test_any_number_of_values_is_drawn(rows: int) -> None:
     gold = np.linspace(0, 5, rows)
-    for drawn in (plots.scatter(gold, gold + 0.5, "Values"), plots.histogram(np.full(rows, 0.5), "Errors")):
-        assert set(drawn) == set(FORMATS)
-        assert all(drawn.values())
+    for picture in (plots.scatter(gold, gold + 0.5, "Values"), plots.error_histogram(np.full(rows, 0.5), "Errors")):
+        assert set(picture) == set(FORMATS)
+        assert all(picture.values())
+
+
+def test_bars_have_every_label_and_outcome() -> None:
+    rows = {"correct": np.array([3, 0]), "missed": np.array([1, 0]), "added": np.array([0, 2])}
+    assert {"x", "$y$", "correct", "missed", "added"} <= texts_in(plots.stacked_label_bars(["x", "$y$"], rows, "Bars"))
 
 
 def test_own_settings_change_no_byte() -> None:

@@ -1,4 +1,4 @@
-"""Replies: names and probabilities of every row in order, whole files or none, and no formula for a spreadsheet."""
+"""Predictions in a file or on a terminal: every row in order, complete files or none, no formula in a CSV."""
 
 from __future__ import annotations
 
@@ -14,139 +14,122 @@ from scipy.special import softmax
 
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec, load_task, read_task
-from harness.inspection import prediction_output
-from harness.inspection.prediction_output import Replies
+from harness.inspection.prediction_output import (
+    FORMATS,
+    PredictedRows,
+    json_rows,
+    prediction_writer,
+    rows_from_scores,
+    screen_lines,
+)
 
 SCORES = np.array([[2.0, -1.0, 0.5], [0.0, 900.0, -900.0], [1.0, 1.0, 1.0]], np.float32)
+LABELS = ["kötü", "orta", "iyi"]
 
 
 @pytest.fixture
-def three(make_task: Callable[..., Path]) -> TaskSpec:
-    return read_task(make_task(labels=["kötü", "orta", "iyi"]))
+def task(make_task: Callable[..., Path]) -> TaskSpec:
+    return read_task(make_task(labels=LABELS))
 
 
-@pytest.mark.parametrize("form", prediction_output.FORMATS)
-def test_every_format_tells_the_same(form: str, three: TaskSpec, tmp_path: Path) -> None:
+def read_rows(path: Path) -> tuple[pd.DataFrame, np.ndarray]:
+    """All columns of a file of predictions, and the probabilities by row and label."""
+    if path.suffix == ".jsonl":
+        frame = pd.DataFrame([json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()])
+        return frame, np.array([[row[label] for label in LABELS] for row in frame["probabilities"]])
+    separator = "\t" if path.suffix == ".tsv" else ","
+    frame = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=separator)
+    return frame, frame[[f"probability_{label}" for label in LABELS]].to_numpy()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_format_has_the_same_predictions(form: str, task: TaskSpec, tmp_path: Path) -> None:
     path = tmp_path / f"out.{form}"
-    assert prediction_output.check_place(path, overwrite=False) == form
-    with prediction_output.writing(path, form) as write:
-        write(prediction_output.replies_of(three, SCORES[:2]))
-        write(prediction_output.replies_of(three, SCORES[2:], first=2))
-    if form == "jsonl":
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        frame = pd.DataFrame(rows)
-        probabilities = [list(each.values()) for each in frame["probabilities"]]
-    else:
-        frame = pd.read_parquet(path) if form == "parquet" else pd.read_csv(path, sep="\t" if form == "tsv" else ",")
-        labels = ["probability_kötü", "probability_orta", "probability_iyi"]
-        assert list(frame.columns) == ["row", "prediction", "probability", *labels]
-        probabilities = frame[labels].to_numpy()
-        assert np.allclose(frame["probability"], np.max(probabilities, axis=1))
+    with prediction_writer(path) as write:
+        write(rows_from_scores(task, SCORES[:2]))
+        write(rows_from_scores(task, SCORES[2:], first=2))
+    frame, probabilities = read_rows(path)
+    if form != "jsonl":
+        assert list(frame.columns) == ["row", "prediction", "probability", *(f"probability_{name}" for name in LABELS)]
+        assert np.allclose(frame["probability"], probabilities.max(axis=1))
     assert frame["row"].tolist() == [0, 1, 2]
     assert frame["prediction"].tolist() == ["kötü", "orta", "kötü"]
     assert np.allclose(probabilities, softmax(SCORES.astype(np.float64), axis=1), atol=1e-6)
     assert [file.name for file in tmp_path.glob("*out*")] == [path.name]
 
 
-@pytest.mark.parametrize("form", prediction_output.FORMATS)
-def test_sets_of_labels_are_lists_or_joined_names_with_a_probability_each(
+@pytest.mark.parametrize("form", FORMATS)
+def test_label_sets_are_lists_or_joined_names_with_a_probability_per_label(
     form: str, make_task: Callable[..., Path], tmp_path: Path
 ) -> None:
-    keys = {"kind": "multi_label", "metrics": ["f1_micro"], "main_metrics": "f1_micro", "separator": " / "}
-    task = read_task(make_task(labels=["kötü", "orta", "iyi"], **keys))
-    probabilities = np.array([[0.2, 0.1, 0.39], [0.9, 0.41, 0.0], [0.41, 0.42, 1.0]])
-    scores = np.clip(np.log(probabilities + 1e-30) - np.log1p(-probabilities + 1e-12), -900, 900).astype(np.float32)
-    told = [prediction_output.replies_of(task, scores[rows], rows.start, 0.4) for rows in (slice(0, 1), slice(1, 3))]
-    with prediction_output.writing(tmp_path / f"out.{form}", form) as write:
-        for part in told:  # the first has no label at all, so its lists tell no type
-            write(part)
-    if form == "jsonl":
-        frame = pd.read_json(tmp_path / "out.jsonl", lines=True)
-        found = np.array([list(each.values()) for each in frame["probabilities"]])
-    else:
-        path = tmp_path / f"out.{form}"
-        frame = pd.read_parquet(path) if form == "parquet" else pd.read_csv(path, sep="\t" if form == "tsv" else ",")
-        assert "probability" not in frame
-        found = frame[[f"probability_{label}" for label in ("kötü", "orta", "iyi")]].to_numpy()
+    keys = dict(problem_type="multi_label_classification", metrics=["f1_micro"], main_metrics="f1_micro")
+    task = read_task(make_task(labels=LABELS, separator=" / ", **keys))
+    expected = np.array([[0.2, 0.1, 0.39], [0.9, 0.41, 0.0], [0.41, 0.42, 1.0]])
+    scores = np.clip(np.log(expected + 1e-30) - np.log1p(-expected + 1e-12), -900, 900).astype(np.float32)
+    path = tmp_path / f"out.{form}"
+    with prediction_writer(path) as write:
+        write(rows_from_scores(task, scores[:1], 0, 0.4))  # no label at all: lists without a type of their own
+        write(rows_from_scores(task, scores[1:], 1, 0.4))
+    frame, probabilities = read_rows(path)
+    assert "probability" not in frame
     sets = [[], ["kötü", "orta"], ["kötü", "orta", "iyi"]]
     if form in ("csv", "tsv"):
         assert frame["prediction"].fillna("").tolist() == [" / ".join(names) for names in sets]
     else:
         assert [list(names) for names in frame["prediction"]] == sets
-    assert np.allclose(found, probabilities, atol=1e-6)
+    assert np.allclose(probabilities, expected, atol=1e-6)
 
 
-def test_screen_marks_each_label_of_a_set() -> None:
-    task = load_task("rte").model_copy(update={"labels": {f"l{n}": n for n in range(9)}, "kind": "multi_label"})
+def test_screen_marks_each_predicted_label_of_a_set() -> None:
+    sets = {"labels": {f"l{n}": n for n in range(9)}, "problem_type": "multi_label_classification"}
+    task = load_task("rte").model_copy(update=sets)
     scores = np.full((1, 9), -1.0, np.float32)
     scores[0, 8] = 3.0
-    (few,) = prediction_output.lines(prediction_output.replies_of(task, scores, threshold=0.5))
-    assert few.splitlines()[0] == "l8  0.9526  predicted"
-    assert few.count("predicted") == 1
-    assert few.endswith("and 4 more")
-    (all_of_them,) = prediction_output.lines(prediction_output.replies_of(task, -np.abs(scores), threshold=0.01))
-    assert all_of_them.count("predicted") == 9
-    assert "more" not in all_of_them
+    lines = list(screen_lines(rows_from_scores(task, scores, threshold=0.5)))
+    assert lines[0] == "l8  0.9526  predicted"
+    assert sum("predicted" in line for line in lines) == 1
+    assert (len(lines), lines[-1]) == (6, "and 4 more")
+    lines = list(screen_lines(rows_from_scores(task, -np.abs(scores), threshold=0.01)))
+    assert [line.endswith("predicted") for line in lines] == [True] * 9
 
 
 def test_regression_has_values_and_no_probabilities(tmp_path: Path) -> None:
-    told = prediction_output.replies_of(load_task("stsb"), np.array([[1.5], [-0.25]], np.float32))
-    with prediction_output.writing(tmp_path / "out.csv", "csv") as write:
-        write(told)
+    rows = rows_from_scores(load_task("stsb"), np.array([[1.5], [-0.25]], np.float32))
+    with prediction_writer(tmp_path / "out.csv") as write:
+        write(rows)
     assert (tmp_path / "out.csv").read_text() == "row,prediction\n0,1.5\n1,-0.25\n"
-    assert list(prediction_output.lines(told)) == ["1.5000", "-0.2500"]
-    assert list(prediction_output.json_lines(told)) == [
-        '{"row": 0, "prediction": 1.5}',
-        '{"row": 1, "prediction": -0.25}',
-    ]
+    assert list(screen_lines(rows)) == ["1.5000", "-0.2500"]
+    assert list(map(json.loads, json_rows(rows))) == [{"row": 0, "prediction": 1.5}, {"row": 1, "prediction": -0.25}]
 
 
-def test_screen_shows_the_likeliest_first(three: TaskSpec) -> None:
-    told = list(prediction_output.lines(prediction_output.replies_of(three, SCORES[:1])))
-    assert [line.split()[0] for line in told[0].splitlines()] == ["kötü", "iyi", "orta"]
-    many = Replies(0, ["l0"], tuple(f"l{number}" for number in range(9)), np.full((1, 9), 1 / 9))
-    assert next(prediction_output.lines(many)).endswith("l4  0.1111\nand 4 more")
+def test_screen_shows_the_most_probable_labels_first(task: TaskSpec) -> None:
+    lines = list(screen_lines(rows_from_scores(task, SCORES[:2])))
+    assert [line.split()[0] for line in lines if line] == ["kötü", "iyi", "orta", "orta", "kötü", "iyi"]
+    assert lines[3] == "", "between the rows"
+    many = PredictedRows(0, ["l0"], tuple(f"l{number}" for number in range(9)), np.full((1, 9), 1 / 9))
+    assert list(screen_lines(many))[-2:] == ["l4  0.1111", "and 4 more"]
 
 
-@pytest.mark.parametrize("label", ["=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
-def test_label_that_is_a_formula_is_none_in_a_csv(label: str, tmp_path: Path) -> None:
-    told = Replies(0, [label], (label, "other"), np.array([[0.75, 0.25]]))
-    with prediction_output.writing(tmp_path / "out.csv", "csv") as write:
-        write(told)
+def test_labels_in_a_csv_are_no_formulas(tmp_path: Path) -> None:
+    labels = ("=cmd()", "\r=1")
+    with prediction_writer(tmp_path / "out.csv") as write:
+        write(PredictedRows(0, list(labels), labels, np.array([[0.75, 0.25], [0.25, 0.75]])))
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
-        header, row = csv.reader(file)
-    assert row[1] == "'" + label.replace("\r", "\n")
-    assert all(cell[0] not in "=+-@\t\r" for cell in (*header, *row))
+        header, *rows = csv.reader(file)
+    assert [row[1] for row in rows] == ["'=cmd()", "'\n=1"]
+    assert all(cell[0] not in "=+-@\t\r" for row in (header, *rows) for cell in row)
 
 
-@pytest.mark.parametrize("text", ["-1", "+3.5", "-0,5", "a=b", "plain", ""])
-def test_number_and_plain_text_stay_as_they_are(text: str) -> None:
-    assert prediction_output.harmless(text) == text
+@pytest.mark.parametrize("form", FORMATS)
+def test_failure_half_way_leaves_the_earlier_file(form: str, task: TaskSpec, tmp_path: Path) -> None:
+    path = tmp_path / f"out.{form}"
+    path.write_text("earlier")
 
-
-@pytest.mark.parametrize("form", prediction_output.FORMATS)
-def test_what_fails_half_way_leaves_no_file(form: str, three: TaskSpec, tmp_path: Path) -> None:
-    (tmp_path / f"out.{form}").write_text("from before")
-
-    def half() -> None:
-        with prediction_output.writing(tmp_path / f"out.{form}", form) as write:
-            write(prediction_output.replies_of(three, SCORES))
+    def write_and_fail() -> None:
+        with prediction_writer(path) as write:
+            write(rows_from_scores(task, SCORES))
             raise UserError("row 7 is no text")
 
     with pytest.raises(UserError, match="row 7"):
-        half()
-    assert [file.read_text() for file in tmp_path.glob("*out*")] == ["from before"]
-
-
-def test_place_that_is_taken_or_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "there.csv").write_text("")
-    with pytest.raises(UserError, match=r"there\.csv: is there already; --overwrite replaces it"):
-        prediction_output.check_place(tmp_path / "there.csv", overwrite=False)
-    assert prediction_output.check_place(tmp_path / "there.csv", overwrite=True) == "csv"
-    (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(UserError, match="this is a folder"):
-        prediction_output.check_place(tmp_path / "folder.csv", overwrite=True)
-    with pytest.raises(UserError, match=r"its name must end in one of \.csv, \.tsv, \.jsonl, \.parquet"):
-        prediction_output.check_place(tmp_path / "out.xlsx", overwrite=False)
-    with pytest.raises(UserError, match="cannot be written"):
-        prediction_output.check_place(tmp_path / "there.csv" / "out.csv", overwrite=False)
+        write_and_fail()
+    assert [file.read_text() for file in tmp_path.glob("*out*")] == ["earlier"]

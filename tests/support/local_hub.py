@@ -18,15 +18,15 @@ LARGE_FILE_SUFFIXES = ".safetensors", ".bin", ".parquet"
 
 
 def new_commit(hub: Path, kind: str, name: str, commit: str = "c0ffee" + "0" * 34) -> Path:
-    """An empty folder for the only commit of a repository, `hub`/models|datasets/ORG/NAME/COMMIT."""
+    """Makes an empty folder for the only commit of a repository, `hub`/models|datasets/ORG/NAME/COMMIT."""
     folder = hub / kind / name / commit
     folder.mkdir(parents=True)
     return folder
 
 
 @contextlib.contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The address of a Hub with the repositories that `new_commit` made in `folder`."""
+def serve(folder: Path) -> Iterator[str]:
+    """Serves the repositories that `new_commit` made in `folder`; yields the address of the Hub."""
 
     class Handler(_Handler):
         root = folder
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
     root: Path
 
     def log_message(self, *_: Any) -> None:
-        """Prints nothing: requests are no output of a test."""
+        """Prints nothing: requests do not belong to the output of a test."""
 
     def do_GET(self) -> None:
         self._respond()
@@ -91,18 +91,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _tree(self, repository: Path, folder: Path) -> None:
         if not folder.is_dir():
             return self._refuse("EntryNotFound")
-        is_deep = parse_qs(urlsplit(self.path).query).get("recursive", [""])[0].lower() in ("1", "true")
-        inside = folder.rglob("*") if is_deep else folder.glob("*")
+        is_recursive = parse_qs(urlsplit(self.path).query).get("recursive", [""])[0].lower() in ("1", "true")
+        inside = folder.rglob("*") if is_recursive else folder.glob("*")
         return self._json([_entry(repository, each) for each in sorted(inside)])
 
     def _file(self, file: Path, commit: str) -> None:
         if not file.is_file():
             return self._refuse("EntryNotFound", commit=commit)
         content = file.read_bytes()
-        total, headers = (
-            len(content),
-            {"ETag": f'"{_checksum(file)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"},
-        )
+        total = len(content)
+        headers = {"ETag": f'"{_checksum(file)}"', "X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if file.suffix in LARGE_FILE_SUFFIXES:
             headers |= {"X-Linked-Size": str(total), "X-Linked-ETag": headers["ETag"]}
         byte_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))

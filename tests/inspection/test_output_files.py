@@ -1,0 +1,64 @@
+"""Output files: --out is checked before the work, and no cell is a formula for a spreadsheet."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.errors import UserError
+from harness.inspection.output_files import check_output_file, check_output_folder, csv_text, escape_cell
+
+FORMATS = ("csv", "zip")
+
+
+def test_existing_file_needs_overwrite(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text("")
+    with pytest.raises(UserError, match=r"--out .*old\.csv: .*--overwrite"):
+        check_output_file(path, FORMATS, overwrite=False)
+    check_output_file(path, FORMATS, overwrite=True)
+    with pytest.raises(UserError, match=r"old\.csv: .*folder"):
+        check_output_folder(path, overwrite=True)
+
+
+def test_extension_is_one_of_the_formats(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--out .*out\.xlsx: .*\.csv, \.zip"):
+        check_output_file(tmp_path / "out.xlsx", FORMATS, overwrite=False)
+
+
+def test_path_without_a_writable_folder_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "old.csv").write_text("")
+    with pytest.raises(UserError, match=r"--out .*cannot be written"):
+        check_output_file(tmp_path / "old.csv" / "out.csv", FORMATS, overwrite=False)
+    with pytest.raises(UserError, match=r"--out .*cannot be written"):
+        check_output_folder(tmp_path / "old.csv" / "out", overwrite=False)
+
+
+def test_folder_is_no_file_and_needs_overwrite_when_it_has_files(tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"folder\.csv: .*folder"):
+        check_output_file(tmp_path / "folder.csv", FORMATS, overwrite=True)
+    check_output_folder(tmp_path / "folder.csv", overwrite=False)
+    (tmp_path / "folder.csv/thesis.txt").write_text("")
+    with pytest.raises(UserError, match="--overwrite"):
+        check_output_folder(tmp_path / "folder.csv", overwrite=False)
+    check_output_folder(tmp_path / "folder.csv", overwrite=True)
+
+
+@pytest.mark.parametrize("cell", ["-1", "+3.5", "-0,5", "a=b", "plain", "", 7, -0.5, None])
+def test_numbers_and_plain_texts_are_unchanged(cell: Any) -> None:
+    assert escape_cell(cell) == cell
+
+
+@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
+def test_formula_gets_an_apostrophe(text: str) -> None:
+    assert escape_cell(text) == "'" + text.replace("\r", "\n")
+
+
+def test_table_has_empty_cells_for_none_and_quotes_for_commas() -> None:
+    header, row = csv.reader(csv_text(["=a", "b", "c"], [["x, y", None, -1]]).splitlines())
+    assert header == ["'=a", "b", "c"]
+    assert row == ["x, y", "", "-1"]
