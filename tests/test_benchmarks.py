@@ -230,6 +230,21 @@ def test_cost_of_a_leaderboard_is_shown_in_the_units_of_the_table() -> None:
     assert table.rows == [("50 models, 5 seeds: 2,250 records", "10,000", "0.4", "18.6", "1.5", "1,024")]
 
 
+def test_time_of_glue_on_a_gpu_is_estimated_from_the_speed_on_each_task() -> None:
+    tasks = {"rte": dict(rows=83, seconds=1.0), "wnli": dict(rows=635, seconds=20.0)}
+    glue = dict(tasks={name: dict(measured=dict(ours=[epoch])) for name, epoch in tasks.items()})
+    operators = [dict(name="gemm", share=0.5, calls=3.0)]
+    values = dict(stages=dict(glue=glue, profile=dict(busy_share=0.9, operators=operators)))
+    profile, estimate = report.gpu_tables(values)
+    assert "90%" in profile.title
+    assert profile.rows == [("`gemm`", "50.0%", "3.0")]
+    assert estimate.rows == [
+        ("rte", "2,490", "83", "1.50"),
+        ("wnli", "635", "32", "1.00"),
+        ("all", "3,125", "", "2.50"),
+    ]
+
+
 def test_committed_page_has_the_tables_of_the_committed_results() -> None:
     text = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
     assert report.fill_page(text, report.RESULTS) == text, "run python benchmarks/report.py"
