@@ -68,7 +68,7 @@ def main() -> None:
         assert len(expected) == RUNS, len(expected)
         command = sweep_command(killed, options.jobs)
         for finished, with_children in ((random_moments.randint(1, 4), False), (random_moments.randint(6, 9), True)):
-            summary = kill_within_run(command, killed, finished, random_moments.uniform(0, 1), with_children)
+            summary = kill_within_run(command, killed, finished, random_moments.uniform(0, 0.3), with_children)
             print(f"killed {'with all its processes' if with_children else 'alone'}: {summary}", flush=True)
         print(finish(command, timeout=3600).splitlines()[0])
         outcomes = [outcome_of(record) for record in record_paths(killed)]

@@ -121,10 +121,12 @@ def _compare_steps(accelerator: Accelerator, name: str, cases: Sequence[tuple[En
 
     differences: list[float] = []
     for encoded, recipe in cases:
-        for plan in plans(accelerator, len(encoded)):
-            ours, plain = (tiny_model().to(accelerator.device) for _ in range(2))
+        plain, step_plans = tiny_model().to(accelerator.device), plans(accelerator, len(encoded))
+        reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], recipe))
+        for plan in step_plans:
+            ours = tiny_model().to(accelerator.device)
             steps = training_steps(_training(accelerator, ours, encoded, plan, recipe), seed=1)
-            for step, expected in zip(steps, plain_loop(plain, _adamw(plain), encoded, plan, recipe), strict=True):
+            for step, expected in zip(steps, reference, strict=True):
                 numbers = (step.loss, step.gradient_norm, step.learning_rate)
                 differences += [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(numbers, expected, strict=True)]
     detail = f"{len(differences) // 3} steps, largest relative difference {max(differences):.1e} (at most 1e-05)"
@@ -141,8 +143,9 @@ def check_weights_after_sgd(accelerator: Accelerator) -> Check:
     largest = 0.0
     for rows in (17, 33, 100):
         encoded = generated(rows)
+        plain = _trained_by_plain_loop(accelerator, encoded, recipe(weight_decay=0), sgd)
         for plan in plans(accelerator, rows):
-            ours, plain = _trained_models(accelerator, encoded, plan, recipe(weight_decay=0), sgd)
+            ours = _trained(accelerator, encoded, plan, recipe(weight_decay=0), sgd)
             pairs = zip(ours.parameters(), plain.parameters(), strict=True)
             largest = max(largest, *((a - b).abs().max().item() for a, b in pairs))
     detail = f"largest difference {largest:.1e} (at most 1e-06)"
@@ -159,10 +162,12 @@ def check_scores_after_adamw(accelerator: Accelerator) -> Check:
     for rows in (17, 33, 100):
         encoded = generated(rows)
         batch = cut_batch(encoded, np.arange(rows)).to(accelerator.device)
+        with torch.inference_mode():
+            plain = _trained_by_plain_loop(accelerator, encoded, recipe())(**batch.inputs).logits
         for plan in plans(accelerator, rows):
-            models = _trained_models(accelerator, encoded, plan, recipe())
+            model = _trained(accelerator, encoded, plan, recipe())
             with torch.inference_mode():
-                ours, plain = (model.eval()(**batch.inputs).logits for model in models)
+                ours = model(**batch.inputs).logits
             largest = max(largest, (ours - plain).abs().max().item())
     detail = f"largest difference {largest:.1e} (at most 1e-04)"
     return Check("scores after AdamW equal a plain loop's", largest <= 1e-4, detail)
@@ -370,24 +375,35 @@ def _training(
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded)
 
 
-def _trained_models(
+def _trained(
     accelerator: Accelerator,
     encoded: Encoded,
     plan: StepPlan,
     recipe: Recipe,
     optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
-) -> tuple[Any, Any]:
-    """Returns the models of the harness and of the plain loop after their last step."""
+) -> Any:
+    """Returns the tiny model after the harness has trained it, in evaluation mode."""
     from harness.engine.adaptations import restore
-    from harness.engine.plain_loop import plain_loop
     from harness.engine.training import training_steps
 
-    ours, plain = (tiny_model().to(accelerator.device) for _ in range(2))
-    training = _training(accelerator, ours, encoded, plan, recipe, optimizer_of)
+    training = _training(accelerator, tiny_model().to(accelerator.device), encoded, plan, recipe, optimizer_of)
     for _ in training_steps(training, seed=1):
         pass
-    for _ in plain_loop(plain, optimizer_of(plain), encoded, plan, recipe):
+    model = accelerator.unwrap_model(training.model)
+    restore(model, recipe, plan, plan.total_steps)
+    return model.eval()
+
+
+def _trained_by_plain_loop(
+    accelerator: Accelerator,
+    encoded: Encoded,
+    recipe: Recipe,
+    optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
+) -> Any:
+    """Returns the tiny model after the plain loop has trained it, in evaluation mode; no device batch size matters."""
+    from harness.engine.plain_loop import plain_loop
+
+    model = tiny_model().to(accelerator.device)
+    for _ in plain_loop(model, optimizer_of(model), encoded, plans(accelerator, len(encoded))[0], recipe):
         pass
-    ours = accelerator.unwrap_model(training.model)
-    restore(ours, recipe, plan, plan.total_steps)
-    return ours, plain
+    return model.eval()

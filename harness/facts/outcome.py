@@ -13,8 +13,15 @@ from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import TaskFacts, Values
 from harness.facts.tasks import TaskSpec
-from harness.metrics.registry import METRICS
-from harness.metrics.scoring import THRESHOLD, baseline, best_threshold, mean_loss, predictions_from_scores, score
+from harness.metrics.scoring import (
+    THRESHOLD,
+    baseline,
+    best_threshold,
+    main_score,
+    mean_loss,
+    predictions_from_scores,
+    score,
+)
 
 COLLAPSED_RANGE = 1e-6
 """Predicted values of a regression count as one value when their range is smaller."""
@@ -63,9 +70,10 @@ def score_split(
     loss = mean_loss(scores, gold)
     scored = score(task.metrics, scores, gold, threshold)
     predictions = predictions_from_scores(scores, threshold)
+    mean = main_score(task.main_metrics, scored.values)
     return SplitOutcome(
         loss=loss,
-        main_score=_main_score(task, scored.values),
+        main_score=-math.inf if mean is None else mean,
         values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
@@ -78,15 +86,6 @@ def score_split(
 def _range(labels: NDArray[Any]) -> float:
     """The highest minus the lowest of labels [N]; for label sets [N, C], the largest range of any label."""
     return float(np.ptp(labels, axis=0).max())
-
-
-def _main_score(task: TaskSpec, values: Values) -> float:
-    signed = []
-    for name in task.main_metrics:
-        if (value := values.get(name)) is None:
-            return -math.inf
-        signed.append(-value if name in METRICS and METRICS[name].lower_is_better else value)
-    return sum(signed) / len(signed)
 
 
 def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[str, Any]:

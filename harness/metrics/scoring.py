@@ -6,7 +6,8 @@ An undefined value is None with a reason, never NaN and never an invented 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,6 +91,17 @@ def best_threshold(names: Sequence[str], scores: NDArray[np.float32], gold: NDAr
         return sum(values), -abs(threshold - THRESHOLD)
 
     return max((number / 20 for number in range(1, 20)), key=rank)
+
+
+def main_score(names: Sequence[str], values: Mapping[str, float | None]) -> float | None:
+    """The mean of the named metrics, those where lower is better negated; None if one of them is undefined."""
+    signed = []
+    for name in names:
+        value = values.get(name)
+        if value is None:
+            return None
+        signed.append(value * METRICS[name].direction if name in METRICS else value)
+    return fmean(signed)
 
 
 def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:

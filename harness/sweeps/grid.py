@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
-from harness.metrics.registry import METRICS
+from harness.metrics.scoring import main_score
 from harness.stats.entries import assignments
 from harness.sweeps.plan import PlannedRun, Point
 from harness.system.atomic import write_atomically
@@ -74,12 +74,7 @@ def protocol_of(task: TaskSpec, select_on_reported: bool) -> dict[str, str]:
 
 def selection_score(record: RunRecord) -> float | None:
     """The main score on the selection split, higher is better; None if a main metric is undefined."""
-    metrics = record.metrics.get(record.task.select_on, {})
-    values = [metrics.get(name) for name in record.task.main_metrics]
-    if any(value is None for value in values):
-        return None
-    directions = [METRICS[name].direction if name in METRICS else 1 for name in record.task.main_metrics]
-    return fmean(direction * value for direction, value in zip(directions, values, strict=True) if value is not None)
+    return main_score(record.task.main_metrics, record.metrics.get(record.task.select_on, {}))
 
 
 def choose(

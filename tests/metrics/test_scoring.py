@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from harness.metrics.registry import METRICS
-from harness.metrics.scoring import baseline, best_threshold, mean_loss, predictions_from_scores, score
+from harness.metrics.scoring import baseline, best_threshold, main_score, mean_loss, predictions_from_scores, score
 
 CLASS_METRICS = [name for name, metric in METRICS.items() if "single_label_classification" in metric.problem_types]
 SET_METRICS = [name for name, metric in METRICS.items() if "multi_label_classification" in metric.problem_types]
@@ -251,3 +251,11 @@ def test_no_constant_set_beats_the_baseline(name: str, share: float) -> None:
     sets = [[int(digit) for digit in f"{number:04b}"] for number in range(16)]
     constants = [np.tile(np.float32(4) * np.array(one, np.float32) - 2, (9, 1)) for one in sets]
     assert baseline([name], gold, classes=4) == pytest.approx({name: best_of(name, constants, gold, 0.5)})
+
+
+def test_main_score_negates_metrics_where_lower_is_better_and_needs_all_of_them() -> None:
+    assert main_score(["f1", "accuracy"], {"f1": 0.5, "accuracy": 0.75}) == 0.625
+    assert main_score(["mse"], {"mse": 2.0}) == -2.0
+    assert main_score(["pearson", "mse"], {"pearson": 1.0, "mse": 0.5}) == 0.25
+    assert main_score(["f1", "accuracy"], {"f1": None, "accuracy": 0.75}) is None
+    assert main_score(["f1"], {}) is None

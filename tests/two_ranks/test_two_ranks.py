@@ -7,19 +7,9 @@ import pytest
 from support.processes import finish, kill, outcome_of, python_command, start
 
 from harness.__main__ import main
-from harness.commands import selfcheck
 from harness.run import main as run
 
 FLAGS = ("--test-mode", "--epochs", 4, "--checkpoint-every", 5)
-SHORT_SELFCHECK = """
-from harness.commands import selfcheck
-
-plans = selfcheck.plans
-selfcheck.SIZES = (1, 7, 33)
-selfcheck.plans = lambda accelerator, rows: plans(accelerator, rows)[::2]
-selfcheck.main(["--cpu"])
-"""
-"""A program that checks every property on fewer numbers of rows and device batches."""
 
 
 def record_path(results, task="mnli"):
@@ -36,26 +26,9 @@ def two_processes(tmp_path_factory):
     return results
 
 
-def test_every_check_of_the_selfcheck_passes_on_two_processes():
-    assert_all_passed(finish(python_command(2, "-m", "harness", "selfcheck", "--cpu")), processes=2)
-
-
-def test_every_check_of_a_short_selfcheck_passes_on_four_processes(tmp_path):
-    (tmp_path / "short.py").write_text(SHORT_SELFCHECK)
-    assert_all_passed(finish(python_command(4, tmp_path / "short.py")), processes=4)
-
-
-def test_every_check_of_a_short_selfcheck_passes_on_one_process(monkeypatch, capsys):
-    plans = selfcheck.plans
-    monkeypatch.setattr(selfcheck, "SIZES", (1, 7, 33))
-    monkeypatch.setattr(selfcheck, "plans", lambda accelerator, rows: plans(accelerator, rows)[::2])
-    with pytest.raises(SystemExit) as end:
-        main(["selfcheck", "--cpu"])
-    assert end.value.code == 0
-    assert_all_passed(capsys.readouterr().out, processes=1)
-
-
-def assert_all_passed(output, processes):
+@pytest.mark.parametrize("processes", [1, 2, 4])
+def test_every_check_of_the_selfcheck_passes(processes):
+    output = finish(python_command(processes, "-m", "harness", "selfcheck", "--cpu"))
     assert f"{processes} process(es)" in output
     assert output.count("pass  ") == 9, output
     assert "FAIL" not in output
