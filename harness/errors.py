@@ -1,11 +1,44 @@
-"""The user's mistake as its own kind of error: what is wrong, where, and what to do."""
+"""The user's mistake as its own kind of error, and the outside world's failures turned into it."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
     """Ends the program with its message, no traceback, and exit code 2."""
+
+
+WORLD_ERRORS = (OSError, UnicodeError, OverflowError, RecursionError, MemoryError)
+"""Failures that a file, a text, a number or a size causes, and no fault of the code."""
+
+
+@contextmanager
+def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> Iterator[None]:
+    """Turns a failure of the outside world inside the block into `UserError("<name>: <reason>. <advice>")`.
+
+    Args:
+        name: the flag, file, record, model or service as the user knows it, such as `--train-file rows.csv`.
+        library_errors: further exceptions that a library raises for bad input here, such as `yaml.YAMLError`.
+        advice: a sentence that says what to do.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise  # a reader of our output has gone: no failure of the input
+    except (*WORLD_ERRORS, *library_errors) as error:
+        raise UserError(f"{name}: {reason(error)}.{advice and ' '}{advice}") from error
+
+
+def reason(error: BaseException) -> str:
+    """The cause of a failure in the words people search for, without a full stop."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror[0].lower() + error.strerror[1:]
+    if isinstance(error, MemoryError):
+        return "out of memory"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    return first_line(error).rstrip(".")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
