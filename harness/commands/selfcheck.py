@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from harness.engine.encoding import Encoded
-    from harness.engine.training import Training
+    from harness.engine.training import Step, Training
     from harness.facts.recipes import Recipe, StepPlan
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
@@ -74,7 +74,6 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
         check_steps_match_plain_loop,
         check_other_losses_match_plain_loop,
         check_weights_after_sgd,
-        check_scores_after_adamw,
         check_scores_in_row_order,
         check_divergence_stops_all_processes,
         check_resumes_bit_for_bit,
@@ -103,9 +102,10 @@ def check_rows_drawn_once(accelerator: Accelerator) -> Check:
 
 
 def check_steps_match_plain_loop(accelerator: Accelerator) -> Check:
-    """Loss, gradient norm and learning rate of each step equal those of a plain loop over whole steps."""
-    name = "loss, gradient norm and learning rate of each step equal a plain loop's"
-    return _compare_steps(accelerator, name, [(generated(rows), recipe()) for rows in SIZES])
+    """Loss, gradient norm and learning rate of each step, and the scores at the end, equal those of a plain loop."""
+    return _compare_steps(
+        accelerator, "steps and scores equal a plain loop's", [(generated(rows), recipe()) for rows in SIZES]
+    )
 
 
 def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
@@ -116,61 +116,50 @@ def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
 
 
 def _compare_steps(accelerator: Accelerator, name: str, cases: Sequence[tuple[Encoded, Recipe]]) -> Check:
-    from harness.engine.plain_loop import plain_loop
-    from harness.engine.training import training_steps
+    """After AdamW the scores are compared: the weights are not comparable, see ARCHITECTURE.md."""
+    import torch
 
-    differences: list[float] = []
+    from harness.engine.batches import cut_batch
+    from harness.engine.plain_loop import plain_loop
+
+    of_steps, of_scores = [0.0], [0.0]
     for encoded, recipe in cases:
-        plain, step_plans = tiny_model().to(accelerator.device), plans(accelerator, len(encoded))
+        step_plans, batch = plans(accelerator, len(encoded)), cut_batch(encoded, np.arange(len(encoded)))
+        inputs = batch.to(accelerator.device).inputs
+        plain = tiny_model().to(accelerator.device)
         reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], recipe))
         for plan in step_plans:
-            ours = tiny_model().to(accelerator.device)
-            steps = training_steps(_training(accelerator, ours, encoded, plan, recipe), seed=1)
+            ours, steps = _train(accelerator, encoded, plan, recipe)
             for step, expected in zip(steps, reference, strict=True):
                 numbers = (step.loss, step.gradient_norm, step.learning_rate)
-                differences += [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(numbers, expected, strict=True)]
-    detail = f"{len(differences) // 3} steps, largest relative difference {max(differences):.1e} (at most 1e-05)"
-    return Check(name, max(differences) <= 1e-5, detail)
+                of_steps += [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(numbers, expected, strict=True)]
+            with torch.inference_mode():
+                of_scores.append((ours.eval()(**inputs).logits - plain.eval()(**inputs).logits).abs().max().item())
+    detail = (
+        f"largest relative difference of a step {max(of_steps):.1e} (at most 1e-05), of a score {max(of_scores):.1e}"
+    )
+    return Check(name, max(of_steps) <= 1e-5 and max(of_scores) <= 1e-4, f"{detail} (at most 1e-04)")
 
 
 def check_weights_after_sgd(accelerator: Accelerator) -> Check:
     """After training with plain SGD the weights equal those of the plain loop."""
     import torch
 
+    from harness.engine.plain_loop import plain_loop
+
     def sgd(model: nn.Module) -> torch.optim.Optimizer:
         return torch.optim.SGD(model.parameters(), lr=0.1)
 
-    largest = 0.0
+    largest, without_decay = 0.0, recipe(weight_decay=0)
     for rows in (17, 33, 100):
-        encoded = generated(rows)
-        plain = _trained_by_plain_loop(accelerator, encoded, recipe(weight_decay=0), sgd)
+        encoded, plain = generated(rows), tiny_model().to(accelerator.device)
+        list(plain_loop(plain, sgd(plain), encoded, plans(accelerator, rows)[0], without_decay))
         for plan in plans(accelerator, rows):
-            ours = _trained(accelerator, encoded, plan, recipe(weight_decay=0), sgd)
+            ours, _ = _train(accelerator, encoded, plan, without_decay, sgd)
             pairs = zip(ours.parameters(), plain.parameters(), strict=True)
             largest = max(largest, *((a - b).abs().max().item() for a, b in pairs))
     detail = f"largest difference {largest:.1e} (at most 1e-06)"
     return Check("weights after SGD equal a plain loop's", largest <= 1e-6, detail)
-
-
-def check_scores_after_adamw(accelerator: Accelerator) -> Check:
-    """After AdamW the scores equal those of the plain loop (the weights are not comparable: see ARCHITECTURE.md)."""
-    import torch
-
-    from harness.engine.batches import cut_batch
-
-    largest = 0.0
-    for rows in (17, 33, 100):
-        encoded = generated(rows)
-        batch = cut_batch(encoded, np.arange(rows)).to(accelerator.device)
-        with torch.inference_mode():
-            plain = _trained_by_plain_loop(accelerator, encoded, recipe())(**batch.inputs).logits
-        for plan in plans(accelerator, rows):
-            model = _trained(accelerator, encoded, plan, recipe())
-            with torch.inference_mode():
-                ours = model(**batch.inputs).logits
-            largest = max(largest, (ours - plain).abs().max().item())
-    detail = f"largest difference {largest:.1e} (at most 1e-04)"
-    return Check("scores after AdamW equal a plain loop's", largest <= 1e-4, detail)
 
 
 def check_scores_in_row_order(accelerator: Accelerator) -> Check:
@@ -316,11 +305,11 @@ def recipe(**changes: Any) -> Recipe:
 
 
 def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
-    """Returns one plan for each device batch that this number of processes allows."""
+    """Returns plans with one, a few and the most batches per step that this number of processes allows."""
     from harness.facts.recipes import plan_steps
 
     share = math.ceil(GLOBAL_BATCH_SIZE / accelerator.num_processes)
-    sizes = [size for size in (16, 8, 4, 2, 1) if share % size == 0]
+    sizes = [size for size in (16, 4, 1) if share % size == 0]
     return [plan_steps(rows, recipe(), accelerator.num_processes, size) for size in sizes]
 
 
@@ -375,35 +364,19 @@ def _training(
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded)
 
 
-def _trained(
+def _train(
     accelerator: Accelerator,
     encoded: Encoded,
     plan: StepPlan,
     recipe: Recipe,
     optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
-) -> Any:
-    """Returns the tiny model after the harness has trained it, in evaluation mode."""
+) -> tuple[Any, list[Step]]:
+    """Returns the tiny model as the harness trained it, and the steps."""
     from harness.engine.adaptations import restore
     from harness.engine.training import training_steps
 
-    training = _training(accelerator, tiny_model().to(accelerator.device), encoded, plan, recipe, optimizer_of)
-    for _ in training_steps(training, seed=1):
-        pass
+    training = _training(accelerator, tiny_model(), encoded, plan, recipe, optimizer_of)
+    steps = list(training_steps(training, seed=1))
     model = accelerator.unwrap_model(training.model)
     restore(model, recipe, plan, plan.total_steps)
-    return model.eval()
-
-
-def _trained_by_plain_loop(
-    accelerator: Accelerator,
-    encoded: Encoded,
-    recipe: Recipe,
-    optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
-) -> Any:
-    """Returns the tiny model after the plain loop has trained it, in evaluation mode; no device batch size matters."""
-    from harness.engine.plain_loop import plain_loop
-
-    model = tiny_model().to(accelerator.device)
-    for _ in plain_loop(model, optimizer_of(model), encoded, plans(accelerator, len(encoded))[0], recipe):
-        pass
-    return model.eval()
+    return model, steps
