@@ -40,7 +40,7 @@ class Options:
     """Write records of generated predictions for GLUE's validation splits, and time reading, statistics and files."""
 
     boards: tuple[tuple[int, int], ...] = ((50, 5), (222, 5))
-    """Models and seeds of each board; above 2,500 records there are 1,000 resamples, to first order."""
+    """Models and seeds of each board."""
     threads: int = os.cpu_count() or 1
     """Threads of NumPy."""
     records: Path = report.RESULTS.parent / "runs" / "leaderboard"
@@ -145,8 +145,6 @@ def _measure(results: Path) -> dict[str, Any]:
 
     return dict(
         records=len(records),
-        resamples=board.resampling.number,
-        is_to_first_order=board.resampling.is_to_first_order,
         read_seconds=read - began,
         statistics_seconds=built - read,
         files_seconds=written - built,

@@ -198,7 +198,6 @@ def leaderboard_tables(values: Mapping[str, Any]) -> list[Table]:
     rows = [
         (
             f"{board['models']} models, {board['seeds']} seeds: {board['records']:,} records",
-            f"{board['resamples']:,}" + (", to first order" if board["is_to_first_order"] else ""),
             f"{board['read_seconds']:.1f}",
             f"{board['statistics_seconds']:.1f}",
             f"{board['files_seconds']:.1f}",
@@ -206,8 +205,30 @@ def leaderboard_tables(values: Mapping[str, Any]) -> list[Table]:
         )
         for board in values["boards"]
     ]
-    head = ("nine tasks", "resamples", "read", "statistics", "files and plots", "memory, MiB")
+    head = ("nine tasks", "read", "statistics", "files and plots", "memory, MiB")
     return [Table("Seconds to make a leaderboard", head, rows)]
+
+
+def coverage_tables(values: Mapping[str, Any]) -> list[Table]:
+    """The tables of coverage.json: percentages of simulated boards on which an interval or a test is right."""
+    names = list(values["results"][0]["shares"])
+    groups = {
+        "Intervals of 95 % that contain the true score, in %": [name for name in names if "run" in name],
+        "Equal models that are called different at 0.05, and best ones outside the set of the best, in %": [
+            name for name in names if "run" not in name
+        ],
+    }
+    return [
+        Table(
+            title,
+            ("metric, rows", *columns),
+            [
+                (f"{one['setting']}, {one['rows']:,}", *(f"{100 * one['shares'][name]:.1f}" for name in columns))
+                for one in values["results"]
+            ],
+        )
+        for title, columns in groups.items()
+    ]
 
 
 def quality_tables(values: Mapping[str, Any]) -> list[Table]:
@@ -309,6 +330,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "scaling": scaling_tables,
     "quality": quality_tables,
     "leaderboard": leaderboard_tables,
+    "coverage": coverage_tables,
     "gpu": gpu_tables,
 }
 """The function that makes the tables of each JSON file, by its name without the ending."""

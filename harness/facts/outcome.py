@@ -23,8 +23,8 @@ from harness.metrics.scoring import (
     score,
 )
 
-COLLAPSED_RANGE = 1e-6
-"""Predicted values of a regression count as one value when their range is smaller."""
+COLLAPSED_RANGE = 1e-3
+"""Predicted values of a regression count as one value when their range is less than this share of the gold values'."""
 
 
 class SplitOutcome(NamedTuple):
@@ -71,13 +71,14 @@ def score_split(
     scored = score(task.metrics, scores, gold, threshold)
     predictions = predictions_from_scores(scores, threshold)
     mean = main_score(task.main_metrics, scored.values)
+    least_range = COLLAPSED_RANGE * _range(gold) if task.is_regression else 1
     return SplitOutcome(
         loss=loss,
         main_score=-math.inf if mean is None else mean,
         values={"loss": loss, **scored.values},
-        baseline=baseline(task.metrics, gold, task.classes),
+        baseline=baseline(task.metrics, gold, task.classes, task.main_metrics),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
-        is_collapsed=bool(_range(gold) > 0 and _range(predictions) < (COLLAPSED_RANGE if task.is_regression else 1)),
+        is_collapsed=bool(_range(gold) > 0 and _range(predictions) < least_range),
         predictions=pack_array(predictions),
         gold=pack_array(np.asarray(gold)),
     )

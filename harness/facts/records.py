@@ -192,7 +192,7 @@ class RunRecord(_Facts):
     metrics: dict[str, Values] = {}
     """Metrics by split and name, as fractions, not percentages. None is undefined; `notes` has the reason."""
     baseline: dict[str, Values] = {}
-    """Metrics of the constant baseline (for classes, the majority class), by split and name."""
+    """Metrics of the constant prediction with the best main score, by split and name."""
     notes: list[str] = []
     selected_epoch: int | None = None
     """The epoch, from 1, whose weights were scored."""

@@ -5,22 +5,13 @@ Most are ratios of counts of a label: rows where it is predicted, is gold, or bo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.metric import (
-    Floats,
-    Metric,
-    ProblemType,
-    Resamples,
-    Undefined,
-    ratio,
-    ratio_influence,
-    row_mean_influence,
-)
+from harness.metrics.metric import Floats, Metric, ProblemType, Resamples, Undefined, ratio
 
 _CLASSES: tuple[ProblemType, ...] = ("single_label_classification",)
 _LABEL_SETS: tuple[ProblemType, ...] = ("multi_label_classification",)
@@ -31,15 +22,15 @@ def _has_label(values: NDArray[Any], label: int, are_sets: bool) -> NDArray[np.b
 
 
 class LabelCounts(Resamples):
-    """Resamples of classes or label sets. Counts are whole numbers below 2^24, which float32 adds exactly."""
+    """Resamples of classes or label sets. Sums of weights are whole numbers below 2^24, which float32 adds exactly."""
 
     dtype = np.float32
 
-    def __init__(self, groups: Sequence[NDArray[Any]], gold: NDArray[Any]) -> None:
-        super().__init__(groups, gold)
-        self._indicators: dict[Any, NDArray[np.float32]] = {}
+    def __init__(self, predictions: NDArray[Any], gold: NDArray[Any]) -> None:
+        super().__init__(predictions, gold)
+        self._indicators: dict[tuple[str, int], NDArray[np.float32]] = {}
         self.are_sets = gold.ndim == 2
-        self.labels = range(gold.shape[1] if self.are_sets else int(max(gold.max(), self.predictions.max())) + 1)
+        self.labels = range(gold.shape[1] if self.are_sets else int(max(gold.max(), predictions.max())) + 1)
 
     def weigh(self, weights: NDArray[Any]) -> None:
         super().weigh(weights)
@@ -61,19 +52,11 @@ class LabelCounts(Resamples):
         """The counts of a label: both, predicted, gold."""
         return self.count("both", label), self.count("predicted", label), self.count("gold", label)
 
-    def shares(self, is_counted: Callable[[Any, Any], NDArray[np.bool_]]) -> Floats:
-        """[block, G]: the shares of rows for which `is_counted(predictions, gold)`, in one product for each group."""
-        if is_counted not in self._indicators:
-            counted = is_counted(self.predictions, self.gold).astype(np.float32)
-            per_group = np.add.reduceat(counted, self.starts, axis=0)
-            self._indicators[is_counted] = np.ascontiguousarray(per_group.T)
-        counts = (self.weights @ self._indicators[is_counted]).astype(np.float64)
-        return np.asarray(counts / (len(self.gold) * self.sizes))
-
     def _indicator(self, what: str, label: int) -> NDArray[np.float32]:
         """float32[N, columns]"""
         if what == "correct":
             rows = self.predictions == self.gold
+            rows = rows.all(axis=-1) if self.are_sets else rows
         elif what == "gold":
             rows = _has_label(self.gold, label, self.are_sets)[None]
         else:
@@ -84,32 +67,23 @@ class LabelCounts(Resamples):
 
 
 Ratio = Callable[[Any, Any, Any], tuple[Any, Any]]
-"""(both, predicted, gold) of a label, as counts or as one number per row -> (above, below)."""
+"""The counts (both, predicted, gold) of a label -> (above, below)."""
 
 
 def _f1(both: Any, predicted: Any, gold: Any) -> tuple[Any, Any]:
     return 2.0 * both, predicted + gold
 
 
-def _row_counts(predictions: NDArray[Any], gold: NDArray[Any]) -> Iterator[tuple[Floats, Floats, Floats]]:
-    """(both, predicted, gold) as 0 or 1 per row, of each label that is predicted or gold somewhere."""
-    are_sets = gold.ndim == 2
-    for label in range(gold.shape[1]) if are_sets else np.union1d(predictions, gold):
-        predicted, right = _has_label(predictions, label, are_sets), _has_label(gold, label, are_sets)
-        if predicted.any() or right.any():
-            yield (predicted & right).astype(np.float64), predicted.astype(np.float64), right.astype(np.float64)
-
-
-def _is_correct(predictions: NDArray[Any], gold: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray(predictions == gold)
+def _resampled_accuracy(rows: LabelCounts) -> Floats:
+    return np.asarray(rows.count("correct") / rows.total)
 
 
 ACCURACY = Metric(
     "accuracy",
     _CLASSES,
     value=lambda predictions, gold: float(np.mean(predictions == gold)),
-    resampled=lambda rows: rows.shares(_is_correct),
-    influence=row_mean_influence(_is_correct),
+    resampled=_resampled_accuracy,
+    is_share_of_rows=True,
 )
 
 
@@ -123,15 +97,10 @@ def _binary_f1(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
 
 
 def _resampled_binary_f1(rows: LabelCounts) -> Floats:
-    return rows.over_runs(ratio(*_f1(*rows.counts(1))))
+    return ratio(*_f1(*rows.counts(1)))
 
 
-def _binary_f1_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-    predicted, right = predictions == 1, gold == 1
-    return ratio_influence(*_f1(predicted & right, predicted.astype(np.float64), right))
-
-
-F1 = Metric("F1", _CLASSES, _binary_f1, _resampled_binary_f1, _binary_f1_influence)
+F1 = Metric("F1", _CLASSES, _binary_f1, _resampled_binary_f1)
 
 
 def _averaged(function: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
@@ -160,13 +129,9 @@ def _macro(title: str, function: str, of_label: Ratio) -> Metric:
             both, predicted, gold = rows.counts(label)
             total = total + np.nan_to_num(ratio(*of_label(both, predicted, gold)))
             number = number + (predicted + gold > 0)
-        return rows.over_runs(ratio(total, number))
+        return ratio(total, number)
 
-    def influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-        effects = [ratio_influence(*of_label(*counts)) for counts in _row_counts(predictions, gold)]
-        return np.asarray(np.mean(effects, axis=0) if effects else np.full(len(gold), np.nan))
-
-    return Metric(title, _CLASSES + _LABEL_SETS, _averaged(function, "macro"), resampled, influence)
+    return Metric(title, _CLASSES + _LABEL_SETS, _averaged(function, "macro"), resampled)
 
 
 F1_MACRO = _macro("macro F1", "f1_score", _f1)
@@ -177,20 +142,12 @@ RECALL_MACRO = _macro("macro recall", "recall_score", lambda both, predicted, go
 def _resampled_micro_f1(rows: LabelCounts) -> Floats:
     """F1 of the counts of all labels together; for classes this is the accuracy."""
     if not rows.are_sets:
-        return rows.shares(_is_correct)
+        return _resampled_accuracy(rows)
     both, predicted, gold = map(sum, zip(*(rows.counts(label) for label in rows.labels), strict=True))
-    return rows.over_runs(ratio(*_f1(both, predicted, gold)))
+    return ratio(*_f1(both, predicted, gold))
 
 
-def _micro_f1_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-    if gold.ndim == 1:
-        return row_mean_influence(_is_correct)(predictions, gold)
-    return ratio_influence(*_f1((predictions * gold).sum(axis=1), predictions.sum(axis=1), gold.sum(axis=1)))
-
-
-F1_MICRO = Metric(
-    "micro F1", _CLASSES + _LABEL_SETS, _averaged("f1_score", "micro"), _resampled_micro_f1, _micro_f1_influence
-)
+F1_MICRO = Metric("micro F1", _CLASSES + _LABEL_SETS, _averaged("f1_score", "micro"), _resampled_micro_f1)
 
 
 def _matthews(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
@@ -204,11 +161,11 @@ def _matthews(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
 
 def _resampled_matthews(rows: LabelCounts) -> Floats:
     """Gorodkin 2004's R_K, for two classes the Matthews correlation; 0 when only one class is predicted."""
-    n = len(rows.gold)
+    n = rows.total
     chance: Floats | float = 0.0
     predicted_squares: Floats | float = 0.0
     gold_squares: Floats | float = 0.0
-    remaining: Floats | float = n
+    remaining: Floats = n
     for label in rows.labels:
         gold = rows.count("gold", label)
         predicted = remaining if label == rows.labels[-1] else rows.count("predicted", label)
@@ -218,53 +175,25 @@ def _resampled_matthews(rows: LabelCounts) -> Floats:
     gold_spread = n**2 - gold_squares
     below = np.sqrt((n**2 - predicted_squares) * gold_spread)
     value = np.where(below > 0, (rows.count("correct") * n - chance) / np.where(below > 0, below, 1), 0.0)
-    return rows.over_runs(np.where(gold_spread > 0, value, np.nan))
+    return np.where(gold_spread > 0, value, np.nan)
 
 
-def _matthews_influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-    """R_K = (h - Σ p t) / √((1 - Σ p²)(1 - Σ t²)), from shares: h correct rows, p predicted and t gold classes."""
-    correct = (predictions == gold).astype(np.float64)
-    chance, predicted_change, gold_change = np.zeros(len(gold)), np.zeros(len(gold)), np.zeros(len(gold))
-    above, predicted_spread, gold_spread = float(correct.mean()), 1.0, 1.0
-    for _, predicted, right in _row_counts(predictions, gold):
-        p, t = float(predicted.mean()), float(right.mean())
-        above, predicted_spread, gold_spread = above - p * t, predicted_spread - p * p, gold_spread - t * t
-        chance += t * (predicted - p) + p * (right - t)
-        predicted_change += 2 * p * (predicted - p)
-        gold_change += 2 * t * (right - t)
-    if predicted_spread * gold_spread < 1e-15:
-        return np.zeros(len(gold))
-    below = np.sqrt(predicted_spread * gold_spread)
-    change = correct - correct.mean() - chance
-    turn = predicted_change / predicted_spread + gold_change / gold_spread
-    return np.asarray(change / below + above / below / 2 * turn)
-
-
-MATTHEWS = Metric("Matthews", _CLASSES, _matthews, _resampled_matthews, _matthews_influence, lowest=-1.0)
-
-
-def _is_whole_set_correct(predictions: NDArray[Any], gold: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.asarray((predictions == gold).all(axis=-1))
+MATTHEWS = Metric("Matthews", _CLASSES, _matthews, _resampled_matthews, lowest=-1.0)
 
 
 SUBSET_ACCURACY = Metric(
     "subset accuracy",
     _LABEL_SETS,
-    value=lambda predictions, gold: float(np.mean(_is_whole_set_correct(predictions, gold))),
-    resampled=lambda rows: rows.shares(_is_whole_set_correct),
-    influence=row_mean_influence(_is_whole_set_correct),
+    value=lambda predictions, gold: float(np.mean((predictions == gold).all(axis=-1))),
+    resampled=_resampled_accuracy,
+    is_share_of_rows=True,
 )
-
-
-def _wrong_share(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-    return np.asarray(np.mean(predictions != gold, axis=-1))
 
 
 HAMMING_LOSS = Metric(
     "Hamming loss",
     _LABEL_SETS,
     value=lambda predictions, gold: float(np.mean(predictions != gold)),
-    resampled=lambda rows: rows.over_runs(rows.mean(_wrong_share(rows.predictions, rows.gold))),
-    influence=row_mean_influence(_wrong_share),
+    resampled=lambda rows: rows.mean(np.sum(rows.predictions != rows.gold, axis=-1)) / rows.gold.shape[1],
     lower_is_better=True,
 )

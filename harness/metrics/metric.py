@@ -1,4 +1,4 @@
-"""A metric: its value, its values on resampled rows, and the influence of each row on it.
+"""A metric: its value, and its values on resampled rows.
 
 To add one, define a `Metric` in the module of its family and name it in `registry.METRICS`. Only the plain `value` is
 required: without `resampled` the value is computed on every resample, which is slower.
@@ -6,7 +6,7 @@ required: without `resampled` the value is computed on every resample, which is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,9 +33,9 @@ class Metric:
     value: Callable[[NDArray[Any], NDArray[Any]], float]
     """(predictions, gold) -> the metric; raises Undefined."""
     resampled: Callable[[Any], Floats] | None = None
-    """(the family's kind of `Resamples`) -> [block, G], means over each group's runs, NaN where undefined."""
-    influence: Callable[[NDArray[Any], NDArray[Any]], Floats] | None = None
-    """(predictions, gold) -> [N], mean 0: the derivative of the metric by the weight of each row."""
+    """(the family's kind of `Resamples`) -> [block, runs], NaN where undefined."""
+    is_share_of_rows: bool = False
+    """True for the share of rows that are predicted correctly."""
     lower_is_better: bool = False
     lowest: float = 0.0
     highest: float = 1.0
@@ -46,14 +46,12 @@ class Metric:
         return -1 if self.lower_is_better else 1
 
     def on_resamples(self, rows: Resamples) -> Floats:
-        """[block, G]: means over each group's runs on the current block of resamples, NaN where undefined."""
+        """[block, runs]: the metric on the current block of resamples, NaN where undefined."""
         if self.resampled is not None:
             return self.resampled(rows)
         numbers = np.arange(len(rows.gold))
         drawn = [np.repeat(numbers, weights.astype(np.intp)) for weights in rows.weights]
-        return rows.over_runs(
-            [[self._value_or_nan(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn]
-        )
+        return np.array([[self._value_or_nan(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn])
 
     def _value_or_nan(self, predictions: NDArray[Any], gold: NDArray[Any]) -> float:
         try:
@@ -63,47 +61,26 @@ class Metric:
 
 
 class Resamples:
-    """The runs of G groups on the same N rows, and blocks of resamples, in which each row counts a number of times."""
+    """Several runs on the same N rows, and blocks of resamples, in which each row has a weight."""
 
     dtype: type[np.floating[Any]] = np.float64
     """The type of the weights."""
 
-    def __init__(self, groups: Sequence[NDArray[Any]], gold: NDArray[Any]) -> None:
-        """groups: predictions of each group's runs as [runs, N], or [runs, N, C] for label sets."""
-        self.predictions, self.gold = np.concatenate(groups), gold
-        self.sizes = np.array([len(runs) for runs in groups])
-        self.starts = np.cumsum([0, *self.sizes[:-1]])
+    def __init__(self, predictions: NDArray[Any], gold: NDArray[Any]) -> None:
+        """predictions: [runs, N], or [runs, N, C] for label sets."""
+        self.predictions, self.gold = predictions, gold
 
     def weigh(self, weights: NDArray[Any]) -> None:
-        """Starts a block of resamples; weights: counts of the rows [block, N]."""
+        """Starts a block of resamples; weights: whole numbers [block, N], such as counts of the rows."""
         self.weights = weights.astype(self.dtype)
+        self.total = weights.sum(axis=1, dtype=np.float64)[:, None]
 
-    def mean(self, numbers: Floats) -> Floats:
+    def mean(self, numbers: NDArray[Any]) -> Floats:
         """numbers: [columns, N] -> their weighted means over rows [block, columns]."""
-        return np.asarray(self.weights @ numbers.T / len(self.gold))
-
-    def over_runs(self, values: Any) -> Floats:
-        """Values of each run [block, runs] -> means over each group's runs [block, G]."""
-        return np.asarray(np.add.reduceat(values, self.starts, axis=1) / self.sizes)
-
-
-def row_mean_influence(per_row: Callable[[Any, Any], NDArray[Any]]) -> Callable[[Any, Any], Floats]:
-    """The influence of rows on a metric that is the mean of `per_row(predictions, gold)` [N]."""
-
-    def influence(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-        numbers = per_row(predictions, gold).astype(np.float64)
-        return np.asarray(numbers - numbers.mean())
-
-    return influence
+        return np.asarray((self.weights @ numbers.T).astype(np.float64) / self.total)
 
 
 def ratio(above: Any, below: Any) -> Floats:
     """above / below, NaN where below is 0."""
     undefined = np.full(np.broadcast(above, below).shape, np.nan)
     return np.asarray(np.divide(above, below, out=undefined, where=below > 0))
-
-
-def ratio_influence(above: Any, below: Any) -> Floats:
-    """The influence of each row on mean(above) / mean(below); 0 throughout where below is."""
-    mean = np.mean(below)
-    return np.asarray((above - np.mean(above) / mean * below) / mean if mean else np.zeros(len(above)))

@@ -119,8 +119,19 @@ def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
     return float(np.mean(log_sum - exact[np.arange(len(gold)), gold]))
 
 
-def baseline(names: Sequence[str], gold: NDArray[Any], classes: int) -> dict[str, float | None]:
-    """The best score that a constant prediction reaches, for each of the harness's own metrics; None if undefined.
+def baseline(
+    names: Sequence[str], gold: NDArray[Any], classes: int, main_metrics: Sequence[str] = ()
+) -> dict[str, float | None]:
+    """The harness's own metrics of the best constant prediction; None if undefined.
+
+    main_metrics: those by which the constant is the best, by default all of the named ones.
+    """
+    constant = best_constant(main_metrics or names, gold, classes)
+    return {name: _value(name, constant, gold) for name in names if name in METRICS}
+
+
+def best_constant(main_metrics: Sequence[str], gold: NDArray[Any], classes: int) -> NDArray[Any]:
+    """The prediction of one class, value or label set for all rows that has the best main score; shaped as gold.
 
     Only constants that are the best for one of the metrics are tried, so that thousands of labels cost no more than
     two. For classes: the most frequent one, and class 1, whose F1 is `f1`. For values (classes = 1): the mean and the
@@ -133,18 +144,20 @@ def baseline(names: Sequence[str], gold: NDArray[Any], classes: int) -> dict[str
         constants = (np.bincount(gold).argmax(), 1)
     else:
         constants = (np.mean(gold), np.median(gold))
-    best: dict[str, float | None] = {}
-    for name in names:
-        if name not in METRICS:
-            continue
-        metric, values = METRICS[name], []
-        for constant in constants:
-            try:
-                values.append(metric.value(np.full(gold.shape, constant), gold))
-            except Undefined:
-                continue
-        best[name] = (min if metric.lower_is_better else max)(values) if values else None
-    return best
+    own = [name for name in main_metrics if name in METRICS]
+
+    def rank(constant: NDArray[Any]) -> float:
+        mean = main_score(own, {name: _value(name, constant, gold) for name in own}) if own else None
+        return -math.inf if mean is None else mean
+
+    return max((np.full(gold.shape, constant) for constant in constants), key=rank)
+
+
+def _value(name: str, predictions: NDArray[Any], gold: NDArray[Any]) -> float | None:
+    try:
+        return METRICS[name].value(predictions, gold)
+    except Undefined:
+        return None
 
 
 def _constant_sets(gold: NDArray[Any]) -> list[NDArray[Any]]:

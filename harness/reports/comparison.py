@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from harness.reports.markdown import column_title, format_p
 from harness.reports.standings import Cell, Leaderboard, format_metric, is_fraction
 from harness.stats.entries import Entry
 from harness.stats.groups import Group
-from harness.stats.significance import PairwiseTest, Resampling, compare_groups
+from harness.stats.significance import Comparison, PairwiseTest, find_comparison
 from harness.stats.uncertainty import holm
 
 _MAX_LISTED = 10
@@ -28,7 +29,7 @@ class ComparedTask(NamedTuple):
     test: PairwiseTest | None
     """The first entry less the second; the tasks that have a test are one family."""
     verdict: str
-    """`better`, `worse` or `tied`, about the first entry; or the reason why there is no test."""
+    """`better`, `worse` or `tied`, about the first entry; or the reason why there is no verdict."""
 
 
 def find_entry(board: Leaderboard, name: str) -> Entry:
@@ -69,13 +70,13 @@ def compare_entries(board: Leaderboard, first: Entry, second: Entry) -> list[Com
         elif a.score.mean is None or b.score.mean is None:
             compared.append(ComparedTask(task, None, "no score"))
         else:
-            compared.append(_compare_on_task(task, a, b, board.resampling))
+            compared.append(_compare_on_task(task, a, b, board.comparisons[task]))
     corrected = iter(holm(np.array([one.test.p for one in compared if one.test])))
     return [_corrected(one, one.test, float(next(corrected))) if one.test else one for one in compared]
 
 
-def _compare_on_task(task: str, first: Group, second: Group, resampling: Resampling) -> ComparedTask:
-    comparison = compare_groups([first, second], resampling)
+def _compare_on_task(task: str, first: Group, second: Group, comparisons: Sequence[Comparison]) -> ComparedTask:
+    comparison = find_comparison(comparisons, [first, second])
     if comparison is None or comparison.direction is None:
         return ComparedTask(task, None, "no comparable predictions of the same rows")
     test = comparison.test_pairs(np.array([0]), np.array([1])).test(0)
@@ -84,7 +85,8 @@ def _compare_on_task(task: str, first: Group, second: Group, resampling: Resampl
 
 def _corrected(one: ComparedTask, test: PairwiseTest, p_holm: float) -> ComparedTask:
     test = test._replace(p_holm=p_holm)
-    return ComparedTask(one.task, test, one.verdict if test.is_significant else "tied")
+    verdict = "unknown: one run each" if test.is_over_rows_only else "tied"
+    return ComparedTask(one.task, test, one.verdict if test.is_significant else verdict)
 
 
 def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: Console) -> None:
@@ -100,15 +102,15 @@ def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: C
         as_percent = all(map(is_fraction, board.tasks[task].main_metrics))
         low, high = format_metric(test.low, as_percent), format_metric(test.high, as_percent)
         difference = Text(f"{format_metric(test.difference, as_percent)} [{low}, {high}]")
-        exact = " (exact)" if test.method.startswith("exact") else ""
-        table.add_row(*line, difference, format_p(test.p) + exact, format_p(test.p_holm), Text(verdict, "bold"))
+        table.add_row(*line, difference, format_p(test.p), format_p(test.p_holm), Text(verdict, "bold"))
     console.print(table)
     tests = sum(one.test is not None for one in compared)
     for explanation in (
         f"Holm: corrected for the {tests} tasks compared; the leaderboard corrects each task for its pairs of models. "
         "Verdicts at 0.05.",
-        "p: t = d / sqrt(v + s_A^2/n_A + s_B^2/n_B), v the variance of the difference d over "
-        f"{board.resampling.number:,} resamples of the shared rows, s over n runs; (exact): McNemar.",
-        "For two single runs, the test is about these runs on other rows; the effect of other seeds is unknown.",
+        "p: t = d / sqrt(v + s_A^2/n_A + s_B^2/n_B), v the variance of the difference d over resamples of the shared "
+        "rows, s over n runs; for one or two runs, s is pooled over the models of the task. Intervals are uncorrected.",
+        "unknown: no model of the task has two runs, so that interval and p are about these runs on other rows; the "
+        "effect of other seeds is unknown.",
     ):
         console.print(Text(explanation))

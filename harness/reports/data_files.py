@@ -18,6 +18,7 @@ from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
 from harness.stats.significance import Evidence, PairwiseTest
+from harness.stats.uncertainty import Interval
 
 SCHEMA_VERSION = 2
 """The version of leaderboard.json, raised when a key is renamed or changes its meaning."""
@@ -51,11 +52,7 @@ def render_json(board: Leaderboard) -> str:
         ],
         "references": [reference._asdict() for reference in _references(board)],
         "ranked_tasks": board.ranked_tasks,
-        "resampling": {
-            "resamples": board.resampling.number,
-            "to_first_order": board.resampling.is_to_first_order,
-            "seed": SEED,
-        },
+        "resampling_seed": SEED,
         "marks": MARKS,
         "notes": board.notes,
     }
@@ -80,6 +77,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
         "lower_is_better": None if direction is None else direction < 0,
         "as_percent": all(map(is_fraction, task.main_metrics)),
         "compared": len(compared.groups) if compared else 0,
+        "resamples": max((one.sample.resampled.shape[1] for one in board.comparisons[name]), default=0),
     }
 
 
@@ -99,6 +97,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         **_identity(entry),
         "label": entry.label,
         "averages": _averages(board, entry),
+        "average_intervals": {name: _intervals(average.evidence) for name, average in averages.items()},
         "average_marks": {name: sort_marks(average.marks) for name, average in averages.items()},
         "best_averages": [name for name, average in averages.items() if average.is_best],
         "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
@@ -117,7 +116,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
         "task_version": group.spec.task_version,
         "task_fingerprint": group.spec.task_fingerprint,
         "fingerprint": group.fingerprint,
-        "marks": sort_marks(group.marks),
+        "marks": sort_marks(cell.marks),
         "shown": cell.text,
         "score": group.score.mean,
         "score_std": group.score.deviation,
@@ -145,8 +144,17 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
 def _intervals(evidence: Evidence) -> dict[str, Any]:
     """95 % intervals of the score: [low, high] or null."""
     intervals = {"total": evidence.total, "seeds": evidence.seeds, "split": evidence.split}
-    rounded = {name: one and [round(end, _DIGITS) for end in one] for name, one in intervals.items()}
-    return {**rounded, "split_method": evidence.split_method, "rows": evidence.rows}
+    rounded = {name: _rounded(one) for name, one in intervals.items()}
+    return {
+        **rounded,
+        "is_over_rows_only": evidence.is_over_rows_only,
+        "split_method": evidence.split_method,
+        "rows": evidence.rows,
+    }
+
+
+def _rounded(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [round(end, _DIGITS) for end in interval]
 
 
 def _test(test: PairwiseTest | None) -> dict[str, Any] | None:

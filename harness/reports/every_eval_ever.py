@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 from harness.facts.records import RunRecord
 from harness.metrics.registry import METRICS, title_of
-from harness.stats.uncertainty import CONFIDENCE, wilson
+from harness.stats.uncertainty import CONFIDENCE
 
 SCHEMA_VERSION = "0.2.1"
 
@@ -137,7 +137,9 @@ def _uncertainty(metric: str, value: float, rows: int) -> dict[str, Any]:
     """The interval over rows, which for accuracy follows from the score."""
     if metric != "accuracy":
         return {"num_samples": rows}
-    low, high = wilson(value, rows)
+    from scipy.stats import binomtest
+
+    low, high = binomtest(round(value * rows), rows).proportion_ci(CONFIDENCE, method="wilson")
     about = dict(confidence_level=CONFIDENCE, method="Wilson score interval over the rows of the split")
     return {"confidence_interval": dict(lower=low, upper=high, **about), "num_samples": rows}
 

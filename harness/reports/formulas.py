@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from harness.reports.standings import Leaderboard, task_title
-from harness.stats.resampling import SEED
+from harness.stats.resampling import FEWEST_RESAMPLES, RESAMPLED_ROWS, RESAMPLES, SEED
 
 NOT_RANKED = "These runs differ from those in the table in more than the seed; no number mixes the two."
 
@@ -16,18 +16,18 @@ _SCORES = """\
 - A number is the mean over the runs of all seeds; (n) is their count. Metrics with a maximum of 1 are shown times 100,
   others unscaled. A run's score is the mean of its numbers in the column: F1 and accuracy, Pearson and Spearman,
   matched (m) and mismatched (mm).
-- ± is half the width of the score's 95 % interval over seeds and rows, t(0.975, ν) √(v + s²/n): v is the variance over
-  samples of the split's rows, s the standard deviation of the runs' scores. For a single run the interval is over rows
-  only: the effect of another seed is unknown. Without ±, the records have no predictions of these rows, or evaluate
-  computed the metric.
-- Bold is the best score of a column, at the precision shown, among the cells without [c], [p], [r], [h], [g] and [v].
-  If all cells have one of these marks, it is the best among those with the same marks.
-- ≈ is a tie: the best score of a column, and those not significantly worse by the paired test below the task's table,
-  Holm-corrected for all pairs of the column. A column without ≈ has no tests, or all others are worse.
+- ± is the distance from the score to the farther end of its 95 % interval, for other seeds and other rows of the same
+  kind. A model of one or two runs is lent the variance over seeds that the other models of the column have. "rows only"
+  means that no model there has two runs: nothing is known about other seeds. Without ±, the records have no predictions
+  of these rows, or evaluate computed the metric. The tasks' intervals also give that of an average.
+- Bold is the best score of a column, at the precision shown, among the cells without [d], [p], [r], [h], [g], [s] and
+  [v]. If all cells have one of these marks, it is the best among those with the same marks and training rows.
+- ≈ marks the set of the best: in 95 % of such columns the truly best model is in it. A model outside is worse than one
+  of the column's. Without ≈, the best stands alone, or nothing is known about seeds.
 - GLUE is the unweighted mean of the nine tasks' scores, GLUE-8 that without WNLI; each needs all its tasks.
 - – is a missing score: no run finished, or the metric is undefined in one. An empty cell was not run.
-- The majority-class baseline is the best constant prediction for each metric; for a regression, this constant baseline
-  is the mean or the median of the gold labels."""
+- The majority-class baseline is the constant prediction with the best score on the labels of the split, which no model
+  sees; for a regression, this constant baseline is the mean or the median of the gold labels."""
 
 COSTS = """\
 Sums over all runs of the entry, those without a score included: wall clock from start to record, and device-hours,
@@ -37,17 +37,23 @@ comparable between entries with the same tasks, devices and rows."""
 TASKS = """\
 For n runs with scores of mean x̄ and standard deviation s, on N rows, all intervals of 95 %:
 
-- score: x̄ and its interval over seeds and rows, x̄ ± t(0.975, ν) √(v + s²/n), ν by Satterthwaite, v the variance of x̄
-  over resamples of the rows, or of Wilson's interval; for a single run the same as over rows
-- over seeds: Student's x̄ ± t(0.975, n − 1) s/√n; – for a single run
-- over rows, the runs held fixed: for one split's accuracy p, Wilson's (p + z²/2N ± z √(p (1 − p)/N + z²/4N²)) /
-  (1 + z²/N), z = 1.96; otherwise the middle 95 % of x̄ over resamples
+- score: x̄ and its interval over seeds and rows. With h the distance from x̄ to an end of the interval over rows, that
+  end is at t(0.975, ν) √((h/1.96)² + s²/n), ν by Satterthwaite. For n ≤ 2, s² is pooled over the models of the column
+  that compete, Σ (n − 1) s² / Σ (n − 1), without those with collapsed, diverged or failed runs if
+  there are others.
+- over seeds: Student's x̄ ± t(0.975, n − 1) s/√n, the rows held fixed; – for a single run
+- over rows, the runs held fixed: the middle 95 % of x̄ over weights of the rows, w/Σw ~ Dirichlet(1, ..., 1). A share of
+  correct rows, and any metric of two classes, is a function of the counts of correct and wrong rows, or of the four
+  cells of the confusion matrix: pseudo-rows make their shares Dirichlet(counts + ½), the posterior under Jeffreys'
+  prior. Other metrics have no pseudo-rows; their mean over resamples is shifted to x̄. With classes of few rows, macro
+  averages are covered in less than 95 % of cases.
 - to best: the difference d to the best score on the same rows, and its interval d ± t(0.975, ν) √(v + s²/n + s'²/n'),
-  v the variance of d over shared resamples of the rows
-- p: the test of no difference, t = d / √(v + s²/n + s'²/n'); for two single runs' accuracy McNemar's exact test
-  2 P(B ≤ min(b, c)), B binomial(b + c, ½), b and c the rows that only one of them predicts correctly. First Holm's,
-  corrected for all pairs in the table, max over smaller p of (m − rank + 1) p; in brackets uncorrected. Two single runs
-  are compared over rows only; against several runs, a single run is assumed to vary over seeds as they do.
+  v the variance of d over shared weights of the rows; not corrected for the other pairs
+- ≈: model i is in the set of the best unless the largest (x̄_j − x̄_i) / √(v + s²/n_i + s²/n_j) over j is above the 95 %
+  quantile that it has when all models are equal (Hsu's multiple comparisons with the best, s² pooled)
+- p: the test of no difference, t = d / √(v + s²/n + s'²/n'). First Holm's, corrected for all pairs in the table, max
+  over smaller p of (m − rank + 1) p; in brackets uncorrected. Where nothing is known about seeds, p is about these runs
+  on other rows.
 - metrics: the mean over the runs, ± their sample standard deviation √(Σ (x − x̄)² / (n − 1))"""
 
 PUBLISHED = """\
@@ -74,16 +80,12 @@ def _resampling_formulas(board: Leaderboard) -> Iterator[str]:
         tasks = ", ".join(task_title(name) for name in board.ranked_tasks)
         yield (
             "- The mean rank is over the entries that are compared in all of the tasks below; 1 is the best, equal"
-            "\n  scores share a rank. In brackets the middle 95 % over resamples of the rows, the scores of n runs with"
-            f"\n  errors t(n − 1) s/√n. Tasks: {tasks}."
+            "\n  scores share a rank. In brackets, the means of 1 + the number of significantly better models, and of"
+            f"\n  the number of models that are not significantly worse, by Holm's p. Tasks: {tasks}."
         )
     if any(evidence.rows for evidence in board.evidence.values()):
         yield (
-            f"- Resamples: {board.resampling.number:,} times N of a split's N rows with replacement, the same for all"
-            f"\n  models; NumPy's default generator, seeded with {SEED} and the CRC-32 of task.split."
-        )
-    if board.resampling.is_to_first_order:
-        yield (
-            "- With this many records, scores of resamples are computed to first order, from the influence of each row"
-            "\n  (infinitesimal jackknife)."
+            f"- Resamples: {RESAMPLES:,} sets of weights of a split's N rows, {RESAMPLED_ROWS:,} / N above "
+            f"{RESAMPLED_ROWS // RESAMPLES:,} rows, and {FEWEST_RESAMPLES:,}\n  at least, the same for all models; "
+            f"NumPy's default generator, seeded with {SEED} and the CRC-32 of task.split."
         )

@@ -19,8 +19,9 @@ from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS
 from harness.reports.panels import Content
 from harness.reports.plots import BLUE, FAINT, INK, ORANGE
-from harness.reports.standings import NO_SCORE, format_metric, is_fraction
+from harness.reports.standings import NO_SCORE, format_metric, format_spread, is_fraction
 from harness.stats.groups import sort_marks
+from harness.stats.uncertainty import Interval
 
 _PAGE = Path(__file__).with_name("leaderboard.html.jinja")
 
@@ -161,10 +162,12 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
         if name != "Rank":
             is_best = name in entry["best_averages"]
             marks = entry["average_marks"].get(name, [])
-            return _average(entry["averages"].get(name)) | dict(marks=marks, is_best=is_best, is_top=is_best)
+            score, intervals = entry["averages"].get(name), entry["average_intervals"].get(name, {})
+            uncertainty = _uncertainty(score, intervals, as_percent=True)
+            return _average(score) | dict(marks=marks, is_best=is_best, is_top=is_best) | uncertainty
         if (rank := entry["average_rank"]) is None:
             return _cell()
-        interval = f"95 % interval {rank['low']:.1f} to {rank['high']:.1f}"
+        interval = f"by the pairwise tests {rank['low']:.1f} to {rank['high']:.1f}"
         return _cell(shown=f"{rank['mean']:.1f}", sort=rank["mean"], interval=interval)
 
     cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
@@ -174,21 +177,27 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
 def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:
     if result is None:
         return _cell()
-    total, as_percent = result["intervals"]["total"], column["as_percent"]
-    interval = spread = ""
-    if total:
-        spread = f"±{format_metric((total[1] - total[0]) / 2, as_percent)}"
-        interval = f"95 % interval of the score {_interval(total, as_percent)}"
+    as_percent = column["as_percent"]
     return _cell(
         shown=result["shown"],
         sort=result["score"],
-        spread=spread,
-        interval=interval,
+        **_uncertainty(result["score"], result["intervals"], as_percent),
         marks=result["marks"],
         runs=_runs(result, as_percent),
         is_best=result["is_best"],
         is_tied=result["is_tied"],
         is_top=result["is_best"] or result["is_tied"],
+    )
+
+
+def _uncertainty(score: float | None, intervals: Mapping[str, Any], as_percent: bool) -> dict[str, str]:
+    if not intervals.get("total"):
+        return {}
+    ends, is_over_rows_only = Interval(*intervals["total"]), intervals["is_over_rows_only"]
+    kind = "other rows only" if is_over_rows_only else "other seeds and rows"
+    return dict(
+        spread=format_spread(score, ends, is_over_rows_only, as_percent),
+        interval=f"95 % interval for {kind}: {_interval(ends, as_percent)}",
     )
 
 

@@ -6,13 +6,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from harness.facts.records import RunRecord, TaskFacts
-from harness.metrics.registry import METRICS, direction_of, title_of
+from harness.metrics.registry import METRICS, direction_of
 from harness.stats.entries import Entry
 from harness.stats.groups import (
+    NOT_COMPARED,
     Group,
+    Pool,
     explain_difference,
     group_notes,
     group_runs,
@@ -21,8 +24,8 @@ from harness.stats.groups import (
     reported_metrics,
     sort_marks,
 )
-from harness.stats.resampling import RESAMPLES, SLOW_RESAMPLES
-from harness.stats.significance import Comparison, Evidence, Rank, Resampling, assess, rank_entries
+from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
+from harness.stats.uncertainty import Interval, mean_interval
 
 GLUE = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP"}
 GLUE |= {"mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI"}
@@ -34,11 +37,8 @@ NO_SCORE = "–"
 
 TIED = "≈"
 
-_MANY_RECORDS, _FEW_RESAMPLES = 2_500, 1_000
-
-_NOT_COMPARED = frozenset("cprhgv")
-"""Marks of cells that compete only with cells of the same marks."""
-_MARKS_OF_AVERAGES = frozenset("prhgvt")
+_UNMARKED: Pool = (frozenset(), None)
+_MARKS_OF_AVERAGES = NOT_COMPARED | {"t"}
 
 Pair = tuple[Entry, str]
 """An entry with the name of a task or an average."""
@@ -49,14 +49,17 @@ class Cell(NamedTuple):
 
     text: str = ""
     spread: str = ""
-    """`±0.5 (3)`: half the width of the interval over seeds and rows, and the number of runs."""
+    """`±0.5 (3)`: the distance to the farther end of the interval over seeds and rows, and the number of runs."""
     score: float | None = None
     comparable: float | None = None
     """The score, rounded as it is shown, higher is better; None where it is not compared."""
     marks: frozenset[str] = frozenset()
+    pool: Pool = _UNMARKED
+    """Equal for cells of a column that compete with each other."""
+    evidence: Evidence = Evidence()
     is_best: bool = False
     is_tied: bool = False
-    """Not significantly different from the best that it was compared with."""
+    """The cell is in the set of the best of its column."""
 
     @property
     def suffix(self) -> str:
@@ -85,12 +88,13 @@ class Leaderboard:
     is_test_mode: bool
     evidence: dict[Group, Evidence]
     """Intervals and tests of every group, also those not ranked."""
+    comparisons: dict[str, list[Comparison]]
+    """All groups of each task with predictions in their records, by the rows that they predicted."""
     compared: dict[str, Comparison]
     """The groups of each task that were compared with the best of them."""
     ranks: dict[Entry, Rank]
     """Average ranks of the entries that are compared in all of `ranked_tasks`."""
     ranked_tasks: tuple[str, ...]
-    resampling: Resampling
 
 
 Candidates = dict[str, dict[Entry, list[Group]]]
@@ -100,16 +104,16 @@ Candidates = dict[str, dict[Entry, list[Group]]]
 def build_leaderboard(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None) -> Leaderboard:
     """The leaderboard of these records, in any order.
 
-    Records of test mode are ignored if there are others; `unreadable` files are mentioned. By default rows are
-    resampled 10,000 times, for more than 2,500 records 1,000 times and to first order.
+    Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
+    as `resample_number` says, or `resamples` times.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     used = [run for run in ordered if not run.spec.test_mode] or ordered
     tasks = _sorted_tasks(used)
     candidates = _candidates(used, tasks)
-    is_large = len(used) > _MANY_RECORDS
-    resampling = Resampling(resamples or (_FEW_RESAMPLES if is_large else RESAMPLES), is_to_first_order=is_large)
-    evidence, compared = _assess_all(candidates, resampling)
+    assessed = {name: _assess(by_entry, resamples) for name, by_entry in candidates.items()}
+    evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
+    compared = {name: task.compared for name, task in assessed.items() if task.compared}
 
     baseline = Entry(_baseline_label(tasks.values()), "", "", "")
     cells: dict[Pair, Cell] = {}
@@ -129,7 +133,6 @@ def build_leaderboard(records: Iterable[RunRecord], unreadable: int = 0, resampl
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, tasks))
     notes = [
         *_notes_on_runs([*groups.values(), *(group for group, _ in not_ranked)], used),
-        *_notes_on_resampling(tasks),
         *_notes_on_omissions(sum(len(group.runs) for group, _ in not_ranked), len(ordered) - len(used), unreadable),
     ]
     return Leaderboard(
@@ -143,10 +146,10 @@ def build_leaderboard(records: Iterable[RunRecord], unreadable: int = 0, resampl
         notes=tuple(notes),
         is_test_mode=any(run.spec.test_mode for run in used),
         evidence=evidence,
+        comparisons={name: task.comparisons for name, task in assessed.items()},
         compared=compared,
         ranks=ranks,
         ranked_tasks=tuple(ranked_tasks),
-        resampling=resampling,
     )
 
 
@@ -164,26 +167,19 @@ def _candidates(records: Sequence[RunRecord], tasks: Iterable[str]) -> Candidate
     return candidates
 
 
-def _assess_all(candidates: Candidates, resampling: Resampling) -> tuple[dict[Group, Evidence], dict[str, Comparison]]:
-    evidence: dict[Group, Evidence] = {}
-    compared: dict[str, Comparison] = {}
-    for name, by_entry in candidates.items():
-        rivals = _comparable([groups[0] for groups in by_entry.values()])
-        assessed = assess([group for groups in by_entry.values() for group in groups], rivals, resampling)
-        evidence |= assessed.by_group
-        if assessed.compared:
-            compared[name] = assessed.compared
-    return evidence, compared
+def _assess(by_entry: Mapping[Entry, Sequence[Group]], resamples: int | None) -> TaskEvidence:
+    rivals = _rivals([groups[0] for groups in by_entry.values()])
+    return assess([group for groups in by_entry.values() for group in groups], rivals, resamples)
 
 
-def _comparable(groups: Sequence[Group]) -> list[Group]:
-    """The groups without a mark that forbids it; if all have one, the largest set of groups with the same marks."""
-    by_marks: dict[frozenset[str], list[Group]] = defaultdict(list)
+def _rivals(groups: Sequence[Group]) -> list[Group]:
+    """The groups without a mark that forbids comparisons; if all have one, the largest pool."""
+    by_pool: dict[Pool, list[Group]] = defaultdict(list)
     for group in groups:
         if group.score.mean is not None:
-            by_marks[group.marks & _NOT_COMPARED].append(group)
-    most = max(by_marks, key=lambda marks: (len(by_marks[marks]), sort_marks(marks)), default=frozenset[str]())
-    return by_marks[frozenset()] or by_marks[most]
+            by_pool[group.pool].append(group)
+    most = max(by_pool, key=lambda pool: (len(by_pool[pool]), sort_marks(pool[0]), pool[1] or 0), default=_UNMARKED)
+    return by_pool[_UNMARKED] or by_pool[most]
 
 
 def _ranked_comparisons(compared: Mapping[str, Comparison], tasks: Mapping[str, TaskFacts]) -> dict[str, Comparison]:
@@ -220,13 +216,6 @@ def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord]) -> Ite
 
 def _name(group: Group) -> str:
     return f"{task_title(group.spec.task)}, {group.entry.label} ({group.entry.variant})"
-
-
-def _notes_on_resampling(tasks: Mapping[str, TaskFacts]) -> Iterator[str]:
-    for name, task in tasks.items():
-        slow = [title_of(one) for one in task.main_metrics if one in METRICS and METRICS[one].resampled is None]
-        if slow:
-            yield f"{task_title(name)}: resampled at most {SLOW_RESAMPLES:,} times, as {' and '.join(slow)} is slow."
 
 
 def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Iterator[str]:
@@ -269,14 +258,24 @@ def group_cell(group: Group, evidence: Evidence) -> Cell:
         return Cell(text, count, marks=group.marks)
     means = [(name, group.over_seeds(split, name).mean) for split, name in reported_metrics(group.task)]
     numbers = "/".join(format_metric(value, is_fraction(name)) for name, value in means)
-    score, as_percent, total = group.score.mean, all(map(is_fraction, names)), evidence.total
-    plus_minus = "" if total is None else f"±{format_metric((total.high - total.low) / 2, as_percent)} "
-    spread = f"{plus_minus}({len(group.scored)})"
+    score, as_percent = group.score.mean, all(map(is_fraction, names))
+    plus_minus = format_spread(score, evidence.total, evidence.is_over_rows_only, as_percent)
+    spread = " ".join(filter(None, [plus_minus, f"({len(group.scored)})"]))
     direction = direction_of(names)
     comparable = None
     if score is not None and direction is not None:
         comparable = float(format_metric(score, as_percent)) * direction
-    return Cell(numbers or NO_SCORE, spread, score, comparable, group.marks, is_tied=evidence.is_tied)
+    is_tied = evidence.is_tied
+    marks = group.marks if evidence.is_above_baseline else group.marks | {"b"}
+    return Cell(numbers or NO_SCORE, spread, score, comparable, marks, group.pool, evidence, is_tied=is_tied)
+
+
+def format_spread(score: float | None, interval: Interval | None, is_over_rows_only: bool, as_percent: bool) -> str:
+    """`±0.5`, or `±0.5 rows only`: the distance from the score to the farther end; empty without an interval."""
+    if score is None or interval is None:
+        return ""
+    farthest = max(score - interval.low, interval.high - score)
+    return f"±{format_metric(farthest, as_percent)}" + (" rows only" if is_over_rows_only else "")
 
 
 def _baseline_label(tasks: Iterable[TaskFacts]) -> str:
@@ -304,27 +303,39 @@ def _averages(
     for entry in (*entries, baseline) if suite else ():
         for name, members in AVERAGES.items():
             parts = [cells.get((entry, task), Cell()) if task in suite else Cell() for task in members]
-            score = mean_or_none([part.score for part in parts])
-            if score is None:
-                averages[entry, name] = Cell(NO_SCORE)
-                continue
-            marks = frozenset[str]().union(*(part.marks for part in parts)) & _MARKS_OF_AVERAGES
-            text = format_metric(score, as_percent=True)
-            averages[entry, name] = Cell(text, "", score, None if entry == baseline else float(text), marks)
+            averages[entry, name] = _average(parts, is_compared=entry != baseline)
     return averages
 
 
+def _average(parts: Sequence[Cell], is_compared: bool) -> Cell:
+    """The mean of the parts' scores with the interval that follows from theirs: tasks share neither rows nor seeds."""
+    scores = [part.score for part in parts]
+    known = [score for score in scores if score is not None]
+    if len(known) < len(parts):
+        return Cell(NO_SCORE)
+    score = fmean(known)
+    marks = frozenset[str]().union(*(part.marks for part in parts)) & _MARKS_OF_AVERAGES
+    training_rows = tuple(part.pool[1] for part in parts)
+    pool = marks & NOT_COMPARED, training_rows if any(training_rows) else None
+    variances = [part.evidence.variance for part in parts]
+    interval = mean_interval(known, [one for one in variances if one]) if all(variances) else None
+    is_over_rows_only = any(part.evidence.is_over_rows_only for part in parts)
+    spread = format_spread(score, interval, is_over_rows_only, as_percent=True)
+    text = format_metric(score, as_percent=True)
+    evidence = Evidence(total=interval, is_over_rows_only=is_over_rows_only)
+    return Cell(text, spread, score, float(text) if is_compared else None, marks, pool, evidence)
+
+
 def _with_best(cells: Mapping[Pair, Cell]) -> dict[Pair, Cell]:
-    """The cells with the best of each column: among its unmarked cells, or without any, among those of equal marks."""
-    best: dict[tuple[str, frozenset[str]], float] = {}
+    """The cells with the best of each column: among its unmarked cells, or without any, in each pool."""
+    best: dict[tuple[str, Pool], float] = {}
     for (_, column), cell in cells.items():
         if cell.comparable is not None:
-            pool = column, cell.marks & _NOT_COMPARED
-            best[pool] = max(cell.comparable, best.get(pool, cell.comparable))
+            key = column, cell.pool
+            best[key] = max(cell.comparable, best.get(key, cell.comparable))
 
     def is_best(column: str, cell: Cell) -> bool:
-        marks = cell.marks & _NOT_COMPARED
-        has_unmarked_rivals = bool(marks) and (column, frozenset()) in best
-        return cell.comparable is not None and cell.comparable == best[column, marks] and not has_unmarked_rivals
+        has_unmarked_rivals = cell.pool != _UNMARKED and (column, _UNMARKED) in best
+        return cell.comparable is not None and cell.comparable == best[column, cell.pool] and not has_unmarked_rivals
 
     return {(entry, column): cell._replace(is_best=is_best(column, cell)) for (entry, column), cell in cells.items()}

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import numpy as np
-
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import title_of
 from harness.reports.model_index import model_index
-from harness.stats.resampling import can_resample, resampled
-from harness.stats.uncertainty import percentiles, wilson
+from harness.stats.resampling import can_resample, pseudo_rows, resampled
+from harness.stats.uncertainty import row_intervals, sample_of
 
 _RESAMPLES = 2_000
 """Resamples of a split's rows for an interval; fewer than a leaderboard's, since every saved model waits for them."""
@@ -90,8 +88,8 @@ def _scores(record: RunRecord) -> str:
             lines.append(f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {_format(constant)} |")
     notes = [f"- {note}" for note in record.notes]
     method = (
-        "The interval covers the choice of rows in the split: Wilson's interval for accuracy, else percentiles of "
-        f"{_RESAMPLES:,} bootstrap resamples of the rows. It does not cover the seed, which takes more than one run."
+        f"The interval covers the choice of rows in the split: the middle 95 % over {_RESAMPLES:,} resamples of the "
+        "rows. It does not cover the seed, which takes more than one run."
     )
     return "\n".join([*lines, "", method, "", *notes, *([""] if notes else [])])
 
@@ -105,13 +103,9 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
     if value is None or split not in record.predictions or split not in record.gold or not can_resample([metric]):
         return "–"
     gold, predictions = unpack_array(record.gold[split]), unpack_array(record.predictions[split])
-    if metric == "accuracy":
-        low, high = wilson(value, len(gold))
-    else:
-        drawn = resampled([metric], [predictions[None]], gold, f"{record.spec.task}.{split}", _RESAMPLES)[0]
-        if not np.isfinite(drawn).all():
-            return "–"
-        low, high = percentiles(drawn)
+    drawn = resampled([metric], predictions[None], gold, f"{record.spec.task}.{split}", _RESAMPLES)
+    is_smoothed = len(pseudo_rows([metric], predictions, gold)[1]) > 0
+    (low,), (high,) = row_intervals(sample_of([[value]], drawn, len(gold), is_smoothed, [0], [True]))
     return f"{low:.4f} to {high:.4f}"
 
 

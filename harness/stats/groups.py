@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe, recipe_difference
 from harness.facts.records import RunRecord, RunSpec, TaskFacts
 from harness.metrics.registry import title_of
+from harness.metrics.scoring import baseline
 from harness.stats.entries import Entry, assignments, entries_of
 
 MARKS = {
+    "b": "not above the constant baseline: no significant difference from it, over seeds and rows",
     "c": "collapsed: a run that is averaged here predicted one class (or value) throughout",
     "d": "a run diverged or failed and has no score, see the notes",
     "p": "partial data: a split has another number of rows than the full data",
@@ -26,6 +29,13 @@ MARKS = {
     "v": "another version, definition or data of the task than the column's",
     "t": "test mode",
 }
+
+
+NOT_COMPARED = frozenset("dprhgsv")
+"""Marks of groups that compete only with groups of the same marks."""
+
+Pool = tuple[frozenset[str], Hashable]
+"""The marks of `NOT_COMPARED`, and the number of training rows where these are not all of the task's."""
 
 
 class Spread(NamedTuple):
@@ -94,19 +104,45 @@ class Group:
 
         return sorted(pairs or reported_metrics(self.task), key=order)
 
+    @property
+    def training_rows(self) -> int | None:
+        """The rows that were trained on; None when no run read them."""
+        return next((run.data.rows.get("train") for run in self.runs if run.data), None)
+
+    @property
+    def pool(self) -> Pool:
+        """Equal for groups that compete with each other."""
+        marks = self.marks & NOT_COMPARED
+        return marks, self.training_rows if marks & {"p", "r"} else None
+
+    @property
+    def is_lender(self) -> bool:
+        """The runs vary over seeds as those of other models do: none collapsed, diverged or failed."""
+        return not self.marks & {"c", "d"}
+
     def over_seeds(self, split: str, metric: str) -> Spread:
         """One metric over seeds; both numbers are None when it is undefined in a run."""
         return _spread([_value(run, split, metric) for run in self.scored])
 
     def baseline(self, split: str, metric: str) -> float | None:
-        """The best score of a constant prediction on these rows."""
-        return next((run.baseline.get(split, {}).get(metric) for run in self.runs if run.baseline), None)
+        """The metric of the constant prediction that has the best main score on these rows."""
+        gold = next((run.gold[split] for run in self.runs if split in run.gold), None)
+        if gold is None:
+            return next((run.baseline.get(split, {}).get(metric) for run in self.runs if run.baseline), None)
+        return _baseline(gold, tuple(self.task.metrics), tuple(self.task.main_metrics)).get(metric)
 
     def preference(self) -> tuple[Any, ...]:
         """Sort key, highest for the group that is shown in its entry's cell."""
         is_full = self.rows > 0 and "p" not in self.marks
         latest = max((run.finished.timestamp(), run.run_id) for run in self.runs)
         return self.spec.task_version, is_full, self.rows, len(self.scored), len(self.runs), latest
+
+
+@lru_cache
+def _baseline(gold: str, metrics: tuple[str, ...], main_metrics: tuple[str, ...]) -> dict[str, float | None]:
+    """The baseline for packed gold labels, of which a leaderboard has few."""
+    labels = unpack_array(gold)
+    return baseline(metrics, labels, 2 if labels.dtype.kind in "iu" else 1, main_metrics)
 
 
 def reported_metrics(task: TaskFacts) -> list[tuple[str, str]]:

@@ -23,14 +23,6 @@ class Predictions(NamedTuple):
     key: tuple[Any, ...]
     """Equal for groups that predicted the same rows."""
 
-    @property
-    def correct(self) -> NDArray[np.bool_] | None:
-        """bool[runs, N] where the score is the accuracy on one split; else None."""
-        if self.metrics != ("accuracy",) or len(self.splits) > 1:
-            return None
-        ((predictions, gold),) = self.splits.values()
-        return np.asarray(predictions == gold)
-
 
 def read_predictions(group: Group) -> Predictions | None:
     """The group's predictions; None where a metric cannot be resampled or a record has no predictions."""

@@ -1,7 +1,10 @@
-"""Scores on resampled rows: every run of a task on the same 10,000 draws of its rows.
+"""Scores on resampled rows: every run of a task on the same draws of its rows.
 
-Row i of a resample counts w_i times, w ~ multinomial(N; 1/N, ..., 1/N): Efron's bootstrap. The runs share the draws,
-so differences between them are paired. The same numbers come out on any processor, those of values to 12 digits.
+A resample gives row i the weight w_i, w / Σ w ~ Dirichlet(1, ..., 1): the Bayesian bootstrap (Rubin 1981). The runs
+share the weights, so differences between them are paired. Where the score depends on few kinds of rows, a pseudo-row of
+each kind joins with a weight from Gamma(1/2), so that the shares of the kinds are Dirichlet(counts + 1/2), the
+posterior under Jeffreys' prior: a score without a single error is uncertain too. The same numbers come out on any
+processor, those of values to 12 digits.
 """
 
 from __future__ import annotations
@@ -19,13 +22,17 @@ from harness.metrics.registry import METRICS
 from harness.metrics.regression import WeightedValues
 
 RESAMPLES = 10_000
-SLOW_RESAMPLES = 1_000
-"""The limit for metrics without a resampled form."""
+FEWEST_RESAMPLES = 1_000
+"""The number for metrics without a resampled form, and for the largest splits."""
+RESAMPLED_ROWS = 60_000_000
+"""The limit for resamples times rows: from 6,000 rows on, there are fewer resamples."""
 SEED = 2018
 """The seed of every draw, together with a checksum of its purpose; any fixed number would do."""
 
 _BLOCK = 4_000_000
-"""Counts drawn at a time: 32 MB as the int64 that `bincount` gives."""
+"""Weights drawn at a time: 32 MB."""
+_TOTAL_WEIGHT = 2**22
+"""Mean of the sum of a resample's weights, which are whole numbers: sums below 2^24 are exact in float32."""
 
 
 def generator(purpose: str) -> np.random.Generator:
@@ -38,61 +45,83 @@ def can_resample(metrics: Sequence[str]) -> bool:
     return bool(metrics) and METRICS.keys() >= set(metrics)
 
 
-def has_influence(metrics: Sequence[str]) -> bool:
-    """True when `deviations` can be computed."""
-    return all(METRICS[name].influence is not None for name in metrics)
+def resample_number(metrics: Sequence[str], rows: int) -> int:
+    """The default number of resamples: a function of metrics and rows alone, so that no model changes another's."""
+    if any(METRICS[name].resampled is None for name in metrics):
+        return FEWEST_RESAMPLES
+    return min(RESAMPLES, max(FEWEST_RESAMPLES, RESAMPLED_ROWS // rows))
 
 
 def resampled(
-    metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any], purpose: str, resamples: int = RESAMPLES
+    metrics: Sequence[str], predictions: NDArray[Any], gold: NDArray[Any], purpose: str, resamples: int
 ) -> Floats:
-    """float64[G, B]: scores of each group, means over its runs and over the metrics; NaN where one is undefined.
+    """float64[R, B]: scores of each run, means over the metrics. A metric that is undefined on a resample counts 0.
 
-    B is `resamples`, or at most 1,000 where a metric has no resampled form.
-
-    groups: predictions of each group's runs [runs, N], classes (whole numbers) or values in row order, or label sets
-    [runs, N, C]; gold: [N] or [N, C].
+    Args:
+        predictions: [R, N], classes (whole numbers) or values in row order, or label sets [R, N, C].
+        gold: [N] or [N, C].
+        purpose: names the draws.
+        resamples: B.
     """
     assert can_resample(metrics), metrics
-    assert all(runs.shape[1:] == gold.shape and len(gold) > 0 for runs in groups), [runs.shape for runs in groups]
-    if any(METRICS[name].resampled is None for name in metrics):
-        resamples = min(resamples, SLOW_RESAMPLES)
-    rows = (LabelCounts if gold.dtype.kind in "iu" else WeightedValues)(groups, gold)
+    assert predictions.shape[1:] == gold.shape, predictions.shape
+    assert len(gold) > 0
+    pseudo_predictions, pseudo_gold = pseudo_rows(metrics, predictions, gold)
+    all_gold = np.concatenate([gold, pseudo_gold])
+    repeated = np.broadcast_to(pseudo_predictions, (len(predictions), *pseudo_predictions.shape))
+    all_predictions = np.concatenate([predictions, repeated], axis=1)
+    rows = (LabelCounts if gold.dtype.kind in "iu" else WeightedValues)(all_predictions, all_gold)
+    needs_counts = any(METRICS[name].resampled is None for name in metrics)
     blocks = []
-    for weights in draws(len(gold), purpose, resamples):
+    for weights in (counts if needs_counts else weights_of)(len(gold), len(pseudo_gold), purpose, resamples):
         rows.weigh(weights)
-        parts = [METRICS[name].on_resamples(rows) for name in metrics]
+        parts = [np.nan_to_num(METRICS[name].on_resamples(rows)) for name in metrics]
         blocks.append(sum(parts[1:], parts[0]) / len(parts))
     return np.ascontiguousarray(np.concatenate(blocks).T)
 
 
-def deviations(
-    metrics: Sequence[str], groups: Sequence[NDArray[Any]], gold: NDArray[Any], purpose: str, resamples: int
-) -> Floats:
-    """float64[G, resamples]: first-order approximation of `resampled` less the score of the original rows.
+def pseudo_rows(
+    metrics: Sequence[str], predictions: NDArray[Any], gold: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Predictions and gold labels of one row of each kind that the score depends on; empty where kinds are many.
 
-    With weights w_i of mean 1 a score is T + Σ (w_i - 1) u_i / N and terms of order 1/N, where u_i, a row's influence,
-    is the derivative of the score by the weight of row i (Hampel 1974, Efron's infinitesimal jackknife). One matrix
-    product then gives all resamples of all models, whatever the metric. NaN where an influence is undefined.
+    A share of correct rows depends on two kinds, correct and wrong; any metric of two classes on the four cells of the
+    confusion matrix.
     """
-    influences = np.stack([_influence(metrics, runs, gold) for runs in groups]).astype(np.float32)
-    parts = [(counts - 1).astype(np.float32) @ influences.T for counts in draws(len(gold), purpose, resamples)]
-    return np.ascontiguousarray(np.concatenate(parts).T, np.float64) / len(gold)
+    wrong, right = np.zeros((2, *gold.shape[1:]), gold.dtype), np.zeros((2, *gold.shape[1:]), gold.dtype)
+    wrong[0] += 1
+    if any(METRICS[name].resampled is None for name in metrics):
+        return right[:0], right[:0]
+    if all(METRICS[name].is_share_of_rows for name in metrics):
+        return wrong, right
+    if gold.ndim == 1 and gold.dtype.kind in "iu" and max(gold.max(), predictions.max()) <= 1:
+        return np.array([0, 1, 0, 1], gold.dtype), np.array([0, 0, 1, 1], gold.dtype)
+    return right[:0], right[:0]
 
 
-def _influence(metrics: Sequence[str], runs: NDArray[Any], gold: NDArray[Any]) -> Floats:
-    """[N]: the mean over metrics and runs."""
-    functions = [METRICS[name].influence for name in metrics]
-    per_run = [np.mean([of_row(run, gold) for of_row in functions if of_row], axis=0) for run in runs]
-    return np.asarray(np.mean(per_run, axis=0))
+def weights_of(rows: int, pseudo: int, purpose: str, resamples: int) -> Iterator[NDArray[np.float64]]:
+    """Weights [block, rows + pseudo], whole numbers, block by block; neither blocks nor pseudo-rows change the others.
+
+    A row has an exponential weight, a pseudo-row half a squared normal one, that is Gamma(1/2).
+    """
+    random, pseudo_random = generator(purpose), generator(f"{purpose}, pseudo-rows")
+    for number in _block_sizes(rows, resamples):
+        exponential = random.standard_exponential((number, rows))
+        gamma = pseudo_random.standard_normal((number, 4))[:, :pseudo] ** 2 / 2
+        yield np.rint(np.concatenate([exponential, gamma], axis=1) * (_TOTAL_WEIGHT / rows))
 
 
-def draws(rows: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:
-    """Counts [block, rows] of `resamples` resamples, block by block; the blocks' size changes no number."""
+def counts(rows: int, pseudo: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:
+    """Counts [block, rows] of rows drawn with replacement: Efron's bootstrap, for metrics that know no weights."""
+    assert not pseudo
     random = generator(purpose)
-    block = max(1, _BLOCK // rows)
-    for first in range(0, resamples, block):
-        number = min(block, resamples - first)
+    for number in _block_sizes(rows, resamples):
         drawn = random.integers(rows, size=(number, rows), dtype=np.uint32).astype(np.intp)
         drawn += np.arange(number)[:, None] * rows
         yield np.bincount(drawn.ravel(), minlength=number * rows).reshape(number, rows)
+
+
+def _block_sizes(rows: int, resamples: int) -> Iterator[int]:
+    block = max(1, _BLOCK // rows)
+    for first in range(0, resamples, block):
+        yield min(block, resamples - first)

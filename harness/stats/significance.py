@@ -1,4 +1,4 @@
-"""Confidence intervals of a task's scores, tests between models, and ties with the best.
+"""Confidence intervals of a task's scores, tests between models, and the set of the best.
 
 Models are compared by the main score on resampled rows, from the predictions in their records.
 """
@@ -14,39 +14,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.metrics.registry import METRICS, direction_of
+from harness.metrics.scoring import best_constant
 from harness.stats.entries import Entry
-from harness.stats.groups import Group
+from harness.stats.groups import Group, mean_or_none
 from harness.stats.predictions import Predictions, read_predictions
-from harness.stats.resampling import deviations, generator, has_influence, resampled
+from harness.stats.resampling import generator, pseudo_rows, resample_number, resampled
 from harness.stats.uncertainty import (
     ALPHA,
     Differences,
     Floats,
+    Indices,
     Interval,
     Sample,
-    average_ranks,
+    best_set,
     compare,
     holm,
-    interval,
-    mcnemar,
-    percentiles,
+    is_above,
+    ranks,
+    row_intervals,
+    sample_of,
     t_interval,
-    wilson,
-    wilson_variance,
+    total_intervals,
+    total_variance,
 )
-
-_MIN_DEFINED_SHARE = 0.9
-"""A model whose score is undefined on more than a tenth of the resamples is not compared."""
-
-Indices = NDArray[np.intp]
-
-
-class Resampling(NamedTuple):
-    """The number of resamples, and the way their scores are computed."""
-
-    number: int
-    is_to_first_order: bool = False
-    """Scores are approximated from the influence of each row, where the metrics have one."""
 
 
 class PairwiseTest(NamedTuple):
@@ -58,12 +48,13 @@ class PairwiseTest(NamedTuple):
     p: float
     p_holm: float
     """Corrected for all tests of its family."""
-    method: str
+    is_over_rows_only: bool
+    """Nothing is known about seeds: the test is about these runs on other rows, and gives no verdict about models."""
 
     @property
     def is_significant(self) -> bool:
-        """True at the level of 0.05, after the correction."""
-        return self.p_holm < ALPHA
+        """True at the level of 0.05, after the correction, where the test is about models."""
+        return self.p_holm < ALPHA and not self.is_over_rows_only
 
     def reversed(self) -> PairwiseTest:
         """The second model's score less the first's."""
@@ -74,9 +65,7 @@ class PairwiseTests(NamedTuple):
     """Tests of several pairs, corrected for each other; arrays [pairs]."""
 
     differences: Differences
-    p: Floats
     p_holm: Floats
-    is_exact: NDArray[np.bool_]
 
     def test(self, pair: int) -> PairwiseTest:
         """The test of one pair."""
@@ -84,9 +73,9 @@ class PairwiseTests(NamedTuple):
             difference=float(self.differences.difference[pair]),
             low=float(self.differences.low[pair]),
             high=float(self.differences.high[pair]),
-            p=float(self.p[pair]),
+            p=float(self.differences.p[pair]),
             p_holm=float(self.p_holm[pair]),
-            method="exact McNemar test" if self.is_exact[pair] else "paired bootstrap",
+            is_over_rows_only=bool(self.differences.is_over_rows_only[pair]),
         )
 
 
@@ -99,16 +88,22 @@ class Evidence(NamedTuple):
     """Interval over rows; the runs are held fixed."""
     split_method: str | None = None
     total: Interval | None = None
-    """Interval over seeds and rows; for one run, over rows only."""
+    """Interval over seeds and rows."""
+    is_over_rows_only: bool = False
+    """Nothing is known about seeds, and `total` equals `split`."""
+    variance: tuple[float, float] | None = None
+    """The variance of the score over seeds and rows, and its degrees of freedom."""
     rows: int | None = None
+    is_above_baseline: bool = True
+    """Significantly better than the best constant prediction, or not known to be no better."""
     is_tied: bool = False
-    """Not significantly different from the best; the best is tied when another group is."""
+    """The group is in the set of the best, which has two groups at least."""
     to_best: PairwiseTest | None = None
     """The group less the best; None for the best and for groups that were not compared with it."""
 
 
 class Rank(NamedTuple):
-    """The mean rank over tasks, with its 95 % interval."""
+    """The mean rank over tasks, and the lowest and highest that the pairwise tests do not exclude."""
 
     mean: float
     low: float
@@ -123,16 +118,14 @@ class Comparison:
     sample: Sample
     direction: int | None
     """1 where more is better, -1 where less is, None where that is unknown."""
-    correct: NDArray[np.float32] | None
-    """[groups, N] for each group's first run, where the score is the accuracy on one split."""
+    is_above_baseline: NDArray[np.bool_]
+    """[groups]: significantly better than the best constant prediction, or not comparable with it."""
 
     def subset(self, groups: Sequence[Group]) -> Comparison:
         """The comparison of some of the groups, in this order."""
         position = {group: number for number, group in enumerate(self.groups)}
         at = [position[group] for group in groups]
-        scores, resampled_scores, rows, seeds, variances = self.sample
-        sample = Sample(scores[at], resampled_scores[at], rows, seeds[at], variances[at])
-        return Comparison(list(groups), sample, self.direction, None if self.correct is None else self.correct[at])
+        return Comparison(list(groups), self.sample.subset(at), self.direction, self.is_above_baseline[at])
 
     @property
     def best(self) -> int:
@@ -143,38 +136,36 @@ class Comparison:
     def test_pairs(self, first: Indices, second: Indices) -> PairwiseTests:
         """Tests of the groups at positions `first` less those at `second`, as one family."""
         differences = compare(self.sample, first, second)
-        p, is_exact = differences.p, np.zeros(len(first), bool)
-        if self.correct is not None:
-            both, correct = self.correct @ self.correct.T, self.correct.sum(axis=1)
-            exact = mcnemar(correct[first] - both[first, second], correct[second] - both[first, second])
-            is_exact = (self.sample.seeds[first] == 1) & (self.sample.seeds[second] == 1)
-            p = np.where(is_exact, exact, p)
-        return PairwiseTests(differences, p, holm(p), is_exact)
+        return PairwiseTests(differences, holm(differences.p))
 
 
 class TaskEvidence(NamedTuple):
     """Evidence for all groups of a task."""
 
     by_group: dict[Group, Evidence]
+    comparisons: list[Comparison]
+    """All groups with predictions, by the rows that they predicted."""
     compared: Comparison | None
     """The groups that are compared with the best of them, at least two."""
 
 
-def assess(groups: Sequence[Group], rivals: Sequence[Group], resampling: Resampling) -> TaskEvidence:
-    """Intervals of all groups of a task, and tests of those of the `rivals` that predicted the same rows."""
-    comparisons = list(_comparisons(groups, resampling))
+def assess(groups: Sequence[Group], rivals: Sequence[Group], resamples: int | None = None) -> TaskEvidence:
+    """Intervals of all groups of a task, and tests of those of the `rivals` that predicted the same rows.
+
+    resamples: their number, by default `resample_number`.
+    """
+    comparisons = list(_comparisons(groups, resamples))
     evidence = {group: Evidence(seeds=_seed_interval(group)) for group in groups}
     for comparison in comparisons:
-        for group, over_rows in zip(comparison.groups, _row_intervals(comparison), strict=True):
+        for group, over_rows in zip(comparison.groups, _evidence(comparison), strict=True):
             evidence[group] = over_rows._replace(seeds=evidence[group].seeds)
     compared = _largest_comparison(rivals, comparisons)
     if compared is not None:
-        tests = _tests_against_best(compared)
-        for group, test in tests.items():
-            evidence[group] = evidence[group]._replace(is_tied=not test.is_significant, to_best=test)
-        best, is_tied = compared.groups[compared.best], any(not test.is_significant for test in tests.values())
-        evidence[best] = evidence[best]._replace(is_tied=is_tied)
-    return TaskEvidence(evidence, compared)
+        for group, test in _tests_against_best(compared).items():
+            evidence[group] = evidence[group]._replace(to_best=test)
+        for group in _best_groups(compared):
+            evidence[group] = evidence[group]._replace(is_tied=True)
+    return TaskEvidence(evidence, comparisons, compared)
 
 
 def _tests_against_best(compared: Comparison) -> dict[Group, PairwiseTest]:
@@ -191,7 +182,16 @@ def _tests_against_best(compared: Comparison) -> dict[Group, PairwiseTest]:
     return tests
 
 
-def _comparisons(groups: Sequence[Group], resampling: Resampling) -> Iterator[Comparison]:
+def _best_groups(compared: Comparison) -> list[Group]:
+    """The groups among which the truly best one is, at 95 %; none where it is a single group or nothing is known."""
+    random = generator(f"{compared.groups[0].spec.task}: the best")
+    is_member = best_set(compared.sample, compared.direction or 0, random)
+    if is_member is None or is_member.sum() < 2:
+        return []
+    return [group for group, is_best in zip(compared.groups, is_member, strict=True) if is_best]
+
+
+def _comparisons(groups: Sequence[Group], resamples: int | None) -> Iterator[Comparison]:
     """The groups by the rows that they predicted; groups without predictions in their records are in none."""
     by_rows: dict[Any, list[tuple[Group, Predictions]]] = defaultdict(list)
     for group in groups:
@@ -199,47 +199,31 @@ def _comparisons(groups: Sequence[Group], resampling: Resampling) -> Iterator[Co
         if predictions is not None:
             by_rows[predictions.key].append((group, predictions))
     for members in by_rows.values():
-        comparison = _compare(members, resampling)
-        if comparison is not None:
-            yield comparison
+        yield _compare(members, resamples)
 
 
-def _compare(members: Sequence[tuple[Group, Predictions]], resampling: Resampling) -> Comparison | None:
-    """The comparison of groups that predicted the same rows, without those whose score is too often undefined."""
-    drawn = _resampled_scores(members, resampling)
-    is_defined = np.isfinite(drawn).mean(axis=1) >= _MIN_DEFINED_SHARE
-    drawn = drawn[is_defined]
-    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
-    if drawn.shape[0] == 0 or drawn.shape[1] < 2:
-        return None
-    members = [member for member, is_kept in zip(members, is_defined, strict=True) if is_kept]
-    scores = [_defined_scores(group) for group, _ in members]
-    _, (metrics, splits, _) = members[0]
-    sample = Sample(
-        scores=np.array([np.mean(values) for values in scores]),
-        resampled=drawn,
-        rows=sum(len(gold) for _, gold in splits.values()),
-        seeds=np.array([len(values) for values in scores]),
-        variances=np.array([np.var(values, ddof=1) if len(values) > 1 else np.nan for values in scores]),
-    )
-    correct = [predictions.correct for _, predictions in members]
-    first_runs = None if correct[0] is None else np.array([one[0] for one in correct if one is not None], np.float32)
-    return Comparison([group for group, _ in members], sample, direction_of(metrics), first_runs)
-
-
-def _resampled_scores(members: Sequence[tuple[Group, Predictions]], resampling: Resampling) -> Floats:
-    """[groups, resamples]: main scores, means over the reported splits."""
-    task, (metrics, splits, _) = members[0][0].spec.task, members[0][1]
-    is_to_first_order = resampling.is_to_first_order and has_influence(metrics)
-    resample = deviations if is_to_first_order else resampled
-    drawn = []
-    for split, (_, gold) in splits.items():
-        groups = [predictions.splits[split][0] for _, predictions in members]
-        drawn.append(resample(metrics, groups, gold, f"{task}.{split}", resampling.number))
-    scores = np.asarray(np.mean(drawn, axis=0))
-    if is_to_first_order:
-        scores += np.array([np.mean(_defined_scores(group)) for group, _ in members])[:, None]
-    return scores
+def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None) -> Comparison:
+    groups = [group for group, _ in members]
+    metrics, splits, _ = members[0][1]
+    rows = sum(len(gold) for _, gold in splits.values())
+    number = resamples or resample_number(metrics, rows)
+    drawn, constant_scores, is_smoothed = [], [], False
+    for split, (first, gold) in splits.items():
+        constant = best_constant(metrics, gold, 2 if gold.dtype.kind in "iu" else 1)
+        constant_scores.append(mean_or_none([groups[0].baseline(split, name) for name in metrics]))
+        runs = np.concatenate([*(predictions.splits[split][0] for _, predictions in members), constant[None]])
+        drawn.append(resampled(metrics, runs, gold, f"{groups[0].spec.task}.{split}", number))
+        is_smoothed = len(pseudo_rows(metrics, first, gold)[1]) > 0
+    *of_runs, of_constant = np.mean(drawn, axis=0)
+    scores = [_defined_scores(group) for group in groups]
+    by_group = np.split(np.array(of_runs), np.cumsum([len(one) for one in scores])[:-1])
+    means = np.array([one.mean(axis=0) for one in by_group])
+    pools, is_lender = [group.pool for group in groups], [group.is_lender for group in groups]
+    sample, direction = sample_of(scores, means, rows, is_smoothed, pools, is_lender), direction_of(metrics)
+    constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
+    if constant_score is not None and direction is not None:
+        is_above_baseline = is_above(sample, constant_score, of_constant, direction)
+    return Comparison(groups, sample, direction, is_above_baseline)
 
 
 def _defined_scores(group: Group) -> list[float]:
@@ -251,18 +235,21 @@ def _seed_interval(group: Group) -> Interval | None:
     return _in_range(group, t_interval(scores)) if len(scores) == len(group.scores) else None
 
 
-def _row_intervals(comparison: Comparison) -> Iterator[Evidence]:
+def _evidence(comparison: Comparison) -> Iterator[Evidence]:
     """The intervals over rows, and over seeds and rows, of each group."""
-    sample, is_share = comparison.sample, comparison.correct is not None
-    if is_share:
-        splits = [wilson(float(score), sample.rows) for score in sample.scores]
-        variances = np.array([wilson_variance(float(score), sample.rows) for score in sample.scores])
-    else:
-        splits = [percentiles(drawn) for drawn in sample.resampled]
-        variances = sample.resampled.var(axis=1, ddof=1)
-    for group, split, low, high in zip(comparison.groups, splits, *interval(sample, variances), strict=True):
-        total = _in_range(group, Interval(float(low), float(high))) if len(group.scored) > 1 else split
-        yield Evidence(None, split, "Wilson" if is_share else "bootstrap", total, sample.rows)
+    sample = comparison.sample
+    splits, totals = (np.transpose(ends(sample)).tolist() for ends in (row_intervals, total_intervals))
+    variances = np.transpose(total_variance(sample, sample.resampled.var(axis=1, ddof=1))).tolist()
+    for number, group in enumerate(comparison.groups):
+        yield Evidence(
+            split=_in_range(group, Interval(*splits[number])),
+            split_method="posterior" if sample.is_smoothed else "bootstrap",
+            total=_in_range(group, Interval(*totals[number])),
+            is_over_rows_only=bool(np.isnan(sample.seed_variance[number])),
+            variance=tuple(variances[number]),
+            rows=sample.rows,
+            is_above_baseline=bool(comparison.is_above_baseline[number]),
+        )
 
 
 def _in_range(group: Group, full: Interval | None) -> Interval | None:
@@ -275,9 +262,9 @@ def _in_range(group: Group, full: Interval | None) -> Interval | None:
     return Interval(max(lowest, full.low), min(highest, full.high))
 
 
-def compare_groups(groups: Sequence[Group], resampling: Resampling) -> Comparison | None:
+def find_comparison(comparisons: Sequence[Comparison], groups: Sequence[Group]) -> Comparison | None:
     """The comparison of these groups, if all predicted the same rows and the better direction is known."""
-    comparison = _largest_comparison(groups, list(_comparisons(groups, resampling)))
+    comparison = _largest_comparison(groups, comparisons)
     return comparison if comparison and len(comparison.groups) == len(groups) else None
 
 
@@ -293,14 +280,37 @@ def _largest_comparison(rivals: Sequence[Group], comparisons: Sequence[Compariso
 
 
 def rank_entries(comparisons: Mapping[str, Comparison]) -> tuple[dict[Entry, Rank], list[str]]:
-    """Average ranks of the entries that are in the comparisons of all tasks, at least two; and the tasks."""
+    """Average ranks of the entries that are in the comparisons of all tasks, at least two; and the tasks.
+
+    On one task, a model's rank is at least 1 + the number of models that are significantly better, and at most the
+    number of those that are not significantly worse; the ends of `Rank` are the means of these bounds over tasks.
+    """
     by_task = {task: {group.entry: group for group in one.groups} for task, one in comparisons.items()}
     shared = set.intersection(*(set(groups) for groups in by_task.values())) if by_task else set()
     if len(shared) < 2:
         return {}, []
     entries = sorted(shared)
-    subsets = [one.subset([by_task[task][entry] for entry in entries]) for task, one in comparisons.items()]
-    least = min(one.sample.resampled.shape[1] for one in subsets)
-    samples = [one.sample._replace(resampled=one.sample.resampled[:, :least]) for one in subsets]
-    ranks = average_ranks(samples, [one.direction or 0 for one in subsets], generator("average rank"))
-    return {entry: Rank(*(float(value[at]) for value in ranks)) for at, entry in enumerate(entries)}, list(by_task)
+    means, lows, highs = [], [], []
+    for task, comparison in comparisons.items():
+        subset = comparison.subset([by_task[task][entry] for entry in entries])
+        better, worse = _significant_counts(subset)
+        means.append(ranks(-(subset.direction or 0) * np.round(subset.sample.scores, 12)))
+        lows.append(1 + better)
+        highs.append(len(entries) - worse)
+    columns = zip(*(np.mean(one, axis=0).tolist() for one in (means, lows, highs)), strict=True)
+    return {entry: Rank(*column) for entry, column in zip(entries, columns, strict=True)}, list(by_task)
+
+
+def _significant_counts(comparison: Comparison) -> tuple[Floats, Floats]:
+    """The numbers of models that are significantly better than each model, and significantly worse [M]."""
+    number = len(comparison.groups)
+    first, second = np.triu_indices(number, 1)
+    family = comparison.test_pairs(first, second)
+    better, worse = np.zeros(number), np.zeros(number)
+    for pair, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
+        test = family.test(pair)
+        if test.is_significant:
+            winner, loser = (a, b) if test.difference * (comparison.direction or 0) > 0 else (b, a)
+            better[loser] += 1
+            worse[winner] += 1
+    return better, worse

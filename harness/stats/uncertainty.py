@@ -1,26 +1,35 @@
-"""The uncertainty of scores: intervals over seeds and rows, tests between models, average ranks.
+"""The uncertainty of scores: intervals over seeds and rows, tests, and the set of the best.
 
-Two things vary. Another seed trains other weights: the runs of a model are a sample of n. Another split of the same
-kind has other rows: the N rows are a sample, and all models share it. The variance of a score, the mean over n runs,
-is estimated as v_rows + s²/n: v_rows from resampling rows with the runs held fixed, s the standard deviation of the
-runs' scores. (The interaction of runs and rows is also in s²/n and so counts twice: this errs on the safe side.)
-One run says nothing about seeds, and its interval is over rows only.
+Two things vary. Another seed trains other weights: the n runs of a model are a sample. Another split of the same kind
+has other rows: the N rows are a sample, and all models share it. The variance of a score, the mean over n runs, is
+estimated as v_rows + s²/n: v_rows from resampling rows with the runs held fixed, s² the variance of the runs' scores.
+(The interaction of runs and rows is also in s²/n and so counts twice: this errs on the safe side.) A model of one or
+two runs is lent the s² pooled over the models that it competes with; where no model has two runs, nothing is known
+about seeds, and no verdict about models is possible.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
+
+FEW_RUNS = 2
+"""Up to this number of runs, a model's variance over seeds is the pooled one."""
+
+
+BEST_SET_RESAMPLES = 2_000
+"""Resamples from which `best_set` takes its quantiles, one for each model."""
 
 
 class Interval(NamedTuple):
@@ -39,26 +48,6 @@ def t_interval(scores: Sequence[float]) -> Interval | None:
     return Interval(mean - half, mean + half)
 
 
-def wilson(share: float, rows: int) -> Interval:
-    """The interval of a share of rows, (p + z²/2N ± z √(p(1 - p)/N + z²/4N²)) / (1 + z²/N), z = 1.96; Wilson 1927."""
-    z = _quantile(math.inf)
-    centre, shrink = share + z**2 / (2 * rows), 1 + z**2 / rows
-    half = z * math.sqrt(share * (1 - share) / rows + z**2 / (4 * rows**2))
-    return Interval(max(0.0, (centre - half) / shrink), min(1.0, (centre + half) / shrink))
-
-
-def wilson_variance(share: float, rows: int) -> float:
-    """(width of the interval / 2z)²: about p(1 - p)/N, and not 0 where all rows are correct or all wrong."""
-    low, high = wilson(share, rows)
-    return ((high - low) / (2 * _quantile(math.inf))) ** 2
-
-
-def percentiles(resampled: Floats) -> Interval:
-    """The middle 95 % of resampled scores [B]; Efron 1979."""
-    low, high = np.quantile(resampled, [ALPHA / 2, 1 - ALPHA / 2])
-    return Interval(float(low), float(high))
-
-
 class Sample(NamedTuple):
     """The scores of M models on the same N rows."""
 
@@ -67,24 +56,120 @@ class Sample(NamedTuple):
     resampled: Floats
     """[M, B]: scores on resampled rows; all models share the draws."""
     rows: int
-    seeds: NDArray[np.int64]
-    """[M]: runs of each model."""
-    variances: Floats
-    """[M]: s², the variance of a model's scores over its runs; NaN for a single run."""
+    is_smoothed: bool
+    """The resamples are a posterior, with pseudo-rows, and not centred at the scores."""
+    runs: NDArray[np.int64]
+    """[M]: n, the number of each model's runs."""
+    own: Floats
+    """[M]: s² of the model's own runs, with n - 1 degrees of freedom; NaN for a single run."""
+    pooled: Floats
+    """[M]: s² pooled over the models that it competes with; NaN where none of them has two runs."""
+    pooled_freedom: Floats
+    """[M]: the pooled variance's degrees of freedom, Σ (n - 1)."""
+
+    def subset(self, at: Sequence[int]) -> Sample:
+        """The sample of the models at these positions."""
+        fields: dict[str, Any] = {
+            name: value[at] if isinstance(value, np.ndarray) else value for name, value in self._asdict().items()
+        }
+        return Sample(**fields)
+
+    @property
+    def is_lent(self) -> NDArray[np.bool_]:
+        """[M]: the model's variance over seeds is the pooled one."""
+        return np.asarray(self.runs <= FEW_RUNS)
+
+    @property
+    def seed_variance(self) -> Floats:
+        """[M]: s²/n, NaN where nothing is known about seeds."""
+        return np.asarray(np.where(self.is_lent, self.pooled, self.own) / self.runs)
+
+    @property
+    def seed_freedom(self) -> Floats:
+        """[M]: degrees of freedom of `seed_variance`."""
+        return np.asarray(np.where(self.is_lent, self.pooled_freedom, self.runs - 1.0))
 
 
-def interval(sample: Sample, over_rows: Floats) -> tuple[Floats, Floats]:
-    """Low and high [M]: score ± t √(v_rows + s²/n), over rows only where there is one run.
-
-    t has the degrees of freedom of Satterthwaite 1946: (Σ v)² / Σ (v² / ν), ν = N - 1 and n - 1.
+def sample_of(
+    scores: Sequence[Sequence[float]],
+    resampled: Floats,
+    rows: int,
+    is_smoothed: bool,
+    pools: Sequence[Hashable],
+    is_lender: Sequence[bool],
+) -> Sample:
+    """The sample of M models.
 
     Args:
-        over_rows: v_rows [M].
+        scores: of each model's runs.
+        resampled: [M, B], means over each model's runs, on the same draws.
+        rows: N.
+        is_smoothed: the resamples have pseudo-rows.
+        pools: models of equal pools compete, and borrow the variance over seeds of the lenders among them, or without
+            any of all that have several runs.
+        is_lender: whether a model's runs vary over seeds as others do.
     """
-    over_seeds = np.nan_to_num(sample.variances / sample.seeds)
-    variance, freedom = _satterthwaite((over_rows, sample.rows - 1), (over_seeds, sample.seeds - 1))
-    half = _quantiles(freedom) * np.sqrt(variance)
-    return sample.scores - half, sample.scores + half
+    runs = np.array([len(one) for one in scores])
+    own = np.array([np.var(one, ddof=1) if len(one) > 1 else math.nan for one in scores])
+    pooled = {}
+    for key in set(pools):
+        several = [number for number, other in enumerate(pools) if other == key and runs[number] > 1]
+        at = [number for number in several if is_lender[number]] or several
+        freedom = float(np.sum(runs[at] - 1))
+        pooled[key] = float((runs[at] - 1) @ own[at]) / freedom if at else math.nan, freedom
+    return Sample(
+        scores=np.array([np.mean(one) for one in scores]),
+        resampled=np.asarray(resampled),
+        rows=rows,
+        is_smoothed=is_smoothed,
+        runs=runs,
+        own=own,
+        pooled=np.array([pooled[key][0] for key in pools]),
+        pooled_freedom=np.array([pooled[key][1] for key in pools]),
+    )
+
+
+def row_intervals(sample: Sample) -> tuple[Floats, Floats]:
+    """Low and high [M]: the middle 95 % of resampled scores, with the runs as they are.
+
+    Resamples that are no posterior have a mean below or above the score by a bias, which is taken away.
+    """
+    low, high = np.quantile(sample.resampled, [ALPHA / 2, 1 - ALPHA / 2], axis=1)
+    bias = 0.0 if sample.is_smoothed else sample.resampled.mean(axis=1) - sample.scores
+    return low - bias, high - bias
+
+
+def total_intervals(sample: Sample) -> tuple[Floats, Floats]:
+    """Low and high [M]: the interval over rows, widened on either side by the uncertainty over seeds.
+
+    With h the distance from the score to that side's end of the interval over rows, the end is at the distance
+    t √((h/z)² + s²/n) (Zou & Donner 2008), t with the degrees of freedom of `total_variance`. Where nothing is known
+    about seeds it is the interval over rows.
+    """
+    z, (low, high) = _quantile(math.inf), row_intervals(sample)
+    ends = []
+    for side, end in ((-1, low), (1, high)):
+        variance, freedom = total_variance(sample, (np.maximum(side * (end - sample.scores), 0) / z) ** 2)
+        widened = sample.scores + side * _quantiles(freedom) * np.sqrt(variance)
+        ends.append(np.where(np.isnan(sample.seed_variance), end, widened))
+    return ends[0], ends[1]
+
+
+def total_variance(sample: Sample, over_rows: Floats) -> tuple[Floats, Floats]:
+    """The variance v_rows + s²/n of each score and its degrees of freedom [M]: (Σ v)² / Σ (v² / ν), Satterthwaite 1946.
+
+    ν = N - 1 for rows, and those of s². Where nothing is known about seeds, the variance over rows.
+    """
+    return _satterthwaite((over_rows, sample.rows - 1), (np.nan_to_num(sample.seed_variance), sample.seed_freedom))
+
+
+def mean_interval(scores: Sequence[float], variances: Sequence[tuple[float, float]]) -> Interval:
+    """The interval of the mean of independent scores, from the variance of each and its degrees of freedom."""
+    number = len(scores)
+    parts = [(np.array(variance / number**2), np.array(freedom)) for variance, freedom in variances]
+    variance, total_freedom = _satterthwaite(*parts)
+    mean, half = math.fsum(scores) / number, float(_quantiles(total_freedom) * np.sqrt(variance))
+    return Interval(mean - half, mean + half)
 
 
 class Differences(NamedTuple):
@@ -95,26 +180,27 @@ class Differences(NamedTuple):
     high: Floats
     p: Floats
     """Two-sided p of no difference."""
+    is_over_rows_only: NDArray[np.bool_]
+    """Nothing is known about seeds: interval and p are about these runs on other rows."""
 
 
-def compare(sample: Sample, first: NDArray[np.intp], second: NDArray[np.intp]) -> Differences:
-    """The paired test: t = d / √(v_rows + v_seeds), Satterthwaite's degrees of freedom.
+def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
+    """The paired test: t = d / √(v_rows + s_a²/n_a + s_b²/n_b), Satterthwaite's degrees of freedom.
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
-    v_seeds = s_a²/n_a + s_b²/n_b (Welch 1947). A model with one run is assumed to vary over seeds as the other does,
-    v_seeds = s² (1/n_a + 1/n_b); if both have one, the test is about these two runs on other rows.
     """
-    n_a, n_b = sample.seeds[first], sample.seeds[second]
-    s_a, s_b = sample.variances[first], sample.variances[second]
-    covariance = np.atleast_2d(np.cov(sample.resampled))
-    over_rows = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
-    over_rows = np.where(over_rows > 1e-14, over_rows, 0.0)  # rounding errors of equal scores
-    shared = np.where(np.isnan(s_a), s_b, s_a)
-    has_single_run = np.isnan(s_a) | np.isnan(s_b)
-    seeds_a = np.nan_to_num(np.where(has_single_run, shared * (1 / n_a + 1 / n_b), s_a / n_a))
-    seeds_b = np.nan_to_num(np.where(has_single_run, 0.0, s_b / n_b))
-    freedom_a = np.where(has_single_run, np.maximum(n_a, n_b), n_a) - 1
-    variance, freedom = _satterthwaite((over_rows, sample.rows - 1), (seeds_a, freedom_a), (seeds_b, n_b - 1))
+    over_rows = _difference_variance(sample.resampled, first, second)
+    is_lent = sample.is_lent
+    own = np.where(is_lent, 0.0, sample.seed_variance)
+    lent = np.where(is_lent, sample.seed_variance, 0.0)
+    is_over_rows_only = np.isnan(lent[first] + lent[second])
+    # the lent parts of a pair are the same estimate, so they are one term
+    variance, freedom = _satterthwaite(
+        (over_rows, sample.rows - 1),
+        (own[first], sample.seed_freedom[first]),
+        (own[second], sample.seed_freedom[second]),
+        (np.nan_to_num(lent[first] + lent[second]), sample.pooled_freedom[first]),
+    )
     difference = sample.scores[first] - sample.scores[second]
     difference = np.where(np.abs(difference) > 1e-12, difference, 0.0)
     half = _quantiles(freedom) * np.sqrt(variance)
@@ -124,16 +210,68 @@ def compare(sample: Sample, first: NDArray[np.intp], second: NDArray[np.intp]) -
         p = 2 * stdtr(freedom, -np.abs(difference) / np.sqrt(variance))
     # Without variance, all N rows agree on the difference: this is their sign test.
     agreed = np.where(difference == 0, 1.0, 2.0 ** (1 - min(sample.rows, 1_000)))
-    return Differences(difference, difference - half, difference + half, np.where(variance > 0, p, agreed))
+    p = np.where(variance > 0, p, agreed)
+    return Differences(difference, difference - half, difference + half, p, is_over_rows_only)
 
 
-def mcnemar(only_first: NDArray[Any], only_second: NDArray[Any]) -> Floats:
-    """Two-sided exact p from the rows that only one model predicts correctly: twice the tail of binomial(b + c, ½)."""
-    from scipy.special import bdtr
+def is_above(sample: Sample, score: float, resampled: Floats, direction: int) -> NDArray[np.bool_]:
+    """bool[M]: the models that are significantly better, two-sided at 0.05, than predictions without seeds.
 
-    fewer = np.minimum(only_first, only_second).astype(np.float64)
-    both = np.asarray(only_first, np.int64) + np.asarray(only_second, np.int64)
-    return np.asarray(np.minimum(1.0, 2 * np.asarray(bdtr(fewer, both, 0.5))))
+    Args:
+        score: of these predictions.
+        resampled: [B], their scores on the same draws.
+    """
+    number = len(sample.scores)
+    fixed = sample._replace(
+        scores=np.append(sample.scores, score),
+        resampled=np.vstack([sample.resampled, resampled]),
+        runs=np.append(sample.runs, FEW_RUNS + 1),
+        own=np.append(sample.own, 0.0),
+        pooled=np.append(sample.pooled, np.nan),
+        pooled_freedom=np.append(sample.pooled_freedom, 0.0),
+    )
+    compared = compare(fixed, np.arange(number), np.full(number, number))
+    return np.asarray((direction * compared.difference > 0) & (compared.p < ALPHA))
+
+
+def _difference_variance(resampled: Floats, first: Indices, second: Indices) -> Floats:
+    covariance = np.atleast_2d(np.cov(resampled))
+    variance = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
+    return np.where(variance > 1e-14, variance, 0.0)  # rounding errors of equal scores
+
+
+def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDArray[np.bool_] | None:
+    """bool[M]: a set that contains the truly best model with 95 % confidence (Hsu 1981, multiple comparisons with it).
+
+    Model i is in it unless max over j of (x_j - x_i) / √(v_rows + s²/n_i + s²/n_j) is above the 95 % quantile which
+    that maximum has when all models are equal: over shared resamples of the rows, with errors of the seeds by the
+    pooled s². None where nothing is known about seeds.
+
+    Args:
+        sample: models that all compete with each other.
+        direction: 1 where more is better, -1 where less is.
+    """
+    number = len(sample.scores)
+    if np.isnan(sample.pooled).any():
+        return None
+    drawn = direction * (sample.resampled - sample.resampled.mean(axis=1, keepdims=True))
+    drawn = drawn[:, :BEST_SET_RESAMPLES]
+    scores, over_seeds = direction * sample.scores, sample.pooled / sample.runs
+    freedom = sample.pooled_freedom[0]
+    errors = random.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
+    drawn += errors / np.sqrt(random.chisquare(freedom, drawn.shape[1]) / freedom)
+    is_member = np.ones(number, bool)
+    everyone = np.arange(number)
+    for model in range(number):
+        rows = _difference_variance(sample.resampled, everyone, np.full(number, model))
+        error = np.sqrt(rows + over_seeds + over_seeds[model])
+        others = (everyone != model) & (error > 0)
+        gap, centred = scores - scores[model], drawn - drawn[model]
+        is_member[model] = not np.any(gap[(everyone != model) & ~others] > 1e-12)
+        if others.any():
+            quantile = np.quantile((centred[others] / error[others, None]).max(axis=0), CONFIDENCE)
+            is_member[model] &= bool(np.max(gap[others] / error[others]) <= quantile)
+    return is_member
 
 
 def holm(p: Floats) -> Floats:
@@ -144,48 +282,15 @@ def holm(p: Floats) -> Floats:
     return corrected
 
 
-class Ranks(NamedTuple):
-    """Average ranks of M models with their intervals; arrays [M]."""
-
-    mean: Floats
-    low: Floats
-    high: Floats
+def ranks(values: Floats) -> Floats:
+    """Ranks of values [M]: 1 for the smallest, equal values share a rank."""
+    return np.array([(values < one).sum() + ((values == one).sum() + 1) / 2 for one in values])
 
 
-def average_ranks(samples: Sequence[Sample], directions: Sequence[int], random: np.random.Generator) -> Ranks:
-    """The mean over tasks of each model's rank, with percentiles over resamples; 1 is best, equal scores share a rank.
-
-    A resample of a task has other rows, and an error t(n - 1) s / √n over seeds for a model of n > 1 runs.
-
-    Args:
-        samples: one per task, of the same M models in the same order, with the same number of resamples.
-        directions: 1 where more is better, -1 where less is.
-    """
-    total, resampled = np.zeros(len(samples[0].scores)), np.zeros(samples[0].resampled.shape)
-    for sample, direction in zip(samples, directions, strict=True):
-        total += _ranks(-direction * np.round(sample.scores, 12))
-        drawn = sample.resampled.copy()
-        for model in np.flatnonzero(sample.seeds > 1):
-            n = int(sample.seeds[model])
-            error = random.standard_t(n - 1, size=drawn.shape[1])
-            drawn[model] += error * math.sqrt(sample.variances[model] / n)
-        resampled += _ranks(-direction * np.round(drawn, 12))
-    low, high = np.quantile(resampled / len(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=1)
-    return Ranks(total / len(samples), low, high)
-
-
-def _ranks(values: Floats) -> Floats:
-    """Ranks within each column of values [M] or [M, B]: 1 for the smallest, equal values share a rank.
-
-    All pairs are compared: importing scipy.stats for its rankdata takes longer.
-    """
-    return np.stack([(values < one).sum(axis=0) + ((values == one).sum(axis=0) + 1) / 2 for one in values])
-
-
-def _satterthwaite(*parts: tuple[Floats, NDArray[Any] | int]) -> tuple[Floats, Floats]:
+def _satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats]:
     """The sum of independent variances and its degrees of freedom; parts: (variance, degrees of freedom)."""
     total = np.asarray(sum(variance for variance, _ in parts))
-    weighed = np.asarray(sum(variance**2 / np.maximum(freedom, 1) for variance, freedom in parts))
+    weighed = np.asarray(sum(variance**2 / np.where(variance > 0, freedom, 1) for variance, freedom in parts))
     freedom = np.divide(total**2, weighed, out=np.full(total.shape, np.inf), where=weighed > 0)
     return total, freedom
 

@@ -55,6 +55,15 @@ def test_equal_values_of_a_regression_are_collapse_and_an_undefined_metric_has_a
     assert outcome.main_score == -math.inf
 
 
+@pytest.mark.parametrize("unit", [1, 1e-4, 1e4])
+def test_regression_collapses_relative_to_the_spread_of_its_labels(unit):
+    task = load_task("stsb")
+    gold = unit * np.array([1.0, 3.0, 5.0])
+    for width, is_collapsed in ((1e-4, True), (0.1, False)):
+        scores = unit * (3 + width * np.array([[0.0], [0.5], [1.0]], np.float32))
+        assert score_split(task, "validation", np.float32(scores), gold).is_collapsed == is_collapsed
+
+
 def test_run_has_collapsed_only_when_every_reported_split_has():
     task, gold = load_task("mnli"), np.array([0, 1, 2])
     good = score_split(task, "validation_matched", one_hot([0, 1, 2], 3), gold)

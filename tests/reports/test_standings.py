@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-import dataclasses
 import io
 import json
+import math
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy import stats
 from support.boards import (
     BERT,
     COMMIT,
     ELECTRA,
+    GLUE,
     cell,
     child_record,
     failed_record,
@@ -24,11 +27,12 @@ from support.boards import (
     whole_suite,
 )
 
-from harness.metrics.registry import METRICS
+from harness.facts.packing import pack_array, unpack_array
+from harness.facts.records import RunRecord
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
-from harness.stats.uncertainty import t_interval, wilson
+from harness.stats.uncertainty import t_interval
 
 
 def test_one_run_has_no_deviation() -> None:
@@ -276,40 +280,158 @@ def test_test_mode_next_to_results_is_ignored_and_counted() -> None:
     assert "1 record(s) of test mode" in page
 
 
-def test_interval_of_a_single_run_is_over_rows_only() -> None:
+def test_interval_of_a_single_run_is_over_rows_only_where_no_model_has_two() -> None:
     run = record_with_predictions("qnli", 0.9)
     ((group, evidence),) = build_leaderboard([run]).evidence.items()
-    expected = wilson(run.metrics["validation"]["accuracy"], 200)
-    assert evidence.total == evidence.split == expected
-    assert (evidence.seeds, evidence.split_method, evidence.rows) == (None, "Wilson", 200)
-    half = 50 * (expected.high - expected.low)
-    assert cell([run], "QNLI accuracy") == f"{100 * group.score.mean:.1f} ±{half:.1f} (1)"
+    correct = round(200 * group.score.mean)
+    expected = stats.beta(correct + 0.5, 200 - correct + 0.5).ppf([0.025, 0.975])
+    assert evidence.total == evidence.split == pytest.approx(tuple(expected), abs=2e-3)
+    assert evidence.is_over_rows_only
+    assert (evidence.seeds, evidence.split_method, evidence.rows) == (None, "posterior", 200)
+    farthest = 100 * (group.score.mean - evidence.total.low)
+    assert cell([run], "QNLI accuracy") == f"{100 * group.score.mean:.1f} ±{farthest:.1f} rows only (1)"
+
+
+def test_single_run_is_lent_the_spread_of_the_other_models() -> None:
+    single = record_with_predictions("qnli", 0.9, model="b")
+    others = [record_with_predictions("qnli", 0.8 + seed / 100, model="a", seed=seed) for seed in (1, 2, 3)]
+    board = build_leaderboard([single, *others], resamples=500)
+    (evidence,) = (one for group, one in board.evidence.items() if group.entry.model == "b")
+    assert not evidence.is_over_rows_only
+    assert evidence.total.high - evidence.total.low > evidence.split.high - evidence.split.low
+    marked = [
+        record_with_predictions("qnli", 0.8 + seed / 100, model="a", seed=seed, recipe={"train_rows": 10})
+        for seed in (1, 2, 3)
+    ]
+    (evidence,) = (
+        one
+        for group, one in build_leaderboard([single, *marked], resamples=500).evidence.items()
+        if group.entry.model == "b"
+    )
+    assert evidence.is_over_rows_only
 
 
 def test_interval_of_several_runs_is_over_seeds_and_rows() -> None:
     runs = [record_with_predictions("cola", 0.7, seed=seed) for seed in (1, 2, 3)]
     ((group, evidence),) = build_leaderboard(runs, resamples=500).evidence.items()
     assert evidence.seeds == pytest.approx(t_interval(group.scores))
-    assert evidence.split_method == "bootstrap"
+    assert evidence.split_method == "posterior"
     assert evidence.total.low < min(evidence.split.low, group.score.mean) < group.score.mean < evidence.total.high
     assert evidence.total.high - evidence.total.low > evidence.split.high - evidence.split.low
 
 
-def test_models_without_a_significant_difference_are_tied() -> None:
-    qualities = {"a": 0.9, "b": 0.89, "c": 0.5}
-    records = [record_with_predictions("qnli", quality, model=model) for model, quality in qualities.items()]
+def test_models_in_the_set_of_the_best_are_tied() -> None:
+    qualities = {"a": 0.9, "b": 0.89, "c": 0.65}
+    records = [
+        record_with_predictions("qnli", quality, model=model, seed=seed)
+        for model, quality in qualities.items()
+        for seed in (1, 2)
+    ]
     first, second, third, _ = table(render_markdown(build_leaderboard(records)))
-    assert first["QNLI accuracy"].endswith("(1) ≈")
-    assert second["QNLI accuracy"].endswith("(1) ≈")
-    assert third["QNLI accuracy"].endswith("(1)")
+    assert first["QNLI accuracy"].endswith("(2) ≈")
+    assert second["QNLI accuracy"].endswith("(2) ≈")
+    assert third["QNLI accuracy"].endswith("(2)")
     best, tied, worse = table_with(render_markdown(build_leaderboard(records)), "to best")
     assert best["to best"] == best["p"] == ""
     assert tied["to best"].endswith("≈")
     assert worse["p"] == "<0.001 (<0.001)"
     entries = json.loads(render_json(build_leaderboard(records)))["entries"]
     assert [entry["tasks"]["qnli"]["is_tied"] for entry in entries] == [True, True, False]
-    assert [entry["average_rank"]["mean"] for entry in entries] == [1, 2, 3]
-    assert entries[2]["tasks"]["qnli"]["to_best"]["method"] == "exact McNemar test"
+    assert [entry["average_rank"] for entry in entries] == [
+        {"mean": 1, "low": 1, "high": 2},
+        {"mean": 2, "low": 1, "high": 2},
+        {"mean": 3, "low": 3, "high": 3},
+    ]
+
+
+def test_single_runs_give_no_verdict_about_models() -> None:
+    records = [record_with_predictions("qnli", quality, model=model) for model, quality in (("a", 0.9), ("b", 0.5))]
+    board = build_leaderboard(records, resamples=200)
+    assert not any(one.is_tied for one in board.evidence.values())
+    (test,) = (one.to_best for one in board.evidence.values() if one.to_best)
+    assert test.p < 0.001
+    assert not test.is_significant
+    assert [(rank.low, rank.high) for rank in board.ranks.values()] == [(1, 2), (1, 2)]
+
+
+def test_a_record_without_predictions_changes_no_other_comparison() -> None:
+    """The score of the column stays the one that is compared."""
+    records = [
+        record_with_predictions("cola", quality, model=model, seed=seed)
+        for model, quality in (("a", 0.9), ("b", 0.85))
+        for seed in (1, 2)
+    ]
+    bare = record_with_predictions("cola", 0.8, model="c").model_copy(update={"predictions": {}, "gold": {}})
+    without, joined = (build_leaderboard(one, resamples=200) for one in (records, [*records, bare]))
+    tests = [[one.to_best for one in board.evidence.values() if one.to_best] for board in (without, joined)]
+    assert tests[0] == tests[1]
+    assert len(tests[0]) == 1
+
+
+def test_an_added_model_changes_no_interval_of_the_others() -> None:
+    """A model that predicts one class throughout has an F1 that is undefined without positive rows."""
+    records = [record_with_predictions("mrpc", 0.9, seed=seed, rows=20) for seed in (1, 2, 3)]
+    collapsed = record_with_predictions("mrpc", 0.9, model="b", rows=20)
+    zeros = pack_array(np.zeros(20, int))
+    collapsed = collapsed.model_copy(update={"predictions": {"validation": zeros}})
+    boards = [build_leaderboard(one, resamples=200) for one in (records, [*records, collapsed])]
+    first, second = (next(one for group, one in b.evidence.items() if group.entry.model != "b") for b in boards)
+    assert (first.total, first.split) == (second.total, second.split)
+
+
+@pytest.mark.parametrize("mark, is_compared", [("collapsed", True), ("diverged", False)])
+def test_collapsed_runs_are_honest_and_a_mean_of_survivors_is_not(mark: str, is_compared: bool) -> None:
+    """The best score is one that every seed has reached, or failed to reach, on its own."""
+    odd = record("mrpc", 0.95, model="b", seed=1)
+    other = (
+        record("mrpc", 0.7, model="b", seed=2, status="collapsed")
+        if is_compared
+        else scoreless_record(mark, model="b", seed=2)
+    )
+    board = build_leaderboard([record("mrpc", 0.8, model="a"), odd, other])
+    best = {entry.model for (entry, task), one in board.cells.items() if one.is_best}
+    assert best == ({"b"} if is_compared else {"a"})
+
+
+def test_reduced_groups_of_unlike_training_rows_do_not_compete() -> None:
+    def reduced(model: str, rows: int, score: float) -> list[RunRecord]:
+        data = {"rows": {"train": rows, "validation": 408}, "is_partial": True}
+        return [record("mrpc", score, model=model, seed=seed, data=data) for seed in (1, 2)]
+
+    board = build_leaderboard([*reduced("a", 100, 0.7), *reduced("b", 2_000, 0.8), *reduced("c", 100, 0.75)])
+    best = {entry.model for (entry, task), one in board.cells.items() if one.is_best}
+    assert best == {"b", "c"}
+
+
+@pytest.mark.parametrize("task, quality, is_marked", [("qnli", 0.53, True), ("qnli", 0.9, False), ("cola", 0.5, True)])
+def test_scores_that_are_not_above_the_baseline_are_marked(task: str, quality: float, is_marked: bool) -> None:
+    board = build_leaderboard([record_with_predictions(task, quality, seed=seed) for seed in (1, 2, 3)])
+    (cell_of_model,) = (one for (entry, _), one in board.cells.items() if entry != board.baseline)
+    assert ("b" in cell_of_model.marks) == is_marked
+    (result,) = (entry["tasks"][task] for entry in json.loads(render_json(board))["entries"])
+    assert ("b" in result["marks"]) == is_marked
+    assert ("[b]" in render_markdown(board)) == is_marked
+
+
+def test_baseline_of_two_metrics_is_one_constant() -> None:
+    """The records have another constant for each metric; the gold labels decide."""
+    run = record_with_predictions("mrpc", 0.9, baseline={"validation": {"f1": 0.9, "accuracy": 0.9}})
+    gold = unpack_array(run.gold["validation"])
+    share = float(np.mean(gold == 1))
+    negative = (0 + 1 - share) / 2
+    positive = (2 * share / (1 + share) + share) / 2
+    board = build_leaderboard([run], resamples=200)
+    assert board.cells[board.baseline, "mrpc"].score == pytest.approx(max(negative, positive))
+
+
+def test_glue_average_has_the_interval_of_its_tasks() -> None:
+    records = [record_with_predictions(task, 0.8, seed=seed) for task in GLUE for seed in (1, 2, 3)]
+    board = build_leaderboard(records, resamples=200)
+    (average,) = (cell for (entry, name), cell in board.averages.items() if name == "GLUE" and entry != board.baseline)
+    half = average.evidence.total.high - average.score
+    variances = [one.variance[0] for one in board.evidence.values()]
+    assert half == pytest.approx(1.96 * math.sqrt(sum(variances)) / len(GLUE), rel=0.1)
+    assert average.spread == f"±{100 * half:.1f}"
 
 
 def test_marked_cells_are_not_compared_with_the_others() -> None:
@@ -328,41 +450,18 @@ def test_records_without_predictions_have_no_intervals_and_no_tests() -> None:
     assert "No tests" in render_markdown(board)
 
 
-@pytest.mark.parametrize("is_large", [False, True])
-def test_label_sets_have_intervals_and_tests(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if is_large:
-        monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
-    records = [record_with_predictions("emotions", quality, model=model) for model, quality in (("a", 0.9), ("b", 0.5))]
+def test_label_sets_have_intervals_and_tests() -> None:
+    records = [
+        record_with_predictions("emotions", quality, model=model, seed=seed)
+        for model, quality in (("a", 0.9), ("b", 0.5))
+        for seed in (1, 2)
+    ]
     board = build_leaderboard(records, resamples=200)
     assert all(one.total and one.split_method == "bootstrap" for one in board.evidence.values())
     (test,) = [one.to_best for one in board.evidence.values() if one.to_best]
     assert test.is_significant
 
 
-@pytest.mark.parametrize("is_large", [False, True])
-def test_metric_with_a_value_only_has_intervals_and_a_note(is_large: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = dataclasses.replace(METRICS["accuracy"], resampled=None, influence=None)
-    monkeypatch.setitem(METRICS, "accuracy", plain)
-    if is_large:
-        monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
-    facts = {"main_metrics": ["f1", "accuracy"]}
-    records = [record_with_predictions("mrpc", 0.9, seed=seed, facts=facts) for seed in (1, 2)]
-    board = build_leaderboard(records, resamples=20)
-    assert all(one.total for one in board.evidence.values())
-    assert [note for note in board.notes if "1,000" in note and note.startswith("MRPC")]
-
-
-def test_many_records_get_fewer_resamples_and_the_page_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
-    records = [record_with_predictions("cola", 0.9, seed=seed) for seed in (1, 2)]
-    few = build_leaderboard(records)
-    assert few.resampling == (10_000, False)
-    assert "10,000 times N" in render_markdown(few)
-    assert "to first order" not in render_markdown(few)
-    monkeypatch.setattr("harness.reports.standings._MANY_RECORDS", 1)
-    many = build_leaderboard(records)
-    assert many.resampling == (1_000, True)
-    assert "1,000 times N" in render_markdown(many)
-    assert "to first order" in render_markdown(many)
-    ((_, exact),), ((_, approximate),) = few.evidence.items(), many.evidence.items()
-    assert approximate.total == pytest.approx(exact.total, abs=0.01)
-    assert approximate.split == pytest.approx(exact.split, abs=0.02)
+def test_page_says_how_often_rows_are_resampled() -> None:
+    page = render_markdown(build_leaderboard([record_with_predictions("cola", 0.9, seed=seed) for seed in (1, 2)]))
+    assert "10,000 sets of weights" in page

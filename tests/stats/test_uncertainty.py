@@ -2,47 +2,42 @@
 
 from __future__ import annotations
 
-import functools
 import math
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from harness.stats.resampling import resampled
 from harness.stats.uncertainty import (
     Sample,
-    average_ranks,
+    best_set,
     compare,
     holm,
-    interval,
-    mcnemar,
-    percentiles,
+    mean_interval,
+    ranks,
+    row_intervals,
+    sample_of,
     t_interval,
-    wilson,
-    wilson_variance,
+    total_intervals,
 )
 
 FIRST, SECOND = np.array([0]), np.array([1])
 
 
-@functools.cache
-def weights_of(rows: int, draws: int = 400) -> np.ndarray:
-    """The share of each row in each draw [draws, rows], the same for every sample, as on a leaderboard."""
-    return np.random.default_rng(0).multinomial(rows, np.full(rows, 1 / rows), size=draws) / rows
+def accuracy_sample(correct: list[np.ndarray], resamples: int = 400) -> Sample:
+    """correct: correct rows of each model, bool[runs, N]. All models compete."""
+    runs, rows = np.concatenate(correct).astype(int), correct[0].shape[1]
+    drawn = resampled(["accuracy"], runs, np.ones(rows, int), "x", resamples)
+    parts = np.array([one.mean(axis=0) for one in np.split(drawn, np.cumsum([len(one) for one in correct])[:-1])])
+    scores = [list(one.mean(axis=1)) for one in correct]
+    return sample_of(scores, parts, rows, True, [0] * len(scores), [True] * len(scores))
 
 
-def sample_of(hits: list[np.ndarray]) -> Sample:
-    """hits: correct rows of each model, bool[runs, N]."""
-    rows = hits[0].shape[1]
-    weights = weights_of(rows)
-    runs = [of_model.mean(axis=1) for of_model in hits]
-    return Sample(
-        scores=np.array([scores.mean() for scores in runs]),
-        resampled=np.array([of_model.mean(axis=0) @ weights.T for of_model in hits]),
-        rows=rows,
-        seeds=np.array([len(scores) for scores in runs]),
-        variances=np.array([scores.var(ddof=1) if len(scores) > 1 else np.nan for scores in runs]),
-    )
+def rowless_sample(*scores: list[float]) -> Sample:
+    """Models whose scores do not depend on the rows."""
+    constant = np.repeat([[np.mean(one)] for one in scores], 10, axis=1)
+    return sample_of(scores, constant, 100, True, [0] * len(scores), [True] * len(scores))
 
 
 def test_t_interval_of_three_by_hand() -> None:
@@ -56,36 +51,6 @@ def test_one_run_has_no_interval_over_seeds() -> None:
     assert t_interval([0.8]) is None
 
 
-@pytest.mark.parametrize("right, rows", [(0, 10), (7, 10), (350, 408), (71, 71)])
-def test_wilson_is_scipys(right: int, rows: int) -> None:
-    expected = stats.binomtest(right, rows).proportion_ci(method="wilson")
-    assert wilson(right / rows, rows) == pytest.approx((expected.low, expected.high), abs=1e-12)
-
-
-def test_rows_of_mrpc_carry_3_points_that_no_seed_removes() -> None:
-    low, high = wilson(0.86, 408)
-    assert (high - low) / 2 == pytest.approx(0.034, abs=0.001)
-
-
-def test_variance_is_that_of_a_share_and_never_0() -> None:
-    assert wilson_variance(0.7, 10_000) == pytest.approx(0.7 * 0.3 / 10_000, rel=1e-3)
-    assert wilson_variance(1.0, 71) > 0
-
-
-def test_percentiles_are_the_middle_95_percent() -> None:
-    assert percentiles(np.arange(1001.0)) == pytest.approx((25, 975))
-
-
-@pytest.mark.parametrize("only_first, only_second", [(0, 0), (1, 0), (8, 1), (5, 5), (120, 80)])
-def test_mcnemar_is_the_binomial_test(only_first: int, only_second: int) -> None:
-    expected = stats.binomtest(only_first, only_first + only_second).pvalue if only_first + only_second else 1.0
-    assert mcnemar(np.array([only_first]), np.array([only_second])) == pytest.approx(expected)
-
-
-def test_mcnemar_by_hand() -> None:
-    assert mcnemar(np.array([8]), np.array([1])) == pytest.approx(2 * (1 + 9) / 2**9)
-
-
 def test_holm_by_hand() -> None:
     """Holm's own order: 4 x 0.005, 3 x 0.01, 2 x 0.03, and no p below a smaller one's."""
     assert holm(np.array([0.01, 0.04, 0.03, 0.005])) == pytest.approx([0.03, 0.06, 0.06, 0.02])
@@ -93,43 +58,83 @@ def test_holm_by_hand() -> None:
     assert holm(np.array([])).shape == (0,)
 
 
+A, B = [0.80, 0.82, 0.84], [0.75, 0.79, 0.74, 0.76]
+
+
 def test_several_runs_without_row_variance_are_compared_by_welch() -> None:
-    a, b = np.array([0.80, 0.82, 0.84]), np.array([0.75, 0.79, 0.74, 0.76])
-    scores = np.array([a.mean(), b.mean()])
-    constant = np.repeat(scores[:, None], 10, axis=1)
-    sample = Sample(scores, constant, 100, np.array([3, 4]), np.array([a.var(ddof=1), b.var(ddof=1)]))
-    compared, expected = compare(sample, FIRST, SECOND), stats.ttest_ind(a, b, equal_var=False)
+    compared, expected = compare(rowless_sample(A, B), FIRST, SECOND), stats.ttest_ind(A, B, equal_var=False)
     assert compared.p == pytest.approx(expected.pvalue)
     ends = expected.confidence_interval()
     assert (compared.low[0], compared.high[0]) == pytest.approx((ends.low, ends.high))
+    assert not compared.is_over_rows_only[0]
 
 
-def test_single_run_is_assumed_to_vary_as_several_others_do() -> None:
-    """Student's test with equal variances, to which the single run adds no information."""
-    a = np.array([0.80, 0.82, 0.84])
-    scores = np.array([a.mean(), 0.7])
-    constant = np.repeat(scores[:, None], 10, axis=1)
-    sample = Sample(scores, constant, 100, np.array([3, 1]), np.array([a.var(ddof=1), np.nan]))
-    expected = 2 * stats.t.sf((a.mean() - 0.7) / (a.std(ddof=1) * math.sqrt(1 / 3 + 1)), 2)
+@pytest.mark.parametrize("borrower", [[0.7], [0.70, 0.72]])
+def test_one_or_two_runs_are_lent_the_spread_of_the_column(borrower: list[float]) -> None:
+    """Student's test with the variance pooled over all groups, whose degrees of freedom add up."""
+    groups = [A, B, borrower]
+    freedom = sum(len(one) - 1 for one in groups)
+    pooled = sum((len(one) - 1) * np.var(one, ddof=1) for one in groups if len(one) > 1) / freedom
+    sample = rowless_sample(*groups)
+    assert sample.pooled == pytest.approx(pooled)
+    low, high = total_intervals(sample)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt(pooled / len(borrower))
+    assert (low[2], high[2]) == pytest.approx((np.mean(borrower) - half, np.mean(borrower) + half))
+    low, high = (ends[0] for ends in total_intervals(sample))
+    assert (low, high) == pytest.approx(tuple(t_interval(A) or ()))
+
+
+def test_two_borrowers_share_one_estimate() -> None:
+    sample = rowless_sample([0.7], [0.75], A)
+    expected = 2 * stats.t.sf(0.05 / math.sqrt(np.var(A, ddof=1) * 2), 2)
     assert compare(sample, FIRST, SECOND).p == pytest.approx(expected)
-    assert compare(sample, SECOND, FIRST).p == pytest.approx(expected)
-    assert compare(sample, SECOND, FIRST).difference == pytest.approx(0.7 - a.mean())
+    assert compare(sample, SECOND, FIRST).difference == pytest.approx(0.05)
+
+
+def test_models_of_another_pool_lend_nothing_and_unlike_ones_only_without_others() -> None:
+    constant = np.full((3, 10), 0.5)
+    separate = sample_of([A, B, [0.7]], constant, 100, True, ["a", "b", "b"], [True, True, True])
+    assert separate.pooled[2] == pytest.approx(np.var(B, ddof=1))
+    unlike = sample_of([A, B, [0.7]], constant, 100, True, ["b", "b", "b"], [True, False, True])
+    assert unlike.pooled[2] == pytest.approx(np.var(A, ddof=1))
+    only_unlike = sample_of([A, B, [0.7]], constant, 100, True, ["a", "b", "b"], [True, False, True])
+    assert only_unlike.pooled[2] == pytest.approx(np.var(B, ddof=1))
+
+
+def test_without_two_runs_anywhere_everything_is_over_rows_only() -> None:
+    correct = np.random.default_rng(0).random((2, 1, 200)) < 0.7
+    sample = accuracy_sample(list(correct))
+    assert np.array_equal(total_intervals(sample), row_intervals(sample))
+    assert compare(sample, FIRST, SECOND).is_over_rows_only.all()
+    assert best_set(sample, 1, np.random.default_rng(0)) is None
+
+
+def test_a_perfect_score_is_uncertain() -> None:
+    sample = accuracy_sample([np.ones((3, 50), bool), np.ones((1, 50), bool)], resamples=10_000)
+    low, high = total_intervals(sample)
+    assert low == pytest.approx(stats.beta(50.5, 0.5).ppf(0.025), abs=0.005)
+    assert high == pytest.approx([1, 1])
+
+
+def test_interval_of_a_biased_resample_is_shifted_to_the_score() -> None:
+    drawn = np.random.default_rng(0).normal(0.6, 0.1, size=(1, 4_000))
+    sample = sample_of([[0.7]], drawn, 50, False, [0], [True])
+    low, high = row_intervals(sample)
+    assert (low[0], high[0]) == pytest.approx((0.7 - 0.196, 0.7 + 0.196), abs=0.01)
 
 
 def test_equal_models_have_p_1() -> None:
-    hits = np.random.default_rng(0).random((2, 50)) < 0.7
-    compared = compare(sample_of([hits, hits]), FIRST, SECOND)
-    assert (compared.difference[0], compared.low[0], compared.high[0]) == (
-        0,
-        pytest.approx(compared.low[0]),
-        -compared.low[0],
-    )
+    correct = np.random.default_rng(0).random((2, 50)) < 0.7
+    compared = compare(accuracy_sample([correct, correct]), FIRST, SECOND)
+    assert compared.difference[0] == 0
+    assert compared.low[0] == pytest.approx(-compared.high[0])
     assert compared.p[0] == 1
 
 
 def test_rows_that_all_agree_are_a_sign_test() -> None:
-    right, wrong = np.ones((1, 10), bool), np.zeros((1, 10), bool)
-    assert compare(sample_of([right, wrong]), FIRST, SECOND).p == pytest.approx(2 / 2**10)
+    constant = np.repeat([[1.0], [0.0]], 10, axis=1)
+    sample = sample_of([[1.0], [0.0]], constant, 10, True, [0, 0], [True, True])
+    assert compare(sample, FIRST, SECOND).p == pytest.approx(2 / 2**10)
 
 
 def simulated(
@@ -151,34 +156,40 @@ def truth(seeds: float) -> float:
 
 @pytest.mark.parametrize("runs, seeds", [(3, 0.0), (3, 0.1), (5, 0.4)], ids=["rows", "both", "seeds"])
 def test_interval_over_seeds_and_rows_covers_the_truth(runs: int, seeds: float) -> None:
-    """A little over the nominal 95 %, since the interaction of runs and rows counts twice."""
     random = np.random.default_rng(7)
     covered = []
-    for _ in range(500):
-        sample = sample_of(simulated(random, 1, runs, 150, seeds))
-        low, high = interval(sample, sample.resampled.var(axis=1, ddof=1))
+    for _ in range(400):
+        low, high = total_intervals(accuracy_sample(simulated(random, 1, runs, 150, seeds)))
         covered.append(low[0] <= truth(seeds) <= high[0])
-    assert 0.93 <= np.mean(covered) <= 0.995
+    assert 0.92 <= np.mean(covered) <= 0.99  # 95 %, and two and a half standard errors of 400 trials
 
 
-def test_interval_over_seeds_only_would_not_cover() -> None:
-    """The reason why rows are in the interval: the same runs, on the same few rows."""
+def test_lent_spread_covers_the_truth_where_a_single_run_would_not() -> None:
     random = np.random.default_rng(8)
-    intervals = [t_interval(list(simulated(random, 1, 5, 100, 0.1)[0].mean(axis=1))) for _ in range(300)]
-    assert np.mean([low <= truth(0.1) <= high for low, high in intervals]) < 0.85
+    lent, alone = [], []
+    for _ in range(300):
+        every = simulated(random, 4, 3, 400, 0.2)
+        for covered, others in ((lent, every[1:]), (alone, [])):
+            low, high = total_intervals(accuracy_sample([every[0][:1], *others], resamples=300))
+            covered.append(low[0] <= truth(0.2) <= high[0])
+    assert 0.92 <= np.mean(lent) <= 0.985
+    assert np.mean(alone) < 0.75
 
 
-@pytest.mark.parametrize("runs, seeds", [(1, 0.0), (3, 0.0), (3, 0.3), (5, 0.3)])
-def test_equal_models_are_called_different_in_5_percent_of_cases_at_most(runs: int, seeds: float) -> None:
+@pytest.mark.parametrize("runs, seeds", [((1, 1), 0.3), ((1, 3), 0.3), ((3, 3), 0.0), ((3, 3), 0.3), ((5, 5), 0.3)])
+def test_equal_models_are_called_different_in_5_percent_of_cases(runs: tuple[int, int], seeds: float) -> None:
     random = np.random.default_rng(9)
-    samples = (sample_of(simulated(random, 2, runs, 150, seeds)) for _ in range(500))
-    compared = np.mean([compare(sample, FIRST, SECOND).p[0] < 0.05 for sample in samples])
-    assert compared <= 0.07  # 5 %, and two and a half standard errors of 500 trials
+    significant = []
+    for _ in range(400):
+        first, second, *others = simulated(random, 4, 5, 150, seeds)
+        sample = accuracy_sample([first[: runs[0]], second[: runs[1]], *(one[:3] for one in others)], resamples=300)
+        significant.append(compare(sample, FIRST, SECOND).p[0] < 0.05)
+    assert np.mean(significant) <= 0.08  # 5 %, and two and a half standard errors of 400 trials
 
 
 def test_a_real_difference_is_found() -> None:
     random = np.random.default_rng(10)
-    samples = (sample_of(simulated(random, 2, 3, 400, 0.1, gap=-0.8)) for _ in range(100))
+    samples = (accuracy_sample(simulated(random, 2, 3, 400, 0.1, gap=-0.8)) for _ in range(100))
     assert np.mean([compare(sample, FIRST, SECOND).p[0] < 0.05 for sample in samples]) > 0.9
 
 
@@ -188,30 +199,43 @@ def test_pairs_share_their_rows() -> None:
     first = random.random((1, 400)) < 0.7
     second = first.copy()
     second[0, np.flatnonzero(first[0])[:20]] = False
-    compared = compare(sample_of([first, second]), FIRST, SECOND)
+    compared = compare(accuracy_sample([first, second]), FIRST, SECOND)
     assert compared.difference == pytest.approx(0.05)
     assert compared.p[0] < 0.001
     assert stats.binomtest(int(first.sum()), 400, second.mean()).pvalue > 0.01
 
 
-def test_ranks_are_averaged_with_percentiles_of_resamples() -> None:
-    def sample(scores: list[float], spread: float) -> Sample:
-        noise = np.random.default_rng(0).normal(size=(3, 2_000))
-        return Sample(
-            np.array(scores), np.array(scores)[:, None] + spread * noise, 99, np.array([1, 1, 1]), np.full(3, np.nan)
-        )
-
-    clear, unclear = sample([0.9, 0.8, 0.7], 1e-4), sample([0.5, 0.5, 0.2], 1e-2)
-    error = sample([1.0, 2.0, 3.0], 1e-4)
-    ranks = average_ranks([clear, unclear, error], [1, 1, -1], np.random.default_rng(0))
-    assert ranks.mean == pytest.approx([(1 + 1.5 + 1) / 3, (2 + 1.5 + 2) / 3, 3])
-    assert ranks.low == pytest.approx([1, 5 / 3, 3])
-    assert ranks.high == pytest.approx([4 / 3, 2, 3])
+def test_set_of_the_best_keeps_the_best_in_95_percent_of_cases() -> None:
+    random = np.random.default_rng(12)
+    excluded = []
+    for _ in range(150):
+        members = best_set(accuracy_sample(simulated(random, 5, 3, 150, 0.2), resamples=300), 1, random)
+        assert members is not None
+        excluded.append(~members)
+    assert np.mean(excluded) <= 0.07  # 5 %, and two standard errors of 150 trials of five dependent models
 
 
-def test_seeds_widen_the_interval_of_a_rank() -> None:
-    scores, constant = np.array([0.80, 0.79]), np.repeat([[0.80], [0.79]], 1_000, axis=1)
-    single = Sample(scores, constant, 99, np.array([1, 1]), np.full(2, np.nan))
-    several = single._replace(seeds=np.array([3, 3]), variances=np.array([4e-4, 4e-4]))
-    assert average_ranks([single], [1], np.random.default_rng(0)).high[0] == 1
-    assert average_ranks([several], [1], np.random.default_rng(0)).high[0] == 2
+def test_set_of_the_best_excludes_models_that_are_clearly_worse() -> None:
+    random = np.random.default_rng(13)
+    groups = simulated(random, 4, 3, 800, 0.05, gap=-0.25)
+    for direction, expected in ((1, [True, False, False, False]), (-1, [False, False, False, True])):
+        members = best_set(accuracy_sample(groups), direction, random)
+        assert members is not None
+        assert members.tolist() == expected
+
+
+def test_models_without_any_variance_are_ranked_by_their_scores() -> None:
+    members = best_set(rowless_sample([0.8, 0.8], [0.8, 0.8], [0.7, 0.7]), 1, np.random.default_rng(0))
+    assert members is not None
+    assert members.tolist() == [True, True, False]
+
+
+def test_mean_of_independent_scores_by_hand() -> None:
+    low, high = mean_interval([0.5, 0.7], [(0.01, 100.0), (0.03, 100.0)])
+    freedom = 0.01**2 / ((0.0025**2 + 0.0075**2) / 100)
+    half = stats.t.ppf(0.975, freedom) * 0.1
+    assert (low, high) == pytest.approx((0.6 - half, 0.6 + half))
+
+
+def test_equal_values_share_a_rank() -> None:
+    assert ranks(np.array([0.5, 0.2, 0.5, 0.9])).tolist() == [2.5, 1, 2.5, 4]
