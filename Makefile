@@ -15,7 +15,7 @@ demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and
 
 # One thread per process: two test processes with two threads each on two cores take many times as long.
 test: .venv/.ready ## Run the tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --cov=harness --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term:skip-covered
 
 lint: .venv/.ready ## Check formatting, style, types and dead code
 	$(BIN)/ruff format --check

@@ -44,6 +44,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Starts with the tests of several processes, the longest, so that no worker is left alone with them."""
+    items.sort(key=lambda item: "two_ranks" not in item.nodeid)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint folder with a two-layer BERT without a head, of 64 positions, and its tokenizer."""
