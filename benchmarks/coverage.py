@@ -149,7 +149,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             counted = pool.starmap(simulate, cases, chunksize=1)
         results = [dict(setting=name, rows=rows, shares=shares) for name, rows, shares in counted]
         settings = dict(repetitions=options.repetitions, resamples=options.resamples)
-        report.save("coverage", {"settings": settings, "results": results}, options.output)
+        import torch
+
+        from benchmarks.measuring import machine_facts
+
+        machine = machine_facts(torch.device("cpu"), 1)
+        report.save("coverage", dict(machine=machine, settings=settings, results=results), options.output)
 
 
 def simulate(name: str, rows: int, repetitions: int, resamples: int) -> tuple[str, int, dict[str, float]]:

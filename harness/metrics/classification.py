@@ -131,7 +131,8 @@ def _macro(title: str, function: str, of_label: Ratio) -> Metric:
             number = number + (predicted + gold > 0)
         return ratio(total, number)
 
-    return Metric(title, _CLASSES + _LABEL_SETS, _averaged(function, "macro"), resampled)
+    value = _averaged(function, "macro")
+    return Metric(title, _CLASSES + _LABEL_SETS, value, resampled, is_mean_over_labels=True)
 
 
 F1_MACRO = _macro("macro F1", "f1_score", _f1)

@@ -36,6 +36,8 @@ class Metric:
     """(the family's kind of `Resamples`) -> [block, runs], NaN where undefined."""
     is_share_of_rows: bool = False
     """True for the share of rows that are predicted correctly."""
+    is_mean_over_labels: bool = False
+    """True for a mean over labels in which rare ones weigh as much as others."""
     lower_is_better: bool = False
     lowest: float = 0.0
     highest: float = 1.0

@@ -45,8 +45,8 @@ For n runs with scores of mean x̄ and standard deviation s, on N rows, all inte
 - over rows, the runs held fixed: the middle 95 % of x̄ over weights of the rows, w/Σw ~ Dirichlet(1, ..., 1). A share of
   correct rows, and any metric of two classes, is a function of the counts of correct and wrong rows, or of the four
   cells of the confusion matrix: pseudo-rows make their shares Dirichlet(counts + ½), the posterior under Jeffreys'
-  prior. Other metrics have no pseudo-rows; their mean over resamples is shifted to x̄. With classes of few rows, macro
-  averages are covered in less than 95 % of cases.
+  prior. Other metrics have no pseudo-rows; their mean over resamples is shifted to x̄. With labels of few rows, the
+  intervals of macro averages are too narrow; a note below the table says so.
 - to best: the difference d to the best score on the same rows, and its interval d ± t(0.975, ν) √(v + s²/n + s'²/n'),
   v the variance of d over shared weights of the rows; not corrected for the other pairs
 - ≈: model i is in the set of the best unless the largest (x̄_j − x̄_i) / √(v + s²/n_i + s²/n_j) over j is above the 95 %

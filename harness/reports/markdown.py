@@ -27,7 +27,7 @@ from harness.reports.standings import (
 )
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
-from harness.stats.significance import Evidence, Rank
+from harness.stats.significance import FEW_ROWS, Evidence, Rank
 from harness.stats.uncertainty import Interval
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
@@ -217,6 +217,8 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
         notes.append("Tests: one pair." if pairs == 1 else f"Tests: corrected for {pairs} pairs.")
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
+    if any(comparison.has_rare_label for comparison in board.comparisons[name]):
+        notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]
     if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
         notes.append(f"Partial data: {'; '.join(partial)}.")

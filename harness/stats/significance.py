@@ -38,6 +38,9 @@ from harness.stats.uncertainty import (
     total_variance,
 )
 
+FEW_ROWS = 5
+"""With fewer rows of a label, intervals of means over labels cover the truth in 72 to 93 % of simulations."""
+
 
 class PairwiseTest(NamedTuple):
     """The test of one model's score less another's, on the same rows."""
@@ -120,12 +123,15 @@ class Comparison:
     """1 where more is better, -1 where less is, None where that is unknown."""
     is_above_baseline: NDArray[np.bool_]
     """[groups]: significantly better than the best constant prediction, or not comparable with it."""
+    has_rare_label: bool = False
+    """The score is a mean over labels, one of which has so few rows that intervals are too narrow."""
 
     def subset(self, groups: Sequence[Group]) -> Comparison:
         """The comparison of some of the groups, in this order."""
         position = {group: number for number, group in enumerate(self.groups)}
         at = [position[group] for group in groups]
-        return Comparison(list(groups), self.sample.subset(at), self.direction, self.is_above_baseline[at])
+        sample, is_above_baseline = self.sample.subset(at), self.is_above_baseline[at]
+        return Comparison(list(groups), sample, self.direction, is_above_baseline, self.has_rare_label)
 
     @property
     def best(self) -> int:
@@ -223,7 +229,16 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
     if constant_score is not None and direction is not None:
         is_above_baseline = is_above(sample, constant_score, of_constant, direction)
-    return Comparison(groups, sample, direction, is_above_baseline)
+    has_rare_label = any(METRICS[name].is_mean_over_labels for name in metrics) and any(
+        _fewest_rows(gold) < FEW_ROWS for _, gold in splits.values()
+    )
+    return Comparison(groups, sample, direction, is_above_baseline, has_rare_label)
+
+
+def _fewest_rows(gold: NDArray[Any]) -> int:
+    """The number of rows of the rarest label that occurs."""
+    counts = gold.sum(axis=0) if gold.ndim == 2 else np.unique(gold, return_counts=True)[1]
+    return int(counts[counts > 0].min(initial=len(gold)))
 
 
 def _defined_scores(group: Group) -> list[float]:

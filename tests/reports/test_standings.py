@@ -462,6 +462,13 @@ def test_label_sets_have_intervals_and_tests() -> None:
     assert test.is_significant
 
 
+@pytest.mark.parametrize("rows, is_noted", [(10, True), (200, False)])
+def test_intervals_of_labels_with_few_rows_have_a_note(rows: int, is_noted: bool) -> None:
+    records = [record_with_predictions("emotions", 0.9, seed=seed, rows=rows) for seed in (1, 2)]
+    page = render_markdown(build_leaderboard(records, resamples=200))
+    assert ("Intervals: too narrow" in page) == is_noted
+
+
 def test_page_says_how_often_rows_are_resampled() -> None:
     page = render_markdown(build_leaderboard([record_with_predictions("cola", 0.9, seed=seed) for seed in (1, 2)]))
     assert "10,000 sets of weights" in page
