@@ -9,7 +9,7 @@ class UserError(Exception):
     """Ends the program with its message, no traceback, and exit code 2."""
 
 
-WORLD_ERRORS = (OSError, UnicodeError, OverflowError, RecursionError, MemoryError)
+WORLD_ERRORS: tuple[type[Exception], ...] = (OSError, UnicodeError, OverflowError, RecursionError, MemoryError)
 """Failures that a file, a text, a number or a size causes, and no fault of the code."""
 
 
@@ -26,7 +26,7 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
         yield
     except BrokenPipeError:
         raise  # a reader of our output has gone: no failure of the input
-    except (*WORLD_ERRORS, *library_errors) as error:
+    except WORLD_ERRORS + library_errors as error:
         raise UserError(f"{name}: {reason(error)}.{advice and ' '}{advice}") from error
 
 
