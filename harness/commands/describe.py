@@ -20,6 +20,7 @@ from harness.inspection.output_files import check_output_folder
 from harness.requests.options import default_recipe
 from harness.rows.files import find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
+from harness.system.command_line import parse_flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: flags exclude each other, the task, its rows or the model cannot be loaded, or the files cannot be
             written.
     """
-    options = tyro.cli(DescribeOptions, args=arguments, prog="harness describe", config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(DescribeOptions, arguments, "describe")
     _check(options)
     if options.out is not None:
         check_output_folder(options.out, options.overwrite)

@@ -15,6 +15,7 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, prepare_results, read_records
 from harness.facts.tasks import load_task
+from harness.inspection.terminal_table import DataConsole
 from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import SweepDisplay, duration, plan_table
@@ -27,6 +28,7 @@ from harness.sweeps.launch import launch_command
 from harness.sweeps.ordering import seconds_left
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command, Job, Scheduler
+from harness.system.command_line import parse_flags
 from harness.system.devices import Slot, find_devices, slots
 from harness.system.signals import catch_stop_signals
 
@@ -93,7 +95,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     options, request = read_options(arguments)
     devices = find_devices(options.test_mode)
     free_slots = slots(devices, options.jobs, options.devices_per_run)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
 
     def finish(runs: Sequence[PlannedRun]) -> int:
         plan = plan_jobs(runs, devices.name, options.retry_failed)
@@ -211,8 +213,7 @@ def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, 
             recipe[name] = typed(name, values[0])
         except ValueError as error:
             raise UserError(f"{flag}: {error}") from None
-    config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(SweepOptions, args=own, prog="harness sweep", config=config), recipe, passed
+    return parse_flags(SweepOptions, own, "sweep"), recipe, passed
 
 
 def _check_flag(flag: str, name: str) -> None:
