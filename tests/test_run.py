@@ -153,8 +153,7 @@ def test_failed_record_is_replaced_by_the_next_run_and_a_finished_one_outlives_a
     args = ["--task", "rte", "--test-mode", "--results", str(tmp_path), "--max-steps", "1"]
     with monkeypatch.context() as patched:
         patched.setattr(models, "check_length", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            main(args)
+        run(*args, code=1)
     (failed,) = records(tmp_path / "test-mode", "rte")
     assert failed.status == "failed"
     assert failed.error == "ZeroDivisionError: division by zero"
@@ -164,8 +163,7 @@ def test_failed_record_is_replaced_by_the_next_run_and_a_finished_one_outlives_a
     assert record.metrics
     with monkeypatch.context() as patched:
         patched.setattr(models, "check_length", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            main([*args, "--overwrite"])
+        run(*args, "--overwrite", code=1)
     assert records(tmp_path / "test-mode", "rte") == [record]
 
 

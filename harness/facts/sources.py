@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import did_you_mean
+from harness.system.paths import user_path
 
 FILE_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zip")
@@ -176,8 +177,12 @@ class Source(BaseModel):
         return {split: (files,) if isinstance(files, str) else files for split, files in by_split.items()}
 
     def resolve_in(self, folder: Path) -> Source:
-        """The source with its paths absolute; relative ones start at `folder`."""
-        return self._map_paths(lambda path: str((folder / Path(path).expanduser()).resolve()))
+        """The source with its paths absolute; relative ones start at `folder`.
+
+        Raises:
+            UserError: a path is impossible.
+        """
+        return self._map_paths(lambda path: str(user_path("source.file", path, folder).resolve()))
 
     def relative_to(self, folder: Path | None) -> Source:
         """The source with paths below `folder` relative to it; None: all paths as file names only."""
