@@ -12,7 +12,7 @@ MAX_SHOWN = 120
 """Characters of a path that a message repeats."""
 
 
-def user_path(name: str, path: str | Path, folder: Path = Path()) -> Path:  # noqa: B008
+def user_path(name: str, path: str | Path, folder: Path = Path()) -> Path:
     """The path with `~` expanded, in `folder` where it is relative; it need not exist. `name` is its flag or key.
 
     Raises:
