@@ -84,12 +84,13 @@ class _Loader(yaml.SafeLoader):
         self.sizes: dict[int, int] = {}
         """The items of each complete node, itself included, by its id."""
 
-    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node:
-        mark, is_alias = self.peek_event().start_mark, self.check_event(yaml.AliasEvent)
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
+        is_alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise _invalid(f"nested deeper than {MAX_DEPTH} levels", mark)
-        node: yaml.Node = super().compose_node(parent, index)
+        node: Any = super().compose_node(parent, index)
         self.depth -= 1
         if is_alias and id(node) not in self.sizes:
             raise _invalid("an alias inside the value that it names", mark)
