@@ -16,7 +16,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import Recipe, recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
@@ -188,9 +188,11 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
             accelerator = this.start("fp32")
             outcome = _fine_tune(this, parent, accelerator, None, fault=outcome["error"])
         record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
-    except (UserError, OSError, MemoryError):
-        raise  # no fault of the run: a mistake, or a full disk
+    except UserError:
+        raise
     except Exception as error:
+        if is_of_the_outside_world(error):
+            raise
         if accelerator.is_main_process and _finished_record(this.path) is None:  # a good record outlives a failure
             this.write(parent, started, dict(status="failed", error=f"{type(error).__name__}: {error}"))
         raise

@@ -92,8 +92,8 @@ def _check(options: DescribeOptions) -> None:
         raise UserError("--task: missing. Name a task, or your own data with --train-file and its flags.")
     if options.test_mode:
         _refuse(model_or_data, "--test-mode brings its own model and rows: drop one.")
-    if options.max_length is not None and options.max_length < 1:
-        raise UserError(f"--max-length {options.max_length}: expected at least 1 token.")
+    if options.max_length is not None and not 1 <= options.max_length <= _NO_LIMIT:
+        raise UserError(f"--max-length {options.max_length}: expected 1 to {_NO_LIMIT:,} tokens.")
 
 
 def _refuse(flags: Mapping[str, str | Path | None], reason: str) -> None:

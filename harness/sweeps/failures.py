@@ -76,7 +76,7 @@ def user_error(output: str) -> str:
     """The message of the mistake that ended a run, from its output."""
     lines = [line for line in last_lines(output) if not line.startswith("(the launcher: ")]
     begins = [number for number, line in enumerate(lines) if _USER_ERROR.match(line)]
-    return "\n".join(lines[begins[-1] :] if begins else lines[-1:])
+    return _USER_ERROR.sub("", "\n".join(lines[begins[-1] :] if begins else lines[-1:]), count=1)
 
 
 def last_lines(output: str) -> list[str]:

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from harness.errors import UserError, reason
+from harness.errors import UserError, is_of_the_outside_world, reason
 from harness.system.output import standard_streams
 from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, stop_at_once
@@ -40,10 +40,10 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
             _end("interrupted", 130)
         except UserError as error:
             _end(f"error: {error}", 2)
-        except (OSError, MemoryError) as error:
-            file = getattr(error, "filename", None)
-            _end(f"error: {f'{os.fsdecode(file)}: ' if isinstance(file, (str, bytes)) else ''}{reason(error)}.", 2)
-        except Exception:
+        except Exception as error:
+            if is_of_the_outside_world(error):
+                file = getattr(error, "filename", None)
+                _end(f"error: {f'{os.fsdecode(file)}: ' if isinstance(file, (str, bytes)) else ''}{reason(error)}.", 2)
             _end(
                 f"{redact_secrets(traceback.format_exc())}\n"
                 "This is a fault of the harness. Please report it, with the lines above and this command:\n"

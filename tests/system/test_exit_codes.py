@@ -60,6 +60,8 @@ def test_exit_code_of_sys_exit_is_kept(code: int) -> None:
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a"), "a: permission denied"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "file too large"),
         (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "out of memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried 2 GiB"), "out of memory"),
     ],
 )
 def test_failure_of_the_outside_world_is_one_line(
