@@ -200,7 +200,7 @@ def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRow
         return iter([_text_rows(bundle, list(options.text), list(options.pair))])
     if sys.stdin.isatty():
         raise UserError("nothing to predict: give --text, --file, or texts on standard input, one per line.")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("standard input reaches one process only. Give the rows with --file.")
     return stream.stream_lines(sys.stdin, is_pair)
 
