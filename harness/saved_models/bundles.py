@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import __version__
-from harness.errors import UserError, first_line
+from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record, record_text
 from harness.facts.tasks import TaskSpec, read_task, task_text
 from harness.rows.files import file_hash
@@ -232,14 +232,12 @@ def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from harness.engine.adaptations.float32_head import compute_head_in_float32
+    from harness.engine.models import NO_REMOTE_CODE, explained_load_errors
 
-    folder = bundle.folder
     check_weights(bundle)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    except Exception as error:  # each library raises its own kind for a file that it cannot read
-        raise UserError(f"{folder}: cannot load the model: {first_line(error)}") from None
+    with explained_load_errors(str(bundle.folder)):
+        tokenizer = AutoTokenizer.from_pretrained(bundle.folder, **NO_REMOTE_CODE)
+        model = AutoModelForSequenceClassification.from_pretrained(bundle.folder, dtype=torch.float32, **NO_REMOTE_CODE)
     compute_head_in_float32(model)
     return model.eval(), tokenizer
 

@@ -123,7 +123,7 @@ def test_revision_of_a_saved_model_ignores_its_record_and_manifest(saved: SavedR
 def test_saved_tokenizer_does_not_depend_on_its_last_call(
     tiny_model: Path, tmp_path: Path, make_task: Callable[..., Path]
 ) -> None:
-    model, tokenizer, _ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
+    model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
     contents = []
     for tokens in (7, 9):
         tokenizer(["w1 w2", "w3"], truncation=True, padding=True, max_length=tokens)
@@ -139,7 +139,7 @@ def test_weights_of_a_compiled_model_have_their_plain_names(
 ) -> None:
     from safetensors.torch import load_file
 
-    model, tokenizer, _ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
+    model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
     compiled: Any = torch.compile(model)  # compiles at its first pass only
     compiled.bert.encoder.layer[0] = torch.compile(compiled.bert.encoder.layer[0])
     weights = compiled.state_dict()
