@@ -161,7 +161,8 @@ def _from_hub(task: TaskSpec) -> Tables:
     where = f"{source.hub} ({source.config})" if source.config else str(source.hub)
 
     def prepare() -> datasets.DatasetBuilder:
-        builder = datasets.load_dataset_builder(str(source.hub), source.config, revision=source.revision)
+        address = f"hf://datasets/{source.hub}"  # a bare name would be a folder of this name, if there is one
+        builder = datasets.load_dataset_builder(address, source.config, revision=source.revision)
         builder.download_and_prepare()
         return builder
 

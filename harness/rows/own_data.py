@@ -234,7 +234,8 @@ def _hub_source(own: OwnData) -> tuple[Source, dict[str, str]]:
         raise UserError("--delimiter and --encoding: only supported for files, not with --dataset.")
     try:
         commit = call_with_retries(hub, lambda: HfApi().dataset_info(hub, revision=revision).sha)
-        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(hub, config, revision=commit))
+        address = f"hf://datasets/{hub}"  # never a folder of this name
+        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(address, config, revision=commit))
     except Exception as error:  # of the Hub client, httpx or datasets
         raise UserError(f"--dataset {own.dataset}: cannot be loaded from the Hub: {first_line(error)}") from None
     if "train" not in names:
