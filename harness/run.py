@@ -31,7 +31,7 @@ from harness.saved_models import bundles, publishing
 from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
-from harness.system.redaction import redact_command
+from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, StopRequest, catch_stop_signals
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         return record_companion(task, options, partial(run, command=command))
     check_recipe(task, options.recipe)
     files = None if options.test_mode else find_files(task, options.data)
-    this = _Run(definition, task, identify(task, files, options), files, options, command or repr(options))
+    this = _Run(
+        definition, task, identify(task, files, options), files, options, command or redact_secrets(repr(options))
+    )
     prepare_results(options.folder)
     if not options.test_mode and (files is not None or task.source.hub is not None):
         messages = (*messages, *filter(None, [use_cache_unless_reachable()]))
@@ -192,7 +194,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator, stop_request: StopRe
         raise
     except Exception as error:
         if accelerator.is_main_process and _finished_record(this.path) is None:  # a good record outlives a failure
-            this.write(parent, started, dict(status="failed", error=f"{type(error).__name__}: {error}"))
+            this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
     for tracker in accelerator.trackers:

@@ -291,9 +291,13 @@ def read_task(path: Path) -> TaskSpec:
 
 
 def task_text(task: TaskSpec, folder: Path | None = None) -> str:
-    """The task as YAML, with paths relative to `folder`; without a folder, as file names only."""
+    """The task as YAML, with paths relative to `folder`; without a folder, as file names only.
+
+    URLs have no credentials, since the text may be published.
+    """
     facts = task.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    facts["source"] = task.source.relative_to(folder).model_dump(mode="json", exclude_defaults=True)
+    source = task.source.relative_to(folder).without_credentials()
+    facts["source"] = source.model_dump(mode="json", exclude_defaults=True)
     return yaml_text(facts)
 
 

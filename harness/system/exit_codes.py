@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from harness.errors import UserError
+from harness.system.redaction import redact_secrets
 from harness.system.signals import Interrupted
 
 
@@ -22,7 +23,7 @@ def exit_code_on_error() -> Iterator[None]:
     except UserError as error:
         process = os.environ.get("RANK", "0")
         prefix = "" if process == "0" else f"[process {process}] "
-        print(f"{prefix}error: {error}", file=sys.stderr, flush=True)
+        print(f"{prefix}error: {redact_secrets(str(error))}", file=sys.stderr, flush=True)
         sys.exit(2)
     except Interrupted as interruption:
         print(interruption, file=sys.stderr, flush=True)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from harness.system.redaction import redact_secrets
+
 Value = TypeVar("Value")
 
 PAUSES = (1, 2, 4, 8, 15, 30, 60)
@@ -34,7 +36,7 @@ def call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[floa
             if not _is_transient(error):
                 raise
             message = f"{target}: {type(error).__name__}, retrying in {pause:g} s: {str(error)[:120]!r}"
-            print(message, file=sys.stderr, flush=True)
+            print(redact_secrets(message), file=sys.stderr, flush=True)
             time.sleep(pause)
     return call()
 

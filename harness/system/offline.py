@@ -9,6 +9,8 @@ import time
 from threading import Thread
 from urllib.parse import urlsplit
 
+from harness.system.redaction import redact_secrets
+
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE")
 """Environment variables with which the user decides whether to use the Hub."""
 
@@ -36,7 +38,10 @@ def use_cache_unless_reachable() -> str | None:
     if error is None:
         return None
     os.environ["HF_HUB_OFFLINE"] = "1"
-    return f"{url} cannot be reached ({error}): using cached files only. Set HF_HUB_OFFLINE=0 to try the Hub anyway."
+    return (
+        f"{redact_secrets(url)} cannot be reached ({error}): using cached files only. Set HF_HUB_OFFLINE=0 to "
+        "try the Hub anyway."
+    )
 
 
 def _connection_error(url: str) -> str | None:

@@ -25,6 +25,7 @@ from harness.system.redaction import redact_command, redact_secrets
         ["türkçe", "日本語", "é"],
         ["org/name@main", "a=b", "x:y", "1,2", "50%", "+3", "https://example.org/data.csv?raw=1"],
         ["--train-rows", "100", "--max-length", "128", "--no-push"],
+        ["https://example.org/data.csv?download=true&id=17&format=csv", "part-?.csv", "what?"],
     ],
 )
 def test_command_can_be_typed_again(argv: list[str]) -> None:
@@ -75,6 +76,13 @@ def test_ordinary_command_is_not_quoted() -> None:
         ["--data=https://user:S3CR3T@example.org"],
         ["https://user:p@S3CR3T@example.org/"],
         ["https://example.org/data.csv?token=S3CR3T"],
+        ["https://example.org/data.csv?X-Amz-Date=20260101&X-Amz-Signature=S3CR3T"],
+        ["https://example.org/data.csv?sig=S3CR3T&raw=1"],
+        ["https://example.org/data.csv?raw=1&Key-Pair-Id=x&Signature=S3CR3T#sha256=00"],
+        ["https://example.org/data.csv?sv=2024&se=2026-01-01&sp=r&h=S3CR3T%3D"],
+        ["https://example.org/data.csv?S3CR3T"],
+        ["--train-file=https://user:S3CR3T@example.org/data.csv?key=S3CR3T"],
+        ["https://example.org/?password=S3CR3T"],
     ],
 )
 def test_secret_is_hidden(argv: list[str]) -> None:
@@ -93,5 +101,18 @@ def test_url_without_a_secret_is_kept() -> None:
     assert redact_command([url]) == url
 
 
-def test_secret_in_a_message_is_hidden() -> None:
-    assert redact_secrets("used hf_S3CR3Tabcdefgh here") == "used *** here"
+@pytest.mark.parametrize(
+    "message, expected",
+    [
+        ("used hf_S3CR3Tabcdefgh here", "used *** here"),
+        ("no answer of http://user:S3CR3T@host:80 here", "no answer of http://***@host:80 here"),
+        ("cannot download 'https://host/a.csv?sig=S3CR3T': 404", "cannot download 'https://host/a.csv?***': 404"),
+        ("exceeded with url: /a.csv?X-Amz-Signature=S3CR3T (Caused by", "exceeded with url: /a.csv?*** (Caused by"),
+        ("HF_TOKEN=S3CR3T harness run", "HF_TOKEN=*** harness run"),
+        ("header Authorization: Bearer S3CR3T, 401", "header Authorization: Bearer *** 401"),
+        ("{'authorization': 'S3CR3T'}", "{'authorization': '***"),
+        ("512 tokens: at most 128 tokens; is it right?", "512 tokens: at most 128 tokens; is it right?"),
+    ],
+)
+def test_secret_in_a_message_is_hidden(message: str, expected: str) -> None:
+    assert redact_secrets(message) == expected
