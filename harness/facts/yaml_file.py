@@ -60,6 +60,12 @@ def line_number(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
 class _Loader(yaml.SafeLoader):
     """YAML where `no`, 010 and 2024-01-31 are text, as labels are, 2e-5 is a number and duplicate keys are errors."""
 
+    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+        if re.search("[\ud800-\udfff]", str(node.value)):  # no file can hold it
+            problem = "half of a surrogate pair: write the character itself"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_scalar(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

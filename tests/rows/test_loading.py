@@ -243,7 +243,7 @@ def test_folder_with_the_name_of_a_hub_data_set_does_not_replace_it(
         "---\nconfigs: [{config_name: rte, data_files: [{split: train, path: rte/train.parquet}]}]\n---\n"
     )
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="cannot load nyu-mll/glue .* from the Hub"):
+    with pytest.raises(UserError, match=r"cannot load nyu-mll/glue .* from the Hub"):
         read_tables(load_task("rte"), None)
 
 
