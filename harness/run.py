@@ -159,7 +159,7 @@ class _Run:
             **outcome,
         )
         if options.save_model is not None and record.status in ("ok", "collapsed"):
-            bundles.finish_bundle(options.save_model, self.definition, record)
+            bundles.finish_bundle(options.save_model, self.definition, record, options.overwrite)
         write_record(record, options.folder, options.overwrite)
         return record
 

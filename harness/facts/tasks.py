@@ -28,11 +28,11 @@ MAX_NAME_BYTES = 100
 
 
 def _check_file_name(name: str) -> str:
-    is_safe = name.isprintable() and re.fullmatch(r"[^./\\\s]([^/\\]*\S)?", name)
+    is_safe = name.isprintable() and re.fullmatch(r"[^./\\&\s]([^/\\&]*\S)?", name)
     if not is_safe or len(name.encode()) > MAX_NAME_BYTES:
         raise ValueError(
             f"files are named after it: expected at most {MAX_NAME_BYTES} bytes, no dot or space in front, and no "
-            "slash, backslash or control character"
+            "slash, backslash, ampersand or control character"
         )
     return name
 

@@ -60,7 +60,7 @@ def line_number(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
 class _Loader(yaml.SafeLoader):
     """YAML where `no`, 010 and 2024-01-31 are text, as labels are, 2e-5 is a number and duplicate keys are errors."""
 
-    def construct_scalar(self, node: yaml.ScalarNode) -> Any:
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
         if re.search("[\ud800-\udfff]", str(node.value)):  # no file can hold it
             problem = "half of a surrogate pair: write the character itself"
             raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)

@@ -207,6 +207,9 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
         raise UserError(f"--precision {options.precision}: test mode computes in fp32: drop it or --test-mode.")
     if not re.fullmatch(r"[1-9][0-9]{0,8}|[0-9]{0,8}\.?[0-9]{1,8}m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
+    if options.save_model is not None:
+        with boundary(f"--save-model {options.save_model}", RuntimeError, advice="Name another folder."):
+            options = replace(options, save_model=options.save_model.expanduser())
     if options.parent is not None and options.recipe.init_from is None:
         raise UserError(f"--parent {options.parent}: --init-from is missing; name the task that this is a run of.")
     if options.push_to_hub is not None and options.save_model is None:

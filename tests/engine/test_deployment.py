@@ -97,7 +97,7 @@ def test_deterministic_kernels_are_on_for_one_run_only(tmp_path):
 
 def test_number_of_processes_must_be_a_number(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "abc")
-    with pytest.raises(UserError, match="WORLD_SIZE: .*abc"):
+    with pytest.raises(UserError, match=r"WORLD_SIZE: .*abc"):
         start("fp32", True, None, tmp_path)
 
 

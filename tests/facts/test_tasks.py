@@ -453,6 +453,7 @@ BAD = {
         "files are named after it",
     ),
     "split with a backslash": (("splits: {train:", "splits: {a\\b: all, train:"), 6, "files are named after it"),
+    "split with an ampersand": (("splits: {train:", "splits: {a & b: all, train:"), 6, "files are named after it"),
     "hidden split": (("splits: {train:", "splits: {.train: all, train:"), 6, "files are named after it"),
     "split with a long name": (("splits: {train:", f"splits: {{{'ş' * 51}: all, train:"), 6, "at most 100 bytes"),
     "half a character": (("title: Mine", 'title: "a\\ud800b"'), 1, "surrogate"),
