@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.facts.outcome import split_fields, task_facts
-from harness.facts.recipes import Recipe, recipe_difference
+from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe
 from harness.requests.companions import record_companion
@@ -179,7 +179,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator, stop_request: StopRe
         checkpoint = deployment.compute_on_main(
             accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
         )
-        if checkpoint is not None and checkpoints.saved_progress(checkpoint)["fell_back"]:
+        if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
             accelerator = this.start("fp32")
         outcome = _fine_tune(this, parent, accelerator, stop_request, checkpoint)
         if outcome["status"] == "diverged" and accelerator.mixed_precision != "no":
@@ -217,7 +217,6 @@ def _fine_tune(
     from harness.engine.adaptations import restore
     from harness.engine.evaluation import Evaluator
     from harness.engine.inference import NotFinite
-    from harness.engine.progress import Progress
     from harness.engine.training import Diverged
 
     began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
@@ -227,7 +226,7 @@ def _fine_tune(
     if options.tracker:
         config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
-    progress, best_weights = _resume(ready, recipe, accelerator, checkpoint) if checkpoint else (Progress(recipe), None)
+    progress, best_weights = _resume(this, ready, accelerator, checkpoint)
     for note in ready.notes:
         progress.note(note)
     progress.begin(began, ready.topology, fault)
@@ -247,17 +246,35 @@ def _fine_tune(
 
 
 def _resume(
-    ready: Prepared, recipe: Recipe, accelerator: Accelerator, checkpoint: Path
+    this: _Run, ready: Prepared, accelerator: Accelerator, checkpoint: Path | None
 ) -> tuple[Progress, Weights | None]:
-    """Puts training where the checkpoint left it; returns the progress so far and the best weights."""
-    from harness.engine import checkpoints
+    """Puts training where the checkpoint left it, or the one before it if it is unusable, or at the start.
+
+    Returns the progress so far and the best weights.
+    """
+    from harness.engine import checkpoints, deployment
     from harness.engine.progress import Progress
 
-    state, best_weights, saved_progress = checkpoints.load_checkpoint(accelerator, checkpoint)
-    ready.training.set_state(state)
-    progress = Progress.from_json(recipe, saved_progress)
-    accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
-    return progress, best_weights
+    skipped: list[Path] = []
+    while checkpoint is not None:
+        fault = ""
+        try:
+            saved = checkpoints.load_checkpoint(accelerator, checkpoint)
+            progress = Progress.from_json(this.spec.recipe, saved.progress)
+            progress.check_plan(ready.plan)
+            checkpoints.check_fit(saved, ready.training)
+        except UserError as error:
+            fault = str(error).rstrip(".")
+        if not any(deployment.any_process(accelerator, [bool(fault)])):
+            ready.training.set_state(saved.state)
+            accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
+            return progress, saved.best_weights
+        accelerator.print(f"{checkpoint.name}: {fault}; skipped, trying the checkpoint before it")
+        skipped.append(checkpoint)
+        checkpoint = deployment.compute_on_main(
+            accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print, skipped)
+        )
+    return Progress(this.spec.recipe), None
 
 
 def _train(
