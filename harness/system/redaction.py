@@ -17,7 +17,7 @@ _SECRET_SETTING = re.compile(
     r"\b((?:\w+_)?(?:token|secret|password|passwd|api[-_]?key)=|authorization\W{1,4}(?!bearer|basic))[^\s&]+",
     re.IGNORECASE,
 )
-_QUERY = re.compile(r"""(://[^\s?#"'<>]*)?\?([^\s#"'<>]+)""")
+_QUERY = re.compile(r"""(://[^\s?#"'<>]*)?\?([^\s#"'<>]*[^\s#"'<>.,:;)])""")
 _HARMLESS_PARAMETER = re.compile(
     r"(?:(?!\w*(?:token|key|secret|pass|pw|sig|auth|cred|session|code|jwt|hmac|sas))[\w.-]+=)?(?:[a-z]{1,10}|\d{1,10})",
     re.IGNORECASE,
