@@ -151,6 +151,9 @@ class TaskSpec(BaseModel):
                 raise ValueError("splits: missing 'train'")
         for role, names in roles.items():
             _check_subset(role, names, "splits", self.splits)
+        labelled = (*self.evaluate, *(("train", self.select_on) if self.predicted_by is None else ()))
+        if hidden := next((name for name in self.predict if name in labelled), None):
+            raise ValueError(f"predict: {hidden!r} needs labels, because it is trained on, selected on or evaluated")
         _check_subset("report", self.report, "evaluate", self.evaluate)
         _check_subset("join", self.join, "text", self.text)
         _check_subset("rows", self.rows, "splits", self.splits)

@@ -212,6 +212,8 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
             options = replace(options, save_model=options.save_model.expanduser())
     if options.parent is not None and options.recipe.init_from is None:
         raise UserError(f"--parent {options.parent}: --init-from is missing; name the task that this is a run of.")
+    if options.parent is not None and not re.fullmatch(r"\w[\w.-]*", options.parent):
+        raise UserError(f"--parent {options.parent}: invalid run_id: expected one from a record.")
     if options.push_to_hub is not None and options.save_model is None:
         raise UserError(f"--push-to-hub {options.push_to_hub}: --save-model is missing; name the folder to upload.")
     if not 0 <= options.seed < 2**32:

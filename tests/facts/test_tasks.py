@@ -456,6 +456,8 @@ BAD = {
     "split with an ampersand": (("splits: {train:", "splits: {a & b: all, train:"), 6, "files are named after it"),
     "hidden split": (("splits: {train:", "splits: {.train: all, train:"), 6, "files are named after it"),
     "split with a long name": (("splits: {train:", f"splits: {{{'ş' * 51}: all, train:"), 6, "at most 100 bytes"),
+    "hidden labels of the training rows": (("main_metrics:", "predict: train\nmain_metrics:"), 9, "predict: 'train'"),
+    "hidden labels of an evaluated split": (("rows:", "predict: validation\nrows:"), 7, "predict: 'validation'"),
     "half a character": (("title: Mine", 'title: "a\\ud800b"'), 1, "surrogate"),
     "half a character in a label": (("[bad, good]", '["\\udfff", good]'), 5, "surrogate"),
     "no training rows": (("train:", "trian:"), 6, "splits: missing 'train'"),

@@ -382,6 +382,7 @@ def test_unreadable_command_line_exits_with_code_2(
         (["--test-mode", "--revision", "v1"], "--revision v1.*--test-mode"),
         (["--test_mode", "--model=a/b"], "--model a/b.*--test-mode"),
         (["--push-to-hub", "me/model"], "--push-to-hub me/model.*--save-model"),
+        (["--init-from", "mnli", "--parent", "../../x"], r"--parent \.\./\.\./x"),
         (["--test-mode", "--precision", "fp16"], "--precision fp16.*--test-mode"),
         (["--test-mode", "--precision", "bf16"], "--precision bf16.*--test-mode"),
         (["--checkpoint-every", "9" * 5_000], "--checkpoint-every 9"),
