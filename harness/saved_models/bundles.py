@@ -57,7 +57,7 @@ def check_save_folder(folder: Path, run_id: str, overwrite: bool) -> bool:
         UserError: the folder holds something else, or cannot be written.
     """
     with boundary(f"--save-model {folder}", RuntimeError, advice="Name another folder."):
-        final = _absolute(folder)
+        final = folder.resolve()
         names = sorted(path.name for path in final.iterdir()) if final.exists() else []
         check_writable(final.parent)
         if not names:
@@ -134,7 +134,7 @@ def finish_bundle(folder: Path, task: TaskSpec, record: RunRecord, overwrite: bo
     Raises:
         UserError: the disk is full or cannot be written, or `folder` is no longer free (see `check_save_folder`).
     """
-    final, scratch = _absolute(folder), _scratch(folder, record.run_id)
+    final, scratch = folder.resolve(), _scratch(folder, record.run_id)
     with _explained_errors(scratch):
         (scratch / TASK).write_text(task_text(task), encoding="utf-8")
         (scratch / RECORD).write_text(record_text(record), encoding="utf-8")
@@ -169,12 +169,8 @@ def _explained_errors(scratch: Path) -> Iterator[None]:
         ) from error
 
 
-def _absolute(folder: Path) -> Path:
-    return folder.expanduser().resolve()
-
-
 def _scratch(folder: Path, run_id: str) -> Path:
-    final = _absolute(folder)
+    final = folder.resolve()
     return final.with_name(f".{final.name}-{run_id}")
 
 
@@ -183,9 +179,9 @@ def _scratch(folder: Path, run_id: str) -> Path:
 
 def check_saved_model(folder: Path, record: RunRecord) -> None:
     """Raises UserError when the folder does not hold the model of this finished run."""
-    final = _absolute(folder)
-    if is_bundle(final) and _manifest(final).get("run_id") == record.run_id:
-        return
+    with boundary(f"--save-model {folder}", advice="Name another folder."):
+        if is_bundle(folder) and _manifest(folder).get("run_id") == record.run_id:
+            return
     if record.status == "diverged":
         raise UserError(f"--save-model {folder}: the run diverged, so it has no model to save.")
     raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import sys
 import time
@@ -14,6 +15,9 @@ Value = TypeVar("Value")
 
 PAUSES = (1, 2, 4, 8, 15, 30, 60)
 """Seconds before each retry: two minutes in all."""
+
+CLIENTS = ("datasets", "huggingface_hub", "transformers")
+"""Libraries that call the Hub; the names of their loggers."""
 
 TRANSIENT = re.compile(
     r"\b(429|500|502|503|504)\b.{0,30}(Error|Unavailable|Gateway|Too Many|Time-?out)"
@@ -29,16 +33,25 @@ def call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[floa
     Raises:
         Exception: the last failure, or the first that no retry would mend.
     """
+    for handler in (handler for name in CLIENTS for handler in logging.getLogger(name).handlers):
+        handler.addFilter(_redact_record)
     for pause in pauses:
         try:
             return call()
         except Exception as error:
             if not _is_transient(error):
                 raise
-            message = f"{target}: {type(error).__name__}, retrying in {pause:g} s: {str(error)[:120]!r}"
-            print(redact_secrets(message), file=sys.stderr, flush=True)
+            reason = redact_secrets(str(error))[:120]  # not the other way round: half a URL is no URL
+            message = f"{redact_secrets(target)}: {type(error).__name__}, retrying in {pause:g} s: {reason!r}"
+            print(message, file=sys.stderr, flush=True)
             time.sleep(pause)
     return call()
+
+
+def _redact_record(record: logging.LogRecord) -> bool:
+    """Redacts a message of a client, which has whole URLs, and lets it pass."""
+    record.msg, record.args = redact_secrets(record.getMessage()), ()
+    return True
 
 
 def _is_transient(error: BaseException | None) -> bool:
