@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
-from harness.facts.recipes import Recipe, recipe_difference
+from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe
 from harness.requests.companions import record_companion
@@ -31,7 +31,7 @@ from harness.saved_models import bundles, publishing
 from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
-from harness.system.redaction import redact_command
+from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, catch_stop_signals
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         return record_companion(task, options, partial(run, command=command))
     check_recipe(task, options.recipe)
     files = None if options.test_mode else find_files(task, options.data)
-    this = _Run(definition, task, identify(task, files, options), files, options, command or repr(options))
+    this = _Run(
+        definition, task, identify(task, files, options), files, options, command or redact_secrets(repr(options))
+    )
     prepare_results(options.folder)
     if not options.test_mode and (files is not None or task.source.hub is not None):
         messages = (*messages, *filter(None, [use_cache_unless_reachable()]))
@@ -157,7 +159,7 @@ class _Run:
             **outcome,
         )
         if options.save_model is not None and record.status in ("ok", "collapsed"):
-            bundles.finish_bundle(options.save_model, self.definition, record)
+            bundles.finish_bundle(options.save_model, self.definition, record, options.overwrite)
         write_record(record, options.folder, options.overwrite)
         return record
 
@@ -177,7 +179,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
         checkpoint = deployment.compute_on_main(
             accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
         )
-        if checkpoint is not None and checkpoints.saved_progress(checkpoint)["fell_back"]:
+        if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
             accelerator = this.start("fp32")
         outcome = _fine_tune(this, parent, accelerator, checkpoint)
         if outcome["status"] == "diverged" and accelerator.mixed_precision != "no":
@@ -194,7 +196,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
         if is_of_the_outside_world(error):
             raise
         if accelerator.is_main_process and _finished_record(this.path) is None:  # a good record outlives a failure
-            this.write(parent, started, dict(status="failed", error=f"{type(error).__name__}: {error}"))
+            this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
     for tracker in accelerator.trackers:
@@ -216,7 +218,6 @@ def _fine_tune(
     from harness.engine.adaptations import restore
     from harness.engine.evaluation import Evaluator
     from harness.engine.inference import NotFinite
-    from harness.engine.progress import Progress
     from harness.engine.training import Diverged
 
     began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
@@ -226,7 +227,7 @@ def _fine_tune(
     if options.tracker:
         config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
-    progress, best_weights = _resume(ready, recipe, accelerator, checkpoint) if checkpoint else (Progress(recipe), None)
+    progress, best_weights = _resume(this, ready, accelerator, checkpoint)
     for note in ready.notes:
         progress.note(note)
     progress.begin(began, ready.topology, fault)
@@ -246,17 +247,35 @@ def _fine_tune(
 
 
 def _resume(
-    ready: Prepared, recipe: Recipe, accelerator: Accelerator, checkpoint: Path
+    this: _Run, ready: Prepared, accelerator: Accelerator, checkpoint: Path | None
 ) -> tuple[Progress, Weights | None]:
-    """Puts training where the checkpoint left it; returns the progress so far and the best weights."""
-    from harness.engine import checkpoints
+    """Puts training where the checkpoint left it, or the one before it if it is unusable, or at the start.
+
+    Returns the progress so far and the best weights.
+    """
+    from harness.engine import checkpoints, deployment
     from harness.engine.progress import Progress
 
-    state, best_weights, saved_progress = checkpoints.load_checkpoint(accelerator, checkpoint)
-    ready.training.set_state(state)
-    progress = Progress.from_json(recipe, saved_progress)
-    accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
-    return progress, best_weights
+    skipped: list[Path] = []
+    while checkpoint is not None:
+        fault = ""
+        try:
+            saved = checkpoints.load_checkpoint(accelerator, checkpoint)
+            progress = Progress.from_json(this.spec.recipe, saved.progress)
+            progress.check_plan(ready.plan)
+            checkpoints.check_fit(saved, ready.training)
+        except UserError as error:
+            fault = str(error).rstrip(".")
+        if not any(deployment.any_process(accelerator, [bool(fault)])):
+            ready.training.set_state(saved.state)
+            accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
+            return progress, saved.best_weights
+        accelerator.print(f"{checkpoint.name}: {fault}; skipped, trying the checkpoint before it")
+        skipped.append(checkpoint)
+        checkpoint = deployment.compute_on_main(
+            accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print, skipped)
+        )
+    return Progress(this.spec.recipe), None
 
 
 def _train(

@@ -120,7 +120,7 @@ def make_bundle(tiny_model: Path, tmp_path: Path, make_record: Callable[..., Run
         identity = {"task_version": task.version, "task_fingerprint": task.fingerprint, **spec}
         facts, threshold = task_facts(task).model_dump(), 0.4 if task.is_multi_label else None
         record = make_record(task.name, recipe={"max_length": 32}, spec=identity, facts=facts, threshold=threshold)
-        model, tokenizer, _ = models.build_model(str(tiny_model), "sha256:0", task, 1)
+        model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", task, 1)
         folder = tmp_path / name
         bundles.stage_model(folder, record.run_id, model, tokenizer, model.state_dict(), 32)
         bundles.finish_bundle(folder, task, record)

@@ -300,7 +300,11 @@ def test_signal_before_the_first_step_stops_at_once_and_leaves_nothing(tmp_path,
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
-def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(rte, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("is_forged", [False, True])
+def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
+    rte, tmp_path, monkeypatch, capsys, is_forged
+):
+    """From the checkpoint before it when its progress was edited."""
     flags = ("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", EPOCHS)
     training_steps = training.training_steps
 
@@ -316,9 +320,14 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(rte
     assert "SIGTERM after step 20" in capsys.readouterr().err
     assert records(tmp_path / "test-mode", "rte") == []
     (manifest,) = (tmp_path / "test-mode" / "checkpoints" / "rte").glob("*/*-00000020/manifest.json")
-    assert json.loads(manifest.read_text())["progress"]["step"] == 20
+    facts = json.loads(manifest.read_text())
+    assert facts["progress"]["step"] == 20
+    if is_forged:
+        manifest.write_text(json.dumps({**facts, "progress": {**facts["progress"], "step": 21}}))
     run(*flags)
-    assert "after step 20 of 60" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert f"after step {12 if is_forged else 20} of 60" in output
+    assert ("step-00000020: optimizer: 20 steps" in output) == is_forged
     (record,), (expected,) = records(tmp_path / "test-mode", "rte"), records(rte, "rte")
     assert reproducible_fields(record) == reproducible_fields(expected)
     assert (record.cost.steps, record.cost.tokens) == (expected.cost.steps, expected.cost.tokens)

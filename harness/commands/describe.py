@@ -21,6 +21,7 @@ from harness.requests.options import default_recipe
 from harness.rows.files import find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
 from harness.system.command_line import parse_flags
+from harness.system.redaction import redact_secrets
 
 if TYPE_CHECKING:
     import numpy as np
@@ -124,6 +125,6 @@ def _tokens(options: DescribeOptions, model: str, splits: Mapping[str, Split]) -
         except UserError as error:
             if options.model is not None:
                 raise
-            print(f"note: tokens are not counted. {error}\n")
+            print(f"note: tokens are not counted. {redact_secrets(str(error))}\n")
             return {}
         return {name: encode(split, tokenizer, _NO_LIMIT).lengths for name, split in splits.items()}

@@ -102,7 +102,9 @@ def _task_table(task: TaskSpec) -> Table:
     table = Table(title=f"{task.name}: {task.title}", box=None, show_header=False, title_justify="left", pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
-    source = {name: value for name, value in task.source.model_dump().items() if value is not None}
+    source = {
+        name: value for name, value in task.source.without_credentials().model_dump().items() if value is not None
+    }
     splits = (f"{name} ({task.rows[name]:,} rows)" if name in task.rows else name for name in task.splits)
     label = ", ".join(task.label_columns)
     if task.is_multi_label:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,8 +15,8 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from harness.engine.training import TrainingState
-from harness.errors import UserError
+from harness.engine.training import Training, TrainingState
+from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
 from harness.system.atomic import replace_folder, write_atomically
 
@@ -80,9 +80,11 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
     accelerator.wait_for_everyone()
 
 
-def newest_checkpoint(folder: Path, warn: Callable[[str], None]) -> Path | None:
-    """Returns the newest intact checkpoint; passes a message about each damaged one to `warn`."""
+def newest_checkpoint(folder: Path, warn: Callable[[str], None], skipped: Collection[Path] = ()) -> Path | None:
+    """Returns the newest intact checkpoint not in `skipped`; passes a message about each damaged one to `warn`."""
     for candidate in _newest_first(folder):
+        if candidate in skipped:
+            continue
         fault = _fault(candidate)
         if fault is None:
             return candidate
@@ -97,17 +99,51 @@ def saved_progress(checkpoint: Path) -> dict[str, Any]:
 
 
 def load_checkpoint(accelerator: Accelerator, path: Path) -> Checkpoint:
-    """Loads an intact checkpoint on this process. Loading cannot run code from it."""
-    manifest = json.loads((path / MANIFEST).read_text())
-    best = path / "best.safetensors"
-    optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
-    randomness = None
-    if manifest["processes"] == accelerator.num_processes:
-        file = path / f"randomness-{accelerator.process_index}.pt"
-        randomness = torch.load(file, map_location="cpu", weights_only=True)
-    weights = load_file(path / "weights.safetensors")
-    state = TrainingState(weights, optimizer["optimizer"], optimizer["scaler"], randomness)
-    return Checkpoint(state, load_file(best) if best.exists() else None, manifest["progress"])
+    """Loads an intact checkpoint on this process. Loading cannot run code from it.
+
+    Raises:
+        UserError: a file in it cannot be read.
+    """
+    with boundary(f"{path}: a file cannot be read", Exception):  # each library raises its own kinds
+        manifest = json.loads((path / MANIFEST).read_text())
+        best = path / "best.safetensors"
+        optimizer = torch.load(path / "optimizer.pt", map_location="cpu", weights_only=True)
+        randomness = None
+        if manifest["processes"] == accelerator.num_processes:
+            file = path / f"randomness-{accelerator.process_index}.pt"
+            randomness = torch.load(file, map_location="cpu", weights_only=True)
+        weights = load_file(path / "weights.safetensors")
+        state = TrainingState(weights, optimizer["optimizer"], optimizer["scaler"], randomness)
+        return Checkpoint(state, load_file(best) if best.exists() else None, manifest["progress"])
+
+
+def check_fit(checkpoint: Checkpoint, training: Training) -> None:
+    """Checks that a checkpoint is one of this training, before any of it is restored.
+
+    Raises:
+        UserError: weights, optimizer or randomness have another form, or the optimizer took another number of steps.
+    """
+    state, accelerator = checkpoint.state, training.accelerator
+    weights = accelerator.unwrap_model(training.model).state_dict()
+    groups = [len(group["params"]) for group in training.optimizer.param_groups]
+    parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
+    with boundary("optimizer", Exception):  # of values of any kind
+        saved_groups = [len(group["params"]) for group in state.optimizer["param_groups"]]
+        by_number = state.optimizer["state"]
+        moments = {number: [each["exp_avg"], each["exp_avg_sq"]] for number, each in by_number.items()}
+        own_moments = {number: [parameters[number]] * 2 for number in by_number}
+        steps = max((int(each["step"]) for each in by_number.values()), default=0)
+    pairs = [("weights", state.weights, weights), ("best weights", checkpoint.best_weights or weights, weights)]
+    pairs.append(("optimizer", moments, own_moments))
+    if state.randomness is not None:
+        pairs.append(("randomness", state.randomness[0], torch.get_rng_state()))
+    if accelerator.scaler is not None and state.scaler is not None:
+        pairs.append(("loss scale", state.scaler, accelerator.scaler.state_dict()))
+    for name, saved, own in pairs:
+        if _form(saved) != _form(own) or saved_groups != groups:
+            raise UserError(f"{name}: other names, shapes or types than in this run")
+    if steps != checkpoint.progress["step"]:
+        raise UserError(f"optimizer: {steps} steps, but the progress is at step {checkpoint.progress['step']}")
 
 
 def discard_checkpoints(folder: Path) -> None:
@@ -136,15 +172,25 @@ def _fault(checkpoint: Path) -> str | None:
                 return f"{name} is damaged (invalid checksum)"
         if manifest["run_id"] != checkpoint.parent.name:
             return f"belongs to the run {manifest['run_id']}"
-        if not {"weights.safetensors", "optimizer.pt"} <= set(expected) or "step" not in manifest["progress"]:
+        needed = {"weights.safetensors", "optimizer.pt", f"randomness-{manifest['processes'] - 1}.pt"}
+        if not needed <= set(expected) or type(manifest["progress"]["step"]) is not int:
             return f"{MANIFEST} is incomplete"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except Exception as error:  # of a file that was edited, of any kind
         return f"{MANIFEST} cannot be read ({type(error).__name__})"
     return None
 
 
 def _on_cpu(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+
+
+def _form(value: Any) -> Any:
+    """Returns the shapes and types of the tensors in nested dicts and lists, and the types of other values."""
+    if isinstance(value, torch.Tensor):
+        return tuple(value.shape), value.dtype
+    if isinstance(value, Mapping):
+        return {key: _form(each) for key, each in value.items()}
+    return [_form(each) for each in value] if isinstance(value, (list, tuple)) else type(value)
 
 
 def _bytes_of(state: Any) -> int:

@@ -20,7 +20,7 @@ from accelerate.utils import (
     parse_flag_from_env,
 )
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Value = TypeVar("Value")
@@ -40,7 +40,8 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for deterministic kernels
     torch.use_deterministic_algorithms(deterministic)
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    with boundary("WORLD_SIZE", ValueError, advice="The launcher sets this variable: unset it, or give a number."):
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
     advice = (
         f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import psutil
 import torch
 from accelerate.utils import set_seed
 from huggingface_hub import try_to_load_from_cache
+from numpy.typing import NDArray
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
@@ -20,13 +24,20 @@ from harness.facts.records import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import call_with_retries
 
+NO_REMOTE_CODE = {"trust_remote_code": False}
+"""Option of every `from_pretrained`: code that comes with a model is never run, and no question is asked about it."""
+
+MAX_LAYERS = 1_000
+"""Layers of a model; their modules alone, without any weight, would fill the memory at a million."""
+
 
 class BuiltModel(NamedTuple):
-    """A model, its tokenizer, and the facts about them for the record."""
+    """A model, its tokenizer, and the facts and notes about them for the record."""
 
     model: PreTrainedModel
     tokenizer: Tokenizer
     facts: ModelFacts
+    notes: tuple[str, ...] = ()
 
 
 def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltModel:
@@ -36,25 +47,34 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
     other head is newly initialised, even if its shape fits.
 
     Raises:
-        UserError: the model is not found, cannot be reached, or cannot classify sequences.
+        UserError: the model is not found, cannot be reached, cannot classify sequences, lacks weights of its encoder,
+            needs code of its own, or does not fit into memory.
     """
-    source, on_hub = _location(name, revision)
+    source, options = _location(name, revision)
     with _explained_errors(name, revision):
-        config = call_with_retries(name, lambda: AutoConfig.from_pretrained(source, **on_hub))
+        config = call_with_retries(name, lambda: AutoConfig.from_pretrained(source, **options))
         if commit := None if Path(source).is_dir() else _commit(name, revision):
-            on_hub = {"revision": commit}  # all files from one commit, even if the branch moves meanwhile
-        tokenizer = _tokenizer(name, source, on_hub)
+            options["revision"] = commit  # all files from one commit, even if the branch moves meanwhile
+        tokenizer = _tokenizer(name, source, options)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"--model {name}: padding token not found: the tokenizer has no padding, end-of-text or unknown token. Set "
+            "pad_token in its tokenizer_config.json."
+        )
     config.pad_token_id = tokenizer.pad_token_id
     order = _label_order(config, task)
     _set_labels(config, task)
+    with _explained_errors(name, revision):
+        _check_size(name, config)
     set_seed(seed)
-    options = dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True, **on_hub)
+    options |= dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
     with _explained_errors(name, revision):
         model, loading = call_with_retries(
             name, lambda: AutoModelForSequenceClassification.from_pretrained(source, config=config, **options)
         )
+    poolers = _check_encoder(name, model, loading)
     initialised = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
     head_keys = {key for key in model.state_dict() if key.startswith(head_prefixes(model))}
     if order is not None and head_keys.isdisjoint(initialised):
@@ -72,7 +92,8 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
         attention=getattr(model.config, "_attn_implementation", None) or "eager",
         head=head,
     )
-    return BuiltModel(model, tokenizer, facts)
+    notes = [f"the checkpoint has no {pooler}: newly initialised from the seed" for pooler in poolers]
+    return BuiltModel(model, tokenizer, facts, tuple(notes))
 
 
 def load_tokenizer(name: str, revision: str) -> Tokenizer:
@@ -85,8 +106,8 @@ def load_tokenizer(name: str, revision: str) -> Tokenizer:
         return _tokenizer(name, *_location(name, revision))
 
 
-def _tokenizer(name: str, source: str, on_hub: dict[str, str]) -> Tokenizer:
-    tokenizer = call_with_retries(name, lambda: AutoTokenizer.from_pretrained(source, **on_hub))
+def _tokenizer(name: str, source: str, options: dict[str, Any]) -> Tokenizer:
+    tokenizer = call_with_retries(name, lambda: AutoTokenizer.from_pretrained(source, **options))
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # AutoTokenizer invents one without files
         raise UserError(f"--model {name}: tokenizer not found, neither a tokenizer.json nor a vocabulary.")
     return tokenizer
@@ -94,12 +115,14 @@ def _tokenizer(name: str, source: str, on_hub: dict[str, str]) -> Tokenizer:
 
 def max_input_tokens(model: PreTrainedModel) -> int | None:
     """Returns the number of tokens that the model has positions for, or None if it has no limit."""
+    limits = [
+        # RoBERTa counts positions from the one after the padding
+        module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in model.named_modules()
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding)
+    ]
     limit = getattr(model.config, "max_position_embeddings", None)
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
-            first = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts from there
-            limit = module.num_embeddings - first
-    return limit if isinstance(limit, int) and limit > 0 else None
+    return min(limits) if limits else limit if isinstance(limit, int) and limit > 0 else None
 
 
 def check_length(model: PreTrainedModel, max_length: int) -> None:
@@ -109,11 +132,62 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
         raise UserError(f"--max-length {max_length}: this model reads at most {limit} tokens.")
 
 
-def _location(name: str, revision: str) -> tuple[str, dict[str, str]]:
-    """Returns what `from_pretrained` needs: a folder, or a name with its revision on the Hub."""
+def check_tokens(model: PreTrainedModel, tokens: Iterable[NDArray[np.int32]]) -> None:
+    """Raises UserError when the rows have a token that the model has no embedding for."""
+    embedding = model.get_input_embeddings()
+    largest = max(int(ids.max(initial=0)) for ids in tokens)
+    if isinstance(embedding, nn.Embedding) and largest >= embedding.num_embeddings:
+        raise UserError(
+            f"--model: the tokenizer gives token {largest}, but the model has embeddings of {embedding.num_embeddings} "
+            "tokens only. Name a model with its own tokenizer."
+        )
+
+
+def _check_size(name: str, config: Any) -> None:
+    """Raises UserError when the weights of this configuration do not fit into free memory; allocates none of them."""
+    layers = getattr(config, "num_hidden_layers", None)
+    if isinstance(layers, int) and layers > MAX_LAYERS:
+        raise UserError(f"--model {name}: num_hidden_layers {layers} in config.json: expected at most {MAX_LAYERS}.")
+    with torch.device("meta"):
+        model = AutoModelForSequenceClassification.from_config(config, **NO_REMOTE_CODE)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    needed, free = 4 * parameters / 2**30, psutil.virtual_memory().available / 2**30
+    if needed > free:
+        raise UserError(
+            f"--model {name}: out of memory: {parameters:,} parameters need {needed:,.1f} GiB, {free:,.1f} GiB are "
+            "free. Choose a smaller model."
+        )
+
+
+def _check_encoder(name: str, model: PreTrainedModel, loading: dict[str, Any]) -> list[str]:
+    """Checks that the checkpoint has every weight of the encoder but a pooler; returns the poolers that it lacks.
+
+    Everything outside the base model is the head, which may be new.
+
+    Raises:
+        UserError: a weight of the encoder is missing or has another shape, or the checkpoint has more layers.
+    """
+    encoder = {key for key, _ in model.named_parameters() if not key.startswith(head_prefixes(model))}
+    names = encoder | {key.removeprefix(f"{model.base_model_prefix}.") for key in encoder}  # a checkpoint has either
+    missing = encoder & loading["missing_keys"]
+    poolers = {key for key in missing if "pooler" in key.split(".")}
+    reshaped = encoder & {key for key, *_ in loading["mismatched_keys"]}
+    extra = {key for key in loading["unexpected_keys"] if re.sub(r"\.\d+(?=\.)", ".0", key) in names}
+    for fault, keys in (("missing", missing - poolers), ("of another shape", reshaped), ("of further layers", extra)):
+        if keys:
+            shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
+            raise UserError(
+                f"--model {name}: {len(keys)} weights of the encoder are {fault}: {shown}. Its config.json and its "
+                "weights do not belong together, or the weights are incomplete: download the model again."
+            )
+    return sorted({key.rsplit(".", 1)[0] for key in poolers})
+
+
+def _location(name: str, revision: str) -> tuple[str, dict[str, Any]]:
+    """Returns what `from_pretrained` needs: a folder, or a name with its revision on the Hub; and no remote code."""
     if revision.startswith("sha256:"):
-        return str(Path(name).expanduser()), {}
-    return name, {"revision": revision}
+        return str(Path(name).expanduser()), {**NO_REMOTE_CODE}
+    return name, {"revision": revision, **NO_REMOTE_CODE}
 
 
 def _commit(name: str, revision: str) -> str | None:
@@ -159,28 +233,35 @@ def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
 def _reset_head(model: PreTrainedModel, config: Any, seed: int) -> None:
     """Replaces the checkpoint's head by a newly initialised one."""
     set_seed(seed)
-    untrained = AutoModelForSequenceClassification.from_config(config).state_dict()
+    untrained = AutoModelForSequenceClassification.from_config(config, **NO_REMOTE_CODE).state_dict()
     heads = head_prefixes(model)
     model.load_state_dict({key: value for key, value in untrained.items() if key.startswith(heads)}, strict=False)
 
 
 @contextmanager
-def _explained_errors(name: str, revision: str) -> Iterator[None]:
-    """Turns an error of the libraries into a UserError."""
+def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
+    """Turns an error of the libraries that load a model into a UserError."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # each library raises its own kind for a file that it cannot read
-        if revision.startswith("sha256:"):
-            at, advice = (
-                "",
-                "The folder must contain config.json, weights and tokenizer of an encoder that can classify texts.",
-            )
+        if "trust_remote_code" in str(error):
+            reason, advice = "it needs code of its own, which the harness does not run", "Choose another model."
         else:
-            at = "" if revision == "main" else f" at revision {revision}"
-            advice = (
-                "Check the name. If the Hub cannot be reached, check the connection or HF_ENDPOINT, name a folder with "
-                "the model, or try --test-mode, which needs no network."
-            )
-        raise UserError(f"--model {name}: cannot load the model{at}: {first_line(error)}\n{advice}") from None
+            reason = first_line(error)
+        raise UserError(f"{name}: cannot load the model: {reason}\n{advice}".rstrip()) from None
+
+
+def _explained_errors(name: str, revision: str) -> AbstractContextManager[None]:
+    """Turns an error about a folder, or about a model of the Hub, into a UserError that says what to do."""
+    if revision.startswith("sha256:"):
+        return explained_load_errors(
+            f"--model {name}",
+            "The folder must contain config.json, weights and tokenizer of an encoder that can classify texts.",
+        )
+    return explained_load_errors(
+        f"--model {name}",
+        f"Check the name and the revision {revision}. If the Hub cannot be reached, check the connection or "
+        "HF_ENDPOINT, name a folder with the model, or try --test-mode, which needs no network.",
+    )

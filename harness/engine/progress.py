@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness.facts.recipes import Recipe
+from harness.errors import UserError, boundary
+from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.records import Cost, Epoch
 
 if TYPE_CHECKING:
@@ -110,12 +111,43 @@ class Progress:
 
     @classmethod
     def from_json(cls, recipe: Recipe, values: dict[str, Any]) -> Progress:
-        """Restores what `to_json` returned."""
+        """Restores what `to_json` returned.
+
+        Raises:
+            UserError: the values are not such a progress.
+        """
         progress = cls(recipe)
-        vars(progress).update(values)
-        progress.history = [Epoch(**epoch) for epoch in values["history"]]
-        progress.lowest = math.inf if values["lowest"] is None else values["lowest"]
+        with boundary("progress", AttributeError, KeyError, TypeError, ValueError):
+            for name, default in progress.to_json().items():
+                if not _is_valid(name, values[name], default):
+                    raise ValueError(f"invalid {name}")
+            if values.keys() != progress.to_json().keys():
+                raise ValueError("unknown values")
+            vars(progress).update(values)
+            progress.history = [Epoch(**epoch) for epoch in values["history"]]
+            progress.lowest = math.inf if values["lowest"] is None else float(values["lowest"])
         return progress
+
+    def check_plan(self, plan: StepPlan) -> None:
+        """Raises UserError when the progress is none of a run with this plan of steps."""
+        closed = plan.epochs if self.step == plan.total_steps else self.step // plan.steps_per_epoch
+        is_selected = 1 <= self.selected_epoch <= closed or self.selected_epoch == closed == 0
+        if self.step > plan.total_steps or self.epoch != closed or not is_selected:
+            raise UserError(f"progress: step {self.step} of epoch {self.epoch} is not in the plan")
+        ends = [(number, min(number * plan.steps_per_epoch, plan.total_steps)) for number in range(1, self.epoch + 1)]
+        if len(self.history) != closed or [(epoch.epoch, epoch.step) for epoch in self.history] != ends:
+            raise UserError("progress: the history is not that of the epochs before this step")
+
+
+def _is_valid(name: str, value: Any, default: Any) -> bool:
+    """Tells whether a saved value can be that of a progress, whose fresh value is `default`."""
+    if name in ("select", "patience"):
+        return bool(value == default)  # of the recipe
+    if name == "lowest":
+        return value is None or isinstance(value, float)
+    if isinstance(default, float):
+        return isinstance(value, (int, float)) and 0 <= value < math.inf
+    return type(value) is type(default) and (not isinstance(value, int) or 0 <= value < 2**63)
 
 
 def cost_fields(progress: Progress, peak_bytes: Sequence[int], setup_seconds: float) -> dict[str, Any]:

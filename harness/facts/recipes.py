@@ -24,6 +24,12 @@ LARGEST_DEVICE_BATCH_SIZE = 64
 """Rows of one forward pass: 64 of 128 tokens fit a base-size encoder into 8 GB."""
 
 
+MAX_COUNT = 10**9
+"""Largest number of rows, steps, epochs or tokens that is not a slip of the keyboard."""
+
+_Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
+
+
 class Recipe(BaseModel):
     """Everything that decides how a model is trained, independent of the devices.
 
@@ -37,11 +43,11 @@ class Recipe(BaseModel):
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     """Peak learning rate of AdamW."""
-    global_batch_size: Annotated[int, Field(ge=1)] = 32
+    global_batch_size: _Count = 32
     """Rows per optimizer step, over all processes and accumulated batches."""
-    epochs: Annotated[int, Field(ge=1)] = 3
+    epochs: _Count = 3
     """Passes over the training rows."""
-    max_steps: Annotated[int, Field(ge=1)] | None = None
+    max_steps: _Count | None = None
     """Train for exactly this many optimizer steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
@@ -61,19 +67,19 @@ class Recipe(BaseModel):
     threshold: Literal["validation"] | None = None
     """Probability from which a multi-label task predicts a label: 0.5, or the one with the best main score on the
     validation split."""
-    max_length: Annotated[int, Field(ge=4)] = 128
+    max_length: Annotated[int, Field(ge=4, le=MAX_COUNT)] = 128
     """Tokens per row; longer rows are truncated, the longer text of a pair first."""
     length_grouping: bool = True
     """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch."""
     select: Literal["last", "best", "best_main_score"] = "last"
     """Weights to report: those of the last step, of the epoch with the lowest validation loss, or of the epoch with the
     best main score on the validation split."""
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: _Count | None = None
     """Stop after this many epochs without improvement; needs --select best or best_main_score."""
     protocol: Literal["standard", "holdout", "tuned_on_reported"] = "standard"
     """holdout: split the validation split into one half to select on and one half to report. tuned_on_reported: train
     like standard, and mark that the hyperparameters were chosen by the reported score."""
-    train_rows: Annotated[int, Field(ge=1)] | None = None
+    train_rows: _Count | None = None
     """Train on a random subset of this many rows, the same one for every seed."""
     init_from: str | None = None
     """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
@@ -258,10 +264,11 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
         UserError: `device_batch_size` does not divide a process's share of the global batch size.
     """
     share = math.ceil(recipe.global_batch_size / processes)
-    divisors = [size for size in range(1, share + 1) if share % size == 0]
     if device_batch_size is None:
         device_batch_size = math.ceil(share / math.ceil(share / LARGEST_DEVICE_BATCH_SIZE))
-    elif device_batch_size not in divisors:
+    elif device_batch_size < 1 or share % device_batch_size:
+        low = [size for size in range(1, math.isqrt(share) + 1) if share % size == 0]
+        divisors = {*low, *(share // size for size in low)}
         below = max((size for size in divisors if size < device_batch_size), default=None)
         above = min((size for size in divisors if size > device_batch_size), default=None)
         nearest = " or ".join(str(size) for size in (below, above) if size is not None)

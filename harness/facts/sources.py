@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from harness.errors import did_you_mean
 from harness.system.paths import user_path
+from harness.system.redaction import redact_secrets
 
 FILE_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zip")
@@ -194,10 +195,16 @@ class Source(BaseModel):
 
         return self._map_paths(shorten)
 
-    def _map_paths(self, function: Callable[[str], str]) -> Source:
-        def convert(reference: str) -> str:
-            return reference if "://" in reference else function(reference)
+    def without_credentials(self) -> Source:
+        """The source without the users, passwords and signed queries of its URLs."""
+        return self._map(
+            lambda text: redact_secrets(text).replace("***@", "").replace("?***", "") if "://" in text else text
+        )
 
+    def _map_paths(self, function: Callable[[str], str]) -> Source:
+        return self._map(lambda text: text if "://" in text else function(text))
+
+    def _map(self, convert: Callable[[str], str]) -> Source:
         files = {
             split: convert(value) if isinstance(value, str) else tuple(map(convert, value))
             for split, value in (self.files or {}).items()

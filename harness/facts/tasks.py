@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Collection, Hashable, Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
@@ -23,6 +24,22 @@ _HERE = Path(__file__).resolve().parents[1]
 TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
 """The folder of registered tasks: in an installed wheel, or next to the package in a checkout."""
 
+MAX_NAME_BYTES = 100
+"""Length of a task's or split's name, so that the names of a run's files stay below the 255 bytes of file systems."""
+
+
+def _check_file_name(name: str) -> str:
+    is_safe = name.isprintable() and re.fullmatch(r"[^./\\&\s]([^/\\&]*\S)?", name)
+    if not is_safe or len(name.encode()) > MAX_NAME_BYTES:
+        raise ValueError(
+            f"files are named after it: expected at most {MAX_NAME_BYTES} bytes, no dot or space in front, and no "
+            "slash, backslash, ampersand or control character"
+        )
+    return name
+
+
+FileName = Annotated[str, AfterValidator(_check_file_name)]
+"""A name that files and folders may have on every system; it leads into no other folder."""
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One name or a list of names."""
@@ -33,7 +50,7 @@ class TaskSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    name: str
+    name: FileName
     title: str
     """Name in tables."""
     version: Annotated[int, Field(ge=1)] = 1
@@ -53,7 +70,7 @@ class TaskSpec(BaseModel):
     """Separator of a multi-label row's labels in a text column; absent for lists."""
     labels: Annotated[dict[str, str | int], BeforeValidator(lambda value: _number_labels(value))] | None = None
     """Names in the order of the classes, or name: value in the source; absent for a regression."""
-    splits: dict[str, str]
+    splits: dict[FileName, str]
     """Name: rows of the source, in the split syntax of `datasets`."""
     rows: dict[str, Annotated[int, Field(ge=1)]]
     """Number of rows of each split of the full data; with other numbers a run is marked as on partial data."""
@@ -135,6 +152,9 @@ class TaskSpec(BaseModel):
                 raise ValueError("splits: missing 'train'")
         for role, names in roles.items():
             _check_subset(role, names, "splits", self.splits)
+        labelled = (*self.evaluate, *(("train", self.select_on) if self.predicted_by is None else ()))
+        if hidden := next((name for name in self.predict if name in labelled), None):
+            raise ValueError(f"predict: {hidden!r} needs labels, because it is trained on, selected on or evaluated")
         _check_subset("report", self.report, "evaluate", self.evaluate)
         _check_subset("join", self.join, "text", self.text)
         _check_subset("rows", self.rows, "splits", self.splits)
@@ -292,9 +312,13 @@ def read_task(path: Path) -> TaskSpec:
 
 
 def task_text(task: TaskSpec, folder: Path | None = None) -> str:
-    """The task as YAML, with paths relative to `folder`; without a folder, as file names only."""
+    """The task as YAML, with paths relative to `folder`; without a folder, as file names only.
+
+    URLs have no credentials, since the text may be published.
+    """
     facts = task.model_dump(mode="json", exclude={"name"}, exclude_defaults=True)
-    facts["source"] = task.source.relative_to(folder).model_dump(mode="json", exclude_defaults=True)
+    source = task.source.relative_to(folder).without_credentials()
+    facts["source"] = source.model_dump(mode="json", exclude_defaults=True)
     return yaml_text(facts)
 
 
@@ -305,7 +329,9 @@ def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
     if fault["type"] == "value_error" and not location and (key := message.split(":")[0]) in TaskSpec.model_fields:
         location = (key,)
     where = f"{path}:{line_number(root, location)}"
-    key = ".".join(str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict[")))
+    key = ".".join(
+        str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict[", "[key]"))
+    )
     if fault["type"] == "extra_forbidden":
         fields: Any = (Source if location[0] == "source" and len(location) > 1 else TaskSpec).model_fields
         return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), set(fields) - {'name'})}"

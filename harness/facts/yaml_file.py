@@ -117,6 +117,12 @@ class _Loader(yaml.SafeLoader):
         except (ValueError, LookupError, AttributeError):  # PyYAML parses what a tag such as !!timestamp names
             raise _invalid(f"expected {kind}, got {shown}", node.start_mark) from None
 
+    def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
+        if re.search("[\ud800-\udfff]", str(node.value)):  # no file can hold it
+            problem = "half of a surrogate pair: write the character itself"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        return super().construct_scalar(node)
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):

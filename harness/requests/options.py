@@ -7,7 +7,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -16,8 +16,8 @@ import tyro
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.engine import test_mode
-from harness.errors import UserError, did_you_mean
-from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, Recipe, resolve_recipe
+from harness.errors import UserError, boundary, did_you_mean
+from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
 
@@ -90,6 +90,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         UserError: an unknown task, a value out of range, or flags that exclude each other.
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
+    _check_text(arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
@@ -114,6 +115,9 @@ def resolve_options(values: Mapping[str, Any]) -> RunOptions:
     run_names, own_names = ({each.name for each in fields(kind)} for kind in (RunOptions, OwnData))
     run_names -= {"recipe", "own_data"}
     known = run_names | own_names | Recipe.model_fields.keys()
+    _check_text(
+        str(each) for value in values.values() for each in (value if isinstance(value, (list, tuple)) else [value])
+    )
     if unknown := sorted(values.keys() - known):
         raise UserError(f"unknown option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     own = {name: value for name, value in values.items() if name in own_names and value is not None}
@@ -130,6 +134,13 @@ def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:
     """Returns the recipe of this task and model before any flag changes it."""
     trained = load_task(task.predicted_by) if task.predicted_by else task
     return resolve_recipe(model, trained.name, trained.recipe, test_mode.RECIPE if is_test_mode else None)
+
+
+def _check_text(arguments: Iterable[str]) -> None:
+    """Raises UserError for a path that is not UTF-8: the record, which has the command, could not be written."""
+    for arg in arguments:
+        with boundary(ascii(arg), advice="Give the file or folder a name in UTF-8."):
+            arg.encode()
 
 
 def _peek(arguments: Sequence[str]) -> dict[str, Any]:
@@ -190,12 +201,19 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
         ("--device-batch-size", options.device_batch_size),
         ("--eval-batch-size", options.eval_batch_size),
     ):
-        if size is not None and size < 1:
-            raise UserError(f"{flag} {size}: expected at least 1 row.")
-    if not re.fullmatch(r"[1-9]\d*|\d*\.?\d+m", options.checkpoint_every):
+        if size is not None and not 1 <= size <= MAX_COUNT:
+            raise UserError(f"{flag} {size}: expected 1 to {MAX_COUNT} rows.")
+    if options.test_mode and options.precision not in ("auto", "fp32"):
+        raise UserError(f"--precision {options.precision}: test mode computes in fp32: drop it or --test-mode.")
+    if not re.fullmatch(r"[1-9][0-9]{0,8}|[0-9]{0,8}\.?[0-9]{1,8}m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
+    if options.save_model is not None:
+        with boundary(f"--save-model {options.save_model}", RuntimeError, advice="Name another folder."):
+            options = replace(options, save_model=options.save_model.expanduser())
     if options.parent is not None and options.recipe.init_from is None:
         raise UserError(f"--parent {options.parent}: --init-from is missing; name the task that this is a run of.")
+    if options.parent is not None and not re.fullmatch(r"\w[\w.-]*", options.parent):
+        raise UserError(f"--parent {options.parent}: invalid run_id: expected one from a record.")
     if options.push_to_hub is not None and options.save_model is None:
         raise UserError(f"--push-to-hub {options.push_to_hub}: --save-model is missing; name the folder to upload.")
     if not 0 <= options.seed < 2**32:

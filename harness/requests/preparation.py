@@ -84,10 +84,11 @@ def prepare(
         tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, files)
         splits = loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
         splits |= companion_splits(task, options)
-        model, tokenizer, model_facts = _initial_model(task, spec, parent, Path(scratch))
+        model, tokenizer, model_facts, model_notes = _initial_model(task, spec, parent, Path(scratch))
         models.check_length(model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encode_splits(splits, tokenizer, recipe.max_length, cache, accelerator.print)
+        models.check_tokens(model, [rows.tokens["input_ids"] for rows in encoded.values()])
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
     encoded = {name: rows for name, rows in encoded.items() if name in shared}
 
@@ -117,7 +118,7 @@ def prepare(
 
     # Facts for the record
     data = loading.data_facts(task, tables, splits, spec.test_mode)
-    notes = loading.data_notes(splits, data.shared_texts)
+    notes = [*model_notes, *loading.data_notes(splits, data.shared_texts)]
     for note in notes:
         accelerator.print(note)
     if plan.device_batch_size < planned_size:
@@ -158,7 +159,8 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     if parent is None:
         return models.build_model(str(scratch) if spec.test_mode else spec.model, spec.revision, task, spec.seed)
     revision = f"sha256:{parent.record.weights_sha256}"
-    model, tokenizer, facts = models.build_model(str(parent.folder), revision, task, spec.seed)
-    if parent.record.model is not None:  # the commit of the pretrained model is that of the parent's
-        facts = facts.model_copy(update={"commit": parent.record.model.commit})
-    return models.BuiltModel(model, tokenizer, facts)
+    built = models.build_model(str(parent.folder), revision, task, spec.seed)
+    if parent.record.model is None:
+        return built
+    commit = parent.record.model.commit  # the commit of the pretrained model is that of the parent's
+    return built._replace(facts=built.facts.model_copy(update={"commit": commit}))

@@ -9,7 +9,7 @@ from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError, did_you_mean, first_line
+from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.sources import FILE_FORMATS, FileReference, Source, file_ending, parse_file_reference
 from harness.facts.tasks import TaskSpec
 
@@ -223,8 +223,13 @@ def model_revision(name: str, revision: str | None) -> str:
     """The requested revision, by default `main`; for a folder, a hash of its configuration, weights and tokenizer.
 
     Raises:
-        UserError: the folder has no model, or `revision` is given for a folder.
+        UserError: the folder has no model or cannot be read, or `revision` is given for a folder.
     """
+    with boundary(f"--model {name}", RuntimeError, advice="Name a folder that can be read, or a model of the Hub."):
+        return _model_revision(name, revision)
+
+
+def _model_revision(name: str, revision: str | None) -> str:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")):
@@ -238,6 +243,7 @@ def model_revision(name: str, revision: str | None) -> str:
         path
         for path in folder.iterdir()
         if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"} and path.name not in NON_MODEL_FILES
+        if path.is_file()  # transformers reads no folder, pipe or dangling link either
     )
     facts = {path.name: file_hash(path) for path in hashed}
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

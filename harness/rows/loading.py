@@ -22,6 +22,7 @@ from harness.rows.formats import read_table
 from harness.rows.labels import read_labels
 from harness.rows.stratified import StratifiedPart, parse_stratified, stratified_rows
 from harness.system.hub import call_with_retries
+from harness.system.redaction import redact_secrets
 
 SUBSET_SEED = 42
 """Seed of `train_rows` and of the holdout protocol, so that every run uses the same rows."""
@@ -161,7 +162,8 @@ def _from_hub(task: TaskSpec) -> Tables:
     where = f"{source.hub} ({source.config})" if source.config else str(source.hub)
 
     def prepare() -> datasets.DatasetBuilder:
-        builder = datasets.load_dataset_builder(str(source.hub), source.config, revision=source.revision)
+        address = f"hf://datasets/{source.hub}"  # a bare name would be a folder of this name, if there is one
+        builder = datasets.load_dataset_builder(address, source.config, revision=source.revision)
         builder.download_and_prepare()
         return builder
 
@@ -191,7 +193,7 @@ def _from_url(task: TaskSpec) -> Tables:
     path = download(task.name, url)
     file = DataFile(path, url, file_hash(path))
     check_sha256(task.name, file, task.source.sha256)
-    return Tables(cut_splits(task, {ALL_ROWS: _read(task, [file])}), url, task.source.sha256)
+    return Tables(cut_splits(task, {ALL_ROWS: _read(task, [file])}), redact_secrets(url), task.source.sha256)
 
 
 def _from_files(task: TaskSpec, files: Files) -> Tables:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
-from harness.facts.tasks import TaskSpec, task_names
+from harness.facts.tasks import MAX_NAME_BYTES, TaskSpec, task_names
 from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_values
 from harness.rows.files import DataFile, Files, collect_files
@@ -89,8 +89,11 @@ class OwnData:
             path = re.sub(r"[?#].*", "", self.train_file[0]) if self.train_file else ""
             text, flag = PurePosixPath(path).name.split(".")[0], "--train-file"
         name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
-        if not name or (self.name is not None and name != text):
-            raise UserError(f"{flag}: invalid task name: set --name with letters, digits, '-', '_' and '.' only.")
+        if not name or (self.name is not None and name != text) or len(name.encode()) > MAX_NAME_BYTES:
+            raise UserError(
+                f"{flag}: invalid task name: set --name with letters, digits, '-', '_' and '.' only, at most "
+                f"{MAX_NAME_BYTES} bytes."
+            )
         if name in task_names():
             raise UserError(f"{flag}: {name!r} is already the name of a registered task. Set another --name.")
         return name
@@ -234,7 +237,8 @@ def _hub_source(own: OwnData) -> tuple[Source, dict[str, str]]:
         raise UserError("--delimiter and --encoding: only supported for files, not with --dataset.")
     try:
         commit = call_with_retries(hub, lambda: HfApi().dataset_info(hub, revision=revision).sha)
-        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(hub, config, revision=commit))
+        address = f"hf://datasets/{hub}"  # never a folder of this name
+        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(address, config, revision=commit))
     except Exception as error:  # of the Hub client, httpx or datasets
         raise UserError(f"--dataset {own.dataset}: cannot be loaded from the Hub: {first_line(error)}") from None
     if "train" not in names:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import __version__
-from harness.errors import UserError, first_line
+from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_record, record_text
 from harness.facts.tasks import TaskSpec, read_task, task_text
 from harness.rows.files import file_hash
@@ -27,7 +28,7 @@ FORMAT = 1
 """Version of the folder's layout; raised when older harnesses cannot read it, so that they refuse it."""
 
 MANIFEST = "bundle.json"
-"""File with format, run_id and the weights' hash. It is written last: a folder without it is no bundle."""
+"""File with format, run_id and every file's hash. It is written last: a folder without it is no bundle."""
 
 WEIGHTS, CONFIG, TASK, RECORD, CARD = "model.safetensors", "config.json", "task.yaml", "record.json", "README.md"
 
@@ -47,32 +48,41 @@ class Bundle(NamedTuple):
 # -- writing -----------------------------------------------------------------------------------------------------------
 
 
-def check_save_folder(folder: Path, run_id: str, overwrite: bool) -> None:
-    """Checks, before hours are spent, that the model of a run can be written to the folder.
+def check_save_folder(folder: Path, run_id: str, overwrite: bool) -> bool:
+    """Checks that the model of a run can be written to the folder, and returns whether it replaces a saved model.
+
+    A run checks it twice: before hours are spent, and when it renames, since another run may have used the folder.
 
     Raises:
         UserError: the folder holds something else, or cannot be written.
     """
-    final = _absolute(folder)
-    try:
-        first = next(final.iterdir(), None) if final.exists() else None
+    with boundary(f"--save-model {folder}", RuntimeError, advice="Name another folder."):
+        final = folder.resolve()
+        names = sorted(path.name for path in final.iterdir()) if final.exists() else []
         check_writable(final.parent)
-    except OSError as error:
-        raise UserError(
-            f"--save-model {folder}: cannot write there ({error.strerror or error}). Name another folder."
-        ) from None
-    if first is None:
-        return
-    if not is_bundle(final):
-        raise UserError(
-            f"--save-model {folder}: the folder is not empty ({first.name!r}) and holds no saved model. Name an empty "
-            "or new folder."
-        )
-    if (other := _manifest(final).get("run_id")) != run_id and not overwrite:
-        raise UserError(
-            f"--save-model {folder}: the folder holds the model of another run, {other}. Name another folder, or "
-            "replace it with --overwrite."
-        )
+        if not names:
+            return False
+        if not is_bundle(final):
+            raise UserError(
+                f"--save-model {folder}: the folder is not empty ({names[0]!r}) and holds no saved model. Name an "
+                "empty or new folder."
+            )
+        manifest = _manifest(final)
+        if (other := manifest.get("run_id")) != run_id and not overwrite:
+            raise UserError(
+                f"--save-model {folder}: the folder holds the model of another run, {other}. Name another folder, or "
+                "replace it with --overwrite."
+            )
+        files = manifest.get("files")
+        saved = files if isinstance(files, dict) else {}
+        own = [name for name in names if name not in (*saved, MANIFEST)]
+        own += [name for name in names if name == CARD and name in saved and file_hash(final / name) != saved[name]]
+        if own:
+            raise UserError(
+                f"--save-model {folder}: {own[0]!r} was not written by a run, or was edited since. Move it, or name "
+                "another folder."
+            )
+        return True
 
 
 def stage_model(
@@ -116,52 +126,51 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
-def finish_bundle(folder: Path, task: TaskSpec, record: RunRecord) -> None:
+def finish_bundle(folder: Path, task: TaskSpec, record: RunRecord, overwrite: bool = False) -> None:
     """Adds task, record and model card to what `stage_model` wrote, and renames the whole to `folder`.
 
     `task` is the task as `load_task` returns it.
 
     Raises:
-        UserError: the disk is full or cannot be written.
+        UserError: the disk is full or cannot be written, or `folder` is no longer free (see `check_save_folder`).
     """
-    scratch = _scratch(folder, record.run_id)
+    final, scratch = folder.resolve(), _scratch(folder, record.run_id)
     with _explained_errors(scratch):
+        (scratch / TASK).write_text(task_text(task), encoding="utf-8")
+        (scratch / RECORD).write_text(record_text(record), encoding="utf-8")
+        (scratch / CARD).write_text(model_card(task, record), encoding="utf-8")
         manifest = {
             "format": FORMAT,
             "harness": __version__,
             "run_id": record.run_id,
-            "files": {WEIGHTS: file_hash(scratch / WEIGHTS)},
+            "files": {path.name: file_hash(path) for path in sorted(scratch.iterdir())},
         }
-        (scratch / TASK).write_text(task_text(task), encoding="utf-8")
-        (scratch / RECORD).write_text(record_text(record), encoding="utf-8")
-        (scratch / CARD).write_text(model_card(task, record), encoding="utf-8")
         write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         for path in scratch.iterdir():
             path.chmod(0o644)  # safetensors writes for the owner alone
-        replace_folder(scratch, _absolute(folder))
+        replaces = check_save_folder(folder, record.run_id, overwrite)
+        (replace_folder if replaces else os.replace)(scratch, final)  # os.replace fails if another run has come first
 
 
 @contextmanager
 def _explained_errors(scratch: Path) -> Iterator[None]:
-    """Turns a failed write into a UserError and removes the hidden folder."""
+    """Turns a failed write into a UserError; removes the hidden folder after any failure."""
     from safetensors import SafetensorError
 
     try:
         yield
-    except (OSError, SafetensorError) as error:
+    except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
+        if not isinstance(error, (OSError, SafetensorError)):
+            raise
         raise UserError(
             f"--save-model: cannot write to {scratch.parent}: {error}. Free disk space or name another folder with "
             "--save-model, then run the same command again: it resumes from the run's last checkpoint."
         ) from error
 
 
-def _absolute(folder: Path) -> Path:
-    return folder.expanduser().resolve()
-
-
 def _scratch(folder: Path, run_id: str) -> Path:
-    final = _absolute(folder)
+    final = folder.resolve()
     return final.with_name(f".{final.name}-{run_id}")
 
 
@@ -170,8 +179,9 @@ def _scratch(folder: Path, run_id: str) -> Path:
 
 def check_saved_model(folder: Path, record: RunRecord) -> None:
     """Raises UserError when the folder does not hold the model of this finished run."""
-    if is_bundle(folder) and _manifest(folder).get("run_id") == record.run_id:
-        return
+    with boundary(f"--save-model {folder}", advice="Name another folder."):
+        if is_bundle(folder) and _manifest(folder).get("run_id") == record.run_id:
+            return
     if record.status == "diverged":
         raise UserError(f"--save-model {folder}: the run diverged, so it has no model to save.")
     raise UserError(
@@ -189,8 +199,13 @@ def read_bundle(folder: Path) -> Bundle:
     """Reads task and record of a saved model, but no weights.
 
     Raises:
-        UserError: the folder does not exist, is incomplete, or was made by a newer harness.
+        UserError: the folder does not exist, cannot be read, is incomplete, was edited, or was made by a newer harness.
     """
+    with boundary(str(folder), advice="Name the folder that `harness run --save-model` wrote."):
+        return _read_bundle(folder)
+
+
+def _read_bundle(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise UserError(f"{folder}: folder not found. `harness run --save-model {folder}` writes it.")
     if not is_bundle(folder):
@@ -210,6 +225,7 @@ def read_bundle(folder: Path) -> Bundle:
         )
     if missing := next((name for name in (WEIGHTS, CONFIG, TASK, RECORD) if not (folder / name).is_file()), None):
         raise UserError(f"{folder}: {missing} is missing; the saved model is incomplete.")
+    _check_files(folder, [name for name in manifest["files"] if name not in (WEIGHTS, CARD)])
     record = read_record(folder / RECORD)
     task = read_task(folder / TASK).model_copy(update={"name": record.spec.task})
     return Bundle(folder, task, record)
@@ -217,9 +233,18 @@ def read_bundle(folder: Path) -> Bundle:
 
 def check_weights(bundle: Bundle) -> None:
     """Raises UserError when the weights are not the ones that the run saved."""
-    path = bundle.folder / WEIGHTS
-    if file_hash(path) != _manifest(bundle.folder)["files"].get(WEIGHTS):
-        raise UserError(f"{path}: invalid checksum. The file was replaced or is damaged since the run saved it.")
+    _check_files(bundle.folder, [WEIGHTS])
+
+
+def _check_files(folder: Path, names: Iterable[str]) -> None:
+    """Raises UserError when a file is not the one that the run saved; the model card is the user's to edit."""
+    expected = _manifest(folder)["files"]
+    for path in (folder / name for name in names):
+        if not path.is_file() or file_hash(path) != expected.get(path.name):
+            raise UserError(
+                f"{path}: invalid checksum. The file was edited, replaced or damaged since the run saved it: restore "
+                "it, or save the model again."
+            )
 
 
 def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
@@ -232,23 +257,19 @@ def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from harness.engine.adaptations.float32_head import compute_head_in_float32
+    from harness.engine.models import NO_REMOTE_CODE, explained_load_errors
 
-    folder = bundle.folder
     check_weights(bundle)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
-    except Exception as error:  # each library raises its own kind for a file that it cannot read
-        raise UserError(f"{folder}: cannot load the model: {first_line(error)}") from None
+    with explained_load_errors(str(bundle.folder)):
+        tokenizer = AutoTokenizer.from_pretrained(bundle.folder, **NO_REMOTE_CODE)
+        model = AutoModelForSequenceClassification.from_pretrained(bundle.folder, dtype=torch.float32, **NO_REMOTE_CODE)
     compute_head_in_float32(model)
     return model.eval(), tokenizer
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    try:
+    with boundary(str(folder / MANIFEST), ValueError, advice="The file was edited or is damaged."):
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / MANIFEST}: cannot be read: {error}") from None
     if not isinstance(manifest, dict):
         raise UserError(f"{folder / MANIFEST}: expected a JSON object, got {type(manifest).__name__}.")
     return manifest

@@ -22,20 +22,21 @@ def model_card(task: TaskSpec, record: RunRecord) -> str:
     from huggingface_hub import ModelCard
 
     spec = record.spec
-    title = "" if task.title == spec.task else f" ({task.title})"
+    title = "" if task.title == spec.task else f" ({_text(task.title)})"
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", record.command)), default=0))  # none in it ends the block
     parts = [
         f"---\n{_metadata(task, record)}\n---\n",
-        f"# {_short(spec.model)} on {task.title}\n",
+        f"# {_text(_short(spec.model))} on {_text(task.title)}\n",
         f"{_code(spec.model)}, fine-tuned on the task {_code(spec.task)}{title} with the GLUE fine-tuning "
         f"harness. The run is {_code(record.run_id)}; `record.json` next to this file is its full record, and "
         "`task.yaml` defines the task.\n",
-        *(f"> {warning}\n" for warning in _warnings(record)),
+        *(f"> {_text(warning)}\n" for warning in _warnings(record)),
         "## Scores\n",
         _scores(record),
         "## Use\n",
         _use(task, record),
         "## How it was trained\n",
-        f"```bash\n{re.sub('^harness/run.py ', 'harness run ', record.command)}\n```\n",
+        f"{fence}bash\n{re.sub('^harness/run.py ', 'harness run ', record.command)}\n{fence}\n",
         _recipe(record),
     ]
     return str(ModelCard("\n".join(parts), ignore_metadata_errors=True))
@@ -84,9 +85,9 @@ def _scores(record: RunRecord) -> str:
     for split, values in record.metrics.items():
         for name, value in values.items():
             constant = record.baseline.get(split, {}).get(name)
-            cells = (split, f"{rows.get(split, 0):,}", title_of(name), _format(value))
+            cells = (_text(split), f"{rows.get(split, 0):,}", _text(title_of(name)), _format(value))
             lines.append(f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {_format(constant)} |")
-    notes = [f"- {note}" for note in record.notes]
+    notes = [f"- {_text(note)}" for note in record.notes]
     method = (
         f"The interval covers the choice of rows in the split: the middle 95 % over {_RESAMPLES:,} resamples of the "
         "rows. It does not cover the seed, which takes more than one run."
@@ -145,7 +146,7 @@ def _recipe(record: RunRecord) -> str:
             "devices": f"{where.processes} x {', '.join(sorted(set(where.devices)))}",
         }
         facts |= {name: where.versions[name] for name in ("torch", "transformers") if name in where.versions}
-    lines = [f"| {name.replace('_', ' ')} | {value} |" for name, value in facts.items()]
+    lines = [f"| {name.replace('_', ' ')} | {_text(str(value))} |" for name, value in facts.items()]
     return "\n".join(["| | |", "|---|---|", *lines, ""])
 
 
@@ -157,5 +158,14 @@ def _short(model: str) -> str:
     return model.rstrip("/").rsplit("/", 1)[-1]
 
 
+def _text(text: str) -> str:
+    """Markdown that shows exactly this text, on one line: no markup, no HTML and no end of a cell."""
+    return re.sub(r"[\\`*_\[\]<>&|~$#]", r"\\\g<0>", _line(text))
+
+
 def _code(text: str) -> str:
-    return f"`{text.replace('`', '')}`"
+    return f"`{_line(text).replace('`', '')}`"
+
+
+def _line(text: str) -> str:
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from harness.errors import UserError, first_line
 from harness.system.hub import call_with_retries
+from harness.system.redaction import redact_secrets
 
 
 def check_sign_in(repository: str) -> None:
@@ -57,4 +58,4 @@ def publish(folder: Path, repository: str) -> str:
             f"--push-to-hub {repository}: the upload failed: {first_line(error)}\n"
             f"The model is in {folder}, and its record is written. Run the same command to upload again."
         ) from None
-    return str(created)
+    return redact_secrets(str(created))

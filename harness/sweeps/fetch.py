@@ -20,6 +20,7 @@ from harness.facts.tasks import companion_tasks, load_task
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files, model_revision
 from harness.system.exit_codes import exit_code_on_error
+from harness.system.redaction import redact_secrets
 
 
 def fetch(runs: Iterable[RunOptions]) -> None:
@@ -65,12 +66,12 @@ def main() -> None:
         try:
             loading.read_tables(load_task(name), None)
         except UserError as error:
-            print(f"download failed: {error}", file=sys.stderr, flush=True)
+            print(f"download failed: {redact_secrets(str(error))}", file=sys.stderr, flush=True)
     for model, revision, task in downloads["models"]:
         try:
             models.build_model(model, revision, load_task(task), 0)
         except UserError as error:
-            print(f"download failed: {error}", file=sys.stderr, flush=True)
+            print(f"download failed: {redact_secrets(str(error))}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

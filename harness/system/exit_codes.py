@@ -39,7 +39,7 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
         except KeyboardInterrupt:
             _end("interrupted", 130)
         except UserError as error:
-            _end(f"error: {error}", 2)
+            _end(f"error: {redact_secrets(str(error))}", 2)
         except Exception as error:
             if is_of_the_outside_world(error):
                 file = getattr(error, "filename", None)

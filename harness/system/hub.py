@@ -20,6 +20,9 @@ PAUSES = (1, 2, 4, 8, 15, 30, 60)
 TOTAL_SECONDS = 120.0
 """No retry begins later. The Hub's client has retries of its own, of 23 s, inside each of ours."""
 
+CLIENTS = ("datasets", "huggingface_hub", "transformers")
+"""Libraries that call the Hub; the names of their loggers."""
+
 TRANSIENT = re.compile(
     r"\b(429|500|502|503|504)\b.{0,30}(Error|Unavailable|Gateway|Too Many|Time-?out)"
     r"|timed out|Timeout|ConnectionReset|RemoteProtocol|Server disconnected|peer closed|ReadError"
@@ -38,16 +41,25 @@ def call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[floa
     hub_url()
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # else it prints a line per retry too
     end = time.monotonic() + TOTAL_SECONDS
+    for handler in (handler for name in CLIENTS for handler in logging.getLogger(name).handlers):
+        handler.addFilter(_redact_record)
     for pause in pauses:
         try:
             return call()
         except Exception as error:
             if not _is_transient(error) or time.monotonic() + pause > end:
                 raise
-            message = f"{target}: {type(error).__name__}, retrying in {pause:g} s: {str(error)[:120]!r}"
-            print(redact_secrets(message), file=sys.stderr, flush=True)
+            reason = redact_secrets(str(error))[:120]  # not the other way round: half a URL is no URL
+            message = f"{redact_secrets(target)}: {type(error).__name__}, retrying in {pause:g} s: {reason!r}"
+            print(message, file=sys.stderr, flush=True)
             time.sleep(pause)
     return call()
+
+
+def _redact_record(record: logging.LogRecord) -> bool:
+    """Redacts a message of a client, which has whole URLs, and lets it pass."""
+    record.msg, record.args = redact_secrets(record.getMessage()), ()
+    return True
 
 
 def _is_transient(error: BaseException | None) -> bool:

@@ -1,8 +1,11 @@
 """Checkpoints: only intact ones are used, and only the newest are kept."""
 
+import copy
 import errno
+import json
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +15,7 @@ from safetensors import SafetensorError
 from harness.engine import checkpoints
 from harness.engine.checkpoints import (
     Checkpoint,
+    check_fit,
     checkpoint_folder,
     discard_checkpoints,
     load_checkpoint,
@@ -51,6 +55,11 @@ def test_loaded_checkpoint_equals_the_saved_one(folder):
     assert loaded.progress["step"] == 10
 
 
+def edit(path, **changes):
+    manifest = json.loads((path / "manifest.json").read_text())
+    (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))
+
+
 DAMAGES = {
     "a truncated file": lambda path: (path / "weights.safetensors").write_bytes(
         (path / "weights.safetensors").read_bytes()[:-3]
@@ -59,6 +68,12 @@ DAMAGES = {
     "a missing file": lambda path: (path / "optimizer.pt").unlink(),
     "no manifest": lambda path: (path / "manifest.json").unlink(),
     "half a manifest": lambda path: (path / "manifest.json").write_text("{"),
+    "a manifest nested too deeply": lambda path: (path / "manifest.json").write_text("[" * 100_000),
+    "a manifest with a long number": lambda path: (path / "manifest.json").write_text("9" * 5_000),
+    "a manifest of text": lambda path: edit(path, files="none"),
+    "progress without a step": lambda path: edit(path, progress={}),
+    "progress with a step of text": lambda path: edit(path, progress={"step": "15"}),
+    "no randomness of a process": lambda path: edit(path, processes=2),
     "an empty manifest": lambda path: (path / "manifest.json").write_text(
         '{"files": {}, "run_id": "run-1", "progress": {}}'
     ),
@@ -94,13 +109,25 @@ def test_unfinished_folder_of_a_killed_process_is_no_checkpoint_and_is_replaced(
     assert newest_checkpoint(folder, print) == folder / "step-00000020"
 
 
-@pytest.mark.parametrize("function", ["save_file", "file_hash"])
-def test_full_disk_is_an_error_and_earlier_checkpoints_stay_intact(folder, monkeypatch, function):
+DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    "function, error, message",
+    [
+        ("save_file", DISK_FULL, "No space left on device"),
+        ("file_hash", DISK_FULL, "No space left on device"),
+        ("save_file", SafetensorError("I/O error: File too large (os error 27)"), "File too large"),
+        ("save_file", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "unexpected"),
+        ("save_file", RuntimeError("basic_ios::clear: iostream error"), "iostream error"),
+    ],
+)
+def test_full_disk_is_an_error_and_earlier_checkpoints_stay_intact(folder, monkeypatch, function, error, message):
     def full(*arguments, **options):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        raise error
 
     monkeypatch.setattr(checkpoints, function, full)
-    with pytest.raises(UserError, match=r"No space left on device.*--results"):
+    with pytest.raises(UserError, match=rf"{message}.*--results"):
         save_checkpoint(Accelerator(cpu=True), folder, checkpoint(20))
     monkeypatch.undo()
     assert newest_checkpoint(folder, print) == folder / "step-00000015"
@@ -134,6 +161,50 @@ def test_loading_refuses_a_file_that_could_run_code(folder):
     torch.save({"optimizer": Harm(), "scaler": None}, target)
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
         load_checkpoint(Accelerator(cpu=True), target.parent)
+
+
+def state_of(training):
+    """The state of a training after three steps, as a checkpoint."""
+    for _ in range(3):
+        training.model(torch.ones(1, 2)).sum().backward()
+        training.optimizer.step()
+    state = TrainingState(training.model.state_dict(), training.optimizer.state_dict(), None, [torch.get_rng_state()])
+    return Checkpoint(copy.deepcopy(state), None, {"step": 3})
+
+
+@pytest.fixture
+def small_training():
+    accelerator, model = Accelerator(cpu=True), torch.nn.Linear(2, 3)
+    return SimpleNamespace(accelerator=accelerator, model=model, optimizer=torch.optim.AdamW(model.parameters()))
+
+
+FORGERIES = {
+    "weights of another shape": lambda saved: saved.state.weights.update(bias=torch.zeros(4)),
+    "weights of another type": lambda saved: saved.state.weights.update(bias=torch.zeros(3, dtype=torch.float64)),
+    "weights of another name": lambda saved: saved.state.weights.update(other=torch.zeros(3)),
+    "an empty optimizer": lambda saved: saved.state.optimizer.clear(),
+    "fewer parameters": lambda saved: saved.state.optimizer["param_groups"][0].update(params=[0]),
+    "moments of another shape": lambda saved: saved.state.optimizer["state"][0].update(exp_avg=torch.zeros(9)),
+    "moments of no parameter": lambda saved: saved.state.optimizer["state"].update(
+        {7: saved.state.optimizer["state"][0]}
+    ),
+    "no moments": lambda saved: saved.state.optimizer["state"].clear(),
+    "other steps": lambda saved: saved.progress.update(step=4),
+    "other randomness": lambda saved: saved.state.randomness.__setitem__(0, torch.zeros(3)),
+}
+
+
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
+def test_checkpoint_of_another_training_is_refused(small_training, forge):
+    saved = state_of(small_training)
+    check_fit(saved, small_training)
+    forge(saved)
+    with pytest.raises(UserError):
+        check_fit(saved, small_training)
+
+
+def test_checkpoint_that_does_not_fit_is_skipped_for_the_one_before_it(folder):
+    assert newest_checkpoint(folder, print, [folder / "step-00000015"]) == folder / "step-00000010"
 
 
 def test_discarding_removes_empty_folders(folder, tmp_path):

@@ -95,6 +95,12 @@ def test_deterministic_kernels_are_on_for_one_run_only(tmp_path):
     assert not torch.are_deterministic_algorithms_enabled()
 
 
+def test_number_of_processes_must_be_a_number(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "abc")
+    with pytest.raises(UserError, match=r"WORLD_SIZE: .*abc"):
+        start("fp32", True, None, tmp_path)
+
+
 def test_one_process_decides_for_itself():
     accelerator = Accelerator(cpu=True)
     assert compute_on_main(accelerator, lambda: 7) == 7

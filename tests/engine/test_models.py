@@ -12,12 +12,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from support.local_hub import new_commit, serve
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     GPT2Config,
     ModernBertConfig,
@@ -28,7 +32,7 @@ from transformers import (
     XLNetConfig,
 )
 
-from harness.engine.models import BuiltModel, build_model, check_length, max_input_tokens
+from harness.engine.models import BuiltModel, build_model, check_length, check_tokens, load_tokenizer, max_input_tokens
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec, load_task
 from harness.rows.files import model_revision
@@ -292,9 +296,32 @@ def _unknown_kind(folder: Path) -> None:
     (folder / "config.json").write_text('{"model_type": "ours"}')
 
 
-def _impossible_size(folder: Path) -> None:
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "hidden_size": "wide"}))
+def _configure(**changes: object) -> Callable[[Path], None]:
+    """Returns the damage of other values in config.json."""
+
+    def damage(folder: Path) -> None:
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+    return damage
+
+
+def _rewrite(change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> Callable[[Path], None]:
+    """Returns the damage of other weights in the file of weights."""
+
+    def damage(folder: Path) -> None:
+        weights = change(load_file(folder / "model.safetensors"))
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+    return damage
+
+
+def _without_padding(folder: Path) -> None:
+    """Leaves a tokenizer without padding, end-of-text and unknown token."""
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings = {key: value for key, value in settings.items() if not key.endswith("_token")}
+    settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
 @pytest.mark.parametrize(
@@ -305,7 +332,27 @@ def _impossible_size(folder: Path) -> None:
         (_without_tokenizer, "tokenizer not found"),
         (_no_text_model, "ViTConfig.*AutoModelForSequenceClassification"),
         (_unknown_kind, "model type `ours`"),
-        (_impossible_size, "hidden_size"),
+        (_configure(hidden_size="wide"), "hidden_size"),
+        # weights that would be drawn at random, or left out
+        (_rewrite(lambda weights: {}), r"37 weights .*missing: bert\.embeddings"),
+        (_rewrite(lambda weights: {f"old.{key}": value for key, value in weights.items()}), r"missing: .*bert\."),
+        (
+            _rewrite(lambda weights: {**weights, "pooler.dense.bias": torch.zeros(7)}),
+            r"shape: bert\.pooler\.dense\.bias",
+        ),
+        (
+            _rewrite(lambda weights: {k: v for k, v in weights.items() if ".1." not in k}),
+            r"missing: bert\.encoder\.layer\.1",
+        ),
+        (_configure(num_hidden_layers=3), r"16 weights .*missing: bert\.encoder\.layer\.2"),
+        (_configure(num_hidden_layers=1), r"16 weights .*: encoder\.layer\.1"),
+        (_configure(intermediate_size=32), r"shape: bert\.encoder"),
+        (_configure(model_type="gpt2", architectures=["GPT2Model"]), r"missing: transformer\.h\.0"),
+        # sizes that would use up memory
+        (_configure(num_hidden_layers=10**6), "num_hidden_layers 1000000"),
+        (_configure(vocab_size=10**12), r"out of memory: 32,\d+,\d+,\d+,\d+ parameters"),
+        (_configure(max_position_embeddings=10**12), "out of memory: "),
+        (_without_padding, "padding token not found"),
     ],
 )
 def test_damaged_folder_is_an_error_with_its_reason(
@@ -316,6 +363,85 @@ def test_damaged_folder_is_an_error_with_its_reason(
     with pytest.raises(UserError, match=f"--model {folder}: .*{message}") as error:
         built(folder)
     assert "sha256" not in str(error.value)
+
+
+def test_pooler_that_the_checkpoint_never_had_is_new_and_noted(tiny_model: Path, tmp_path: Path) -> None:
+    config = BertConfig(**TINY, tie_word_embeddings=False)
+    bundle = built(with_tokenizer(BertForMaskedLM(config), tmp_path / "masked", tiny_model))
+    assert bundle.facts.head == "new"
+    assert [note for note in bundle.notes if "bert.pooler.dense" in note] == list(bundle.notes) != []
+    assert built(tiny_model).notes == ()
+
+
+def test_model_that_fits_into_memory_barely_is_loaded(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needed = 4 * built(tiny_model).facts.parameters
+    free = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free._replace(available=needed))
+    built(tiny_model)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free._replace(available=needed - 1))
+    with pytest.raises(UserError, match="out of memory"):
+        built(tiny_model)
+
+
+@pytest.mark.parametrize("limit", [0, 3])
+def test_model_without_enough_positions_is_refused(tiny_model: Path, tmp_path: Path, limit: int) -> None:
+    config = BertConfig(**TINY, max_position_embeddings=limit)
+    with pytest.raises(UserError, match=f"--max-length 4: .* {limit} tokens"):
+        check_length(AutoModelForSequenceClassification.from_config(config), 4)
+
+
+def test_token_without_an_embedding_is_refused(tiny_model: Path) -> None:
+    model = AutoModelForSequenceClassification.from_config(BertConfig(**TINY))
+    check_tokens(model, [np.array([0, 79], np.int32), np.array([], np.int32)])
+    with pytest.raises(UserError, match=r"token 80, .* 80 tokens"):
+        check_tokens(model, [np.array([0, 79], np.int32), np.array([80], np.int32)])
+
+
+# -- code that comes with a model --------------------------------------------------------------------------------------
+
+CODE = """
+from pathlib import Path
+Path({marker!r}).write_text("ran")
+from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
+class Own(BertConfig):
+    model_type = "own"
+"""
+
+
+def _own_code(tiny_model: Path, folder: Path, marker: Path, model_type: str = "own") -> Path:
+    """A copy of the tiny model whose configuration, tokenizer and weights name classes in own.py."""
+    shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
+    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
+    classes = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.BertForSequenceClassification"}
+    _configure(model_type=model_type, auto_map=classes)(folder)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings |= {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.BertTokenizer", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+def test_code_that_comes_with_a_model_is_never_run(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A "y" on standard input is the answer to no question."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    marker = tmp_path / "marker"
+    folder = _own_code(tiny_model, tmp_path / "own", marker)
+    for load in (lambda: built(folder), lambda: load_tokenizer(str(folder), "sha256:0")):
+        with pytest.raises(UserError, match=f"--model {folder}: .*code of its own"):
+            load()
+    assert not marker.exists()
+
+
+def test_model_of_a_known_type_is_loaded_without_its_own_code(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    marker, folder = tmp_path / "marker", tmp_path / "own"
+    _own_code(tiny_model, folder, marker, model_type="bert")
+    shutil.copy(tiny_model / "tokenizer_config.json", folder)
+    assert built(folder).facts.architecture == "BertForSequenceClassification"
+    assert not marker.exists()
 
 
 def test_folder_under_the_home_folder_is_loaded(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

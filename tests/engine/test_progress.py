@@ -1,14 +1,16 @@
 """Progress: sums, selection and patience, and a round trip through JSON."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from harness.engine.progress import Progress, cost_fields
 from harness.engine.training import Step
+from harness.errors import UserError
 from harness.facts.outcome import SplitOutcome
-from harness.facts.recipes import Recipe
+from harness.facts.recipes import Recipe, plan_steps
 
 
 def step(number, loss=1.0, rows=8, ends_epoch=False, is_checked=True):
@@ -84,6 +86,47 @@ def test_json_round_trip_keeps_everything():
 def test_json_round_trip_without_an_epoch():
     fresh = Progress.from_json(Recipe(), json.loads(json.dumps(Progress(Recipe()).to_json())))
     assert fresh.lowest == float("inf")
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    [
+        {"step": "4"},
+        {"step": -4},
+        {"step": True},
+        {"rows": 10**30},
+        {"tokens": 1.5},
+        {"train_seconds": float("nan")},
+        {"seconds_before": -1.0},
+        {"history": {}},
+        {"history": ["one"]},
+        {"history": [{"epoch": 1}]},
+        {"notes": "a note"},
+        {"lowest": "low"},
+        {"patience": 9},
+        {"select": "last"},
+        {"further": 1},
+        None,
+    ],
+)
+def test_forged_values_are_refused(forgery):
+    recipe = Recipe(select="best", patience=3)
+    values = json.loads(json.dumps(progress_after(recipe, [0.9, 0.5]).to_json()))
+    forged = {**values, **forgery} if forgery else {name: value for name, value in values.items() if name != "rows"}
+    with pytest.raises(UserError, match="progress: "):
+        Progress.from_json(recipe, forged)
+
+
+@pytest.mark.parametrize(
+    "forgery", [{}, {"step": 5}, {"step": 6}, {"step": 10**9}, {"epoch": 1}, {"selected_epoch": 3}, {"history": []}]
+)
+def test_progress_must_be_one_of_the_plan(forgery):
+    """Two steps per epoch, three epochs; step 5 has no epoch of its own."""
+    plan = plan_steps(12, Recipe(global_batch_size=8), 1)
+    progress = progress_after(Recipe(), [0.9, 0.5])
+    vars(progress).update(forgery)
+    with nullcontext() if forgery in ({}, {"step": 5}) else pytest.raises(UserError, match="progress: "):
+        progress.check_plan(plan)
 
 
 def test_changed_topology_is_noted():

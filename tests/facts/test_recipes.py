@@ -314,6 +314,8 @@ def test_requested_device_batch_size_may_exceed_64() -> None:
         (32, 1, 0, 32, "1"),
         (32, 1, -4, 32, "1"),
         (3, 4, 2, 1, "1"),
+        (10**9, 1, 48, 10**9, "40 or 50"),
+        (999_999_937, 1, 48, 999_999_937, "1 or 999999937"),  # a prime
     ],
 )
 def test_device_batch_size_that_does_not_divide_is_refused_with_the_nearest(

@@ -447,6 +447,19 @@ BAD = {
         6,
         "splits: Input should be a valid dictionary",
     ),
+    "split that leads into another folder": (
+        ("splits: {train:", "splits: {/../../victim: all, train:"),
+        6,
+        "files are named after it",
+    ),
+    "split with a backslash": (("splits: {train:", "splits: {a\\b: all, train:"), 6, "files are named after it"),
+    "split with an ampersand": (("splits: {train:", "splits: {a & b: all, train:"), 6, "files are named after it"),
+    "hidden split": (("splits: {train:", "splits: {.train: all, train:"), 6, "files are named after it"),
+    "split with a long name": (("splits: {train:", f"splits: {{{'ş' * 51}: all, train:"), 6, "at most 100 bytes"),
+    "hidden labels of the training rows": (("main_metrics:", "predict: train\nmain_metrics:"), 9, "predict: 'train'"),
+    "hidden labels of an evaluated split": (("rows:", "predict: validation\nrows:"), 7, "predict: 'validation'"),
+    "half a character": (("title: Mine", 'title: "a\\ud800b"'), 1, "surrogate"),
+    "half a character in a label": (("[bad, good]", '["\\udfff", good]'), 5, "surrogate"),
     "no training rows": (("train:", "trian:"), 6, "splits: missing 'train'"),
     "rows of no split": (("rows: {train", "rows: {trian"), 7, "rows: 'trian' is not in splits"),
     "rows that are a word": (("{train: 2", "{train: many"), 7, "rows.train: "),
@@ -578,6 +591,26 @@ def test_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         read_task(path)
     assert str(caught.value).startswith(f"{path}: invalid YAML")
+
+
+@pytest.mark.parametrize("name", ["...yaml", ".yaml", "a\\b.yaml", "a\nb.yaml", "\udcff.yaml", f"{'a' * 101}.yaml"])
+def test_task_has_a_name_that_its_files_can_have(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="files are named after it"):
+        read_task(_file(tmp_path, name=name))
+
+
+def test_names_of_any_script_are_allowed(tmp_path: Path) -> None:
+    path = _file(tmp_path, _changed(("splits: {train:", "splits: {ölçüm-1.a b: all, train:")), name="my görev.v2.yaml")
+    assert read_task(path).name == "my görev.v2"
+
+
+def test_text_of_a_task_has_no_credentials(tmp_path: Path) -> None:
+    urls = ("https://me:S3CR3T@host/a.csv?X-Amz-Signature=S3CR3T", "https://host/b.csv?raw=1#sha256=" + "0" * 64)
+    task = _read(tmp_path, ("file: data.csv", f"files: {{train: '{urls[0]}', all: ['{urls[1]}']}}"))
+    assert task.source.file_references == {"train": urls[:1], "all": urls[1:]}, "for the download"
+    copy = read_task(_file(tmp_path, task_text(task), name="copy.yaml"))
+    assert copy.source.file_references == {"train": ("https://host/a.csv",), "all": urls[1:]}
+    assert copy.fingerprint == task.fingerprint
 
 
 def test_every_error_is_named_once_and_at_once(tmp_path: Path) -> None:

@@ -382,11 +382,32 @@ def test_unreadable_command_line_exits_with_code_2(
         (["--test-mode", "--revision", "v1"], "--revision v1.*--test-mode"),
         (["--test_mode", "--model=a/b"], "--model a/b.*--test-mode"),
         (["--push-to-hub", "me/model"], "--push-to-hub me/model.*--save-model"),
+        (["--init-from", "mnli", "--parent", "../../x"], r"--parent \.\./\.\./x"),
+        (["--test-mode", "--precision", "fp16"], "--precision fp16.*--test-mode"),
+        (["--test-mode", "--precision", "bf16"], "--precision bf16.*--test-mode"),
+        (["--checkpoint-every", "9" * 5_000], "--checkpoint-every 9"),
+        (["--checkpoint-every", "1٣m"], "--checkpoint-every 1٣m"),
+        (["--device-batch-size", "9" * 12], "--device-batch-size 9"),
+        (["--eval-batch-size", "9" * 12], "--eval-batch-size 9"),
+        (["--results", "r\udcff"], r"'r\\udcff': .*UTF-8"),
+        (["--save-model=b\udcff"], r"'--save-model=b\\udcff': .*UTF-8"),
     ],
 )
 def test_value_out_of_range_is_an_error_that_names_the_flag(args: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         parse_options(["--task", "rte", *args])
+
+
+def test_path_that_is_not_utf8_is_refused_as_a_keyword_too() -> None:
+    for values in ({"results": Path("r\udcff")}, {"train_file": ["a.csv", "c\udcff.csv"], "text_columns": "text"}):
+        with pytest.raises(UserError, match="UTF-8"):
+            resolve_options({"task": "rte", **values})
+
+
+@pytest.mark.parametrize("flag", ["--global-batch-size", "--epochs", "--max-steps", "--max-length", "--train-rows"])
+def test_number_of_too_many_digits_is_refused(flag: str) -> None:
+    with pytest.raises((UserError, SystemExit)):
+        parse_options(["--task", "rte", flag, "9" * 30])
 
 
 def test_test_mode_with_own_data_refuses_a_model() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from harness.errors import UserError
 from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, load_task, read_task
+from harness.rows import files as files_module
 from harness.rows.files import ALL_ROWS, Files, collect_files, data_identity, file_hash, find_files, model_revision
 
 Make = Callable[..., Path]
@@ -255,3 +257,27 @@ def test_folder_without_a_configuration_is_refused(tmp_path: Path) -> None:
 def test_folder_has_no_revisions(tiny_model: Path) -> None:
     with pytest.raises(UserError, match=r"--revision v1: .*tiny is a folder"):
         model_revision(str(tiny_model), "v1")
+
+
+def test_revision_of_a_folder_skips_what_is_no_file(tiny_model: Path, tmp_path: Path) -> None:
+    """A pipe would be read for ever."""
+    copy = shutil.copytree(tiny_model, tmp_path / "copy")
+    (copy / "folder.json").mkdir()
+    (copy / "link.bin").symlink_to(tmp_path / "none")
+    os.mkfifo(copy / "pipe.json")
+    assert model_revision(str(copy), None) == model_revision(str(tiny_model), None)
+
+
+@pytest.mark.parametrize("name", ["x" * 5_000, "~no-such-user/model"])
+def test_impossible_path_of_a_model_is_a_mistake(name: str) -> None:
+    with pytest.raises(UserError, match=f"--model {name}: "):
+        model_revision(name, None)
+
+
+def test_unreadable_weights_of_a_model_are_a_mistake(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(files_module, "file_hash", refuse)
+    with pytest.raises(UserError, match=f"--model {tiny_model}: permission denied"):
+        model_revision(str(tiny_model), None)

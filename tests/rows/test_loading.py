@@ -233,6 +233,20 @@ def test_source_that_cannot_be_reached_names_the_ways_out(make_task: Make) -> No
         read_tables(url, find_files(url, None))
 
 
+def test_folder_with_the_name_of_a_hub_data_set_does_not_replace_it(
+    tmp_path: Path, write_rows: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"sentence1": ["a"], "sentence2": ["b"], "label": [0]}
+    for split in ("train", "validation", "test"):
+        write_rows(tmp_path / "nyu-mll/glue/rte" / f"{split}.parquet", rows)
+    (tmp_path / "nyu-mll/glue/README.md").write_text(
+        "---\nconfigs: [{config_name: rte, data_files: [{split: train, path: rte/train.parquet}]}]\n---\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"cannot load nyu-mll/glue .* from the Hub"):
+        read_tables(load_task("rte"), None)
+
+
 # -- labels ------------------------------------------------------------------------------------------------------------
 
 

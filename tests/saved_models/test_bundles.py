@@ -18,6 +18,7 @@ from harness.engine import models
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
 from harness.facts.tasks import load_task, read_task
+from harness.rows.files import file_hash
 from harness.run import main
 from harness.saved_models import bundles
 
@@ -123,7 +124,7 @@ def test_revision_of_a_saved_model_ignores_its_record_and_manifest(saved: SavedR
 def test_saved_tokenizer_does_not_depend_on_its_last_call(
     tiny_model: Path, tmp_path: Path, make_task: Callable[..., Path]
 ) -> None:
-    model, tokenizer, _ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
+    model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
     contents = []
     for tokens in (7, 9):
         tokenizer(["w1 w2", "w3"], truncation=True, padding=True, max_length=tokens)
@@ -139,7 +140,7 @@ def test_weights_of_a_compiled_model_have_their_plain_names(
 ) -> None:
     from safetensors.torch import load_file
 
-    model, tokenizer, _ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
+    model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
     compiled: Any = torch.compile(model)  # compiles at its first pass only
     compiled.bert.encoder.layer[0] = torch.compile(compiled.bert.encoder.layer[0])
     weights = compiled.state_dict()
@@ -213,6 +214,48 @@ def test_model_of_another_run_is_replaced_only_with_overwrite(saved: SavedRun, c
     with pytest.raises(UserError, match=f"{saved.record.run_id}.*--overwrite"):
         bundles.check_save_folder(copy, "another", overwrite=False)
     bundles.check_save_folder(copy, "another", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".git", "README.md"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_file_of_the_user_is_never_removed(saved: SavedRun, copy: Path, name: str, overwrite: bool) -> None:
+    assert bundles.check_save_folder(copy, saved.record.run_id, overwrite)
+    if name == ".git":
+        (copy / name).mkdir()
+    else:
+        (copy / name).write_text("My own words.")
+    with pytest.raises(UserError, match=f"--save-model {copy}: '{name}'"):
+        bundles.check_save_folder(copy, saved.record.run_id, overwrite)
+
+
+def test_model_that_another_run_saved_meanwhile_is_kept(
+    make_bundle: Callable[..., Path], make_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Both runs were told at their start that the folder is free."""
+    task = read_task(make_task())
+    folder = make_bundle(task)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    record = bundles.read_bundle(folder).record
+    scratch, manifest = tmp_path / f".{folder.name}-later-seed2", shutil.ignore_patterns("bundle.json")
+    shutil.copytree(folder, scratch, ignore=manifest)
+    later = record.model_copy(update={"run_id": "later-seed2"})
+    with pytest.raises(UserError, match=f"{record.run_id}.*--overwrite"):
+        bundles.finish_bundle(folder, task, later)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert not scratch.exists()
+    shutil.copytree(folder, scratch, ignore=manifest)
+    bundles.finish_bundle(folder, task, later, overwrite=True)
+    assert bundles.read_bundle(folder).record.run_id == "later-seed2"
+
+
+def test_leftover_of_a_killed_replacement_does_not_block_the_folder(
+    make_bundle: Callable[..., Path], make_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    task = read_task(make_task())
+    folder = make_bundle(task)
+    shutil.copytree(folder, tmp_path / f".{folder.name}-earlier")
+    make_bundle(task)
+    assert bundles.read_bundle(folder).task.title == task.title
 
 
 def test_empty_or_new_folder_is_accepted(tmp_path: Path) -> None:
@@ -292,7 +335,48 @@ def test_other_weights_than_the_runs_are_refused(copy: Path) -> None:
         bundles.load_model(bundles.read_bundle(copy))
 
 
+def forge(folder: Path, name: str, text: str) -> None:
+    """Replaces a file of a saved model, and its hash in the manifest."""
+    (folder / name).write_text(text)
+    manifest = json.loads((folder / "bundle.json").read_text())
+    manifest["files"][name] = file_hash(folder / name)
+    (folder / "bundle.json").write_text(json.dumps(manifest))
+
+
 def test_unloadable_configuration_is_an_error(copy: Path) -> None:
-    (copy / "config.json").write_text('{"model_type": "nonesuch"}')
+    forge(copy, "config.json", '{"model_type": "nonesuch"}')
     with pytest.raises(UserError, match=f"{copy}: .*nonesuch"):
         bundles.load_model(bundles.read_bundle(copy))
+
+
+@pytest.mark.parametrize("name", ["config.json", "task.yaml", "record.json", "tokenizer.json", "tokenizer_config.json"])
+def test_edited_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).write_text((copy / name).read_text() + "\n")
+    with pytest.raises(UserError, match=f"{copy / name}: invalid checksum"):
+        bundles.read_bundle(copy)
+
+
+def test_model_card_may_be_edited(copy: Path) -> None:
+    (copy / "README.md").write_text("My own words.")
+    bundles.read_bundle(copy)
+
+
+def test_code_that_comes_with_a_saved_model_is_never_run(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts on standard input would be the answer to the question whether to run it."""
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    (copy / "own.py").write_text(f"open({str(copy / 'marker')!r}, 'w').close()")
+    config = json.loads((copy / "config.json").read_text())
+    classes = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"}
+    forge(copy, "config.json", json.dumps({**config, "model_type": "own", "auto_map": classes}))
+    with pytest.raises(UserError, match=f"{copy}: .*code of its own"):
+        bundles.load_model(bundles.read_bundle(copy))
+    assert not (copy / "marker").exists()
+
+
+@pytest.mark.parametrize("folder", ["x" * 5_000, "loop/model"])
+def test_impossible_path_is_a_mistake(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match=f"{folder}: "):
+        bundles.read_bundle(tmp_path / folder)
+    with pytest.raises(UserError, match="--save-model "):
+        bundles.check_save_folder(tmp_path / folder, "run", overwrite=False)

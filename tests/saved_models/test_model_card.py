@@ -33,10 +33,11 @@ FACTS: dict[str, Any] = dict(
 @pytest.fixture
 def card_with(make_bundle: Callable[..., Path]) -> Callable[..., ModelCard]:
     """Returns the card of an rte model with changes to its record."""
-    task: TaskSpec = load_task("rte")
+    rte: TaskSpec = load_task("rte")
 
     def card(**changes: Any) -> ModelCard:
         test_mode = changes.pop("test_mode", False)
+        task = rte.model_copy(update={name: changes.pop(name) for name in ("title", "labels") if name in changes})
         record: RunRecord = bundles.read_bundle(make_bundle(task, test_mode=test_mode)).record
         values = {"loss": 0.6, "accuracy": 0.65625, "f1": None}
         facts: dict[str, Any] = dict(
@@ -101,3 +102,15 @@ def test_command_starts_with_harness_run(card_with: Callable[..., ModelCard]) ->
     assert (
         "```bash\nharness run --task rte --seed 3\n```" in card_with(command="harness/run.py --task rte --seed 3").text
     )
+
+
+def test_texts_of_users_are_no_markup(card_with: Callable[..., ModelCard]) -> None:
+    """Neither Markdown nor HTML, nor the end of a code block, nor a line of its own."""
+    evil = "x\n# H\n<img src=y onerror=z>[l](javascript:a) `b` | c"
+    text = card_with(
+        title=evil, labels={evil: 0, "good": 1}, command="harness run --name '\n```\n# H\n````\n'", notes=[evil]
+    ).text
+    outside = re.sub(r"(`{3,}).*?\n\1\n|`[^`\n]*`", "", text, flags=re.DOTALL)
+    assert not re.search(r"^ *# H", outside, re.MULTILINE)
+    assert not re.search(r"(?<!\\)[<\[|]", re.sub(r"^\|.*\|$", "", outside, flags=re.MULTILINE))
+    assert "`````bash" in text

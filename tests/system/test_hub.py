@@ -1,5 +1,7 @@
 """Retries: short outages of the network are retried, anything else is not."""
 
+import io
+import logging
 import re
 
 import pytest
@@ -94,3 +96,19 @@ def test_endpoint_that_is_no_url_is_named(url, monkeypatch):
         call_with_retries("org/name", lambda: None)
     with pytest.raises(UserError, match="HF_ENDPOINT"):
         use_cache_unless_reachable()
+
+
+def test_messages_of_the_clients_have_no_secret(monkeypatch, capsys):
+    """They have the address of the Hub, of which a password may be part."""
+    handler = logging.StreamHandler(stream := io.StringIO())
+    monkeypatch.setattr(logging.getLogger("huggingface_hub"), "handlers", [handler])
+
+    def call():
+        logging.getLogger("huggingface_hub.utils").warning("503 while requesting %s", "http://user:S3CR3T@host/file")
+        raise OSError("503 Server Error for http://user:S3CR3T@host/file")
+
+    with pytest.raises(OSError, match="503"):
+        call_with_retries("org/name", call, pauses=(0,))
+    printed = capsys.readouterr().err + stream.getvalue()
+    assert "S3CR3T" not in printed
+    assert printed.count("//***@host/file") == 3
