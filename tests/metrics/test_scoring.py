@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from harness.metrics.metric import Undefined
 from harness.metrics.registry import METRICS
 from harness.metrics.scoring import baseline, best_threshold, main_score, mean_loss, predictions_from_scores, score
 
@@ -251,6 +254,46 @@ def test_no_constant_set_beats_the_baseline(name: str, share: float) -> None:
     sets = [[int(digit) for digit in f"{number:04b}"] for number in range(16)]
     constants = [np.tile(np.float32(4) * np.array(one, np.float32) - 2, (9, 1)) for one in sets]
     assert baseline([name], gold, classes=4) == pytest.approx({name: best_of(name, constants, gold, 0.5)})
+
+
+def best_constant(name: str, constants: Sequence[Any], gold: NDArray[Any]) -> float | None:
+    """The best value of a metric over constant predictions, each of them tried."""
+    values = []
+    for constant in constants:
+        try:
+            values.append(METRICS[name].value(np.full(gold.shape, constant), gold))
+        except Undefined:
+            continue
+    return (min if METRICS[name].lower_is_better else max)(values, default=None)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_baseline_is_the_best_of_all_constants(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows, labels = int(rng.integers(1, 12)), int(rng.integers(2, 6))
+    classes = rng.integers(0, rng.integers(1, labels + 1), rows)
+    sets = (rng.random((rows, labels)) < rng.random(labels) * seed / 4).astype(np.int8)
+    subsets = [[number >> label & 1 for label in range(labels)] for number in range(2**labels)]
+    class_metrics = [name for name in CLASS_METRICS if name != "f1" or labels == 2]
+    for names, constants, gold in ((class_metrics, range(labels), classes), (SET_METRICS, subsets, sets)):
+        expected = {name: best_constant(name, constants, gold) for name in names}
+        assert baseline(names, gold, labels) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("are_sets", [False, True])
+def test_baseline_of_thousands_of_labels_takes_no_longer_than_that_of_two(are_sets: bool) -> None:
+    gold = np.arange(2000) % 1500
+    calls = 0
+
+    def count(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
+        nonlocal calls
+        calls += 1
+        return 0.0
+
+    name = "f1_macro"
+    with mock.patch.dict(METRICS, {name: replace(METRICS[name], value=count)}):
+        baseline([name], np.eye(1500, dtype=np.int8)[gold] if are_sets else gold, 1500)
+    assert calls <= 4
 
 
 def test_main_score_negates_metrics_where_lower_is_better_and_needs_all_of_them() -> None:
