@@ -137,7 +137,7 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     # the machine
     "results below a file": (
         lambda w: [*w.task(), "--results", f"{w.write_rows(w.folder / 'file.csv', {})}/results"],
-        r"--results .*/file\.csv/results: .*\(Not a directory\)",
+        r"--results .*/file\.csv/results: .*not a directory",
     ),
 }
 """The arguments of each mistake, and a pattern of the flags, values, lines and names in its message."""
