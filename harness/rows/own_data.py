@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, did_you_mean, first_line
+from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import TaskSpec, task_names
 from harness.metrics.metric import ProblemType
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 VALIDATION_PERCENT = 10
 """Default share of the training rows that become validation rows."""
+
+MAX_NAME_BYTES = 200
+"""Length of a task's name, which is that of a folder, and part of names of files."""
 
 _METRICS: dict[ProblemType, list[str]] = {
     "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
@@ -89,8 +92,11 @@ class OwnData:
             path = re.sub(r"[?#].*", "", self.train_file[0]) if self.train_file else ""
             text, flag = PurePosixPath(path).name.split(".")[0], "--train-file"
         name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
-        if not name or (self.name is not None and name != text):
-            raise UserError(f"{flag}: invalid task name: set --name with letters, digits, '-', '_' and '.' only.")
+        if not name or (self.name is not None and name != text) or len(name.encode()) > MAX_NAME_BYTES:
+            raise UserError(
+                f"{flag}: invalid task name: set --name with letters, digits, '-', '_' and '.' only, at most "
+                f"{MAX_NAME_BYTES} bytes."
+            )
         if name in task_names():
             raise UserError(f"{flag}: {name!r} is already the name of a registered task. Set another --name.")
         return name
@@ -207,7 +213,7 @@ def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
             files=files,
             delimiter={"tab": "\t", "\\t": "\t"}.get(own.delimiter or "", own.delimiter),
             encoding=own.encoding,
-        ).resolve_in(Path.cwd())
+        )
     except ValidationError as error:
         fault = error.errors()[0]
         flag = (
@@ -216,7 +222,8 @@ def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
             else "--train-file, --validation-file, --test-file"
         )
         raise UserError(f"{flag}: {str(fault['msg']).removeprefix('Value error, ')}.") from None
-    return source, {split: split for split in files}
+    with boundary("--train-file, --validation-file, --test-file", RuntimeError):  # an unknown ~user, a loop of links
+        return source.resolve_in(Path.cwd()), {split: split for split in files}
 
 
 def _hub_source(own: OwnData) -> tuple[Source, dict[str, str]]:
