@@ -28,7 +28,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Passes the arguments after the first to the command that the first names."""
     name, *args = list(sys.argv[1:] if arguments is None else arguments) or [""]
-    with exit_code_on_error():
+    with exit_code_on_error(is_output_optional=name in ("run", "sweep")):
         if name in ("", "-h", "--help"):
             print(usage())
             sys.exit(0 if name else 2)

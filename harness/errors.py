@@ -16,7 +16,7 @@ class UserError(Exception):
         super().__init__(f"{message[: MAX_MESSAGE // 2]} [...] {message[-MAX_MESSAGE // 2 :]}" if is_long else message)
 
 
-WORLD_ERRORS = (OSError, UnicodeError, OverflowError, RecursionError, MemoryError)
+WORLD_ERRORS: tuple[type[Exception], ...] = (OSError, UnicodeError, OverflowError, RecursionError, MemoryError)
 """Failures that a file, a text, a number or a size causes, and no fault of the code."""
 
 
@@ -35,15 +35,26 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
         raise  # a border inside has named the failure
     except BrokenPipeError:
         raise  # a reader of our output has gone: no failure of the input
-    except (*WORLD_ERRORS, *library_errors) as error:
+    except WORLD_ERRORS + library_errors as error:
         raise UserError(f"{name}: {reason(error)}.{advice and ' '}{advice}") from error
+
+
+def is_of_the_outside_world(error: BaseException) -> bool:
+    """True for a failure that no code can prevent, such as a full disk, a missing permission or no memory."""
+    return isinstance(error, OSError) or _is_out_of_memory(error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """True for torch's errors too: that of a GPU, and that of a CPU, which has no type of its own."""
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    return isinstance(error, MemoryError) or is_torch
 
 
 def reason(error: BaseException) -> str:
     """The cause of a failure in the words people search for, without a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
-    if isinstance(error, MemoryError):
+    if _is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, RecursionError):
         return "nested too deeply"

@@ -16,7 +16,7 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import UserError
+from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import Recipe, recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
@@ -32,7 +32,7 @@ from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
 from harness.system.redaction import redact_command
-from harness.system.signals import Interrupted, StopRequest, catch_stop_signals
+from harness.system.signals import Interrupted, catch_stop_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command and exits with 0 if there is a score, 1 if the run diverged, 2 for a mistake of the user."""
-    with exit_code_on_error():
+    with exit_code_on_error(is_output_optional=True):
         args = sys.argv[1:] if arguments is None else list(arguments)
         record = run(parse_options(args), redact_command(["harness/run.py", *args]))
 
@@ -83,12 +83,12 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     for message in messages:
         accelerator.print(message)
     lock = hold_lock(lock_path(this.path)) if accelerator.is_main_process else nullcontext()
-    with lock, catch_stop_signals() as stop_request:
+    with lock:
         record = deployment.compute_on_main(
             accelerator, lambda: None if options.overwrite else _finished_record(this.path)
         )
         if record is None:
-            record = _train_and_record(this, accelerator, stop_request)
+            record = _train_and_record(this, accelerator)
         else:
             accelerator.print(f"already finished: {this.path} ({record.status}); --overwrite runs it again")
             if options.save_model is not None:
@@ -162,7 +162,7 @@ class _Run:
         return record
 
 
-def _train_and_record(this: _Run, accelerator: Accelerator, stop_request: StopRequest) -> RunRecord:
+def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     """Trains from the newest checkpoint or from the start, again in fp32 if mixed precision diverges, and records."""
     from harness.engine import checkpoints, deployment
     from harness.engine.display import summary
@@ -179,18 +179,20 @@ def _train_and_record(this: _Run, accelerator: Accelerator, stop_request: StopRe
         )
         if checkpoint is not None and checkpoints.saved_progress(checkpoint)["fell_back"]:
             accelerator = this.start("fp32")
-        outcome = _fine_tune(this, parent, accelerator, stop_request, checkpoint)
+        outcome = _fine_tune(this, parent, accelerator, checkpoint)
         if outcome["status"] == "diverged" and accelerator.mixed_precision != "no":
             accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
             if accelerator.is_main_process:
                 this.discard_checkpoints()
             accelerator.free_memory()
             accelerator = this.start("fp32")
-            outcome = _fine_tune(this, parent, accelerator, stop_request, None, fault=outcome["error"])
+            outcome = _fine_tune(this, parent, accelerator, None, fault=outcome["error"])
         record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
-    except (UserError, Interrupted):
+    except UserError:
         raise
     except Exception as error:
+        if is_of_the_outside_world(error):
+            raise
         if accelerator.is_main_process and _finished_record(this.path) is None:  # a good record outlives a failure
             this.write(parent, started, dict(status="failed", error=f"{type(error).__name__}: {error}"))
         raise
@@ -204,7 +206,6 @@ def _fine_tune(
     this: _Run,
     parent: bundles.Bundle | None,
     accelerator: Accelerator,
-    stop_request: StopRequest,
     checkpoint: Path | None,
     fault: str = "",
 ) -> dict[str, Any]:
@@ -231,7 +232,7 @@ def _fine_tune(
     progress.begin(began, ready.topology, fault)
     setup_seconds = perf_counter() - began
     try:
-        best_weights, scores = _train(this, ready, evaluator, progress, best_weights, stop_request)
+        best_weights, scores = _train(this, ready, evaluator, progress, best_weights)
         if best_weights is not None:
             ready.training.set_weights(best_weights)
         for split in ready.encoded:
@@ -264,7 +265,6 @@ def _train(
     evaluator: Evaluator,
     progress: Progress,
     best_weights: Weights | None,
-    stop_request: StopRequest,
 ) -> tuple[Weights | None, dict[str, Scores]]:
     """Takes the steps that are left, evaluates after each epoch and saves checkpoints when they are due.
 
@@ -284,7 +284,8 @@ def _train(
     scores: dict[str, Scores] = {}
     saved_at, saved_step = perf_counter(), progress.step
     after = ready.plan.total_steps if progress.is_out_of_patience else progress.step
-    with Display(ready.plan, accelerator.is_main_process, progress.step) as display:
+    display = Display(ready.plan, accelerator.is_main_process, progress.step)
+    with catch_stop_signals() as stop_request, display:
         for step in training_steps(training, this.spec.seed, after):
             checked_steps = progress.add(step)
             display.update(step)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import MAX_MESSAGE, UserError, boundary, did_you_mean, first_line
+from harness.errors import MAX_MESSAGE, UserError, boundary, did_you_mean, first_line, is_of_the_outside_world
 
 KNOWN = ["accuracy", "f1_macro", "Matthews", "rows"]
 
@@ -72,3 +72,34 @@ def test_border_leaves_the_message_of_a_border_inside_it() -> None:
     with pytest.raises(UserError, match=r"^rows\.csv: permission denied\.$"), boundary("--train-file", Exception):  # noqa: SIM117
         with boundary("rows.csv"):
             raise PermissionError(13, "Permission denied")
+
+
+def fail(error: Exception) -> None:
+    with boundary("--train-file rows.csv", KeyError, advice="Name another file."):
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error, cause",
+    [
+        (FileNotFoundError(2, "No such file or directory"), "no such file or directory"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "UnicodeDecodeError: .*invalid start byte"),
+        (MemoryError(), "out of memory"),
+        (RecursionError("maximum recursion depth exceeded"), "nested too deeply"),
+        (KeyError("text"), "KeyError: 'text'"),
+    ],
+)
+def test_failure_inside_a_boundary_has_its_name_its_cause_and_advice(error: Exception, cause: str) -> None:
+    with pytest.raises(UserError, match=rf"^--train-file rows\.csv: {cause}\. Name another file\.$"):
+        fail(error)
+
+
+@pytest.mark.parametrize("error", [ValueError("ours"), BrokenPipeError(), UserError("--seed x")])
+def test_other_errors_pass_a_boundary_unchanged(error: Exception) -> None:
+    with pytest.raises(type(error)) as outside:
+        fail(error)
+    assert outside.value is error
+
+
+def test_fault_of_the_code_is_not_of_the_outside_world() -> None:
+    assert not any(map(is_of_the_outside_world, [ValueError("x"), RuntimeError("x"), RecursionError(), KeyError("x")]))

@@ -20,6 +20,7 @@ from harness.inspection.output_files import check_output_folder
 from harness.requests.options import default_recipe
 from harness.rows.files import find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
+from harness.system.command_line import parse_flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: flags exclude each other, the task, its rows or the model cannot be loaded, or the files cannot be
             written.
     """
-    options = tyro.cli(DescribeOptions, args=arguments, prog="harness describe", config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(DescribeOptions, arguments, "describe")
     _check(options)
     if options.out is not None:
         check_output_folder(options.out, options.overwrite)
@@ -91,8 +92,8 @@ def _check(options: DescribeOptions) -> None:
         raise UserError("--task: missing. Name a task, or your own data with --train-file and its flags.")
     if options.test_mode:
         _refuse(model_or_data, "--test-mode brings its own model and rows: drop one.")
-    if options.max_length is not None and options.max_length < 1:
-        raise UserError(f"--max-length {options.max_length}: expected at least 1 token.")
+    if options.max_length is not None and not 1 <= options.max_length <= _NO_LIMIT:
+        raise UserError(f"--max-length {options.max_length}: expected 1 to {_NO_LIMIT:,} tokens.")
 
 
 def _refuse(flags: Mapping[str, str | Path | None], reason: str) -> None:

@@ -19,9 +19,10 @@ from harness.inspection.error_analysis import worst_errors
 from harness.inspection.evaluation_report import Evaluation, print_evaluation, write_evaluation
 from harness.inspection.output_files import check_output_folder
 from harness.metrics.scoring import predictions_from_scores
-from harness.rows.columns import ReadOptions
+from harness.rows.columns import ReadOptions, check_header
 from harness.rows.files import find_files, missing_files
 from harness.saved_models import bundles
+from harness.system.command_line import parse_flags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: no saved model, a task that does not suit it, rows that cannot be read, or a split without labels.
     """
-    options = tyro.cli(EvaluateOptions, args=arguments, prog="harness evaluate", config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(EvaluateOptions, arguments, "evaluate")
     if options.worst < 0:
         raise UserError(f"--worst {options.worst}: expected 0 or more.")
     bundle = bundles.read_bundle(options.model)
@@ -146,7 +147,9 @@ def _gold_table(task: TaskSpec, path: Path) -> Tables:
         raise UserError(f"--gold {path}: file not found.")
     table = read_table(path, str(path), ReadOptions())
     names = {name.casefold(): name for name in (*task.text_columns, *task.label_columns)}
-    table = table.rename_columns([names.get(name.casefold(), name) for name in table.column_names])
+    header = [names.get(name.casefold(), name) for name in table.column_names]
+    check_header(header, f"--gold {path}")
+    table = table.rename_columns(header)
     return Tables({GOLD: datasets.Dataset(table)}, str(path), None)
 
 

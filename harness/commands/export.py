@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.records import RunRecord, read_records
 from harness.reports.every_eval_ever import Relationship, Submitter, collection_path, every_eval_ever
 from harness.reports.model_index import model_index
 from harness.stats.groups import group_runs
 from harness.system.atomic import write_atomically
+from harness.system.command_line import parse_flags
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: no run matches, or a flag is missing.
     """
-    config = (tyro.conf.FlagCreatePairsOff,)
-    options = tyro.cli(ExportOptions, args=list(arguments), prog="harness export", config=config)
+    options = parse_flags(ExportOptions, arguments, "export")
     records, messages = read_records(options.results)
     for message in messages:
         print(message, file=sys.stderr)
@@ -102,7 +100,8 @@ def _write_model_index(records: Sequence[RunRecord], options: ExportOptions) -> 
     if options.output is None:
         print(text, end="")
     else:
-        write_atomically(options.output, text)
+        with boundary(f"--output {options.output}: cannot be written"):
+            write_atomically(options.output, text)
         print(options.output)
 
 
@@ -118,7 +117,8 @@ def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions)
         if run.spec.test_mode or not content["evaluation_results"]:
             continue
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_atomically(options.output / collection_path(run), text)
+        with boundary(f"--output {options.output}: cannot be written"):
+            write_atomically(options.output / collection_path(run), text)
         written += 1
     print(f"{options.output}: {written} file(s)")
     if written < len(records):

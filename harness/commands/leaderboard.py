@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
 from harness.facts.records import read_records
+from harness.inspection.terminal_table import DataConsole
 from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
+from harness.system.command_line import parse_flags
 
 
 class LeaderboardOfFolder(NamedTuple):
@@ -94,9 +95,8 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: there is no record.
     """
-    config = (tyro.conf.FlagCreatePairsOff,)
-    options = tyro.cli(LeaderboardOptions, args=list(arguments), prog="harness leaderboard", config=config)
-    console = Console(highlight=False)
+    options = parse_flags(LeaderboardOptions, arguments, "leaderboard")
+    console = DataConsole()
     if options.compare:
         board, messages = read_leaderboard(options.results)
         first, second = (find_entry(board, name) for name in options.compare)

@@ -30,6 +30,7 @@ from harness.rows import stream
 from harness.rows.columns import ReadOptions
 from harness.rows.stream import TextColumns, TextRows
 from harness.saved_models import bundles
+from harness.system.command_line import parse_flags
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,9 +151,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: no saved model, rows that do not suit its task, or an output file that cannot be written.
     """
-    options = tyro.cli(
-        PredictOptions, args=list(arguments), prog="harness predict", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = parse_flags(PredictOptions, arguments, "predict")
     bundle = bundles.read_bundle(options.model)
     if options.out is not None:
         check_output_file(options.out, FORMATS, options.overwrite)
@@ -218,6 +217,9 @@ def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str]) -> Te
     invalid: list[Any] = [text for text in (*texts, *pairs) if not isinstance(text, str)]
     if invalid:
         raise UserError(f"expected texts, got {invalid[0]!r}.")
+    for flag, values in (("--text", texts), ("--pair", pairs)):
+        for text in values:
+            stream.check_characters(text, flag)
     if not texts:
         raise UserError("--text is missing: there is no text to predict.")
     if pairs and not is_pair:

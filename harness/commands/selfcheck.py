@@ -16,7 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import tyro
+
+from harness.system.command_line import parse_flags
 
 if TYPE_CHECKING:
     import torch
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from harness.engine.encoding import Encoded
     from harness.engine.training import Training
     from harness.facts.recipes import Recipe, StepPlan
+
+    OptimizerOf = Callable[[Any], torch.optim.Optimizer]
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
 """Numbers of rows: whole steps, partial steps and less than a step."""
@@ -52,9 +55,7 @@ class Check(NamedTuple):
 
 def main(arguments: Sequence[str]) -> None:
     """Prints one line per property; exits with 1 if one does not hold."""
-    options = tyro.cli(
-        SelfcheckOptions, args=list(arguments), prog="harness selfcheck", config=(tyro.conf.FlagCreatePairsOff,)
-    )
+    options = parse_flags(SelfcheckOptions, arguments, "selfcheck")
     from harness.engine.deployment import device_summary, start
 
     accelerator = start("fp32", options.cpu, None, Path())
@@ -357,30 +358,22 @@ def _training(
     encoded: Encoded,
     plan: StepPlan,
     recipe: Recipe,
-    optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
+    optimizer_of: OptimizerOf = _adamw,
 ) -> Training:
     """Returns training of the model, adapted as a run adapts it."""
     from harness.engine.adaptations import adapt
     from harness.engine.deployment import keeps_whole_weights
     from harness.engine.training import Training
 
+    device, several, whole = accelerator.device, accelerator.num_processes > 1, keeps_whole_weights(accelerator)
     adapt(
-        model.to(accelerator.device),
-        {"train": encoded},
-        accelerator.device,
-        is_distributed=accelerator.num_processes > 1,
-        is_compiled=False,
-        has_whole_weights=keeps_whole_weights(accelerator),
+        model.to(device), {"train": encoded}, device, is_distributed=several, is_compiled=False, has_whole_weights=whole
     )
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded)
 
 
 def _trained(
-    accelerator: Accelerator,
-    encoded: Encoded,
-    plan: StepPlan,
-    recipe: Recipe,
-    optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
+    accelerator: Accelerator, encoded: Encoded, plan: StepPlan, recipe: Recipe, optimizer_of: OptimizerOf = _adamw
 ) -> Any:
     """Returns the tiny model after the harness has trained it, in evaluation mode."""
     from harness.engine.adaptations import restore
@@ -395,10 +388,7 @@ def _trained(
 
 
 def _trained_by_plain_loop(
-    accelerator: Accelerator,
-    encoded: Encoded,
-    recipe: Recipe,
-    optimizer_of: Callable[[Any], torch.optim.Optimizer] = _adamw,
+    accelerator: Accelerator, encoded: Encoded, recipe: Recipe, optimizer_of: OptimizerOf = _adamw
 ) -> Any:
     """Returns the tiny model after the plain loop has trained it, in evaluation mode; no device batch size matters."""
     from harness.engine.plain_loop import plain_loop

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import tyro
-
-from harness.errors import UserError, first_line
+from harness.errors import UserError, boundary, first_line
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.facts.tasks import load_task
-from harness.inspection.output_files import check_output_file, explained_write_errors
+from harness.inspection.output_files import check_output_file
 from harness.system.atomic import write_atomically
+from harness.system.command_line import parse_flags
 
 
 class ServerFile(NamedTuple):
@@ -103,7 +102,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a prediction is missing without --allow-missing, or the zip cannot be written.
     """
-    options = tyro.cli(SubmitOptions, args=arguments, prog="harness submit", config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(SubmitOptions, arguments, "submit")
     check_output_file(options.out, ["zip"], options.overwrite)
     if not options.results.is_dir():
         raise UserError(f"--results {options.results}: folder not found.")
@@ -200,5 +199,5 @@ def _write_zip(path: Path, texts: Mapping[str, str]) -> None:
             entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
             entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
             archive.writestr(entry, text)
-    with explained_write_errors(path):
+    with boundary(f"--out {path}: cannot be written"):
         write_atomically(path, buffer.getvalue())

@@ -15,10 +15,11 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, prepare_results, read_records
 from harness.facts.tasks import load_task
+from harness.inspection.terminal_table import DataConsole
 from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import SweepDisplay, duration, plan_table
-from harness.sweeps.estimates import Estimate, comparable, estimate
+from harness.sweeps.estimates import Estimate, comparable, estimate_all
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, typed
@@ -27,6 +28,7 @@ from harness.sweeps.launch import launch_command
 from harness.sweeps.ordering import seconds_left
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command, Job, Scheduler
+from harness.system.command_line import parse_flags
 from harness.system.devices import Slot, find_devices, slots
 from harness.system.signals import catch_stop_signals
 
@@ -77,28 +79,30 @@ class SweepPlan(NamedTuple):
     jobs: list[Job]
     estimates: dict[str, Estimate]
     finished: list[PlannedRun]
+    diverged: list[PlannedRun]
+    """Those of the finished runs that have no score."""
     failed: list[PlannedRun]
     """Runs with a failed record that are not run again."""
     notes: list[str]
 
 
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
-    """Exits with 0 if every run is finished, 1 if some failed, 130 or 143 if a signal stopped the sweep.
+    """Exits with 0 if every run has a score, 1 if some run has none, 130 or 143 if a signal stopped the sweep.
 
     `command` builds the command that starts a run.
 
     Raises:
-        UserError: the sweep cannot be done as requested.
+        UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
     options, request = read_options(arguments)
     devices = find_devices(options.test_mode)
     free_slots = slots(devices, options.jobs, options.devices_per_run)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
+    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
 
-    def finish(runs: Sequence[PlannedRun]) -> int:
+    def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
         plan = plan_jobs(runs, devices.name, options.retry_failed)
         print_plan(plan, free_slots, console)
-        return 0 if options.dry_run else run_jobs(plan, free_slots, console, command)
+        return 0 if options.dry_run else run_jobs(plan, free_slots, console, command, may_diverge)
 
     if not request.sweep.grid:
         code = finish(expand(request, lambda task, model: [{}]))
@@ -108,9 +112,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         sys.exit(code)
 
 
-def _search(
-    options: SweepOptions, request: SweepRequest, finish: Callable[[Sequence[PlannedRun]], int], console: Console
-) -> int:
+def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:
     """Runs the grid with the first seed, chooses, and runs the chosen points with every seed."""
     points = points_of(request.sweep.grid)
 
@@ -120,7 +122,7 @@ def _search(
     trials = expand(request, lambda task, model: [with_protocol(task, p) for p in points], first_seed_only=True)
     requested = [run for run in trials if run.is_requested]
     console.print(f"Grid of {len(points)} points, seed {requested[0].spec.seed}:")
-    code = finish(trials)
+    code = finish(trials, may_diverge=True)  # such a point is only not chosen
     if options.dry_run:
         rest = expand(request, lambda task, model: [with_protocol(task, points[0])])
         number = sum(run.is_requested for run in rest)
@@ -163,6 +165,7 @@ def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, SweepRequest]:
     if options.file is None and "tasks" not in flags:
         raise UserError("missing tasks: name them with --tasks glue, or give a sweep file.")
     sweep = make_sweep(flags) if options.file is None else read_sweep(options.file, flags)
+    sweep = sweep.model_copy(update={"tasks": tasks_of(sweep)})
     _check_grid(options, sweep, recipe)
     args += ["--results", str(options.results), *(["--test-mode"] if options.test_mode else [])]
     return options, SweepRequest(sweep, recipe, tuple(args), options.test_mode)
@@ -179,7 +182,7 @@ def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) 
         raise UserError("protocol: a grid sets it itself: holdout, or tuned_on_reported with --select-on-reported.")
     if duplicate := set(sweep.grid) & set(recipe):
         raise UserError(f"--{min(duplicate).replace('_', '-')}: duplicate, the grid has values for it; drop the flag.")
-    if companion := next((name for name in tasks_of(sweep) if load_task(name).predicted_by), None):
+    if companion := next((name for name in sweep.tasks if load_task(name).predicted_by), None):
         raise UserError(f"--grid: {companion} is not trained itself, so there is nothing to choose; drop it.")
 
 
@@ -211,8 +214,7 @@ def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, 
             recipe[name] = typed(name, values[0])
         except ValueError as error:
             raise UserError(f"{flag}: {error}") from None
-    config = (tyro.conf.FlagCreatePairsOff,)
-    return tyro.cli(SweepOptions, args=own, prog="harness sweep", config=config), recipe, passed
+    return parse_flags(SweepOptions, own, "sweep"), recipe, passed
 
 
 def _check_flag(flag: str, name: str) -> None:
@@ -249,32 +251,39 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
         UserError: a record file is invalid.
     """
     comparable_records = comparable(read_records(runs[0].options.folder).records, device, runs[0].spec.test_mode)
-    estimates = {run.run_id: estimate(run.task, run.spec, comparable_records) for run in runs}
+    estimates = estimate_all(runs, comparable_records)
     rates = [each.seconds / each.rows for each in estimates.values() if each.seconds and each.rows]
     rate = sum(rates) / len(rates) if rates else 1.0
     records = {run.run_id: run.record() for run in runs}
-    plan = SweepPlan([], estimates, [], [], [])
+    plan = SweepPlan([], estimates, [], [], [], [])
     jobs: dict[str, Job] = {}
-    failed: dict[str, PlannedRun] = {}
+    parents: set[str | None] = set()
+    useless: dict[str, PlannedRun] = {}
+    """Failed and diverged runs, and those that start from them."""
     for run in reversed(runs):  # from children to the runs that they start from
-        record, expected = records[run.run_id], estimates[run.run_id]
+        run_id, is_parent = run.run_id, run.run_id in parents
+        record, expected = records[run_id], estimates[run_id]
         weight = expected.rows * rate if expected.seconds is None else expected.seconds
-        is_parent = any(job.run.spec.parent == run.run_id for job in jobs.values())
         job = Job(run, expected.seconds, weight, is_parent, is_repeat=record is not None and record.is_finished)
         if record is not None and job.is_complete(record):
             plan.finished.extend([run] * run.is_requested)
+            if record.status == "diverged":
+                useless[run_id] = run
+                plan.diverged.extend([run] * run.is_requested)
         elif _is_failed(record) and not retry_failed:
-            failed[run.run_id] = run
+            useless[run_id] = run
+            plan.failed.append(run)
         elif run.is_requested or is_parent:
-            jobs[run.run_id] = job
+            jobs[run_id] = job
+            parents.add(run.spec.parent)
             if job.is_repeat:
                 plan.notes.append(f"again: {run}: others start from it, and its weights were not saved")
-    for job in reversed(jobs.values()):
-        if job.run.after in failed:
-            failed[job.run.run_id] = job.run
-            plan.notes.append(f"not run: {job.run}: the run that it starts from has failed")
-    plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in failed)
-    plan.failed.extend(failed.values())
+    for run_id, job in reversed(jobs.items()):
+        if job.run.after in useless:
+            useless[run_id] = job.run
+            plan.failed.append(job.run)
+            plan.notes.append(f"not run: {job.run}: the run that it starts from has failed or diverged")
+    plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in useless)
     return plan
 
 
@@ -287,7 +296,8 @@ def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) ->
     runs = [job.run for job in plan.jobs]
     total = len(runs) + len(plan.finished) + len(plan.failed)
     count = "1 run" if total == 1 else f"{total} runs"
-    console.print(f"{count}: {len(plan.finished)} finished, {len(plan.failed)} failed, {len(runs)} to do.")
+    finished = f"{len(plan.finished)} finished{_of_them_diverged(len(plan.diverged))}"
+    console.print(f"{count}: {finished}, {len(plan.failed)} failed, {len(runs)} to do.")
     for run in plan.failed:
         if run.path.exists():
             console.print(f"failed before: {run}, {run.log_path} (--retry-failed runs it again)", soft_wrap=True)
@@ -310,12 +320,21 @@ def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) ->
         console.print(f"{where}: duration of {unknown} runs unknown, no earlier record of their model.", soft_wrap=True)
 
 
-def run_jobs(plan: SweepPlan, free_slots: Sequence[Slot], console: Console, command: Command) -> int:
-    """Does the jobs and returns the exit code."""
+def _of_them_diverged(number: int) -> str:
+    return f" ({number} diverged)" if number else ""
+
+
+def run_jobs(plan: SweepPlan, free_slots: Sequence[Slot], console: Console, command: Command, may_diverge: bool) -> int:
+    """Does the jobs and returns the exit code: 1 if a run has no score, unless it has diverged and may.
+
+    Raises:
+        UserError: a run has found a mistake.
+    """
     for run in plan.finished:
         remove_leftovers(run)
+    is_without_score = bool(plan.failed or (plan.diverged and not may_diverge))
     if not plan.jobs:
-        return 1 if plan.failed else 0
+        return int(is_without_score)
     prepare_results(plan.jobs[0].run.options.folder)
     fetch(job.run.options for job in plan.jobs)
     scheduler, display = Scheduler(plan.jobs, free_slots, command), SweepDisplay(console)
@@ -329,14 +348,29 @@ def run_jobs(plan: SweepPlan, free_slots: Sequence[Slot], console: Console, comm
                 number = len(scheduler.running)
                 console.print(f"stopping: {number} run(s) save a checkpoint; Ctrl-C again kills them")
             display.refresh(scheduler)
-    failed, left = scheduler.in_state("failed"), scheduler.in_state("waiting", "elsewhere")
+    done, failed, invalid = (scheduler.in_state(state) for state in ("done", "failed", "invalid"))
+    left = scheduler.in_state("waiting", "elsewhere", "unseen")
     for job in failed:
         console.print(f"failed: {job.run}: {job.run.log_path}", soft_wrap=True)
-    done = len(scheduler.in_state("done"))
-    console.print(f"{done} done, {len(failed)} failed, {len(left)} not run.")
+    diverged = len(scheduler.diverged)
+    counts = [f"{len(done)} done{_of_them_diverged(diverged)}", f"{len(failed)} failed", f"{len(left)} not run"]
+    console.print(", ".join(counts + [f"{len(invalid)} invalid"] * bool(invalid)) + ".")
     if stop_request.signal:
         console.print("stopped; the same command resumes.")
         return 128 + stop_request.signal
     for job in left:
-        console.print(f"not run: {job.run}: the run that it starts from has failed", soft_wrap=True)
-    return 1 if failed or plan.failed or left else 0
+        console.print(f"not run: {job.run}: the run that it starts from has failed or diverged", soft_wrap=True)
+    if invalid:
+        raise UserError(_describe_mistakes([(job.run, scheduler.messages[job.run.run_id]) for job in invalid]))
+    return int(is_without_score or bool(failed or left or (diverged and not may_diverge)))
+
+
+def _describe_mistakes(mistakes: Sequence[tuple[PlannedRun, str]]) -> str:
+    """Each message once, with the first run that it ended."""
+    by_message: dict[str, list[PlannedRun]] = {}
+    for run, message in mistakes:
+        by_message.setdefault(message, []).append(run)
+    others = {
+        message: f" (and {len(runs) - 1} more runs)" if len(runs) > 1 else "" for message, runs in by_message.items()
+    }
+    return "\n".join(f"{runs[0]}{others[message]}: {message}" for message, runs in by_message.items())

@@ -10,14 +10,15 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 from harness.facts.recipes import DEFAULT_MODEL, Recipe
 from harness.facts.tasks import TaskSpec, all_tasks, load_task, read_task, task_text
-from harness.inspection.output_files import explained_write_errors
-from harness.inspection.terminal_table import print_rich_table
+from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import title_of
 from harness.rows.own_data import OwnData, infer_task
 from harness.system.atomic import write_atomically
+from harness.system.command_line import parse_flags
+from harness.system.output import escape_controls
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     Raises:
         UserError: a task or file is not found or invalid, or the task file cannot be written.
     """
-    options = tyro.cli(TasksOptions, args=arguments, prog="harness tasks", config=(tyro.conf.FlagCreatePairsOff,))
+    options = parse_flags(TasksOptions, arguments, "tasks")
     if options.new is not None:
         _write_task(options.new, options.own_data)
     elif options.own_data.is_requested:
@@ -52,11 +53,11 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(f"--check {options.check}: file not found.")
         print(f"{options.check}: valid task {read_task(options.check).name}")
     elif options.task is not None:
-        print_rich_table(_task_table(load_task(options.task)))
+        DataConsole().print(_task_table(load_task(options.task)))
     elif options.names:
         print(*(task.name for task in all_tasks()), sep="\n")
     else:
-        print_rich_table(_registry_table(all_tasks()))
+        DataConsole().print(_registry_table(all_tasks()))
 
 
 def _write_task(path: Path, own: OwnData) -> None:
@@ -74,8 +75,8 @@ def _write_task(path: Path, own: OwnData) -> None:
         )
     task, messages = infer_task(replace(own, name=path.stem))
     loading.load_splits(task, loading.read_tables(task, find_files(task, None)), "standard", None)
-    comments = "".join(f"# {' '.join(message.split())}\n" for message in messages)
-    with explained_write_errors(path, "--new"):
+    comments = "".join(f"# {escape_controls(' '.join(message.split()))}\n" for message in messages)
+    with boundary(f"--new {path}: cannot be written"):
         write_atomically(path, comments + task_text(task, path.absolute().parent))
     print(*messages, f"{path}: harness run --task {path}", sep="\n")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ MAX_CHECKPOINTS = 2
 
 MANIFEST = "manifest.json"
 """File with the hash of every other file. It is written last: a folder without it is no checkpoint."""
+
+
+FAILED_WRITE = re.compile("No space left|File too large|write|iostream|unexpected pos")
+"""Words of the errors of torch.save and safetensors when the disk is full; they have no type of their own."""
 
 
 class Checkpoint(NamedTuple):
@@ -156,9 +161,9 @@ def _explained_errors(scratch: Path, size: int) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        if not isinstance(error, OSError) and "No space left" not in str(error) and "write" not in str(error):
-            raise
         shutil.rmtree(scratch, ignore_errors=True)
+        if not isinstance(error, OSError) and not FAILED_WRITE.search(str(error)):
+            raise
         folder = next(path for path in scratch.parents if path.exists())
         free = shutil.disk_usage(folder).free
         raise UserError(

@@ -11,10 +11,14 @@ from typing import Annotated, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from harness.errors import did_you_mean
+from harness.system.paths import user_path
 
 FILE_FORMATS = ("csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx")
 COMPRESSIONS = ("gz", "bz2", "xz", "zst", "zip")
 """Second extensions of compressed files, as in `rows.csv.gz`. The format of a bare `.zip` is that of its member."""
+
+_NOT_OF_FILES = ("idna", "punycode", "undefined")
+"""Encodings of Python for domain names and for tests."""
 
 _ALIASES = {"ndjson": "jsonl", "feather": "arrow", "ipc": "arrow", "pq": "parquet", "zstd": "zst", "xlsm": "xlsx"}
 _ADVICE = {
@@ -97,6 +101,22 @@ def file_ending(name: str) -> FileEnding:
     )
 
 
+def encoding_name(encoding: str) -> str:
+    """The one name of an encoding: latin5 and ISO-8859-9 are the same.
+
+    Raises:
+        ValueError: Python does not know it, or no text file has it.
+    """
+    try:
+        "".encode(encoding)  # base64 and others are codecs too, but not of text
+        name = codecs.lookup(encoding).name
+    except (LookupError, ValueError):
+        name = ""
+    if name in ("", *_NOT_OF_FILES):
+        raise ValueError("unknown encoding: expected one that Python knows, such as utf-8 or cp1254")
+    return name
+
+
 class Source(BaseModel):
     """The source of the rows: a dataset of the Hub, or files."""
 
@@ -148,13 +168,7 @@ class Source(BaseModel):
     @field_validator("encoding")
     @classmethod
     def _is_text_encoding(cls, encoding: str | None) -> str | None:
-        if encoding is None:
-            return None
-        try:
-            "".encode(encoding)  # base64 and others are codecs too, but not of text
-            return codecs.lookup(encoding).name  # one name for latin5 and ISO-8859-9, which are the same
-        except LookupError:
-            raise ValueError("unknown encoding: expected one that Python knows, such as utf-8 or cp1254") from None
+        return None if encoding is None else encoding_name(encoding)
 
     @property
     def file_references(self) -> dict[str, tuple[str, ...]]:
@@ -163,8 +177,12 @@ class Source(BaseModel):
         return {split: (files,) if isinstance(files, str) else files for split, files in by_split.items()}
 
     def resolve_in(self, folder: Path) -> Source:
-        """The source with its paths absolute; relative ones start at `folder`."""
-        return self._map_paths(lambda path: str((folder / Path(path).expanduser()).resolve()))
+        """The source with its paths absolute; relative ones start at `folder`.
+
+        Raises:
+            UserError: a path is impossible.
+        """
+        return self._map_paths(lambda path: str(user_path("source.file", path, folder).resolve()))
 
     def relative_to(self, folder: Path | None) -> Source:
         """The source with paths below `folder` relative to it; None: all paths as file names only."""

@@ -17,6 +17,7 @@ from harness.facts.sources import Source
 from harness.facts.yaml_file import line_number, read_yaml, yaml_text
 from harness.metrics.metric import ProblemType
 from harness.metrics.registry import METRICS
+from harness.system.paths import user_path
 
 _HERE = Path(__file__).resolve().parents[1]
 TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
@@ -250,8 +251,8 @@ def load_task(name_or_path: str) -> TaskSpec:
         UserError: the task is not found, or its file is invalid (with file and line).
     """
     is_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
-    path = Path(name_or_path) if is_path else TASKS_FOLDER / f"{name_or_path}.yaml"
-    if not path.is_file():
+    path = user_path("--task", name_or_path) if is_path else TASKS_FOLDER / f"{name_or_path}.yaml"
+    if not (path.is_file() if is_path else name_or_path in task_names()):
         if is_path:
             raise UserError(f"--task {name_or_path}: file not found.")
         known = task_names()

@@ -9,7 +9,20 @@ from typing import Any
 
 import yaml
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
+from harness.system.paths import user_path
+
+MAX_DEPTH = 50
+"""Levels of lists and keys inside each other."""
+
+MAX_ITEMS = 1_000_000
+"""Keys, values and list items of a file, those that an alias repeats counted again."""
+
+MAX_DIGITS = 1000
+"""Digits of a whole number."""
+
+MAX_SHOWN = 40
+"""Characters of a value that a message repeats."""
 
 
 def read_yaml(path: Path, example: str) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -20,16 +33,18 @@ def read_yaml(path: Path, example: str) -> tuple[dict[str, Any], yaml.Node | Non
     Raises:
         UserError: `file:line: message`.
     """
+    path = user_path("", path)
+    with boundary(str(path)):
+        octets = path.read_bytes()
+    with boundary(f"{path}: invalid YAML"):
+        loader = _Loader(octets.decode())
     try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=_Loader)
-        values = yaml.load(text, Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        node = loader.get_single_node()
+        values = None if node is None else loader.construct_document(node)
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UserError(f"{where}: invalid YAML: {getattr(error, 'problem', None) or error}") from None
+        raise UserError(f"{where}: invalid YAML: {getattr(error, 'problem', None) or error}.") from None
     if not isinstance(values, dict):
         raise UserError(f"{path}:1: expected keys and values, such as '{example}'.")
     return {str(key): value for key, value in values.items()}, node
@@ -58,16 +73,61 @@ def line_number(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML where `no`, 010 and 2024-01-31 are text, as labels are, 2e-5 is a number and duplicate keys are errors."""
+    """YAML where `no`, 010 and 2024-01-31 are text, as labels are, 2e-5 is a number and duplicate keys are errors.
+
+    Its size is bounded before any value is made: a short file can name a list of lists a billion times.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.depth = 0
+        self.sizes: dict[int, int] = {}
+        """The items of each complete node, itself included, by its id."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> Any:
+        is_alias = self.check_event(yaml.AliasEvent)
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _invalid(f"nested deeper than {MAX_DEPTH} levels", mark)
+        node: Any = super().compose_node(parent, index)
+        self.depth -= 1
+        if is_alias and id(node) not in self.sizes:
+            raise _invalid("an alias inside the value that it names", mark)
+        if not is_alias:
+            parts = node.value if isinstance(node, yaml.CollectionNode) else []
+            children = (child for part in parts for child in (part if isinstance(part, tuple) else (part,)))
+            self.sizes[id(node)] = 1 + sum(self.sizes[id(child)] for child in children)
+        if self.sizes[id(node)] > MAX_ITEMS:
+            raise _invalid(f"more than {MAX_ITEMS:,} items, counted with those that its aliases repeat", mark)
+        return node
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            return super().construct_object(node, deep)
+        shown = repr(node.value[:MAX_SHOWN]) + ("..." if len(node.value) > MAX_SHOWN else "")
+        kind = node.tag.rpartition(":")[2]
+        if kind == "int" and len(node.value) > MAX_DIGITS:
+            raise _invalid(f"a number of more than {MAX_DIGITS:,} digits: {shown}", node.start_mark)
+        try:
+            node.value.encode()
+            return super().construct_object(node, deep)
+        except UnicodeEncodeError:
+            raise _invalid(f"half a character (a lone surrogate) in {shown}", node.start_mark) from None
+        except (ValueError, LookupError, AttributeError):  # PyYAML parses what a tag such as !!timestamp names
+            raise _invalid(f"expected {kind}, got {shown}", node.start_mark) from None
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys: set[str] = set()
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             if key.value in keys:
-                problem = f"duplicate key {key.value!r}"
-                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key.start_mark)
+                raise _invalid(f"duplicate key {key.value!r}", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _invalid(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(problem=problem, problem_mark=mark)
 
 
 _Loader.yaml_implicit_resolvers = {

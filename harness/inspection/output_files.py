@@ -5,12 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 from harness.system.atomic import check_writable, write_atomically
 
 
@@ -26,7 +25,9 @@ def check_output_file(path: Path, formats: Sequence[str], overwrite: bool) -> No
         raise UserError(f"--out {path}: this is a folder. Name a file.")
     if path.exists() and not overwrite:
         raise UserError(f"--out {path}: the file exists. Replace it with --overwrite.")
-    with explained_write_errors(path):
+    if path.resolve().parent == Path("/dev"):
+        raise UserError(f"--out {path}: /dev is a folder of devices. Name a file in another folder.")
+    with boundary(f"--out {path}: cannot be written"):
         check_writable(path.parent)
 
 
@@ -40,7 +41,7 @@ def check_output_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(f"--out {folder}: this is a file. Name a folder.")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise UserError(f"--out {folder}: the folder is not empty. Replace files in it with --overwrite.")
-    with explained_write_errors(folder):
+    with boundary(f"--out {folder}: cannot be written"):
         folder.mkdir(parents=True, exist_ok=True)
 
 
@@ -50,21 +51,12 @@ def write_output_files(folder: Path, texts: Mapping[str, str], pictures: Mapping
     Raises:
         UserError: the folder cannot be written.
     """
-    with explained_write_errors(folder):
+    with boundary(f"--out {folder}: cannot be written"):
         for name, text in texts.items():
             write_atomically(folder / name, text)
         for name, picture in pictures.items():
             for form, image in picture.items():
                 write_atomically(folder / f"{name}.{form}", image)
-
-
-@contextmanager
-def explained_write_errors(path: Path, flag: str = "--out") -> Iterator[None]:
-    """Turns a failed write into a UserError about the flag that names the path."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{flag} {path}: cannot be written ({error.strerror or error}).") from error
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -17,8 +17,9 @@ from typing import IO, TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import boundary
 from harness.facts.tasks import TaskSpec
-from harness.inspection.output_files import escape_cell, explained_write_errors
+from harness.inspection.output_files import escape_cell
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.formats import DELIMITERS
 from harness.system.atomic import atomic_path
@@ -133,7 +134,7 @@ def prediction_writer(path: Path) -> Iterator[Callable[[PredictedRows], None]]:
         UserError: the disk is full or cannot be written.
     """
     form = path.suffix.lstrip(".").lower()
-    with explained_write_errors(path), atomic_path(path) as temporary:
+    with boundary(f"--out {path}: cannot be written"), atomic_path(path) as temporary:
         if form == "parquet":
             with _parquet_writer(temporary) as append:
                 yield append

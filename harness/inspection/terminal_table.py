@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from rich.console import Console, ConsoleOptions
+from rich.segment import Segment
+from rich.table import Table
+
+from harness.system.output import escape_controls
 
 _MIN_TEXT = 20
 """Characters of a text that the narrowest terminal shows."""
@@ -16,11 +20,26 @@ _NUMBER = re.compile(r"–|[-+]?[\d.,]+( \([\d.]+%\))?")
 """1,234 or 12 (3.4%), or the dash of an undefined score."""
 
 
+class DataConsole(Console):
+    """A console of rich that shows the control characters of data; only its own reach the terminal."""
+
+    def __init__(self, **settings: Any) -> None:
+        # the stream for rich, also while a live table has another in its place
+        settings.setdefault("file", getattr(sys.stdout, "rich_proxied_file", None))
+        super().__init__(highlight=False, markup=False, **settings)  # a text may have brackets
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """Yields the segments of `renderable`, escaped."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=escape_controls(segment.text))
+
+    def on_broken_pipe(self) -> None:
+        """Leaves the closed pipe to `exit_code_on_error`; rich itself would end the program with 1."""
+        raise BrokenPipeError
+
+
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints title and table if there are rows; a last column named `text` is cut at the terminal's edge."""
-    from rich.console import Console
-    from rich.table import Table
-
     if not rows:
         return
     print(title)
@@ -30,22 +49,12 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
     if header[-1] == "text":
         other_columns = list(zip(header, *rows, strict=True))[:-1]
-        width = max(Console().width - sum(2 + max(map(len, column)) for column in other_columns), _MIN_TEXT)
+        width = max(DataConsole().width - sum(2 + max(map(len, column)) for column in other_columns), _MIN_TEXT)
         rows = [[*row[:-1], row[-1] if len(row[-1]) <= width else f"{row[-1][: width - 1]}…"] for row in rows]
     for row in rows:
         table.add_row(*row)
-    print_rich_table(table)
+    DataConsole().print(table)
     print()
-
-
-def print_rich_table(table: Table) -> None:
-    """Prints a table through `print`: rich itself ends the program when the reader has closed the pipe."""
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False)  # a text may have brackets
-    with console.capture() as captured:
-        console.print(table)
-    print(captured.get(), end="")
 
 
 def one_line(text: str, pair: str | None) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, did_you_mean
+from harness.facts.sources import encoding_name
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
 from harness.system.paths import user_path
@@ -54,10 +55,11 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         raise UserError(f"--file {path}: {'a folder, not a file' if path.is_dir() else 'file not found'}.")
     if options.delimiter is not None and len(options.delimiter) != 1:
         raise UserError(f"--delimiter {options.delimiter!r}: expected one character.")
-    try:
-        "".encode(options.encoding or "utf-8")
-    except LookupError:
-        raise UserError(f"--encoding {options.encoding}: unknown encoding.") from None
+    if options.encoding is not None:
+        try:
+            options = options._replace(encoding=encoding_name(options.encoding))
+        except ValueError as error:
+            raise UserError(f"--encoding {options.encoding}: {error}.") from None
     rows = 0
     for table in read_chunks(path, str(path), options._replace(columns=columns.names), chunk=chunk):
         _check_columns(table.column_names, columns, path)
@@ -73,25 +75,32 @@ def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK) -> Ite
     """One row per line: a text, or a pair with a TAB between. Empty lines are rows too.
 
     Raises:
-        UserError: there is no line, or a line of a pair does not have two texts.
+        UserError: there is no line, a line is not a text, or a line of a pair does not have two texts.
     """
 
     def values() -> Iterator[list[str]]:
         for number, line in enumerate(lines, start=1):
+            check_characters(line, f"standard input:{number}")
             texts = line.rstrip("\r\n").split("\t") if is_pair else [line.rstrip("\r\n")]
             if is_pair and len(texts) != 2:
                 raise UserError(f"standard input:{number}: expected two texts with a TAB between, got {len(texts)}.")
             yield texts
 
     columns, is_empty, rows = TextColumns(("text",), ("pair",) if is_pair else None), True, values()
-    try:
-        while part := list(itertools.islice(rows, chunk)):
-            is_empty = False
-            yield columns.join(part)
-    except UnicodeDecodeError as error:
-        raise UserError(f"standard input: not {error.encoding.upper()}. Convert it first.") from None
+    while part := list(itertools.islice(rows, chunk)):
+        is_empty = False
+        yield columns.join(part)
     if is_empty:
         raise UserError("standard input: no rows.")
+
+
+def check_characters(text: str, where: str) -> None:
+    """Raises UserError when a text has a lone surrogate: half a character, or a byte that is not in its encoding."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        character = text[error.start]
+        raise UserError(f"{where}: invalid character {character!r}: not UTF-8. Convert the text to UTF-8.") from None
 
 
 def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> list[str]:

@@ -17,7 +17,7 @@ from harness.stats.entries import assignments
 from harness.sweeps.estimates import Estimate
 from harness.sweeps.failures import last_lines
 from harness.sweeps.plan import PlannedRun
-from harness.sweeps.scheduler import Event, Scheduler, State
+from harness.sweeps.scheduler import VISIBLE_SECONDS, Event, Scheduler, State
 
 
 def duration(seconds: float | None) -> str:
@@ -62,12 +62,12 @@ class SweepDisplay:
 
     def print_event(self, event: Event, scheduler: Scheduler) -> None:
         """Prints one line: the event, and the state of the sweep after it."""
-        number = len(scheduler.in_state("done", "failed"))
+        number = len(scheduler.in_state("done", "failed", "invalid"))
         line = Text(f"[{number}/{len(scheduler.jobs)}] {_event_text(event)}")
         if event.state != "running" or self.live is None:
-            if event.state in ("done", "failed"):
+            if event.state in ("done", "failed", "invalid"):
                 line.append(f"; {sweep_state(scheduler)}")
-            self.console.print(line, style="red" if event.state == "failed" else "", soft_wrap=True)
+            self.console.print(line, style="red" if event.state in ("failed", "invalid") else "", soft_wrap=True)
 
     def refresh(self, scheduler: Scheduler) -> None:
         """Draws the table again, at most twice a second."""
@@ -96,9 +96,11 @@ def sweep_state(scheduler: Scheduler) -> str:
 _STATE_NAMES: dict[State, str] = {
     "running": "running",
     "elsewhere": "in another process",
+    "unseen": "without a visible record",
     "waiting": "waiting",
     "done": "done",
     "failed": "failed",
+    "invalid": "invalid",
 }
 
 
@@ -109,8 +111,10 @@ def _event_text(event: Event) -> str:
         return f"started {name} on {event.slot}"
     if event.state == "elsewhere":
         return f"another process works on {name}"
-    if record is None or event.state == "failed":
-        return f"failed {name}: {(record.error if record else None) or 'see its log'}"
+    if event.state == "unseen":
+        return f"waiting up to {VISIBLE_SECONDS:g} s until the record of {name} is visible here"
+    if record is None or event.state in ("failed", "invalid"):
+        return f"{event.state} {name}: {(record.error if record else event.message) or 'see its log'}"
     return f"{record.status} {name}: {main_metrics_text(record)}"
 
 

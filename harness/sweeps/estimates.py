@@ -7,8 +7,10 @@ from statistics import median
 from typing import NamedTuple
 
 from harness.engine import test_mode
+from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import TaskSpec
+from harness.sweeps.plan import PlannedRun
 
 LAUNCH_SECONDS = 10.0
 """Seconds until the launcher and the run have loaded torch, which records do not count."""
@@ -30,6 +32,16 @@ def comparable(records: Sequence[RunRecord], device: str, is_test_mode: bool) ->
     scored = [run for run in scored if run.spec.test_mode == is_test_mode]
     here = [run for run in scored if run.environment and device in run.environment.devices]
     return here or scored
+
+
+def estimate_all(runs: Sequence[PlannedRun], records: Sequence[RunRecord]) -> dict[str, Estimate]:
+    """The estimate for each run, by run_id; runs that differ only in their seed have the same."""
+    groups: dict[tuple[str, str, Recipe], Estimate] = {}
+    for run in runs:
+        key = (run.spec.task, run.spec.model, run.spec.recipe)
+        if key not in groups:
+            groups[key] = estimate(run.task, run.spec, records)
+    return {run.run_id: groups[run.spec.task, run.spec.model, run.spec.recipe] for run in runs}
 
 
 def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Estimate:

@@ -2,53 +2,81 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from harness.facts.outcome import task_facts
-from harness.facts.records import RunRecord, write_record
-from harness.sweeps.launch import sweep_lock_path
-from harness.sweeps.plan import PlannedRun
+from harness.sweeps.launch import Start, record_stamp, sweep_lock_path
+from harness.system.atomic import write_atomically
 from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
-from harness.system.redaction import redact_command, redact_secrets
+from harness.system.redaction import redact_secrets
+
+if TYPE_CHECKING:
+    from harness.sweeps.plan import PlannedRun
 
 LAST_LINES = 30
 """Lines of a log that a failed record keeps."""
 
+_LAUNCHER_STATUS = re.compile(r"returned non-zero exit status (\d+)\.|^\s*exitcode\s*: (\d+) \(pid", re.MULTILINE)
+"""The exit code of a run in the last lines of `accelerate launch` and of torchrun, which end with 1 themselves."""
 
-def write_failure(run: PlannedRun, output: str, started: datetime) -> RunRecord:
-    """Writes the failed record of a run that died, with the last lines of its log, and returns it.
+_USER_ERROR = re.compile(r"(\[process \d+\] )?error: ")
+"""The beginning of a message that `exit_code_on_error` prints."""
 
-    A finished record of an earlier run stays as it is.
+
+def exit_code_of_run(code: int, output: str) -> int:
+    """The exit code of the run itself, from that of its launcher and from the launcher's last lines."""
+    statuses = [int(one or other) for one, other in _LAUNCHER_STATUS.findall(output)]
+    return statuses[-1] if code and statuses else code
+
+
+def is_finished(record: Path) -> bool:
+    """True when the file is the record of a run that did not fail; the supervisor reads it without pydantic."""
+    return _read(record).get("status") not in (None, "failed")
+
+
+def write_failure(start: Start, output: str, started: datetime) -> None:
+    """Writes the failed record of a run that died, with the last lines of its log.
+
+    A failed record that the run itself has written gets these lines; a finished record stays as it is.
 
     Raises:
-        UserError: the record cannot be written.
+        OSError: the record cannot be written.
     """
     lines = last_lines(output)
-    record = run.record()
-    if record is None or record.finished < started:
-        record = RunRecord(
-            run_id=run.run_id,
-            status="failed",
-            error=f"the run died without a record: {lines[-1] if lines else 'no output'}",
-            spec=run.spec,
-            recipe_changes=run.changes,
-            task=task_facts(run.task),
-            parent_group_key=run.parent_group_key,
-            command=redact_command(["harness/run.py", *run.args]),
-            started=started,
-            finished=datetime.now(UTC),
-        )
-    if record.is_finished:  # it was good before, and the repeat of it failed
-        return record.model_copy(update={"status": "failed", "error": lines[-1] if lines else None})
-    note = "last lines of the log:\n" + "\n".join(lines)
-    record = record.model_copy(update={"notes": [*record.notes, note]})
-    with suppress(AlreadyLocked), hold_lock(lock_path(run.path)):  # locked: somebody has started it again
-        write_record(record, run.options.folder)
-    return record
+    with suppress(AlreadyLocked), hold_lock(lock_path(start.record)):  # locked: somebody has started it again
+        if is_finished(start.record):
+            return
+        record = _read(start.record) if record_stamp(start.record) != start.stamp else {}
+        if not record:
+            record = {
+                **start.failure,
+                "error": f"the run died without a record: {lines[-1] if lines else 'no output'}",
+                "started": started.isoformat(),
+                "finished": datetime.now(UTC).isoformat(),
+            }
+        record["notes"] = [*record.get("notes", []), "last lines of the log:\n" + "\n".join(lines)]
+        write_atomically(start.record, json.dumps(record, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _read(record: Path) -> dict[str, Any]:
+    """The values of a record; none if there is no readable one."""
+    try:
+        values = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def user_error(output: str) -> str:
+    """The message of the mistake that ended a run, from its output."""
+    lines = [line for line in last_lines(output) if not line.startswith("(the launcher: ")]
+    begins = [number for number, line in enumerate(lines) if _USER_ERROR.match(line)]
+    return _USER_ERROR.sub("", "\n".join(lines[begins[-1] :] if begins else lines[-1:]), count=1)
 
 
 def last_lines(output: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,7 +33,8 @@ def _named(value: Any) -> Any:
 
 
 def _duplicate(values: Sequence[Any]) -> Any:
-    return next((value for number, value in enumerate(values) if value in values[:number]), None)
+    counts = Counter(map(repr, values))  # a value of a file may be a list, which has no hash
+    return next((value for value in values if counts[repr(value)] > 1), None)
 
 
 def _seeds(value: Any) -> Any:

@@ -42,14 +42,20 @@ def seconds_left(waiting: Sequence[QueueItem], running: Mapping[str, float], slo
     """
     ends = [(max(0.0, left), name) for name, left in running.items()]
     heapq.heapify(ends)
-    queue, free, now = longest_first(waiting), slots - len(ends), 0.0
     unfinished = {item.name for item in waiting} | set(running)
-    while queue or ends:
-        for item in [item for item in queue if item.after not in unfinished][: max(0, free)]:
-            queue.remove(item)
+    ready: list[tuple[int, QueueItem]] = []
+    blocked: dict[str | None, list[tuple[int, QueueItem]]] = {}
+    for entry in enumerate(longest_first(waiting)):
+        after = entry[1].after
+        (blocked.setdefault(after, []) if after in unfinished else ready).append(entry)
+    free, now = slots - len(ends), 0.0
+    while ready or ends:
+        while ready and free > 0:
+            _, item = heapq.heappop(ready)
             heapq.heappush(ends, (now + item.seconds, item.name))
             free -= 1
         now, name = heapq.heappop(ends)
-        unfinished.discard(name)
+        for entry in blocked.pop(name, []):
+            heapq.heappush(ready, entry)
         free += 1
     return now

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,11 +21,18 @@ from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
 Point = Mapping[str, Any]
 """Values of some hyperparameters."""
 
+MAX_RUNS = 10_000
+"""Runs of one sweep."""
+
+MAX_POINTS = 1_000
+"""Points of one grid."""
+
 
 class SweepRequest(NamedTuple):
     """A sweep and the flags of its command line."""
 
     sweep: Sweep
+    """The sweep with the tasks of `tasks_of`."""
     recipe: Point
     """Hyperparameters of the command line; they override the sweep's."""
     args: tuple[str, ...]
@@ -50,7 +59,7 @@ class PlannedRun:
     is_requested: bool = True
     """False for a run that is planned only because another starts from it."""
 
-    @property
+    @cached_property
     def run_id(self) -> str:
         return self.spec.run_id
 
@@ -106,7 +115,14 @@ def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
 
 
 def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the grid's values, the last name varying fastest; one empty point for an empty grid."""
+    """Every combination of the grid's values, the last name varying fastest; one empty point for an empty grid.
+
+    Raises:
+        UserError: there are more than MAX_POINTS.
+    """
+    number = math.prod(map(len, grid.values()))
+    if number > MAX_POINTS:
+        raise UserError(f"--grid: {number:,} points: expected at most {MAX_POINTS:,}. Try fewer values at once.")
     points: list[dict[str, Any]] = [{}]
     for name, values in grid.items():
         points = [{**point, name: value} for point in points for value in values]
@@ -121,24 +137,32 @@ def expand(
     `points(task, model)` returns the combinations to run; `model` is empty for the task's own model.
 
     Raises:
-        UserError: an unknown task, suite or model folder, an invalid value, or missing data.
+        UserError: an unknown task, suite or model folder, an invalid value, missing data, or more than MAX_RUNS.
     """
     sweep = request.sweep
     if request.is_test_mode and sweep.models:
         raise UserError("--models: test mode has its own model; drop the models or --test-mode.")
-    tasks = tasks_of(sweep)
+    tasks = sweep.tasks
     for name, own in sweep.models.items():
         known = sorted({*tasks, *task_names()})
         if unknown := next((task for task in own.recipe_by_task if task not in known and not _is_path(task)), None):
             raise UserError(f"models.{name}.recipe_by_task: unknown task {unknown!r}.{did_you_mean(unknown, known)}")
+    groups = [
+        (task, model, points(task, model), (settings.seeds or sweep.seeds)[: 1 if first_seed_only else None])
+        for task, settings in tasks.items()
+        for model in sweep.models or ("",)
+    ]
+    number = sum(len(here) * len(seeds) for *_, here, seeds in groups)
+    if number > MAX_RUNS:
+        raise UserError(
+            f"{number:,} runs: expected at most {MAX_RUNS:,} in one sweep. Name fewer tasks, models or seeds."
+        )
     runs: dict[str, PlannedRun] = {}
-    for task, settings in tasks.items():
-        for model in sweep.models or ("",):
-            seeds = settings.seeds or sweep.seeds
-            for point in points(task, model):
-                for run in _plan_seeds(request, task, model, point, seeds[:1] if first_seed_only else seeds):
-                    if run.is_requested or run.run_id not in runs:
-                        runs[run.run_id] = run
+    for task, model, here, seeds in groups:
+        for point in here:
+            for run in _plan_seeds(request, task, model, point, seeds):
+                if run.is_requested or run.run_id not in runs:
+                    runs[run.run_id] = run
     return list(runs.values())
 
 
@@ -199,7 +223,7 @@ def _plan(
 
 def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str, Any]:
     """The recipe overrides of the sweep and the command line for one task and model; later ones win."""
-    settings = tasks_of(request.sweep).get(name, TaskSettings())
+    settings = request.sweep.tasks.get(name, TaskSettings())
     by_task = own.recipe_by_task.get(name, {})
     for_all = [dict(recipe) for recipe in (request.sweep.recipe, request.recipe)]
     task = load_task(name)

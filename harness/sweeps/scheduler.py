@@ -1,32 +1,55 @@
-"""The scheduler of a sweep: starts jobs in free slots, watches and stops them; a dead run leaves a failed record."""
+"""The scheduler of a sweep: starts jobs in free slots, watches and stops them, and reads the records they leave.
+
+Runs may be on other machines that share the results folder. Their supervisors write every record; what this machine
+sees of a record or a lock may be minutes old.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
+from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord
 from harness.requests.parents import model_folder
 from harness.saved_models.bundles import is_bundle
-from harness.sweeps.failures import write_failure
-from harness.sweeps.launch import LOCKED, RunProcess, launch_command, launch_config, record_stamp, sweep_lock_path
+from harness.sweeps.failures import last_lines, user_error
+from harness.sweeps.launch import (
+    CONFIG,
+    LOCKED,
+    MISTAKE,
+    STOPPED,
+    RunProcess,
+    Start,
+    launch_command,
+    launch_config,
+    record_stamp,
+    sweep_lock_path,
+)
 from harness.sweeps.ordering import QueueItem, longest_first, seconds_left, startable
 from harness.sweeps.plan import PlannedRun
 from harness.system.devices import Slot
 from harness.system.locks import is_locked, lock_path
+from harness.system.redaction import redact_command
 from harness.system.signals import StopRequest
 
-State = Literal["waiting", "running", "elsewhere", "done", "failed"]
-"""`elsewhere`: another process works on the run."""
+State = Literal["waiting", "running", "elsewhere", "unseen", "done", "failed", "invalid"]
+"""`elsewhere`: another process works on the run. `unseen`: the run has ended, and its record is not visible here yet.
+`invalid`: a mistake of the user has ended it, and it has no record."""
 
 POLL_SECONDS = 0.1
 
 ELSEWHERE_POLL_SECONDS = 2.0
 """Seconds between two checks of runs that other processes work on."""
+
+VISIBLE_SECONDS = 120.0
+"""Seconds until a record that another machine has written, or a lock that it holds, must be visible here.
+
+A network file system may remember for a minute that a file was missing."""
 
 Command = Callable[[Path, int, int, Sequence[str]], list[str]]
 """(accelerate's configuration, processes, threads, arguments of the run) -> the command that starts it."""
@@ -69,7 +92,8 @@ class RunningJob(NamedTuple):
     process: RunProcess
     start_seconds: float
     """Reading of the monotonic clock."""
-    started: datetime
+    stamp: str
+    """`record_stamp` from before the start."""
 
 
 class Event(NamedTuple):
@@ -79,6 +103,8 @@ class Event(NamedTuple):
     job: Job
     record: RunRecord | None = None
     slot: Slot | None = None
+    message: str | None = None
+    """The reason of a failure, or the mistake."""
 
 
 class Scheduler:
@@ -92,7 +118,17 @@ class Scheduler:
         self.slot_count, self.processes_per_run = len(slots), max(1, len(slots[0].gpus))
         self.gpus_per_run = len(slots[0].gpus)
         self.command = command
-        self.started, self.checked_elsewhere = datetime.now(UTC), 0.0
+        self.stamps = {run_id: record_stamp(job.run.path) for run_id, job in self.jobs.items()}
+        """`record_stamp` of each run at the start of the sweep."""
+        self.messages: dict[str, str] = {}
+        """The mistake of each invalid run."""
+        self.diverged: set[str] = set()
+        """Runs that are done without a score and a model."""
+        self.unseen: dict[str, tuple[RunningJob, float]] = {}
+        """Runs whose record is not visible yet, and until when it is waited for on the monotonic clock."""
+        self.locked_until: dict[str, float] = {}
+        """When a lock that another process holds must be visible here, on the monotonic clock."""
+        self.checked_elsewhere = 0.0
         self.is_stopping = False
         self.paces: list[tuple[float, float]] = []
         """Measured seconds and weight of each job that is done."""
@@ -105,25 +141,23 @@ class Scheduler:
         Raises:
             KeyboardInterrupt: a second Ctrl-C; the runs are killed.
         """
-        with TemporaryDirectory() as folder:
-            config = Path(folder) / "launch.json"
-            config.write_text(launch_config(self.gpus_per_run))
-            try:
-                while True:
-                    yield from self._collect_ended()
-                    if stop_request.signal and not self.is_stopping:
-                        self._stop()
-                    if not self.is_stopping:
-                        yield from self._check_elsewhere()
-                        yield from self._start_jobs(config)
-                    if not self.running and (self.is_stopping or not self._can_continue()):
-                        return
-                    yield None
-                    time.sleep(POLL_SECONDS)
-            except BaseException:
-                for running in self.running:
-                    running.process.kill()
-                raise
+        try:
+            while True:
+                yield from self._collect_ended()
+                yield from self._collect_unseen()
+                if stop_request.signal and not self.is_stopping:
+                    self._stop()
+                if not self.is_stopping:
+                    yield from self._check_elsewhere()
+                    yield from self._start_jobs()
+                if not self.running and (self.is_stopping or not self._can_continue()):
+                    return
+                yield None
+                time.sleep(POLL_SECONDS)
+        except BaseException:
+            for running in self.running:
+                running.process.kill()
+            raise
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in one of these states."""
@@ -148,16 +182,19 @@ class Scheduler:
 
     def _can_continue(self) -> bool:
         """True while a job may still start, now or later."""
-        if self.in_state("elsewhere"):
+        if self.in_state("elsewhere", "unseen"):
             return True
         return bool(startable([job.queue_item for job in self.in_state("waiting")], self._done_run_ids()))
 
     def _done_run_ids(self) -> set[str]:
-        """Runs that no job has to wait for; those that are not of this sweep are done already."""
+        """Runs that others can start from; those that are not of this sweep are done already."""
         needed = {job.run.after for job in self.jobs.values() if job.run.after}
-        return {run_id for run_id in needed | set(self.states) if self.states.get(run_id, "done") == "done"}
+        done = {run_id for run_id in needed | set(self.states) if self.states.get(run_id, "done") == "done"}
+        return done - self.diverged
 
-    def _start_jobs(self, config: Path) -> Iterator[Event]:
+    def _start_jobs(self) -> Iterator[Event]:
+        if not self.free_slots:
+            return
         queue = longest_first([job.queue_item for job in self.in_state("waiting")])
         for item in startable(queue, self._done_run_ids()):
             if not self.free_slots:
@@ -168,18 +205,16 @@ class Scheduler:
                 yield event
                 continue
             slot = self.free_slots.pop(0)
-            started = datetime.now(UTC)
-            process = self._launch(config, slot, job, stamp)
-            self.running.append(RunningJob(job, slot, process, time.monotonic(), started))
+            process = RunProcess(self._start(job, slot, stamp), slot)
+            self.running.append(RunningJob(job, slot, process, time.monotonic(), stamp))
             yield self._change("running", job, slot=slot)
 
-    def _launch(self, config: Path, slot: Slot, job: Job, stamp: str) -> RunProcess:
+    def _start(self, job: Job, slot: Slot, stamp: str) -> Start:
         run = job.run
         args = [*run.args, *(["--save-model", str(job.model_path)] if job.saves_model else [])]
         args += ["--overwrite"] if job.is_repeat else []
-        run.path.parent.mkdir(parents=True, exist_ok=True)
-        command = self.command(config, self.processes_per_run, slot.threads, args)
-        return RunProcess(run.path, stamp, run.log_path, slot, command)
+        command = self.command(Path(CONFIG), self.processes_per_run, slot.threads, args)
+        return Start(run.path, stamp, run.log_path, command, launch_config(self.gpus_per_run), _failed_record(run))
 
     def _collect_ended(self) -> Iterator[Event]:
         for running in list(self.running):
@@ -188,17 +223,47 @@ class Scheduler:
                 continue
             self.running.remove(running)
             self.free_slots.append(running.slot)
-            job, record = running.job, running.job.run.record()
-            is_new = record is not None and (not job.is_repeat or record.finished > running.started)
-            if record is not None and is_new and job.is_complete(record):
-                self.paces.append((time.monotonic() - running.start_seconds, job.weight))
-                yield self._change("done", job, record)
-            elif self.is_stopping:
+            job = running.job
+            if (event := self._finish(running)) is not None:
+                yield event
+            elif self.is_stopping or code == STOPPED:
                 self.states[job.run.run_id] = "waiting"
-            elif code == LOCKED or is_locked(lock_path(job.run.path)):
-                yield self._change("elsewhere", job)
+            elif code == LOCKED:
+                event = self._change("elsewhere", job)
+                if job.run.run_id not in self.locked_until:
+                    self.locked_until[job.run.run_id] = time.monotonic() + VISIBLE_SECONDS
+                    yield event
+            elif code == MISTAKE:
+                message = user_error(running.process.output())
+                self.messages[job.run.run_id] = message
+                yield self._change("invalid", job, message=message)
+            elif code == 0:
+                self.unseen[job.run.run_id] = running, time.monotonic() + VISIBLE_SECONDS
+                yield self._change("unseen", job)
             else:
-                yield self._change("failed", job, write_failure(job.run, running.process.output(), running.started))
+                lines = last_lines(running.process.output())
+                yield self._change("failed", job, message=lines[-1] if lines else f"exit code {code}")
+
+    def _collect_unseen(self) -> Iterator[Event]:
+        """Finishes the runs whose record has become visible, or is given up."""
+        for run_id, (running, until) in list(self.unseen.items()):
+            event = self._finish(running)
+            if event is None and time.monotonic() > until:
+                message = f"it ended well, but {running.job.run.path} is not visible here after {VISIBLE_SECONDS:g} s"
+                event = self._change("failed", running.job, message=message)
+            if event is not None:
+                del self.unseen[run_id]
+                yield event
+
+    def _finish(self, running: RunningJob) -> Event | None:
+        """The event that the record of an ended run brings; None while there is no new one, or its model is missing."""
+        job = running.job
+        if record_stamp(job.run.path) == running.stamp or (record := job.run.record()) is None:
+            return None
+        if job.is_complete(record):
+            self.paces.append((time.monotonic() - running.start_seconds, job.weight))
+            return self._change("done", job, record)
+        return None if record.is_finished else self._change("failed", job, record)
 
     def _check_elsewhere(self) -> Iterator[Event]:
         """Checks the runs that other processes work on: they may have ended, or been given up."""
@@ -206,10 +271,16 @@ class Scheduler:
             return
         self.checked_elsewhere = time.monotonic()
         for job in self.in_state("elsewhere"):
+            run_id, run = job.run.run_id, job.run
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
-            elif not is_locked(sweep_lock_path(job.run.path)) and not is_locked(lock_path(job.run.path)):
-                self.states[job.run.run_id] = "waiting"
+            elif is_locked(sweep_lock_path(run.path)) or is_locked(lock_path(run.path)):
+                self.locked_until.pop(run_id, None)
+            elif time.monotonic() < self.locked_until.get(run_id, math.inf):
+                self.states[run_id] = "waiting"
+            else:
+                message = f"locked on another machine, but {lock_path(run.path)} is not visible here"
+                yield self._change("failed", job, message=message)
 
     def _finish_elsewhere(self, job: Job) -> Event | None:
         """The event that a run's record brings which another process has written; None if there is none."""
@@ -220,8 +291,35 @@ class Scheduler:
             return None
         if job.is_complete(record):
             return self._change("done", job, record)
-        return self._change("failed", job, record) if record.finished > self.started else None
+        is_new = record_stamp(job.run.path) != self.stamps[job.run.run_id]
+        return self._change("failed", job, record) if is_new else None
 
-    def _change(self, state: State, job: Job, record: RunRecord | None = None, slot: Slot | None = None) -> Event:
+    def _change(
+        self,
+        state: State,
+        job: Job,
+        record: RunRecord | None = None,
+        slot: Slot | None = None,
+        message: str | None = None,
+    ) -> Event:
         self.states[job.run.run_id] = state
-        return Event(state, job, record, slot)
+        if record is not None and record.status == "diverged":
+            self.diverged.add(job.run.run_id)
+        return Event(state, job, record, slot, message)
+
+
+def _failed_record(run: PlannedRun) -> dict[str, Any]:
+    """The record of a run that died, as its supervisor completes it."""
+    now = datetime.now(UTC)
+    record = RunRecord(
+        run_id=run.run_id,
+        status="failed",
+        spec=run.spec,
+        recipe_changes=run.changes,
+        task=task_facts(run.task),
+        parent_group_key=run.parent_group_key,
+        command=redact_command(["harness/run.py", *run.args]),
+        started=now,
+        finished=now,
+    )
+    return record.model_dump(mode="json")

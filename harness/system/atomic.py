@@ -9,37 +9,45 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+PROBE_BYTES = 1 << 16
+"""Bytes that must be free at the start; a full disk still takes the names of empty files."""
+
 
 def check_writable(folder: Path) -> None:
-    """Makes the folder and proves that a file can be written in it, before hours are spent.
+    """Makes the folder and proves that a file with content can be written in it, before hours are spent.
 
     Raises:
         OSError: it cannot.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=folder, prefix=".probe-"):
-        pass
+    with tempfile.TemporaryFile(dir=folder, prefix=".probe-") as file:
+        file.write(bytes(PROBE_BYTES))
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary file next to `path`; when the block ends it is flushed to disk, made readable for all and renamed.
 
-    An exception in the block or after it leaves no temporary file, and a file at `path` as it was.
+    An exception in the block or after it leaves no temporary file, and a file at `path` as it was; an OSError names
+    `path`, whatever file the system names, or none, as a full disk does.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
-    os.close(handle)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+        os.close(handle)
+        temporary = Path(name)
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink()
+    except BaseException as error:
+        if temporary is not None:
+            with suppress(OSError):
+                temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = str(path), None
         raise
 
 

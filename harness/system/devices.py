@@ -18,6 +18,10 @@ print(json.dumps([torch.cuda.get_device_name(number) for number in range(torch.c
 """
 
 
+MAX_JOBS = 1_000
+"""Runs at the same time on one machine."""
+
+
 class Devices(NamedTuple):
     """The devices that runs can use."""
 
@@ -56,11 +60,13 @@ def slots(devices: Devices, jobs: int | None, devices_per_run: int | None) -> li
     """One slot for each run at a time: `devices_per_run` GPUs each, or `jobs` slots that share the cores of the CPU.
 
     Raises:
-        UserError: a number is below 1, or there are fewer devices.
+        UserError: a number is below 1 or too large, or there are fewer devices.
     """
     for flag, number in (("--jobs", jobs), ("--devices-per-run", devices_per_run)):
         if number is not None and number < 1:
             raise UserError(f"{flag} {number}: expected 1 or more.")
+    if jobs is not None and jobs > MAX_JOBS:
+        raise UserError(f"--jobs {jobs}: expected at most {MAX_JOBS:,}.")
     if not devices.gpus:
         if devices_per_run is not None and devices_per_run > 1:
             raise UserError(f"--devices-per-run {devices_per_run}: no GPU is visible, so a run uses the CPU.")

@@ -1,35 +1,60 @@
-"""The end of every command: the user's mistakes as a plain message with exit code 2 and no traceback."""
+"""The end of every command: mistakes and failures of the outside world as one message, our faults with a traceback."""
 
 import os
 import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
-from harness.errors import UserError
-from harness.system.signals import Interrupted
+from harness.errors import UserError, is_of_the_outside_world, reason
+from harness.system.output import standard_streams
+from harness.system.redaction import redact_command, redact_secrets
+from harness.system.signals import Interrupted, stop_at_once
+
+MAX_CHARACTERS = 10_000
+"""Characters of a message; it may repeat a value of any size from a file."""
 
 
 @contextmanager
-def exit_code_on_error() -> Iterator[None]:
-    """Turns a UserError into its message and exit code 2, and an interruption into the shell's code for its signal."""
-    try:
+def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
+    """Ends the process with its exit code when the block raises.
+
+    2 is for a UserError, and for a failure of the outside world that no boundary has named, such as a full disk; 1,
+    with a traceback, for any other error, which is a fault of the harness; 128 + its number for a signal.
+    `is_output_optional`: the work goes on when standard output can no longer be written.
+    """
+    with standard_streams(is_output_optional):
         try:
-            yield
+            with stop_at_once():
+                yield
             sys.stdout.flush()  # here a closed pipe is still handled below
         except SystemExit:
-            sys.stdout.flush()
+            with suppress(BrokenPipeError):
+                sys.stdout.flush()
             raise
-    except UserError as error:
-        process = os.environ.get("RANK", "0")
-        prefix = "" if process == "0" else f"[process {process}] "
-        print(f"{prefix}error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
-    except Interrupted as interruption:
-        print(interruption, file=sys.stderr, flush=True)
-        sys.exit(interruption.exit_code)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr, flush=True)
-        sys.exit(130)
-    except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
+            sys.exit(0)
+        except Interrupted as interruption:
+            _end(str(interruption), interruption.exit_code)
+        except KeyboardInterrupt:
+            _end("interrupted", 130)
+        except UserError as error:
+            _end(f"error: {error}", 2)
+        except Exception as error:
+            if is_of_the_outside_world(error):
+                file = getattr(error, "filename", None)
+                _end(f"error: {f'{os.fsdecode(file)}: ' if isinstance(file, (str, bytes)) else ''}{reason(error)}.", 2)
+            _end(
+                f"{redact_secrets(traceback.format_exc())}\n"
+                "This is a fault of the harness. Please report it, with the lines above and this command:\n"
+                f"{redact_command(sys.argv)}",
+                1,
+            )
+
+
+def _end(message: str, code: int) -> None:
+    process = os.environ.get("RANK", "0")
+    prefix = "" if process == "0" else f"[process {process}] "
+    cut = "" if len(message) <= MAX_CHARACTERS else f" ... ({len(message):,} characters)"
+    print(f"{prefix}{message[:MAX_CHARACTERS]}{cut}", file=sys.stderr, flush=True)
+    sys.exit(code)

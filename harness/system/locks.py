@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -10,9 +11,12 @@ from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import BaseFileLock, FileLock, Timeout
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
+
+_UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""Errors of a file system without locks; any other has a cause of its own, such as a full disk."""
 
 
 def lock_path(record: Path) -> Path:
@@ -43,11 +47,26 @@ def hold_lock(path: Path) -> Iterator[None]:
 
     Raises:
         AlreadyLocked: another process holds it.
-        UserError: the file system has no locks.
+        UserError: the file system has no locks, or cannot be written.
     """
     lock = FileLock(path, fallback_to_soft=False)
     holder = path.with_suffix(".holder")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with boundary(f"{path}: cannot be locked", advice="Free disk space, or name another folder with --results."):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _acquire(lock, path, holder)
+    try:
+        with boundary(f"{holder}: cannot be written", advice="Free disk space, or name another folder with --results."):
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now}))
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # before the release: a process that waits is refused a lock whose file is gone
+            path.unlink()
+        lock.release()
+
+
+def _acquire(lock: BaseFileLock, path: Path, holder: Path) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -56,19 +75,12 @@ def hold_lock(path: Path) -> Iterator[None]:
             "run the same command again."
         ) from None
     except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _UNSUPPORTED:
+            raise
         raise UserError(
             f"{path}: cannot be locked ({error}): the file system does not support locks, so two runs could write the "
             "same record. Name a folder on another file system with --results."
         ) from None
-    try:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        holder.write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname(), "since": now}))
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        with suppress(OSError):  # before the release: a process that waits is refused a lock whose file is gone
-            path.unlink()
-        lock.release()
 
 
 def _describe_holder(holder: Path) -> str:

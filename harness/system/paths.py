@@ -12,17 +12,17 @@ MAX_SHOWN = 120
 """Characters of a path that a message repeats."""
 
 
-def user_path(name: str, path: str | Path) -> Path:
-    """The path with `~` expanded; it need not exist. `name` is the flag or file that gives it, such as `--data`.
+def user_path(name: str, path: str | Path, folder: Path = Path()) -> Path:
+    """The path with `~` expanded, in `folder` where it is relative; it need not exist. `name` is its flag or key.
 
     Raises:
         UserError: an unknown ~user, a null byte, a name that is too long, a loop of symlinks or a folder without
             permission; or a FIFO, socket or device, at which a program would wait without end.
     """
     text = str(path)
-    shown = f"{name} {text if len(text) <= MAX_SHOWN else f'{text[:MAX_SHOWN]}...'}".replace("\0", "\\0")
+    shown = f"{name} {text if len(text) <= MAX_SHOWN else f'{text[:MAX_SHOWN]}...'}".replace("\0", "\\0").lstrip()
     with boundary(shown, ValueError, RuntimeError, advice="Name another path."):
-        expanded = Path(path).expanduser()
+        expanded = folder / Path(path).expanduser()
         with suppress(FileNotFoundError, NotADirectoryError):
             mode = expanded.stat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):

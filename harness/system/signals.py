@@ -1,21 +1,26 @@
-"""SIGTERM and Ctrl-C as a request that the run honours after its step, with a checkpoint."""
+"""SIGTERM and Ctrl-C: they stop a command at once, but a training run after its step, with a checkpoint."""
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """The run has stopped on request, with a checkpoint where one can be saved."""
+class Interrupted(BaseException):
+    """A signal has asked the command to stop. No `except Exception` of a library must swallow it."""
 
-    def __init__(self, number: int, step: int, is_saved: bool) -> None:
+    def __init__(self, number: int, step: int | None = None, is_saved: bool = False) -> None:
+        """`step` is the last step of a run that has begun to train."""
         number = number or signal.SIGTERM  # 0: another process received the signal
+        name = signal.Signals(number).name
         next_time = "resumes from there" if is_saved else "starts over: no checkpoint can be saved here"
-        super().__init__(f"stopped by {signal.Signals(number).name} after step {step}; the same command {next_time}")
+        if step is None:
+            super().__init__(f"stopped by {name}; run the same command again")
+        else:
+            super().__init__(f"stopped by {name} after step {step}; the same command {next_time}")
         self.exit_code = 128 + number
 
 
@@ -26,24 +31,39 @@ class StopRequest:
 
 
 @contextmanager
-def catch_stop_signals() -> Iterator[StopRequest]:
-    """SIGTERM and SIGINT only set the request inside the block; a second Ctrl-C stops at once.
+def stop_at_once() -> Iterator[None]:
+    """SIGTERM raises Interrupted inside the block, as Ctrl-C raises KeyboardInterrupt."""
 
-    Does nothing outside the main thread, the only one that can install Python's signal handlers.
-    """
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted(number)
+
+    with _handlers({signal.SIGTERM: stop}):
+        yield
+
+
+@contextmanager
+def catch_stop_signals() -> Iterator[StopRequest]:
+    """SIGTERM and SIGINT only set the request inside the block; a second Ctrl-C stops at once."""
     stop_request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop_request
-        return
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         if stop_request.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         stop_request.signal = number
 
-    handlers = {number: signal.signal(number, request_stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
+    with _handlers({signal.SIGTERM: request_stop, signal.SIGINT: request_stop}):
         yield stop_request
+
+
+@contextmanager
+def _handlers(handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+    """Does nothing outside the main thread, the only one that can install Python's signal handlers."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        yield
     finally:
-        for number, handler in handlers.items():
+        for number, handler in earlier.items():
             signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -143,6 +144,14 @@ def test_regression_predicts_values(make_bundle: Callable[..., Path]) -> None:
         (["SINGLE", "--text", "w1", "--device-batch-size", "0"], "--device-batch-size 0"),
         (["SINGLE", "--text", "w1", "--precision", "fp16", "--cpu"], "--precision fp16.*bf16.*fp32"),
         (["SINGLE"], "standard input"),
+        (["SINGLE", "--text", "a\ud800"], "--text: .*ud800"),
+        (["PAIRS", "--text", "a", "--pair", "\udcff"], "--pair: .*udcff"),
+        (["SINGLE", "--text", "w1", "--out", "fifo.csv", "--overwrite"], "--out fifo.csv: .*FIFO"),
+        (["SINGLE", "--text", "w1", "--out", f"{'a' * 300}.csv"], "--out a+.*too long"),
+        (["SINGLE", "--text", "w1", "--out", "/dev/rows.csv"], "--out /dev/rows.csv: .*/dev"),
+        (["SINGLE", "--file", "fifo.csv"], "--file fifo.csv: .*FIFO"),
+        (["~nosuchuser/model", "--text", "w1"], "MODEL ~nosuchuser/model: "),
+        (["a/" * 5000, "--text", "w1"], "MODEL a/.*too long"),
         (["none", "--text", "w1"], "none: .*--save-model none"),
         (["tests", "--text", "w1"], "bundle.json"),
     ],
@@ -157,6 +166,7 @@ def test_mistake_is_an_error_that_names_the_flag(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (tmp_path / "tests").mkdir()
+    os.mkfifo(tmp_path / "fifo.csv")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.StringIO(""))
     run_predict(*[{"SINGLE": single, "PAIRS": pairs}.get(arg, arg) for arg in args], code=2)

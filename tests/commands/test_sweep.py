@@ -140,16 +140,40 @@ def test_a_failed_run_leaves_a_record_and_stops_no_other(world: World, capsys: p
     assert records["rte-0"].command.startswith("harness/run.py --task rte")
     assert "so far so good" in records["rte-1"].notes[-1]
     assert records["rte-2"].error == "as requested"
-    assert "2 done, 3 failed, 0 not run" in capsys.readouterr().out
+    assert "2 done (1 diverged), 3 failed, 0 not run" in capsys.readouterr().out
     for seed in range(4):
         (world.folder / f"rte-{seed}").unlink()
     before = len(world.starts)
     assert world.sweep(*args) == 1
     assert len(world.starts) == before, "not tried again unasked"
     assert "--retry-failed runs it again" in capsys.readouterr().out
-    assert world.sweep(*args, "--retry-failed") == 0
+    assert world.sweep(*args, "--retry-failed") == 1, "a diverged run has no score"
     assert sorted(world.starts[before:]) == ["rte-0", "rte-1", "rte-2"]
     assert world.records()["rte-0"].status == "ok"
+
+
+def test_sweep_whose_runs_diverge_has_no_score(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    world.fate("rte-0", "diverge")
+    args = ("--tasks", "rte", "--seeds", "0")
+    assert world.sweep(*args) == 1
+    assert "1 done (1 diverged), 0 failed" in capsys.readouterr().out
+    assert world.sweep(*args) == 1
+    assert "1 finished (1 diverged), 0 failed, 0 to do" in capsys.readouterr().out
+    assert world.starts == ["rte-0"]
+
+
+def test_mistake_that_runs_find_is_one_of_the_sweep_and_no_failed_record(world: World) -> None:
+    for seed in range(2):
+        world.fate(f"rte-{seed}", "mistake")
+    args = ("--tasks", "rte", "--seeds", "0", "1", "2")
+    with pytest.raises(UserError, match=r"seed 0 \(and 1 more runs\): --tracker nosuch: .*\nInstall it") as error:
+        main(world.args(*args), command_in(world.folder))
+    assert str(error.value).count("--tracker") == 1
+    assert list(world.records()) == ["rte-2"]
+    for seed in range(2):
+        (world.folder / f"rte-{seed}").unlink()
+    assert world.sweep(*args) == 0
+    assert world.starts == ["rte-0", "rte-1", "rte-2", "rte-0", "rte-1"]
 
 
 def test_two_sweeps_share_the_work(world: World) -> None:
@@ -295,6 +319,13 @@ def test_run_is_skipped_if_the_run_it_starts_from_fails(world: World, capsys: py
     assert world.starts[before:] == ["mnli-0", "rte-0"]
 
 
+def test_run_is_skipped_if_the_run_it_starts_from_diverges(world: World) -> None:
+    world.fate("mnli-0", "diverge")
+    for _ in range(2):
+        assert world.sweep(*FROM_MNLI) == 1
+    assert sorted(world.starts) == ["mnli-0", "mnli-1", "rte-1"]
+
+
 def test_tasks_that_start_from_each_other_are_an_error(tmp_path: Path) -> None:
     file = tmp_path / "circle.yaml"
     file.write_text("tasks: {rte: {recipe: {init_from: mnli}}, mnli: {recipe: {init_from: rte}}}")
@@ -351,7 +382,17 @@ def test_nothing_is_chosen_from_a_grid_with_a_failure(world: World, capsys: pyte
     assert world.starts[-2:] == ["rte-3", "rte-4"]
 
 
+def test_point_that_diverges_is_only_not_chosen(world: World) -> None:
+    points = ("--tasks", "rte", "--seeds", "3", "4", "--grid", "learning_rate=1e-3,4e-3")
+    world.fate("rte-3", "diverge-once")
+    assert world.sweep(*points) == 0
+    assert world.starts == ["rte-3", "rte-3", "rte-4"]
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
+
+GRID_NAMES = "epochs max_length max_steps global_batch_size patience train_rows weight_decay warmup".split()
+GRID = [f"{name}={','.join(map(str, range(4, 14)))}" for name in GRID_NAMES]
 
 INVALID: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "--tasks"),
@@ -381,6 +422,9 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "grid with a protocol": (["--tasks", "rte", "--grid", "epochs=1", "--protocol", "holdout"], "protocol: "),
     "grid of what is given": (["--tasks", "rte", "--grid", "epochs=1", "--epochs", "2"], "--epochs: .*grid"),
     "grid of what is not trained": (["--tasks", "ax", "--grid", "epochs=1"], "--grid: ax "),
+    "grid of 10^8 points": (["--tasks", "rte", "--grid", *GRID], r"--grid: 100,000,000 points: .*1,000"),
+    "more runs than one sweep has": (["--tasks", "glue", "--seeds", *map(str, range(2000))], r"18,000 runs: .*10,000"),
+    "more jobs than one machine has": (["--tasks", "rte", "--jobs", str(10**11)], r"--jobs 100000000000: .*1,000"),
     "choice without a grid": (["--tasks", "rte", "--grid-per", "model"], "--grid-per"),
     "no such sweep file": (["none.yaml"], r"none\.yaml"),
 }

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 
 from harness.engine import checkpoints
 from harness.engine.checkpoints import (
@@ -103,6 +104,24 @@ def test_full_disk_is_an_error_and_earlier_checkpoints_stay_intact(folder, monke
         save_checkpoint(Accelerator(cpu=True), folder, checkpoint(20))
     monkeypatch.undo()
     assert newest_checkpoint(folder, print) == folder / "step-00000015"
+    assert not (folder / ".step-00000020").exists()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
+        RuntimeError("basic_ios::clear: iostream error"),
+        SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
+    ],
+)
+def test_failed_write_of_a_library_is_an_error_and_leaves_no_scratch_folder(folder, monkeypatch, error):
+    def fail(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr(checkpoints, "save_file", fail)
+    with pytest.raises(UserError, match="--results"):
+        save_checkpoint(Accelerator(cpu=True), folder, checkpoint(20))
     assert not (folder / ".step-00000020").exists()
 
 

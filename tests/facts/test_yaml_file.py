@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.facts.yaml_file import line_number, read_yaml
+from harness.facts.yaml_file import MAX_DEPTH, MAX_DIGITS, MAX_ITEMS, line_number, read_yaml
 
 TEXT = """\
 first: 2e-5
@@ -17,6 +18,10 @@ deep:
     - one
     - {two: true}
 """
+
+LAUGHS = "l0: &l0 [" + ", ".join(["lol"] * 10) + "]\n"
+LAUGHS += "".join(f"l{level}: &l{level} [{', '.join([f'*l{level - 1}'] * 10)}]\n" for level in range(1, 9))
+"""Ninety aliases that repeat 10^9 items."""
 
 
 @pytest.fixture
@@ -46,6 +51,20 @@ def test_line_is_that_of_the_innermost_known_part(path: Path, location: tuple[st
         ("a: 1\nb: ]\n", r"file\.yaml:2: invalid YAML"),
         ("- a\n", r"file\.yaml:1: .*soup: tomato"),
         ("", r"file\.yaml:1: .*soup: tomato"),
+        ("a: 1\nb: !!int foo\n", r"file\.yaml:2: .*int.*'foo'"),
+        ("a: 1\nb: !!float foo\n", r"file\.yaml:2: .*float.*'foo'"),
+        ("a: 1\nb: !!bool maybe\n", r"file\.yaml:2: .*bool.*'maybe'"),
+        ("a: 1\nb: !!timestamp x\n", r"file\.yaml:2: .*timestamp.*'x'"),
+        ("a: 1\nb: !!timestamp 2024-13-01\n", r"file\.yaml:2: .*timestamp.*'2024-13-01'"),
+        ("a: 1\n!!int foo: 2\n", r"file\.yaml:2: .*int.*'foo'"),
+        (f"a: 1\nb: [{'9' * 5000}]\n", rf"file\.yaml:2: .*{MAX_DIGITS:,} digits: '9+'\.\.\.\.$"),
+        (f"a: 1\nb: {'[' * 5000}\n", rf"file\.yaml:2: .*{MAX_DEPTH} levels"),
+        (f"a: 1\nb: {'{a: ' * 5000}\n", rf"file\.yaml:2: .*{MAX_DEPTH} levels"),
+        (LAUGHS, rf"file\.yaml:[67]: .*{MAX_ITEMS:,} items"),
+        ("a: 1\nb: &b [*b]\n", r"file\.yaml:2: .*alias"),
+        ("a: 1\nb: &b {c: *b}\n", r"file\.yaml:2: .*alias"),
+        ('a: 1\nb: "x\\ud800"\n', r"file\.yaml:2: .*surrogate"),
+        ('a: 1\n"\\udfff": 1\n', r"file\.yaml:2: .*surrogate"),
     ],
 )
 def test_error_names_its_line(path: Path, text: str, message: str) -> None:
@@ -54,6 +73,25 @@ def test_error_names_its_line(path: Path, text: str, message: str) -> None:
         read_yaml(path, "soup: tomato")
 
 
+def test_aliases_and_many_labels_stay_possible(path: Path) -> None:
+    labels = [f"label {number}" for number in range(20_000)]
+    path.write_text(f"labels: &all {labels}\nagain: [*all, *all]\nmerged: {{<<: {{x: 1}}, y: 2}}\n")
+    values, _ = read_yaml(path, "")
+    assert values == {"labels": labels, "again": [labels, labels], "merged": {"x": 1, "y": 2}}
+
+
+def test_fifo_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.yaml")
+    with pytest.raises(UserError, match=r"fifo\.yaml: .*FIFO"):
+        read_yaml(tmp_path / "fifo.yaml", "")
+
+
+def test_text_that_is_not_utf8_is_named(path: Path) -> None:
+    path.write_bytes(b"a: \xff\n")
+    with pytest.raises(UserError, match=r"file\.yaml: .*utf-8"):
+        read_yaml(path, "")
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"missing\.yaml: .*No such file"):
+    with pytest.raises(UserError, match=r"missing\.yaml: .*no such file"):
         read_yaml(tmp_path / "missing.yaml", "")

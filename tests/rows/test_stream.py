@@ -111,6 +111,13 @@ def test_error_is_named_with_its_row_or_line(name: str, content: str, message: s
         texts(path)
 
 
+@pytest.mark.parametrize("line", ["Turkish \udcfe\n", "\ud800", "\udcff\tb\n"])
+def test_line_that_is_no_text_is_named(line: str) -> None:
+    """As standard input has it for bytes that are not UTF-8."""
+    with pytest.raises(UserError, match=r"standard input:2: .*not UTF-8"):
+        list(stream_lines(["plain\n", line], is_pair=False))
+
+
 def test_file_in_another_encoding_is_named_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes("a,b\nx,y\nışık,şey\n".encode("iso-8859-9"))
@@ -122,8 +129,9 @@ def test_missing_file_and_invalid_flags_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--file .*missing\.csv: file not found"):
         texts(tmp_path / "missing.csv")
     (tmp_path / "rows.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UserError, match="--encoding latin-99: unknown encoding"):
-        texts(tmp_path / "rows.csv", encoding="latin-99")
+    for encoding in ("latin-99", "", "idna", "punycode", "undefined", "base64", "a\0"):
+        with pytest.raises(UserError, match=f"--encoding {encoding}: unknown encoding"):
+            texts(tmp_path / "rows.csv", encoding=encoding)
     with pytest.raises(UserError, match="--delimiter '::': expected one character"):
         texts(tmp_path / "rows.csv", delimiter="::")
 

@@ -1,7 +1,8 @@
 """A stand-in for launched runs in the tests of sweeps: writes the record that the run would write, without training.
 
-The file `FOLDER/<task>-<seed>` holds the fate of a run: `die`, `once` (dies the first time), `kill`, `fail`, `diverge`,
-or `wait` (until the file is gone, or a signal comes). Each start adds a line to `FOLDER/starts`.
+The file `FOLDER/<task>-<seed>` holds the fate of a run: `die`, `kill`, `fail`, `diverge`, `mistake`, `once` (dies the
+first time), `diverge-once`, or `wait` (until the file is gone, or a signal comes). Each start adds a line to
+`FOLDER/starts`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
         spec = identify(task, None, options)
         name = f"{task.name}-{options.seed}"
         fate = folder / name
-        status = {"fail": "failed", "diverge": "diverged"}.get(fate.read_text() if fate.exists() else "", "ok")
+        outcomes = {"fail": "failed", "diverge": "diverged", "diverge-once": "diverged"}
+        status = outcomes.get(fate.read_text() if fate.exists() else "", "ok")
         # the higher the learning rate, the better it looks to selection
         metrics = {split: dict.fromkeys(task.main_metrics, 0.5) for split in task.report}
         metrics[task.select_on] = dict.fromkeys(task.main_metrics, 0.5 + options.recipe.learning_rate)
@@ -61,10 +63,13 @@ def main(folder: Path, name: str, threads: str, written: Path, path: Path, model
         file.write(f"{name} {threads}\n")
     fate = folder / name
     what = fate.read_text() if fate.exists() else ""
-    if what == "once":
+    if what in ("once", "diverge-once"):
         fate.unlink()
     if what in ("die", "once"):
         sys.exit(f"token hf_abcdefghijklmnop\nRuntimeError: it broke in {Path.cwd()}/harness/run.py")
+    if what == "mistake":
+        print("loading\nerror: --tracker nosuch: not installed.\nInstall it.")
+        sys.exit(2)
     if what == "kill":
         print("so far so good", flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
@@ -74,7 +79,7 @@ def main(folder: Path, name: str, threads: str, written: Path, path: Path, model
         Path(model_folder).mkdir(parents=True, exist_ok=True)
         (Path(model_folder) / "bundle.json").touch()
     os.replace(written, path)
-    sys.exit(1 if what in ("fail", "diverge") else 0)
+    sys.exit(1 if what in ("fail", "diverge", "diverge-once") else 0)
 
 
 if __name__ == "__main__":

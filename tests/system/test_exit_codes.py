@@ -1,13 +1,18 @@
-"""The end of a command: the user's mistakes as a message with exit code 2, our own with their traceback."""
+"""The end of a command: mistakes and full disks as a message with exit code 2, our own faults with their traceback."""
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
 from harness.errors import UserError
-from harness.system.exit_codes import exit_code_on_error
+from harness.system.atomic import write_atomically
+from harness.system.exit_codes import MAX_CHARACTERS, exit_code_on_error
 from harness.system.signals import Interrupted
 
 
@@ -47,9 +52,54 @@ def test_exit_code_of_sys_exit_is_kept(code: int) -> None:
     assert exit_code_of(SystemExit(code)) == code
 
 
-def test_error_of_ours_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), exit_code_on_error():
-        raise ZeroDivisionError
+@pytest.mark.parametrize(
+    "error, cause",
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a/record.json"), "a/record.json: no space left"),
+        (OSError(errno.ELOOP, os.strerror(errno.ELOOP), b"a/rows.csv"), "a/rows.csv: too many levels"),
+        (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a"), "a: permission denied"),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "file too large"),
+        (MemoryError(), "out of memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "out of memory"),
+        (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried 2 GiB"), "out of memory"),
+    ],
+)
+def test_failure_of_the_outside_world_is_one_line(
+    error: Exception, cause: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert exit_code_of(error) == 2
+    message = capsys.readouterr().err
+    assert message.startswith(f"error: {cause}")
+    assert message.count("\n") == 1
+
+
+def test_failed_write_has_the_name_of_the_file_not_of_its_temporary(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(SystemExit), exit_code_on_error():
+        write_atomically(tmp_path / "table.md", "text")
+    assert capsys.readouterr().err == f"error: {tmp_path}/table.md: no space left on device.\n"
+
+
+def test_error_of_ours_keeps_its_traceback_and_asks_for_a_report(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["harness", "run", "--tracker-token", "abc"])
+    assert exit_code_of(ZeroDivisionError("of hf_abcdefghijkl")) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("Traceback")
+    assert "ZeroDivisionError: of ***" in message
+    assert message.endswith("harness run --tracker-token '***'\n")
+    assert "fault of the harness" in message
+
+
+def test_message_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
+    assert exit_code_of(UserError("a" * 10**6)) == 2
+    assert len(capsys.readouterr().err) < MAX_CHARACTERS + 100
 
 
 def test_command_without_error_does_not_exit() -> None:

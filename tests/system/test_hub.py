@@ -1,8 +1,12 @@
 """Retries: short outages of the network are retried, anything else is not."""
 
+import re
+
 import pytest
 
-from harness.system.hub import PAUSES, call_with_retries
+from harness.errors import UserError
+from harness.system.hub import PAUSES, TOTAL_SECONDS, call_with_retries
+from harness.system.offline import use_cache_unless_reachable
 
 
 class Unreliable:
@@ -57,6 +61,36 @@ def test_last_failure_is_raised():
     assert call.calls == 3
 
 
-def test_pauses_grow_and_last_minutes():
+def test_pauses_grow():
     assert list(PAUSES) == sorted(PAUSES)
-    assert 60 <= sum(PAUSES) <= 600
+
+
+@pytest.mark.parametrize("seconds_per_call", [0, 0.1, 23, 200])
+def test_retries_end_after_about_two_minutes_however_long_a_call_takes(seconds_per_call, monkeypatch, capsys):
+    now = 0.0
+
+    def advance(seconds):
+        nonlocal now
+        now += seconds
+
+    def fail():
+        advance(seconds_per_call)
+        raise OSError("500 Server Error: http://user:secret@hub.invalid")
+
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    monkeypatch.setattr("time.sleep", advance)
+    with pytest.raises(OSError, match="500"):
+        call_with_retries("org/name", fail)
+    assert min(TOTAL_SECONDS, sum(PAUSES)) - max(PAUSES) <= now <= TOTAL_SECONDS + max(seconds_per_call, 1)
+    assert "secret" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:999999", "http://127.0.0.1:abc", "http://[::1", "hub.invalid", "ftp://a"]
+)
+def test_endpoint_that_is_no_url_is_named(url, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    with pytest.raises(UserError, match=f"HF_ENDPOINT {re.escape(url)}: invalid URL"):
+        call_with_retries("org/name", lambda: None)
+    with pytest.raises(UserError, match="HF_ENDPOINT"):
+        use_cache_unless_reachable()

@@ -1,5 +1,7 @@
 """Locks: one holder at a time, and a killed holder keeps no lock."""
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -51,6 +53,18 @@ def test_file_system_without_locks_is_refused(tmp_path, monkeypatch, failure):
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
     with pytest.raises(UserError, match=r"cannot be locked.*--results"), hold_lock(tmp_path / ".run.lock"):
         pass
+
+
+def test_full_disk_is_named_as_the_cause_and_leaves_no_lock(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for function in ("pathlib.Path.write_text", "filelock.FileLock.acquire"):
+        with monkeypatch.context() as patched:
+            patched.setattr(function, fail)
+            with pytest.raises(UserError, match=r"run.*no space left.*--results"), hold_lock(tmp_path / ".run.lock"):
+                pass
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_no_file_is_left_behind(tmp_path):

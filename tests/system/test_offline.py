@@ -52,6 +52,14 @@ def test_unreachable_hub_is_named_and_not_used(monkeypatch, closed_url):
     assert "refused" in message
 
 
+def test_password_of_the_address_is_not_shown(monkeypatch, closed_url):
+    monkeypatch.setenv("HF_ENDPOINT", closed_url.replace("://", "://user:secret@"))
+    message = use_cache_unless_reachable()
+    del os.environ["HF_HUB_OFFLINE"]
+    assert "cannot be reached" in message
+    assert "secret" not in message
+
+
 def test_silent_hub_is_given_up_after_the_timeout(monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "https://hub.invalid")
     monkeypatch.setattr(offline, "TIMEOUT", 0.05)

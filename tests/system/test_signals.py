@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from harness.system.signals import Interrupted, catch_stop_signals
+from harness.system.signals import Interrupted, catch_stop_signals, stop_at_once
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -17,6 +17,15 @@ def test_signal_only_sets_the_request(number):
         os.kill(os.getpid(), number)
         assert stop_request.signal == number
     assert signal.getsignal(number) == before
+
+
+def test_sigterm_stops_at_once_where_no_step_waits_for_it():
+    before = signal.getsignal(signal.SIGTERM)
+    assert not issubclass(Interrupted, Exception), "a library that catches every exception must not swallow it"
+    with stop_at_once(), pytest.raises(Interrupted, match="SIGTERM") as interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert interruption.value.exit_code == 143
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_second_ctrl_c_stops_at_once():

@@ -1,0 +1,165 @@
+"""The supervisor of one run, on the run's machine: it holds the sweep's lock, starts, logs and stops the run, and
+writes the record of a run that dies.
+
+It reads a `Start` as one line of JSON from standard input. With `--tied` the end of standard input asks the run to save
+a checkpoint and end: so runs end with a sweep on this machine, even by SIGKILL. Without it, as in a batch job whose
+standard input is empty, only SIGTERM does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+if not __package__:  # run as a file, as harness/run.py is
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
+import json
+import os
+import select
+import signal
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from tempfile import TemporaryDirectory
+
+import psutil
+
+from harness.errors import UserError
+from harness.sweeps.failures import exit_code_of_run, is_finished, write_failure
+from harness.sweeps.launch import (
+    CONFIG,
+    LOCKED,
+    MISTAKE,
+    SCRIPT,
+    STOPPED,
+    Start,
+    log_tail,
+    record_stamp,
+    sweep_lock_path,
+)
+from harness.system.exit_codes import exit_code_on_error
+from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
+
+POLL_SECONDS = 0.1
+
+TIED = "--tied"
+
+
+def main(start: Start, is_tied: bool) -> int:
+    """Runs the command, unless another process works on the run or has done it, and returns the exit code.
+
+    0: the record is finished. LOCKED: another process works on the run. STOPPED: the run was asked to stop and will
+    resume. MISTAKE: the run found a mistake of the user and has no record. Any other: the run failed, and its failed
+    record is written.
+    """
+    try:
+        with hold_lock(sweep_lock_path(start.record)):
+            if record_stamp(start.record) != start.stamp:  # another sweep has done it
+                return 0 if is_finished(start.record) else 1
+            # only the holder of the sweep lock checks the run's lock: the check takes it for a moment
+            return LOCKED if is_locked(lock_path(start.record)) else _run(start, is_tied)
+    except AlreadyLocked:
+        return LOCKED
+    except UserError as error:
+        _append(start.log, f"error: {error}\n")
+        return MISTAKE
+
+
+def _run(start: Start, is_tied: bool) -> int:
+    started = datetime.now(UTC)
+    _append(start.log, f"-- {started:%Y-%m-%d %H:%M:%S} UTC\n")
+    log_start = start.log.stat().st_size
+    with TemporaryDirectory() as folder:
+        config = Path(folder) / "launch.json"
+        config.write_text(start.config)
+        code, is_stopped = _supervise(
+            [str(config) if arg == CONFIG else arg for arg in start.command], start.log, is_tied
+        )
+    if is_finished(start.record) and record_stamp(start.record) != start.stamp:
+        return 0
+    if is_stopped:
+        return STOPPED
+    if is_locked(lock_path(start.record)):  # somebody has started it by hand
+        return LOCKED
+    output = log_tail(start.log, log_start)
+    if exit_code_of_run(code, output) == MISTAKE:
+        return MISTAKE
+    write_failure(start, output, started)
+    return code or 1
+
+
+def _supervise(command: Sequence[str], log: Path, is_tied: bool) -> tuple[int, bool]:
+    """The exit code of the command once all its runs have ended, and whether it was asked to stop."""
+    stop_requested = False
+
+    def request_stop(*_: object) -> None:
+        nonlocal stop_requested
+        stop_requested = True
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, request_stop)
+    with log.open("ab") as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+    signal.signal(signal.SIGUSR1, lambda *_: _signal(_family(process), signal.SIGKILL))
+    signalled: set[int] = set()
+    while process.poll() is None or _leftover_runs():
+        if stop_requested:
+            # not the launcher: it would go without its run, which then could not be waited for
+            family = _family(process)
+            runs = [member for member in family if member.pid != process.pid and _is_run(member)]
+            new = [member for member in runs or family if member.pid not in signalled]
+            signalled |= {member.pid for member in new}
+            _signal(new, signal.SIGTERM)
+        if stop_requested or not is_tied:
+            time.sleep(POLL_SECONDS)
+        elif select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
+            stop_requested = not os.read(sys.stdin.fileno(), 1)
+    return process.returncode, stop_requested
+
+
+def _signal(members: Sequence[psutil.Process], number: int) -> None:
+    for member in members:
+        with suppress(psutil.Error):
+            member.send_signal(number)
+
+
+def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The launcher and its descendants; when it is gone, the runs that it left."""
+    try:
+        launcher = psutil.Process(process.pid)
+        return [*launcher.children(recursive=True), launcher]
+    except psutil.Error:
+        return _leftover_runs()
+
+
+def _leftover_runs() -> list[psutil.Process]:
+    """The runs of this process session, whatever their parent is now."""
+    session, runs = os.getsid(0), []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            is_ours = process.pid != os.getpid() and os.getsid(process.pid) == session
+            if is_ours and process.status() != psutil.STATUS_ZOMBIE and _is_run(process):
+                runs.append(process)
+    return runs
+
+
+def _is_run(process: psutil.Process) -> bool:
+    """True for a run itself, False for a helper process that it or a library has started."""
+    try:
+        return str(SCRIPT) in process.cmdline()
+    except psutil.Error:
+        return False
+
+
+def _append(log: Path, text: str) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+if __name__ == "__main__":
+    with exit_code_on_error():
+        sys.exit(main(Start.from_json(json.loads(sys.stdin.readline())), TIED in sys.argv[1:]))

@@ -1,0 +1,114 @@
+"""A sweep on a shared folder of which this machine has an old view: it waits, and never harms a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+
+import pytest
+from support import fake_run
+from support.fake_run import command_in
+
+from harness.commands.sweep import read_options
+from harness.facts.records import RunRecord
+from harness.sweeps import scheduler as scheduler_module
+from harness.sweeps.plan import PlannedRun, expand
+from harness.sweeps.scheduler import Event, Job, Scheduler
+from harness.system.devices import Slot
+from harness.system.locks import hold_lock, lock_path
+from harness.system.signals import StopRequest
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> PlannedRun:
+    args = ["--tasks", "rte", "--seeds", "0", "--test-mode", "--results", str(tmp_path / "results")]
+    (run,) = expand(read_options(args)[1], lambda task, model: [{}])
+    return run
+
+
+@pytest.fixture
+def start(run: PlannedRun, tmp_path: Path) -> Callable[[], Iterator[Event]]:
+    """The function that starts a sweep of the run; it yields the events."""
+
+    def events() -> Iterator[Event]:
+        job = Job(run, None, 1.0, saves_model=False, is_repeat=False)
+        yield from filter(None, Scheduler([job], [Slot()], command_in(tmp_path)).events(StopRequest()))
+
+    return events
+
+
+def forget_missing_file_after(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mount that remembers so long, from the first look, that the record was missing."""
+    record, record_stamp, looks = PlannedRun.record, scheduler_module.record_stamp, list[float]()
+
+    def is_remembered() -> bool:
+        looks.append(time.monotonic())
+        return looks[-1] < looks[0] + seconds
+
+    def old_record(run: PlannedRun) -> RunRecord | None:
+        return None if is_remembered() else record(run)
+
+    monkeypatch.setattr(PlannedRun, "record", old_record)
+    monkeypatch.setattr(scheduler_module, "record_stamp", lambda p: "none" if is_remembered() else record_stamp(p))
+
+
+def test_record_that_is_not_visible_yet_is_waited_for(
+    run: PlannedRun, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = PlannedRun.record
+    forget_missing_file_after(6, monkeypatch)
+    events = list(start())
+    assert [event.state for event in events] == ["running", "unseen", "done"]
+    written = read(run)
+    assert written is not None
+    assert written.status == "ok"
+
+
+def test_record_that_never_becomes_visible_is_a_failure_and_stays_as_it_is(
+    run: PlannedRun, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = PlannedRun.record
+    forget_missing_file_after(1000, monkeypatch)
+    monkeypatch.setattr(scheduler_module, "VISIBLE_SECONDS", 0.3)
+    events = list(start())
+    assert [event.state for event in events] == ["running", "unseen", "failed"]
+    assert str(run.path) in str(events[-1].message)
+    written = read(run)
+    assert written is not None
+    assert written.status == "ok"
+
+
+def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
+    run: PlannedRun, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler_module, "is_locked", lambda path: False)
+    monkeypatch.setattr(scheduler_module, "ELSEWHERE_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(scheduler_module, "VISIBLE_SECONDS", 3.0)
+    with hold_lock(lock_path(run.path)):
+        states = [event.state for event in start()]
+    assert states.count("elsewhere") == 1
+    assert states[-1] == "failed"
+    assert not run.path.exists()
+
+
+def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
+    run: PlannedRun, tmp_path: Path, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert [event.state for event in start()] == ["running", "done"]
+    first = run.record()
+    assert first is not None
+
+    class LateClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) - timedelta(hours=1)
+
+    monkeypatch.setattr(fake_run, "datetime", LateClock)
+    repeat = Job(run, None, 1.0, saves_model=True, is_repeat=True)
+    events = list(filter(None, Scheduler([repeat], [Slot()], command_in(tmp_path)).events(StopRequest())))
+    assert [event.state for event in events] == ["running", "done"]
+    second = run.record()
+    assert second is not None
+    assert second.finished < first.finished

@@ -1,0 +1,38 @@
+"""Flags of a command: every path among them is checked, and a message names it as the user does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import tyro
+
+from harness.errors import UserError
+from harness.system.command_line import parse_flags
+
+
+@dataclass(frozen=True)
+class Options:
+    """Some flags."""
+
+    model: Annotated[Path, tyro.conf.Positional]
+    file: tyro.conf.Positional[Path | None] = None
+    data_folder: Path = Path("results")
+    names: tuple[str, ...] = ()
+
+
+def test_paths_are_expanded_and_the_rest_is_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = parse_flags(Options, ["~/m", "--data-folder", "~", "--names", "~"], "show")
+    assert options == Options(tmp_path / "m", None, tmp_path, ("~",))
+
+
+@pytest.mark.parametrize(
+    "args, name",
+    [(["~nosuchuser/m"], "MODEL"), (["m", "/dev/null"], "FILE"), (["m", "--data-folder", "a" * 300], "--data-folder")],
+)
+def test_impossible_path_is_named_by_its_flag_or_position(args: list[str], name: str) -> None:
+    with pytest.raises(UserError, match=f"^{name} "):
+        parse_flags(Options, args, "show")
