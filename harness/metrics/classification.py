@@ -39,7 +39,7 @@ class LabelCounts(Resamples):
         super().__init__(groups, gold)
         self._indicators: dict[Any, NDArray[np.float32]] = {}
         self.are_sets = gold.ndim == 2
-        self.labels = range(gold.shape[1] if self.are_sets else int(max(gold.max(), self.predictions.max())) + 1)
+        self.labels = list(range(gold.shape[1]) if self.are_sets else np.union1d(gold, self.predictions))
 
     def weigh(self, weights: NDArray[Any]) -> None:
         super().weigh(weights)
