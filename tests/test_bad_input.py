@@ -74,6 +74,13 @@ def _wrong_checksum(world: World) -> list[str]:
     )
 
 
+def _shuffled(world: World, seed: int) -> list[str]:
+    world.write_rows(world.folder / "rows.csv", {"text": ["a", "b"], "label": ["no", "yes"]})
+    return world.task(
+        {}, source={"file": "rows.csv", "shuffle": seed}, splits={"train": "all", "validation": "all"}, rows={}
+    )
+
+
 def _own_rows(world: World, name: str, content: bytes | None) -> list[str]:
     """The arguments for a file of rows with this content; None: the file is there already, or never."""
     if content is not None:
@@ -106,6 +113,8 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
         lambda w: w.task(metrics="acuracy", main_metrics="acuracy"),
         r"metric 'acuracy'.*accuracy, f1.*Did you mean 'accuracy'\?",
     ),
+    "negative seed of the shuffle": (lambda w: _shuffled(w, -1), r"small\.yaml:\d+: source\.shuffle: .*-1"),
+    "seed of the shuffle beyond 32 bits": (lambda w: _shuffled(w, 10**20), r"small\.yaml:\d+: source\.shuffle: .*1000"),
     "unknown hyperparameter": (lambda w: w.task(recipe={"epoch": 2}), r"'epoch'.*Did you mean 'epochs'\?"),
     # the command line
     "unknown flag": (lambda w: [*w.task(), "--epoch", "1"], r"--epoch\b[\s\S]*--epochs"),
