@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, boundary, did_you_mean, first_line
+from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import TaskSpec, task_names
 from harness.metrics.metric import ProblemType
@@ -146,8 +146,8 @@ def infer_task(own: OwnData) -> InferredTask:
     by_split = loading.cut_splits(task, tables)
     if empty := [split for split, table in by_split.items() if len(table) == 0]:
         raise UserError(
-            f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows are too few. "
-            f"Add --{empty[0]}-file."
+            f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows have too few "
+            f"different texts, and equal ones stay together. Add --{empty[0]}-file."
         )
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")
@@ -213,7 +213,7 @@ def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
             files=files,
             delimiter={"tab": "\t", "\\t": "\t"}.get(own.delimiter or "", own.delimiter),
             encoding=own.encoding,
-        )
+        ).resolve_in(Path.cwd())
     except ValidationError as error:
         fault = error.errors()[0]
         flag = (
@@ -222,8 +222,7 @@ def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
             else "--train-file, --validation-file, --test-file"
         )
         raise UserError(f"{flag}: {str(fault['msg']).removeprefix('Value error, ')}.") from None
-    with boundary("--train-file, --validation-file, --test-file", RuntimeError):  # an unknown ~user, a loop of links
-        return source.resolve_in(Path.cwd()), {split: split for split in files}
+    return source, {split: split for split in files}
 
 
 def _hub_source(own: OwnData) -> tuple[Source, dict[str, str]]:
