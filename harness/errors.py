@@ -4,9 +4,16 @@ import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+MAX_MESSAGE = 2000
+"""Characters of a message; the middle of a longer one, such as a list of 10,000 labels, is left out."""
+
 
 class UserError(Exception):
     """Ends the program with its message, no traceback, and exit code 2."""
+
+    def __init__(self, message: str) -> None:
+        is_long = len(message) > MAX_MESSAGE
+        super().__init__(f"{message[: MAX_MESSAGE // 2]} [...] {message[-MAX_MESSAGE // 2 :]}" if is_long else message)
 
 
 WORLD_ERRORS: tuple[type[Exception], ...] = (OSError, UnicodeError, OverflowError, RecursionError, MemoryError)
@@ -24,6 +31,8 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
     """
     try:
         yield
+    except UserError:
+        raise  # a border inside has named the failure
     except BrokenPipeError:
         raise  # a reader of our output has gone: no failure of the input
     except WORLD_ERRORS + library_errors as error:

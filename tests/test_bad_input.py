@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ from unittest import mock
 import pytest
 
 from harness.__main__ import main
+from harness.rows.compression import ALWAYS_ALLOWED
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -72,6 +74,34 @@ def _wrong_checksum(world: World) -> list[str]:
     )
 
 
+def _shuffled(world: World, seed: int) -> list[str]:
+    world.write_rows(world.folder / "rows.csv", {"text": ["a", "b"], "label": ["no", "yes"]})
+    return world.task(
+        {}, source={"file": "rows.csv", "shuffle": seed}, splits={"train": "all", "validation": "all"}, rows={}
+    )
+
+
+def _own_rows(world: World, name: str, content: bytes | None) -> list[str]:
+    """The arguments for a file of rows with this content; None: the file is there already, or never."""
+    if content is not None:
+        (world.folder / name).write_bytes(content)
+    return ["--train-file", str(world.folder / name), "--text-columns", "text"]
+
+
+def _bomb() -> bytes:
+    return gzip.compress(b"text,label\n" + b"a,x\n" * (ALWAYS_ALLOWED // 4), 1)
+
+
+def _link(world: World, name: str) -> str:
+    (world.folder / name).symlink_to(name)
+    return name
+
+
+def _fifo(world: World) -> str:
+    os.mkfifo(world.folder / "fifo.csv")
+    return str(world.folder / "fifo.csv")
+
+
 MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     # the task
     "unknown task": (lambda w: ["--task", "rtf"], r"--task rtf: .*Did you mean 'rte'\? .*ax, cola"),
@@ -83,6 +113,8 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
         lambda w: w.task(metrics="acuracy", main_metrics="acuracy"),
         r"metric 'acuracy'.*accuracy, f1.*Did you mean 'accuracy'\?",
     ),
+    "negative seed of the shuffle": (lambda w: _shuffled(w, -1), r"small\.yaml:\d+: source\.shuffle: .*-1"),
+    "seed of the shuffle beyond 32 bits": (lambda w: _shuffled(w, 10**20), r"small\.yaml:\d+: source\.shuffle: .*1000"),
     "unknown hyperparameter": (lambda w: w.task(recipe={"epoch": 2}), r"'epoch'.*Did you mean 'epochs'\?"),
     # the command line
     "unknown flag": (lambda w: [*w.task(), "--epoch", "1"], r"--epoch\b[\s\S]*--epochs"),
@@ -134,10 +166,57 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
         r"row 2 of split 'train': .*'-1'.*'predict'",
     ),
     "empty split": (lambda w: w.task_with_rows({"text": [], "label": []}), r"task small: .*'train' is empty"),
+    # your own rows
+    "decompression bomb": (lambda w: _own_rows(w, "bomb.csv.gz", _bomb()), r"bomb\.csv\.gz: decompression bomb"),
+    "compressed file that is cut off": (
+        lambda w: _own_rows(w, "rows.csv.gz", gzip.compress(b"text,label\na,x\n" * 99)[:-9]),
+        r"rows\.csv\.gz: cannot be decompressed as gz",
+    ),
+    "integer beyond 64 bits": (
+        lambda w: _own_rows(w, "rows.jsonl", f'{{"text": "a", "label": {10**30}}}\n'.encode()),
+        r"rows\.jsonl: column 'label' has an integer beyond 64 bits in row 1",
+    ),
+    "integer of 5,000 digits": (
+        lambda w: _own_rows(w, "rows.jsonl", f'{{"text": "a", "label": {"9" * 5000}}}\n'.encode()),
+        r"rows\.jsonl: .*line 1",
+    ),
+    "rows that are nested 100,000 deep": (
+        lambda w: _own_rows(w, "rows.jsonl", b"[" * 100_000),
+        r"rows\.jsonl: .*line 1",
+    ),
+    "workbook that is no zip": (lambda w: _own_rows(w, "rows.xlsx", b"PK\3\4"), r"rows\.xlsx: not an \.xlsx workbook"),
+    "Parquet that is cut off": (lambda w: _own_rows(w, "rows.parquet", b"PAR1\0\0"), r"rows\.parquet: cannot be read"),
+    "encoding of names, not of files": (
+        lambda w: [*_own_rows(w, "rows.csv", b"text,label\n"), "--encoding", "idna"],
+        r"--encoding 'idna'",
+    ),
+    "file name that is too long": (lambda w: _own_rows(w, "a" * 5000, None), r"--train-file: .*task name"),
+    "task name that is too long": (
+        lambda w: [*_own_rows(w, "rows.csv", b"text,label\na,x\n"), "--name", "a" * 300],
+        r"--name a+: .*200 bytes",
+    ),
+    "rows of an unknown user": (
+        lambda w: ["--train-file", "~nosuchuser/rows.csv", "--text-columns", "text"],
+        r"~nosuchuser/rows\.csv|--train-file.*home directory",
+    ),
+    "loop of symlinks": (lambda w: _own_rows(w, _link(w, "rows.csv"), None), r"rows\.csv.*([Ll]oop|symbolic links)"),
+    "data folder whose name is too long": (
+        lambda w: ["--task", "rte", "--data", "a" * 5000],
+        r"--data a+\.\.\.: .*too long",
+    ),
+    "FIFO as data": (lambda w: ["--task", "ttc4900", "--data", _fifo(w)], r"--data .*/fifo\.csv: .*regular file"),
+    "data of other columns": (
+        lambda w: ["--task", "ttc4900", "--data", str(w.write_rows(w.folder / "rows.csv", {"a": ["b"] * 8}))],
+        r"task ttc4900: column 'text' not found",
+    ),
+    "data of one row": (
+        lambda w: ["--task", "ttc4900", "--data", str(w.write_rows(w.folder / "rows.csv", {"text": ["b"]}))],
+        r"task ttc4900: (column 'category' not found|split 'train' is empty)",
+    ),
     # the machine
     "results below a file": (
         lambda w: [*w.task(), "--results", f"{w.write_rows(w.folder / 'file.csv', {})}/results"],
-        r"--results .*/file\.csv/results: .*\(Not a directory\)",
+        r"--results .*/file\.csv/results: .*not a directory",
     ),
 }
 """The arguments of each mistake, and a pattern of the flags, values, lines and names in its message."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import UserError, boundary, did_you_mean, first_line, is_of_the_outside_world
+from harness.errors import MAX_MESSAGE, UserError, boundary, did_you_mean, first_line, is_of_the_outside_world
 
 KNOWN = ["accuracy", "f1_macro", "Matthews", "rows"]
 
@@ -59,6 +59,19 @@ def test_user_error_is_not_caught_with_value_errors() -> None:
 )
 def test_first_line_of_an_error_has_its_type(error: Exception, line: str) -> None:
     assert first_line(error) == line
+
+
+def test_message_without_end_is_cut_in_its_middle() -> None:
+    message = str(UserError("--label x: unknown. Labels: " + "label, " * 10_000 + "Did you mean 'y'?"))
+    assert len(message) < MAX_MESSAGE + 10
+    assert message.startswith("--label x: unknown.")
+    assert message.endswith("Did you mean 'y'?")
+
+
+def test_border_leaves_the_message_of_a_border_inside_it() -> None:
+    with pytest.raises(UserError, match=r"^rows\.csv: permission denied\.$"), boundary("--train-file", Exception):  # noqa: SIM117
+        with boundary("rows.csv"):
+            raise PermissionError(13, "Permission denied")
 
 
 def fail(error: Exception) -> None:

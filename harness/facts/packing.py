@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import base64
-import functools
 import io
+import re
 import zlib
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_BYTES = 1 << 28
+"""Size of the largest array that is unpacked; a short text may claim to hold any number of zeros."""
+
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00..\{'descr': '(\|b1|\|[iu]1|<[iu][248]|<f[248])', 'fortran_order': False, "
+    rb"'shape': \((\d{1,12}(?:, \d{1,12})*),?\), \} *\n",
+    re.DOTALL,
+)
+"""The header of the .npy that `pack_array` writes: dtype and shape."""
+
 
 def pack_array(values: NDArray[Any]) -> str:
-    """Base64 of a compressed .npy of any shape, in the smallest dtype that keeps every value."""
+    """Base64 of a compressed .npy of one or more dimensions, in the smallest dtype that keeps every value."""
     smaller = np.float32 if values.dtype.kind == "f" else np.min_scalar_type(values.max(initial=0))
     exact = values.astype(smaller)
     if not np.array_equal(exact, values):  # negative numbers, or float64 that float32 would round
         exact = values
     with io.BytesIO() as file:
-        np.save(file, exact, allow_pickle=False)
+        np.save(file, np.ascontiguousarray(exact), allow_pickle=False)
         return base64.b64encode(zlib.compress(file.getvalue(), 9)).decode()
 
 
@@ -27,24 +37,18 @@ def unpack_array(packed: str) -> NDArray[Any]:
     """The array that `pack_array` packed, integers as int64 and reals as float64.
 
     Raises:
-        ValueError: not a packed array.
+        ValueError: not a packed array, an array larger than MAX_BYTES, or a value that is not finite.
     """
     try:
-        octets = zlib.decompress(base64.b64decode(packed, validate=True))
-        start = _NPY_START + int.from_bytes(octets[_NPY_START - 2 : _NPY_START], "little")
-        shape, dtype = _npy_header(octets[_NPY_START - 2 : start])
-        values = np.frombuffer(octets, dtype, offset=start).reshape(shape)
+        stream = zlib.decompressobj()
+        octets = stream.decompress(base64.b64decode(packed, validate=True), MAX_BYTES)
+        header = _NPY.match(octets)
+        if header is None or not stream.eof:
+            raise ValueError(f"expected a complete .npy of at most {MAX_BYTES:,} bytes")
+        shape = [int(length) for length in header[2].split(b", ")]
+        values = np.frombuffer(octets, header[1].decode(), offset=header.end()).reshape(shape)
+        if not np.isfinite(values).all():
+            raise ValueError("expected finite numbers")
     except (zlib.error, ValueError) as error:
         raise ValueError(f"not a packed array: {error}") from None
     return np.asarray(values, np.float64 if values.dtype.kind == "f" else np.int64)
-
-
-_NPY_START = 10
-"""Bytes of an .npy file of version 1 before its header: magic, version, and two for the header's length."""
-
-
-@functools.lru_cache(maxsize=64)
-def _npy_header(octets: bytes) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype. Cached: parsing it takes most of the time of a small array, and few headers differ."""
-    shape, _, dtype = np.lib.format.read_array_header_1_0(io.BytesIO(octets))
-    return shape, dtype

@@ -6,27 +6,64 @@ import hashlib
 import json
 import re
 import sys
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
+from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.metrics.metric import ProblemType
+from harness.metrics.registry import METRICS
 from harness.system.atomic import check_writable, write_atomically
 
 SCHEMA_VERSION = 2
 """Increased when a field is renamed or changes its meaning; records of other versions are refused."""
 
+MAX_RECORD_BYTES = 1 << 26
+"""Size of the largest file that is read as a record: with the predictions of a million rows, a record has a tenth."""
+
+_ROUNDING = 1e-9
+"""A metric may be outside its range by this, the error of floating-point sums."""
+
 Status = Literal["ok", "collapsed", "diverged", "failed"]
-Values = dict[str, float | None]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Amount = Annotated[float, Field(ge=0, lt=2**63)]
+"""Seconds, or rows or tokens per second."""
+Value = Annotated[float, Field(ge=-1e100, le=1e100)]
+"""A loss or metric; squares of such numbers can be summed."""
+_MAX_NUMBER = 1e50
+"""The largest value of a regression in a record, so that its square is a `Value`."""
+Names = Annotated[list[str], Field(min_length=1)]
+RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+"""A name of a file without its folder and extension."""
+
+
+def _check_ranges(values: dict[str, float | None]) -> dict[str, float | None]:
+    for name, value in values.items():
+        metric = METRICS.get(name)
+        if metric and value is not None and not metric.lowest - _ROUNDING <= value <= metric.highest + _ROUNDING:
+            raise ValueError(f"{name} is {value}: expected {metric.lowest:g} to {metric.highest:g}")
+    return values
+
+
+Values = Annotated[dict[str, Value | None], AfterValidator(_check_ranges)]
+"""Metrics by name, each in its range; None is undefined."""
 
 
 class _Facts(BaseModel):
+    """The base of the parts of a record. Its limit for texts also makes pydantic refuse lone surrogates in them."""
+
     model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        str_max_length=MAX_RECORD_BYTES,
+        protected_namespaces=(),
     )
 
 
@@ -34,7 +71,7 @@ class RunSpec(_Facts):
     """The identity of a run: everything that can affect its scores. Runs with equal specs are the same run."""
 
     task: str
-    task_version: int
+    task_version: Count
     task_fingerprint: str
     """Hash of the task's columns, labels, splits and source revision."""
     data: str | None
@@ -43,7 +80,7 @@ class RunSpec(_Facts):
     """Name on the Hub, or folder."""
     revision: str
     """Branch, tag or commit on the Hub; for a folder, `sha256:...` of its files."""
-    seed: int
+    seed: Count
     recipe: Recipe
     test_mode: bool = False
     parent: str | None = None
@@ -79,8 +116,8 @@ class TaskFacts(_Facts):
     labels: list[str] | None
     """None for a regression."""
     problem_type: ProblemType
-    metrics: list[str]
-    main_metrics: list[str]
+    metrics: Names
+    main_metrics: Names
     report: list[str]
     """Splits whose main metrics are in the leaderboard."""
     select_on: str
@@ -94,15 +131,15 @@ class DataFacts(_Facts):
     revision: str | None
     fingerprint: str
     """Hash of the text, pair and label of every labelled row, in order."""
-    rows: dict[str, int]
+    rows: dict[str, Count]
     """Number of rows used, by split."""
-    full_rows: dict[str, int]
+    full_rows: dict[str, Count]
     """Number of rows of the full data, by split, from the task file."""
     is_partial: bool
     """A split that was used has another number of rows than the full data."""
     missing_splits: list[str]
     """Splits to predict that the source does not have."""
-    shared_texts: dict[str, int]
+    shared_texts: dict[str, Count]
     """`a & b`: number of rows of split b whose text (and pair) is also in split a; left out where it is 0."""
 
 
@@ -112,7 +149,7 @@ class ModelFacts(_Facts):
     commit: str | None
     """Commit of the revision on the Hub."""
     architecture: str
-    parameters: int
+    parameters: Count
     attention: str
     head: Literal["new", "kept", "reordered"]
     """The classification head: new, or the checkpoint's own, with its labels in order or reordered for the task."""
@@ -121,46 +158,46 @@ class ModelFacts(_Facts):
 class Epoch(_Facts):
     """The evaluation after one epoch."""
 
-    epoch: int
-    step: int
-    train_loss: float
+    epoch: Count
+    step: Count
+    train_loss: Value
     """Mean loss of the epoch's rows, with dropout."""
-    learning_rate: float
-    seconds: float
+    learning_rate: Amount
+    seconds: Amount
     metrics: Values
 
 
 class Cost(_Facts):
     """The cost of a run. Times are wall clock; a device-second is one second of one process."""
 
-    seconds: float
+    seconds: Amount
     """Time from start to record."""
-    setup_seconds: float
+    setup_seconds: Amount
     """Time before the first step."""
-    train_seconds: float
+    train_seconds: Amount
     """Time of the steps alone."""
-    evaluate_seconds: float
-    device_seconds: float
-    steps: int
-    rows: int
+    evaluate_seconds: Amount
+    device_seconds: Amount
+    steps: Count
+    rows: Count
     """Rows trained on, counted in every epoch."""
-    tokens: int
+    tokens: Count
     """Tokens of these rows, without padding."""
-    peak_bytes_per_process: list[int]
+    peak_bytes_per_process: list[Count]
     """Peak device memory on a GPU, peak resident memory on a CPU."""
 
 
 class Environment(_Facts):
     """The devices and the software of a run, without host names, user names or paths."""
 
-    processes: int
+    processes: Count
     devices: list[str]
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     """The precision that was used, not the one that was requested."""
-    device_batch_size: int
-    accumulation: int
-    eval_batch_size: int
-    threads: int
+    device_batch_size: Count
+    accumulation: Count
+    eval_batch_size: Count
+    threads: Count
     distributed: str
     deterministic: bool = False
     """True when only deterministic kernels were allowed."""
@@ -179,12 +216,12 @@ class RunRecord(_Facts):
     """The record of one run: its numbers and everything they can be traced to."""
 
     schema_version: int = SCHEMA_VERSION
-    run_id: str
+    run_id: RunId
     status: Status
     """collapsed: one class or value predicted throughout; diverged: a loss was not finite; failed: an error."""
     error: str | None = None
     spec: RunSpec
-    recipe_changes: dict[str, Any]
+    recipe_changes: dict[str, bool | Annotated[int, Field(ge=-(2**63), lt=2**63)] | float | str | None]
     """The hyperparameters that differ from the default recipe of this model and task."""
     task: TaskFacts
     data: DataFacts | None = None
@@ -194,23 +231,23 @@ class RunRecord(_Facts):
     baseline: dict[str, Values] = {}
     """Metrics of the constant prediction with the best main score, by split and name."""
     notes: list[str] = []
-    selected_epoch: int | None = None
+    selected_epoch: Count | None = None
     """The epoch, from 1, whose weights were scored."""
     history: list[Epoch] = []
-    rows_per_second: float | None = None
+    rows_per_second: Amount | None = None
     """Rows per second of steps alone, without evaluation, over all processes."""
-    tokens_per_second: float | None = None
+    tokens_per_second: Amount | None = None
     """Tokens per second of steps alone, without padding."""
-    padding_share: float | None = None
+    padding_share: Annotated[float, Field(ge=0, le=1)] | None = None
     """Share of padding among the tokens that steps computed."""
-    peak_bytes: int | None = None
+    peak_bytes: Count | None = None
     """Peak memory of the process that used most."""
     cost: Cost | None = None
     environment: Environment | None = None
     command: str
-    started: datetime
-    finished: datetime
-    threshold: float | None = None
+    started: AwareDatetime
+    finished: AwareDatetime
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Probability from which a label was predicted, in a multi-label task."""
     weights_sha256: str | None = None
     """Hash of the weights that were scored; None when no process has all of them."""
@@ -225,10 +262,27 @@ class RunRecord(_Facts):
     trained_by: str | None = None
     """run_id of the run whose model made these predictions, for a task without training rows."""
 
+    @model_validator(mode="after")
+    def _check_labels(self) -> RunRecord:
+        for packed in (*self.predictions.values(), *self.gold.values()):
+            if not _are_labels(unpack_array(packed), self.task):
+                raise ValueError(f"predictions, gold: expected labels of a {self.task.problem_type}")
+        return self
+
     @property
     def is_finished(self) -> bool:
         """False for a failed run, which a new attempt may complete."""
         return self.status != "failed"
+
+
+def _are_labels(rows: NDArray[Any], task: TaskFacts) -> bool:
+    """True for values [N], class numbers [N] or label sets [N, C] of 0 and 1, as the task has them."""
+    if task.problem_type == "regression":
+        return rows.ndim == 1 and bool((np.abs(rows) <= _MAX_NUMBER).all())
+    classes = len(task.labels or ())
+    if task.problem_type == "multi_label_classification":
+        return rows.dtype.kind == "i" and rows.shape[1:] == (classes,) and bool(np.isin(rows, (0, 1)).all())
+    return rows.dtype.kind == "i" and rows.ndim == 1 and bool(((rows >= 0) & (rows < classes)).all())
 
 
 def record_path(results: Path, task: str, run_id: str) -> Path:
@@ -242,12 +296,8 @@ def prepare_results(results: Path) -> None:
     Raises:
         UserError: it is not.
     """
-    try:
+    with boundary(f"--results {results}: cannot be written", advice="Name another folder."):
         check_writable(results / "runs")
-    except OSError as error:
-        raise UserError(
-            f"--results {results}: cannot be written ({error.strerror or error}). Name another folder."
-        ) from None
 
 
 def write_record(record: RunRecord, results: Path, overwrite: bool = False) -> Path:
@@ -269,15 +319,34 @@ def record_text(record: RunRecord) -> str:
 
 
 def read_record(path: Path) -> RunRecord:
-    """Reads one record.
+    """Reads the record of a run, whose file has the name that `record_path` gives it.
+
+    Raises:
+        UserError: the file cannot be read, is not a record, has another schema version, or is a copy of another file.
+    """
+    record = read_record_copy(path)
+    original = path.parent.parent / record.spec.task / f"{record.run_id}.json"
+    if (path.parent.name, path.name) != (original.parent.name, original.name):
+        raise UserError(
+            f"{path}: duplicate or renamed record: that of run {record.run_id} belongs in {original}. Remove the copy, "
+            "or rename the file."
+        )
+    return record
+
+
+def read_record_copy(path: Path) -> RunRecord:
+    """Reads a record from a file of any name, such as that of a saved model.
 
     Raises:
         UserError: the file cannot be read, is not a record, or has another schema version.
     """
-    try:
+    with boundary(f"{path}: not a readable record", ValueError):
+        size = path.stat().st_size
+        if not path.is_file() or size > MAX_RECORD_BYTES:  # a FIFO or a device may never end
+            raise UserError(
+                f"{path}: not a readable record: expected a regular file of at most {MAX_RECORD_BYTES:,} bytes."
+            )
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not a readable record: {error}") from None
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path}: not a record: missing schema_version.")
@@ -292,8 +361,8 @@ def read_record(path: Path) -> RunRecord:
         raise UserError(f"{path}: invalid record: {error}") from None
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"{path}: invalid record: {where}: {fault['msg']}") from None
+        where = "".join(f"{part}." for part in fault["loc"])[:-1] or "values"
+        raise UserError(f"{path}: invalid record: {where}: {fault['msg'].removeprefix('Value error, ')}") from None
 
 
 class Records(NamedTuple):
@@ -304,9 +373,15 @@ class Records(NamedTuple):
 
 
 def read_records(results: Path) -> Records:
-    """Reads every record under `results/runs`."""
+    """Reads every record under `results/runs`; a file that is not the record of a run, or a copy, gives a message.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
     records, messages = [], []
-    for path in sorted((results / "runs").glob("*/*.json")):
+    with boundary(f"{results / 'runs'}: cannot be read"):
+        paths = sorted((results / "runs").glob("*/*.json"))
+    for path in paths:
         try:
             records.append(read_record(path))
         except UserError as error:

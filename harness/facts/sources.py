@@ -139,7 +139,7 @@ class Source(BaseModel):
     """Encoding of CSV, TSV, JSON and JSONL; by default that of the byte order mark, or UTF-8."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     """Checksum that `file` must have."""
-    shuffle: int | None = None
+    shuffle: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     """Rows of `file` are put in the order of `pandas.DataFrame.sample(frac=1, random_state=<this>)`."""
 
     @model_validator(mode="after")

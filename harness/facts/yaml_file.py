@@ -36,7 +36,7 @@ def read_yaml(path: Path, example: str) -> tuple[dict[str, Any], yaml.Node | Non
     path = user_path("", path)
     with boundary(str(path)):
         octets = path.read_bytes()
-    with boundary(f"{path}: invalid YAML"):
+    with boundary(f"{path}: invalid YAML", yaml.YAMLError):  # a control character, or not UTF-8
         loader = _Loader(octets.decode())
     try:
         node = loader.get_single_node()

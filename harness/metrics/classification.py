@@ -30,7 +30,7 @@ class LabelCounts(Resamples):
         super().__init__(predictions, gold)
         self._indicators: dict[tuple[str, int], NDArray[np.float32]] = {}
         self.are_sets = gold.ndim == 2
-        self.labels = range(gold.shape[1] if self.are_sets else int(max(gold.max(), predictions.max())) + 1)
+        self.labels = list(range(gold.shape[1]) if self.are_sets else np.union1d(gold, predictions))
 
     def weigh(self, weights: NDArray[Any]) -> None:
         super().weigh(weights)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 
 if TYPE_CHECKING:
     import datasets
@@ -27,7 +28,12 @@ class ReadOptions(NamedTuple):
 
 def column_values(table: datasets.Dataset, column: str) -> list[Any]:
     """A column's values in row order, straight from Arrow, which is many times as fast as `table[column]`."""
-    values: list[Any] = table.select_columns([column]).with_format("arrow")[:].column(column).to_pylist()
+    import pyarrow as pa
+
+    files = [Path(file["filename"]).parent for file in table.cache_files]
+    advice = f"Delete {files[0]}, and the rows are prepared again." if files else ""
+    with boundary(f"column {column!r}: damaged rows", pa.ArrowException, advice=advice):
+        values: list[Any] = table.select_columns([column]).with_format("arrow")[:].column(column).to_pylist()
     return values
 
 
@@ -69,6 +75,8 @@ def _describe_mixture(values: Sequence[Any], rows_before: int) -> str:
     for row, value in enumerate(values, start=rows_before + 1):
         if value is not None and json_type(value) != first_type:
             return f"has mixed types: {first_type} first, but {json_type(value)} in row {row}: {value!r}. Use one type."
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            return f"has an integer beyond 64 bits in row {row}. Write it as a text."
     return "has mixed types, perhaps objects with different keys. Use one type."
 
 

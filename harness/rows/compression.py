@@ -9,15 +9,18 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 from harness.facts.sources import FileEnding, file_ending
 
-DECOMPRESSION_ERRORS = (EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
-"""Errors at the opening or at any read of a file that is damaged, cut off, encrypted or of an unknown method."""
+MAX_RATIO = 50
+"""Bytes of content for each byte of a file: text has 3 to 20, a decompression bomb 1,000."""
+
+ALWAYS_ALLOWED = 1 << 24
+"""Bytes of content that the smallest file may have."""
 
 
 class OpenFile(NamedTuple):
@@ -33,47 +36,68 @@ def open_decompressed(path: Path, name: str) -> Iterator[OpenFile]:
     """The decompressed bytes of the file at `path`, whose format and compression `name` tells; nothing is written.
 
     Raises:
-        UserError: the file cannot be read or decompressed, or is a zip without exactly one member of a known format.
+        UserError: the file cannot be read or decompressed, is a decompression bomb, or is a zip without exactly one
+            member of a known format.
     """
     try:
         ending = file_ending(name)
     except ValueError as error:
         raise UserError(f"{error}.") from None
-    try:
+    if ending.compression is None:
+        with boundary(f"{name}: cannot be read"), path.open("rb") as file:
+            yield OpenFile(file, str(ending.format))
+        return
+    errors = (EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
+    action = f"{name}: cannot be decompressed as {ending.compression}"
+    with boundary(action, *errors, advice="Is the file complete?"), ExitStack() as stack:
+        file, form = stack.enter_context(path.open("rb")), str(ending.format)
         if ending.compression == "zip":
-            with zipfile.ZipFile(path) as archive:
-                member = _only_member(archive, name)
-                with archive.open(member) as stream:
-                    yield OpenFile(_buffered(stream), _member_format(ending, member, name))
+            archive = stack.enter_context(zipfile.ZipFile(file))
+            member = _only_member(archive, name)
+            form = _member_format(ending, member, name)
+            stream = stack.enter_context(archive.open(member))
         else:
-            with _open(path, ending.compression) as stream:
-                yield OpenFile(_buffered(stream), str(ending.format))
-    except DECOMPRESSION_ERRORS as error:
-        if isinstance(error, RuntimeError) and "encrypted" in str(error):
-            raise UserError(f"{name}: the zip is password-protected. Unpack it first.") from None
-        if ending.compression is None and not isinstance(error, OSError):
-            raise  # not an error of decompression
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        action = f"decompressed as {ending.compression}" if ending.compression else "read"
-        raise UserError(f"{name}: cannot be {action}: {reason}. Is the file complete?") from None
+            stream = stack.enter_context(_decompress(file, ending.compression))
+        content = _Content(stream, file, name)
+        yield OpenFile(io.BufferedReader(content, ALWAYS_ALLOWED + 1), form)  # so large that a bomb fails at once
 
 
-def _buffered(stream: IO[bytes]) -> io.BufferedReader:
-    return stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast(io.RawIOBase, stream), 1 << 16)
+def check_ratio(content: int, compressed: int, name: str) -> None:
+    """Raises UserError when so many bytes of content come from so few compressed ones."""
+    if content > max(ALWAYS_ALLOWED, MAX_RATIO * compressed):
+        raise UserError(
+            f"{name}: decompression bomb: more than {content - 1:,} bytes of content in {compressed:,} bytes, expected "
+            f"at most {MAX_RATIO} times as many. If the content is right, unpack the file."
+        )
 
 
-def _open(path: Path, compression: str | None) -> IO[bytes]:
+class _Content(io.RawIOBase):
+    """The content of a compressed file, checked while it is read."""
+
+    def __init__(self, stream: IO[bytes], file: IO[bytes], name: str) -> None:
+        self._stream, self._file, self._name, self._size = stream, file, name, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        octets = self._stream.read(len(buffer))
+        buffer[: len(octets)] = octets
+        self._size += len(octets)
+        check_ratio(self._size, self._file.tell(), self._name)
+        return len(octets)
+
+
+def _decompress(file: IO[bytes], compression: str) -> IO[bytes]:
     if compression == "gz":
-        return cast(IO[bytes], gzip.open(path))
+        return cast(IO[bytes], gzip.open(file))
     if compression == "bz2":
-        return bz2.open(path)
+        return bz2.open(file)
     if compression == "xz":
-        return lzma.open(path)
-    if compression == "zst":
-        import pyarrow as pa
+        return lzma.open(file)
+    import pyarrow as pa
 
-        return cast(IO[bytes], pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"))
-    return path.open("rb")
+    return cast(IO[bytes], pa.CompressedInputStream(file, "zstd"))
 
 
 def _only_member(archive: zipfile.ZipFile, name: str) -> str:
@@ -88,6 +112,8 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> str:
         raise UserError(
             f"{name}: expected one file in the zip, got {len(members)}{f' ({shown})' if members else ''}. Unpack it."
         )
+    if archive.getinfo(members[0]).flag_bits & 1:
+        raise UserError(f"{name}: the zip is password-protected. Unpack it first.")
     return members[0]
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.sources import FILE_FORMATS, FileReference, Source, file_ending, parse_file_reference
 from harness.facts.tasks import TaskSpec
+from harness.system.paths import user_path
 
 ALL_ROWS = "all"
 """The source split of a task with one file for all rows."""
@@ -68,6 +69,12 @@ def find_files(task: TaskSpec, data: Path | None) -> Files | None:
     """
     if data is None:
         return _task_files(task)
+    data = user_path("--data", data)
+    with boundary(f"--data {data}: cannot be read"):
+        return _data_files(task, data)
+
+
+def _data_files(task: TaskSpec, data: Path) -> Files:
     references = task.source.file_references
     if data.is_file():
         if [len(files) for files in references.values()] != [1]:
@@ -108,7 +115,8 @@ def collect_files(task: str, references: Sequence[str]) -> tuple[DataFile, ...]:
     Raises:
         UserError: a file is missing, is a folder or has another checksum, or the files have different formats.
     """
-    files = tuple(file for text in references for file in _matching_files(task, parse_file_reference(text)))
+    with boundary(f"task {task}: cannot read files"):
+        files = tuple(file for text in references for file in _matching_files(task, parse_file_reference(text)))
     formats = {file_ending(file.name).format: file.name for file in files}
     if len(formats) > 1:
         first, second, *_ = formats.values()
@@ -125,7 +133,7 @@ def _matching_files(task: str, reference: FileReference) -> list[DataFile]:
             raise UserError(f"task {task}: no file matches {reference.name}.")
         paths = [(Path(path), path) for path in matches]
     else:
-        _check_is_file(task, Path(reference.name))
+        _check_is_file(task, user_path(f"task {task}:", reference.name))
         paths = [(Path(reference.name), reference.name)]
     files = [_file(path, name, reference.sheet) for path, name in paths]
     for file in files:
@@ -143,10 +151,8 @@ def _check_is_file(task: str, path: Path) -> None:
 
 def _file(path: Path, name: str | None = None, sheet: str | None = None) -> DataFile:
     name = name or str(path)
-    try:
+    with boundary(f"{name}: cannot be read"):
         return DataFile(path, name, file_hash(path), sheet)
-    except OSError as error:
-        raise UserError(f"{name}: cannot be read: {error.strerror or error}.") from None
 
 
 def download(task: str, url: str) -> Path:

@@ -7,14 +7,15 @@ import io
 import itertools
 import json
 import warnings
+import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.errors import UserError, did_you_mean, first_line
+from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.rows.columns import ReadOptions, check_header, json_type, object_table, text_table, with_null_columns
-from harness.rows.compression import open_decompressed
+from harness.rows.compression import check_ratio, open_decompressed
 from harness.rows.encodings import decoding_error, detect_encoding
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 _CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
 CHUNK = 10_000
 """Rows that are held as Python values at a time; enough that sorting them by length saves nearly all padding."""
+MAX_SHEET_ROWS = 1 << 20
+"""Rows of a sheet in Excel; a damaged one may claim to have any number of empty rows."""
 _MOST_SHOWN = 3
 """Invalid rows that a message names."""
 
@@ -56,7 +59,7 @@ def read_table(path: Path, name: str, options: ReadOptions, sheet: str | None = 
     header = list(dict.fromkeys(column for table in tables for column in table.column_names))
     try:
         return pa.concat_tables([with_null_columns(table, header) for table in tables], promote_options="permissive")
-    except TypeError:  # Arrow's, for a column with other types in another chunk
+    except (TypeError, pa.ArrowInvalid):  # for a column with other types in another chunk
         raise UserError(f"{name}: a column has both texts and numbers or objects. Use one type.") from None
 
 
@@ -71,8 +74,6 @@ def read_chunks(
     Raises:
         UserError: the file cannot be read, with the row (from 1, without the header) or line where there is one.
     """
-    import pyarrow as pa
-
     with open_decompressed(path, name) as (stream, form):
         if sheet is not None and form != "xlsx":
             raise UserError(f"{name}#sheet={sheet}: only an Excel workbook has sheets.")
@@ -85,13 +86,12 @@ def read_chunks(
         if content := _detect_markup(head):
             raise UserError(f"{name}: not a {form} file, but {content}.")
         seekable: IO[bytes] = stream if stream.seekable() else io.BytesIO(stream.read())
-        try:
-            if form == "xlsx":
-                yield _read_workbook(seekable, name, sheet, options)
+        size = path.stat().st_size
+        with boundary(f"{name}: cannot be read as {form}", Exception, advice="Is the file complete?"):
+            if form == "xlsx":  # the libraries raise errors of many kinds for anything damaged
+                yield _read_workbook(seekable, name, size, sheet, options)
             else:
-                yield from _read_arrow(seekable, name, form, options, chunk)
-        except (pa.ArrowException, OSError, ValueError, KeyError) as error:  # Arrow's errors for anything damaged
-            raise UserError(f"{name}: cannot be read as {form}: {first_line(error)}. Is the file complete?") from None
+                yield from _read_arrow(seekable, name, form, size, options, chunk)
 
 
 def detect_delimiter(path: Path, name: str, encoding: str | None, columns: Collection[str]) -> str:
@@ -105,7 +105,8 @@ def detect_delimiter(path: Path, name: str, encoding: str | None, columns: Colle
         with io.TextIOWrapper(stream, detect_encoding(head, encoding), errors="replace") as text:
             header = next((line for line in text if line.strip()), "")
     candidates = dict.fromkeys([DELIMITERS.get(form, ","), *_CANDIDATE_DELIMITERS])  # the first wins a tie
-    fields = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in candidates}
+    with _unlimited_field_size():
+        fields = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in candidates}
     return max(fields, key=lambda delimiter: (len(set(columns) & set(fields[delimiter])), len(fields[delimiter])))
 
 
@@ -256,49 +257,54 @@ def _read_objects(rows: Iterator[tuple[int, Any]], name: str, options: ReadOptio
 # -- Arrow, Parquet, Excel ---------------------------------------------------------------------------------------------
 
 
-def _read_arrow(file: IO[bytes], name: str, form: str, options: ReadOptions, chunk: int) -> Iterator[pa.Table]:
+def _read_arrow(
+    file: IO[bytes], name: str, form: str, size: int, options: ReadOptions, chunk: int
+) -> Iterator[pa.Table]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if form == "parquet":
         parquet = pq.ParquetFile(file)
-        header = list(parquet.schema_arrow.names)
-        check_header(header, name)
-        columns = [column for column in header if options.reads(column)]
-        yield with_null_columns(parquet.schema_arrow.empty_table().select(columns), header)
-        for batch in parquet.iter_batches(chunk, columns=columns):
-            yield with_null_columns(pa.Table.from_batches([batch]), header)
-        return
-    is_file = file.read(6) == b"ARROW1"  # else a stream, the format that `datasets` writes
-    file.seek(0)
-    table = (pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)).read_all()
-    check_header(table.column_names, name)
-    columns = [column for column in table.column_names if options.reads(column)]
-    yield with_null_columns(table.select(columns), table.column_names)
+        schema = parquet.schema_arrow
+        columns = [column for column in schema.names if options.reads(column)]
+        batches = parquet.iter_batches(chunk, columns=columns)
+    else:
+        is_file = file.read(6) == b"ARROW1"  # else a stream, the format that `datasets` writes
+        file.seek(0)
+        reader = pa.ipc.open_file(file) if is_file else pa.ipc.open_stream(file)
+        schema = reader.schema
+        columns = [column for column in schema.names if options.reads(column)]
+        batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
+    check_header(schema.names, name)
+    yield with_null_columns(schema.empty_table().select(columns), schema.names)
+    content = 0
+    for batch in batches:
+        batch.validate(full=True)  # damaged offsets would be read outside of memory
+        check_ratio(content := content + batch.nbytes, size, name)
+        yield with_null_columns(pa.Table.from_batches([batch]).select(columns), schema.names)
 
 
-def _read_workbook(file: IO[bytes], name: str, sheet: str | None, options: ReadOptions) -> pa.Table:
-    from zipfile import BadZipFile
-
+def _read_workbook(file: IO[bytes], name: str, size: int, sheet: str | None, options: ReadOptions) -> pa.Table:
     import openpyxl
 
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about styles and validations that openpyxl drops
-            book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-            rows = _sheet_rows(book, name, sheet)
-            header = next(rows, [])
-            while header and not header[-1]:
-                header.pop()
-            if not header:
-                raise UserError(f"{name}: missing column names in the first row of the sheet.")
-            header = _name_columns(header, name)
-            full = [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in rows]
-            return text_table(full, header, options)
-    except BadZipFile:
+    if not zipfile.is_zipfile(file):
         raise UserError(
             f"{name}: not an .xlsx workbook. If it is an .xls or has a password, save it as .xlsx without a password."
-        ) from None
+        )
+    with zipfile.ZipFile(file) as archive:
+        check_ratio(sum(entry.file_size for entry in archive.infolist()), size, name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about styles and validations that openpyxl drops
+        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
+        rows = _sheet_rows(book, name, sheet)
+        header = next(rows, [])
+        while header and not header[-1]:
+            header.pop()
+        if not header:
+            raise UserError(f"{name}: missing column names in the first row of the sheet.")
+        header = _name_columns(header, name)
+        full = [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in rows]
+        return text_table(full, header, options)
 
 
 def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[str]]:
@@ -310,7 +316,9 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
     filled = []
     for sheet in book.worksheets:
         sheet.reset_dimensions()  # some programs write wrong ones
-        rows = ([_cell_text(value) for value in row] for row in sheet.iter_rows(values_only=True))
+        rows = (
+            [_cell_text(value) for value in row] for row in sheet.iter_rows(max_row=MAX_SHEET_ROWS, values_only=True)
+        )
         if (sheet.title == requested or requested is None) and any(any(row) for row in rows):
             filled.append(sheet)
     if len(filled) > 1:
@@ -320,7 +328,9 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
         )
     if not filled:
         raise UserError(f"{name}: empty {'sheet' if requested else 'workbook'}.")
-    rows = ([_cell_text(value) for value in row] for row in filled[0].iter_rows(values_only=True))
+    rows = (
+        [_cell_text(value) for value in row] for row in filled[0].iter_rows(max_row=MAX_SHEET_ROWS, values_only=True)
+    )
     return (row for row in rows if any(row))
 
 

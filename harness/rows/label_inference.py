@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from harness.errors import UserError
 from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_values
-from harness.rows.labels import normalize_label, parse_label_list, split_labels
+from harness.rows.labels import decode_class_names, label_name, parse_label_list, split_labels
 
 if TYPE_CHECKING:
     import datasets
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 MAX_CLASSES = 20
 """Whole numbers with more different values than this are inferred as a regression."""
 
+MAX_LABELS = 10_000
+"""Labels of a task: each one is a column of every score."""
+
 _SEPARATORS = ("|", ";", ",")
 _MOST_SHOWN = 5
-_WHOLE = re.compile(r"-?(0|[1-9]\d*)")
+_WHOLE = re.compile(r"-?(0|[1-9]\d{0,19})")
+"""A whole number of at most 64 bits; more digits are a name."""
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _AS_NAMES = "--problem-type single_label_classification"
 _AS_VALUES = "--problem-type regression"
@@ -83,6 +87,7 @@ def infer_labels(
             raise UserError(f"--label-column {column}: all {len(values):,} rows have the value {names[0]!r}.")
         return InferredLabels(problem_type, None, None, [f"problem type: regression{reason}"])
     _check_learnable(counts, column)
+    _check_number(counts, column)
     ordered = [name for name in class_names if name in counts] if class_names else _sorted_names(counts)
     messages = [
         f"problem type: single_label_classification{reason}",
@@ -113,16 +118,8 @@ def _infer_from_columns(
 
 def _to_names(values: Iterable[Any], class_names: Sequence[str] | None) -> list[Any]:
     if class_names:
-        return [class_names[value] if value is not None and value >= 0 else value for value in values]
-    return [_name(value) for value in values]
-
-
-def _name(value: Any) -> Any:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else repr(value)
-    return None if value is None else normalize_label(value) if isinstance(value, str) else str(value)
+        return decode_class_names(values, class_names)
+    return [label_name(value) for value in values]
 
 
 def _check_complete(values: Sequence[Any], column: str) -> None:
@@ -135,7 +132,7 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
             "Remove them from the file."
         )
     for row, value in enumerate(values, start=1):
-        if isinstance(value, (list, dict)):
+        if isinstance(value, (list, dict)) or value in (math.inf, -math.inf):
             raise UserError(f"--label-column {column}: expected a single label in row {row}, got {value!r}.")
 
 
@@ -183,7 +180,7 @@ def _check_decimal_points(values: Sequence[Any], column: str) -> None:
 def _check_names(values: Sequence[Any], counts: Counter[str], numbers: int, column: str) -> None:
     """Raises UserError when labels that are not all numbers look like damaged numbers or like free text."""
     if numbers > len(counts) / 2 and len(counts) > MAX_CLASSES:
-        row, other = next((row, value) for row, value in enumerate(values, 1) if _number(_name(value)) is None)
+        row, other = next((row, value) for row, value in enumerate(values, 1) if _number(label_name(value)) is None)
         raise UserError(
             f"--label-column {column}: most values are numbers, but row {row} is {other!r}. Correct it, or add "
             f"{_AS_NAMES}."
@@ -211,6 +208,14 @@ def _check_learnable(counts: Counter[str], column: str) -> None:
         raise UserError(
             f"--label-column {column}: each of the {rows:,} training rows has another label, such as {example!r}, so "
             "nothing can be learned. Is this the label column?"
+        )
+
+
+def _check_number(counts: Counter[str], column: str) -> None:
+    if len(counts) > MAX_LABELS:
+        raise UserError(
+            f"--label-column {column}: expected at most {MAX_LABELS:,} labels, got {len(counts):,}. Merge rare "
+            "ones, or name another column."
         )
 
 
@@ -270,6 +275,7 @@ def _infer_label_sets(
         )
     if None in counts or "" in counts:
         raise UserError(f"--label-column {column}: a row has an empty label in its list.")
+    _check_number(counts, column)
     ordered = _sorted_names(counts)
     messages.append(f"labels, with training rows: {_show_counts(ordered, counts)}")
     names = list(class_names) if class_names else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from harness.rows.columns import column_values
 
 if TYPE_CHECKING:
     import datasets
+
+MAX_NUMBER = 1e18
+"""The largest value of a regression: training squares it in float32, which ends at 3e38."""
 
 _BINARY = {"1": 1, "1.0": 1, "true": 1, "0": 0, "0.0": 0, "false": 0}
 
@@ -50,6 +53,15 @@ def normalize_label(value: Any) -> Any:
     return unicodedata.normalize("NFC", value.strip()) if isinstance(value, str) else value
 
 
+def label_name(value: Any) -> Any:
+    """The name of a label of any type as inference writes it, such as true, 2 for 2.0, or 2026-01-31; None for None."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return None if value is None else normalize_label(str(value))
+
+
 def split_labels(text: str, separator: str) -> list[str]:
     """The labels of a row in one text; blank ones are left out."""
     return [part for part in text.split(separator) if part.strip()]
@@ -60,7 +72,7 @@ def parse_label_list(value: Any) -> list[Any] | None:
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else []
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
     return value if isinstance(value, list) else None
 
@@ -82,7 +94,13 @@ def _decode(values: Sequence[Any], feature: Any, classes: Mapping[Any, int]) -> 
     names = getattr(feature, "names", None)
     if not names or not {normalize_label(name) for name in names} & set(classes):
         return list(values)
-    return [names[value] if value is not None and value >= 0 else value for value in values]
+    return decode_class_names(values, names)
+
+
+def decode_class_names(values: Iterable[Any], names: Sequence[str]) -> list[Any]:
+    """The names of class numbers; None, and a number that has no name, stay as they are."""
+    by_number = dict(enumerate(names))
+    return [by_number.get(value, value) for value in values]
 
 
 def _class(task: TaskSpec, split: str, row: int, value: Any, classes: Mapping[Any, int]) -> int:
@@ -101,7 +119,10 @@ def _class(task: TaskSpec, split: str, row: int, value: Any, classes: Mapping[An
 def _key(value: Any, classes: Mapping[Any, int]) -> Any:
     if isinstance(value, bool):  # the label named true or True if there is one, else the number 0 or 1
         return next((name for name in (str(value).lower(), str(value)) if name in classes), int(value))
-    return None if isinstance(value, (list, dict)) else normalize_label(value)
+    if isinstance(value, (list, dict)):
+        return None
+    key = normalize_label(value)
+    return key if key in classes else label_name(value)
 
 
 def _label_list(task: TaskSpec, split: str, row: int, value: Any) -> list[Any]:
@@ -136,8 +157,10 @@ def _number(task: TaskSpec, split: str, row: int, value: Any) -> float:
         number = float(value)
     except (TypeError, ValueError):
         number = math.nan
-    if not math.isfinite(number):
+    if not abs(number) <= MAX_NUMBER:
         advice = " Use a decimal point." if isinstance(value, str) and "," in value else ""
+        if math.isfinite(number):
+            advice = f" It is out of range: the largest number is {MAX_NUMBER:g}."
         raise UserError(f"{_location(task, split, row, task.label)}: expected a number, got {value!r}.{advice}")
     return number
 

@@ -13,7 +13,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.errors import UserError, did_you_mean, first_line
+from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.records import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
 from harness.rows.columns import ReadOptions, column_values
@@ -176,15 +176,19 @@ def _from_hub(task: TaskSpec) -> Tables:
             "network."
         ) from None
     by_split = {}
-    for name, expression in task.splits.items():
-        try:
-            if part := parse_stratified(expression):
-                by_split[name] = _stratified(task, name, part, builder.as_dataset(split=part.split))
-            else:
-                by_split[name] = builder.as_dataset(split=expression)
-        except ValueError as error:
-            if name not in task.predict:
-                raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
+    advice = f"Delete {builder.cache_dir}, and it is downloaded again."
+    with boundary(f"task {task.name}: damaged cache of {where}", pa.ArrowException, advice=advice):
+        for name, expression in task.splits.items():
+            try:
+                if part := parse_stratified(expression):
+                    by_split[name] = _stratified(task, name, part, builder.as_dataset(split=part.split))
+                else:
+                    by_split[name] = builder.as_dataset(split=expression)
+            except pa.ArrowException:
+                raise  # a damaged file is no missing split
+            except ValueError as error:
+                if name not in task.predict:
+                    raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
     return Tables(by_split, str(source.hub) + (f"/{source.config}" if source.config else ""), source.revision)
 
 
@@ -219,9 +223,12 @@ def _read(task: TaskSpec, files: Sequence[DataFile]) -> datasets.Dataset:
             raise UserError(f"{files[0].name} and {file.name}: only one of them has the column {column!r}.")
         tables.append(table)
     try:
-        return datasets.Dataset(pa.concat_tables(tables, promote_options="permissive"))
+        table = pa.concat_tables(tables, promote_options="permissive")
     except pa.ArrowTypeError:
         raise UserError(f"{files[0].name} and others: a column is text in one file and not in another.") from None
+    advice = "Write them as texts and numbers, without metadata."
+    with boundary(f"{files[0].name}: unsupported columns", ValueError, TypeError, LookupError, advice=advice):
+        return datasets.Dataset(table)
 
 
 def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[str, datasets.Dataset]:
@@ -249,7 +256,9 @@ def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[s
                 f"task {task.name}: split {name!r} is {expression!r}, but the data has "
                 f"{', '.join(f'{split} ({rows:,} rows)' for split, rows in lengths.items())}: {first_line(error)}"
             ) from None
-        ranges = [tables[part.splitname].select(range(part.from_, part.to)) for part in parts]
+        ranges = [  # `select` refuses an empty range behind the last row
+            tables[part.splitname].select(range(part.from_, part.to) or []) for part in parts
+        ]
         by_split[name] = ranges[0] if len(ranges) == 1 else datasets.concatenate_datasets(ranges)
     return by_split
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 VALIDATION_PERCENT = 10
 """Default share of the training rows that become validation rows."""
 
+MAX_NAME_BYTES = 200
+"""Length of a task's name, which is that of a folder, and part of names of files."""
+
 _METRICS: dict[ProblemType, list[str]] = {
     "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
     "multi_label_classification": ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],
@@ -143,8 +146,8 @@ def infer_task(own: OwnData) -> InferredTask:
     by_split = loading.cut_splits(task, tables)
     if empty := [split for split, table in by_split.items() if len(table) == 0]:
         raise UserError(
-            f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows are too few. "
-            f"Add --{empty[0]}-file."
+            f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows have too few "
+            f"different texts, and equal ones stay together. Add --{empty[0]}-file."
         )
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")

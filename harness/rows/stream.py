@@ -11,6 +11,7 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
+from harness.system.paths import user_path
 
 
 class TextRows(NamedTuple):
@@ -49,8 +50,9 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         UserError: the file cannot be read or has no rows, or a column or a text (with its row, from 1, without the
             header) is missing.
     """
+    path = user_path("--file", path)
     if not path.is_file():
-        raise UserError(f"--file {path}: file not found.")
+        raise UserError(f"--file {path}: {'a folder, not a file' if path.is_dir() else 'file not found'}.")
     if options.delimiter is not None and len(options.delimiter) != 1:
         raise UserError(f"--delimiter {options.delimiter!r}: expected one character.")
     if options.encoding is not None:

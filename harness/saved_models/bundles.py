@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness import __version__
 from harness.errors import UserError, boundary
-from harness.facts.records import RunRecord, read_record, record_text
+from harness.facts.records import RunRecord, read_record_copy, record_text
 from harness.facts.tasks import TaskSpec, read_task, task_text
 from harness.rows.files import file_hash
 from harness.saved_models.model_card import model_card
@@ -226,7 +226,7 @@ def _read_bundle(folder: Path) -> Bundle:
     if missing := next((name for name in (WEIGHTS, CONFIG, TASK, RECORD) if not (folder / name).is_file()), None):
         raise UserError(f"{folder}: {missing} is missing; the saved model is incomplete.")
     _check_files(folder, [name for name in manifest["files"] if name not in (WEIGHTS, CARD)])
-    record = read_record(folder / RECORD)
+    record = read_record_copy(folder / RECORD)
     task = read_task(folder / TASK).model_copy(update={"name": record.spec.task})
     return Bundle(folder, task, record)
 

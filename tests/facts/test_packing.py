@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import zlib
+
 import numpy as np
 import pytest
 
-from harness.facts.packing import pack_array, unpack_array
+from harness.facts.packing import MAX_BYTES, pack_array, unpack_array
 
 
 @pytest.mark.parametrize(
@@ -17,9 +21,10 @@ from harness.facts.packing import pack_array, unpack_array
         np.array([0.1, 1e-30, 5.0]),
         np.array([0.1, 2.5], np.float32),
         np.array([[True, False], [False, True]]),
+        np.asfortranarray([[0, 1, 2], [3, 4, 5]]),
         np.array([], np.int64),
     ],
-    ids=["classes", "many classes", "negative", "float64", "float32", "label sets", "no row"],
+    ids=["classes", "many classes", "negative", "float64", "float32", "label sets", "columns first", "no row"],
 )
 def test_unpacked_array_is_the_packed_one(values: np.ndarray) -> None:
     unpacked = unpack_array(pack_array(values))
@@ -37,3 +42,32 @@ def test_packed_array_is_small() -> None:
 def test_text_that_is_not_a_packed_array_is_refused(packed: str) -> None:
     with pytest.raises(ValueError, match="not a packed array"):
         unpack_array(packed)
+
+
+def npy(values: np.ndarray) -> bytes:
+    with io.BytesIO() as file:
+        np.save(file, values)
+        return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        npy(np.array([1.0, np.nan])),
+        npy(np.array([1.0, np.inf])),
+        npy(np.array(["text"])),
+        npy(np.array([1, "object"], object)),
+        npy(np.array([1 + 2j])),
+        npy(np.array(["2026-01-01"], "datetime64[s]")),
+        npy(np.zeros(3, [("a", "<i4")])),
+        npy(np.array([0, 1]))[:-1],
+        npy(np.array([0, 1])).replace(b"(2,)", b"(3,)"),
+        npy(np.array([0, 1])).replace(b"(2,)", b"[2,]"),
+        npy(np.array([0, 1])).replace(b"'<i8'", b"'<q8'"),
+        npy(np.array([0, 1])).replace(b"'descr'", b"[[[[[[["),
+        b"\0" * (MAX_BYTES + 1),
+    ],
+)
+def test_array_of_anything_but_finite_numbers_is_refused(octets: bytes) -> None:
+    with pytest.raises(ValueError, match="not a packed array"):
+        unpack_array(base64.b64encode(zlib.compress(octets)).decode())

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
+import shutil
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from support.records import minimal_record, run_spec
 
@@ -21,6 +25,7 @@ from harness.errors import UserError
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import (
+    MAX_RECORD_BYTES,
     SCHEMA_VERSION,
     Cost,
     DataFacts,
@@ -31,6 +36,7 @@ from harness.facts.records import (
     RunSpec,
     prepare_results,
     read_record,
+    read_record_copy,
     read_records,
     record_path,
     write_record,
@@ -118,7 +124,7 @@ def _full_record() -> RunRecord:
             git_dirty=None,
         ),
         predictions={"validation": pack_array(np.arange(277) % 2)},
-        gold={"validation": pack_array(np.arange(277) % 3)},
+        gold={"validation": pack_array(np.arange(277) // 3 % 2)},
         prediction_files={"test": "rte-test.parquet"},
         parent_group_key="bert-base-cased-seed0-0123456789",
         trained_by="bert-base-cased-seed42-0123456789",
@@ -421,6 +427,121 @@ def test_unreadable_files_do_not_hide_the_others(tmp_path: Path) -> None:
     assert [message.startswith(f"{path}: ") for path, message in zip(bad, messages, strict=True)] == [True, True]
 
 
+def _make_fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _make_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _make_huge(path: Path) -> None:
+    os.truncate(path, MAX_RECORD_BYTES + 1)
+
+
+def _link_to(target: str) -> Callable[[Path], None]:
+    def link(path: Path) -> None:
+        path.unlink()
+        path.symlink_to(target)
+
+    return link
+
+
+def _replace(old: str, new: str) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        text = path.read_text(encoding="utf-8")
+        assert old in text
+        path.write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    return replace
+
+
+def _write(text: str) -> Callable[[Path], None]:
+    return lambda path: [path.write_text(text), None][1]
+
+
+def _predict(values: NDArray[Any]) -> Callable[[Path], None]:
+    return _replace(pack_array(np.arange(277) % 2), pack_array(values))
+
+
+HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
+    "nested lists": (_write("[" * 100_000), "nested too deeply"),
+    "nested objects": (_write('{"a":' * 100_000), "nested too deeply"),
+    "integer of 5,000 digits": (_replace("277", "9" * 5000), "4300"),
+    "integer beyond 64 bits": (_replace(str(2**33), f"1{'0' * 400}"), "peak_bytes"),
+    "integer beyond 64 bits in the recipe's changes": (
+        _replace('"recipe_changes": {\n  "epochs": 5', f'"recipe_changes": {{"epochs": 1{"0" * 400}'),
+        "recipe_changes.epochs",
+    ),
+    "accuracy of 1e308": (_replace(str(0.1 + 0.2), "1e308"), "metrics.validation"),
+    "accuracy of -5": (_replace(str(0.1 + 0.2), "-5"), "accuracy is -5"),
+    "accuracy that is NaN": (_replace(str(0.1 + 0.2), "NaN"), "accuracy"),
+    "loss of 1e308": (_replace('"loss": null', '"loss": 1e308'), "loss"),
+    "seconds of 1e308": (_replace('"seconds": 10.0', '"seconds": 1e308'), "cost.seconds"),
+    "negative seconds": (_replace('"seconds": 10.0', '"seconds": -1'), "cost.seconds"),
+    "no main metrics": (_replace('"main_metrics": [\n   "accuracy"\n  ]', '"main_metrics": []'), "main_metrics"),
+    "lone surrogate": (_replace("The rte task", "\\ud800"), "title"),
+    "lone surrogate in a name": (_replace('"train & validation"', '"\\ud800"'), "shared_texts"),
+    "time without a time zone": (_replace('05Z"', '05"'), "started"),
+    "run_id that leaves the folder": (_replace('"run_id": "', '"run_id": "../'), "run_id"),
+    "class without a label": (_predict(np.arange(277)), "predictions"),
+    "class number that would need terabytes": (_predict(np.full(277, 10**12)), "predictions"),
+    "values instead of classes": (_predict(np.full(277, 0.5)), "predictions"),
+    "predictions that cannot be unpacked": (_replace(pack_array(np.arange(277) % 2), "AAAA"), "not a packed array"),
+    "FIFO": (_make_fifo, "regular file"),
+    "device": (_link_to("/dev/zero"), "regular file"),
+    "folder": (_make_folder, "regular file"),
+    "huge file": (_make_huge, f"{MAX_RECORD_BYTES:,} bytes"),
+    "loop of symlinks": (_link_to("hostile.json"), "symbolic links"),
+    "dangling symlink": (_link_to("missing"), "no such file"),
+}
+"""Changes to the file of a record, and a part of the message."""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_file_is_one_unreadable_record_among_the_others(tmp_path: Path, name: str) -> None:
+    good, path = write_record(_record(), tmp_path), write_record(_full_record(), tmp_path)
+    path = path.rename(path.with_name("hostile.json"))
+    change, reason = HOSTILE[name]
+    change(path)
+    records, (message,) = read_records(tmp_path)
+    assert [record.run_id for record in records] == [good.stem]
+    assert message.startswith(f"{path}: ")
+    assert reason in message
+    assert len(message) < 500
+
+
+def test_copy_of_a_record_counts_once(tmp_path: Path) -> None:
+    """A synchronised folder makes copies of files, and a merge of two folders may put one under another task."""
+    path = write_record(_record(), tmp_path)
+    copies = [path.with_name(f"{path.stem} (copy).json"), tmp_path / "runs" / "wnli" / path.name]
+    for copy in copies:
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
+    records, messages = read_records(tmp_path)
+    assert [record.run_id for record in records] == [path.stem]
+    assert [str(copy) in message and str(path) in message for copy, message in zip(copies, messages, strict=True)] == [
+        True,
+        True,
+    ]
+
+
+def test_copy_is_not_the_record_of_another_run(tmp_path: Path) -> None:
+    path = write_record(_record(), tmp_path)
+    other = record_path(tmp_path, "rte", _spec(seed=7).run_id)
+    shutil.copy(path, other)
+    with pytest.raises(UserError, match=f"^{re.escape(str(other))}: .*{re.escape(path.name)}"):
+        read_record(other)
+    assert read_record_copy(other) == read_record(path)
+
+
+def test_folder_whose_name_is_too_long_is_named() -> None:
+    with pytest.raises(UserError, match=f"^{'a' * 300}/runs: .*too long"):
+        read_records(Path("a" * 300))
+
+
 # -- no NaN ------------------------------------------------------------------------------------------------------------
 
 
@@ -432,19 +553,12 @@ def test_unreadable_files_do_not_hide_the_others(tmp_path: Path) -> None:
         ("baseline", lambda value: {"validation": {"accuracy": value}}),
         ("rows_per_second", lambda value: value),
         ("padding_share", lambda value: value),
+        ("recipe_changes", lambda value: {"warmup": value}),
     ],
 )
 def test_record_refuses_nan_and_infinity(field: str, wrap: Any, bad: float) -> None:
     with pytest.raises(ValidationError, match="finite"):
         _record(**{field: wrap(bad)})
-
-
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_nan_and_infinity_are_never_written(tmp_path: Path, bad: float) -> None:
-    """`recipe_changes` accepts any value, so the writer has to check too."""
-    text = write_record(_record(recipe_changes={"warmup": bad}), tmp_path).read_text(encoding="utf-8")
-    json.loads(text, parse_constant=pytest.fail)
-    assert '"warmup": null' in text
 
 
 def test_undefined_metric_is_null(tmp_path: Path) -> None:

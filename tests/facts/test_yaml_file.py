@@ -51,6 +51,8 @@ def test_line_is_that_of_the_innermost_known_part(path: Path, location: tuple[st
         ("a: 1\nb: ]\n", r"file\.yaml:2: invalid YAML"),
         ("- a\n", r"file\.yaml:1: .*soup: tomato"),
         ("", r"file\.yaml:1: .*soup: tomato"),
+        ("a: \0\n", r"file\.yaml: invalid YAML: .*unacceptable character"),
+        ("a: \x13\n", r"file\.yaml: invalid YAML: .*unacceptable character"),
         ("a: 1\nb: !!int foo\n", r"file\.yaml:2: .*int.*'foo'"),
         ("a: 1\nb: !!float foo\n", r"file\.yaml:2: .*float.*'foo'"),
         ("a: 1\nb: !!bool maybe\n", r"file\.yaml:2: .*bool.*'maybe'"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import sklearn.metrics
 
+from harness.metrics.classification import LabelCounts
 from harness.metrics.metric import Undefined
 from harness.metrics.registry import METRICS
 
@@ -137,3 +138,8 @@ def test_averages_of_empty_sets_are_undefined(name: str) -> None:
     with pytest.raises(Undefined, match="label"):
         METRICS[name].value(empty, empty)
     assert values(["subset_accuracy", "hamming_loss"], empty, empty) == {"subset_accuracy": 1.0, "hamming_loss": 0.0}
+
+
+def test_labels_that_do_not_occur_cost_nothing() -> None:
+    counts = LabelCounts([np.array([[0, 9_999, 0]])], np.array([0, 5, 0]))
+    assert counts.labels == [0, 5, 9_999]

@@ -104,7 +104,7 @@ def test_metric_of_evaluate_is_shown_unscaled_and_not_compared() -> None:
 
 
 def test_small_negative_is_shown_without_a_sign() -> None:
-    assert cell([record("cola", -0.0001)], "CoLA Matthews") == "0.0 (1)"
+    assert cell([record("cola", {"matthews_correlation": -0.0001})], "CoLA Matthews") == "0.0 (1)"
 
 
 def test_precisions_are_averaged_and_named() -> None:

@@ -159,6 +159,16 @@ def test_one_file_is_accepted_for_a_task_with_one(tmp_path: Path, write_rows: Wr
     assert paths_of(files) == {"train": [path]}
 
 
+@pytest.mark.parametrize("name", ["a" * 300, "~nosuchuser/rows", "fifo.csv", "loop"])
+@pytest.mark.parametrize("task", ["rte", "ttc4900"])
+def test_data_that_cannot_be_opened_is_refused(name: str, task: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.csv")
+    (tmp_path / "loop").symlink_to("loop")
+    data = Path(name) if name.startswith("~") else tmp_path / name
+    with pytest.raises(UserError, match=r"^--data "):
+        find_files(load_task(task), data)
+
+
 def test_missing_data_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"--data .*/missing: file or folder not found"):
         find_files(load_task("rte"), tmp_path / "missing")

@@ -171,6 +171,14 @@ def test_one_file_is_shuffled_like_pandas_and_cut(tmp_path: Path, write_rows: Wr
     assert sorted(everything, key=int) == rows["text"]
 
 
+def test_part_of_too_few_rows_is_empty(tmp_path: Path, write_rows: Write) -> None:
+    """Here a part of one row begins behind the last row."""
+    write_rows(tmp_path / "rows.csv", {"text": ["a"], "category": ["x"]})
+    task = load_task("ttc4900")
+    with pytest.raises(UserError, match="task ttc4900: split 'train' is empty"):
+        load_splits(task, read_tables(task, find_files(task, tmp_path / "rows.csv")), "standard", None)
+
+
 def test_missing_split_to_predict_is_listed(make_task: Make) -> None:
     path = make_task(splits={"train": "train", "validation": "validation", "test": "test"}, predict="test")
     task = read_task(path)
@@ -245,6 +253,36 @@ def test_folder_with_the_name_of_a_hub_data_set_does_not_replace_it(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"cannot load nyu-mll/glue .* from the Hub"):
         read_tables(load_task("rte"), None)
+
+
+def _missing(path: Path) -> None:
+    path.unlink()
+
+
+def _truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-300])
+
+
+def _flipped(path: Path) -> None:
+    octets = path.read_bytes()
+    assert octets.count(b"long text") > 1
+    path.write_bytes(octets.replace(b"long text", b"long\xfftext"))
+
+
+@pytest.mark.parametrize("damage", [_missing, _truncated, _flipped])
+def test_damaged_cache_of_the_hub_names_the_folder_to_delete(
+    damage: Callable[[Path], None], tmp_path: Path, make_task: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"text": [f"long text {row}" for row in range(20)], "label": ["no", "yes"] * 10}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    files = dict.fromkeys(("train", "validation"), str(tmp_path / "rows.parquet"))
+    builder = datasets.load_dataset_builder("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+    builder.download_and_prepare()
+    damage(Path(builder.cache_dir) / "parquet-train.arrow")
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *args, **keys: builder)
+    task = read_task(make_task(source={"hub": "org/rows"}))
+    with pytest.raises(UserError, match=f"Delete {builder.cache_dir}"):
+        load_splits(task, read_tables(task, None), "standard", None)
 
 
 # -- labels ------------------------------------------------------------------------------------------------------------

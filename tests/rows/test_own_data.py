@@ -6,10 +6,13 @@ import bz2
 import gzip
 import json
 import lzma
+import os
 import re
 import unicodedata
 import zipfile
 from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from harness.requests.identity import identify, resolve_task
 from harness.requests.options import parse_options
 from harness.rows import loading
 from harness.rows.files import file_hash, find_files
+from harness.rows.label_inference import MAX_LABELS
 from harness.rows.loading import Split, load_splits, read_tables
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData, infer_task
 
@@ -83,6 +87,33 @@ def test_labels_are_those_of_the_training_rows_in_order(
         assert [list(expected)[number] for number in split.label] == [
             names[int(text.split()[1])] for text in split.text
         ]
+
+
+@pytest.mark.parametrize(
+    "labels, names",
+    [
+        ([date(2026, 1, 31), date(2026, 2, 1)], ["2026-01-31", "2026-02-01"]),
+        ([Decimal("1.50"), Decimal("2.50")], ["1.50", "2.50"]),
+        ([0.5, 1.5], ["0.5", "1.5"]),
+        ([2**63, 2**63 + 1], [str(2**63), str(2**63 + 1)]),
+    ],
+    ids=["dates", "decimals", "fractions", "64 bits without a sign"],
+)
+def test_labels_of_any_type_are_read_as_they_are_inferred(labels: list[Any], names: list[str]) -> None:
+    values = [labels[row % 2] for row in range(ROWS)]
+    column = pa.array(values, pa.uint64() if labels[0] == 2**63 else None)
+    pq.write_table(pa.table({"text": TEXTS, "label": column}), "train.parquet")
+    task = infer_task(own("train.parquet", problem_type="single_label_classification")).task
+    assert list(task.labels or ()) == names
+    assert set(splits_of(task)["train"].label) == {0, 1}
+
+
+def test_digits_that_are_no_number_are_a_name() -> None:
+    digits = "9" * 5000
+    Path("train.csv").write_text("text,label\n" + "".join(f"{text},{digits}\n{text}!,1\n" for text in TEXTS))
+    task = infer_task(own()).task
+    assert task.labels == {"1": "1", digits: digits}
+    assert set(splits_of(task)["train"].label) == {0, 1}
 
 
 def test_names_that_look_like_numbers_are_not_class_numbers(write_rows: Write) -> None:
@@ -416,9 +447,22 @@ def _zipped(members: dict[str, str]) -> tuple[OwnData, CSV]:
     return own("train.zip"), {}
 
 
-def _parquet(columns: list[Any], names: list[str]) -> tuple[OwnData, CSV]:
-    pq.write_table(pa.table([pa.array(column) for column in columns], names=names), "train.parquet")
+def _parquet(columns: list[Any], names: list[str], metadata: dict[str, str] | None = None) -> tuple[OwnData, CSV]:
+    arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
+    pq.write_table(pa.table(arrays, names=names).replace_schema_metadata(metadata), "train.parquet")
     return own("train.parquet"), {}
+
+
+def _class_labels(labels: list[int]) -> tuple[OwnData, CSV]:
+    """Class numbers of which only 0 and 1 have names."""
+    features = {"text": {"dtype": "string", "_type": "Value"}, "label": {"names": ["a", "b"], "_type": "ClassLabel"}}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return _parquet([[f"text {row}" for row in range(len(labels))], labels], ["text", "label"], metadata)
+
+
+def _invalid_texts() -> pa.Array:
+    offsets = b"".join(offset.to_bytes(4, "little") for offset in (0, 1, 2))
+    return pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(b"\xff\xfe")])
 
 
 def _book(**sheets: list[list[Any]]) -> tuple[OwnData, CSV]:
@@ -432,6 +476,32 @@ def _book(**sheets: list[list[Any]]) -> tuple[OwnData, CSV]:
             sheet.append(row)
     book.save("train.xlsx")
     return own("train.xlsx"), {}
+
+
+_ENTITIES = "".join(f'<!ENTITY a{number} "{f"&a{number - 1};" * 10}">' for number in range(1, 10))
+_ENTITIES = f'<!DOCTYPE x [<!ENTITY a0 "aaaaaaaaaa">{_ENTITIES}]>'
+_ENTITY_ROW = '<row r="9"><c r="A9" t="inlineStr"><is><t>&a9;</t></is></c></row>'
+
+
+def _changed_book(change: Callable[[str], str]) -> tuple[OwnData, CSV]:
+    """A workbook of which the XML of the sheet is changed."""
+    _book(one=_XLSX)
+    with zipfile.ZipFile("train.xlsx") as book:
+        members = {name: book.read(name) for name in book.namelist()}
+    sheet = next(name for name in members if name.endswith("sheet1.xml"))
+    members[sheet] = change(members[sheet].decode()).encode()
+    _zip(Path("train.xlsx"), members)
+    return own("train.xlsx"), {}
+
+
+def _fifo() -> tuple[OwnData, CSV]:
+    os.mkfifo("train.csv")
+    return own(), {}
+
+
+def _loop() -> tuple[OwnData, CSV]:
+    Path("train.csv").symlink_to("train.csv")
+    return own(), {}
 
 
 def _folder(name: str) -> tuple[OwnData, CSV]:
@@ -530,6 +600,34 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _file(GOOD, label_separator=";"),
         r"--label-separator: needs --problem-type multi_label_classification",
     ),
+    "infinite label": (
+        lambda: _file("".join(f'{{"text": "t{row}", "label": 1e{row}00}}\n' for row in range(9)), "train.jsonl"),
+        r"expected a single label in row 5, got inf",
+    ),
+    "integer beyond 64 bits": (
+        lambda: _json_rows({"text": "a", "label": 1}, {"text": "b", "label": 10**30}),
+        r"column 'label' has an integer beyond 64 bits in row 2",
+    ),
+    "integer of 5,000 digits": (
+        lambda: _file(f'{{"text": "a", "label": {"9" * 5000}}}\n', "train.jsonl"),
+        r"cannot be read as jsonl: line 1: .*4300 digits",
+    ),
+    "value beyond the range of training": (
+        lambda: _labelled(["1.5", "1e300", "2"] * 9),
+        r"row \d+ .*: expected a number, got '1e300'\. .*out of range",
+    ),
+    "class number without a name": (
+        lambda: _class_labels([0, 1, 7] * 9),
+        r"column 'label', row \d+ of split '\w+': unknown label 7; labels: ",
+    ),
+    "more labels than any task has": (
+        lambda: _labelled([f"label {row % (MAX_LABELS + 1)}" for row in range(2 * MAX_LABELS + 2)]),
+        r"--label-column label: expected at most 10,000 labels, got 10,001",
+    ),
+    "label that is nested 5,000 deep": (
+        lambda: _labelled(["[" * 5000, "a"], problem_type="multi_label_classification"),
+        r"--label-column label: no row has several labels",
+    ),
     # texts
     "null text": (
         lambda: _json_rows(*({"text": None if row == 2 else f"t{row}", "label": "xy"[row % 2]} for row in range(9))),
@@ -550,6 +648,14 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "label that is a number in one row and a text in another": (
         lambda: _json_rows({"text": "a", "label": 1}, {"text": "b", "label": "1"}),
         r"column 'label' has mixed types: a number .* a text in row 2",
+    ),
+    "text that is nested 900 deep": (
+        lambda: _file(f'{{"text": {"[" * 900}{"]" * 900}, "label": "x"}}\n' * 3, "train.jsonl"),
+        r"train\.jsonl: unsupported columns",
+    ),
+    "text that is not UTF-8 in Parquet": (
+        lambda: _parquet([_invalid_texts(), ["x", "y"]], ["text", "label"]),
+        r"train\.parquet: cannot be read as parquet: .*UTF8",
     ),
     "half a character": (
         lambda: _file('{"text": "\\ud800", "label": "x"}\n{"text": "b", "label": "y"}', "train.jsonl"),
@@ -599,7 +705,19 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "web page saved as .csv": (lambda: _file("\n<!DOCTYPE html><html>404"), r"not a csv file, but a web page"),
     "Git LFS pointer": (lambda: _file("version https://git-lfs.github.com/spec/v1\n"), r"run 'git lfs pull'"),
     "JSON called .csv": (lambda: _file('{"text": "a"}\n'), r"not a csv file, but probably JSON; .*\.json or \.jsonl"),
+    "header of a million characters": (
+        lambda: _file("x" * 1_000_000),
+        r"column 'text' not found in train; its columns: x{500,1000} \[\.\.\.\] x{500,1000}\.$",
+    ),
+    "text in an encoding that starts with a byte order mark": (
+        lambda: _file(GOOD, encoding="utf-32"),
+        r"train\.csv: cannot be read: .*UTF-32",
+    ),
     # JSON
+    "lines of JSON that are nested 100,000 deep": (
+        lambda: _file("[" * 100_000, "train.jsonl"),
+        r"cannot be read as jsonl: line 1: RecursionError",
+    ),
     "broken line of JSON": (
         lambda: _file('{"text": "a", "label": "x"}\n{"text": \n', "train.jsonl"),
         r"cannot be read as jsonl: line 2: JSONDecodeError",
@@ -624,6 +742,22 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "broken Parquet": (lambda: _file(b"PAR1 nothing", "train.parquet"), r"cannot be read as parquet: "),
     "broken Arrow": (lambda: _file(b"nothing at all", "train.arrow"), r"cannot be read as arrow: "),
     "broken workbook": (lambda: _file(b"nothing at all", "train.xlsx"), r"train\.xlsx: not an \.xlsx workbook"),
+    "metadata that is no JSON": (
+        lambda: _parquet([["a"], ["x"]], ["text", "label"], {"huggingface": "{"}),
+        r"train\.parquet: unsupported columns: JSONDecodeError",
+    ),
+    "metadata of another type": (
+        lambda: _parquet([["a"], ["x"]], ["text", "label"], {"huggingface": "[1]"}),
+        r"train\.parquet: unsupported columns: TypeError",
+    ),
+    "workbook with entities that grow": (
+        lambda: _changed_book(lambda sheet: _ENTITIES + sheet.replace("</sheetData>", f"{_ENTITY_ROW}</sheetData>")),
+        r"train\.xlsx: cannot be read as xlsx: ParseError",
+    ),
+    "workbook that is cut off": (
+        lambda: _changed_book(lambda sheet: sheet[: len(sheet) // 2]),
+        r"train\.xlsx: cannot be read as xlsx: ParseError",
+    ),
     "several sheets": (
         lambda: _book(one=_XLSX, two=_XLSX),
         r"2 sheets have rows \(one, two\)\. .*'.*train\.xlsx#sheet=one'",
@@ -649,7 +783,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "broken bzip2": (lambda: _file(b"nothing", "train.csv.bz2"), r"cannot be decompressed as bz2"),
     "broken zstandard": (lambda: _file(b"nothing", "train.csv.zst"), r"cannot be decompressed as zst"),
     "gzip without a format": (lambda: _file(b"x", "train.gz"), r"missing format before \.gz: .*rows\.csv\.gz"),
-    "text called .zip": (lambda: _file(GOOD, "train.zip"), r"cannot be decompressed as zip: File is not a zip file"),
+    "text called .zip": (lambda: _file(GOOD, "train.zip"), r"cannot be decompressed as zip: .*not a zip file"),
     "zip of several": (
         lambda: _zipped({"a.csv": GOOD, "b.csv": GOOD}),
         r"expected one file in the zip, got 2 \(a\.csv, b\.csv\)",
@@ -659,6 +793,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "zip with a path from the root": (lambda: _zipped({"/etc/a.csv": GOOD}), r"unsafe zip: .*'/etc/a\.csv'"),
     "zip of something else": (lambda: _zipped({"a.docx": "x"}), r"unsupported file format of 'a\.docx'"),
     # which files
+    "FIFO": (_fifo, r"train\.csv: expected a regular file"),
+    "loop of symlinks": (_loop, r"train\.csv: too many levels of symbolic links"),
+    "unknown user": (lambda: (own("~nosuchuser/train.csv"), {}), r"~nosuchuser/train\.csv: .*home directory"),
+    "path that is too long": (lambda: (own("a" * 5000 + ".csv", name="x"), {}), r" a{100,}\.\.\.: file name too long"),
     "no such file": (
         lambda: (own("trian.csv"), {"train.csv": GOOD}),
         r"file not found: .*trian\.csv\. Did you mean 'train\.csv'",
@@ -715,6 +853,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         r"--validation-percent: validation would be empty: 3 training rows",
     ),
     "name of a registered task": (lambda: _file(GOOD, "sst2.csv"), r"--train-file: 'sst2' .*--name"),
+    "name that no folder can have": (
+        lambda: (own(name="a" * 300), {"train.csv": GOOD}),
+        r"--name a+: invalid task name: .*at most 200 bytes",
+    ),
     "name that is a path": (lambda: (own(name="a/b"), {"train.csv": GOOD}), r"--name a/b: invalid task name"),
     "pattern without a name": (lambda: (own("*.csv"), {"a.csv": GOOD}), r"--train-file: invalid task name: set --name"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -133,6 +134,15 @@ def test_missing_file_and_invalid_flags_are_refused(tmp_path: Path) -> None:
             texts(tmp_path / "rows.csv", encoding=encoding)
     with pytest.raises(UserError, match="--delimiter '::': expected one character"):
         texts(tmp_path / "rows.csv", delimiter="::")
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".csv", "fifo.csv", "loop.csv", "folder.csv"])
+def test_path_that_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UserError, match=r"^--file .*/\w+(\.csv|\.\.\.): "):
+        texts(tmp_path / name)
 
 
 def test_row_of_json_lines_counts_rows_and_not_blank_lines(tmp_path: Path) -> None:

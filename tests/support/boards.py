@@ -51,7 +51,8 @@ def record(
     """A run that scored `values` on every reported split; one number is the value of every metric."""
     metrics, main_metrics, report = SHAPES.get(task, (["accuracy"], ["accuracy"], ["validation"]))
     shape = dict(metrics=metrics, main_metrics=main_metrics, report=report, suite="glue" if task in GLUE else None)
-    shape |= {"problem_type": "multi_label_classification"} if task == "emotions" else {}
+    if task == "emotions":
+        shape |= {"problem_type": "multi_label_classification", "labels": ["joy", "anger", "fear"]}
     scores = values if isinstance(values, dict) else dict.fromkeys(metrics, values)
     rows = {"train": 3668, "validation": 408}
     constant = {name: CONSTANT_SCORES.get(name) for name in metrics}
