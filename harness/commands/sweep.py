@@ -20,7 +20,8 @@ from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import SweepDisplay, duration, plan_table
 from harness.sweeps.estimates import Estimate, comparable, estimate_all
-from harness.sweeps.executors import EXECUTORS, Executor, ExecutorSettings
+from harness.sweeps.executor import Executor, ExecutorSettings
+from harness.sweeps.executors import make_executor, option_values
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, typed
@@ -105,7 +106,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
     options, request = read_options(arguments)
-    executor = make_executor(options, request.sweep)
+    executor = executor_of(options, request)
     console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
 
     def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
@@ -121,25 +122,13 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         sys.exit(code)
 
 
-def make_executor(options: SweepOptions, sweep: Sweep) -> Executor:
-    """The executor that the flags name, or the sweep file, with its settings.
-
-    Raises:
-        UserError: there is no such executor, it is missing here, or a setting is invalid.
-    """
-    name = options.executor or sweep.executor
-    if name not in EXECUTORS:
-        raise UserError(f"--executor {name}: unknown executor.{did_you_mean(name, EXECUTORS)} Known: local, slurm.")
-    of_slurm = dict(sweep.slurm)
-    for flag in options.slurm:
-        key, equals, value = flag.partition("=")
-        if not key or not equals:
-            raise UserError(f"--slurm {flag}: expected an option of sbatch and its value, as in account=nlp.")
-        of_slurm[key] = value
-    of_slurm |= {key: value for key in ("partition", "time") if (value := getattr(options, key)) is not None}
-    if of_slurm and name != "slurm":
-        raise UserError(f"{min(of_slurm)}: a setting of Slurm jobs; add --executor slurm.")
-    return EXECUTORS[name](ExecutorSettings(options.test_mode, options.jobs, options.devices_per_run, of_slurm))
+def executor_of(options: SweepOptions, request: SweepRequest) -> Executor:
+    """The executor that the flags name, or the sweep file, with its settings."""
+    sbatch_options = request.sweep.slurm | option_values(
+        {"partition": options.partition, "time": options.time}, options.slurm
+    )
+    settings = ExecutorSettings(options.test_mode, options.jobs, options.devices_per_run, sbatch_options)
+    return make_executor(options.executor or request.sweep.executor, settings)
 
 
 def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:

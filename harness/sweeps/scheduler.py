@@ -17,7 +17,7 @@ from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord
 from harness.requests.parents import model_folder
 from harness.saved_models.bundles import is_bundle
-from harness.sweeps.executors import Executor, RunHandle
+from harness.sweeps.executor import Executor, RunHandle
 from harness.sweeps.failures import last_lines, user_error
 from harness.sweeps.launch import (
     CONFIG,

@@ -2,70 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
 
-from harness.sweeps.launch import Start
-from harness.system.devices import Slot
+from harness.errors import UserError, did_you_mean
+from harness.sweeps.executor import Executor, ExecutorSettings
+from harness.sweeps.executors.local import LocalExecutor
+from harness.sweeps.executors.slurm import SlurmExecutor
 
-
-class RunHandle(Protocol):
-    """A run that an executor has started. No method blocks for long."""
-
-    def location(self) -> str:
-        """The device, or the job and its node."""
-
-    def exit_code(self) -> int | None:
-        """The exit code of the run's supervisor, or None until it has ended."""
-
-    def stop(self) -> None:
-        """Asks the run to save a checkpoint and end; `exit_code` tells when it has."""
-
-    def kill(self) -> None:
-        """Kills all processes of the run."""
-
-    def output(self) -> str:
-        """The output of the run so far, at most its last 64 KiB; at the end, what the executor knows about it."""
-
-
-class Executor(Protocol):
-    """A way to start runs."""
-
-    slots: Sequence[Slot]
-    """The devices of each run at a time."""
-    device: str
-    """The device as records name it; empty where it is not known before the start."""
-
-    def start(self, start: Start, slot: Slot) -> RunHandle:
-        """Starts a supervisor, which starts the run.
-
-        Raises:
-            UserError: the run cannot be started as requested.
-        """
-
-
-class ExecutorSettings(NamedTuple):
-    """The settings of a sweep that executors know."""
-
-    test_mode: bool = False
-    jobs: int | None = None
-    """Runs at the same time."""
-    devices_per_run: int | None = None
-    slurm: Mapping[str, str] = {}
-    """Options of sbatch by their long names."""
-
-
-def _local(settings: ExecutorSettings) -> Executor:
-    from harness.sweeps.executors.local import LocalExecutor
-
-    return LocalExecutor(settings)
-
-
-def _slurm(settings: ExecutorSettings) -> Executor:
-    from harness.sweeps.executors.slurm import SlurmExecutor
-
-    return SlurmExecutor(settings)
-
-
-EXECUTORS: Mapping[str, Callable[[ExecutorSettings], Executor]] = {"local": _local, "slurm": _slurm}
+EXECUTORS: Mapping[str, Callable[[ExecutorSettings], Executor]] = {"local": LocalExecutor, "slurm": SlurmExecutor}
 """The executors by name."""
+
+
+def make_executor(name: str, settings: ExecutorSettings) -> Executor:
+    """The executor of that name with its settings.
+
+    Raises:
+        UserError: there is no such executor, it is missing here, or a setting is invalid.
+    """
+    if name not in EXECUTORS:
+        known = ", ".join(EXECUTORS)
+        raise UserError(f"--executor {name}: unknown executor.{did_you_mean(name, EXECUTORS)} Known: {known}.")
+    if settings.slurm and name != "slurm":
+        raise UserError(f"{min(settings.slurm)}: a setting of Slurm jobs; add --executor slurm.")
+    return EXECUTORS[name](settings)
+
+
+def option_values(flags: Mapping[str, str | None], assignments: tuple[str, ...]) -> dict[str, str]:
+    """Options of sbatch, from flags of their own and from `KEY=VALUE` of --slurm."""
+    values = {}
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not key or not equals:
+            raise UserError(f"--slurm {assignment}: expected an option of sbatch and its value, as in account=nlp.")
+        values[key] = value
+    return values | {key: value for key, value in flags.items() if value is not None}

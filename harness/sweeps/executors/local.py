@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from harness.sweeps.executors import ExecutorSettings
+from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.launch import SUPERVISOR, Start, log_size, log_tail
 from harness.system.devices import Slot, find_devices, slots
 

@@ -18,7 +18,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from harness.errors import UserError
-from harness.sweeps.executors import ExecutorSettings
+from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.launch import STOPPED, SUPERVISOR, Start, log_size, log_tail
 from harness.system.devices import Slot
 

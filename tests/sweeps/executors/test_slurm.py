@@ -11,9 +11,9 @@ import pytest
 from support.fake_run import command_in
 from support.slurm_cluster import reason_to_skip, slurm_cluster
 
-from harness.commands.sweep import main, make_executor, read_options
+from harness.commands.sweep import executor_of, main, read_options
 from harness.errors import UserError
-from harness.sweeps.executors import ExecutorSettings
+from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import slurm as slurm_module
 from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.plan import expand
@@ -201,7 +201,7 @@ def test_invalid_settings_are_refused(args: list[str], words: str, monkeypatch: 
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     options, request = read_options(["--tasks", "rte", "--test-mode", *args])
     with pytest.raises(UserError, match=words):
-        make_executor(options, request.sweep)
+        executor_of(options, request)
 
 
 def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypat
     file = tmp_path / "sweep.yaml"
     file.write_text("tasks: [rte]\nexecutor: slurm\nslurm: {partition: gpu, time: 4:00:00, cpus-per-task: 8}\n")
     options, request = read_options([str(file), "--time", "1:00:00", "--devices-per-run", "2", "--jobs", "3"])
-    executor = make_executor(options, request.sweep)
+    executor = executor_of(options, request)
     assert isinstance(executor, SlurmExecutor)
     assert executor.options == {"partition": "gpu", "time": "1:00:00", "cpus-per-task": "8", "gres": "gpu:2"}
     assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
