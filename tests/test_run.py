@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import signal
+import time
 
 import numpy as np
 import pandas as pd
@@ -289,6 +290,14 @@ def test_run_in_progress_is_refused(rte_copy, capsys):
     with hold_lock(lock_path(path)):
         run("--task", "rte", "--test-mode", "--results", rte_copy.parent, "--epochs", EPOCHS, "--overwrite", code=2)
     assert "already in progress" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signal_before_the_first_step_stops_at_once_and_leaves_nothing(tmp_path, monkeypatch, capsys, number, code):
+    monkeypatch.setattr(models, "check_length", lambda *_: (os.kill(os.getpid(), number), time.sleep(60)))
+    run("--task", "rte", "--test-mode", "--results", tmp_path, code=code)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(rte, tmp_path, monkeypatch, capsys):

@@ -100,7 +100,7 @@ def _write_model_index(records: Sequence[RunRecord], options: ExportOptions) -> 
     if options.output is None:
         print(text, end="")
     else:
-        with boundary(f"--output {options.output}: cannot be written", advice="Name a file."):
+        with boundary(f"--output {options.output}: cannot be written"):
             write_atomically(options.output, text)
         print(options.output)
 
@@ -117,7 +117,7 @@ def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions)
         if run.spec.test_mode or not content["evaluation_results"]:
             continue
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        with boundary(f"--output {options.output}: cannot be written", advice="Name a folder."):
+        with boundary(f"--output {options.output}: cannot be written"):
             write_atomically(options.output / collection_path(run), text)
         written += 1
     print(f"{options.output}: {written} file(s)")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from harness.errors import UserError, boundary, first_line
+from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.facts.tasks import load_task
 from harness.inspection.output_files import check_output_file
@@ -172,10 +172,8 @@ def _read_predictions(file: ServerFile, run: RunRecord, path: Path) -> dict[int,
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    try:
+    with boundary(f"{path}: cannot be read", pa.ArrowException):
         table = pq.read_table(path, columns=["row", "prediction"])
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{path}: cannot be read: {first_line(error)}") from None
     rows, predicted = table["row"].to_pylist(), table["prediction"].to_pylist()
     if len(set(rows)) != len(rows) or not set(rows) <= set(range(file.rows)):
         raise UserError(

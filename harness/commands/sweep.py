@@ -91,7 +91,7 @@ class SweepPlan(NamedTuple):
     estimates: dict[str, Estimate]
     finished: list[PlannedRun]
     diverged: list[PlannedRun]
-    """Those of the finished runs that have no score."""
+    """Finished runs that have no score."""
     failed: list[PlannedRun]
     """Runs with a failed record that are not run again."""
     notes: list[str]

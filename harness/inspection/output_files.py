@@ -49,14 +49,20 @@ def write_output_files(folder: Path, texts: Mapping[str, str], pictures: Mapping
     """Writes texts by file name, and pictures by name and format.
 
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written; no new file is left in it.
     """
+    images = {f"{name}.{form}": image for name, picture in pictures.items() for form, image in picture.items()}
+    contents: dict[Path, str | bytes] = {folder / name: text for name, text in texts.items()}
+    contents |= {folder / name: image for name, image in images.items()}
+    new = [path for path in contents if not path.exists()]
     with boundary(f"--out {folder}: cannot be written"):
-        for name, text in texts.items():
-            write_atomically(folder / name, text)
-        for name, picture in pictures.items():
-            for form, image in picture.items():
-                write_atomically(folder / f"{name}.{form}", image)
+        try:
+            for path, content in contents.items():
+                write_atomically(path, content)
+        except BaseException:
+            for path in new:
+                path.unlink(missing_ok=True)
+            raise
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ class DataConsole(Console):
     """A console of rich that shows the control characters of data; only its own reach the terminal."""
 
     def __init__(self, **settings: Any) -> None:
+        # the stream for rich, also while a live table has another in its place
+        settings.setdefault("file", getattr(sys.stdout, "rich_proxied_file", None))
         super().__init__(highlight=False, markup=False, **settings)  # a text may have brackets
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:

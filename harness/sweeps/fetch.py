@@ -19,6 +19,7 @@ from harness.errors import UserError
 from harness.facts.tasks import companion_tasks, load_task
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files, model_revision
+from harness.system.exit_codes import exit_code_on_error
 
 
 def fetch(runs: Iterable[RunOptions]) -> None:
@@ -73,4 +74,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_code_on_error():
+        main()

@@ -125,9 +125,9 @@ class Scheduler:
         self.diverged: set[str] = set()
         """Runs that are done without a score and a model."""
         self.unseen: dict[str, tuple[RunningJob, float]] = {}
-        """Runs whose record is not visible yet, and until when it is waited for on the monotonic clock."""
+        """Runs whose record is not visible yet, and the time on the monotonic clock until which it is waited for."""
         self.locked_until: dict[str, float] = {}
-        """When a lock that another process holds must be visible here, on the monotonic clock."""
+        """Time on the monotonic clock until which the lock of another process must be visible here."""
         self.checked_elsewhere = 0.0
         self.is_stopping = False
         self.paces: list[tuple[float, float]] = []

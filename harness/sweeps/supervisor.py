@@ -1,4 +1,6 @@
-"""The supervisor of one run, on the run's machine: it starts, logs and stops the run, and records its death.
+"""The supervisor of one run, on the run's machine.
+
+It holds the sweep's lock, starts, logs and stops the run, and writes the record of a run that dies.
 
 It reads a `Start` as one line of JSON from standard input. With `--tied` the end of standard input asks the run to save
 a checkpoint and end: so runs end with a sweep on this machine, even by SIGKILL. Without it, as in a batch job whose

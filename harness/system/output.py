@@ -85,7 +85,9 @@ def standard_streams(is_output_optional: bool) -> Iterator[None]:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115, PTH123
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")
+        is_ascii = codecs.lookup(sys.stdin.encoding).name == "ascii"  # that of a locale without characters of its own
+        with suppress(io.UnsupportedOperation):  # a part of it has been read
+            sys.stdin.reconfigure(encoding="utf-8" if is_ascii else None, errors="surrogateescape")
     if isinstance(sys.stdout, Output):
         yield
         return

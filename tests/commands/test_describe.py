@@ -168,6 +168,7 @@ def test_default_model_that_cannot_be_loaded_is_a_note(
         (["--task", "rte", "--train-file", "a.csv"], "--task rte: --train-file"),
         (["--task", "rte", "--test-mode", "--model", "x"], "--model x: --test-mode"),
         (["--task", "rte", "--test-mode", "--max-length", "0"], "--max-length 0"),
+        (["--task", "rte", "--test-mode", "--max-length", "1" + "0" * 20], "--max-length 10+: .*1,000,000,000"),
         (["--task", "rte", "--test-mode", "--out", __file__], "--out .*: this is a file"),
         (["--task", "rte", "--data", "none"], "--data none: "),
     ],

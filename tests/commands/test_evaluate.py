@@ -188,6 +188,7 @@ def test_diagnostic_set_is_scored_by_category(
         (["--gold", "none.csv"], "--gold none.csv: "),
         (["--gold", "empty.csv"], "empty.csv: .*empty"),
         (["--gold", "rows.csv"], "'sentence1'"),
+        (["--gold", "twice.csv"], "--gold twice.csv: duplicate column 'label'"),
         (["--out", "full"], "--out full: .*--overwrite"),
         (["--out", "rows.csv"], "--out rows.csv: this is a file"),
         (["--out", "rows.csv/below"], "--out rows.csv/below: "),
@@ -208,6 +209,7 @@ def test_mistake_is_an_error_that_names_the_flag(
     (tmp_path / "full/thesis.txt").write_text("")
     (tmp_path / "empty.csv").write_text("")
     (tmp_path / "rows.csv").write_text("a,label\nx,entailment\n")
+    (tmp_path / "twice.csv").write_text("sentence1,Label,label\nx,entailment,y\n")
     run_evaluate(rte, *args, code=2)
     assert re.search(message, capsys.readouterr().err)
 

@@ -43,6 +43,19 @@ def test_yaml_is_metadata_that_the_hub_reads(make_record, write, capsys):
     assert (results / "card.yaml").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.parametrize(
+    "form, output", [("model-index", "folder"), ("model-index", "a" * 300), ("every-eval-ever", "file")]
+)
+def test_output_that_cannot_be_written_is_an_error_and_leaves_nothing(make_record, write, tmp_path, form, output):
+    results = write(make_record("rte"))
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=r"--output .*"):
+        run("--results", results, "--format", form, "--organization", "Us", "--output", tmp_path / output)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
 def test_one_file_for_each_run_with_a_score(make_record, write, capsys):
     lost = make_record(seed=3).model_copy(update={"status": "diverged", "metrics": {}})
     results = write(make_record(seed=1), make_record(seed=2), make_record("sst2"), lost)

@@ -98,3 +98,20 @@ def test_new_task_file_in_a_folder_that_cannot_be_written_is_an_error(
     rows = write_rows(tmp_path / "rows.csv", {"text": [f"w{n}" for n in range(60)], "label": ["no", "yes"] * 30})
     with pytest.raises(UserError, match=r"--new .*cannot be written"):
         main(["--new", str(rows / "mine.yaml"), "--train-file", str(rows), "--text-columns", "text"])
+
+
+def test_new_task_file_of_labels_with_control_characters_is_valid(
+    tasks: Callable[..., str], tmp_path: Path, write_rows: Callable[..., Path]
+) -> None:
+    labels = ["no\x1b[2J", "yes"] * 30
+    rows = write_rows(tmp_path / "rows.csv", {"text": [f"w{n}" for n in range(60)], "label": labels})
+    path = tmp_path / "mine.yaml"
+    tasks("--new", str(path), "--train-file", str(rows), "--text-columns", "text")
+    assert "\x1b" not in path.read_text()
+    assert "mine" in tasks("--check", str(path))
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/t.yaml", "a" * 300 + ".yaml", "a" * 5000, "/dev/null/t.yaml"])
+def test_impossible_path_of_a_task_is_named(path: str) -> None:
+    with pytest.raises(UserError, match=f"--task {path[:80]}"):
+        main([path])

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.errors import UserError
-from harness.inspection.output_files import check_output_file, check_output_folder, csv_text, escape_cell
+from harness.inspection.output_files import (
+    check_output_file,
+    check_output_folder,
+    csv_text,
+    escape_cell,
+    write_output_files,
+)
 
 FORMATS = ("csv", "zip")
 
@@ -46,6 +54,21 @@ def test_folder_is_no_file_and_needs_overwrite_when_it_has_files(tmp_path: Path)
     with pytest.raises(UserError, match="--overwrite"):
         check_output_folder(tmp_path / "folder.csv", overwrite=False)
     check_output_folder(tmp_path / "folder.csv", overwrite=True)
+
+
+def test_failed_write_leaves_no_new_file_in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "old.csv").write_text("earlier")
+    replace = os.replace
+
+    def fail_at_the_picture(source: Path, target: Path) -> None:
+        if target.suffix == ".svg":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail_at_the_picture)
+    with pytest.raises(UserError, match=r"--out .*no space left"):
+        write_output_files(tmp_path, {"old.csv": "later", "new.csv": ""}, {"bars": {"svg": b""}})
+    assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
 
 
 @pytest.mark.parametrize("cell", ["-1", "+3.5", "-0,5", "a=b", "plain", "", 7, -0.5, None])

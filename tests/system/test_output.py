@@ -77,10 +77,13 @@ def test_streams_are_restored(capsys: pytest.CaptureFixture[str]) -> None:
     assert (sys.stdout, sys.stderr) == before
 
 
-def test_bytes_of_another_encoding_reach_the_reader_as_surrogates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff"), encoding="utf-8"))
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_bytes_of_another_encoding_reach_the_reader_as_surrogates(
+    encoding: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("ğ".encode() + b"\xff"), encoding=encoding))
     with standard_streams(is_output_optional=False):
-        assert sys.stdin.read() == "a\udcff"
+        assert sys.stdin.read() == "ğ\udcff"
 
 
 def test_escaped_text_needs_no_further_escape() -> None:
