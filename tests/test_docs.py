@@ -112,7 +112,8 @@ def _check_sweep(arguments: list[str]) -> None:
     args = [arg for arg in arguments if not arg.endswith(".yaml")]
     options, request = read_options(args if "--tasks" in args else [*args, "--tasks", "rte"])
     expand(request, lambda task, model: [{}])
-    slots(Devices(("0", "1", "2", "3"), "a GPU", 8), options.jobs, options.devices_per_run)
+    if options.executor is None:
+        slots(Devices(("0", "1", "2", "3"), "a GPU", 8), options.jobs, options.devices_per_run)
 
 
 def _check_launcher(args: list[str]) -> None:

@@ -210,8 +210,8 @@ def test_reader_gives_a_value_or_a_user_error(name: str, write_rows: WriteRows) 
 
 
 @PROPERTY
-@given(mutations(), st.booleans())
-def test_packed_array_is_read_or_refused(mutate: Callable[[bytes], bytes], is_packed: bool) -> None:
+@given(mutations())
+def test_packed_array_is_read_or_refused(mutate: Callable[[bytes], bytes]) -> None:
     content = pack_array(np.arange(30) / 4).encode()
     try:
         values = unpack_array(mutate(content).decode("latin-1"))

@@ -20,6 +20,8 @@ from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import SweepDisplay, duration, plan_table
 from harness.sweeps.estimates import Estimate, comparable, estimate_all
+from harness.sweeps.executor import Executor, ExecutorSettings
+from harness.sweeps.executors import make_executor, option_values
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, typed
@@ -29,7 +31,7 @@ from harness.sweeps.ordering import seconds_left
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command, Job, Scheduler
 from harness.system.command_line import parse_flags
-from harness.system.devices import Slot, find_devices, slots
+from harness.system.devices import Slot
 from harness.system.signals import catch_stop_signals
 
 WIDTH = 160
@@ -68,9 +70,18 @@ class SweepOptions:
     retry_failed: bool = False
     """Run again what has a failed record."""
     jobs: int | None = None
-    """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores."""
+    """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores. On a Slurm
+    cluster, jobs in the queue at the same time: 100 by default."""
     devices_per_run: int | None = None
-    """GPUs per run; 1 by default."""
+    """GPUs per run: 1 by default, on a Slurm cluster none."""
+    executor: str | None = None
+    """Where runs are started: local, on this machine, by default; or slurm, each as a job of the cluster."""
+    partition: str | None = None
+    """The partition of Slurm jobs."""
+    time: str | None = None
+    """The time limit of a Slurm job, as in 4:00:00; a longer run resumes in the same job, requeued."""
+    slurm: tuple[str, ...] = ()
+    """Further options of sbatch, as in account=nlp mem=16G cpus-per-task=4."""
 
 
 class SweepPlan(NamedTuple):
@@ -95,14 +106,13 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
     options, request = read_options(arguments)
-    devices = find_devices(options.test_mode)
-    free_slots = slots(devices, options.jobs, options.devices_per_run)
+    executor = executor_of(options, request)
     console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
 
     def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
-        plan = plan_jobs(runs, devices.name, options.retry_failed)
-        print_plan(plan, free_slots, console)
-        return 0 if options.dry_run else run_jobs(plan, free_slots, console, command, may_diverge)
+        plan = plan_jobs(runs, executor.device, options.retry_failed)
+        print_plan(plan, executor.slots, console)
+        return 0 if options.dry_run else run_jobs(plan, executor, console, command, may_diverge)
 
     if not request.sweep.grid:
         code = finish(expand(request, lambda task, model: [{}]))
@@ -110,6 +120,15 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         code = _search(options, request, finish, console)
     if not options.dry_run:
         sys.exit(code)
+
+
+def executor_of(options: SweepOptions, request: SweepRequest) -> Executor:
+    """The executor that the flags name, or the sweep file, with its settings."""
+    sbatch_options = request.sweep.slurm | option_values(
+        {"partition": options.partition, "time": options.time}, options.slurm
+    )
+    settings = ExecutorSettings(options.test_mode, options.jobs, options.devices_per_run, sbatch_options)
+    return make_executor(options.executor or request.sweep.executor, settings)
 
 
 def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:
@@ -324,7 +343,7 @@ def _of_them_diverged(number: int) -> str:
     return f" ({number} diverged)" if number else ""
 
 
-def run_jobs(plan: SweepPlan, free_slots: Sequence[Slot], console: Console, command: Command, may_diverge: bool) -> int:
+def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Command, may_diverge: bool) -> int:
     """Does the jobs and returns the exit code: 1 if a run has no score, unless it has diverged and may.
 
     Raises:
@@ -337,7 +356,7 @@ def run_jobs(plan: SweepPlan, free_slots: Sequence[Slot], console: Console, comm
         return int(is_without_score)
     prepare_results(plan.jobs[0].run.options.folder)
     fetch(job.run.options for job in plan.jobs)
-    scheduler, display = Scheduler(plan.jobs, free_slots, command), SweepDisplay(console)
+    scheduler, display = Scheduler(plan.jobs, executor, command), SweepDisplay(console)
     with catch_stop_signals() as stop_request, display.open():
         is_announced = False
         for event in scheduler.events(stop_request):

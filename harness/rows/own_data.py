@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 VALIDATION_PERCENT = 10
 """Default share of the training rows that become validation rows."""
 
-MAX_NAME_BYTES = 200
-"""Length of a task's name, which is that of a folder, and part of names of files."""
-
 _METRICS: dict[ProblemType, list[str]] = {
     "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
     "multi_label_classification": ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],

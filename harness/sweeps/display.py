@@ -79,10 +79,10 @@ class SweepDisplay:
             table.add_column(title, no_wrap=True)
         table.add_column("last line", no_wrap=True, ratio=1, overflow="ellipsis")
         for running in scheduler.running:
-            lines = last_lines(running.process.output())
+            lines = last_lines(running.handle.output())
             elapsed, expected = time.monotonic() - running.start_seconds, running.job.seconds
             last = Text(lines[-1] if lines else "")
-            table.add_row(str(running.job.run), str(running.slot), duration(elapsed), duration(expected), last)
+            table.add_row(str(running.job.run), running.handle.location(), duration(elapsed), duration(expected), last)
         self.live.update(table, refresh=True)
 
 
@@ -108,7 +108,7 @@ def _event_text(event: Event) -> str:
     run, record = event.job.run, event.record
     name = f"{run} ({assignments(run.changes)})" if run.changes else str(run)
     if event.state == "running":
-        return f"started {name} on {event.slot}"
+        return f"started {name} on {event.location}"
     if event.state == "elsewhere":
         return f"another process works on {name}"
     if event.state == "unseen":

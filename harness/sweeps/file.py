@@ -68,6 +68,10 @@ def _grid(value: Any) -> Any:
     return grid
 
 
+def _texts(value: Any) -> Any:
+    return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Overrides = Annotated[dict[str, Any], BeforeValidator(_overrides)]
 
@@ -104,6 +108,10 @@ class Sweep(_Strict):
     """Hyperparameters for every run."""
     grid: Annotated[dict[str, list[Any]], BeforeValidator(_grid)] = {}
     """Values to try of some hyperparameters: every combination is a point."""
+    executor: str = "local"
+    """Where runs are started: local or slurm."""
+    slurm: Annotated[dict[str, str], BeforeValidator(_texts)] = {}
+    """Options of sbatch for each job, by their long names."""
 
 
 def typed(name: str, value: Any) -> Any:

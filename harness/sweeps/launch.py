@@ -1,18 +1,13 @@
-"""The start of one run: its command, and its supervisor as a process on this machine."""
+"""The start of one run: its command, and everything that its supervisor needs."""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
-
-from harness.system.devices import Slot
 
 LOCKED = 75
 """Exit code of a supervisor when another process works on the run, and for nothing else."""
@@ -97,6 +92,11 @@ def launch_config(gpus: int) -> str:
     )
 
 
+def log_size(log: Path) -> int:
+    """The bytes of a log, 0 where there is none."""
+    return log.stat().st_size if log.exists() else 0
+
+
 def log_tail(log: Path, start: int) -> str:
     """The output of a run in its log, from the byte `start`, at most its last 64 KiB."""
     if not log.exists():
@@ -105,45 +105,3 @@ def log_tail(log: Path, start: int) -> str:
         size = file.seek(0, os.SEEK_END)
         file.seek(max(start, size - LOG_TAIL_BYTES))
         return file.read().decode(errors="replace")
-
-
-class RunProcess:
-    """The sweep's handle of a run: a supervisor process that is tied to the sweep."""
-
-    def __init__(self, start: Start, slot: Slot) -> None:
-        """Starts the supervisor."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(slot.threads), "PYTHONUNBUFFERED": "1"}
-        if slot.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
-        self.log, self.log_start = start.log, start.log.stat().st_size if start.log.exists() else 0
-        self.supervisor = subprocess.Popen(
-            [sys.executable, str(SUPERVISOR), "--tied"],
-            stdin=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone
-        )
-        assert self.supervisor.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once, as its exit code tells
-            self.supervisor.stdin.write(f"{start.to_json()}\n".encode())
-            self.supervisor.stdin.flush()
-
-    def exit_code(self) -> int | None:
-        """The exit code, or None while the run lasts."""
-        code = self.supervisor.poll()
-        if code is not None:
-            self.stop()
-        return code
-
-    def stop(self) -> None:
-        """Asks the run to save a checkpoint and end; `exit_code` tells when it has."""
-        assert self.supervisor.stdin is not None
-        with suppress(BrokenPipeError):
-            self.supervisor.stdin.close()
-
-    def kill(self) -> None:
-        """Kills all processes of the run."""
-        self.supervisor.send_signal(signal.SIGUSR1)
-
-    def output(self) -> str:
-        """The output of the run so far, at most its last 64 KiB."""
-        return log_tail(self.log, self.log_start)

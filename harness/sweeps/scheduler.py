@@ -17,13 +17,13 @@ from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord
 from harness.requests.parents import model_folder
 from harness.saved_models.bundles import is_bundle
+from harness.sweeps.executor import Executor, RunHandle
 from harness.sweeps.failures import last_lines, user_error
 from harness.sweeps.launch import (
     CONFIG,
     LOCKED,
     MISTAKE,
     STOPPED,
-    RunProcess,
     Start,
     launch_command,
     launch_config,
@@ -89,7 +89,7 @@ class RunningJob(NamedTuple):
 
     job: Job
     slot: Slot
-    process: RunProcess
+    handle: RunHandle
     start_seconds: float
     """Reading of the monotonic clock."""
     stamp: str
@@ -102,7 +102,8 @@ class Event(NamedTuple):
     state: State
     job: Job
     record: RunRecord | None = None
-    slot: Slot | None = None
+    location: str | None = None
+    """Where a started run is."""
     message: str | None = None
     """The reason of a failure, or the mistake."""
 
@@ -110,13 +111,12 @@ class Event(NamedTuple):
 class Scheduler:
     """The jobs of a sweep and their states."""
 
-    def __init__(self, jobs: Sequence[Job], slots: Sequence[Slot], command: Command = launch_command) -> None:
+    def __init__(self, jobs: Sequence[Job], executor: Executor, command: Command = launch_command) -> None:
         self.jobs = {job.run.run_id: job for job in jobs}
         self.states: dict[str, State] = dict.fromkeys(self.jobs, "waiting")
-        self.free_slots = list(slots)
+        self.executor, self.free_slots = executor, list(executor.slots)
         self.running: list[RunningJob] = []
-        self.slot_count, self.processes_per_run = len(slots), max(1, len(slots[0].gpus))
-        self.gpus_per_run = len(slots[0].gpus)
+        self.slot_count, self.gpus_per_run = len(self.free_slots), len(self.free_slots[0].gpus)
         self.command = command
         self.stamps = {run_id: record_stamp(job.run.path) for run_id, job in self.jobs.items()}
         """`record_stamp` of each run at the start of the sweep."""
@@ -156,7 +156,7 @@ class Scheduler:
                 time.sleep(POLL_SECONDS)
         except BaseException:
             for running in self.running:
-                running.process.kill()
+                running.handle.kill()
             raise
 
     def in_state(self, *states: State) -> list[Job]:
@@ -178,7 +178,7 @@ class Scheduler:
     def _stop(self) -> None:
         self.is_stopping = True
         for running in self.running:
-            running.process.stop()
+            running.handle.stop()
 
     def _can_continue(self) -> bool:
         """True while a job may still start, now or later."""
@@ -205,20 +205,20 @@ class Scheduler:
                 yield event
                 continue
             slot = self.free_slots.pop(0)
-            process = RunProcess(self._start(job, slot, stamp), slot)
-            self.running.append(RunningJob(job, slot, process, time.monotonic(), stamp))
-            yield self._change("running", job, slot=slot)
+            handle = self.executor.start(self._start(job, slot, stamp), slot)
+            self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp))
+            yield self._change("running", job, location=handle.location())
 
     def _start(self, job: Job, slot: Slot, stamp: str) -> Start:
         run = job.run
         args = [*run.args, *(["--save-model", str(job.model_path)] if job.saves_model else [])]
         args += ["--overwrite"] if job.is_repeat else []
-        command = self.command(Path(CONFIG), self.processes_per_run, slot.threads, args)
+        command = self.command(Path(CONFIG), max(1, self.gpus_per_run), slot.threads, args)
         return Start(run.path, stamp, run.log_path, command, launch_config(self.gpus_per_run), _failed_record(run))
 
     def _collect_ended(self) -> Iterator[Event]:
         for running in list(self.running):
-            code = running.process.exit_code()
+            code = running.handle.exit_code()
             if code is None:
                 continue
             self.running.remove(running)
@@ -234,14 +234,14 @@ class Scheduler:
                     self.locked_until[job.run.run_id] = time.monotonic() + VISIBLE_SECONDS
                     yield event
             elif code == MISTAKE:
-                message = user_error(running.process.output())
+                message = user_error(running.handle.output())
                 self.messages[job.run.run_id] = message
                 yield self._change("invalid", job, message=message)
             elif code == 0:
                 self.unseen[job.run.run_id] = running, time.monotonic() + VISIBLE_SECONDS
                 yield self._change("unseen", job)
             else:
-                lines = last_lines(running.process.output())
+                lines = last_lines(running.handle.output())
                 yield self._change("failed", job, message=lines[-1] if lines else f"exit code {code}")
 
     def _collect_unseen(self) -> Iterator[Event]:
@@ -299,13 +299,13 @@ class Scheduler:
         state: State,
         job: Job,
         record: RunRecord | None = None,
-        slot: Slot | None = None,
+        location: str | None = None,
         message: str | None = None,
     ) -> Event:
         self.states[job.run.run_id] = state
         if record is not None and record.status == "diverged":
             self.diverged.add(job.run.run_id)
-        return Event(state, job, record, slot, message)
+        return Event(state, job, record, location, message)
 
 
 def _failed_record(run: PlannedRun) -> dict[str, Any]:

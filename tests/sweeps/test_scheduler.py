@@ -14,11 +14,22 @@ from support.fake_run import command_in
 from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
 from harness.sweeps import scheduler as scheduler_module
+from harness.sweeps.executors.local import LocalRun
+from harness.sweeps.launch import Start
 from harness.sweeps.plan import PlannedRun, expand
 from harness.sweeps.scheduler import Event, Job, Scheduler
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 from harness.system.signals import StopRequest
+
+
+class OneSlot:
+    """An executor of one run at a time on this machine."""
+
+    slots, device = (Slot(),), ""
+
+    def start(self, start: Start, slot: Slot) -> LocalRun:
+        return LocalRun(start, slot)
 
 
 @pytest.fixture
@@ -34,7 +45,7 @@ def start(run: PlannedRun, tmp_path: Path) -> Callable[[], Iterator[Event]]:
 
     def events() -> Iterator[Event]:
         job = Job(run, None, 1.0, saves_model=False, is_repeat=False)
-        yield from filter(None, Scheduler([job], [Slot()], command_in(tmp_path)).events(StopRequest()))
+        yield from filter(None, Scheduler([job], OneSlot(), command_in(tmp_path)).events(StopRequest()))
 
     return events
 
@@ -107,7 +118,7 @@ def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
 
     monkeypatch.setattr(fake_run, "datetime", LateClock)
     repeat = Job(run, None, 1.0, saves_model=True, is_repeat=True)
-    events = list(filter(None, Scheduler([repeat], [Slot()], command_in(tmp_path)).events(StopRequest())))
+    events = list(filter(None, Scheduler([repeat], OneSlot(), command_in(tmp_path)).events(StopRequest())))
     assert [event.state for event in events] == ["running", "done"]
     second = run.record()
     assert second is not None

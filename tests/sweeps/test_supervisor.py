@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from harness.sweeps.executors.local import LocalRun
 from harness.sweeps.launch import (
     CONFIG,
     LOCKED,
     MISTAKE,
     STOPPED,
     SUPERVISOR,
-    RunProcess,
     Start,
     launch_config,
     record_stamp,
@@ -43,11 +43,11 @@ def start_of(record: Path, *program: str) -> Start:
     return Start(record, record_stamp(record), record.with_suffix(".log"), command, launch_config(0), failure)
 
 
-def started(record: Path, *program: str, slot: Slot = Slot()) -> RunProcess:  # noqa: B008
-    return RunProcess(start_of(record, *program), slot)
+def started(record: Path, *program: str, slot: Slot = Slot()) -> LocalRun:  # noqa: B008
+    return LocalRun(start_of(record, *program), slot)
 
 
-def wait_for(launched: RunProcess, text: str) -> None:
+def wait_for(launched: LocalRun, text: str) -> None:
     until = time.monotonic() + 60
     while text not in launched.output():
         assert time.monotonic() < until, launched.output()
@@ -55,7 +55,7 @@ def wait_for(launched: RunProcess, text: str) -> None:
         time.sleep(0.02)
 
 
-def code_of(launched: RunProcess) -> int:
+def code_of(launched: LocalRun) -> int:
     code = launched.supervisor.wait(timeout=60)
     assert launched.exit_code() == code
     return code
@@ -123,7 +123,7 @@ def test_locked_run_is_not_started(record: Path, lock: object) -> None:
 def test_run_with_a_new_record_is_not_started(record: Path, status: str, code: int) -> None:
     start = start_of(record, "-c", "print('began')")
     record.write_text(json.dumps({"status": status}))
-    launched = RunProcess(start, Slot())
+    launched = LocalRun(start, Slot())
     assert code_of(launched) == code, "only a run that somebody works on is locked"
     assert json.loads(record.read_text()) == {"status": status}
     assert "began" not in launched.output()

@@ -1,0 +1,221 @@
+"""A sweep whose runs are jobs of a real Slurm: jobs end, stop, are requeued, lost, cancelled and found again."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.fake_run import command_in
+from support.slurm_cluster import reason_to_skip, slurm_cluster
+
+from harness.commands.sweep import executor_of, main, read_options
+from harness.errors import UserError
+from harness.sweeps.executor import ExecutorSettings
+from harness.sweeps.executors import slurm as slurm_module
+from harness.sweeps.executors.slurm import SlurmExecutor
+from harness.sweeps.plan import expand
+from harness.sweeps.scheduler import Event, Job, Scheduler
+from harness.system.signals import StopRequest
+
+needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
+
+
+@pytest.fixture(scope="module")
+def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as path:
+        yield path
+
+
+@pytest.fixture
+def cluster(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running cluster, which is asked ten times a second."""
+    monkeypatch.setenv("SLURM_CONF", str(configuration))
+    monkeypatch.setattr(slurm_module, "POLL_SECONDS", 0.1)
+
+
+def slurm(*args: str) -> str:
+    return subprocess.run(args, capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+class Sweep:
+    """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
+
+    def __init__(self, folder: Path, seeds: int, **settings: object) -> None:
+        self.folder, self.stop_request = folder, StopRequest()
+        numbers = [str(seed) for seed in range(seeds)]
+        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results")]
+        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
+        executor = SlurmExecutor(ExecutorSettings(test_mode=True, **settings))  # type: ignore[arg-type]
+        self.scheduler = Scheduler(jobs, executor, command_in(folder))
+        self.events = self.scheduler.events(self.stop_request)
+        self.seen: list[Event] = []
+
+    def go_on(self, until: Callable[[], object] = lambda: False, seconds: float = 120) -> list[Event]:
+        """Works until the condition is true, or to the end of the sweep."""
+        deadline = time.monotonic() + seconds
+        for event in self.events:
+            self.seen += [event] if event else []
+            assert time.monotonic() < deadline, self.seen
+            if until():
+                break
+        return self.seen
+
+    def go_on_in_requeued_job(self) -> None:
+        """Lets the run end well when its requeued job starts, at once instead of after Slurm's two minutes."""
+        job, requeued_at = self.job(), list[float]()
+
+        def has_started() -> bool:
+            if "PENDING" in slurm("squeue", "--noheader", "--format=%T", "--job", job):
+                requeued_at.append(time.monotonic())
+            if requeued_at and time.monotonic() > requeued_at[0] + 5:  # a node refuses a job that returns at once
+                subprocess.run(
+                    ["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True, check=False
+                )
+                requeued_at.clear()
+            return len(self.starts()) == 2
+
+        self.go_on(until=has_started)
+        (self.folder / "rte-0").unlink()
+        self.go_on()
+
+    def starts(self) -> list[str]:
+        file = self.folder / "starts"
+        return file.read_text().split("\n")[:-1] if file.exists() else []
+
+    def job(self) -> str:
+        return self.scheduler.running[0].handle.job  # type: ignore[attr-defined, no-any-return]
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 6, jobs=4)
+    sweep.go_on()
+    assert sorted(sweep.starts()) == [f"rte-{seed} 1" for seed in range(6)]
+    assert [event.state for event in sweep.seen].count("done") == 6
+    assert all("Slurm job" in (event.location or "") for event in sweep.seen if event.state == "running")
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 3, jobs=2)
+    for seed in (0, 1, 2):
+        (tmp_path / f"rte-{seed}").write_text("wait")
+    sweep.go_on(until=lambda: len(sweep.starts()) == 2)
+    sweep.stop_request.signal = 15
+    sweep.go_on()
+    assert len(sweep.scheduler.in_state("waiting")) == 3
+    assert slurm("squeue", "--noheader", "--me").strip() == ""
+    for seed in (0, 1, 2):
+        (tmp_path / f"rte-{seed}").unlink()
+    again = Sweep(tmp_path, 3)
+    again.go_on()
+    assert len(again.scheduler.in_state("done")) == 3
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    (tmp_path / "rte-0").write_text("wait")
+    sweep.go_on(until=lambda: len(sweep.starts()) == 1)
+    slurm("scancel", "--batch", "--signal=USR1", sweep.job())  # Slurm's own signal before the limit
+    sweep.go_on_in_requeued_job()
+    assert len(sweep.starts()) == 2
+    assert [event.state for event in sweep.seen] == ["running", "done"]
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_run_of_a_lost_node_starts_again_on_another(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    (tmp_path / "rte-0").write_text("wait")
+    sweep.go_on(until=lambda: len(sweep.starts()) == 1)
+    node = slurm("squeue", "--noheader", "--format=%N", "--job", sweep.job()).strip()
+    slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    sweep.go_on_in_requeued_job()
+    assert len(sweep.starts()) == 2
+    assert len(sweep.scheduler.in_state("done")) == 1
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    (tmp_path / "rte-0").write_text("wait")
+    sweep.go_on(until=lambda: len(sweep.starts()) == 1)
+    slurm("scancel", sweep.job())
+    sweep.go_on()
+    (failed,) = (event for event in sweep.seen if event.state == "failed")
+    assert "CANCELLED" in (failed.message or "")
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_job_of_an_earlier_sweep_is_found_by_its_name(tmp_path: Path) -> None:
+    first = Sweep(tmp_path, 1)
+    (tmp_path / "rte-0").write_text("wait")
+    first.go_on(until=lambda: len(first.starts()) == 1)
+    second = Sweep(tmp_path, 1)
+    second.go_on(until=lambda: second.scheduler.running)
+    assert second.job() == first.job()
+    (tmp_path / "rte-0").unlink()
+    second.go_on()
+    assert len(second.starts()) == 1
+    assert len(second.scheduler.in_state("done")) == 1
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_run_that_dies_leaves_a_failed_record(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    (tmp_path / "rte-0").write_text("die")
+    sweep.go_on()
+    (failed,) = (event for event in sweep.seen if event.state == "failed")
+    assert failed.record is not None
+    assert "it broke" in (failed.record.error or "")
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_unknown_partition_is_refused_in_the_words_of_sbatch(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="partition"):
+        Sweep(tmp_path, 1, slurm={"partition": "nowhere"}).go_on()
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["--executor", "slrum"], "slurm"),
+        (["--partition", "gpu"], "--executor slurm"),
+        (["--executor", "slurm", "--slurm", "account"], "account"),
+        (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
+        (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
+    ],
+)
+def test_invalid_settings_are_refused(args: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    options, request = read_options(["--tasks", "rte", "--test-mode", *args])
+    with pytest.raises(UserError, match=words):
+        executor_of(options, request)
+
+
+def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UserError, match="sbatch"):
+        main(["--tasks", "rte", "--test-mode", "--results", str(tmp_path), "--executor", "slurm"])
+
+
+def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: [rte]\nexecutor: slurm\nslurm: {partition: gpu, time: 4:00:00, cpus-per-task: 8}\n")
+    options, request = read_options([str(file), "--time", "1:00:00", "--devices-per-run", "2", "--jobs", "3"])
+    executor = executor_of(options, request)
+    assert isinstance(executor, SlurmExecutor)
+    assert executor.options == {"partition": "gpu", "time": "1:00:00", "cpus-per-task": "8", "gres": "gpu:2"}
+    assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
