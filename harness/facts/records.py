@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import sys
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -31,6 +32,7 @@ _ROUNDING = 1e-9
 
 Status = Literal["ok", "collapsed", "diverged", "failed"]
 Count = Annotated[int, Field(ge=0, lt=2**63)]
+"""A number of rows, bytes or steps, which 64 bits hold."""
 Amount = Annotated[float, Field(ge=0, lt=2**63)]
 """Seconds, or rows or tokens per second."""
 Value = Annotated[float, Field(ge=-1e100, le=1e100)]
@@ -326,7 +328,8 @@ def read_record(path: Path) -> RunRecord:
     """
     record = read_record_copy(path)
     original = path.parent.parent / record.spec.task / f"{record.run_id}.json"
-    if (path.parent.name, path.name) != (original.parent.name, original.name):
+    # Some file systems decompose the letters of a name.
+    if unicodedata.normalize("NFC", str(path)) != unicodedata.normalize("NFC", str(original)):
         raise UserError(
             f"{path}: duplicate or renamed record: that of run {record.run_id} belongs in {original}. Remove the copy, "
             "or rename the file."

@@ -68,7 +68,7 @@ def read_chunks(
 ) -> Iterator[pa.Table]:
     """The rows of a file in order; every value of CSV, TSV and Excel is a text.
 
-    CSV, TSV, JSONL and Parquet are read in chunks, of which there is at least one; other formats are read at once.
+    All but JSON and Excel, which are read at once, are read in chunks, of which there is at least one.
     `name`: the file as the user names it, with the extension of its format; messages begin with it.
 
     Raises:

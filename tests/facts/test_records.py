@@ -11,6 +11,7 @@ import shutil
 import stat
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -526,6 +527,14 @@ def test_copy_of_a_record_counts_once(tmp_path: Path) -> None:
         True,
         True,
     ]
+
+
+def test_name_of_a_task_in_decomposed_letters_is_the_same_name(tmp_path: Path) -> None:
+    """As some file systems and archives write it."""
+    path = write_record(_record(spec=_spec(task="türkçe")), tmp_path)
+    path.parent.rename(tmp_path / "runs" / unicodedata.normalize("NFD", "türkçe"))
+    records, messages = read_records(tmp_path)
+    assert ([record.run_id for record in records], messages) == ([path.stem], [])
 
 
 def test_copy_is_not_the_record_of_another_run(tmp_path: Path) -> None:
