@@ -114,8 +114,8 @@ class SlurmExecutor:
         args = [f"--{key}={value}" for key, value in {"export": variables, **options}.items()]
         submitted = call(["sbatch", "--parsable", "--requeue", *args], script)
         if submitted.returncode:
-            words = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
-            raise UserError(f"--executor slurm: {words[0]}")
+            lines = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
+            raise UserError(f"--executor slurm: {lines[0]}")
         return SlurmRun(self, submitted.stdout.strip().split(";")[0], start)
 
     def poll(self) -> dict[str, JobState]:
@@ -165,7 +165,7 @@ class SlurmRun:
         if state != "FAILED":
             return 0 if state == "COMPLETED" else 1
         shown = call(["scontrol", "show", "job", self.job]).stdout
-        code = next((word.removeprefix("ExitCode=") for word in shown.split() if word.startswith("ExitCode=")), "")
+        code = next((part.removeprefix("ExitCode=") for part in shown.split() if part.startswith("ExitCode=")), "")
         number = code.split(":")[0]
         return int(number) if number.isdecimal() and int(number) else 1
 
