@@ -75,7 +75,7 @@ class SweepOptions:
     devices_per_run: int | None = None
     """GPUs per run: 1 by default, on a Slurm cluster none."""
     executor: str | None = None
-    """Where runs are started: local, on this machine, by default; or slurm, each as a job of the cluster."""
+    """The way to start runs: local, on this machine, by default; or slurm, each as a job of the cluster."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None

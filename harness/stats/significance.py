@@ -39,7 +39,7 @@ from harness.stats.uncertainty import (
 )
 
 FEW_ROWS = 5
-"""With fewer rows of a label, intervals of means over labels cover the truth in 72 to 93 % of simulations."""
+"""Intervals of means over labels cover the truth in 72 to 93 % of simulations where a label has fewer rows."""
 
 
 class PairwiseTest(NamedTuple):

@@ -109,7 +109,7 @@ class Sweep(_Strict):
     grid: Annotated[dict[str, list[Any]], BeforeValidator(_grid)] = {}
     """Values to try of some hyperparameters: every combination is a point."""
     executor: str = "local"
-    """Where runs are started: local or slurm."""
+    """The way to start runs: local or slurm."""
     slurm: Annotated[dict[str, str], BeforeValidator(_texts)] = {}
     """Options of sbatch for each job, by their long names."""
 

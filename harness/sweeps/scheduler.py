@@ -103,7 +103,7 @@ class Event(NamedTuple):
     job: Job
     record: RunRecord | None = None
     location: str | None = None
-    """Where a started run is."""
+    """The device, or the job, of a run that has started."""
     message: str | None = None
     """The reason of a failure, or the mistake."""
 

@@ -1,4 +1,4 @@
-"""Executors: where the runs of a sweep are started. Each is one module, and one line of `EXECUTORS`."""
+"""Executors, the ways to start the runs of a sweep: each is one module, and one line of `EXECUTORS`."""
 
 from __future__ import annotations
 

@@ -51,17 +51,17 @@ class Sweep:
         executor = SlurmExecutor(ExecutorSettings(test_mode=True, **settings))  # type: ignore[arg-type]
         self.scheduler = Scheduler(jobs, executor, command_in(folder))
         self.events = self.scheduler.events(self.stop_request)
-        self.seen: list[Event] = []
+        self.yielded: list[Event] = []
 
     def go_on(self, until: Callable[[], object] = lambda: False, seconds: float = 120) -> list[Event]:
         """Works until the condition is true, or to the end of the sweep."""
         deadline = time.monotonic() + seconds
         for event in self.events:
-            self.seen += [event] if event else []
-            assert time.monotonic() < deadline, self.seen
+            self.yielded += [event] if event else []
+            assert time.monotonic() < deadline, self.yielded
             if until():
                 break
-        return self.seen
+        return self.yielded
 
     def go_on_in_requeued_job(self) -> None:
         """Lets the run end well when its requeued job starts, at once instead of after Slurm's two minutes."""
@@ -95,8 +95,8 @@ def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 6, jobs=4)
     sweep.go_on()
     assert sorted(sweep.starts()) == [f"rte-{seed} 1" for seed in range(6)]
-    assert [event.state for event in sweep.seen].count("done") == 6
-    assert all("Slurm job" in (event.location or "") for event in sweep.seen if event.state == "running")
+    assert [event.state for event in sweep.yielded].count("done") == 6
+    assert all("Slurm job" in (event.location or "") for event in sweep.yielded if event.state == "running")
 
 
 @needs_slurm
@@ -126,7 +126,7 @@ def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_pa
     slurm("scancel", "--batch", "--signal=USR1", sweep.job())  # Slurm's own signal before the limit
     sweep.go_on_in_requeued_job()
     assert len(sweep.starts()) == 2
-    assert [event.state for event in sweep.seen] == ["running", "done"]
+    assert [event.state for event in sweep.yielded] == ["running", "done"]
 
 
 @needs_slurm
@@ -150,7 +150,7 @@ def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None
     sweep.go_on(until=lambda: len(sweep.starts()) == 1)
     slurm("scancel", sweep.job())
     sweep.go_on()
-    (failed,) = (event for event in sweep.seen if event.state == "failed")
+    (failed,) = (event for event in sweep.yielded if event.state == "failed")
     assert "CANCELLED" in (failed.message or "")
 
 
@@ -175,20 +175,20 @@ def test_run_that_dies_leaves_a_failed_record(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
     (tmp_path / "rte-0").write_text("die")
     sweep.go_on()
-    (failed,) = (event for event in sweep.seen if event.state == "failed")
+    (failed,) = (event for event in sweep.yielded if event.state == "failed")
     assert failed.record is not None
     assert "it broke" in (failed.record.error or "")
 
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
-def test_unknown_partition_is_refused_in_the_words_of_sbatch(tmp_path: Path) -> None:
+def test_unknown_partition_is_refused_in_the_message_of_sbatch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="partition"):
         Sweep(tmp_path, 1, slurm={"partition": "nowhere"}).go_on()
 
 
 @pytest.mark.parametrize(
-    "args, words",
+    "args, message",
     [
         (["--executor", "slrum"], "slurm"),
         (["--partition", "gpu"], "--executor slurm"),
@@ -197,10 +197,10 @@ def test_unknown_partition_is_refused_in_the_words_of_sbatch(tmp_path: Path) -> 
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
     ],
 )
-def test_invalid_settings_are_refused(args: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_settings_are_refused(args: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     options, request = read_options(["--tasks", "rte", "--test-mode", *args])
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         executor_of(options, request)
 
 
