@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import re
+import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -210,11 +212,15 @@ def test_reader_gives_a_value_or_a_user_error(name: str, write_rows: WriteRows) 
 
 
 @PROPERTY
-@given(mutations())
-def test_packed_array_is_read_or_refused(mutate: Callable[[bytes], bytes]) -> None:
-    content = pack_array(np.arange(30) / 4).encode()
+@given(mutations(), st.booleans())
+def test_packed_array_is_read_or_refused(mutate: Callable[[bytes], bytes], is_inside: bool) -> None:
+    packed = pack_array(np.arange(30) / 4).encode()
+    if is_inside:
+        changed = base64.b64encode(zlib.compress(mutate(zlib.decompress(base64.b64decode(packed)))))
+    else:
+        changed = mutate(packed)
     try:
-        values = unpack_array(mutate(content).decode("latin-1"))
+        values = unpack_array(changed.decode("latin-1"))
     except ValueError:
         return
     assert np.isfinite(values).all()

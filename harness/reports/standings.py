@@ -292,6 +292,8 @@ def _baseline_cell(groups: Sequence[Group]) -> Cell:
     values = [(name, group.baseline(split, name)) for split, name in reported_metrics(group.task)]
     numbers = "/".join(format_metric(value, is_fraction(name)) for name, value in values)
     score = mean_or_none([value for _, value in values])
+    if all(value is None for _, value in values):
+        numbers = NO_SCORE
     return Cell(numbers, score=score, marks=group.marks & _MARKS_OF_AVERAGES)
 
 
