@@ -22,8 +22,8 @@ _SCORES = """\
   of these rows, or evaluate computed the metric. The tasks' intervals also give that of an average.
 - Bold is the best score of a column, at the precision shown, among the cells without [d], [p], [r], [h], [g], [s] and
   [v]. If all cells have one of these marks, it is the best among those with the same marks and training rows.
-- ≈ marks the set of the best: in 95 % of such columns the truly best model is in it. A model outside is worse than one
-  of the column's. Without ≈, the best stands alone, or nothing is known about seeds.
+- ≈ marks the set of the best: in 95 % of such columns the truly best model is in it, and models outside are worse.
+  Without ≈, the best is in no doubt, or nothing is known about seeds.
 - GLUE is the unweighted mean of the nine tasks' scores, GLUE-8 that without WNLI; each needs all its tasks.
 - – is a missing score: no run finished, or the metric is undefined in one. An empty cell was not run.
 - The majority-class baseline is the constant prediction with the best score on the labels of the split, which no model
