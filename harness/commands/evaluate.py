@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.inspection.error_analysis import worst_errors
 from harness.inspection.evaluation_report import Evaluation, print_evaluation, write_evaluation
 from harness.inspection.output_files import check_output_folder
+from harness.metrics.registry import METRICS
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.columns import ReadOptions, check_header
 from harness.rows.files import find_files, missing_files
@@ -100,9 +102,22 @@ def main(arguments: Sequence[str]) -> None:
     scorer.accelerator.end_training()
 
 
+def _without_foreign_metrics(task: TaskSpec) -> TaskSpec:
+    """The task of a saved model, which may be a stranger's, without metrics of `evaluate`, which are programs."""
+    own, foreign = ([name for name in task.metrics if (name in METRICS) == is_own] for is_own in (True, False))
+    if not foreign:
+        return task
+    message = f"{', '.join(foreign)}: a metric that is a program. To run it, name your own task file with --task."
+    if not own:
+        raise UserError(message)
+    print(f"not computed: {message}", file=sys.stderr)
+    main_metrics = [name for name in task.main_metrics if name in own] or own[:1]
+    return task.model_copy(update={"metrics": tuple(own), "main_metrics": tuple(main_metrics)})
+
+
 def _task(bundle: bundles.Bundle, options: EvaluateOptions) -> TaskSpec:
     if options.task is None:
-        return bundle.task
+        return _without_foreign_metrics(bundle.task)
     task, own = load_task(options.task), bundle.task
     for noun, expected, actual in (
         ("labels", list(own.labels or []), list(task.labels or [])),

@@ -219,3 +219,22 @@ def test_same_predictions_give_the_same_bytes(rte: Path, tmp_path: Path) -> None
     run_evaluate(rte, "--only", "--out", tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
+
+
+@pytest.mark.parametrize("has_own_metric", [True, False])
+def test_metric_of_a_saved_model_that_is_a_program_is_not_run(
+    has_own_metric: bool,
+    own_task: Callable[..., Path],
+    make_bundle: Callable[..., Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    program, marker = tmp_path / "own.py", tmp_path / "marker"
+    program.write_text(f"open({str(marker)!r}, 'w').close()")
+    metrics = ["accuracy"] * has_own_metric + [str(program)]
+    task = read_task(own_task(metrics=metrics, main_metrics=str(program)))
+    run_evaluate(make_bundle(task), "--cpu", "--data", tmp_path / task.name, code=0 if has_own_metric else 2)
+    printed = capsys.readouterr()
+    assert "--task" in printed.err
+    assert ("accuracy" in printed.out) == has_own_metric
+    assert not marker.exists()
