@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, boundary
 from harness.system.atomic import check_writable, write_atomically
+from harness.system.spreadsheets import escape_cell
 
 
 def check_output_file(path: Path, formats: Sequence[str], overwrite: bool) -> None:
@@ -71,12 +71,3 @@ def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows(map(escape_cell, row) for row in (header, *rows))
     return file.getvalue()
-
-
-def escape_cell(cell: Any) -> Any:
-    """The cell, with an apostrophe in front if a spreadsheet would take it for a formula; numbers stay as they are."""
-    if not isinstance(cell, str):
-        return cell
-    is_formula = cell[:1] in ("=", "+", "-", "@", "\t", "\r") and not re.fullmatch(r"[-+]?\d+([.,]\d+)?", cell)
-    text = cell.replace("\r\n", "\n").replace("\r", "\n")  # csv.writer puts no quotes around a bare \r (Python < 3.13)
-    return f"'{text}" if is_formula else text

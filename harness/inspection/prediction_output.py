@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from harness.errors import boundary
 from harness.facts.tasks import TaskSpec
-from harness.inspection.output_files import escape_cell
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.formats import DELIMITERS
 from harness.system.atomic import atomic_path
+from harness.system.spreadsheets import escape_cell
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

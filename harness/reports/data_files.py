@@ -19,6 +19,7 @@ from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
 from harness.stats.significance import Evidence, PairwiseTest
 from harness.stats.uncertainty import Interval
+from harness.system.spreadsheets import escape_cell
 
 SCHEMA_VERSION = 2
 """The version of leaderboard.json, raised when a key is renamed or changes its meaning."""
@@ -184,12 +185,12 @@ def _run(group: Group, run: RunRecord) -> dict[str, Any]:
 def render_csv(board: Leaderboard) -> str:
     """leaderboard.csv: a line per entry, task, split and metric; `not_ranked` has the reason of those not in the table.
 
-    A line with a `source` is a published result.
+    A line with a `source` is a published result. `escape_cell` changes names such as `=A1`.
     """
     file = io.StringIO()
     writer = csv.DictWriter(file, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(_csv_lines(board))
+    writer.writerows({key: escape_cell(cell) for key, cell in line.items()} for line in _csv_lines(board))
     return file.getvalue()
 
 

@@ -25,6 +25,7 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
     """
     with standard_streams(is_output_optional):
         try:
+            check_docstrings(sys.flags.optimize)
             with stop_at_once():
                 yield
             sys.stdout.flush()  # here a closed pipe is still handled below
@@ -50,6 +51,15 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
                 f"{redact_command(sys.argv)}",
                 1,
             )
+
+
+def check_docstrings(optimize: int) -> None:
+    """Raises UserError for the value of `sys.flags.optimize` that removes docstrings: transformers needs its own."""
+    if optimize >= 2:
+        raise UserError(
+            "Python runs without docstrings (python -OO or PYTHONOPTIMIZE=2), and transformers cannot be loaded "
+            "without them. Use python without -OO, and unset PYTHONOPTIMIZE."
+        )
 
 
 def _end(message: str, code: int) -> None:

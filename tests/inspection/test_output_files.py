@@ -1,4 +1,4 @@
-"""Output files: --out is checked before the work, and no cell is a formula for a spreadsheet."""
+"""Output files: --out is checked before the work, and tables escape their cells."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import csv
 import errno
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,6 @@ from harness.inspection.output_files import (
     check_output_file,
     check_output_folder,
     csv_text,
-    escape_cell,
     write_output_files,
 )
 
@@ -69,16 +67,6 @@ def test_failed_write_leaves_no_new_file_in_the_folder(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match=r"--out .*no space left"):
         write_output_files(tmp_path, {"old.csv": "later", "new.csv": ""}, {"bars": {"svg": b""}})
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
-
-
-@pytest.mark.parametrize("cell", ["-1", "+3.5", "-0,5", "a=b", "plain", "", 7, -0.5, None])
-def test_numbers_and_plain_texts_are_unchanged(cell: Any) -> None:
-    assert escape_cell(cell) == cell
-
-
-@pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+SUM(A1)", "-2+3", "@SUM(A1)", "\t=1", "\r=1"])
-def test_formula_gets_an_apostrophe(text: str) -> None:
-    assert escape_cell(text) == "'" + text.replace("\r", "\n")
 
 
 def test_table_has_empty_cells_for_none_and_quotes_for_commas() -> None:

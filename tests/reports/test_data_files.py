@@ -53,3 +53,8 @@ def test_mean_and_deviation_over_seeds_are_numpys() -> None:
     assert lines.loc["f1", "std"] == pytest.approx(np.std(f1, ddof=1), abs=1e-15)
     assert lines.loc["f1", "baseline"] == CONSTANT_SCORES["f1"]
     assert lines.loc["f1", "seeds"] == "0 1 2"
+
+
+def test_name_is_no_formula_in_the_csv() -> None:
+    lines = list(csv.DictReader(io.StringIO(render_csv(build_leaderboard([record(model="=SUM(A1)")])))))
+    assert {line["model"] for line in lines if not line["source"]} == {"'=SUM(A1)"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from harness.errors import UserError
 from harness.system.atomic import write_atomically
 from harness.system.exit_codes import MAX_CHARACTERS, exit_code_on_error
 from harness.system.signals import Interrupted
+
+ROOT = Path(__file__).parents[2]
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -42,6 +45,14 @@ def test_keyboard_interrupt_ends_with_code_130(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().err == "interrupted\n"
 
 
+def test_python_without_docstrings_is_refused_before_anything_is_loaded() -> None:
+    args = [sys.executable, "-OO", "-m", "harness", "tasks", "--names"]
+    done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "PYTHONOPTIMIZE" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_stopped_run_ends_with_the_code_of_its_signal(number: int, code: int) -> None:
     assert exit_code_of(Interrupted(number, 7, True)) == code
@@ -61,6 +72,7 @@ def test_exit_code_of_sys_exit_is_kept(code: int) -> None:
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "file too large"),
         (MemoryError(), "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "out of memory"),
+        (ImportError("libgomp.so.1: failed to map segment from shared object"), "out of memory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried 2 GiB"), "out of memory"),
     ],
 )
