@@ -13,6 +13,7 @@ from harness.system.exit_codes import exit_code_on_error
 COMMANDS = {
     "run": "fine-tune a model on a task, evaluate it, write one record",
     "sweep": "run tasks x models x seeds; finished runs are skipped, interrupted ones resume",
+    "status": "show the runs of a results folder that are running, stopped or failed, and how far each is",
     "predict": "predict texts with a saved model",
     "evaluate": "score a saved model on every labelled split and show its errors",
     "submit": "write the GLUE server's zip from the predictions of one model's runs",

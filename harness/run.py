@@ -9,13 +9,14 @@ if not __package__:  # run as a file: Python put harness/ first on the path; the
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from harness.engine.progress import Progress, ProgressFile
 from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import recipe_difference
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
     from harness.engine.evaluation import Evaluator
     from harness.engine.inference import Scores
-    from harness.engine.progress import Progress
 
     Weights = dict[str, Any]
 
@@ -84,8 +84,10 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     accelerator = this.start("fp32" if options.test_mode else options.precision)
     for message in messages:
         accelerator.print(message)
-    lock = hold_lock(lock_path(this.path)) if accelerator.is_main_process else nullcontext()
-    with lock:
+    with ExitStack() as lock:
+        if accelerator.is_main_process:
+            lock.enter_context(hold_lock(lock_path(this.path)))
+            lock.enter_context(this.progress_file)
         record = deployment.compute_on_main(
             accelerator, lambda: None if options.overwrite else _finished_record(this.path)
         )
@@ -120,6 +122,11 @@ class _Run:
     def path(self) -> Path:
         """The file of its record."""
         return record_path(self.options.folder, self.task.name, self.spec.run_id)
+
+    @cached_property
+    def progress_file(self) -> ProgressFile:
+        """The file from which other processes read its progress; the main process writes it."""
+        return ProgressFile(self.path, self.spec)
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -254,7 +261,6 @@ def _resume(
     Returns the progress so far and the best weights.
     """
     from harness.engine import checkpoints, deployment
-    from harness.engine.progress import Progress
 
     skipped: list[Path] = []
     while checkpoint is not None:
@@ -313,6 +319,8 @@ def _train(
                     accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
             if not step.is_checked:
                 continue
+            if accelerator.is_main_process:
+                this.progress_file.write(progress, ready.plan.total_steps)
             if step.ends_epoch:
                 epoch_scores = evaluator.scores(training.model, select_on)
                 outcome = evaluator.outcome(select_on, epoch_scores, evaluator.threshold(epoch_scores))
@@ -325,7 +333,8 @@ def _train(
             is_due |= perf_counter() - saved_at > options.checkpoint_seconds
             stops, saves = deployment.any_process(accelerator, [stop_request.signal > 0, is_due])
             if (stops or saves) and deployment.keeps_whole_weights(accelerator):
-                state = checkpoints.Checkpoint(training.state(), best_weights, progress.to_json())
+                summary = progress.summary(this.spec, ready.plan.total_steps).model_dump(mode="json")
+                state = checkpoints.Checkpoint(training.state(), best_weights, progress.to_json(), summary)
                 checkpoints.save_checkpoint(accelerator, this.checkpoint_folder, state)
                 saved_at, saved_step = perf_counter(), step.number
             if stops:

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.records import finished_record
+from support.records import finished_record, run_spec
 
+from harness.engine.progress import ProgressSummary, read_summary
 from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array, unpack_array
@@ -175,6 +176,11 @@ READERS: dict[str, Reader] = {
         lambda path: references(["cola", "sst2", "rte"], path),
     ),
     "a record": Reader(_write_record, _rank_records),
+    "a progress file": _text_file(
+        "run.progress",
+        json.dumps({"summary": ProgressSummary(spec=run_spec(), step=3, loss=0.5).model_dump(mode="json")}),
+        read_summary,
+    ),
     "a manifest": _bundle(MANIFEST),
     "a saved record": _bundle(RECORD),
     **{f"rows.{ending}": _rows(f"rows.{ending}") for ending in "csv tsv json jsonl parquet arrow xlsx csv.gz".split()},

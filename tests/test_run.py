@@ -329,6 +329,7 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
     def send_sigterm(*args, **keywords):
         for step in training_steps(*args, **keywords):
             if step.number == 20:
+                assert len(list(tmp_path.rglob(".*.progress"))) == 1
                 os.kill(os.getpid(), signal.SIGTERM)
             yield step
 
@@ -340,6 +341,8 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
     (manifest,) = (tmp_path / "test-mode" / "checkpoints" / "rte").glob("*/*-00000020/manifest.json")
     facts = json.loads(manifest.read_text())
     assert facts["progress"]["step"] == 20
+    assert (facts["summary"]["step"], facts["summary"]["total_steps"]) == (20, 60)
+    assert list(tmp_path.rglob(".*.progress")) == []
     if is_forged:
         manifest.write_text(json.dumps({**facts, "progress": {**facts["progress"], "step": 21}}))
     run(*flags)

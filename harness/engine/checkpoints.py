@@ -38,6 +38,8 @@ class Checkpoint(NamedTuple):
     best_weights: dict[str, torch.Tensor] | None
     progress: dict[str, Any]
     """`Progress` as plain values."""
+    summary: Mapping[str, Any] | None = None
+    """`ProgressSummary` as plain values, for other processes; loading does not need it."""
 
 
 def checkpoint_folder(results: Path, task: str, run_id: str) -> Path:
@@ -71,6 +73,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
                 "run_id": folder.name,
                 "processes": accelerator.num_processes,
                 "progress": checkpoint.progress,
+                "summary": checkpoint.summary,
                 "files": {path.name: file_hash(path) for path in sorted(scratch.iterdir())},
             }
             write_atomically(scratch / MANIFEST, json.dumps(manifest))

@@ -1,19 +1,54 @@
-"""Progress of a run: counts, history and the selected epoch, as plain values that a checkpoint can hold."""
+"""Progress of a run: counts, history and the selected epoch, as plain values that a checkpoint can hold.
+
+A `ProgressSummary` is the part that other processes read while the run lasts.
+"""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ConfigDict
+
 from harness.errors import UserError, boundary
 from harness.facts.recipes import Recipe, StepPlan
-from harness.facts.records import Cost, Epoch
+from harness.facts.records import Amount, Cost, Count, Epoch, RunSpec, Value
+from harness.system.atomic import write_atomically
+from harness.system.locks import progress_path
 
 if TYPE_CHECKING:
     from harness.engine.training import Step
     from harness.facts.outcome import SplitOutcome
+
+WRITE_SECONDS = 5.0
+"""Seconds between two writes of a progress file."""
+
+
+class ProgressSummary(BaseModel):
+    """The progress of a run as other processes read it, from its progress file or the manifest of a checkpoint."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    spec: RunSpec
+    total_steps: Count = 0
+    """0 before the plan of steps is made."""
+    step: Count = 0
+    train_seconds: Amount = 0.0
+    """Time of the steps so far."""
+    loss: Value | None = None
+    """Mean loss of the epoch so far, or of the last one at its end."""
+
+
+def read_summary(path: Path) -> ProgressSummary | None:
+    """The summary in a progress file or a manifest; None if there is no valid one."""
+    with suppress(UserError), boundary(str(path), ValueError, KeyError, TypeError):
+        return ProgressSummary.model_validate(json.loads(path.read_text(encoding="utf-8"))["summary"])
+    return None
 
 
 class Progress:
@@ -83,6 +118,14 @@ class Progress:
         self.epoch_loss += sum(step.loss * step.rows for step in checked)
         return checked
 
+    def summary(self, spec: RunSpec, total_steps: int) -> ProgressSummary:
+        """Returns the part of the progress that other processes read."""
+        last = self.history[-1].train_loss if self.history else None
+        loss = self.epoch_loss / self.epoch_rows if self.epoch_rows else last
+        return ProgressSummary(
+            spec=spec, total_steps=total_steps, step=self.step, train_seconds=self.train_seconds, loss=loss
+        )
+
     def close_epoch(self, step: Step, validation: SplitOutcome) -> Epoch:
         """Records the epoch that `step` ends, selects it if it is the best so far, and returns it."""
         self.epoch = step.epoch
@@ -137,6 +180,34 @@ class Progress:
         ends = [(number, min(number * plan.steps_per_epoch, plan.total_steps)) for number in range(1, self.epoch + 1)]
         if len(self.history) != closed or [(epoch.epoch, epoch.step) for epoch in self.history] != ends:
             raise UserError("progress: the history is not that of the epochs before this step")
+
+
+class ProgressFile:
+    """The file next to the lock of a run that has its `ProgressSummary`; only the main process has one.
+
+    It is for people who watch: a failed write does not end the run.
+    """
+
+    def __init__(self, record: Path, spec: RunSpec) -> None:
+        self.path, self.spec = progress_path(record), spec
+        self.written_at = -math.inf
+
+    def __enter__(self) -> None:
+        self._write(ProgressSummary(spec=self.spec))
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self.path.unlink()
+
+    def write(self, progress: Progress, total_steps: int) -> None:
+        """Writes the progress, at most every WRITE_SECONDS."""
+        if perf_counter() - self.written_at > WRITE_SECONDS:
+            self._write(progress.summary(self.spec, total_steps))
+
+    def _write(self, summary: ProgressSummary) -> None:
+        with suppress(OSError):
+            write_atomically(self.path, json.dumps({"summary": summary.model_dump(mode="json")}))
+        self.written_at = perf_counter()
 
 
 def _is_valid(name: str, value: Any, default: Any) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.sweeps.launch import Start, record_stamp, sweep_lock_path
 from harness.system.atomic import write_atomically
-from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
+from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path, progress_path
 from harness.system.redaction import redact_secrets
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def write_failure(start: Start, output: str, started: datetime) -> None:
     """
     lines = last_lines(output)
     with suppress(AlreadyLocked), hold_lock(lock_path(start.record)):  # locked: somebody has started it again
+        progress_path(start.record).unlink(missing_ok=True)  # of a run that was killed
         if is_finished(start.record):
             return
         record = _read(start.record) if record_stamp(start.record) != start.stamp else {}
@@ -99,6 +100,7 @@ def remove_leftovers(run: PlannedRun) -> None:
     """Removes unheld locks and checkpoints of a finished run that was killed after it had written its record."""
     if is_locked(sweep_lock_path(run.path)) or is_locked(lock_path(run.path)):  # the check removes an unheld lock
         return
+    progress_path(run.path).unlink(missing_ok=True)
     folder = run.options.folder / "checkpoints" / run.task.name / run.run_id
     shutil.rmtree(folder, ignore_errors=True)
     for parent in (folder.parent, folder.parent.parent):

@@ -24,6 +24,11 @@ def lock_path(record: Path) -> Path:
     return record.with_name(f".{record.stem}.lock")
 
 
+def progress_path(record: Path) -> Path:
+    """The file next to a run's lock with the progress of the run, for other processes; it is removed with the lock."""
+    return record.with_name(f".{record.stem}.progress")
+
+
 class AlreadyLocked(UserError):
     """Another process holds the lock."""
 

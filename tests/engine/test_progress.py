@@ -5,8 +5,9 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from support.records import run_spec
 
-from harness.engine.progress import Progress, cost_fields
+from harness.engine.progress import Progress, ProgressFile, cost_fields, read_summary
 from harness.engine.training import Step
 from harness.errors import UserError
 from harness.facts.outcome import SplitOutcome
@@ -165,3 +166,26 @@ def test_cost_counts_all_processes():
     assert fields["peak_bytes"] == 9
     assert fields["cost"].device_seconds == pytest.approx(2 * fields["cost"].seconds)
     assert fields["cost"].peak_bytes_per_process == [7, 9]
+
+
+def test_summary_has_the_loss_of_the_epoch_so_far_and_at_its_end_of_the_whole_epoch():
+    progress = progress_after(Recipe(), [0.5])
+    assert progress.summary(run_spec(), 6).loss == pytest.approx(3.0)
+    progress.add(step(3, loss=0.25))
+    assert progress.summary(run_spec(), 6).loss == 0.25
+
+
+def test_progress_file_is_written_every_few_seconds_and_removed_at_the_end(tmp_path):
+    with (file := ProgressFile(tmp_path / "run.json", run_spec())):
+        file.write(progress_after(Recipe(), [0.5]), 6)
+        assert read_summary(file.path).step == 0
+        file.written_at = float("-inf")
+        file.write(progress_after(Recipe(), [0.5]), 6)
+        assert (read_summary(file.path).step, read_summary(file.path).total_steps) == (2, 6)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress_file_that_cannot_be_written_ends_no_run(tmp_path):
+    (tmp_path / "file").touch()
+    with ProgressFile(tmp_path / "file" / "run.json", run_spec()):
+        pass

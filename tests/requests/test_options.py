@@ -91,6 +91,7 @@ FLAGS = {
         "--tasks",
         "--test-mode",
     },
+    "status": {"--results", "--watch"},
     "evaluate": {
         "--cpu",
         "--data",

@@ -1,0 +1,121 @@
+"""The unfinished runs of a results folder, from its files alone: locks, logs, checkpoints and records.
+
+No executor is asked, so the machines that do the runs need only share the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from harness.engine.progress import ProgressSummary, read_summary
+from harness.errors import UserError, boundary
+from harness.facts.records import RunRecord, record_path
+from harness.facts.tasks import load_task
+from harness.sweeps.estimates import comparable, estimate
+from harness.sweeps.launch import sweep_lock_path
+from harness.system.locks import is_locked, lock_path, progress_path
+
+RunState = Literal["running", "stopped with a checkpoint", "stopped", "failed", "done"]
+
+
+class RunKey(NamedTuple):
+    """A run by the names of its files."""
+
+    task: str
+    run_id: str
+
+
+class RunStatus(NamedTuple):
+    """The state of one run."""
+
+    key: RunKey
+    state: RunState
+    location: str
+    """The process and its machine while the run lasts."""
+    since: datetime | None
+    """The start of a running run, the end of any other."""
+    summary: ProgressSummary | None
+    seconds_left: float | None
+
+
+def run_statuses(
+    results: Path, records: Sequence[RunRecord], earlier: Collection[RunKey] = frozenset()
+) -> list[RunStatus]:
+    """Every run that is locked, has a checkpoint, or has a log and no finished record; also the `earlier` ones."""
+    by_key = {RunKey(record.spec.task, record.run_id): record for record in records}
+    finished = {key for key, record in by_key.items() if record.is_finished}
+    logs = {RunKey(log.parent.name, log.stem) for log in (results / "logs").glob("*/*.log")}
+    saved = {RunKey(*folder.parts[-3:-1]) for folder in (results / "checkpoints").glob("*/*/step-*")}
+    holders = (results / "runs").glob("*/.*.holder")
+    locks = {RunKey(path.parent.name, path.stem[1:].removesuffix("-sweep")) for path in holders}
+    running = {key: holder for key in locks if (holder := _holder_of(record_path(results, *key))) is not None}
+    keys = running.keys() | saved | logs - finished | set(earlier)
+    statuses = [_status(results, key, running.get(key), by_key.get(key), records) for key in keys]
+    return sorted(statuses, key=lambda status: (_STATES.index(status.state), status.key))
+
+
+_STATES: Sequence[RunState] = ("running", "stopped with a checkpoint", "stopped", "failed", "done")
+
+
+class _Holder(NamedTuple):
+    location: str
+    since: datetime
+
+
+def _holder_of(record: Path) -> _Holder | None:
+    """The process that works on a run: the supervisor of a sweep, or the run itself if it was started by hand.
+
+    A check takes a free lock for a moment. So a lock without a holder's name is not checked, it may be about to be
+    taken; and the run's own lock is not checked while a sweep has the run, as its supervisor may be starting it. In
+    a folder that this user cannot write no lock can be checked, and its file is believed.
+    """
+    can_check = os.access(record.parent, os.W_OK)
+    for lock in (sweep_lock_path(record), lock_path(record)):
+        if (holder := _read_holder(lock)) is not None and (not can_check or is_locked(lock)):
+            return holder
+    return None
+
+
+def _read_holder(lock: Path) -> _Holder | None:
+    with suppress(UserError), boundary(str(lock), ValueError, KeyError, TypeError):
+        facts = json.loads(lock.with_suffix(".holder").read_text(encoding="utf-8"))
+        since = datetime.fromisoformat(facts["since"]).astimezone(UTC)
+        return _Holder(f"process {facts['process']} on {facts['host']}", since)
+    return None
+
+
+def _status(
+    results: Path, key: RunKey, holder: _Holder | None, record: RunRecord | None, records: Sequence[RunRecord]
+) -> RunStatus:
+    checkpoints = sorted((results / "checkpoints" / key.task / key.run_id).glob("step-*/manifest.json"))
+    summary = read_summary(checkpoints[-1]) if checkpoints else None
+    if holder is not None:
+        live = read_summary(progress_path(record_path(results, *key)))
+        summary = live if live is not None and (live.total_steps or summary is None) else summary
+        return RunStatus(key, "running", holder.location, holder.since, summary, _seconds_left(summary, records))
+    if record is not None:
+        return RunStatus(key, "done" if record.is_finished else "failed", "", record.finished, summary, None)
+    state: RunState = "stopped with a checkpoint" if checkpoints else "stopped"
+    file = checkpoints[-1] if checkpoints else results / "logs" / key.task / f"{key.run_id}.log"
+    since = None
+    with suppress(OSError):
+        since = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    return RunStatus(key, state, "", since, summary, _seconds_left(summary, records))
+
+
+def _seconds_left(summary: ProgressSummary | None, records: Sequence[RunRecord]) -> float | None:
+    """The steps left at the pace of those before; the estimate for the whole run if it has taken none."""
+    if summary is None:
+        return None
+    if summary.step:
+        return max(0, summary.total_steps - summary.step) * summary.train_seconds / summary.step
+    with suppress(UserError):  # a task that is not in the registry
+        spec = summary.spec
+        return estimate(load_task(spec.task), spec, comparable(records, "", spec.test_mode)).seconds
+    return None
