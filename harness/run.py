@@ -195,7 +195,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     except Exception as error:
         if is_of_the_outside_world(error):
             raise
-        if accelerator.is_main_process and _finished_record(this.path) is None:  # a good record outlives a failure
+        if accelerator.is_main_process and not _has_finished_record(this.path):  # a good record outlives a failure
             this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
@@ -380,8 +380,19 @@ def _outcome_fields(
 
 
 def _finished_record(path: Path) -> RunRecord | None:
-    record = read_record(path) if path.exists() else None
+    """The record in the file if it is that of a finished run; raises UserError if it is not readable."""
+    try:
+        record = read_record(path) if path.exists() else None
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}. --overwrite runs it again and replaces the file.") from None
     return record if record is not None and record.is_finished else None
+
+
+def _has_finished_record(path: Path) -> bool:
+    try:
+        return _finished_record(path) is not None
+    except UserError:  # --overwrite replaces it
+        return False
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import time
@@ -122,6 +123,19 @@ def test_finished_run_is_repeated_only_with_overwrite(rte_copy, capsys):
     (after,) = records(rte_copy, "rte")
     assert after.started > before.started
     assert reproducible_fields(after) == reproducible_fields(before)
+
+
+def test_damaged_record_is_replaced_with_overwrite_even_by_a_failed_one(rte_copy, monkeypatch, capsys):
+    flags = ("--task", "rte", "--test-mode", "--results", rte_copy.parent, "--epochs", EPOCHS)
+    (path,) = (rte_copy / "runs/rte").glob("*.json")
+    path.write_text("{")
+    run(*flags, code=2)
+    assert re.search(rf"error: {re.escape(str(path))}: .*--overwrite", capsys.readouterr().err)
+    monkeypatch.setattr(models, "check_length", lambda *_: 1 / 0)
+    run(*flags, "--overwrite", code=1)
+    assert "division by zero" in capsys.readouterr().err
+    (record,) = records(rte_copy, "rte")
+    assert record.status == "failed"
 
 
 def test_batch_sizes_of_the_device_do_not_change_the_identity_but_recipe_and_seed_do(rte_copy):
