@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PROBE_BYTES = 1 << 16
 """Bytes that must be free at the start; a full disk still takes the names of empty files."""
+
+ABANDONED_SECONDS = 24 * 60 * 60
+"""Seconds without a write after which a temporary file is that of a killed process."""
 
 
 def check_writable(folder: Path) -> None:
@@ -29,7 +34,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary file next to `path`; when the block ends it is flushed to disk, made readable for all and renamed.
 
     An exception in the block or after it leaves no temporary file, and a file at `path` as it was; an OSError names
-    `path`, whatever file the system names, or none, as a full disk does.
+    `path`, whatever file the system names, or none, as a full disk does. Temporary files for `path` that a killed
+    process has left are removed a day later.
     """
     temporary: Path | None = None
     try:
@@ -37,6 +43,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
         os.close(handle)
         temporary = Path(name)
+        _remove_abandoned(path)
         yield temporary
         with temporary.open("r+b") as file:
             os.fsync(file.fileno())
@@ -49,6 +56,14 @@ def atomic_path(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Removes temporary files for `path` that are a day old; a younger one may belong to a process, on any machine."""
+    for abandoned in path.parent.glob(f".{glob.escape(path.name)}-{'?' * 8}"):  # as mkstemp names them
+        with suppress(OSError):
+            if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:
+                abandoned.unlink()
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

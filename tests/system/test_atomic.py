@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
 
-from harness.system.atomic import atomic_path, check_writable, replace_folder, write_atomically
+from harness.system.atomic import ABANDONED_SECONDS, atomic_path, check_writable, replace_folder, write_atomically
 
 
 class _Interruption(BaseException):
@@ -32,6 +33,16 @@ def test_text_is_written_as_utf8_and_bytes_as_they_are(tmp_path: Path, content: 
 def test_file_is_readable_for_all(tmp_path: Path) -> None:
     write_atomically(tmp_path / "table.md", "")
     assert (tmp_path / "table.md").stat().st_mode & 0o777 == 0o644
+
+
+def test_temporary_file_of_a_killed_process_is_removed_a_day_later(tmp_path: Path) -> None:
+    path, a_day_ago = tmp_path / "table[1].md", time.time() - ABANDONED_SECONDS - 60
+    for name in (".table[1].md-k1ll3d__", ".table[1].md-running_", ".table[1].md-notes", ".table1.md-k1ll3d__"):
+        (tmp_path / name).write_text("")
+        if "running" not in name:
+            os.utime(tmp_path / name, (a_day_ago, a_day_ago))
+    write_atomically(path, "")
+    assert sorted(_files(tmp_path)) == [".table1.md-k1ll3d__", ".table[1].md-notes", ".table[1].md-running_", path.name]
 
 
 @pytest.mark.parametrize("function", ["fsync", "chmod", "replace"])
