@@ -132,13 +132,13 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
         raise UserError(f"--max-length {max_length}: this model reads at most {limit} tokens.")
 
 
-def check_tokens(model: PreTrainedModel, tokens: Iterable[NDArray[np.int32]]) -> None:
-    """Raises UserError when the rows have a token that the model has no embedding for."""
+def check_tokens(name: str, model: PreTrainedModel, tokens: Iterable[NDArray[np.int32]]) -> None:
+    """Raises UserError, which begins with `name`, when the rows have a token that the model has no embedding for."""
     embedding = model.get_input_embeddings()
     largest = max(int(ids.max(initial=0)) for ids in tokens)
     if isinstance(embedding, nn.Embedding) and largest >= embedding.num_embeddings:
         raise UserError(
-            f"--model: the tokenizer gives token {largest}, but the model has embeddings of {embedding.num_embeddings} "
+            f"{name}: the tokenizer gives token {largest}, but the model has embeddings of {embedding.num_embeddings} "
             "tokens only. Name a model with its own tokenizer."
         )
 

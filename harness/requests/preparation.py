@@ -88,7 +88,7 @@ def prepare(
         models.check_length(model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encode_splits(splits, tokenizer, recipe.max_length, cache, accelerator.print)
-        models.check_tokens(model, [rows.tokens["input_ids"] for rows in encoded.values()])
+        models.check_tokens(f"--model {spec.model}", model, [rows.tokens["input_ids"] for rows in encoded.values()])
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
     encoded = {name: rows for name, rows in encoded.items() if name in shared}
 

@@ -199,3 +199,21 @@ def test_score_that_is_not_finite_is_an_error(
     monkeypatch.setattr(bundles, "load_model", damage)
     run_predict(single, "--text", "w1", code=2)
     assert "1 of 1 rows" in capsys.readouterr().err
+
+
+def test_token_without_an_embedding_is_an_error(
+    single: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The rows of training may have had no such token."""
+    from harness.saved_models import bundles
+
+    load = bundles.load_model
+
+    def add_token(bundle: bundles.Bundle) -> Any:
+        model, tokenizer = load(bundle)
+        tokenizer.add_tokens(["unseen"])
+        return model, tokenizer
+
+    monkeypatch.setattr(bundles, "load_model", add_token)
+    run_predict(single, "--text", "w1 unseen", code=2)
+    assert re.search(r"error: .*bundle: .*token \d+, .* embeddings", capsys.readouterr().err)

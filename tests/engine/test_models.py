@@ -392,9 +392,9 @@ def test_model_without_enough_positions_is_refused(tiny_model: Path, tmp_path: P
 
 def test_token_without_an_embedding_is_refused(tiny_model: Path) -> None:
     model = AutoModelForSequenceClassification.from_config(BertConfig(**TINY))
-    check_tokens(model, [np.array([0, 79], np.int32), np.array([], np.int32)])
+    check_tokens("--model m", model, [np.array([0, 79], np.int32), np.array([], np.int32)])
     with pytest.raises(UserError, match=r"token 80, .* 80 tokens"):
-        check_tokens(model, [np.array([0, 79], np.int32), np.array([80], np.int32)])
+        check_tokens("--model m", model, [np.array([0, 79], np.int32), np.array([80], np.int32)])
 
 
 # -- code that comes with a model --------------------------------------------------------------------------------------
