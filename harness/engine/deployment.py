@@ -62,7 +62,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     torch.set_float32_matmul_precision("high" if chosen == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = chosen == "tf32"  # PyTorch's default is True, for convolutions
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             cpu=on_cpu,
             mixed_precision="no" if chosen in ("fp32", "tf32") else chosen,
             log_with=tracker,
@@ -70,6 +70,9 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         )
     except ValueError as error:
         raise UserError(f"accelerate failed to start: {error}") from None
+    if tracker is not None and not accelerator.log_with:  # accelerate warns, and would log nowhere
+        raise UserError(f"--tracker {tracker}: its package is not installed. Install it, or drop --tracker.")
+    return accelerator
 
 
 def compute_on_main(accelerator: Accelerator, compute: Callable[[], Value]) -> Value:

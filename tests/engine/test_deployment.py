@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, tracking
 
 from harness.engine.deployment import (
     any_process,
@@ -80,6 +80,15 @@ def test_unsupported_precision_of_the_launcher_is_refused(monkeypatch):
 def test_unknown_tracker_is_refused(tmp_path):
     with pytest.raises(UserError, match="no_such_tracker"):
         start("fp32", True, "no_such_tracker", tmp_path)
+
+
+def test_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tracking, "get_available_trackers", lambda: [])
+    with (
+        pytest.raises(UserError, match=r"--tracker tensorboard: .*installed"),
+        pytest.warns(UserWarning, match="tensorboard"),
+    ):
+        start("fp32", True, "tensorboard", tmp_path)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
