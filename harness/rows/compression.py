@@ -22,6 +22,9 @@ MAX_RATIO = 50
 ALWAYS_ALLOWED = 1 << 24
 """Bytes of content that the smallest file may have."""
 
+_PIECE = 1 << 16
+"""Bytes of content between two checks. zipfile reads as many compressed bytes ahead, which would hide a bomb."""
+
 
 class OpenFile(NamedTuple):
     """An open file of rows."""
@@ -81,11 +84,13 @@ class _Content(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        octets = self._stream.read(len(buffer))
-        buffer[: len(octets)] = octets
-        self._size += len(octets)
-        check_ratio(self._size, self._file.tell(), self._name)
-        return len(octets)
+        filled = 0
+        while octets := self._stream.read(min(len(buffer) - filled, _PIECE)):
+            buffer[filled : filled + len(octets)] = octets
+            filled += len(octets)
+            self._size += len(octets)
+            check_ratio(self._size, self._file.tell(), self._name)
+        return filled
 
 
 def _decompress(file: IO[bytes], compression: str) -> IO[bytes]:

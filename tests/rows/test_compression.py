@@ -73,6 +73,19 @@ def test_file_of_usual_ratio_may_be_larger_than_any_bomb(compression: str, tmp_p
     assert form == "csv"
 
 
+@pytest.mark.parametrize("compression", ["gz", "zip"])
+def test_bomb_before_usual_content_is_refused_before_that_is_read(compression: str, tmp_path: Path) -> None:
+    """zipfile reads as many compressed bytes as it may, here all of them, whose number would allow the bomb."""
+    path = tmp_path / f"rows.csv.{compression}"
+    usual = np.random.default_rng(0).integers(0, 256, ALWAYS_ALLOWED, np.uint8).tobytes()
+    WRITERS[compression](path, b"\0" * (8 * ALWAYS_ALLOWED) + usual)
+    with (
+        pytest.raises(UserError, match=rf"rows\.csv\.{compression}: decompression bomb"),
+        open_decompressed(path, path.name) as (stream, _),
+    ):
+        stream.read(8 * ALWAYS_ALLOWED)
+
+
 def test_bomb_behind_usual_content_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv.gz"
     usual = np.random.default_rng(0).integers(0, 256, ALWAYS_ALLOWED // MAX_RATIO, np.uint8).tobytes()
