@@ -53,7 +53,7 @@ class TaskSpec(BaseModel):
     name: FileName
     title: str
     """Name in tables."""
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[int, Field(ge=1, lt=2**63)] = 1
     """Increased when the same model would score differently; the leaderboard never mixes versions."""
     source: Source
     predicted_by: str | None = None
@@ -72,7 +72,7 @@ class TaskSpec(BaseModel):
     """Names in the order of the classes, or name: value in the source; absent for a regression."""
     splits: dict[FileName, str]
     """Name: rows of the source, in the split syntax of `datasets`."""
-    rows: dict[str, Annotated[int, Field(ge=1)]]
+    rows: dict[str, Annotated[int, Field(ge=1, lt=2**63)]]
     """Number of rows of each split of the full data; with other numbers a run is marked as on partial data."""
     select_on: str = "validation"
     """The split evaluated after each epoch, whose loss `select: best` minimises."""

@@ -559,6 +559,8 @@ BAD = {
         "report: 'train' is not in evaluate (validation)",
     ),
     "version below one": (("title: Mine", "title: Mine\nversion: 0"), 2, "version: "),
+    "version that no record holds": (("title: Mine", f"title: Mine\nversion: {2**63}"), 2, "version: "),
+    "rows that no record holds": (("rows: {train: 2,", f"rows: {{train: {2**63},"), 7, "rows.train: "),
     "list that is not closed": (("[bad, good]", "[bad, good"), 6, "invalid YAML"),
     "tab": (("text: text", "text:\n\ttext"), 4, "invalid YAML"),
     "second document": (("main_metrics:", "---\nmain_metrics:"), 9, "invalid YAML"),
