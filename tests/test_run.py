@@ -289,6 +289,10 @@ def test_ax_is_predicted_by_the_mnli_run(tmp_path, capsys):
     assert set(parent.metrics) == {"validation_matched", "validation_mismatched"}
     run(*args)
     assert "already finished" in capsys.readouterr().out
+    (path,) = (tmp_path / "test-mode/runs/ax").glob("*.json")
+    path.write_text("{")
+    run(*args)
+    assert records(tmp_path / "test-mode", "ax") == [record]
 
 
 def test_checkpoints_left_by_a_kill_after_the_record_are_removed(rte_copy):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.engine import test_mode
@@ -68,9 +69,16 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
         )
     )
     path = record_path(options.folder, task.name, spec.run_id)
-    is_stale = not path.exists() or read_record(path).finished != parent.finished
-    if PartialState().is_main_process and is_stale:
+    if PartialState().is_main_process and not _is_copy(path, parent):
         write_record(
             record, options.folder, overwrite=True
         )  # overwrites no result: the record only copies the parent's
     return record
+
+
+def _is_copy(path: Path, parent: RunRecord) -> bool:
+    """Tells whether the file is a readable record made from this one; any other is replaced."""
+    try:
+        return path.exists() and read_record(path).finished == parent.finished
+    except UserError:
+        return False
