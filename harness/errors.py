@@ -45,9 +45,10 @@ def is_of_the_outside_world(error: BaseException) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """True for torch's errors too: that of a GPU, and that of a CPU, which has no type of its own."""
+    """True for the errors of torch, on a GPU and on a CPU, and of the loader of shared libraries, too."""
     is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
-    return isinstance(error, MemoryError) or is_torch
+    is_library = isinstance(error, ImportError) and str(error).endswith("failed to map segment from shared object")
+    return isinstance(error, MemoryError) or is_torch or is_library
 
 
 def reason(error: BaseException) -> str:

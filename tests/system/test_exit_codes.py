@@ -72,6 +72,7 @@ def test_exit_code_of_sys_exit_is_kept(code: int) -> None:
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "file too large"),
         (MemoryError(), "out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), "out of memory"),
+        (ImportError("libgomp.so.1: failed to map segment from shared object"), "out of memory"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory. Tried 2 GiB"), "out of memory"),
     ],
 )
