@@ -29,6 +29,7 @@ from harness.requests.parents import find_parent
 from harness.requests.preparation import Prepared, prepare
 from harness.rows.files import Files, find_files
 from harness.saved_models import bundles, publishing
+from harness.sweeps.failures import is_finished
 from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
@@ -202,7 +203,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     except Exception as error:
         if is_of_the_outside_world(error):
             raise
-        if accelerator.is_main_process and not _has_finished_record(this.path):  # a good record outlives a failure
+        if accelerator.is_main_process and not is_finished(this.path):  # a good record outlives a failure
             this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
@@ -389,23 +390,12 @@ def _outcome_fields(
 
 
 def _finished_record(path: Path) -> RunRecord | None:
-    """The record of a finished run, None if there is none.
-
-    Raises:
-        UserError: the file is not a readable record.
-    """
+    """The record in the file if it is that of a finished run; raises UserError if it is not readable."""
     try:
         record = read_record(path) if path.exists() else None
     except UserError as error:
         raise UserError(f"{str(error).rstrip('.')}. --overwrite runs it again and replaces the file.") from None
     return record if record is not None and record.is_finished else None
-
-
-def _has_finished_record(path: Path) -> bool:
-    try:
-        return _finished_record(path) is not None
-    except UserError:  # --overwrite replaces it
-        return False
 
 
 if __name__ == "__main__":
