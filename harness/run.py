@@ -152,13 +152,11 @@ class _Run:
 
     def write(self, parent: bundles.Bundle | None, started: datetime, outcome: dict[str, Any]) -> RunRecord:
         """Writes the record, and before it the rest of the saved model: without that the run is not finished."""
-        options = self.options
+        options, default = self.options, default_recipe(self.task, self.options.model, self.options.test_mode)
         record = RunRecord(
             run_id=self.spec.run_id,
             spec=self.spec,
-            recipe_changes=recipe_difference(
-                self.spec.recipe, default_recipe(self.task, options.model, options.test_mode)
-            ),
+            recipe_changes=recipe_difference(self.spec.recipe, default),
             task=task_facts(self.task),
             command=self.command,
             started=started,
