@@ -4,18 +4,21 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint check docs schema clean
+.PHONY: help demo test coverage lint check docs schema clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and print the leaderboard (2 minutes)
 	$(BIN)/harness sweep --tasks $$($(BIN)/harness tasks --names) --test-mode --jobs 2
 	$(BIN)/harness leaderboard --results results/test-mode
 
 # One thread per process: two test processes with two threads each on two cores take many times as long.
-test: .venv/.ready ## Run the tests, with coverage
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term:skip-covered
+test: .venv/.ready ## Run the tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+coverage: .venv/.ready ## Run the tests and show the lines that none of them runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term-missing:skip-covered
 
 lint: .venv/.ready ## Check formatting, style, types and dead code
 	$(BIN)/ruff format --check

@@ -193,7 +193,7 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     "file name that is too long": (lambda w: _own_rows(w, "a" * 5000, None), r"--train-file: .*task name"),
     "task name that is too long": (
         lambda w: [*_own_rows(w, "rows.csv", b"text,label\na,x\n"), "--name", "a" * 300],
-        r"--name a+: .*200 bytes",
+        r"--name a+: .*100 bytes",
     ),
     "rows of an unknown user": (
         lambda w: ["--train-file", "~nosuchuser/rows.csv", "--text-columns", "text"],

@@ -855,7 +855,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "name of a registered task": (lambda: _file(GOOD, "sst2.csv"), r"--train-file: 'sst2' .*--name"),
     "name that no folder can have": (
         lambda: (own(name="a" * 300), {"train.csv": GOOD}),
-        r"--name a+: invalid task name: .*at most 200 bytes",
+        r"--name a+: invalid task name: .*at most 100 bytes",
     ),
     "name that is a path": (lambda: (own(name="a/b"), {"train.csv": GOOD}), r"--name a/b: invalid task name"),
     "pattern without a name": (lambda: (own("*.csv"), {"a.csv": GOOD}), r"--train-file: invalid task name: set --name"),

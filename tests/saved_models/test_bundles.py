@@ -373,7 +373,7 @@ def test_code_that_comes_with_a_saved_model_is_never_run(copy: Path, monkeypatch
     assert not (copy / "marker").exists()
 
 
-@pytest.mark.parametrize("folder", ["x" * 5_000, "loop/model"])
+@pytest.mark.parametrize("folder", ["x" * 300, "loop/model"])
 def test_impossible_path_is_a_mistake(tmp_path: Path, folder: str) -> None:
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(UserError, match=f"{folder}: "):
