@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from harness.commands.selfcheck import SIZES, generated
+from harness.commands.selfcheck import generated
 from harness.engine.batches import cut_batch, epoch_order, rows_of_steps, scoring_batches, step_batches
 from harness.facts.recipes import Recipe, plan_steps
+
+SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
+"""Numbers of rows: less than a step, whole steps and partial ones."""
 
 
 def test_batch_pads_to_its_longest_row_and_masks_the_padding():
