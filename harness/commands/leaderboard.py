@@ -54,7 +54,7 @@ def write_leaderboard(results: Path) -> LeaderboardOfFolder:
     return LeaderboardOfFolder(board, messages)
 
 
-_SYMBOLS = "± half the 95 % interval over seeds and rows (one run: rows only), (n) runs, ≈ tied with the column's best"
+_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
 
 
 def print_leaderboard(board: Leaderboard, console: Console) -> None:
