@@ -66,7 +66,7 @@ def open_decompressed(path: Path, name: str) -> Iterator[OpenFile]:
 
 
 def check_ratio(content: int, compressed: int, name: str) -> None:
-    """Raises UserError when so many bytes of content come from so few compressed ones."""
+    """Raises UserError when the content has too many bytes for its number of compressed ones."""
     if content > max(ALWAYS_ALLOWED, MAX_RATIO * compressed):
         raise UserError(
             f"{name}: decompression bomb: more than {content - 1:,} bytes of content in {compressed:,} bytes, expected "

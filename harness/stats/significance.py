@@ -316,16 +316,13 @@ def rank_entries(comparisons: Mapping[str, Comparison]) -> tuple[dict[Entry, Ran
     return {entry: Rank(*column) for entry, column in zip(entries, columns, strict=True)}, list(by_task)
 
 
-def _significant_counts(comparison: Comparison) -> tuple[Floats, Floats]:
+def _significant_counts(comparison: Comparison) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The numbers of models that are significantly better than each model, and significantly worse [M]."""
     number = len(comparison.groups)
     first, second = np.triu_indices(number, 1)
     family = comparison.test_pairs(first, second)
-    better, worse = np.zeros(number), np.zeros(number)
-    for pair, (a, b) in enumerate(zip(first.tolist(), second.tolist(), strict=True)):
-        test = family.test(pair)
-        if test.is_significant:
-            winner, loser = (a, b) if test.difference * (comparison.direction or 0) > 0 else (b, a)
-            better[loser] += 1
-            worse[winner] += 1
+    is_significant = (family.p_holm < ALPHA) & ~family.differences.is_over_rows_only
+    is_first_better = family.differences.difference * (comparison.direction or 0) > 0
+    winners, losers = np.where(is_first_better, first, second), np.where(is_first_better, second, first)
+    better, worse = (np.bincount(one[is_significant], minlength=number) for one in (losers, winners))
     return better, worse

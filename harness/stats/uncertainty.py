@@ -189,8 +189,9 @@ def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
     """
-    over_rows = _difference_variance(sample.resampled, first, second)
+    over_rows = _difference_variances(sample.resampled)[first, second]
     is_lent = sample.is_lent
+    lent_freedom = np.where(is_lent, sample.pooled_freedom, np.inf)
     own = np.where(is_lent, 0.0, sample.seed_variance)
     lent = np.where(is_lent, sample.seed_variance, 0.0)
     is_over_rows_only = np.isnan(lent[first] + lent[second])
@@ -199,7 +200,7 @@ def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
         (over_rows, sample.rows - 1),
         (own[first], sample.seed_freedom[first]),
         (own[second], sample.seed_freedom[second]),
-        (np.nan_to_num(lent[first] + lent[second]), sample.pooled_freedom[first]),
+        (np.nan_to_num(lent[first] + lent[second]), np.minimum(lent_freedom[first], lent_freedom[second])),
     )
     difference = sample.scores[first] - sample.scores[second]
     difference = np.where(np.abs(difference) > 1e-12, difference, 0.0)
@@ -234,10 +235,12 @@ def is_above(sample: Sample, score: float, resampled: Floats, direction: int) ->
     return np.asarray((direction * compared.difference > 0) & (compared.p < ALPHA))
 
 
-def _difference_variance(resampled: Floats, first: Indices, second: Indices) -> Floats:
+def _difference_variances(resampled: Floats) -> Floats:
+    """[M, M]: the variance over rows of each model's score less each other's."""
     covariance = np.atleast_2d(np.cov(resampled))
-    variance = covariance[first, first] + covariance[second, second] - 2 * covariance[first, second]
-    return np.where(variance > 1e-14, variance, 0.0)  # rounding errors of equal scores
+    own = np.diag(covariance)
+    variances = own[:, None] + own - 2 * covariance
+    return np.where(variances > 1e-14, variances, 0.0)  # rounding errors of equal scores
 
 
 def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDArray[np.bool_] | None:
@@ -260,11 +263,10 @@ def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDA
     freedom = sample.pooled_freedom[0]
     errors = random.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
     drawn += errors / np.sqrt(random.chisquare(freedom, drawn.shape[1]) / freedom)
-    is_member = np.ones(number, bool)
-    everyone = np.arange(number)
+    over_rows = _difference_variances(sample.resampled)
+    is_member, everyone = np.ones(number, bool), np.arange(number)
     for model in range(number):
-        rows = _difference_variance(sample.resampled, everyone, np.full(number, model))
-        error = np.sqrt(rows + over_seeds + over_seeds[model])
+        error = np.sqrt(over_rows[model] + over_seeds + over_seeds[model])
         others = (everyone != model) & (error > 0)
         gap, centred = scores - scores[model], drawn - drawn[model]
         is_member[model] = not np.any(gap[(everyone != model) & ~others] > 1e-12)

@@ -38,7 +38,7 @@ class Start(NamedTuple):
     """`record_stamp` from when the sweep last read the record."""
     log: Path
     command: Sequence[str]
-    """The command that starts the run; CONFIG stands for the file with `config`."""
+    """The command that starts the run, with CONFIG as a placeholder for the file with `config`."""
     config: str
     failure: Mapping[str, Any]
     """The failed record of the run as plain values, without its error and times."""

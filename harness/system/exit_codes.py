@@ -21,7 +21,7 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
 
     2 is for a UserError, and for a failure of the outside world that no boundary has named, such as a full disk; 1,
     with a traceback, for any other error, which is a fault of the harness; 128 + its number for a signal.
-    `is_output_optional`: the work goes on when standard output can no longer be written.
+    `is_output_optional`: the work continues when standard output cannot be written.
     """
     with standard_streams(is_output_optional):
         try:

@@ -91,6 +91,17 @@ def test_two_borrowers_share_one_estimate() -> None:
     assert compare(sample, SECOND, FIRST).difference == pytest.approx(0.05)
 
 
+def test_models_of_different_pools_are_compared_with_the_freedom_of_the_borrower() -> None:
+    """The first has its own variance, and nobody in its pool lends to the second."""
+    constant = np.repeat([[np.mean(A)], [0.7], [np.mean(B)]], 10, axis=1)
+    sample = sample_of([A, [0.7], B], constant, 100, True, ["a", "b", "b"], [True, True, True])
+    parts = np.var(A, ddof=1) / 3, np.var(B, ddof=1)
+    freedom = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
+    expected = 2 * stats.t.sf(abs(np.mean(A) - 0.7) / math.sqrt(sum(parts)), freedom)
+    for pair in ((FIRST, SECOND), (SECOND, FIRST)):
+        assert compare(sample, *pair).p == pytest.approx(expected)
+
+
 def test_models_of_another_pool_lend_nothing_and_unlike_ones_only_without_others() -> None:
     constant = np.full((3, 10), 0.5)
     separate = sample_of([A, B, [0.7]], constant, 100, True, ["a", "b", "b"], [True, True, True])
