@@ -10,7 +10,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and print the leaderboard (2 minutes)
-	$(BIN)/harness sweep --tasks $$($(BIN)/harness tasks --names) --test-mode --jobs 2
+	$(BIN)/harness sweep --tasks $$($(BIN)/harness tasks --names) --test-mode --max-jobs 2
 	$(BIN)/harness leaderboard --results results/test-mode
 
 # One thread per process: two test processes with two threads each on two cores take many times as long.

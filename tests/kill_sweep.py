@@ -1,7 +1,7 @@
 """Kills a sweep of twelve runs twice with SIGKILL, starts it again, and compares its records with an uninterrupted one.
 
     python tests/kill_sweep.py              # two runs at a time
-    python tests/kill_sweep.py --jobs 1
+    python tests/kill_sweep.py --max-jobs 1
 
 The first time it kills the sweep alone: its runs notice, save a checkpoint and end. The second time it kills the sweep
 and all its processes. Exits with 1 unless weights, predictions and history of each run are bit-for-bit equal and no
@@ -26,7 +26,7 @@ RUNS = len(TASKS) * len(SEEDS)
 
 def sweep_command(results: Path, jobs: int) -> list[str]:
     """The command of a sweep of runs with dropout and checkpoints within epochs."""
-    args = ["sweep", "--tasks", *TASKS, "--seeds", *SEEDS, "--test-mode", "--results", results, "--jobs", jobs]
+    args = ["sweep", "--tasks", *TASKS, "--seeds", *SEEDS, "--test-mode", "--results", results, "--max-jobs", jobs]
     args += ["--epochs", 8, "--checkpoint-every", 7, "--select", "best"]
     return python_command(1, "-m", "harness", *args)
 
@@ -57,7 +57,7 @@ def kill_within_run(command: list[str], results: Path, finished: int, seconds: f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--max-jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random_moments = random.Random(options.seed)

@@ -110,10 +110,11 @@ def _check_harness(args: list[str]) -> None:
 def _check_sweep(arguments: list[str]) -> None:
     """Also the flags that go to each run; a sweep file is the reader's own."""
     args = [arg for arg in arguments if not arg.endswith(".yaml")]
-    options, request = read_options(args if "--tasks" in args else [*args, "--tasks", "rte"])
+    _, request = read_options(args if "--tasks" in args else [*args, "--tasks", "rte"])
     expand(request, lambda task, model: [{}])
-    if options.executor is None:
-        slots(Devices(("0", "1", "2", "3"), "a GPU", 8), options.jobs, options.devices_per_run)
+    settings = request.sweep.executor
+    if settings.name == "local":
+        slots(Devices(("0", "1", "2", "3"), "a GPU", 8), settings.max_jobs, settings.gpus_per_run)
 
 
 def _check_launcher(args: list[str]) -> None:

@@ -6,32 +6,30 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import tyro
 from rich.console import Console
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
-from harness.facts.records import RunRecord, prepare_results, read_records
+from harness.facts.records import prepare_results
 from harness.facts.tasks import load_task
 from harness.inspection.terminal_table import DataConsole
 from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
-from harness.sweeps.display import SweepDisplay, duration, plan_table
-from harness.sweeps.estimates import Estimate, comparable, estimate_all
+from harness.sweeps.display import SweepDisplay, of_them_diverged, print_plan
 from harness.sweeps.executor import Executor, ExecutorSettings
-from harness.sweeps.executors import make_executor, option_values
+from harness.sweeps.executors import make_executor
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, typed
 from harness.sweeps.grid import Per, choose, protocol_of, sweep_file_lines, write_choice
+from harness.sweeps.jobs import SweepPlan, plan_jobs
 from harness.sweeps.launch import launch_command
-from harness.sweeps.ordering import seconds_left
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of, tasks_of
-from harness.sweeps.scheduler import Command, Job, Scheduler
+from harness.sweeps.scheduler import Command, Scheduler
 from harness.system.command_line import parse_flags
-from harness.system.devices import Slot
 from harness.system.signals import catch_stop_signals
 
 WIDTH = 160
@@ -69,32 +67,19 @@ class SweepOptions:
     """Show the plan with its estimated duration, and run nothing."""
     retry_failed: bool = False
     """Run again what has a failed record."""
-    jobs: int | None = None
-    """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores. On a Slurm
-    cluster, jobs in the queue at the same time: 100 by default."""
-    devices_per_run: int | None = None
-    """GPUs per run: 1 by default, on a Slurm cluster none."""
     executor: str | None = None
     """The way to start runs: local, on this machine, by default; or slurm, each as a job of the cluster."""
+    max_jobs: int | None = None
+    """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores. On a Slurm
+    cluster, jobs in the queue at the same time: 100 by default."""
+    gpus_per_run: int | None = None
+    """GPUs per run: 1 by default, on a Slurm cluster none."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None
     """The time limit of a Slurm job, as in 4:00:00; a longer run resumes in the same job, requeued."""
     slurm: tuple[str, ...] = ()
     """Further options of sbatch, as in account=nlp mem=16G cpus-per-task=4."""
-
-
-class SweepPlan(NamedTuple):
-    """The jobs of a sweep, and the runs that need none."""
-
-    jobs: list[Job]
-    estimates: dict[str, Estimate]
-    finished: list[PlannedRun]
-    diverged: list[PlannedRun]
-    """Finished runs that have no score."""
-    failed: list[PlannedRun]
-    """Runs with a failed record that are not run again."""
-    notes: list[str]
 
 
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
@@ -106,7 +91,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
     options, request = read_options(arguments)
-    executor = executor_of(options, request)
+    executor = make_executor(request.sweep.executor, options.test_mode)
     console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
 
     def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
@@ -120,15 +105,6 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         code = _search(options, request, finish, console)
     if not options.dry_run:
         sys.exit(code)
-
-
-def executor_of(options: SweepOptions, request: SweepRequest) -> Executor:
-    """The executor that the flags name, or the sweep file, with its settings."""
-    sbatch_options = request.sweep.slurm | option_values(
-        {"partition": options.partition, "time": options.time}, options.slurm
-    )
-    settings = ExecutorSettings(options.test_mode, options.jobs, options.devices_per_run, sbatch_options)
-    return make_executor(options.executor or request.sweep.executor, settings)
 
 
 def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:
@@ -181,6 +157,8 @@ def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, SweepRequest]:
     }
     if options.grid:
         flags["grid"] = grid_values(options.grid)
+    if executor := _executor_flags(options):
+        flags["executor"] = executor
     if options.file is None and "tasks" not in flags:
         raise UserError("missing tasks: name them with --tasks glue, or give a sweep file.")
     sweep = make_sweep(flags) if options.file is None else read_sweep(options.file, flags)
@@ -188,6 +166,27 @@ def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, SweepRequest]:
     _check_grid(options, sweep, recipe)
     args += ["--results", str(options.results), *(["--test-mode"] if options.test_mode else [])]
     return options, SweepRequest(sweep, recipe, tuple(args), options.test_mode)
+
+
+def _executor_flags(options: SweepOptions) -> dict[str, Any]:
+    """The settings of the executor that the flags give."""
+    names = ExecutorSettings.model_fields.keys() & {field.name for field in fields(options)} - {"slurm"}
+    settings = {"name": options.executor, **{name: getattr(options, name) for name in sorted(names)}}
+    if options.slurm:
+        settings["slurm"] = sbatch_options(options.slurm)
+    return {name: value for name, value in settings.items() if value is not None}
+
+
+def sbatch_options(args: Sequence[str]) -> dict[str, str]:
+    """Options of sbatch by their long names, from arguments such as `account=nlp`.
+
+    Raises:
+        UserError: an argument has another form.
+    """
+    for arg in args:
+        if not all(arg.partition("=")[:2]):
+            raise UserError(f"--slurm {arg}: expected an option of sbatch and its value, as in account=nlp.")
+    return dict(arg.split("=", 1) for arg in args)
 
 
 def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:
@@ -263,86 +262,6 @@ _PASSED = {
 """Flags of `harness run` that go to every run, with their types."""
 
 
-def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> SweepPlan:
-    """The jobs that are left, with their estimates.
-
-    Raises:
-        UserError: a record file is invalid.
-    """
-    comparable_records = comparable(read_records(runs[0].options.folder).records, device, runs[0].spec.test_mode)
-    estimates = estimate_all(runs, comparable_records)
-    rates = [each.seconds / each.rows for each in estimates.values() if each.seconds and each.rows]
-    rate = sum(rates) / len(rates) if rates else 1.0
-    records = {run.run_id: run.record() for run in runs}
-    plan = SweepPlan([], estimates, [], [], [], [])
-    jobs: dict[str, Job] = {}
-    parents: set[str | None] = set()
-    useless: dict[str, PlannedRun] = {}
-    """Failed and diverged runs, and those that start from them."""
-    for run in reversed(runs):  # from children to the runs that they start from
-        run_id, is_parent = run.run_id, run.run_id in parents
-        record, expected = records[run_id], estimates[run_id]
-        weight = expected.rows * rate if expected.seconds is None else expected.seconds
-        job = Job(run, expected.seconds, weight, is_parent, is_repeat=record is not None and record.is_finished)
-        if record is not None and job.is_complete(record):
-            plan.finished.extend([run] * run.is_requested)
-            if record.status == "diverged":
-                useless[run_id] = run
-                plan.diverged.extend([run] * run.is_requested)
-        elif _is_failed(record) and not retry_failed:
-            useless[run_id] = run
-            plan.failed.append(run)
-        elif run.is_requested or is_parent:
-            jobs[run_id] = job
-            parents.add(run.spec.parent)
-            if job.is_repeat:
-                plan.notes.append(f"again: {run}: others start from it, and its weights were not saved")
-    for run_id, job in reversed(jobs.items()):
-        if job.run.after in useless:
-            useless[run_id] = job.run
-            plan.failed.append(job.run)
-            plan.notes.append(f"not run: {job.run}: the run that it starts from has failed or diverged")
-    plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in useless)
-    return plan
-
-
-def _is_failed(record: RunRecord | None) -> bool:
-    return record is not None and record.status == "failed"
-
-
-def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) -> None:
-    """Prints the finished, failed and planned runs, and how long the planned ones will take."""
-    runs = [job.run for job in plan.jobs]
-    total = len(runs) + len(plan.finished) + len(plan.failed)
-    count = "1 run" if total == 1 else f"{total} runs"
-    finished = f"{len(plan.finished)} finished{_of_them_diverged(len(plan.diverged))}"
-    console.print(f"{count}: {finished}, {len(plan.failed)} failed, {len(runs)} to do.")
-    for run in plan.failed:
-        if run.path.exists():
-            console.print(f"failed before: {run}, {run.log_path} (--retry-failed runs it again)", soft_wrap=True)
-    for note in plan.notes:
-        console.print(note, soft_wrap=True)
-    if not runs:
-        return
-    console.print(plan_table(runs, plan.estimates))
-    estimated = [job for job in plan.jobs if job.seconds is not None]
-    unknown = len(plan.jobs) - len(estimated)
-    wall_seconds = seconds_left([job.queue_item for job in estimated], {}, len(free_slots))
-    device_seconds = sum(job.seconds or 0.0 for job in estimated) * max(1, len(free_slots[0].gpus))
-    where = f"1 at a time on {free_slots[0]}" if len(free_slots) == 1 else f"{len(free_slots)} at a time"
-    if estimated:
-        about = "at least" if unknown else "about"
-        console.print(
-            f"{where}: {about} {duration(wall_seconds)}, {device_seconds / 3600:.2f} device-hours.", soft_wrap=True
-        )
-    if unknown:
-        console.print(f"{where}: duration of {unknown} runs unknown, no earlier record of their model.", soft_wrap=True)
-
-
-def _of_them_diverged(number: int) -> str:
-    return f" ({number} diverged)" if number else ""
-
-
 def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Command, may_diverge: bool) -> int:
     """Does the jobs and returns the exit code: 1 if a run has no score, unless it has diverged and may.
 
@@ -372,7 +291,7 @@ def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Com
     for job in failed:
         console.print(f"failed: {job.run}: {job.run.log_path}", soft_wrap=True)
     diverged = len(scheduler.diverged)
-    counts = [f"{len(done)} done{_of_them_diverged(diverged)}", f"{len(failed)} failed", f"{len(left)} not run"]
+    counts = [f"{len(done)} done{of_them_diverged(diverged)}", f"{len(failed)} failed", f"{len(left)} not run"]
     console.print(", ".join(counts + [f"{len(invalid)} invalid"] * bool(invalid)) + ".")
     if stop_request.signal:
         console.print("stopped; the same command resumes.")

@@ -16,8 +16,11 @@ from harness.facts.records import RunRecord
 from harness.stats.entries import assignments
 from harness.sweeps.estimates import Estimate
 from harness.sweeps.failures import last_lines
+from harness.sweeps.jobs import SweepPlan
+from harness.sweeps.ordering import seconds_left
 from harness.sweeps.plan import PlannedRun
 from harness.sweeps.scheduler import VISIBLE_SECONDS, Event, Scheduler, State
+from harness.system.devices import Slot
 
 
 def duration(seconds: float | None) -> str:
@@ -41,6 +44,40 @@ def plan_table(runs: Sequence[PlannedRun], estimates: Mapping[str, Estimate]) ->
         estimate = estimates[members[0].run_id]
         table.add_row(task, model, recipe, seeds, duration(estimate.seconds), estimate.basis)
     return table
+
+
+def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) -> None:
+    """Prints the finished, failed and planned runs, and how long the planned ones will take."""
+    runs = [job.run for job in plan.jobs]
+    total = len(runs) + len(plan.finished) + len(plan.failed)
+    count = "1 run" if total == 1 else f"{total} runs"
+    finished = f"{len(plan.finished)} finished{of_them_diverged(len(plan.diverged))}"
+    console.print(f"{count}: {finished}, {len(plan.failed)} failed, {len(runs)} to do.")
+    for run in plan.failed:
+        if run.path.exists():
+            console.print(f"failed before: {run}, {run.log_path} (--retry-failed runs it again)", soft_wrap=True)
+    for note in plan.notes:
+        console.print(note, soft_wrap=True)
+    if not runs:
+        return
+    console.print(plan_table(runs, plan.estimates))
+    estimated = [job for job in plan.jobs if job.seconds is not None]
+    unknown = len(plan.jobs) - len(estimated)
+    wall_seconds = seconds_left([job.queue_item for job in estimated], {}, len(free_slots))
+    device_seconds = sum(job.seconds or 0.0 for job in estimated) * max(1, len(free_slots[0].gpus))
+    where = f"1 at a time on {free_slots[0]}" if len(free_slots) == 1 else f"{len(free_slots)} at a time"
+    if estimated:
+        about = "at least" if unknown else "about"
+        console.print(
+            f"{where}: {about} {duration(wall_seconds)}, {device_seconds / 3600:.2f} device-hours.", soft_wrap=True
+        )
+    if unknown:
+        console.print(f"{where}: duration of {unknown} runs unknown, no earlier record of their model.", soft_wrap=True)
+
+
+def of_them_diverged(number: int) -> str:
+    """`" (2 diverged)"`, or an empty string for none."""
+    return f" ({number} diverged)" if number else ""
 
 
 class SweepDisplay:

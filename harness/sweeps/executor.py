@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from harness.sweeps.launch import Start
 from harness.system.devices import Slot
@@ -31,10 +33,15 @@ class RunHandle(Protocol):
 class Executor(Protocol):
     """A way to start runs."""
 
+    supported_settings: ClassVar[frozenset[str]]
+    """Names of the `ExecutorSettings` that it knows, besides its own name."""
     slots: Sequence[Slot]
     """The devices of each run at a time."""
     device: str
     """The device as records name it; empty where it is not known before the start."""
+
+    def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
+        """Raises UserError when the executor is missing here, or a setting is invalid."""
 
     def start(self, start: Start, slot: Slot) -> RunHandle:
         """Starts a supervisor, which starts the run.
@@ -44,12 +51,48 @@ class Executor(Protocol):
         """
 
 
-class ExecutorSettings(NamedTuple):
-    """The settings of a sweep that executors know."""
+def _count(value: Any) -> Any:
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"expected 1 or more, got {value}")
+    return value
 
-    test_mode: bool = False
-    jobs: int | None = None
-    """Runs at the same time."""
-    devices_per_run: int | None = None
-    slurm: Mapping[str, str] = {}
-    """Options of sbatch by their long names."""
+
+def _texts(value: Any) -> Any:
+    return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
+
+
+Count = Annotated[int, BeforeValidator(_count)]
+
+
+class ExecutorSettings(BaseModel):
+    """The executor of a sweep and its settings: flags of a sweep, and keys below `executor:` in its file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: str = "local"
+    """The way to start runs: one of `EXECUTORS`."""
+    max_jobs: Count | None = None
+    """Runs at the same time, or jobs in the queue of a cluster."""
+    gpus_per_run: Count | None = None
+    """GPUs of a run on each of its nodes."""
+    runs_per_device: Count | None = None
+    """Runs that share a GPU."""
+    nodes_per_run: Count | None = None
+    """Nodes of a cluster that do a run together."""
+    workers: Count | None = None
+    """Slurm jobs that each do many runs."""
+    partition: str | None = None
+    """The partition of Slurm jobs."""
+    time: str | None = None
+    """The time limit of Slurm jobs."""
+    slurm: Annotated[Mapping[str, str], BeforeValidator(_texts)] = {}
+    """Further options of sbatch by their long names."""
+    ray_address: str | None = None
+    """The address of a Ray cluster."""
+
+    def replaced_by(self, flags: ExecutorSettings) -> ExecutorSettings:
+        """These settings with those that `flags` set; `flags` alone if they name another executor."""
+        if "name" in flags.model_fields_set and flags.name != self.name:
+            return flags
+        values = {name: getattr(flags, name) for name in flags.model_fields_set}
+        return self.model_copy(update=values | {"slurm": {**self.slurm, **flags.slurm}})

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import DEFAULT_SEED, Recipe
 from harness.facts.yaml_file import line_number, read_yaml
+from harness.sweeps.executor import ExecutorSettings
 
 
 class _Strict(BaseModel):
@@ -68,8 +69,8 @@ def _grid(value: Any) -> Any:
     return grid
 
 
-def _texts(value: Any) -> Any:
-    return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
+def _executor(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
 
 
 Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
@@ -108,10 +109,8 @@ class Sweep(_Strict):
     """Hyperparameters for every run."""
     grid: Annotated[dict[str, list[Any]], BeforeValidator(_grid)] = {}
     """Values to try of some hyperparameters: every combination is a point."""
-    executor: str = "local"
-    """The way to start runs: local or slurm."""
-    slurm: Annotated[dict[str, str], BeforeValidator(_texts)] = {}
-    """Options of sbatch for each job, by their long names."""
+    executor: Annotated[ExecutorSettings, BeforeValidator(_executor)] = ExecutorSettings()
+    """The way to start runs: its name, or its name and its settings."""
 
 
 def typed(name: str, value: Any) -> Any:
@@ -152,6 +151,8 @@ def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
         changes["tasks"] = {name: sweep.tasks.get(name, settings) for name, settings in named.tasks.items()}
     if "models" in flags:
         changes["models"] = {name: sweep.models.get(name, settings) for name, settings in named.models.items()}
+    if "executor" in flags:
+        changes["executor"] = sweep.executor.replaced_by(named.executor)
     if "seeds" in flags:
         tasks = changes.get("tasks", sweep.tasks)
         changes["tasks"] = {name: settings.model_copy(update={"seeds": None}) for name, settings in tasks.items()}
@@ -167,8 +168,12 @@ def make_sweep(flags: Mapping[str, Any]) -> Sweep:
     try:
         return Sweep(**flags)
     except ValidationError as error:
-        faults = [(fault["loc"][0], str(fault["msg"]).removeprefix("Value error, ")) for fault in error.errors()]
-        raise UserError("\n".join(dict.fromkeys(f"--{flag}: {message}." for flag, message in faults))) from None
+        faults = [
+            (fault["loc"][1 if fault["loc"][0] == "executor" else 0], str(fault["msg"]).removeprefix("Value error, "))
+            for fault in error.errors()
+        ]
+        messages = [f"--{str(name).replace('_', '-')}: {message}." for name, message in faults]
+        raise UserError("\n".join(dict.fromkeys(messages))) from None
 
 
 def grid_values(args: Sequence[str]) -> dict[str, list[str]]:
@@ -194,7 +199,12 @@ def _fault_message(path: Path, root: yaml.Node | None, fault: Any) -> str:
     where = f"{path}:{line_number(root, location)}"
     key = ".".join(map(str, location))
     if fault["type"] == "extra_forbidden":
-        known = {1: Sweep, 3: TaskSettings if location[0] == "tasks" else ModelSettings}[len(location)]
+        nested: dict[str, type[BaseModel]] = {
+            "tasks": TaskSettings,
+            "models": ModelSettings,
+            "executor": ExecutorSettings,
+        }
+        known: type[BaseModel] = Sweep if len(location) == 1 else nested[str(location[0])]
         return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known.model_fields)}"
     if fault["type"] == "missing":
         return f"{where}: missing key {key!r}."

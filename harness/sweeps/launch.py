@@ -37,8 +37,10 @@ class Start(NamedTuple):
     stamp: str
     """`record_stamp` from when the sweep last read the record."""
     log: Path
+    args: Sequence[str]
+    """The arguments of harness/run.py."""
     command: Sequence[str]
-    """The command that starts the run, with CONFIG as a placeholder for the file with `config`."""
+    """The command that starts the run on one machine, with CONFIG as a placeholder for the file with `config`."""
     config: str
     failure: Mapping[str, Any]
     """The failed record of the run as plain values, without its error and times."""

@@ -15,10 +15,10 @@ from typing import Any, Literal, NamedTuple
 
 from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord
-from harness.requests.parents import model_folder
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps.executor import Executor, RunHandle
 from harness.sweeps.failures import last_lines, user_error
+from harness.sweeps.jobs import Job
 from harness.sweeps.launch import (
     CONFIG,
     LOCKED,
@@ -30,7 +30,7 @@ from harness.sweeps.launch import (
     record_stamp,
     sweep_lock_path,
 )
-from harness.sweeps.ordering import QueueItem, longest_first, seconds_left, startable
+from harness.sweeps.ordering import longest_first, seconds_left, startable
 from harness.sweeps.plan import PlannedRun
 from harness.system.devices import Slot
 from harness.system.locks import is_locked, lock_path
@@ -53,35 +53,6 @@ A network file system may remember for a minute that a file was missing."""
 
 Command = Callable[[Path, int, int, Sequence[str]], list[str]]
 """(accelerate's configuration, processes, threads, arguments of the run) -> the command that starts it."""
-
-
-class Job(NamedTuple):
-    """A run that the sweep has to do."""
-
-    run: PlannedRun
-    seconds: float | None
-    """Expected duration; None if it is unknown."""
-    weight: float
-    """Expected duration, or a guess that is comparable with those of the other jobs."""
-    saves_model: bool
-    """Other runs start from its weights."""
-    is_repeat: bool
-    """Its record is finished, but its weights were not saved."""
-
-    @property
-    def queue_item(self) -> QueueItem:
-        """The job as the order of runs sees it."""
-        return QueueItem(self.run.run_id, self.weight, self.run.after)
-
-    @property
-    def model_path(self) -> Path:
-        """The folder of the model that other runs start from."""
-        return model_folder(self.run.options.folder, self.run.task.name, self.run.run_id)
-
-    def is_complete(self, record: RunRecord) -> bool:
-        """True when the record leaves nothing to do. A diverged run has no weights to save."""
-        has_model = record.status == "diverged" or is_bundle(self.model_path)
-        return record.is_finished and (has_model or not self.saves_model)
 
 
 class RunningJob(NamedTuple):
@@ -214,7 +185,8 @@ class Scheduler:
         args = [*run.args, *(["--save-model", str(job.model_path)] if job.saves_model else [])]
         args += ["--overwrite"] if job.is_repeat else []
         command = self.command(Path(CONFIG), max(1, self.gpus_per_run), slot.threads, args)
-        return Start(run.path, stamp, run.log_path, command, launch_config(self.gpus_per_run), _failed_record(run))
+        config = launch_config(self.gpus_per_run)
+        return Start(run.path, stamp, run.log_path, args, command, config, _failed_record(run))
 
     def _collect_ended(self) -> Iterator[Event]:
         for running in list(self.running):

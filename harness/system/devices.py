@@ -56,33 +56,31 @@ def find_devices(on_cpu: bool) -> Devices:
     return Devices(tuple(gpus[: len(names)]), names[0] if names else processor_name(), cores)
 
 
-def slots(devices: Devices, jobs: int | None, devices_per_run: int | None) -> list[Slot]:
-    """One slot for each run at a time: `devices_per_run` GPUs each, or `jobs` slots that share the cores of the CPU.
+def slots(devices: Devices, max_jobs: int | None, gpus_per_run: int | None) -> list[Slot]:
+    """One slot for each run at a time: `gpus_per_run` GPUs each, or `max_jobs` slots that share the cores of the CPU.
 
     Raises:
-        UserError: a number is below 1 or too large, or there are fewer devices.
+        UserError: there are fewer devices, or a number is too large.
     """
-    for flag, number in (("--jobs", jobs), ("--devices-per-run", devices_per_run)):
-        if number is not None and number < 1:
-            raise UserError(f"{flag} {number}: expected 1 or more.")
-    if jobs is not None and jobs > MAX_JOBS:
-        raise UserError(f"--jobs {jobs}: expected at most {MAX_JOBS:,}.")
+    if max_jobs is not None and max_jobs > MAX_JOBS:
+        raise UserError(f"--max-jobs {max_jobs}: expected at most {MAX_JOBS:,}.")
     if not devices.gpus:
-        if devices_per_run is not None and devices_per_run > 1:
-            raise UserError(f"--devices-per-run {devices_per_run}: no GPU is visible, so a run uses the CPU.")
-        threads = max(1, devices.cores // (jobs or 1))
+        if gpus_per_run is not None and gpus_per_run > 1:
+            raise UserError(f"--gpus-per-run {gpus_per_run}: no GPU is visible, so a run uses the CPU.")
+        threads = max(1, devices.cores // (max_jobs or 1))
         limit = os.environ.get("OMP_NUM_THREADS", "")
-        return [Slot((), min(threads, int(limit)) if limit.isdigit() and int(limit) else threads)] * (jobs or 1)
-    each = devices_per_run or 1
+        return [Slot((), min(threads, int(limit)) if limit.isdigit() and int(limit) else threads)] * (max_jobs or 1)
+    each = gpus_per_run or 1
     if each > len(devices.gpus):
-        raise UserError(f"--devices-per-run {each}: {len(devices.gpus)} GPU(s) are visible: {', '.join(devices.gpus)}.")
+        raise UserError(f"--gpus-per-run {each}: {len(devices.gpus)} GPU(s) are visible: {', '.join(devices.gpus)}.")
     most = len(devices.gpus) // each
-    if jobs is not None and jobs > most:
+    if max_jobs is not None and max_jobs > most:
         raise UserError(
-            f"--jobs {jobs}: expected at most {most}: {len(devices.gpus)} GPU(s) are visible and a run uses {each}."
+            f"--max-jobs {max_jobs}: expected at most {most}: "
+            f"{len(devices.gpus)} GPU(s) are visible and a run uses {each}."
         )
     threads = max(1, devices.cores // len(devices.gpus))
-    return [Slot(devices.gpus[number * each : (number + 1) * each], threads) for number in range(jobs or most)]
+    return [Slot(devices.gpus[number * each : (number + 1) * each], threads) for number in range(max_jobs or most)]
 
 
 def processor_name() -> str:

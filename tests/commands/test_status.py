@@ -105,7 +105,7 @@ def test_supervised_run_is_running_then_done(tmp_path: Path, status: Status) -> 
     record, log = record_path(results, "rte", run_id), results / "logs" / "rte" / f"{run_id}.log"
     (tmp_path / "rte-3").write_text("wait")
     command = command_in(tmp_path)(Path(CONFIG), 1, 1, args)
-    launched = LocalRun(Start(record, record_stamp(record), log, command, launch_config(0), {}), Slot())
+    launched = LocalRun(Start(record, record_stamp(record), log, args, command, launch_config(0), {}), Slot())
     until = time.monotonic() + 60
     while not (tmp_path / "starts").exists():
         assert time.monotonic() < until

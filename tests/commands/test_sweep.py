@@ -94,7 +94,7 @@ def world(tmp_path: Path) -> World:
 
 
 def test_every_run_is_done_once_and_found_by_the_same_command(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    args = ("--tasks", "rte", "wnli", "--seeds", "0", "1", "--epochs", "2", "--jobs", "2")
+    args = ("--tasks", "rte", "wnli", "--seeds", "0", "1", "--epochs", "2", "--max-jobs", "2")
     assert world.sweep(*args) == 0
     assert sorted(world.starts) == ["rte-0", "rte-1", "wnli-0", "wnli-1"]
     assert {record.spec.recipe.epochs for record in world.records().values()} == {2}
@@ -111,7 +111,7 @@ def test_jobs_share_the_cores(world: World) -> None:
     environment = dict(os.environ)
     try:
         os.environ.pop("OMP_NUM_THREADS", None)
-        assert world.sweep("--tasks", "rte", "--jobs", "2") == 0
+        assert world.sweep("--tasks", "rte", "--max-jobs", "2") == 0
     finally:
         os.environ.update(environment)
     assert (world.folder / "starts").read_text().split() == ["rte-42", str(max(1, cores // 2))]
@@ -132,7 +132,7 @@ def test_a_failed_run_leaves_a_record_and_stops_no_other(world: World, capsys: p
     world.fate("rte-2", "fail")
     world.fate("rte-3", "diverge")
     args = ("--tasks", "rte", "--seeds", "0", "1", "2", "3", "4")
-    assert world.sweep(*args, "--jobs", "2") == 1
+    assert world.sweep(*args, "--max-jobs", "2") == 1
     records = world.records()
     assert [records[f"rte-{seed}"].status for seed in range(5)] == ["failed"] * 3 + ["diverged", "ok"]
     assert records["rte-0"].error == "the run died without a record: RuntimeError: it broke in harness/run.py"
@@ -279,7 +279,7 @@ FROM_MNLI = ("--tasks", "rte", "--seeds", "0", "1", "--init-from", "mnli", "--ep
 
 
 def test_a_run_comes_after_the_one_it_starts_from(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    assert world.sweep(*FROM_MNLI, "--jobs", "2") == 0
+    assert world.sweep(*FROM_MNLI, "--max-jobs", "2") == 0
     assert sorted(world.starts) == ["mnli-0", "mnli-1", "rte-0", "rte-1"]
     assert all(world.starts.index(f"mnli-{seed}") < world.starts.index(f"rte-{seed}") for seed in (0, 1))
     records = world.records()
@@ -404,8 +404,8 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "model twice": (["--tasks", "rte", "--models", "a", "a"], "--models: .*'a'"),
     "seed twice": (["--tasks", "rte", "--seeds", "1", "2", "1"], "--seeds: .*1"),
     "seed out of range": (["--tasks", "rte", "--seeds", str(2**32)], "--seeds: .*4294967296"),
-    "no jobs": (["--tasks", "rte", "--jobs", "0"], "--jobs 0"),
-    "devices that are not there": (["--tasks", "rte", "--devices-per-run", "2"], "--devices-per-run 2: no GPU"),
+    "no jobs": (["--tasks", "rte", "--max-jobs", "0"], "--max-jobs: expected 1 or more, got 0"),
+    "devices that are not there": (["--tasks", "rte", "--gpus-per-run", "2"], "--gpus-per-run 2: no GPU"),
     "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: .*mean '--epochs'\?"),
     "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: .* --seeds"),
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
@@ -424,7 +424,10 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "grid of what is not trained": (["--tasks", "ax", "--grid", "epochs=1"], "--grid: ax "),
     "grid of 10^8 points": (["--tasks", "rte", "--grid", *GRID], r"--grid: 100,000,000 points: .*1,000"),
     "more runs than one sweep has": (["--tasks", "glue", "--seeds", *map(str, range(2000))], r"18,000 runs: .*10,000"),
-    "more jobs than one machine has": (["--tasks", "rte", "--jobs", str(10**11)], r"--jobs 100000000000: .*1,000"),
+    "more jobs than one machine has": (
+        ["--tasks", "rte", "--max-jobs", str(10**11)],
+        r"--max-jobs 100000000000: .*1,000",
+    ),
     "choice without a grid": (["--tasks", "rte", "--grid-per", "model"], "--grid-per"),
     "no such sweep file": (["none.yaml"], r"none\.yaml"),
 }

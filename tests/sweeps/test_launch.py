@@ -30,7 +30,15 @@ def test_accelerate_accepts_the_command_of_a_run(gpus: int, distributed_type: st
 
 
 def test_start_is_one_line_that_gives_the_same_start() -> None:
-    start = Start(Path("a/ı\n.json"), "12", Path("a/ı.log"), ["python", "run.py"], launch_config(2), {"notes": ["\n"]})
+    start = Start(
+        Path("a/ı\n.json"),
+        "12",
+        Path("a/ı.log"),
+        ["--task", "rte"],
+        ["python", "run.py"],
+        launch_config(2),
+        {"notes": ["\n"]},
+    )
     assert "\n" not in start.to_json()
     assert Start.from_json(json.loads(start.to_json())) == start
 

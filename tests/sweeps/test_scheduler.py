@@ -15,9 +15,10 @@ from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
 from harness.sweeps import scheduler as scheduler_module
 from harness.sweeps.executors.local import LocalRun
+from harness.sweeps.jobs import Job
 from harness.sweeps.launch import Start
 from harness.sweeps.plan import PlannedRun, expand
-from harness.sweeps.scheduler import Event, Job, Scheduler
+from harness.sweeps.scheduler import Event, Scheduler
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 from harness.system.signals import StopRequest

@@ -40,7 +40,7 @@ def record(tmp_path: Path) -> Path:
 def start_of(record: Path, *program: str) -> Start:
     command = [sys.executable, *program]
     failure = {"status": "failed", "run_id": "0123456789", "notes": []}
-    return Start(record, record_stamp(record), record.with_suffix(".log"), command, launch_config(0), failure)
+    return Start(record, record_stamp(record), record.with_suffix(".log"), [], command, launch_config(0), failure)
 
 
 def started(record: Path, *program: str, slot: Slot = Slot()) -> LocalRun:  # noqa: B008

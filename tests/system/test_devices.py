@@ -36,12 +36,10 @@ def test_each_gpu_is_in_one_slot() -> None:
 @pytest.mark.parametrize(
     "devices, jobs, each, message",
     [
-        (CPU, 0, None, "--jobs 0: expected 1 or more"),
-        (CPU, None, 0, "--devices-per-run 0: expected 1 or more"),
-        (CPU, None, 2, "--devices-per-run 2: no GPU"),
-        (GPUS, None, 4, r"--devices-per-run 4: 3 GPU\(s\) are visible: 4, 5, 6"),
-        (GPUS, 4, None, r"--jobs 4: expected at most 3"),
-        (GPUS, 2, 2, "--jobs 2: expected at most 1"),
+        (CPU, None, 2, "--gpus-per-run 2: no GPU"),
+        (GPUS, None, 4, r"--gpus-per-run 4: 3 GPU\(s\) are visible: 4, 5, 6"),
+        (GPUS, 4, None, r"--max-jobs 4: expected at most 3"),
+        (GPUS, 2, 2, "--max-jobs 2: expected at most 1"),
     ],
 )
 def test_devices_that_do_not_exist_are_refused(

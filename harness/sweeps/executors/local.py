@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import ClassVar
 
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.launch import SUPERVISOR, Start, log_size, log_tail
@@ -17,10 +18,12 @@ from harness.system.devices import Slot, find_devices, slots
 class LocalExecutor:
     """Starts runs as processes: one per GPU, or on the CPU."""
 
-    def __init__(self, settings: ExecutorSettings) -> None:
+    supported_settings: ClassVar = frozenset({"max_jobs", "gpus_per_run"})
+
+    def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when this machine has fewer devices."""
-        devices = find_devices(settings.test_mode)
-        self.slots: Sequence[Slot] = slots(devices, settings.jobs, settings.devices_per_run)
+        devices = find_devices(test_mode)
+        self.slots: Sequence[Slot] = slots(devices, settings.max_jobs, settings.gpus_per_run)
         self.device = devices.name
 
     def start(self, start: Start, slot: Slot) -> LocalRun:

@@ -15,7 +15,7 @@ import time
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
@@ -74,21 +74,25 @@ class JobState(NamedTuple):
 class SlurmExecutor:
     """Starts each run as a job of its own."""
 
-    def __init__(self, settings: ExecutorSettings) -> None:
+    supported_settings: ClassVar = frozenset({"max_jobs", "gpus_per_run", "partition", "time", "slurm"})
+
+    def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when Slurm is missing or a setting is not for the user to set."""
         if missing := [name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None]:
             raise UserError(f"--executor slurm: {missing[0]} not found. Start the sweep on a login node.")
         self.options = {key.lstrip("-").replace("_", "-"): value for key, value in settings.slurm.items()}
         if reserved := sorted(set(self.options) & set(RESERVED)):
             raise UserError(f"--slurm {reserved[0]}: the sweep sets it for each run itself; drop it.")
-        gpus = 0 if settings.test_mode else settings.devices_per_run or 0
+        own = {"partition": settings.partition, "time": settings.time}
+        self.options |= {key: value for key, value in own.items() if value is not None}
+        gpus = 0 if test_mode else settings.gpus_per_run or 0
         threads = self.options.get("cpus-per-task", "1")
         if not threads.isdecimal() or int(threads) < 1:
             raise UserError(f"--slurm cpus-per-task={threads}: expected 1 or more.")
         if gpus:
             self.options.setdefault("gres", f"gpu:{gpus}")
         slot = Slot(tuple(map(str, range(gpus))), max(1, int(threads) // max(1, gpus)))
-        self.slots: Sequence[Slot] = [slot] * (settings.jobs or JOBS)
+        self.slots: Sequence[Slot] = [slot] * (settings.max_jobs or JOBS)
         self.device = ""
         self.jobs: dict[str, JobState] = {}
         """Every job of the user that Slurm lists, by its number."""

@@ -6,18 +6,21 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.fake_run import command_in
 from support.slurm_cluster import reason_to_skip, slurm_cluster
 
-from harness.commands.sweep import executor_of, main, read_options
+from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
+from harness.sweeps.executors import make_executor
 from harness.sweeps.executors import slurm as slurm_module
 from harness.sweeps.executors.slurm import SlurmExecutor
+from harness.sweeps.jobs import Job
 from harness.sweeps.plan import expand
-from harness.sweeps.scheduler import Event, Job, Scheduler
+from harness.sweeps.scheduler import Event, Scheduler
 from harness.system.signals import StopRequest
 
 needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
@@ -43,12 +46,12 @@ def slurm(*args: str) -> str:
 class Sweep:
     """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
 
-    def __init__(self, folder: Path, seeds: int, **settings: object) -> None:
+    def __init__(self, folder: Path, seeds: int, **settings: Any) -> None:
         self.folder, self.stop_request = folder, StopRequest()
         numbers = [str(seed) for seed in range(seeds)]
         args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results")]
         jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
-        executor = SlurmExecutor(ExecutorSettings(test_mode=True, **settings))  # type: ignore[arg-type]
+        executor = SlurmExecutor(ExecutorSettings(name="slurm", **settings), test_mode=True)
         self.scheduler = Scheduler(jobs, executor, command_in(folder))
         self.events = self.scheduler.events(self.stop_request)
         self.yielded: list[Event] = []
@@ -97,7 +100,7 @@ class Sweep:
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, 6, jobs=4)
+    sweep = Sweep(tmp_path, 6, max_jobs=4)
     sweep.go_on()
     assert sorted(sweep.starts()) == [f"rte-{seed} 1" for seed in range(6)]
     assert [event.state for event in sweep.yielded].count("done") == 6
@@ -107,7 +110,7 @@ def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, 3, jobs=2)
+    sweep = Sweep(tmp_path, 3, max_jobs=2)
     for seed in (0, 1, 2):
         (tmp_path / f"rte-{seed}").write_text("wait")
     sweep.go_on(until=lambda: len(sweep.starts()) == 2)
@@ -193,6 +196,7 @@ def test_unknown_partition_is_refused_in_the_message_of_sbatch(tmp_path: Path) -
     [
         (["--executor", "slrum"], "slurm"),
         (["--partition", "gpu"], "--executor slurm"),
+        (["--executor", "slurm", "--max-jobs", "0"], "--max-jobs: expected 1 or more, got 0"),
         (["--executor", "slurm", "--slurm", "account"], "account"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
@@ -200,9 +204,8 @@ def test_unknown_partition_is_refused_in_the_message_of_sbatch(tmp_path: Path) -
 )
 def test_invalid_settings_are_refused(args: list[str], message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
-    options, request = read_options(["--tasks", "rte", "--test-mode", *args])
     with pytest.raises(UserError, match=message):
-        executor_of(options, request)
+        make_executor(read_options(["--tasks", "rte", "--test-mode", *args])[1].sweep.executor, test_mode=True)
 
 
 def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -214,9 +217,27 @@ def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     file = tmp_path / "sweep.yaml"
-    file.write_text("tasks: [rte]\nexecutor: slurm\nslurm: {partition: gpu, time: 4:00:00, cpus-per-task: 8}\n")
-    options, request = read_options([str(file), "--time", "1:00:00", "--devices-per-run", "2", "--jobs", "3"])
-    executor = executor_of(options, request)
+    settings = "{name: slurm, partition: gpu, time: 4:00:00, gpus_per_run: 1, slurm: {cpus-per-task: 8, mem: 4G}}"
+    file.write_text(f"tasks: [rte]\nexecutor: {settings}\n")
+    flags = ["--time", "1:00:00", "--gpus-per-run", "2", "--max-jobs", "3", "--slurm", "mem=8G"]
+    executor = make_executor(read_options([str(file), *flags])[1].sweep.executor, test_mode=False)
     assert isinstance(executor, SlurmExecutor)
-    assert executor.options == {"partition": "gpu", "time": "1:00:00", "cpus-per-task": "8", "gres": "gpu:2"}
+    assert executor.options == {
+        **{"partition": "gpu", "time": "1:00:00"},
+        **{"cpus-per-task": "8", "mem": "8G", "gres": "gpu:2"},
+    }
     assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
+
+
+def test_flag_that_names_another_executor_leaves_out_the_settings_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: [rte]\nexecutor: {name: slurm, partition: gpu, gpus_per_run: 4}\n")
+    executor = read_options([str(file), "--executor", "local", "--max-jobs", "2"])[1].sweep.executor
+    assert executor == ExecutorSettings(name="local", max_jobs=2)
+
+
+def test_unknown_setting_in_a_sweep_file_is_told_with_its_line_and_the_nearest_name(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: [rte]\nexecutor:\n  name: slurm\n  partitoin: gpu\n")
+    with pytest.raises(UserError, match=r"sweep.yaml:4: .*'partitoin'.*'partition'"):
+        read_options([str(file)])
