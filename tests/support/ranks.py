@@ -1,4 +1,4 @@
-"""Connected processes of the harness, forked from one that has imported its libraries, to save the seconds of that."""
+"""Connected processes of the harness, forked from a process that has already imported the slow libraries."""
 
 from __future__ import annotations
 
