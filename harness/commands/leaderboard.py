@@ -19,6 +19,7 @@ from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
+from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags
 
 
@@ -29,7 +30,7 @@ class LeaderboardOfFolder(NamedTuple):
     messages: list[str]
 
 
-def read_leaderboard(results: Path) -> LeaderboardOfFolder:
+def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
     """The leaderboard of the records under `results/runs`.
 
     Raises:
@@ -37,19 +38,19 @@ def read_leaderboard(results: Path) -> LeaderboardOfFolder:
     """
     records, messages = read_records(results)
     if records:
-        return LeaderboardOfFolder(build_leaderboard(records, unreadable=len(messages)), messages)
+        return LeaderboardOfFolder(build_leaderboard(records, len(messages), aggregate=aggregate), messages)
     problem = f"--results {results}: no records found under {results / 'runs'}."
     remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
     raise UserError("\n".join([f"{problem} {remedy}", *messages]))
 
 
-def write_leaderboard(results: Path) -> LeaderboardOfFolder:
+def write_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
     """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
 
     Raises:
         UserError: there is no record.
     """
-    board, messages = read_leaderboard(results)
+    board, messages = read_leaderboard(results, aggregate)
     write_leaderboard_files(board, results)
     return LeaderboardOfFolder(board, messages)
 
@@ -85,6 +86,8 @@ class LeaderboardOptions:
     """The folder with runs/."""
     compare: tuple[str, str] | None = None
     """Compare two models task by task and write nothing: their names in the table, or the start of these."""
+    aggregate: Aggregate = "mean"
+    """A model's score is the mean or the median over its runs."""
     strict: bool = False
     """Exit with code 1 if a file under runs/ is not a readable record."""
 
@@ -98,14 +101,14 @@ def main(arguments: Sequence[str]) -> None:
     options = parse_flags(LeaderboardOptions, arguments, "leaderboard")
     console = DataConsole()
     if options.compare:
-        board, messages = read_leaderboard(options.results)
+        board, messages = read_leaderboard(options.results, options.aggregate)
         first, second = (find_entry(board, name) for name in options.compare)
         if first == second:
             names = " and ".join(map(repr, options.compare))
             raise UserError(f"--compare: {names} are the same entry, {first.label}. Name two different ones.")
         print_comparison(board, first, second, console)
     else:
-        board, messages = write_leaderboard(options.results)
+        board, messages = write_leaderboard(options.results, options.aggregate)
         print_leaderboard(board, console)
         print(f"Wrote {options.results / 'leaderboard'}.md, .csv, .json, .html and plots/.")
     for message in messages:

@@ -67,7 +67,7 @@ def compare_entries(board: Leaderboard, first: Entry, second: Entry) -> list[Com
         a, b = (board.groups.get((entry, task)) for entry in (first, second))
         if a is None or b is None:
             compared.append(ComparedTask(task, None, "not run by both"))
-        elif a.score.mean is None or b.score.mean is None:
+        elif a.score.center is None or b.score.center is None:
             compared.append(ComparedTask(task, None, "no score"))
         else:
             compared.append(_compare_on_task(task, a, b, board.comparisons[task]))

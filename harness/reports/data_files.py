@@ -21,15 +21,15 @@ from harness.stats.significance import Evidence, PairwiseTest
 from harness.stats.uncertainty import Interval
 from harness.system.spreadsheets import escape_cell
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 """The version of leaderboard.json, raised when a key is renamed or changes its meaning."""
 
 _DIGITS = 6
 """The precision of numbers from sums over resamples, whose last bits differ between processors."""
 
 _CSV_COLUMNS = [
-    *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "mean"),
-    *("std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
+    *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
+    *("aggregate", "std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds", "source"),
 ]
@@ -40,6 +40,7 @@ def render_json(board: Leaderboard) -> str:
     content = {
         "schema_version": SCHEMA_VERSION,
         "is_test_mode": board.is_test_mode,
+        "aggregate": board.aggregate,
         "columns": [_column(board, name) for name in board.tasks],
         "entries": [_entry(board, entry) for entry in board.entries],
         "baseline": {
@@ -119,7 +120,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
         "fingerprint": group.fingerprint,
         "marks": sort_marks(cell.marks),
         "shown": cell.text,
-        "score": group.score.mean,
+        "score": group.score.center,
         "score_std": group.score.deviation,
         "n": len(group.scored),
         "is_best": cell.is_best,
@@ -131,7 +132,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
                 "split": split,
                 "metric": metric,
                 "is_main_metric": (split, metric) in reported_metrics(group.task),
-                "mean": group.over_seeds(split, metric).mean,
+                "value": group.over_seeds(split, metric).center,
                 "std": group.over_seeds(split, metric).deviation,
                 "baseline": group.baseline(split, metric),
             }
@@ -199,6 +200,7 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
     for group, reason in [*((board.groups[pair], "") for pair in pairs), *board.not_ranked]:
         result = _result(board, group)
         line = result | _identity(group.entry) | {"marks": ",".join(result["marks"]), "not_ranked": reason}
+        line["aggregate"] = group.aggregate
         line["seeds"] = " ".join(str(run.spec.seed) for run in group.scored)
         for name, key in (("score", "total"), ("seeds", "seeds"), ("split", "split")):
             line[f"{name}_low"], line[f"{name}_high"] = result["intervals"][key] or (None, None)
@@ -208,4 +210,4 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         yield from (line | result["cost"] | figure for figure in result["figures"] or [{}])
     for reference in _references(board):
         line = {key: getattr(reference, key) for key in ("model", "task", "split", "metric", "source")}
-        yield line | {"mean": reference.score, "variant": reference.setting, "not_ranked": "published result"}
+        yield line | {"value": reference.score, "variant": reference.setting, "not_ranked": "published result"}

@@ -13,7 +13,7 @@ NOT_RANKED = "These runs differ from those in the table in more than the seed; n
 _SCORES = """\
 - The recipe column lists differences from the default for model and task; epochs=2 (1: sst2) means 2, but 1 on sst2. A
   task that was run with several recipes has a line for each.
-- A number is the mean over the runs of all seeds; (n) is their count. Metrics with a maximum of 1 are shown times 100,
+- A number is the {avg} over the runs of all seeds; (n) is their count. Metrics with a maximum of 1 are shown times 100,
   others unscaled. A run's score is the mean of its numbers in the column: F1 and accuracy, Pearson and Spearman,
   matched (m) and mismatched (mm).
 - ± is the distance from the score to the farther end of its 95 % interval, for other seeds and other rows of the same
@@ -34,8 +34,8 @@ Sums over all runs of the entry, those without a score included: wall clock from
 Σ seconds × processes / 3,600. "Once" is a single seed: Σ over tasks of the mean over the task's runs. Costs are only
 comparable between entries with the same tasks, devices and rows."""
 
-TASKS = """\
-For n runs with scores of mean x̄ and standard deviation s, on N rows, all intervals of 95 %:
+_TASKS = """\
+For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all intervals of 95 %:
 
 - score: x̄ and its interval over seeds and rows. With h the distance from x̄ to an end of the interval over rows, that
   end is at t(0.975, ν) √((h/1.96)² + s²/n), ν by Satterthwaite. For n ≤ 2, s² is pooled over the models of the column
@@ -54,7 +54,12 @@ For n runs with scores of mean x̄ and standard deviation s, on N rows, all inte
 - p: the test of no difference, t = d / √(v + s²/n + s'²/n'). First Holm's, corrected for all pairs in the table, max
   over smaller p of (m − rank + 1) p; in brackets uncorrected. Where nothing is known about seeds, p is about these runs
   on other rows.
-- metrics: the mean over the runs, ± their sample standard deviation √(Σ (x − x̄)² / (n − 1))"""
+- metrics: the {avg} over the runs, ± their sample standard deviation √(Σ (x − x̄)² / (n − 1))"""
+
+_MEDIANS = """\
+- medians: c_n s² takes the place of s²/n, with c_n the variance of the median of n standard normal values (0.449 for 3,
+  0.287 for 5). Intervals, tests and ≈ take the scores over seeds as normal; where runs fail or collapse, s² is large,
+  and so are the intervals, although the median is not moved."""
 
 PUBLISHED = """\
 Other settings, other code, and often the best of several runs: these numbers are for orientation, and no run is
@@ -63,7 +68,7 @@ compared with them. ? is a metric that the source does not name."""
 
 def formulas(board: Leaderboard) -> dict[str, list[str]]:
     """The sections scores, costs, tasks and published as plain sentences."""
-    sections = {"scores": score_formulas(board), "costs": COSTS, "tasks": TASKS, "published": PUBLISHED}
+    sections = {"scores": score_formulas(board), "costs": COSTS, "tasks": task_formulas(board), "published": PUBLISHED}
     return {
         name: [" ".join(part.split()) for part in re.split(r"(?:^|\n+)- ", text) if part]
         for name, text in sections.items()
@@ -72,7 +77,13 @@ def formulas(board: Leaderboard) -> dict[str, list[str]]:
 
 def score_formulas(board: Leaderboard) -> str:
     """Formulas of the main table, as a Markdown list."""
-    return "\n".join([_SCORES, *_resampling_formulas(board)])
+    return "\n".join([_SCORES.format(avg=board.aggregate), *_resampling_formulas(board)])
+
+
+def task_formulas(board: Leaderboard) -> str:
+    """Formulas of the tasks' tables, as a Markdown list."""
+    text = _TASKS.format(avg=board.aggregate)
+    return f"{text}\n{_MEDIANS}" if board.aggregate == "median" else text
 
 
 def _resampling_formulas(board: Leaderboard) -> Iterator[str]:

@@ -267,7 +267,7 @@ def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
         return "", None
     as_percent = is_fraction(figure["metric"])
     spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
-    return format_metric(figure["mean"], as_percent) + spread, figure["mean"]
+    return format_metric(figure["value"], as_percent) + spread, figure["value"]
 
 
 def _not_ranked(content: Content) -> Dicts:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
 from harness.metrics.registry import title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost
-from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, TASKS, score_formulas
+from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
 from harness.reports.references import UNSTATED, Reference, references
 from harness.reports.standings import (
     AVERAGES,
@@ -92,7 +92,7 @@ def render_markdown(board: Leaderboard) -> str:
     if not board.is_test_mode and (published := references(board.tasks.keys())):
         parts += ["## Published results", _reference_table(board, published), PUBLISHED]
     columns = "\n".join(f"- {column.title}: {column.note}" for column in RUN_COLUMNS)
-    parts += ["## Tasks", TASKS, "About the runs:", columns]
+    parts += ["## Tasks", task_formulas(board), "About the runs:", columns]
     for name, task in board.tasks.items():
         groups = [board.groups[entry, name] for entry in board.entries if (entry, name) in board.groups]
         parts += [f"### {_escaped(task_title(name))}: {_escaped(task.title)}"]
@@ -172,7 +172,7 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
     for group in groups:
         evidence, as_percent = board.evidence[group], all(map(is_fraction, group.task.main_metrics))
         total = _interval(evidence.total, as_percent)
-        score = " ".join(filter(None, [format_metric(group.score.mean, as_percent), total]))
+        score = " ".join(filter(None, [format_metric(group.score.center, as_percent), total]))
         parts = [_interval(one, as_percent) or NO_SCORE for one in (evidence.seeds, evidence.split)]
         test = _to_best(evidence, as_percent) if is_compared else []
         figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
@@ -241,9 +241,9 @@ def _runs_table(groups: Sequence[Group]) -> str:
 
 
 def _figure(group: Group, split: str, metric: str) -> str:
-    mean, deviation = group.over_seeds(split, metric)
+    value, deviation = group.over_seeds(split, metric)
     plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
-    return format_metric(mean, is_fraction(metric)) + plus_minus
+    return format_metric(value, is_fraction(metric)) + plus_minus
 
 
 class RunColumn(NamedTuple):

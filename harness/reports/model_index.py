@@ -46,7 +46,7 @@ def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
         qualifiers.append(f"mean of {len(group.scored)} seeds")
     qualifiers += [MARKS[mark].partition(":")[0].partition(",")[0] for mark in sort_marks(group.marks)]
     for split, metric in group.metrics:
-        value = group.over_seeds(split, metric).mean
+        value = group.over_seeds(split, metric).center
         if value is None or metric not in group.task.metrics:
             continue
         hub_metric, arguments = _HUB_METRICS.get(metric, (metric, None))

@@ -25,7 +25,7 @@ from harness.stats.groups import (
     sort_marks,
 )
 from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
-from harness.stats.uncertainty import Interval, mean_interval
+from harness.stats.uncertainty import Aggregate, Interval, mean_interval
 
 GLUE = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP"}
 GLUE |= {"mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI"}
@@ -86,6 +86,7 @@ class Leaderboard:
     """Cells by entry and name of the average; empty without any task of the suite."""
     notes: tuple[str, ...]
     is_test_mode: bool
+    aggregate: Aggregate
     evidence: dict[Group, Evidence]
     """Intervals and tests of every group, also those not ranked."""
     comparisons: dict[str, list[Comparison]]
@@ -101,16 +102,18 @@ Candidates = dict[str, dict[Entry, list[Group]]]
 """Groups by task and entry; the first of each list is shown in the table."""
 
 
-def build_leaderboard(records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None) -> Leaderboard:
+def build_leaderboard(
+    records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None, aggregate: Aggregate = "mean"
+) -> Leaderboard:
     """The leaderboard of these records, in any order.
 
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
-    as `resample_number` says, or `resamples` times.
+    as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     used = [run for run in ordered if not run.spec.test_mode] or ordered
     tasks = _sorted_tasks(used)
-    candidates = _candidates(used, tasks)
+    candidates = _candidates(used, tasks, aggregate)
     assessed = {name: _assess(by_entry, resamples) for name, by_entry in candidates.items()}
     evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
     compared = {name: task.compared for name, task in assessed.items() if task.compared}
@@ -145,6 +148,7 @@ def build_leaderboard(records: Iterable[RunRecord], unreadable: int = 0, resampl
         averages=_with_best(averages),
         notes=tuple(notes),
         is_test_mode=any(run.spec.test_mode for run in used),
+        aggregate=aggregate,
         evidence=evidence,
         comparisons={name: task.comparisons for name, task in assessed.items()},
         compared=compared,
@@ -160,9 +164,9 @@ def _sorted_tasks(records: Iterable[RunRecord]) -> dict[str, TaskFacts]:
     return {name: tasks[name] for name in names}
 
 
-def _candidates(records: Sequence[RunRecord], tasks: Iterable[str]) -> Candidates:
+def _candidates(records: Sequence[RunRecord], tasks: Iterable[str], aggregate: Aggregate) -> Candidates:
     candidates: Candidates = {name: defaultdict(list) for name in tasks}
-    for group in sorted(group_runs(records), key=Group.preference, reverse=True):
+    for group in sorted(group_runs(records, aggregate), key=Group.preference, reverse=True):
         candidates[group.spec.task][group.entry].append(group)
     return candidates
 
@@ -176,7 +180,7 @@ def _rivals(groups: Sequence[Group]) -> list[Group]:
     """The groups without a mark that forbids comparisons; if all have one, the largest pool."""
     by_pool: dict[Pool, list[Group]] = defaultdict(list)
     for group in groups:
-        if group.score.mean is not None:
+        if group.score.center is not None:
             by_pool[group.pool].append(group)
     most = max(by_pool, key=lambda pool: (len(by_pool[pool]), sort_marks(pool[0]), pool[1] or 0), default=_UNMARKED)
     return by_pool[_UNMARKED] or by_pool[most]
@@ -256,11 +260,12 @@ def group_cell(group: Group, evidence: Evidence) -> Cell:
         predicted = sum(run.trained_by is not None for run in ended)
         text, count = ("predicted", f"({predicted})") if predicted else (NO_SCORE, "")
         return Cell(text, count, marks=group.marks)
-    means = [(name, group.over_seeds(split, name).mean) for split, name in reported_metrics(group.task)]
-    numbers = "/".join(format_metric(value, is_fraction(name)) for name, value in means)
-    score, as_percent = group.score.mean, all(map(is_fraction, names))
+    values = [(name, group.over_seeds(split, name).center) for split, name in reported_metrics(group.task)]
+    numbers = "/".join(format_metric(value, is_fraction(name)) for name, value in values)
+    score, as_percent = group.score.center, all(map(is_fraction, names))
     plus_minus = format_spread(score, evidence.total, evidence.is_over_rows_only, as_percent)
-    spread = " ".join(filter(None, [plus_minus, f"({len(group.scored)})"]))
+    statistic = "median of " if group.aggregate == "median" else ""
+    spread = " ".join(filter(None, [plus_minus, f"({statistic}{len(group.scored)})"]))
     direction = direction_of(names)
     comparable = None
     if score is not None and direction is not None:

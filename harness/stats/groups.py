@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from harness.facts.packing import unpack_array
@@ -16,6 +16,7 @@ from harness.facts.records import RunRecord, RunSpec, TaskFacts
 from harness.metrics.registry import title_of
 from harness.metrics.scoring import baseline
 from harness.stats.entries import Entry, assignments, entries_of
+from harness.stats.uncertainty import Aggregate
 
 MARKS = {
     "b": "not above the constant baseline: no significant difference from it, over seeds and rows",
@@ -39,9 +40,9 @@ Pool = tuple[frozenset[str], Hashable]
 
 
 class Spread(NamedTuple):
-    """The mean over runs, and the sample standard deviation where there are several."""
+    """The mean or the median over runs, and their sample standard deviation where there are several."""
 
-    mean: float | None
+    center: float | None
     deviation: float | None
 
 
@@ -55,6 +56,7 @@ class Group:
     runs: tuple[RunRecord, ...]
     """Sorted by seed."""
     marks: frozenset[str]
+    aggregate: Aggregate = "mean"
 
     @property
     def spec(self) -> RunSpec:
@@ -90,7 +92,7 @@ class Group:
     @cached_property
     def score(self) -> Spread:
         """The main score over seeds."""
-        return _spread(self.scores)
+        return _spread(self.scores, self.aggregate)
 
     @cached_property
     def metrics(self) -> list[tuple[str, str]]:
@@ -122,7 +124,7 @@ class Group:
 
     def over_seeds(self, split: str, metric: str) -> Spread:
         """One metric over seeds; both numbers are None when it is undefined in a run."""
-        return _spread([_value(run, split, metric) for run in self.scored])
+        return _spread([_value(run, split, metric) for run in self.scored], self.aggregate)
 
     def baseline(self, split: str, metric: str) -> float | None:
         """The metric of the constant prediction that has the best main score on these rows."""
@@ -167,13 +169,16 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _spread(values: Sequence[float | None]) -> Spread:
+def _spread(values: Sequence[float | None], aggregate: Aggregate) -> Spread:
     known = [value for value in values if value is not None]
     average = mean_or_none(values)
-    if average is None or len(known) < 2:
-        return Spread(average, None)
+    if average is None:
+        return Spread(None, None)
+    center = median(known) if aggregate == "median" else average
+    if len(known) < 2:
+        return Spread(center, None)
     squares = math.fsum((value - average) ** 2 for value in known)  # statistics.stdev takes ten times as long
-    return Spread(average, math.sqrt(squares / (len(known) - 1)))
+    return Spread(center, math.sqrt(squares / (len(known) - 1)))
 
 
 def precedence(run: RunRecord) -> tuple[Any, ...]:
@@ -182,7 +187,7 @@ def precedence(run: RunRecord) -> tuple[Any, ...]:
     return run.spec.task_version, is_whole, run.spec.data is None, run.finished.timestamp(), run.run_id
 
 
-def group_runs(records: Sequence[RunRecord]) -> Iterator[Group]:
+def group_runs(records: Sequence[RunRecord], aggregate: Aggregate = "mean") -> Iterator[Group]:
     """The groups of these records, each record in exactly one."""
     by_precedence = sorted(records, key=precedence)
     defining = {(run.spec.task, run.spec.recipe.protocol): run for run in by_precedence}
@@ -199,7 +204,7 @@ def group_runs(records: Sequence[RunRecord]) -> Iterator[Group]:
         standard = defining[spec.task, spec.recipe.protocol]
         for runs in by_data.values():
             by_seed = sorted(runs, key=lambda run: (run.spec.seed, run.run_id))
-            yield Group(entry, standard.task, tuple(by_seed), _marks(by_seed, standard))
+            yield Group(entry, standard.task, tuple(by_seed), _marks(by_seed, standard), aggregate)
 
 
 def sort_marks(marks: Iterable[str]) -> list[str]:

@@ -26,6 +26,7 @@ from harness.stats.uncertainty import (
     Indices,
     Interval,
     Sample,
+    aggregated,
     best_set,
     compare,
     holm,
@@ -86,7 +87,7 @@ class Evidence(NamedTuple):
     """95 % intervals of a group's score, and its test against the best."""
 
     seeds: Interval | None = None
-    """Interval of the mean over seeds."""
+    """Interval over seeds."""
     split: Interval | None = None
     """Interval over rows; the runs are held fixed."""
     split_method: str | None = None
@@ -201,7 +202,7 @@ def _comparisons(groups: Sequence[Group], resamples: int | None) -> Iterator[Com
     """The groups by the rows that they predicted; groups without predictions in their records are in none."""
     by_rows: dict[Any, list[tuple[Group, Predictions]]] = defaultdict(list)
     for group in groups:
-        predictions = read_predictions(group) if group.score.mean is not None else None
+        predictions = read_predictions(group) if group.score.center is not None else None
         if predictions is not None:
             by_rows[predictions.key].append((group, predictions))
     for members in by_rows.values():
@@ -223,9 +224,13 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     *of_runs, of_constant = np.mean(drawn, axis=0)
     scores = [_defined_scores(group) for group in groups]
     by_group = np.split(np.array(of_runs), np.cumsum([len(one) for one in scores])[:-1])
-    means = np.array([one.mean(axis=0) for one in by_group])
+    aggregate = groups[0].aggregate
+    centers = np.array([aggregated(one, aggregate) for one in by_group])
     pools, is_lender = [group.pool for group in groups], [group.is_lender for group in groups]
-    sample, direction = sample_of(scores, means, rows, is_smoothed, pools, is_lender), direction_of(metrics)
+    sample, direction = (
+        sample_of(scores, centers, rows, is_smoothed, pools, is_lender, aggregate),
+        direction_of(metrics),
+    )
     constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
     if constant_score is not None and direction is not None:
         is_above_baseline = is_above(sample, constant_score, of_constant, direction)
@@ -247,7 +252,7 @@ def _defined_scores(group: Group) -> list[float]:
 
 def _seed_interval(group: Group) -> Interval | None:
     scores = _defined_scores(group)
-    return _in_range(group, t_interval(scores)) if len(scores) == len(group.scores) else None
+    return _in_range(group, t_interval(scores, group.aggregate)) if len(scores) == len(group.scores) else None
 
 
 def _evidence(comparison: Comparison) -> Iterator[Evidence]:

@@ -5,7 +5,8 @@ has other rows: the N rows are a sample, and all models share it. The variance o
 estimated as v_rows + s²/n: v_rows from resampling rows with the runs held fixed, s² the variance of the runs' scores.
 (The interaction of runs and rows is also in s²/n and so counts twice: this errs on the safe side.) A model of one or
 two runs is lent the s² pooled over the models that it competes with; where no model has two runs, nothing is known
-about seeds, and no verdict about models is possible.
+about seeds, and no verdict about models is possible. A score can be the median over runs instead: then c_n s² takes the
+place of s²/n, with c_n the variance of the median of n standard normal values.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,13 @@ BEST_SET_RESAMPLES = 2_000
 """Resamples from which `best_set` takes its quantiles, one for each model."""
 
 
+Aggregate = Literal["mean", "median"]
+"""The statistic of a model's runs that is its score."""
+
+MEDIAN_DRAWS = 2_000_000
+"""Normal values from which the variance of a median is simulated, to 0.2 % for five runs."""
+
+
 class Interval(NamedTuple):
     """A confidence interval."""
 
@@ -39,20 +47,34 @@ class Interval(NamedTuple):
     high: float
 
 
-def t_interval(scores: Sequence[float]) -> Interval | None:
-    """The interval of the mean over seeds, x̄ ± t(0.975, n - 1) s / √n (Student 1908); None for a single score."""
+def t_interval(scores: Sequence[float], aggregate: Aggregate = "mean") -> Interval | None:
+    """The interval over seeds, x̄ ± t(0.975, n - 1) s / √n (Student 1908) for the mean; None for a single score."""
     if len(scores) < 2:
         return None
-    mean = math.fsum(scores) / len(scores)
-    half = _quantile(len(scores) - 1.0) * math.sqrt(np.var(scores, ddof=1) / len(scores))
-    return Interval(mean - half, mean + half)
+    center = float(aggregated(np.array(scores), aggregate))
+    half = _quantile(len(scores) - 1.0) * math.sqrt(np.var(scores, ddof=1) * seed_factor(len(scores), aggregate))
+    return Interval(center - half, center + half)
+
+
+def aggregated(values: Floats, aggregate: Aggregate) -> Floats:
+    """The mean or the median over the first axis, the runs."""
+    return np.asarray(np.median(values, axis=0) if aggregate == "median" else np.mean(values, axis=0))
+
+
+@functools.cache
+def seed_factor(runs: int, aggregate: Aggregate) -> float:
+    """The variance of the score of n runs for s² = 1: 1/n for the mean, simulated for the median of normal values."""
+    if aggregate == "mean" or runs <= FEW_RUNS:  # the median of two runs is their mean
+        return 1 / runs
+    drawn = np.random.default_rng(runs).standard_normal((MEDIAN_DRAWS // runs, runs))
+    return float(np.median(drawn, axis=1).var())
 
 
 class Sample(NamedTuple):
     """The scores of M models on the same N rows."""
 
     scores: Floats
-    """[M]: means over each model's runs."""
+    """[M]: means, or medians, over each model's runs."""
     resampled: Floats
     """[M, B]: scores on resampled rows; all models share the draws."""
     rows: int
@@ -60,6 +82,8 @@ class Sample(NamedTuple):
     """The resamples are a posterior, with pseudo-rows, and not centred at the scores."""
     runs: NDArray[np.int64]
     """[M]: n, the number of each model's runs."""
+    seed_factor: Floats
+    """[M]: 1/n, or c_n."""
     own: Floats
     """[M]: s² of the model's own runs, with n - 1 degrees of freedom; NaN for a single run."""
     pooled: Floats
@@ -81,8 +105,8 @@ class Sample(NamedTuple):
 
     @property
     def seed_variance(self) -> Floats:
-        """[M]: s²/n, NaN where nothing is known about seeds."""
-        return np.asarray(np.where(self.is_lent, self.pooled, self.own) / self.runs)
+        """[M]: s²/n, or c_n s²; NaN where nothing is known about seeds."""
+        return np.asarray(np.where(self.is_lent, self.pooled, self.own) * self.seed_factor)
 
     @property
     def seed_freedom(self) -> Floats:
@@ -97,17 +121,19 @@ def sample_of(
     is_smoothed: bool,
     pools: Sequence[Hashable],
     is_lender: Sequence[bool],
+    aggregate: Aggregate = "mean",
 ) -> Sample:
     """The sample of M models.
 
     Args:
         scores: of each model's runs.
-        resampled: [M, B], means over each model's runs, on the same draws.
+        resampled: [M, B], means or medians over each model's runs, on the same draws.
         rows: N.
         is_smoothed: the resamples have pseudo-rows.
         pools: models of equal pools compete, and borrow the variance over seeds of the lenders among them, or without
             any of all that have several runs.
         is_lender: whether a model's runs vary over seeds as others do.
+        aggregate: the statistic over a model's runs.
     """
     runs = np.array([len(one) for one in scores])
     own = np.array([np.var(one, ddof=1) if len(one) > 1 else math.nan for one in scores])
@@ -118,11 +144,12 @@ def sample_of(
         freedom = float(np.sum(runs[at] - 1))
         pooled[key] = float((runs[at] - 1) @ own[at]) / freedom if at else math.nan, freedom
     return Sample(
-        scores=np.array([np.mean(one) for one in scores]),
+        scores=np.array([aggregated(np.array(one), aggregate) for one in scores]),
         resampled=np.asarray(resampled),
         rows=rows,
         is_smoothed=is_smoothed,
         runs=runs,
+        seed_factor=np.array([seed_factor(len(one), aggregate) for one in scores]),
         own=own,
         pooled=np.array([pooled[key][0] for key in pools]),
         pooled_freedom=np.array([pooled[key][1] for key in pools]),
@@ -227,6 +254,7 @@ def is_above(sample: Sample, score: float, resampled: Floats, direction: int) ->
         scores=np.append(sample.scores, score),
         resampled=np.vstack([sample.resampled, resampled]),
         runs=np.append(sample.runs, FEW_RUNS + 1),
+        seed_factor=np.append(sample.seed_factor, 0.0),
         own=np.append(sample.own, 0.0),
         pooled=np.append(sample.pooled, np.nan),
         pooled_freedom=np.append(sample.pooled_freedom, 0.0),
@@ -259,7 +287,7 @@ def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDA
         return None
     drawn = direction * (sample.resampled - sample.resampled.mean(axis=1, keepdims=True))
     drawn = drawn[:, :BEST_SET_RESAMPLES]
-    scores, over_seeds = direction * sample.scores, sample.pooled / sample.runs
+    scores, over_seeds = direction * sample.scores, sample.pooled * sample.seed_factor
     freedom = sample.pooled_freedom[0]
     errors = random.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
     drawn += errors / np.sqrt(random.chisquare(freedom, drawn.shape[1]) / freedom)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
@@ -77,3 +78,19 @@ def test_import_is_quick() -> None:
     script = f"import sys, harness.commands.leaderboard; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_median_over_seeds_is_shown_and_marked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed, accuracy in enumerate((0.5, 0.8, 0.82)):
+        write_record(record("rte", accuracy, seed=seed), tmp_path)
+    main(["--results", str(tmp_path), "--aggregate", "median"])
+    assert "80.0 (median of 3)" in capsys.readouterr().out
+    board = json.loads((tmp_path / "leaderboard.json").read_text())
+    (result,) = [entry["tasks"]["rte"] for entry in board["entries"]]
+    assert (board["aggregate"], result["score"]) == ("median", 0.8)
+    assert [figure["value"] for figure in result["figures"] if figure["is_main_metric"]] == [0.8]
+    page = (tmp_path / "leaderboard.md").read_text()
+    assert "the median over the runs" in page
+    assert "the mean over the runs of all seeds" not in page
+    main(["--results", str(tmp_path)])
+    assert "70.7 (3)" in capsys.readouterr().out

@@ -29,7 +29,7 @@ def test_csv_and_json_have_every_number_of_every_group() -> None:
     lines = [line for line in lines if not line["source"]]
     assert len(lines) == sum(len(group.metrics) or 1 for group in groups)
     content = json.loads(render_json(board))
-    assert content["schema_version"] == 2
+    assert content["schema_version"] == 3
     results = [result for entry in content["entries"] for result in entry["tasks"].values()] + content["not_ranked"]
     run_ids = sorted(run["run_id"] for result in results for run in result["runs"])
     assert run_ids == sorted(run.run_id for run in sample())
@@ -49,7 +49,7 @@ def test_mean_and_deviation_over_seeds_are_numpys() -> None:
     assert entry["tasks"]["mrpc"]["score_std"] == pytest.approx(np.std(scores, ddof=1), abs=1e-15)
     lines = pd.read_csv(io.StringIO(render_csv(build_leaderboard(records))))
     lines = lines[lines["model"] == BERT].head(2).set_index("metric")
-    assert lines.loc["f1", "mean"] == pytest.approx(np.mean(f1), abs=1e-15)
+    assert lines.loc["f1", "value"] == pytest.approx(np.mean(f1), abs=1e-15)
     assert lines.loc["f1", "std"] == pytest.approx(np.std(f1, ddof=1), abs=1e-15)
     assert lines.loc["f1", "baseline"] == CONSTANT_SCORES["f1"]
     assert lines.loc["f1", "seeds"] == "0 1 2"

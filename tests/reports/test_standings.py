@@ -91,7 +91,7 @@ def test_run_without_a_score_is_counted_not_averaged(status: str) -> None:
 def test_only_diverged_runs_have_a_dash() -> None:
     assert cell([scoreless_record("diverged")]) == "– [d]"
     (line, *_) = csv.DictReader(io.StringIO(render_csv(build_leaderboard([scoreless_record("diverged")]))))
-    assert (line["task"], line["mean"], line["n"], line["marks"]) == ("mrpc", "", "0", "d")
+    assert (line["task"], line["value"], line["n"], line["marks"]) == ("mrpc", "", "0", "d")
 
 
 def test_run_that_failed_before_its_model_was_known_is_counted_with_the_others() -> None:
@@ -129,7 +129,7 @@ def test_variants_are_separate_entries() -> None:
 def test_runs_that_start_from_another_task_are_a_separate_entry() -> None:
     direct = [record("rte", 0.6, seed=seed) for seed in (1, 2)]
     board = build_leaderboard([*direct, *(child_record(seed, 0.8) for seed in (1, 2))])
-    scores = {entry.variant: board.groups[entry, "rte"].score.mean for entry in board.entries}
+    scores = {entry.variant: board.groups[entry, "rte"].score.center for entry in board.entries}
     assert scores == {"default": pytest.approx(0.6), "init_from=mnli": pytest.approx(0.8)}
     assert [len(group.scored) for group in board.groups.values()] == [2, 2]
     assert board.not_ranked == ()
@@ -283,13 +283,13 @@ def test_test_mode_next_to_results_is_ignored_and_counted() -> None:
 def test_interval_of_a_single_run_is_over_rows_only_where_no_model_has_two() -> None:
     run = record_with_predictions("qnli", 0.9)
     ((group, evidence),) = build_leaderboard([run]).evidence.items()
-    correct = round(200 * group.score.mean)
+    correct = round(200 * group.score.center)
     expected = stats.beta(correct + 0.5, 200 - correct + 0.5).ppf([0.025, 0.975])
     assert evidence.total == evidence.split == pytest.approx(tuple(expected), abs=2e-3)
     assert evidence.is_over_rows_only
     assert (evidence.seeds, evidence.split_method, evidence.rows) == (None, "posterior", 200)
-    farthest = 100 * (group.score.mean - evidence.total.low)
-    assert cell([run], "QNLI accuracy") == f"{100 * group.score.mean:.1f} ±{farthest:.1f} rows only (1)"
+    farthest = 100 * (group.score.center - evidence.total.low)
+    assert cell([run], "QNLI accuracy") == f"{100 * group.score.center:.1f} ±{farthest:.1f} rows only (1)"
 
 
 def test_single_run_is_lent_the_spread_of_the_other_models() -> None:
@@ -316,7 +316,7 @@ def test_interval_of_several_runs_is_over_seeds_and_rows() -> None:
     ((group, evidence),) = build_leaderboard(runs, resamples=500).evidence.items()
     assert evidence.seeds == pytest.approx(t_interval(group.scores))
     assert evidence.split_method == "posterior"
-    assert evidence.total.low < min(evidence.split.low, group.score.mean) < group.score.mean < evidence.total.high
+    assert evidence.total.low < min(evidence.split.low, group.score.center) < group.score.center < evidence.total.high
     assert evidence.total.high - evidence.total.low > evidence.split.high - evidence.split.low
 
 

@@ -128,7 +128,7 @@ FLAGS = {
     | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "selfcheck": {"--cpu"},
-    "leaderboard": {"--results", "--strict", "--compare"},
+    "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},
     "export": {
         "--format",
         "--model",

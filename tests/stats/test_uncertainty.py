@@ -10,7 +10,9 @@ from scipy import stats
 
 from harness.stats.resampling import resampled
 from harness.stats.uncertainty import (
+    Aggregate,
     Sample,
+    aggregated,
     best_set,
     compare,
     holm,
@@ -18,6 +20,7 @@ from harness.stats.uncertainty import (
     ranks,
     row_intervals,
     sample_of,
+    seed_factor,
     t_interval,
     total_intervals,
 )
@@ -25,13 +28,14 @@ from harness.stats.uncertainty import (
 FIRST, SECOND = np.array([0]), np.array([1])
 
 
-def accuracy_sample(correct: list[np.ndarray], resamples: int = 400) -> Sample:
+def accuracy_sample(correct: list[np.ndarray], resamples: int = 400, aggregate: Aggregate = "mean") -> Sample:
     """correct: correct rows of each model, bool[runs, N]. All models compete."""
     runs, rows = np.concatenate(correct).astype(int), correct[0].shape[1]
     drawn = resampled(["accuracy"], runs, np.ones(rows, int), "x", resamples)
-    parts = np.array([one.mean(axis=0) for one in np.split(drawn, np.cumsum([len(one) for one in correct])[:-1])])
+    by_model = np.split(drawn, np.cumsum([len(one) for one in correct])[:-1])
+    parts = np.array([aggregated(one, aggregate) for one in by_model])
     scores = [list(one.mean(axis=1)) for one in correct]
-    return sample_of(scores, parts, rows, True, [0] * len(scores), [True] * len(scores))
+    return sample_of(scores, parts, rows, True, [0] * len(scores), [True] * len(scores), aggregate)
 
 
 def rowless_sample(*scores: list[float]) -> Sample:
@@ -45,6 +49,17 @@ def test_t_interval_of_three_by_hand() -> None:
     assert (low, high) == pytest.approx((0.82 - 4.302653 * 0.02 / math.sqrt(3), 0.82 + 4.302653 * 0.02 / math.sqrt(3)))
     expected = stats.t.interval(0.95, 2, loc=0.82, scale=stats.sem([0.80, 0.82, 0.84]))
     assert (low, high) == pytest.approx(expected)
+
+
+def test_variance_of_a_median_is_that_of_the_middle_of_normal_values() -> None:
+    """The values for 3 and 5 are in tables of order statistics (Sarhan and Greenberg 1956)."""
+    assert seed_factor(3, "median") == pytest.approx(0.4487, rel=0.005)
+    assert seed_factor(5, "median") == pytest.approx(0.2868, rel=0.005)
+    assert seed_factor(2, "median") == seed_factor(2, "mean") == 0.5
+    low, high = t_interval([0.70, 0.82, 0.84], "median")
+    assert (low + high) / 2 == pytest.approx(0.82)
+    half = 4.302653 * np.std([0.70, 0.82, 0.84], ddof=1) * math.sqrt(0.4487)
+    assert (high - low) / 2 == pytest.approx(half, rel=0.005)
 
 
 def test_one_run_has_no_interval_over_seeds() -> None:
@@ -173,6 +188,15 @@ def test_interval_over_seeds_and_rows_covers_the_truth(runs: int, seeds: float) 
         low, high = total_intervals(accuracy_sample(simulated(random, 1, runs, 150, seeds)))
         covered.append(low[0] <= truth(seeds) <= high[0])
     assert 0.92 <= np.mean(covered) <= 0.99  # 95 %, and two and a half standard errors of 400 trials
+
+
+def test_interval_of_a_median_covers_the_truth() -> None:
+    random = np.random.default_rng(9)
+    covered = []
+    for _ in range(400):
+        low, high = total_intervals(accuracy_sample(simulated(random, 1, 5, 150, 0.2), 300, "median"))
+        covered.append(low[0] <= float(stats.norm.cdf(1 / math.sqrt(2))) <= high[0])
+    assert 0.92 <= np.mean(covered) <= 0.99
 
 
 def test_lent_spread_covers_the_truth_where_a_single_run_would_not() -> None:
