@@ -281,7 +281,7 @@ def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Com
         for event in scheduler.events(stop_request):
             if event is not None:
                 display.print_event(event, scheduler)
-            if stop_request.signal and not is_announced:
+            if scheduler.is_stopping and not is_announced:
                 is_announced = True
                 number = len(scheduler.running)
                 console.print(f"stopping: {number} run(s) save a checkpoint; Ctrl-C again kills them")
