@@ -74,6 +74,8 @@ class SweepOptions:
     cluster, jobs in the queue at the same time: 100 by default."""
     gpus_per_run: int | None = None
     """GPUs per run: 1 by default, on a Slurm cluster none."""
+    nodes_per_run: int | None = None
+    """Nodes of a Slurm cluster that do a run together, each with --gpus-per-run GPUs."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None

@@ -85,6 +85,7 @@ FLAGS = {
         "--grid-per",
         "--max-jobs",
         "--models",
+        "--nodes-per-run",
         "--partition",
         "--results",
         "--retry-failed",

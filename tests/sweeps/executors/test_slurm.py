@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 from support.fake_run import command_in
-from support.slurm_cluster import reason_to_skip, slurm_cluster
+from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder, reason_to_skip, slurm_cluster
 
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
-from harness.sweeps.executors import make_executor
-from harness.sweeps.executors import slurm as slurm_module
+from harness.sweeps.executors import make_executor, slurm_client
 from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.jobs import Job
 from harness.sweeps.plan import expand
@@ -36,7 +35,7 @@ def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def cluster(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A running cluster, which is asked ten times a second."""
     monkeypatch.setenv("SLURM_CONF", str(configuration))
-    monkeypatch.setattr(slurm_module, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(slurm_client, "POLL_SECONDS", 0.1)
 
 
 def slurm(*args: str) -> str:
@@ -94,7 +93,7 @@ class Sweep:
         return file.read_text().split("\n")[:-1] if file.exists() else []
 
     def job(self) -> str:
-        return self.scheduler.running[0].handle.job  # type: ignore[attr-defined, no-any-return]
+        return self.scheduler.running[0].handle.job.job  # type: ignore[attr-defined, no-any-return]
 
 
 @needs_slurm
@@ -191,6 +190,38 @@ def test_unknown_partition_is_refused_in_the_message_of_sbatch(tmp_path: Path) -
         Sweep(tmp_path, 1, slurm={"partition": "nowhere"}).go_on()
 
 
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("settings", [{"time": "4 hours"}, {"slurm": {"gres": "gpu:64"}}])
+def test_request_that_sbatch_refuses_is_told_in_its_words(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"sbatch: error: .*(time|gres|configuration)"):
+        Sweep(tmp_path, 1, **settings).go_on()
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_job_that_will_never_start_ends_the_sweep_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_client, "NEVER_SECONDS", 0.5)
+    sweep = Sweep(tmp_path, 1, time="2-00:00:00")
+    with pytest.raises(UserError, match="never start: Partition"):
+        sweep.go_on()
+    assert slurm("squeue", "--noheader", "--me").strip() == ""
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_results_folder_that_a_node_does_not_see_is_told_with_both(configuration: Path) -> None:
+    folder = hidden_folder(configuration)
+    if not can_hide(folder):
+        pytest.skip("a mount namespace needs more rights")
+    sweep = Sweep(folder, 2, slurm={"nodelist": NODE_WITHOUT_FOLDER})
+    with pytest.raises(UserError, match=f"node {NODE_WITHOUT_FOLDER} .*{folder}"):
+        sweep.go_on()
+    assert sweep.starts() == []
+
+
 @pytest.mark.parametrize(
     "args, message",
     [
@@ -222,10 +253,8 @@ def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypat
     flags = ["--time", "1:00:00", "--gpus-per-run", "2", "--max-jobs", "3", "--slurm", "mem=8G"]
     executor = make_executor(read_options([str(file), *flags])[1].sweep.executor, test_mode=False)
     assert isinstance(executor, SlurmExecutor)
-    assert executor.options == {
-        **{"partition": "gpu", "time": "1:00:00"},
-        **{"cpus-per-task": "8", "mem": "8G", "gres": "gpu:2"},
-    }
+    options = {"partition": "gpu", "time": "1:00:00", "mem": "8G", "gres": "gpu:2"}
+    assert (executor.slurm.cpus, executor.slurm.options) == (8, options)
     assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
 
 
