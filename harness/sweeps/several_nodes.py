@@ -49,8 +49,10 @@ def launch(args: Sequence[str]) -> int:
     # the first process runs on this machine, so a port that is free here is free for it
     variables = {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(_free_port())}
     threads = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # srun does not take it from the job
-    srun = ["srun", "--kill-on-bad-exit=1", f"--cpus-per-task={threads}", sys.executable, __file__, TASK]
-    process = subprocess.Popen([*srun, json.dumps(args)], stdin=subprocess.DEVNULL, env={**os.environ, **variables})
+    # each node has a process that prints: only the first prints here
+    srun = ["srun", "--kill-on-bad-exit=1", f"--cpus-per-task={threads}", "--output=0", "--error=all"]
+    command = [*srun, sys.executable, __file__, TASK, json.dumps(args)]
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, env={**os.environ, **variables})
     while process.poll() is None:
         if is_stopping and time.monotonic() > signalled_at + SIGNAL_SECONDS:
             signalled_at = time.monotonic()

@@ -56,8 +56,8 @@ SCRIPT = """\
 {text}
 INPUT
 program=$!
-trap 'kill -TERM $program' TERM
-trap 'is_at_time_limit=yes; kill -TERM $program' USR1
+trap 'kill -TERM $program 2> /dev/null' TERM
+trap 'is_at_time_limit=yes; kill -TERM $program 2> /dev/null' USR1
 while kill -0 $program 2> /dev/null; do wait $program; done
 wait $program
 code=$?

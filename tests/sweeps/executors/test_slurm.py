@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import make_executor, slurm_client
+from harness.sweeps.executors import slurm as slurm_module
 from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.jobs import Job
+from harness.sweeps.launch import SCRIPT, STOPPED, Start, launch_command
 from harness.sweeps.plan import expand
-from harness.sweeps.scheduler import Event, Scheduler
+from harness.sweeps.scheduler import Command, Event, Scheduler
 from harness.system.signals import StopRequest
 
 needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
@@ -38,6 +40,13 @@ def cluster(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(slurm_client, "POLL_SECONDS", 0.1)
 
 
+def wait_until(is_true: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 def slurm(*args: str) -> str:
     return subprocess.run(args, capture_output=True, text=True, check=True, timeout=60).stdout
 
@@ -45,13 +54,15 @@ def slurm(*args: str) -> str:
 class Sweep:
     """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
 
-    def __init__(self, folder: Path, seeds: int, **settings: Any) -> None:
+    def __init__(
+        self, folder: Path, seeds: int, flags: Sequence[str] = (), command: Command | None = None, **settings: Any
+    ) -> None:
         self.folder, self.stop_request = folder, StopRequest()
         numbers = [str(seed) for seed in range(seeds)]
-        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results")]
+        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results"), *flags]
         jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
         executor = SlurmExecutor(ExecutorSettings(name="slurm", **settings), test_mode=True)
-        self.scheduler = Scheduler(jobs, executor, command_in(folder))
+        self.scheduler = Scheduler(jobs, executor, command or command_in(folder))
         self.events = self.scheduler.events(self.stop_request)
         self.yielded: list[Event] = []
 
@@ -220,6 +231,57 @@ def test_results_folder_that_a_node_does_not_see_is_told_with_both(configuration
     with pytest.raises(UserError, match=f"node {NODE_WITHOUT_FOLDER} .*{folder}"):
         sweep.go_on()
     assert sweep.starts() == []
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_run_on_two_nodes_is_recorded_with_its_processes(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1, ("--epochs", "1"), launch_command, nodes_per_run=2, slurm=dict(exclude="n3"))
+    sweep.go_on()
+    (done,) = (event for event in sweep.yielded if event.state == "done")
+    assert done.record is not None
+    assert done.record.environment is not None
+    assert done.record.environment.processes == 2
+    (log,) = tmp_path.glob("results/test-mode/logs/rte/*.log")
+    assert log.read_text().count("fp32 on cpu") == 1, "only the first of the nodes' processes prints"
+
+
+PROCESS = """
+import os, signal, sys, time
+def stop(*_):
+    print("stopped", os.environ["RANK"], file=sys.stderr)
+    time.sleep(2 * (os.environ["RANK"] == "0"))  # the checkpoint
+    print("saved", os.environ["RANK"], file=sys.stderr)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU", "MASTER_PORT")
+print("process", *map(os.environ.get, names), file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_stop_reaches_the_processes_on_all_nodes_which_end_by_themselves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script, log = tmp_path / "process.py", tmp_path / "log"
+    script.write_text(PROCESS)
+    monkeypatch.setattr(slurm_module, "SCRIPT", script)
+    settings = ExecutorSettings(name="slurm", nodes_per_run=2, slurm={"exclude": "n3"})
+    executor = SlurmExecutor(settings, test_mode=True)
+    # a supervisor knows a run by the name of its script
+    start = Start(tmp_path / "run.json", "none", log, (str(SCRIPT),), (), "", {})
+    run = executor.start(start, executor.slots[0])
+    wait_until(lambda: log.exists() and log.read_text().count("process ") == 2)
+    run.stop()
+    wait_until(lambda: run.exit_code() is not None)
+    assert run.exit_code() == STOPPED
+    lines = log.read_text().splitlines()
+    first, second = sorted(line.split() for line in lines if line.startswith("process "))
+    assert (first[1:5], second[1:5]) == (["0", "2", "0", "yes"], ["1", "2", "0", "yes"])
+    assert first[5] == second[5]
+    assert {"stopped 0", "saved 0", "stopped 1", "saved 1"} <= set(lines)
 
 
 @pytest.mark.parametrize(
