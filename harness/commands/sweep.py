@@ -76,6 +76,8 @@ class SweepOptions:
     """GPUs per run: 1 by default, on a Slurm cluster none."""
     nodes_per_run: int | None = None
     """Nodes of a Slurm cluster that do a run together, each with --gpus-per-run GPUs."""
+    workers: int | None = None
+    """Slurm jobs that each do many runs, for clusters that count jobs: by default each run is a job."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None
@@ -98,7 +100,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
 
     def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
         plan = plan_jobs(runs, executor.device, options.retry_failed)
-        print_plan(plan, executor.slots, console)
+        print_plan(plan, executor.slots[: request.sweep.executor.workers], console)
         return 0 if options.dry_run else run_jobs(plan, executor, console, command, may_diverge)
 
     if not request.sweep.grid:

@@ -95,6 +95,7 @@ FLAGS = {
         "--tasks",
         "--test-mode",
         "--time",
+        "--workers",
     },
     "status": {"--results", "--watch"},
     "evaluate": {

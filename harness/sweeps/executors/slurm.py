@@ -14,7 +14,9 @@ from typing import ClassVar
 
 from harness.sweeps.executor import ExecutorSettings, RunHandle
 from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob
+from harness.sweeps.executors.slurm_workers import WorkerPool
 from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start, log_size, log_tail
+from harness.sweeps.queue import queue_folder
 from harness.sweeps.several_nodes import several_nodes_command
 from harness.system.devices import Slot
 
@@ -23,10 +25,10 @@ JOBS = 100
 
 
 class SlurmExecutor:
-    """Starts each run as a job of its own."""
+    """Starts each run as a job of its own, or gives it to one of a few workers."""
 
     supported_settings: ClassVar = frozenset(
-        {"max_jobs", "gpus_per_run", "nodes_per_run", "partition", "time", "slurm"}
+        {"max_jobs", "gpus_per_run", "nodes_per_run", "workers", "partition", "time", "slurm"}
     )
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
@@ -38,20 +40,29 @@ class SlurmExecutor:
         slot = Slot(tuple(map(str, range(self.gpus * self.nodes))), self.slurm.threads)
         self.slots: Sequence[Slot] = [slot] * (settings.max_jobs or JOBS)
         self.device = ""
+        self.workers = settings.workers
+        self.pool: WorkerPool | None = None
 
     def start(self, start: Start, slot: Slot) -> RunHandle:
-        """Submits the job, or finds the one that an earlier sweep has submitted."""
+        """Submits the job, finds the one that an earlier sweep has submitted, or gives the run to a worker."""
+        if self.nodes == 1:
+            options = {"nodes": "1", "ntasks": "1", "cpus-per-task": str(self.slurm.cpus)}
+        else:
+            tasks = str(max(1, self.gpus))
+            options = {"nodes": str(self.nodes), "ntasks-per-node": tasks, "cpus-per-task": str(slot.threads)}
+            command = several_nodes_command(str(SCRIPT), start.args, on_cpu=not self.gpus)
+            start = start._replace(command=command)
+        if self.workers:
+            folder = queue_folder(start.record.absolute())
+            if self.pool is None:
+                name = f"harness-workers-{checksum(folder)}"
+                self.pool = WorkerPool(self.slurm, self.workers, folder, name, options)
+            return self.pool.add(start)
         name = f"{start.record.stem}-{checksum(start.record)}"
         for job in self.slurm.active(name):
             return SlurmRun(self.slurm, job, start)
-        options = {"dependency": "singleton", "nodes": str(self.nodes)}
-        if self.nodes == 1:
-            options |= {"ntasks": "1", "cpus-per-task": str(self.slurm.cpus)}
-        else:
-            options |= {"ntasks-per-node": str(max(1, self.gpus)), "cpus-per-task": str(slot.threads)}
-            command = several_nodes_command(str(SCRIPT), start.args, on_cpu=not self.gpus)
-            start = start._replace(command=command)
-        job = self.slurm.submit(name, start.log, [sys.executable, str(SUPERVISOR)], start.to_json(), options)
+        command = [sys.executable, str(SUPERVISOR)]
+        job = self.slurm.submit(name, start.log, command, start.to_json(), {**options, "dependency": "singleton"})
         return SlurmRun(self.slurm, job, start)
 
 

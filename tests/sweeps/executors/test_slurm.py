@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_run import command_in
-from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder, reason_to_skip, slurm_cluster
+from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
+from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
 
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
@@ -18,93 +15,7 @@ from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import make_executor, slurm_client
 from harness.sweeps.executors import slurm as slurm_module
 from harness.sweeps.executors.slurm import SlurmExecutor
-from harness.sweeps.jobs import Job
-from harness.sweeps.launch import SCRIPT, STOPPED, Start, launch_command
-from harness.sweeps.plan import expand
-from harness.sweeps.scheduler import Command, Event, Scheduler
-from harness.system.signals import StopRequest
-
-needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
-
-
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as path:
-        yield path
-
-
-@pytest.fixture
-def cluster(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A running cluster, which is asked ten times a second."""
-    monkeypatch.setenv("SLURM_CONF", str(configuration))
-    monkeypatch.setattr(slurm_client, "POLL_SECONDS", 0.1)
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def slurm(*args: str) -> str:
-    return subprocess.run(args, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-class Sweep:
-    """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
-
-    def __init__(
-        self, folder: Path, seeds: int, flags: Sequence[str] = (), command: Command | None = None, **settings: Any
-    ) -> None:
-        self.folder, self.stop_request = folder, StopRequest()
-        numbers = [str(seed) for seed in range(seeds)]
-        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results"), *flags]
-        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
-        executor = SlurmExecutor(ExecutorSettings(name="slurm", **settings), test_mode=True)
-        self.scheduler = Scheduler(jobs, executor, command or command_in(folder))
-        self.events = self.scheduler.events(self.stop_request)
-        self.yielded: list[Event] = []
-
-    def go_on(self, until: Callable[[], object] = lambda: False, seconds: float = 120) -> list[Event]:
-        """Works until the condition is true, or to the end of the sweep."""
-        deadline = time.monotonic() + seconds
-        for event in self.events:
-            self.yielded += [event] if event else []
-            assert time.monotonic() < deadline, self.yielded
-            if until():
-                break
-        return self.yielded
-
-    def go_on_to_a_run_that_waits(self) -> None:
-        """Lets the run start, and wait until its file is removed."""
-        (self.folder / "rte-0").write_text("wait")
-        self.go_on(until=lambda: len(self.starts()) == 1)
-
-    def go_on_in_requeued_job(self) -> None:
-        """Lets the run end well when its requeued job starts, at once instead of after Slurm's two minutes."""
-        job, requeued_at = self.job(), list[float]()
-
-        def has_started() -> bool:
-            if "PENDING" in slurm("squeue", "--noheader", "--format=%T", "--job", job):
-                requeued_at.append(time.monotonic())
-            if requeued_at and time.monotonic() > requeued_at[0] + 5:  # a node refuses a job that returns at once
-                subprocess.run(
-                    ["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True, check=False
-                )
-                requeued_at.clear()
-            return len(self.starts()) == 2
-
-        self.go_on(until=has_started)
-        (self.folder / "rte-0").unlink()
-        self.go_on()
-
-    def starts(self) -> list[str]:
-        file = self.folder / "starts"
-        return file.read_text().split("\n")[:-1] if file.exists() else []
-
-    def job(self) -> str:
-        return self.scheduler.running[0].handle.job.job  # type: ignore[attr-defined, no-any-return]
+from harness.sweeps.launch import SCRIPT, STOPPED, Start
 
 
 @needs_slurm
@@ -223,8 +134,8 @@ def test_job_that_will_never_start_ends_the_sweep_with_the_reason(
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
-def test_results_folder_that_a_node_does_not_see_is_told_with_both(configuration: Path) -> None:
-    folder = hidden_folder(configuration)
+def test_results_folder_that_a_node_does_not_see_is_told_with_both(slurm_configuration: Path) -> None:
+    folder = hidden_folder(slurm_configuration)
     if not can_hide(folder):
         pytest.skip("a mount namespace needs more rights")
     sweep = Sweep(folder, 2, slurm={"nodelist": NODE_WITHOUT_FOLDER})
@@ -233,38 +144,34 @@ def test_results_folder_that_a_node_does_not_see_is_told_with_both(configuration
     assert sweep.starts() == []
 
 
-@needs_slurm
-@pytest.mark.usefixtures("cluster")
-def test_run_on_two_nodes_is_recorded_with_its_processes(tmp_path: Path) -> None:
-    sweep = Sweep(tmp_path, 1, ("--epochs", "1"), launch_command, nodes_per_run=2, slurm=dict(exclude="n3"))
-    sweep.go_on()
-    (done,) = (event for event in sweep.yielded if event.state == "done")
-    assert done.record is not None
-    assert done.record.environment is not None
-    assert done.record.environment.processes == 2
-    (log,) = tmp_path.glob("results/test-mode/logs/rte/*.log")
-    assert log.read_text().count("fp32 on cpu") == 1, "only the first of the nodes' processes prints"
-
-
 PROCESS = """
-import os, signal, sys, time
+import os, signal, socket, sys, time
 def stop(*_):
     print("stopped", os.environ["RANK"], file=sys.stderr)
     time.sleep(2 * (os.environ["RANK"] == "0"))  # the checkpoint
     print("saved", os.environ["RANK"], file=sys.stderr)
     sys.exit(143)
 signal.signal(signal.SIGTERM, stop)
-names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU", "MASTER_PORT")
+address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if os.environ["RANK"] == "0":
+    socket.create_server(address).accept()
+while os.environ["RANK"] == "1":
+    try:
+        socket.create_connection(address)
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.1)
+print("connected", flush=True)
+names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU")
 print("process", *map(os.environ.get, names), file=sys.stderr, flush=True)
 time.sleep(60)
 """
+"""A process of a run: it connects to the other one, and saves a checkpoint for two seconds when it is stopped."""
 
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
-def test_stop_reaches_the_processes_on_all_nodes_which_end_by_themselves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script, log = tmp_path / "process.py", tmp_path / "log"
     script.write_text(PROCESS)
     monkeypatch.setattr(slurm_module, "SCRIPT", script)
@@ -278,9 +185,9 @@ def test_stop_reaches_the_processes_on_all_nodes_which_end_by_themselves(
     wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     lines = log.read_text().splitlines()
-    first, second = sorted(line.split() for line in lines if line.startswith("process "))
-    assert (first[1:5], second[1:5]) == (["0", "2", "0", "yes"], ["1", "2", "0", "yes"])
-    assert first[5] == second[5]
+    processes = sorted(line for line in lines if line.startswith("process "))
+    assert processes == ["process 0 2 0 yes", "process 1 2 0 yes"]
+    assert lines.count("connected") == 1, "only the first process prints"
     assert {"stopped 0", "saved 0", "stopped 1", "saved 1"} <= set(lines)
 
 
