@@ -145,7 +145,7 @@ class Scheduler:
             for running in self.running:
                 running.lock_check.check()
             yield from self._check_elsewhere()
-            yield from self._start_jobs()
+            yield from self.start_jobs()
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in one of these states."""
@@ -181,7 +181,12 @@ class Scheduler:
         done = {run_id for run_id in needed | set(self.states) if self.states.get(run_id, "done") == "done"}
         return done - self.diverged
 
-    def _start_jobs(self) -> Iterator[Event]:
+    def start_jobs(self) -> Iterator[Event]:
+        """Starts the jobs that can start now, in the free slots.
+
+        Raises:
+            UserError: a run cannot be started as requested.
+        """
         if not self.free_slots:
             return
         queue = longest_first([job.queue_item for job in self.in_state("waiting")])

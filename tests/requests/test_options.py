@@ -78,6 +78,7 @@ FLAGS = {
         "--tracker",
     },
     "sweep": {
+        "--detach",
         "--dry-run",
         "--executor",
         "--grid",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.fake_run import command_in
 from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
 from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
 
@@ -142,6 +143,37 @@ def test_results_folder_that_a_node_does_not_see_is_told_with_both(slurm_configu
     with pytest.raises(UserError, match=f"node {NODE_WITHOUT_FOLDER} .*{folder}"):
         sweep.go_on()
     assert sweep.starts() == []
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_detached_sweep_starts_what_it_can_and_the_same_command_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def detach() -> str:
+        args = ["--tasks", "rte", "--seeds", "0", "1", "2", "--test-mode", "--results", str(tmp_path / "results")]
+        with pytest.raises(SystemExit) as end:
+            main([*args, "--executor", "slurm", "--max-jobs", "2", "--detach"], command_in(tmp_path))
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    assert "2 started; 1 more" in detach()
+    records = tmp_path / "results/test-mode/runs/rte"
+    wait_until(lambda: len(list(records.glob("tiny*.json"))) == 2)
+    assert f"1 started. To watch them:\nharness status --watch --results {tmp_path}/results/test-mode" in detach()
+    wait_until(lambda: len(list(records.glob("tiny*.json"))) == 3)
+    assert "3 finished" in detach()
+
+
+@pytest.mark.parametrize(
+    "flags, message", [([], "local"), (["--executor", "slurm", "--grid", "learning_rate=1e-5,2e-5"], "grid")]
+)
+def test_detach_is_refused_where_the_sweep_is_needed(
+    flags: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(UserError, match=f"--detach: .*{message}"):
+        main(["--tasks", "rte", "--test-mode", "--results", str(tmp_path), "--detach", *flags])
 
 
 PROCESS = """
