@@ -12,13 +12,15 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.sweeps.executors import slurm_client
 from harness.sweeps.executors.slurm_client import ENDED, Slurm, SlurmJob
 from harness.sweeps.failures import last_lines
 from harness.sweeps.launch import STOPPED, Start, log_size, log_tail
 from harness.sweeps.queue import QueuedRun
 
 WORKER = Path(__file__).parents[1] / "worker.py"
+
+LIST_SECONDS = 2.0
+"""Seconds between two listings of the queue."""
 
 FAULTS = ("OUT_OF_MEMORY", "TIMEOUT", "DEADLINE")
 """States of workers that have ended because of their run. The run of any other lost worker is done by the next one."""
@@ -38,7 +40,7 @@ class WorkerPool:
 
     def files(self) -> set[Path]:
         """The files of the queue, listed at most every two seconds."""
-        if time.monotonic() - self.listed_at > slurm_client.POLL_SECONDS:
+        if time.monotonic() - self.listed_at > LIST_SECONDS:
             self.listed, self.listed_at = set(self.folder.iterdir()), time.monotonic()
         return self.listed
 

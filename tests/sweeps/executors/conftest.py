@@ -9,7 +9,7 @@ import pytest
 from support.slurm_cluster import slurm_cluster
 from support.slurm_sweep import slurm
 
-from harness.sweeps.executors import slurm_client
+from harness.sweeps.executors import slurm_client, slurm_workers
 
 
 @pytest.fixture(scope="session")
@@ -23,5 +23,6 @@ def cluster(slurm_configuration: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     """A running cluster, which is asked ten times a second; no job is left to the next test."""
     monkeypatch.setenv("SLURM_CONF", str(slurm_configuration))
     monkeypatch.setattr(slurm_client, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(slurm_workers, "LIST_SECONDS", 0.1)
     yield
     slurm("scancel", "--me")
