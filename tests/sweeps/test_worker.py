@@ -60,7 +60,7 @@ def folder_of(queue: list[QueuedRun]) -> Path:
 
 def test_worker_does_the_runs_in_order_and_ends(queue: list[QueuedRun], tmp_path: Path) -> None:
     assert worker.main(folder_of(queue), "7") == 0
-    assert (tmp_path / "starts").read_text().split() == [word for seed in range(3) for word in (f"rte-{seed}", "1")]
+    assert (tmp_path / "starts").read_text().splitlines() == [f"rte-{seed} 1" for seed in range(3)]
     assert [queued.exit_code() for queued in queue] == [0, 0, 0]
     assert queued_runs(folder_of(queue)) == []
 
@@ -77,7 +77,7 @@ def test_run_of_another_worker_and_withdrawn_run_are_left_out(queue: list[Queued
     with queue[0].take("6"):
         assert queue[0].job() == "6"
         assert worker.main(folder_of(queue), "7") == 0
-    assert (tmp_path / "starts").read_text().split() == ["rte-2", "1"]
+    assert (tmp_path / "starts").read_text().splitlines() == ["rte-2 1"]
     assert queue[0].is_queued()
 
 
