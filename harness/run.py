@@ -77,6 +77,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         definition, task, identify(task, files, options), files, options, command or redact_secrets(repr(options))
     )
     prepare_results(options.folder)
+    if options.save_model is not None:
+        bundles.check_save_folder(options.save_model, this.spec.run_id, options.overwrite)
     if not options.test_mode and (files is not None or task.source.hub is not None):
         messages = (*messages, *filter(None, [use_cache_unless_reachable()]))
 
@@ -177,8 +179,6 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
 
     options, started = this.options, datetime.now(UTC)
     parent = find_parent(this.task, this.spec, options)
-    if accelerator.is_main_process and options.save_model is not None:
-        bundles.check_save_folder(options.save_model, this.spec.run_id, options.overwrite)
     if accelerator.is_main_process and options.push_to_hub is not None:
         publishing.check_sign_in(options.push_to_hub)
     try:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 import tyro
 from accelerate.commands.launch import launch_command_parser
+from support.ranks import run_program
 from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
@@ -290,14 +289,7 @@ def python_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     outputs = {}
     for document in ("README.md", "docs/python.md"):
         (block,) = _blocks(document, "python")
-        outputs[document] = subprocess.run(
-            [sys.executable, "-c", block],
-            cwd=tmp_path_factory.mktemp("example"),
-            env=os.environ | {"PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
+        outputs[document] = run_program(block, tmp_path_factory.mktemp("example"))
     return outputs
 
 

@@ -101,3 +101,13 @@ def test_command_is_installed_next_to_python() -> None:
         pytest.skip("the package is not installed, only on the path")
     done = subprocess.run([command, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"harness {__version__}\n"
+
+
+def test_folder_of_a_saved_model_is_checked_before_a_heavy_library_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.tex").touch()
+    args = ["run", "--task", "rte", "--test-mode", "--results", str(tmp_path), "--save-model", str(tmp_path / "model")]
+    done = subprocess.run([sys.executable, "-c", PROGRAM, *args], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "thesis.tex" in done.stderr
+    assert json.loads(done.stderr.splitlines()[-1]) == []

@@ -21,6 +21,7 @@ from harness.requests.options import default_recipe
 from harness.rows.files import find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
 from harness.system.command_line import parse_flags
+from harness.system.offline import use_cache_unless_reachable
 from harness.system.redaction import redact_secrets
 
 if TYPE_CHECKING:
@@ -68,6 +69,8 @@ def main(arguments: Sequence[str]) -> None:
     _check(options)
     if options.out is not None:
         check_output_folder(options.out, options.overwrite)
+    if not options.test_mode and (message := use_cache_unless_reachable()) is not None:
+        print(message)
     task = _task(options)
     model = test_mode.MODEL if options.test_mode else options.model or task.model or DEFAULT_MODEL
     max_length = options.max_length or default_recipe(task, model, options.test_mode).max_length

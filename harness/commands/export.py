@@ -120,6 +120,8 @@ def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions)
         with boundary(f"--output {options.output}: cannot be written"):
             write_atomically(options.output / collection_path(run), text)
         written += 1
+    if not written:
+        raise UserError(f"{len(records)} run(s), all in test mode or without a score: there is nothing to export.")
     print(f"{options.output}: {written} file(s)")
     if written < len(records):
         print(f"{len(records) - written} run(s) left out: in test mode, or without a score.", file=sys.stderr)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -178,3 +182,17 @@ def test_mistake_is_an_error_that_names_the_flag(
 ) -> None:
     run_describe(*args, code=2)
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_unreachable_hub_is_told_at_once(task_file: Path) -> None:
+    """Without the check, the tokenizer of the default model is tried for a minute and a half."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+    offline = {"HF_HUB_OFFLINE", "HF_ENDPOINT", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"}
+    environment = {name: value for name, value in os.environ.items() if name.upper() not in offline}
+    command = [sys.executable, "-m", "harness", "describe", "--task", task_file, "--model", "nobody/nothing"]
+    done = subprocess.run(
+        command, env={**environment, "HF_ENDPOINT": url}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 2
+    assert f"{url} cannot be reached" in done.stdout

@@ -74,6 +74,14 @@ def test_one_file_for_each_run_with_a_score(make_record, write, capsys):
     assert printed.err.startswith("1 run(s)")
 
 
+def test_nothing_to_export_is_an_error(make_record, write):
+    lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
+    results = write(lost)
+    with pytest.raises(UserError, match=r"1 run\(s\)"):
+        run("--results", results, "--format", "every-eval-ever", "--organization", "Us", "--output", results / "out")
+    assert not (results / "out").exists()
+
+
 def test_flags_choose_the_runs(make_record, write, capsys):
     results = write(make_record("rte"), make_record("sst2"), make_record("rte", recipe={"epochs": 9}))
     run("--results", results, "--format", "model-index", "--task", "rte", "--recipe", "epochs=9")

@@ -4,7 +4,8 @@ import json
 import shutil
 
 import pytest
-from support.processes import finish, kill, outcome_of, python_command, start
+from support.processes import kill, outcome_of, python_command, start
+from support.ranks import run_ranks
 
 from harness.__main__ import main
 from harness.run import main as run
@@ -22,13 +23,13 @@ def two_processes(tmp_path_factory):
     """The results folder of a run of ax, which trains mnli, on two processes; the model is in `saved`."""
     results = tmp_path_factory.mktemp("two")
     flags = ["--task", "ax", *FLAGS, "--results", results, "--save-model", results / "saved"]
-    finish(python_command(2, "harness/run.py", *flags))
+    run_ranks(2, "harness.run", *flags)
     return results
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])
 def test_every_check_of_the_selfcheck_passes(processes):
-    output = finish(python_command(processes, "-m", "harness", "selfcheck", "--cpu"))
+    output = run_ranks(processes, "harness.__main__", "selfcheck", "--cpu")
     assert f"{processes} process(es)" in output
     assert output.count("pass  ") == 8, output
     assert "FAIL" not in output
@@ -52,15 +53,14 @@ def test_two_processes_predict_as_one(two_processes, tmp_path):
     rows = [f"w{row},{' '.join(['c0s0'] * (1 + row % 5))}" for row in range(23)]
     (tmp_path / "rows.csv").write_text("\n".join(["premise,hypothesis", *rows]))
     args = ["predict", two_processes / "saved", "--file", tmp_path / "rows.csv", "--device-batch-size", 4, "--out"]
-    finish(python_command(2, "-m", "harness", *args, tmp_path / "two.csv"))
+    run_ranks(2, "harness.__main__", *args, tmp_path / "two.csv")
     main([str(arg) for arg in (*args, tmp_path / "one.csv", "--cpu")])
     assert (tmp_path / "two.csv").read_text() == (tmp_path / "one.csv").read_text()
 
 
 def test_killed_run_of_two_resumes_bit_for_bit_on_two_and_with_a_note_on_one(two_processes, tmp_path, capsys):
     flags = ["--task", "mnli", *FLAGS, "--results"]
-    command = python_command(2, "harness/run.py", *flags, tmp_path / "two")
-    process = start(command)
+    process = start(python_command(2, "harness/run.py", *flags, tmp_path / "two"))
     for line in process.stdout:
         if line.split()[:1] == ["1"]:  # the line of the first epoch
             break
@@ -68,7 +68,7 @@ def test_killed_run_of_two_resumes_bit_for_bit_on_two_and_with_a_note_on_one(two
     process.communicate()
     shutil.copytree(tmp_path / "two", tmp_path / "one")
 
-    assert "resuming after step" in finish(command)
+    assert "resuming after step" in run_ranks(2, "harness.run", *flags, tmp_path / "two")
     assert outcome_of(record_path(tmp_path / "two")) == outcome_of(record_path(two_processes))
 
     with pytest.raises(SystemExit) as end:
