@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -20,7 +21,7 @@ from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import SweepDisplay, of_them_diverged, print_plan
 from harness.sweeps.executor import Executor, ExecutorSettings
-from harness.sweeps.executors import make_executor
+from harness.sweeps.executors import DETACHABLE, make_executor
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, typed
@@ -67,6 +68,8 @@ class SweepOptions:
     """Show the plan with its estimated duration, and run nothing."""
     retry_failed: bool = False
     """Run again what has a failed record."""
+    detach: bool = False
+    """Start what can start now, and end: the jobs of a Slurm cluster continue without the sweep."""
     executor: str | None = None
     """The way to start runs: local, on this machine, by default; or slurm, each as a job of the cluster."""
     max_jobs: int | None = None
@@ -74,6 +77,10 @@ class SweepOptions:
     cluster, jobs in the queue at the same time: 100 by default."""
     gpus_per_run: int | None = None
     """GPUs per run: 1 by default, on a Slurm cluster none."""
+    nodes_per_run: int | None = None
+    """Nodes of a Slurm cluster that do a run together, each with --gpus-per-run GPUs."""
+    workers: int | None = None
+    """Slurm jobs that each do many runs, for clusters that count jobs: by default each run is a job."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None
@@ -92,12 +99,16 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     """
     options, request = read_options(arguments)
     executor = make_executor(request.sweep.executor, options.test_mode)
+    if options.detach:
+        _check_detach(request.sweep)
     console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
 
     def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
         plan = plan_jobs(runs, executor.device, options.retry_failed)
-        print_plan(plan, executor.slots, console)
-        return 0 if options.dry_run else run_jobs(plan, executor, console, command, may_diverge)
+        print_plan(plan, executor.slots[: request.sweep.executor.workers], console)
+        if options.dry_run:
+            return 0
+        return run_jobs(plan, executor, console, command, may_diverge, options.detach)
 
     if not request.sweep.grid:
         code = finish(expand(request, lambda task, model: [{}]))
@@ -189,6 +200,13 @@ def sbatch_options(args: Sequence[str]) -> dict[str, str]:
     return dict(arg.split("=", 1) for arg in args)
 
 
+def _check_detach(sweep: Sweep) -> None:
+    if sweep.executor.name not in DETACHABLE:
+        raise UserError(f"--detach: the runs of the executor {sweep.executor.name} end with the sweep; drop it.")
+    if sweep.grid:
+        raise UserError("--detach: unsupported with a grid, whose choice needs the scores of its points; drop it.")
+
+
 def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:
     if not sweep.grid:
         if options.grid_per != "task" or options.select_on_reported:
@@ -262,11 +280,15 @@ _PASSED = {
 """Flags of `harness run` that go to every run, with their types."""
 
 
-def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Command, may_diverge: bool) -> int:
+def run_jobs(
+    plan: SweepPlan, executor: Executor, console: Console, command: Command, may_diverge: bool, detach: bool = False
+) -> int:
     """Does the jobs and returns the exit code: 1 if a run has no score, unless it has diverged and may.
 
+    With `detach` it only starts those that can start now, and returns 0.
+
     Raises:
-        UserError: a run has found a mistake.
+        UserError: a run has found a mistake, or no run can be done as requested.
     """
     for run in plan.finished:
         remove_leftovers(run)
@@ -276,12 +298,14 @@ def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Com
     prepare_results(plan.jobs[0].run.options.folder)
     fetch(job.run.options for job in plan.jobs)
     scheduler, display = Scheduler(plan.jobs, executor, command), SweepDisplay(console)
+    if detach:
+        return _detach(scheduler, display)
     with catch_stop_signals() as stop_request, display.open():
         is_announced = False
         for event in scheduler.events(stop_request):
             if event is not None:
                 display.print_event(event, scheduler)
-            if stop_request.signal and not is_announced:
+            if scheduler.is_stopping and not is_announced:
                 is_announced = True
                 number = len(scheduler.running)
                 console.print(f"stopping: {number} run(s) save a checkpoint; Ctrl-C again kills them")
@@ -301,6 +325,17 @@ def run_jobs(plan: SweepPlan, executor: Executor, console: Console, command: Com
     if invalid:
         raise UserError(_describe_mistakes([(job.run, scheduler.messages[job.run.run_id]) for job in invalid]))
     return int(is_without_score or bool(failed or left or (diverged and not may_diverge)))
+
+
+def _detach(scheduler: Scheduler, display: SweepDisplay) -> int:
+    for event in scheduler.start_jobs():
+        display.print_event(event, scheduler)
+    folder = next(iter(scheduler.jobs.values())).run.options.folder
+    later = len(scheduler.in_state("waiting"))
+    rest = f"; {later} more start later, by the same command" if later else ""
+    display.console.print(f"{len(scheduler.running)} started{rest}. To watch them:", soft_wrap=True)
+    display.console.print(f"harness status --watch --results {shlex.quote(str(folder))}", soft_wrap=True)
+    return 0
 
 
 def _describe_mistakes(mistakes: Sequence[tuple[PlannedRun, str]]) -> str:

@@ -18,7 +18,11 @@ class RunHandle(Protocol):
         """The device, or the job and its node."""
 
     def exit_code(self) -> int | None:
-        """The exit code of the run's supervisor, or None until it has ended."""
+        """The exit code of the run's supervisor, or None until it has ended.
+
+        Raises:
+            UserError: no run of this executor can be done as requested. It is raised once; the next call tells the end.
+        """
 
     def stop(self) -> None:
         """Asks the run to save a checkpoint and end; `exit_code` tells when it has."""

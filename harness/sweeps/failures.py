@@ -21,8 +21,14 @@ if TYPE_CHECKING:
 LAST_LINES = 30
 """Lines of a log that a failed record keeps."""
 
-_LAUNCHER_STATUS = re.compile(r"returned non-zero exit status (\d+)\.|^\s*exitcode\s*: (\d+) \(pid", re.MULTILINE)
-"""The exit code of a run in the last lines of `accelerate launch` and of torchrun, which end with 1 themselves."""
+_LAUNCHER_STATUS = re.compile(
+    r"returned non-zero exit status (\d+)\.|^\s*exitcode\s*: (\d+) \(pid|^srun: error: .* exit code (\d+)$",
+    re.MULTILINE,
+)
+"""The exit code of a run in the last lines of `accelerate launch` and of torchrun, which end with 1 themselves, and of
+srun, which ends with the code of a process that it has killed."""
+
+_LAUNCHER_LINES = ("(the launcher: ", "srun: ", "slurmstepd")
 
 _USER_ERROR = re.compile(r"(\[process \d+\] )?error: ")
 """The beginning of a message that `exit_code_on_error` prints."""
@@ -30,7 +36,7 @@ _USER_ERROR = re.compile(r"(\[process \d+\] )?error: ")
 
 def exit_code_of_run(code: int, output: str) -> int:
     """The exit code of the run itself, from that of its launcher and from the launcher's last lines."""
-    statuses = [int(one or other) for one, other in _LAUNCHER_STATUS.findall(output)]
+    statuses = [int("".join(groups)) for groups in _LAUNCHER_STATUS.findall(output)]
     return statuses[-1] if code and statuses else code
 
 
@@ -75,7 +81,7 @@ def _read(record: Path) -> dict[str, Any]:
 
 def user_error(output: str) -> str:
     """The message of the mistake that ended a run, from its output."""
-    lines = [line for line in last_lines(output) if not line.startswith("(the launcher: ")]
+    lines = [line for line in last_lines(output) if not line.startswith(_LAUNCHER_LINES)]
     begins = [number for number, line in enumerate(lines) if _USER_ERROR.match(line)]
     return _USER_ERROR.sub("", "\n".join(lines[begins[-1] :] if begins else lines[-1:]), count=1)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord
 from harness.saved_models.bundles import is_bundle
@@ -30,6 +31,7 @@ from harness.sweeps.launch import (
     record_stamp,
     sweep_lock_path,
 )
+from harness.sweeps.lock_check import LockCheck
 from harness.sweeps.ordering import longest_first, seconds_left, startable
 from harness.sweeps.plan import PlannedRun
 from harness.system.devices import Slot
@@ -65,6 +67,7 @@ class RunningJob(NamedTuple):
     """Reading of the monotonic clock."""
     stamp: str
     """`record_stamp` from before the start."""
+    lock_check: LockCheck
 
 
 class Event(NamedTuple):
@@ -101,27 +104,30 @@ class Scheduler:
         """Time on the monotonic clock until which the lock of another process must be visible here."""
         self.checked_elsewhere = 0.0
         self.is_stopping = False
+        self.mistake: UserError | None = None
+        """The mistake that stops the sweep: no run can be done as requested."""
         self.paces: list[tuple[float, float]] = []
         """Measured seconds and weight of each job that is done."""
 
     def events(self, stop_request: StopRequest) -> Iterator[Event | None]:
         """Yields each event when it happens, and None at every poll; ends when there is nothing left to do.
 
-        After a stop request the runs save a checkpoint first.
+        After a stop request, and after a mistake of the executor, the runs save a checkpoint first.
 
         Raises:
             KeyboardInterrupt: a second Ctrl-C; the runs are killed.
+            UserError: no run can be done as requested.
         """
         try:
             while True:
-                yield from self._collect_ended()
-                yield from self._collect_unseen()
-                if stop_request.signal and not self.is_stopping:
+                try:
+                    yield from self._work(stop_request)
+                except UserError as error:
+                    self.mistake = self.mistake or error
                     self._stop()
-                if not self.is_stopping:
-                    yield from self._check_elsewhere()
-                    yield from self._start_jobs()
                 if not self.running and (self.is_stopping or not self._can_continue()):
+                    if self.mistake:
+                        raise self.mistake
                     return
                 yield None
                 time.sleep(POLL_SECONDS)
@@ -129,6 +135,17 @@ class Scheduler:
             for running in self.running:
                 running.handle.kill()
             raise
+
+    def _work(self, stop_request: StopRequest) -> Iterator[Event]:
+        yield from self._collect_ended()
+        yield from self._collect_unseen()
+        if stop_request.signal:
+            self._stop()
+        if not self.is_stopping:
+            for running in self.running:
+                running.lock_check.check()
+            yield from self._check_elsewhere()
+            yield from self.start_jobs()
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in one of these states."""
@@ -147,9 +164,10 @@ class Scheduler:
         return seconds_left(queue, running, self.slot_count)
 
     def _stop(self) -> None:
-        self.is_stopping = True
-        for running in self.running:
-            running.handle.stop()
+        if not self.is_stopping:
+            self.is_stopping = True
+            for running in self.running:
+                running.handle.stop()
 
     def _can_continue(self) -> bool:
         """True while a job may still start, now or later."""
@@ -163,7 +181,12 @@ class Scheduler:
         done = {run_id for run_id in needed | set(self.states) if self.states.get(run_id, "done") == "done"}
         return done - self.diverged
 
-    def _start_jobs(self) -> Iterator[Event]:
+    def start_jobs(self) -> Iterator[Event]:
+        """Starts the jobs that can start now, in the free slots.
+
+        Raises:
+            UserError: a run cannot be started as requested.
+        """
         if not self.free_slots:
             return
         queue = longest_first([job.queue_item for job in self.in_state("waiting")])
@@ -175,9 +198,9 @@ class Scheduler:
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
                 continue
-            slot = self.free_slots.pop(0)
+            slot, lock_check = self.free_slots.pop(0), LockCheck(job.run.path)
             handle = self.executor.start(self._start(job, slot, stamp), slot)
-            self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp))
+            self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp, lock_check))
             yield self._change("running", job, location=handle.location())
 
     def _start(self, job: Job, slot: Slot, stamp: str) -> Start:

@@ -46,6 +46,31 @@ def is_locked(path: Path) -> bool:
         return False
 
 
+def is_free(path: Path) -> bool | None:
+    """True when no process holds the lock at `path`, False when one does, None where that cannot be told.
+
+    The check takes a free lock for a moment, and leaves all files as they are.
+    """
+    try:
+        import fcntl
+
+        with path.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # another operating system, no such file, or no locks
+        return None
+
+
+def holder_of(path: Path) -> str:
+    """The text about the holder of the lock at `path`, or of a process that was killed; empty without any."""
+    try:
+        return path.with_suffix(".holder").read_text(encoding="utf-8")
+    except (OSError, UnicodeError):
+        return ""
+
+
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Holds the lock at `path`; a file next to it names the holder.

@@ -78,6 +78,7 @@ FLAGS = {
         "--tracker",
     },
     "sweep": {
+        "--detach",
         "--dry-run",
         "--executor",
         "--grid",
@@ -85,6 +86,7 @@ FLAGS = {
         "--grid-per",
         "--max-jobs",
         "--models",
+        "--nodes-per-run",
         "--partition",
         "--results",
         "--retry-failed",
@@ -94,6 +96,7 @@ FLAGS = {
         "--tasks",
         "--test-mode",
         "--time",
+        "--workers",
     },
     "status": {"--results", "--watch"},
     "evaluate": {

@@ -14,12 +14,30 @@ from pathlib import Path
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODES = ("n1", "n2", "n3")
 
+NODE_WITHOUT_FOLDER = "n3"
+"""The node that sees another, empty `hidden_folder`."""
+
 
 def reason_to_skip() -> str | None:
     """The reason why no cluster can be started here."""
     if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
         return f"not installed: {', '.join(missing)}"
     return None if os.geteuid() == 0 else "Slurm's daemons need root"
+
+
+def hidden_folder(config: Path) -> Path:
+    """A folder that one node does not see."""
+    return config.parent / "hidden"
+
+
+def can_hide(folder: Path) -> bool:
+    """True where a process can have a mount of its own."""
+    return subprocess.run([*_without(folder), "true"], capture_output=True, check=False).returncode == 0
+
+
+def _without(folder: Path) -> list[str]:
+    """The beginning of a command that sees an empty folder instead of this one."""
+    return ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs none "{folder}" && exec "$@"', "sh"]
 
 
 @contextmanager
@@ -31,6 +49,7 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
     (folder / "key").write_bytes(os.urandom(128))
     (folder / "key").chmod(0o600)
     folder.chmod(0o755)  # munge refuses a folder that others can write
+    hidden_folder(config).mkdir()
     with ExitStack() as daemons:
         munge = (
             f"--socket={folder}/munge --key-file={folder}/key --pid-file={folder}/munge.pid --seed-file={folder}/seed"
@@ -40,7 +59,9 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
         _start(daemons, ["slurmctld", "-D", "-f", str(config)], folder)
         for node in NODES:
             (folder / f"spool-{node}").mkdir()
-            _start(daemons, ["slurmd", "-D", "-N", node, "-f", str(config)], folder)
+            is_blind = node == NODE_WITHOUT_FOLDER and can_hide(hidden_folder(config))
+            prefix = _without(hidden_folder(config)) if is_blind else []
+            _start(daemons, [*prefix, "slurmd", "-D", "-N", node, "-f", str(config)], folder)
         _wait(lambda: _idle_nodes(config) == len(NODES))
         yield config
         subprocess.run(["scancel", "--me"], env={**os.environ, "SLURM_CONF": str(config)}, check=False)

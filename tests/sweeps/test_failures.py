@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweeps.failures import LAST_LINES, last_lines
+from harness.sweeps.failures import LAST_LINES, exit_code_of_run, last_lines, user_error
 
 LAUNCHER = """\
 error: --model a/b: cannot be loaded
@@ -45,3 +45,18 @@ def test_no_folder_of_this_machine_is_kept() -> None:
 
 def test_redrawn_lines_are_shown_as_they_were_last_and_secrets_never() -> None:
     assert last_lines("10 %\r50 %\r100 %\n\nhf_abcdefghijkl") == ["100 %", "***"]
+
+
+SRUN = """\
+error: --tracker nosuch: not installed.
+[process 1] error: --tracker nosuch: not installed.
+srun: error: n1: task 0: Exited with exit code 2
+srun: launch/slurm: _step_signal: Terminating StepId=27.0
+slurmstepd-n2: error: *** STEP 27.0 ON n1 CANCELLED AT 2026-11-26T18:51:57 ***
+srun: error: n2: task 1: Terminated
+"""
+
+
+def test_mistake_on_several_nodes_is_told_whatever_becomes_of_the_other_processes() -> None:
+    assert exit_code_of_run(143, SRUN) == 2
+    assert user_error(SRUN) == "--tracker nosuch: not installed."

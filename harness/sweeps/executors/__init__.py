@@ -12,6 +12,9 @@ from harness.sweeps.executors.slurm import SlurmExecutor
 EXECUTORS: Mapping[str, type[Executor]] = {"local": LocalExecutor, "slurm": SlurmExecutor}
 """The executors by name."""
 
+DETACHABLE = ("slurm",)
+"""Executors whose runs continue when the sweep has ended."""
+
 
 def make_executor(settings: ExecutorSettings, test_mode: bool) -> Executor:
     """The executor that the settings name.

@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support.fake_run import command_in
-from support.slurm_cluster import reason_to_skip, slurm_cluster
+from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
+from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
 
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
-from harness.sweeps.executors import make_executor
+from harness.sweeps.executors import make_executor, slurm_client
 from harness.sweeps.executors import slurm as slurm_module
 from harness.sweeps.executors.slurm import SlurmExecutor
-from harness.sweeps.jobs import Job
-from harness.sweeps.plan import expand
-from harness.sweeps.scheduler import Event, Scheduler
-from harness.system.signals import StopRequest
-
-needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
-
-
-@pytest.fixture(scope="module")
-def configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    with slurm_cluster(tmp_path_factory.mktemp("slurm")) as path:
-        yield path
-
-
-@pytest.fixture
-def cluster(configuration: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A running cluster, which is asked ten times a second."""
-    monkeypatch.setenv("SLURM_CONF", str(configuration))
-    monkeypatch.setattr(slurm_module, "POLL_SECONDS", 0.1)
-
-
-def slurm(*args: str) -> str:
-    return subprocess.run(args, capture_output=True, text=True, check=True, timeout=60).stdout
-
-
-class Sweep:
-    """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
-
-    def __init__(self, folder: Path, seeds: int, **settings: Any) -> None:
-        self.folder, self.stop_request = folder, StopRequest()
-        numbers = [str(seed) for seed in range(seeds)]
-        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results")]
-        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
-        executor = SlurmExecutor(ExecutorSettings(name="slurm", **settings), test_mode=True)
-        self.scheduler = Scheduler(jobs, executor, command_in(folder))
-        self.events = self.scheduler.events(self.stop_request)
-        self.yielded: list[Event] = []
-
-    def go_on(self, until: Callable[[], object] = lambda: False, seconds: float = 120) -> list[Event]:
-        """Works until the condition is true, or to the end of the sweep."""
-        deadline = time.monotonic() + seconds
-        for event in self.events:
-            self.yielded += [event] if event else []
-            assert time.monotonic() < deadline, self.yielded
-            if until():
-                break
-        return self.yielded
-
-    def go_on_to_a_run_that_waits(self) -> None:
-        """Lets the run start, and wait until its file is removed."""
-        (self.folder / "rte-0").write_text("wait")
-        self.go_on(until=lambda: len(self.starts()) == 1)
-
-    def go_on_in_requeued_job(self) -> None:
-        """Lets the run end well when its requeued job starts, at once instead of after Slurm's two minutes."""
-        job, requeued_at = self.job(), list[float]()
-
-        def has_started() -> bool:
-            if "PENDING" in slurm("squeue", "--noheader", "--format=%T", "--job", job):
-                requeued_at.append(time.monotonic())
-            if requeued_at and time.monotonic() > requeued_at[0] + 5:  # a node refuses a job that returns at once
-                subprocess.run(
-                    ["scontrol", "update", f"jobid={job}", "starttime=now"], capture_output=True, check=False
-                )
-                requeued_at.clear()
-            return len(self.starts()) == 2
-
-        self.go_on(until=has_started)
-        (self.folder / "rte-0").unlink()
-        self.go_on()
-
-    def starts(self) -> list[str]:
-        file = self.folder / "starts"
-        return file.read_text().split("\n")[:-1] if file.exists() else []
-
-    def job(self) -> str:
-        return self.scheduler.running[0].handle.job  # type: ignore[attr-defined, no-any-return]
+from harness.sweeps.launch import SCRIPT, STOPPED, Start
 
 
 @needs_slurm
@@ -191,6 +113,116 @@ def test_unknown_partition_is_refused_in_the_message_of_sbatch(tmp_path: Path) -
         Sweep(tmp_path, 1, slurm={"partition": "nowhere"}).go_on()
 
 
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("settings", [{"time": "4 hours"}, {"slurm": {"gres": "gpu:64"}}])
+def test_request_that_sbatch_refuses_is_told_in_its_words(tmp_path: Path, settings: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=r"sbatch: error: .*(time|gres|configuration)"):
+        Sweep(tmp_path, 1, **settings).go_on()
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_job_that_will_never_start_ends_the_sweep_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slurm_client, "NEVER_SECONDS", 0.5)
+    sweep = Sweep(tmp_path, 1, time="2-00:00:00")
+    with pytest.raises(UserError, match="never start: Partition"):
+        sweep.go_on()
+    assert slurm("squeue", "--noheader", "--me").strip() == ""
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_results_folder_that_a_node_does_not_see_is_told_with_both(slurm_configuration: Path) -> None:
+    folder = hidden_folder(slurm_configuration)
+    if not can_hide(folder):
+        pytest.skip("a mount namespace needs more rights")
+    sweep = Sweep(folder, 2, slurm={"nodelist": NODE_WITHOUT_FOLDER})
+    with pytest.raises(UserError, match=f"node {NODE_WITHOUT_FOLDER} .*{folder}"):
+        sweep.go_on()
+    assert sweep.starts() == []
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_detached_sweep_starts_what_it_can_and_the_same_command_the_rest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def detach() -> str:
+        args = ["--tasks", "rte", "--seeds", "0", "1", "2", "--test-mode", "--results", str(tmp_path / "results")]
+        with pytest.raises(SystemExit) as end:
+            main([*args, "--executor", "slurm", "--max-jobs", "2", "--detach"], command_in(tmp_path))
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    assert "2 started; 1 more" in detach()
+    records = tmp_path / "results/test-mode/runs/rte"
+    wait_until(lambda: len(list(records.glob("tiny*.json"))) == 2)
+    assert f"1 started. To watch them:\nharness status --watch --results {tmp_path}/results/test-mode" in detach()
+    wait_until(lambda: len(list(records.glob("tiny*.json"))) == 3)
+    assert "3 finished" in detach()
+
+
+@pytest.mark.parametrize(
+    "flags, message", [([], "local"), (["--executor", "slurm", "--grid", "learning_rate=1e-5,2e-5"], "grid")]
+)
+def test_detach_is_refused_where_the_sweep_is_needed(
+    flags: list[str], message: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(UserError, match=f"--detach: .*{message}"):
+        main(["--tasks", "rte", "--test-mode", "--results", str(tmp_path), "--detach", *flags])
+
+
+PROCESS = """
+import os, signal, socket, sys, time
+def stop(*_):
+    print("stopped", os.environ["RANK"], file=sys.stderr)
+    time.sleep(2 * (os.environ["RANK"] == "0"))  # the checkpoint
+    print("saved", os.environ["RANK"], file=sys.stderr)
+    sys.exit(143)
+signal.signal(signal.SIGTERM, stop)
+address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+if os.environ["RANK"] == "0":
+    socket.create_server(address).accept()
+while os.environ["RANK"] == "1":
+    try:
+        socket.create_connection(address)
+        break
+    except ConnectionRefusedError:
+        time.sleep(0.1)
+print("connected", flush=True)
+names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU")
+print("process", *map(os.environ.get, names), file=sys.stderr, flush=True)
+time.sleep(60)
+"""
+"""A process of a run: it connects to the other one, and saves a checkpoint for two seconds when it is stopped."""
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, log = tmp_path / "process.py", tmp_path / "log"
+    script.write_text(PROCESS)
+    monkeypatch.setattr(slurm_module, "SCRIPT", script)
+    settings = ExecutorSettings(name="slurm", nodes_per_run=2, slurm={"exclude": "n3"})
+    executor = SlurmExecutor(settings, test_mode=True)
+    # a supervisor knows a run by the name of its script
+    start = Start(tmp_path / "run.json", "none", log, (str(SCRIPT),), (), "", {})
+    run = executor.start(start, executor.slots[0])
+    wait_until(lambda: log.exists() and log.read_text().count("process ") == 2)
+    run.stop()
+    wait_until(lambda: run.exit_code() is not None)
+    assert run.exit_code() == STOPPED
+    lines = log.read_text().splitlines()
+    processes = sorted(line for line in lines if line.startswith("process "))
+    assert processes == ["process 0 2 0 yes", "process 1 2 0 yes"]
+    assert lines.count("connected") == 1, "only the first process prints"
+    assert {"stopped 0", "saved 0", "stopped 1", "saved 1"} <= set(lines)
+
+
 @pytest.mark.parametrize(
     "args, message",
     [
@@ -222,10 +254,8 @@ def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypat
     flags = ["--time", "1:00:00", "--gpus-per-run", "2", "--max-jobs", "3", "--slurm", "mem=8G"]
     executor = make_executor(read_options([str(file), *flags])[1].sweep.executor, test_mode=False)
     assert isinstance(executor, SlurmExecutor)
-    assert executor.options == {
-        **{"partition": "gpu", "time": "1:00:00"},
-        **{"cpus-per-task": "8", "mem": "8G", "gres": "gpu:2"},
-    }
+    options = {"partition": "gpu", "time": "1:00:00", "mem": "8G", "gres": "gpu:2"}
+    assert (executor.slurm.cpus, executor.slurm.options) == (8, options)
     assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
 
 
