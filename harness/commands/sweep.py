@@ -74,6 +74,8 @@ class SweepOptions:
     cluster, jobs in the queue at the same time: 100 by default."""
     gpus_per_run: int | None = None
     """GPUs per run: 1 by default, on a Slurm cluster none."""
+    runs_per_device: int | None = None
+    """Runs that share each GPU of this machine at the same time: 1 by default. Each may use its part of the memory."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None

@@ -84,6 +84,7 @@ FLAGS = {
         "--gpus-per-run",
         "--grid-per",
         "--max-jobs",
+        "--runs-per-device",
         "--models",
         "--partition",
         "--results",
