@@ -24,6 +24,8 @@ from benchmarks.quality import Options as QualityOptions
 from benchmarks.quality import compare_scores, settings_folder
 from benchmarks.rows import sample_rows, tokenise
 from benchmarks.setting import Measurement, Setting
+from benchmarks.sweep_overhead import Options as SweepOptions
+from benchmarks.sweep_overhead import measure_sweeps
 from benchmarks.throughput import Options, measure_throughput
 from benchmarks.variants import VARIANTS
 from harness.engine.batches import rows_of_steps
@@ -164,6 +166,15 @@ def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _measured(values: Mapping[str, Any], task: str) -> dict[str, Sequence[Mapping[str, float]]]:
     return values["tasks"][task]["measured"]
+
+
+def test_sweeps_return_what_the_report_shows() -> None:
+    options = SweepOptions(tasks=("wnli",), seeds=1, max_steps=2, rounds=1)
+    values = _through_json(measure_sweeps(options))
+    (table,) = report.sweep_tables(values)
+    assert [row[0] for row in table.rows] == ["launched", "forked"]
+    seconds = values["measured"]["forked"][0]["seconds"]
+    assert table.rows[1][1] == f"{seconds:.1f} ({seconds:.1f} to {seconds:.1f})"
 
 
 def test_page_with_an_unknown_section_is_refused(tmp_path: Path) -> None:
