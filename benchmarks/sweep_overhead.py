@@ -68,7 +68,7 @@ def measure_sweeps(options: Options) -> dict[str, Any]:
     measured: dict[str, list[dict[str, float]]] = {variant: [] for variant in COMMANDS}
     weights: dict[str, str] = {}
     for round_ in range(1, options.rounds + 1):
-        for variant in COMMANDS if round_ % 2 else reversed(COMMANDS):
+        for variant in list(COMMANDS)[:: 1 if round_ % 2 else -1]:
             cost, own_weights = _sweep(variant, options)
             if own_weights != (weights := weights or own_weights):
                 raise UserError(f"{variant}: other weights than in the first sweep.")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
 from transformers import AutoTokenizer
 
 from benchmarks import report
@@ -24,8 +25,7 @@ from benchmarks.quality import Options as QualityOptions
 from benchmarks.quality import compare_scores, settings_folder
 from benchmarks.rows import sample_rows, tokenise
 from benchmarks.setting import Measurement, Setting
-from benchmarks.sweep_overhead import Options as SweepOptions
-from benchmarks.sweep_overhead import measure_sweeps
+from benchmarks.sweep_overhead import COMMANDS
 from benchmarks.throughput import Options, measure_throughput
 from benchmarks.variants import VARIANTS
 from harness.engine.batches import rows_of_steps
@@ -34,6 +34,8 @@ from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.records import RunRecord, read_records, record_path, write_record
 from harness.facts.tasks import load_task
 from harness.reports.standings import build_leaderboard
+from harness.sweeps.launch import CONFIG, Start, launch_config
+from harness.sweeps.supervision import Supervisors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -168,13 +170,25 @@ def _measured(values: Mapping[str, Any], task: str) -> dict[str, Sequence[Mappin
     return values["tasks"][task]["measured"]
 
 
-def test_sweeps_return_what_the_report_shows() -> None:
-    options = SweepOptions(tasks=("wnli",), seeds=1, max_steps=2, rounds=1)
-    values = _through_json(measure_sweeps(options))
+def test_sweeps_are_compared_by_the_seconds_of_each_run() -> None:
+    measured = {name: [dict(seconds=30.0, processor_seconds=24.0)] * 2 for name in COMMANDS}
+    measured["forked"][1:] = [dict(seconds=36.0, processor_seconds=24.0)]
+    values = dict(settings=dict(tasks=["rte", "wnli"], runs=6, max_jobs=1), measured=measured)
     (table,) = report.sweep_tables(values)
-    assert [row[0] for row in table.rows] == ["launched", "forked"]
-    seconds = values["measured"]["forked"][0]["seconds"]
-    assert table.rows[1][1] == f"{seconds:.1f} ({seconds:.1f} to {seconds:.1f})"
+    assert table.rows == [("launched", "5.0 (5.0 to 5.0)", "4.0"), ("forked", "5.5 (5.0 to 6.0)", "4.0")]
+
+
+def test_only_one_kind_of_sweep_forks_its_runs() -> None:
+    starts = {
+        name: Start(Path(), "", Path(), ["--task", "rte"], command(Path(CONFIG), 1, 2, ["--task", "rte"]), config, {})
+        for name, command in COMMANDS.items()
+        for config in [launch_config(0)]
+    }
+    assert {name: Supervisors(0, 2).can_fork(start) for name, start in starts.items()} == {
+        "launched": False,
+        "forked": True,
+    }
+    assert launch_command_parser().parse_args(list(starts["launched"].command)[3:]).quiet
 
 
 def test_page_with_an_unknown_section_is_refused(tmp_path: Path) -> None:
