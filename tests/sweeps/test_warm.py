@@ -79,17 +79,14 @@ def test_forked_run_has_the_record_of_a_run_by_itself(supervisors: Supervisors, 
     assert leftovers(tmp_path / "forked") == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
-def test_run_that_crashes_leaves_a_failed_record_and_harms_no_other(
-    supervisors: Supervisors, tmp_path: Path, number: signal.Signals
-) -> None:
+def test_run_that_crashes_leaves_a_failed_record_and_harms_no_other(supervisors: Supervisors, tmp_path: Path) -> None:
     crashes = LocalRun(start := start_of(tmp_path, *LONG), Slot(), supervisors)
     other = LocalRun(start_of(tmp_path, *SHORT, seed=1), Slot(), supervisors)
-    process_of(crashes).send_signal(number)
+    process_of(crashes).send_signal(signal.SIGSEGV)
     assert code_of(crashes) == 1
     record = json.loads(start.record.read_text())
     assert record["status"] == "failed"
-    assert number.name in record["error"]
+    assert "SIGSEGV" in record["error"]
     assert "wnli, tiny-bert, seed 0" in record["notes"][-1]
     assert code_of(other) == 0, other.output()
 
