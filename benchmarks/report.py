@@ -193,6 +193,22 @@ def encoding_tables(values: Mapping[str, Any]) -> list[Table]:
     return [Table(title, ("", "seconds", "of processors", "memory, MiB"), rows)]
 
 
+def sweep_tables(values: Mapping[str, Any]) -> list[Table]:
+    """The table of sweep.json: seconds of each run by the way in which it was started."""
+    settings, measured = values["settings"], values["measured"]
+
+    def row(name: str) -> tuple[str, ...]:
+        seconds = [sweep["seconds"] / settings["runs"] for sweep in measured[name]]
+        processors = statistics.median(sweep["processor_seconds"] / settings["runs"] for sweep in measured[name])
+        return name, f"{statistics.median(seconds):.1f} ({min(seconds):.1f} to {max(seconds):.1f})", f"{processors:.1f}"
+
+    title = (
+        f"Sweeps of {settings['runs']} runs in test mode ({', '.join(settings['tasks'])}), {settings['max_jobs']} at a "
+        "time: seconds divided by the number of runs, median of the sweeps"
+    )
+    return [Table(title, ("each run", "seconds", "of processors"), [row(name) for name in measured])]
+
+
 def leaderboard_tables(values: Mapping[str, Any]) -> list[Table]:
     """The table of leaderboard.json: seconds to read the records, to compute the statistics, to write the files."""
     rows = [
@@ -328,6 +344,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "whole": whole_tables,
     "encoding": encoding_tables,
     "scaling": scaling_tables,
+    "sweep": sweep_tables,
     "quality": quality_tables,
     "leaderboard": leaderboard_tables,
     "coverage": coverage_tables,

@@ -63,10 +63,10 @@ def main() -> None:
     random_moments = random.Random(options.seed)
     with tempfile.TemporaryDirectory() as scratch:
         uninterrupted, killed = Path(scratch) / "uninterrupted", Path(scratch) / "killed"
-        finish(sweep_command(uninterrupted, options.jobs), timeout=3600)
+        finish(sweep_command(uninterrupted, options.max_jobs), timeout=3600)
         expected = [outcome_of(record) for record in record_paths(uninterrupted)]
         assert len(expected) == RUNS, len(expected)
-        command = sweep_command(killed, options.jobs)
+        command = sweep_command(killed, options.max_jobs)
         for finished, with_children in ((random_moments.randint(1, 4), False), (random_moments.randint(6, 9), True)):
             summary = kill_within_run(command, killed, finished, random_moments.uniform(0, 0.3), with_children)
             print(f"killed {'with all its processes' if with_children else 'alone'}: {summary}", flush=True)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.commands.launch import launch_command_parser
 from transformers import AutoTokenizer
 
 from benchmarks import report
@@ -24,6 +25,7 @@ from benchmarks.quality import Options as QualityOptions
 from benchmarks.quality import compare_scores, settings_folder
 from benchmarks.rows import sample_rows, tokenise
 from benchmarks.setting import Measurement, Setting
+from benchmarks.sweep_overhead import COMMANDS
 from benchmarks.throughput import Options, measure_throughput
 from benchmarks.variants import VARIANTS
 from harness.engine.batches import rows_of_steps
@@ -32,6 +34,8 @@ from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.records import RunRecord, read_records, record_path, write_record
 from harness.facts.tasks import load_task
 from harness.reports.standings import build_leaderboard
+from harness.sweeps.launch import CONFIG, Start, launch_config
+from harness.sweeps.supervision import Supervisors
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -164,6 +168,27 @@ def _through_json(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _measured(values: Mapping[str, Any], task: str) -> dict[str, Sequence[Mapping[str, float]]]:
     return values["tasks"][task]["measured"]
+
+
+def test_sweeps_are_compared_by_the_seconds_of_each_run() -> None:
+    measured = {name: [dict(seconds=30.0, processor_seconds=24.0)] * 2 for name in COMMANDS}
+    measured["forked"][1:] = [dict(seconds=36.0, processor_seconds=24.0)]
+    values = dict(settings=dict(tasks=["rte", "wnli"], runs=6, max_jobs=1), measured=measured)
+    (table,) = report.sweep_tables(values)
+    assert table.rows == [("launched", "5.0 (5.0 to 5.0)", "4.0"), ("forked", "5.5 (5.0 to 6.0)", "4.0")]
+
+
+def test_only_one_kind_of_sweep_forks_its_runs() -> None:
+    starts = {
+        name: Start(Path(), "", Path(), ["--task", "rte"], command(Path(CONFIG), 1, 2, ["--task", "rte"]), config, {})
+        for name, command in COMMANDS.items()
+        for config in [launch_config(0)]
+    }
+    assert {name: Supervisors(0, 2).can_fork(start) for name, start in starts.items()} == {
+        "launched": False,
+        "forked": True,
+    }
+    assert launch_command_parser().parse_args(list(starts["launched"].command)[3:]).quiet
 
 
 def test_page_with_an_unknown_section_is_refused(tmp_path: Path) -> None:

@@ -113,7 +113,8 @@ def _check_sweep(arguments: list[str]) -> None:
     expand(request, lambda task, model: [{}])
     settings = request.sweep.executor
     if settings.name == "local":
-        slots(Devices(("0", "1", "2", "3"), "a GPU", 8), settings.max_jobs, settings.gpus_per_run)
+        devices = Devices(("0", "1", "2", "3"), "a GPU", 8)
+        slots(devices, settings.max_jobs, settings.gpus_per_run, settings.runs_per_device)
 
 
 def _check_launcher(args: list[str]) -> None:

@@ -81,6 +81,8 @@ class SweepOptions:
     """Nodes of a Slurm cluster that do a run together, each with --gpus-per-run GPUs."""
     workers: int | None = None
     """Slurm jobs that each do many runs, for clusters that count jobs: by default each run is a job."""
+    runs_per_device: int | None = None
+    """Runs that share each GPU of this machine at the same time: 1 by default. Each may use its part of the memory."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 
 import numpy as np
 import torch
@@ -11,8 +12,21 @@ from torch import nn
 
 from harness.engine.batches import Encoded, cut_batch
 from harness.engine.losses import summed_loss
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 from harness.facts.recipes import StepPlan
+from harness.system.devices import GPU_MEMORY_SHARE
+
+
+def limit_memory(device: torch.device) -> None:
+    """Limits this process to its share of the GPU's memory, where the environment has one: other runs have the rest.
+
+    Raises:
+        UserError: the share is not a number from 0 to 1.
+    """
+    share = os.environ.get(GPU_MEMORY_SHARE)
+    if share and device.type == "cuda":
+        with boundary(GPU_MEMORY_SHARE, ValueError, advice="A sweep sets this variable: unset it."):
+            torch.cuda.set_per_process_memory_fraction(float(share), device)
 
 
 def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, plan: StepPlan) -> StepPlan:

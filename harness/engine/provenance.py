@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,13 @@ def git_state() -> tuple[str | None, bool | None]:
         return None, None
 
 
+@cache
+def code_facts() -> dict[str, Any]:
+    """Returns the versions and the commit of the loaded code; they are read once, while the files are those loaded."""
+    commit, is_dirty = git_state()
+    return dict(versions=versions(), git_commit=commit, git_dirty=is_dirty)
+
+
 def device_name(device: torch.device) -> str:
     """Returns the product name of the GPU or processor."""
     if device.type == "cuda":
@@ -73,7 +81,6 @@ def peak_bytes(device: torch.device) -> int:
 
 def environment_fields(accelerator: Accelerator) -> dict[str, Any]:
     """Returns the fields of `records.Environment` that are known without the run; every process must call it."""
-    commit, is_dirty = git_state()
     return dict(
         processes=accelerator.num_processes,
         devices=gather_object([device_name(accelerator.device)]),
@@ -82,9 +89,7 @@ def environment_fields(accelerator: Accelerator) -> dict[str, Any]:
         distributed=accelerator.distributed_type.value,
         system=f"{platform.system()} {platform.machine()}",
         python=platform.python_version(),
-        versions=versions(),
-        git_commit=commit,
-        git_dirty=is_dirty,
+        **code_facts(),
     )
 
 

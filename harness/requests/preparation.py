@@ -71,11 +71,12 @@ def prepare(
 
     from harness.engine import deployment, models, provenance, token_cache
     from harness.engine.adaptations import adapt
-    from harness.engine.memory import plan_that_fits
+    from harness.engine.memory import limit_memory, plan_that_fits
     from harness.engine.training import Training, adamw
     from harness.rows import loading
 
     recipe = spec.recipe
+    limit_memory(accelerator.device)
     if accelerator.is_main_process:
         check_metrics(task.metrics)
 

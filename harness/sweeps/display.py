@@ -64,7 +64,9 @@ def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) ->
     estimated = [job for job in plan.jobs if job.seconds is not None]
     unknown = len(plan.jobs) - len(estimated)
     wall_seconds = seconds_left([job.queue_item for job in estimated], {}, len(free_slots))
-    device_seconds = sum(job.seconds or 0.0 for job in estimated) * max(1, len(free_slots[0].gpus))
+    device_seconds = (
+        sum(job.seconds or 0.0 for job in estimated) * max(1, len(free_slots[0].gpus)) / free_slots[0].runs_per_gpu
+    )
     where = f"1 at a time on {free_slots[0]}" if len(free_slots) == 1 else f"{len(free_slots)} at a time"
     if estimated:
         about = "at least" if unknown else "about"

@@ -23,6 +23,8 @@ SCRIPT = Path(__file__).parents[1] / "run.py"
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
+WARM = Path(__file__).with_name("warm.py")
+
 CONFIG = "LAUNCH_CONFIG"
 """Placeholder in a command for the file of accelerate's configuration, which the supervisor writes on its machine."""
 
@@ -92,6 +94,21 @@ def launch_config(gpus: int) -> str:
             "debug": False,
         }
     )
+
+
+def launch_environment(gpus: int, threads: int) -> dict[str, str]:
+    """The variables that accelerate's launcher sets for a run in one process, with this configuration."""
+    affinity = {} if gpus else {"KMP_AFFINITY": "granularity=fine,compact,1,0", "KMP_BLOCKTIME": "1"}
+    return affinity | {
+        "ACCELERATE_USE_CPU": str(gpus == 0),
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+        "ACCELERATE_DYNAMO_MODE": "default",
+        "ACCELERATE_DYNAMO_USE_FULLGRAPH": "False",
+        "ACCELERATE_DYNAMO_USE_DYNAMIC": "False",
+        "ACCELERATE_DYNAMO_USE_REGIONAL_COMPILATION": "False",
+        "OMP_NUM_THREADS": str(threads),
+    }
 
 
 def log_size(log: Path) -> int:

@@ -25,6 +25,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import psutil
 
@@ -49,8 +50,24 @@ POLL_SECONDS = 0.1
 TIED = "--tied"
 
 
-def main(start: Start, is_tied: bool) -> int:
-    """Runs the command, unless another process works on the run or has done it, and returns the exit code.
+class RunProcess(Protocol):
+    """A run in its process, or in those of its launcher."""
+
+    def start(self, start: Start) -> None:
+        """Starts the run; its output goes to the end of its log."""
+
+    def exit_code(self) -> int | None:
+        """The exit code, or None until all processes of the run have ended; negative for the signal that killed it."""
+
+    def stop(self) -> None:
+        """Sends SIGTERM, but to no process twice: one that comes later may need it too."""
+
+    def kill(self) -> None:
+        """Sends SIGKILL to the run and to all processes that it has started."""
+
+
+def main(start: Start, process: RunProcess, is_tied: bool) -> int:
+    """Does the run, unless another process works on it or has done it, and returns the exit code.
 
     0: the record is finished. LOCKED: another process works on the run. STOPPED: the run was asked to stop and will
     resume. MISTAKE: the run found a mistake of the user and has no record. Any other: the run failed, and its failed
@@ -61,7 +78,7 @@ def main(start: Start, is_tied: bool) -> int:
             if record_stamp(start.record) != start.stamp:  # another sweep has done it
                 return 0 if is_finished(start.record) else 1
             # only the holder of the sweep lock checks the run's lock: the check takes it for a moment
-            return LOCKED if is_locked(lock_path(start.record)) else _run(start, is_tied)
+            return LOCKED if is_locked(lock_path(start.record)) else _run(start, process, is_tied)
     except AlreadyLocked:
         return LOCKED
     except UserError as error:
@@ -69,31 +86,28 @@ def main(start: Start, is_tied: bool) -> int:
         return MISTAKE
 
 
-def _run(start: Start, is_tied: bool) -> int:
+def _run(start: Start, process: RunProcess, is_tied: bool) -> int:
     started = datetime.now(UTC)
     _append(start.log, f"-- {started:%Y-%m-%d %H:%M:%S} UTC\n")
     log_start = start.log.stat().st_size
-    with TemporaryDirectory() as folder:
-        config = Path(folder) / "launch.json"
-        config.write_text(start.config)
-        code, is_stopped = _supervise(
-            [str(config) if arg == CONFIG else arg for arg in start.command], start.log, is_tied
-        )
+    code, is_stopped = _supervise(start, process, is_tied)
     if is_finished(start.record) and record_stamp(start.record) != start.stamp:
         return 0
     if is_stopped:
         return STOPPED
     if is_locked(lock_path(start.record)):  # somebody has started it by hand
         return LOCKED
+    if code < 0:
+        _append(start.log, f"\n(killed by {signal.Signals(-code).name})\n")
     output = log_tail(start.log, log_start)
     if exit_code_of_run(code, output) == MISTAKE:
         return MISTAKE
     write_failure(start, output, started)
-    return code or 1
+    return max(code, 1)
 
 
-def _supervise(command: Sequence[str], log: Path, is_tied: bool) -> tuple[int, bool]:
-    """The exit code of the command once all its runs have ended, and whether it was asked to stop."""
+def _supervise(start: Start, process: RunProcess, is_tied: bool) -> tuple[int, bool]:
+    """The exit code of the run once all its processes have ended, and whether it was asked to stop."""
     stop_requested = False
 
     def request_stop(*_: object) -> None:
@@ -102,38 +116,72 @@ def _supervise(command: Sequence[str], log: Path, is_tied: bool) -> tuple[int, b
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, request_stop)
-    with log.open("ab") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
-    signal.signal(signal.SIGUSR1, lambda *_: _signal(_family(process), signal.SIGKILL))
-    signalled: set[int] = set()
-    while process.poll() is None or _leftover_runs():
+    process.start(start)
+    signal.signal(signal.SIGUSR1, lambda *_: process.kill())
+    while (code := process.exit_code()) is None:
         if stop_requested:
-            # not the launcher: it would go without its run, which then could not be waited for
-            family = _family(process)
-            runs = [member for member in family if member.pid != process.pid and _is_run(member)]
-            new = [member for member in runs or family if member.pid not in signalled]
-            signalled |= {member.pid for member in new}
-            _signal(new, signal.SIGTERM)
+            process.stop()
         if stop_requested or not is_tied:
             time.sleep(POLL_SECONDS)
         elif select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
             stop_requested = not os.read(sys.stdin.fileno(), 1)
-    return process.returncode, stop_requested
+    return code, stop_requested
 
 
-def _signal(members: Sequence[psutil.Process], number: int) -> None:
+class LaunchedRun:
+    """The command of a run: accelerate's launcher, and the runs that it starts."""
+
+    def start(self, start: Start) -> None:
+        """Starts the command, with accelerate's configuration in a file."""
+        self.folder = TemporaryDirectory()
+        config = Path(self.folder.name) / "launch.json"
+        config.write_text(start.config)
+        command = [str(config) if arg == CONFIG else arg for arg in start.command]
+        with start.log.open("ab") as file:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)
+        self.signalled: set[int] = set()
+
+    def exit_code(self) -> int | None:
+        """The exit code of the launcher, or None until it and all its runs have ended."""
+        if self.process.poll() is None or _leftover_runs():
+            return None
+        self.folder.cleanup()
+        return self.process.returncode
+
+    def stop(self) -> None:
+        """Sends SIGTERM to the runs.
+
+        Not to the launcher: it would go without its run, which then could not be waited for.
+        """
+        family = self._family()
+        runs = [member for member in family if member.pid != self.process.pid and _is_run(member)]
+        new = [member for member in runs or family if member.pid not in self.signalled]
+        self.signalled |= {member.pid for member in new}
+        send_signal(new, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Sends SIGKILL to the launcher and its descendants."""
+        send_signal(self._family(), signal.SIGKILL)
+
+    def _family(self) -> list[psutil.Process]:
+        """The launcher and its descendants; when it is gone, the runs that it left."""
+        return family_of(self.process.pid) or _leftover_runs()
+
+
+def send_signal(members: Sequence[psutil.Process], number: int) -> None:
+    """Sends a signal to those of the processes that still live."""
     for member in members:
         with suppress(psutil.Error):
             member.send_signal(number)
 
 
-def _family(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The launcher and its descendants; when it is gone, the runs that it left."""
+def family_of(pid: int) -> list[psutil.Process]:
+    """The descendants of a process and the process itself; none if it is gone."""
     try:
-        launcher = psutil.Process(process.pid)
-        return [*launcher.children(recursive=True), launcher]
+        process = psutil.Process(pid)
+        return [*process.children(recursive=True), process]
     except psutil.Error:
-        return _leftover_runs()
+        return []
 
 
 def _leftover_runs() -> list[psutil.Process]:
@@ -163,4 +211,4 @@ def _append(log: Path, text: str) -> None:
 
 if __name__ == "__main__":
     with exit_code_on_error():
-        sys.exit(main(Start.from_json(json.loads(sys.stdin.readline())), TIED in sys.argv[1:]))
+        sys.exit(main(Start.from_json(json.loads(sys.stdin.readline())), LaunchedRun(), TIED in sys.argv[1:]))

@@ -18,6 +18,9 @@ print(json.dumps([torch.cuda.get_device_name(number) for number in range(torch.c
 """
 
 
+GPU_MEMORY_SHARE = "HARNESS_GPU_MEMORY_SHARE"
+"""Variable with the share of a GPU's memory that a run may use, where several runs have the GPU."""
+
 MAX_JOBS = 1_000
 """Runs at the same time on one machine."""
 
@@ -40,6 +43,17 @@ class Slot(NamedTuple):
     """GPUs that the run sees; empty: the CPU."""
     threads: int = 1
     """Threads of each process."""
+    runs_per_gpu: int = 1
+    """Runs that have its GPU at the same time."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables from which a run knows its GPUs and its share of their memory."""
+        if not self.gpus:
+            return {}
+        visible = {"CUDA_VISIBLE_DEVICES": ",".join(self.gpus)}
+        # a tenth is for the contexts of CUDA, which are not counted
+        return visible | ({GPU_MEMORY_SHARE: f"{0.9 / self.runs_per_gpu:.4f}"} if self.runs_per_gpu > 1 else {})
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'s' if self.threads > 1 else ''}"
@@ -56,14 +70,25 @@ def find_devices(on_cpu: bool) -> Devices:
     return Devices(tuple(gpus[: len(names)]), names[0] if names else processor_name(), cores)
 
 
-def slots(devices: Devices, max_jobs: int | None, gpus_per_run: int | None) -> list[Slot]:
+def slots(
+    devices: Devices, max_jobs: int | None, gpus_per_run: int | None, runs_per_device: int | None = None
+) -> list[Slot]:
     """One slot for each run at a time: `gpus_per_run` GPUs each, or `max_jobs` slots that share the cores of the CPU.
+
+    With `runs_per_device`, each GPU is in that many slots. The first slots have different GPUs.
 
     Raises:
         UserError: there are fewer devices, or a number is too large.
     """
     if max_jobs is not None and max_jobs > MAX_JOBS:
         raise UserError(f"--max-jobs {max_jobs}: expected at most {MAX_JOBS:,}.")
+    sharing = runs_per_device or 1
+    if sharing > 1 and not devices.gpus:
+        raise UserError(f"--runs-per-device {sharing}: no GPU is visible; several runs share the CPU with --max-jobs.")
+    if sharing > 1 and gpus_per_run is not None and gpus_per_run > 1:
+        raise UserError(f"--runs-per-device {sharing}: runs that share a GPU have one each; drop --gpus-per-run.")
+    if sharing * len(devices.gpus) > MAX_JOBS:
+        raise UserError(f"--runs-per-device {sharing}: expected at most {MAX_JOBS:,} runs at the same time.")
     if not devices.gpus:
         if gpus_per_run is not None and gpus_per_run > 1:
             raise UserError(f"--gpus-per-run {gpus_per_run}: no GPU is visible, so a run uses the CPU.")
@@ -73,14 +98,15 @@ def slots(devices: Devices, max_jobs: int | None, gpus_per_run: int | None) -> l
     each = gpus_per_run or 1
     if each > len(devices.gpus):
         raise UserError(f"--gpus-per-run {each}: {len(devices.gpus)} GPU(s) are visible: {', '.join(devices.gpus)}.")
-    most = len(devices.gpus) // each
+    groups = [devices.gpus[first : first + each] for first in range(0, len(devices.gpus) - each + 1, each)]
+    most = len(groups) * sharing
     if max_jobs is not None and max_jobs > most:
+        use = f"each has {sharing} runs" if sharing > 1 else f"a run uses {each}"
         raise UserError(
-            f"--max-jobs {max_jobs}: expected at most {most}: "
-            f"{len(devices.gpus)} GPU(s) are visible and a run uses {each}."
+            f"--max-jobs {max_jobs}: expected at most {most}: {len(devices.gpus)} GPU(s) are visible and {use}."
         )
-    threads = max(1, devices.cores // len(devices.gpus))
-    return [Slot(devices.gpus[number * each : (number + 1) * each], threads) for number in range(max_jobs or most)]
+    threads = max(1, devices.cores // (len(devices.gpus) * sharing))
+    return [Slot(gpus, threads, sharing) for gpus in groups * sharing][: max_jobs or most]
 
 
 def processor_name() -> str:

@@ -5,9 +5,10 @@ import torch
 from accelerate import Accelerator
 
 from harness.commands.selfcheck import generated, tiny_model
-from harness.engine.memory import plan_that_fits
+from harness.engine.memory import limit_memory, plan_that_fits
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
+from harness.system.devices import GPU_MEMORY_SHARE, Slot
 
 
 def model_for(largest, error):
@@ -28,6 +29,24 @@ def test_device_batch_is_halved_until_it_fits(error, capsys):
     assert (fitted.device_batch_size, fitted.accumulation, fitted.global_batch_size) == (4, 8, 32)
     assert fitted.total_steps == plan.total_steps
     assert capsys.readouterr().out.count("out of memory") == 3
+
+
+def test_run_that_shares_its_gpu_uses_its_part_of_the_memory(monkeypatch):
+    limits = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *limit: limits.append(limit))
+    gpu = torch.device("cuda", 0)
+    limit_memory(gpu)
+    assert limits == [], "it has the GPU alone"
+    monkeypatch.setenv(GPU_MEMORY_SHARE, Slot(("0",), 1, 3).environment[GPU_MEMORY_SHARE])
+    limit_memory(torch.device("cpu"))
+    limit_memory(gpu)
+    assert limits == [(0.3, gpu)]
+
+
+def test_share_of_memory_that_is_no_number_is_an_error(monkeypatch):
+    monkeypatch.setenv(GPU_MEMORY_SHARE, "half")
+    with pytest.raises(UserError, match=GPU_MEMORY_SHARE):
+        limit_memory(torch.device("cuda", 0))
 
 
 def test_row_that_does_not_fit_is_an_error():

@@ -18,6 +18,7 @@ from accelerate import Accelerator
 from harness.engine import provenance
 from harness.engine.provenance import (
     PACKAGES,
+    code_facts,
     device_name,
     environment_fields,
     git_state,
@@ -49,6 +50,13 @@ def test_environment_fields_fill_the_record_and_name_nobody() -> None:
     assert socket.gethostname() not in text
     assert str(Path.home()) not in text
     assert len(user := getpass.getuser()) < 3 or f'"{user}"' not in text
+
+
+def test_commit_is_that_of_the_loaded_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checkout may change while a warm process forks runs."""
+    first = code_facts()
+    monkeypatch.setattr(provenance, "git_state", lambda: ("0" * 40, True))
+    assert environment_fields(Accelerator(cpu=True))["git_commit"] == first["git_commit"] != "0" * 40
 
 
 def test_peak_memory_has_one_value_per_process() -> None:

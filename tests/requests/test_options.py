@@ -85,6 +85,7 @@ FLAGS = {
         "--gpus-per-run",
         "--grid-per",
         "--max-jobs",
+        "--runs-per-device",
         "--models",
         "--nodes-per-run",
         "--partition",

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
-from accelerate.commands.launch import launch_command_parser
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_simple_launcher_cmd_env
 
-from harness.sweeps.launch import LOG_TAIL_BYTES, Start, launch_command, launch_config, log_tail, record_stamp
+from harness.sweeps.launch import (
+    LOG_TAIL_BYTES,
+    Start,
+    launch_command,
+    launch_config,
+    launch_environment,
+    log_tail,
+    record_stamp,
+)
 
 
 @pytest.mark.parametrize("gpus, distributed_type", [(0, "NO"), (1, "NO"), (4, "MULTI_GPU")])
@@ -27,6 +36,22 @@ def test_accelerate_accepts_the_command_of_a_run(gpus: int, distributed_type: st
     assert parsed.main_process_port == (0 if gpus > 1 else None)
     loaded = load_config_from_file(str(config))
     assert (loaded.distributed_type, loaded.use_cpu, loaded.mixed_precision) == (distributed_type, gpus == 0, "no")
+
+
+@pytest.mark.parametrize("gpus", [0, 1])
+def test_environment_of_a_forked_run_is_that_of_the_launcher(
+    gpus: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in launch_environment(gpus, 3):
+        monkeypatch.delenv(name, raising=False)
+    before = dict(os.environ)
+    config = tmp_path / "launch.json"
+    config.write_text(launch_config(gpus))
+    args = launch_command_parser().parse_args(launch_command(config, 1, 3, ["--task", "rte"])[3:])
+    _, environment = prepare_simple_launcher_cmd_env(_validate_launch_command(args)[0])
+    assert {name: value for name, value in environment.items() if before.get(name) != value} == launch_environment(
+        gpus, 3
+    )
 
 
 def test_start_is_one_line_that_gives_the_same_start() -> None:

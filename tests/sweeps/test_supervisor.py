@@ -23,6 +23,7 @@ from harness.sweeps.launch import (
     record_stamp,
     sweep_lock_path,
 )
+from harness.sweeps.supervision import LaunchedSupervisor, Supervisors
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 
@@ -44,7 +45,12 @@ def start_of(record: Path, *program: str) -> Start:
 
 
 def started(record: Path, *program: str, slot: Slot = Slot()) -> LocalRun:  # noqa: B008
-    return LocalRun(start_of(record, *program), slot)
+    return LocalRun(start_of(record, *program), slot, Supervisors(len(slot.gpus), slot.threads))
+
+
+def supervisor_of(launched: LocalRun) -> subprocess.Popen[bytes]:
+    assert isinstance(launched.supervisor.process, LaunchedSupervisor), "the command is not that of a run"
+    return launched.supervisor.process.process
 
 
 def wait_for(launched: LocalRun, text: str) -> None:
@@ -56,7 +62,7 @@ def wait_for(launched: LocalRun, text: str) -> None:
 
 
 def code_of(launched: LocalRun) -> int:
-    code = launched.supervisor.wait(timeout=60)
+    code = supervisor_of(launched).wait(timeout=60)
     assert launched.exit_code() == code
     return code
 
@@ -92,6 +98,14 @@ def test_stop_lets_the_run_finish(record: Path) -> None:
     assert launched.output().split()[-3:] == ["began", "signalled", "saved"]
 
 
+def test_signal_that_killed_the_run_is_in_its_record(record: Path) -> None:
+    launched = started(record, "-c", "import os; print('began', flush=True); os.kill(os.getpid(), 9)")
+    assert code_of(launched) == 1
+    written = json.loads(record.read_text())
+    assert "SIGKILL" in written["error"]
+    assert "began" in written["notes"][-1]
+
+
 def test_kill_sends_no_sigterm(record: Path) -> None:
     launched = started(record, "-c", STUBBORN + WAIT)
     wait_for(launched, "began")
@@ -105,7 +119,7 @@ def test_signal_to_all_processes_is_a_stop_request(record: Path, number: int) ->
     """A scheduler sends it to each."""
     launched = started(record, "-c", STUBBORN + "print('began', flush=True); time.sleep(0.3); print('saved')")
     wait_for(launched, "began")
-    launched.supervisor.send_signal(number)
+    supervisor_of(launched).send_signal(number)
     assert code_of(launched) == STOPPED
     assert "saved" in launched.output()
     assert not record.exists()
@@ -123,7 +137,7 @@ def test_locked_run_is_not_started(record: Path, lock: object) -> None:
 def test_run_with_a_new_record_is_not_started(record: Path, status: str, code: int) -> None:
     start = start_of(record, "-c", "print('began')")
     record.write_text(json.dumps({"status": status}))
-    launched = LocalRun(start, Slot())
+    launched = LocalRun(start, Slot(), Supervisors(0, 1))
     assert code_of(launched) == code, "only a run that somebody works on is locked"
     assert json.loads(record.read_text()) == {"status": status}
     assert "began" not in launched.output()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.errors import UserError
-from harness.system.devices import Devices, Slot, find_devices, slots
+from harness.system.devices import GPU_MEMORY_SHARE, Devices, Slot, find_devices, slots
 
 CPU = Devices((), "a processor", 8)
 GPUS = Devices(("4", "5", "6"), "a GPU", 12)
@@ -31,6 +31,32 @@ def test_each_gpu_is_in_one_slot() -> None:
     assert slots(GPUS, None, None) == [Slot(("4",), 4), Slot(("5",), 4), Slot(("6",), 4)]
     assert slots(GPUS, 2, None) == [Slot(("4",), 4), Slot(("5",), 4)]
     assert slots(GPUS, None, 2) == [Slot(("4", "5"), 4)]
+
+
+def test_runs_that_share_a_gpu_divide_its_cores_and_its_memory() -> None:
+    shared = slots(GPUS, None, None, 2)
+    assert [slot.gpus for slot in shared] == [("4",), ("5",), ("6",)] * 2, "each GPU has a run before one has two"
+    assert {slot.threads for slot in shared} == {2}
+    assert shared[0].environment == {"CUDA_VISIBLE_DEVICES": "4", GPU_MEMORY_SHARE: "0.4500"}
+    assert slots(GPUS, None, None, 1) == slots(GPUS, None, None)
+    assert slots(GPUS, None, None)[0].environment == {"CUDA_VISIBLE_DEVICES": "4"}
+    assert slots(GPUS, 4, None, 2) == shared[:4]
+
+
+@pytest.mark.parametrize(
+    "devices, jobs, each, sharing, message",
+    [
+        (CPU, None, None, 2, "--runs-per-device 2: no GPU is visible.*--max-jobs"),
+        (GPUS, None, 2, 2, "--runs-per-device 2: .*--gpus-per-run"),
+        (GPUS, 7, None, 2, "--max-jobs 7: expected at most 6: .* 2 runs"),
+        (GPUS, None, None, 10**9, "--runs-per-device 1000000000: expected at most 1,000"),
+    ],
+)
+def test_gpu_that_cannot_be_shared_so_is_refused(
+    devices: Devices, jobs: int | None, each: int | None, sharing: int, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        slots(devices, jobs, each, sharing)
 
 
 @pytest.mark.parametrize(

@@ -2,54 +2,39 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import ClassVar
 
 from harness.sweeps.executor import ExecutorSettings
-from harness.sweeps.launch import SUPERVISOR, Start, log_size, log_tail
+from harness.sweeps.launch import Start, log_size, log_tail
+from harness.sweeps.supervision import Supervisors
 from harness.system.devices import Slot, find_devices, slots
 
 
 class LocalExecutor:
-    """Starts runs as processes: one per GPU, or on the CPU."""
+    """Starts runs as processes: one per GPU, several that share each, or on the CPU."""
 
-    supported_settings: ClassVar = frozenset({"max_jobs", "gpus_per_run"})
+    supported_settings: ClassVar = frozenset({"max_jobs", "gpus_per_run", "runs_per_device"})
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when this machine has fewer devices."""
         devices = find_devices(test_mode)
-        self.slots: Sequence[Slot] = slots(devices, settings.max_jobs, settings.gpus_per_run)
+        self.slots: Sequence[Slot] = slots(devices, settings.max_jobs, settings.gpus_per_run, settings.runs_per_device)
         self.device = devices.name
+        self.supervisors = Supervisors(len(self.slots[0].gpus), self.slots[0].threads)
 
     def start(self, start: Start, slot: Slot) -> LocalRun:
         """Starts a supervisor that is tied to this process."""
-        return LocalRun(start, slot)
+        return LocalRun(start, slot, self.supervisors)
 
 
 class LocalRun:
-    """The supervisor process of a run."""
+    """A run with its supervisor."""
 
-    def __init__(self, start: Start, slot: Slot) -> None:
+    def __init__(self, start: Start, slot: Slot, supervisors: Supervisors) -> None:
         """Starts the supervisor."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(slot.threads), "PYTHONUNBUFFERED": "1"}
-        if slot.gpus:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(slot.gpus)
         self.slot, self.log, self.log_start = slot, start.log, log_size(start.log)
-        self.supervisor = subprocess.Popen(
-            [sys.executable, str(SUPERVISOR), "--tied"],
-            stdin=subprocess.PIPE,
-            env=environment,
-            start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone
-        )
-        assert self.supervisor.stdin is not None
-        with suppress(BrokenPipeError):  # it died at once, as its exit code tells
-            self.supervisor.stdin.write(f"{start.to_json()}\n".encode())
-            self.supervisor.stdin.flush()
+        self.supervisor = supervisors.start(start, slot.environment)
 
     def location(self) -> str:
         """The GPUs, or the CPU."""
@@ -57,20 +42,15 @@ class LocalRun:
 
     def exit_code(self) -> int | None:
         """The exit code, or None while the run lasts."""
-        code = self.supervisor.poll()
-        if code is not None:
-            self.stop()
-        return code
+        return self.supervisor.exit_code()
 
     def stop(self) -> None:
         """Asks the run to save a checkpoint and end; `exit_code` tells when it has."""
-        assert self.supervisor.stdin is not None
-        with suppress(BrokenPipeError):
-            self.supervisor.stdin.close()
+        self.supervisor.stop()
 
     def kill(self) -> None:
         """Kills all processes of the run."""
-        self.supervisor.send_signal(signal.SIGUSR1)
+        self.supervisor.kill()
 
     def output(self) -> str:
         """The output of the run so far, at most its last 64 KiB."""

@@ -1,0 +1,190 @@
+"""Supervisors on this machine, tied to this process: forked from a warm process, or launched where that cannot be."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from harness.sweeps.launch import (
+    CONFIG,
+    STOPPED,
+    SUPERVISOR,
+    WARM,
+    Start,
+    launch_command,
+    launch_config,
+    launch_environment,
+)
+
+
+class Supervisors:
+    """Starts the supervisors of runs that have the same number of threads and GPUs, each with its run."""
+
+    def __init__(self, gpus: int, threads: int) -> None:
+        """Nothing is started before the first run."""
+        self.gpus, self.threads = gpus, threads
+        self.server: WarmServer | None = None
+
+    def start(self, start: Start, environment: Mapping[str, str]) -> TiedSupervisor:
+        """Starts a supervisor; `environment` is added to that of this process, for its run alone."""
+        environment = {**environment, "OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
+        if not self.can_fork(start):
+            return TiedSupervisor(LaunchedSupervisor(start, environment), start, environment)
+        if self.server is None:
+            self.server = WarmServer({**environment, **launch_environment(self.gpus, self.threads)})
+        return TiedSupervisor(self.server.fork(start, environment), start, environment)
+
+    def can_fork(self, start: Start) -> bool:
+        """True for a run in one process that only accelerate's launcher would set up, on a system that forks."""
+        launched = launch_command(Path(CONFIG), 1, self.threads, start.args), launch_config(self.gpus)
+        return sys.platform == "linux" and self.gpus < 2 and (list(start.command), start.config) == launched
+
+
+class TiedSupervisor:
+    """The supervisor of one run; a forked one that never began is replaced by a launched one."""
+
+    def __init__(self, process: ForkedSupervisor | LaunchedSupervisor, start: Start, env: Mapping[str, str]) -> None:
+        self.process, self.start, self.environment = process, start, env
+        self.is_stopping = False
+
+    def exit_code(self) -> int | None:
+        """The exit code, or None until the supervisor has ended."""
+        if isinstance(self.process, ForkedSupervisor) and self.process.is_lost():
+            if self.is_stopping:
+                return STOPPED
+            self.process = LaunchedSupervisor(self.start, self.environment)
+        return self.process.exit_code()
+
+    def stop(self) -> None:
+        """Asks the run to save a checkpoint and end; `exit_code` tells when it has."""
+        self.is_stopping = True
+        self.process.stop()
+
+    def kill(self) -> None:
+        """Kills all processes of the run."""
+        self.is_stopping = True
+        self.process.kill()
+
+
+class LaunchedSupervisor:
+    """A supervisor in an interpreter of its own, which starts the command of the run."""
+
+    def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
+        """Starts it."""
+        self.process = subprocess.Popen(
+            [sys.executable, str(SUPERVISOR), "--tied"],
+            stdin=subprocess.PIPE,
+            env={**os.environ, **environment},
+            start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone
+        )
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):  # it died at once, as its exit code tells
+            self.process.stdin.write(f"{start.to_json()}\n".encode())
+            self.process.stdin.flush()
+
+    def exit_code(self) -> int | None:
+        """The exit code, or None until it has ended."""
+        code = self.process.poll()
+        if code is not None:
+            self.stop()
+        return code
+
+    def stop(self) -> None:
+        """Closes its standard input, to which it is tied."""
+        assert self.process.stdin is not None
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+
+    def kill(self) -> None:
+        """Asks it to kill the run."""
+        self.process.send_signal(signal.SIGUSR1)
+
+
+class ForkedSupervisor:
+    """A supervisor that a warm process forks, at the other end of a socket."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        connection.setblocking(False)
+        self.received = b""
+        self.has_ended = False
+
+    def is_lost(self) -> bool:
+        """True when the warm process has ended before it could fork this one."""
+        self._receive()
+        return self.has_ended and not self.received
+
+    def exit_code(self) -> int | None:
+        """The exit code, or None until it has ended; 1 if it was killed."""
+        self._receive()
+        lines = self.received.split()
+        return None if not self.has_ended else int(lines[1]) if len(lines) == 2 else 1
+
+    def stop(self) -> None:
+        """Closes its standard input, to which it is tied."""
+        with suppress(OSError):  # it has ended
+            self.connection.shutdown(socket.SHUT_WR)
+
+    def kill(self) -> None:
+        """Asks it to kill the run."""
+        self._receive()
+        if self.has_ended:
+            return
+        if b"\n" in self.received:
+            with suppress(ProcessLookupError):
+                os.kill(int(self.received.split()[0]), signal.SIGUSR1)
+        else:
+            self.stop()
+
+    def _receive(self) -> None:
+        """Reads its process number and exit code, as far as it has written them."""
+        while not self.has_ended:
+            try:
+                text = self.connection.recv(64)
+            except BlockingIOError:
+                return
+            except ConnectionResetError:
+                text = b""
+            self.received += text
+            if not text:
+                self.has_ended = True
+                self.connection.close()
+
+
+class WarmServer:
+    """The warm process of `harness.sweeps.warm`; it ends with this object, its supervisors do not."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        """Starts it; importing the libraries of a run takes seconds, while supervisors may be requested already."""
+        self.requests, other = socket.socketpair()
+        with other:
+            self.process = subprocess.Popen(
+                [sys.executable, str(WARM)],
+                stdin=other.fileno(),
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+        weakref.finalize(self, _end, self.process, self.requests)
+
+    def fork(self, start: Start, environment: Mapping[str, str]) -> ForkedSupervisor:
+        """Requests a supervisor."""
+        connection, other = socket.socketpair()
+        with other, suppress(BrokenPipeError, ConnectionResetError):  # the warm process has ended: it is lost
+            connection.sendall(f"{json.dumps(dict(environment))}\n{start.to_json()}\n".encode())
+            socket.send_fds(self.requests, [b"\n"], [other.fileno()])
+        return ForkedSupervisor(connection)
+
+
+def _end(process: subprocess.Popen[bytes], requests: socket.socket) -> None:
+    requests.close()
+    process.kill()
+    process.wait()

@@ -1,0 +1,74 @@
+"""Supervisors on this machine: which runs are forked, and what becomes of a supervisor that is lost."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.sweeps import supervision
+from harness.sweeps.launch import CONFIG, STOPPED, Start, launch_command, launch_config
+from harness.sweeps.supervision import ForkedSupervisor, LaunchedSupervisor, Supervisors, TiedSupervisor
+
+ARGS = ["--task", "rte"]
+
+
+def start_of(command: list[str], config: str, record: Path = Path("record.json")) -> Start:
+    return Start(record, "none", record.with_suffix(".log"), ARGS, command, config, {})
+
+
+@pytest.fixture
+def ended() -> socket.socket:
+    """A connection whose other side is closed."""
+    connection, other = socket.socketpair()
+    other.close()
+    return connection
+
+
+@pytest.mark.parametrize(
+    "gpus, processes, threads, can_fork", [(0, 1, 2, True), (1, 1, 2, True), (0, 1, 3, False), (2, 2, 2, False)]
+)
+def test_run_in_one_process_is_forked(gpus: int, processes: int, threads: int, can_fork: bool) -> None:
+    start = start_of(launch_command(Path(CONFIG), processes, threads, ARGS), launch_config(gpus))
+    assert Supervisors(gpus, 2).can_fork(start) == can_fork
+
+
+def test_run_with_another_command_or_configuration_is_launched() -> None:
+    command = launch_command(Path(CONFIG), 1, 2, ARGS)
+    assert not Supervisors(0, 2).can_fork(start_of([sys.executable, "fake_run.py"], launch_config(0)))
+    assert not Supervisors(0, 2).can_fork(start_of(command, launch_config(1)))
+
+
+def test_runs_are_launched_where_a_process_with_libraries_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = start_of(launch_command(Path(CONFIG), 1, 2, ARGS), launch_config(0))
+    monkeypatch.setattr(supervision.sys, "platform", "darwin")
+    assert not Supervisors(0, 2).can_fork(start)
+
+
+def test_supervisor_that_was_never_forked_is_launched(ended: socket.socket, tmp_path: Path) -> None:
+    start = start_of([sys.executable, "-c", "pass"], launch_config(0), tmp_path / "record.json")
+    supervisor = TiedSupervisor(ForkedSupervisor(ended), start, {})
+    assert supervisor.exit_code() is None
+    assert isinstance(supervisor.process, LaunchedSupervisor)
+    assert supervisor.process.process.wait(timeout=60) == supervisor.exit_code() == 1
+
+
+def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched(ended: socket.socket) -> None:
+    supervisor = TiedSupervisor(ForkedSupervisor(ended), start_of([], ""), {})
+    supervisor.stop()
+    assert supervisor.exit_code() == STOPPED
+    assert isinstance(supervisor.process, ForkedSupervisor)
+
+
+@pytest.mark.parametrize("written, code", [(b"12\n", 1), (b"12\n0\n", 0), (b"12\n75\n", 75)])
+def test_exit_code_is_what_the_supervisor_has_written_and_1_if_it_was_killed(written: bytes, code: int) -> None:
+    connection, other = socket.socketpair()
+    supervisor = ForkedSupervisor(connection)
+    other.sendall(written)
+    assert supervisor.exit_code() is None, "it has not ended"
+    other.close()
+    assert supervisor.exit_code() == code
+    supervisor.stop()
+    supervisor.kill()
