@@ -1,4 +1,4 @@
-"""The cost of each run of a sweep of small runs: forked from a warm process, and launched one by one.
+"""The cost of each run of a sweep of small runs: forked from a fork server, and launched one by one.
 
 python benchmarks/sweep_overhead.py    # benchmarks/results/sweep.json
 """
@@ -108,7 +108,7 @@ def _sweep(variant: str, options: Options) -> tuple[dict[str, float], dict[str, 
             if end.code:
                 raise UserError(f"{variant}: exit code {end.code}\n{output.getvalue()[-2000:]}") from None
         seconds = time.perf_counter() - began
-        gc.collect()  # ends the warm process, whose seconds count from then on
+        gc.collect()  # ends the fork server, whose seconds count from then on
         cost = dict(seconds=seconds, processor_seconds=_processor_seconds() - processors_began)
         records = read_records(Path(folder) / "test-mode").records
         return cost, {record.run_id: str(record.weights_sha256) for record in records}

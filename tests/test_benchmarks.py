@@ -35,7 +35,7 @@ from harness.facts.records import RunRecord, read_records, record_path, write_re
 from harness.facts.tasks import load_task
 from harness.reports.standings import build_leaderboard
 from harness.sweeps.launch import CONFIG, Start, launch_config
-from harness.sweeps.supervision import Supervisors
+from harness.sweeps.tied_supervisors import Supervisors
 
 ROOT = Path(__file__).resolve().parents[1]
 

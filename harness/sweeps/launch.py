@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).parents[1] / "run.py"
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
-WARM = Path(__file__).with_name("warm.py")
+FORK_SERVER = Path(__file__).with_name("fork_server.py")
 
 CONFIG = "LAUNCH_CONFIG"
 """Placeholder in a command for the file of accelerate's configuration, which the supervisor writes on its machine."""

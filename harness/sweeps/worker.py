@@ -1,7 +1,8 @@
 """A worker: one job of a cluster that does the runs of a queue, one after the other.
 
-It is started as a file, with the folder of the queue. SIGTERM stops its run, which saves a checkpoint and stays in the
-queue for the next worker. A worker ends when the queue has had nothing for it for a minute.
+It is started as a file, with the folder of the queue and the number of GPUs of a run. SIGTERM stops its run, which
+saves a checkpoint and stays in the queue for the next worker. A worker ends when the queue has had nothing for it for a
+minute.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ if not __package__:  # run as a file, as harness/run.py is
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
 import os
-import signal
-import subprocess
 import time
 
-from harness.sweeps.launch import STOPPED, SUPERVISOR, Start
-from harness.sweeps.queue import QueuedRun, queued_runs
+from harness.sweeps.launch import STOPPED, Start
+from harness.sweeps.tied_supervisors import Supervisors
+from harness.sweeps.worker_queue import QueuedRun, queued_runs
 from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import AlreadyLocked
 from harness.system.signals import StopRequest, catch_stop_signals
@@ -29,13 +29,16 @@ IDLE_SECONDS = 60.0
 POLL_SECONDS = 1.0
 """Seconds between two looks at the queue."""
 
+SUPERVISE_SECONDS = 0.1
+"""Seconds between two looks at a run."""
 
-def main(folder: Path, job: str) -> int:
+
+def main(folder: Path, job: str, supervisors: Supervisors) -> int:
     """Does runs until there are none, and returns 0; STOPPED if a signal came first."""
     idle_since = time.monotonic()
     with catch_stop_signals() as stop_request:
         while not stop_request.signal:
-            if any(do_run(queued, job, stop_request) for queued in queued_runs(folder)):
+            if any(do_run(queued, job, supervisors, stop_request) for queued in queued_runs(folder)):
                 idle_since = time.monotonic()
             elif time.monotonic() > idle_since + IDLE_SECONDS:
                 return 0
@@ -44,7 +47,7 @@ def main(folder: Path, job: str) -> int:
     return STOPPED
 
 
-def do_run(queued: QueuedRun, job: str, stop_request: StopRequest) -> bool:
+def do_run(queued: QueuedRun, job: str, supervisors: Supervisors, stop_request: StopRequest) -> bool:
     """Does a run of the queue, unless another worker does it; True if it was done.
 
     A run that was stopped stays in the queue.
@@ -54,7 +57,7 @@ def do_run(queued: QueuedRun, job: str, stop_request: StopRequest) -> bool:
             if start is None:
                 return False
             print(f"-- {time.strftime('%Y-%m-%d %H:%M:%S')} {start.record.stem}", flush=True)
-            code = supervise(start, stop_request)
+            code = supervise(start, supervisors, stop_request)
             if code != STOPPED or not queued.is_queued():
                 queued.end(code)
             return True
@@ -62,22 +65,17 @@ def do_run(queued: QueuedRun, job: str, stop_request: StopRequest) -> bool:
         return False
 
 
-def supervise(start: Start, stop_request: StopRequest) -> int:
+def supervise(start: Start, supervisors: Supervisors, stop_request: StopRequest) -> int:
     """The exit code of the supervisor of a run, which is stopped when the worker is."""
-    process = subprocess.Popen([sys.executable, str(SUPERVISOR)], stdin=subprocess.PIPE, text=True)
-    assert process.stdin is not None
-    process.stdin.write(f"{start.to_json()}\n")
-    process.stdin.close()
-    is_signalled = False
-    while process.poll() is None:
-        if stop_request.signal and not is_signalled:
-            is_signalled = True
-            process.terminate()
-        time.sleep(0.1)
-    # the supervisor may have got the signal before it could handle it
-    return STOPPED if process.returncode == -signal.SIGTERM else process.returncode
+    supervisor = supervisors.start(start, {})
+    while (code := supervisor.exit_code()) is None:
+        if stop_request.signal:
+            supervisor.stop()
+        time.sleep(SUPERVISE_SECONDS)
+    return code
 
 
 if __name__ == "__main__":
     with exit_code_on_error():
-        sys.exit(main(Path(sys.argv[1]), os.environ["SLURM_JOB_ID"]))
+        own = Supervisors(gpus=int(sys.argv[2]), threads=int(os.environ.get("OMP_NUM_THREADS", "1")))
+        sys.exit(main(Path(sys.argv[1]), os.environ["SLURM_JOB_ID"], own))

@@ -53,7 +53,7 @@ def test_environment_fields_fill_the_record_and_name_nobody() -> None:
 
 
 def test_commit_is_that_of_the_loaded_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The checkout may change while a warm process forks runs."""
+    """The checkout may change while a fork server forks runs."""
     first = code_facts()
     monkeypatch.setattr(provenance, "git_state", lambda: ("0" * 40, True))
     assert environment_fields(Accelerator(cpu=True))["git_commit"] == first["git_commit"] != "0" * 40

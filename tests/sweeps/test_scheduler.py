@@ -19,7 +19,7 @@ from harness.sweeps.jobs import Job
 from harness.sweeps.launch import Start
 from harness.sweeps.plan import PlannedRun, expand
 from harness.sweeps.scheduler import Event, Scheduler
-from harness.sweeps.supervision import Supervisors
+from harness.sweeps.tied_supervisors import Supervisors
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 from harness.system.signals import StopRequest

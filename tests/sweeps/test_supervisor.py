@@ -23,7 +23,7 @@ from harness.sweeps.launch import (
     record_stamp,
     sweep_lock_path,
 )
-from harness.sweeps.supervision import LaunchedSupervisor, Supervisors
+from harness.sweeps.tied_supervisors import LaunchedSupervisor, Supervisors
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 

@@ -17,8 +17,9 @@ from harness.sweeps import worker
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import LOCKED, STOPPED, Start, record_stamp, sweep_lock_path
 from harness.sweeps.plan import PlannedRun, expand
-from harness.sweeps.queue import QueuedRun, queue_folder, queued_runs
 from harness.sweeps.scheduler import Scheduler
+from harness.sweeps.tied_supervisors import Supervisors
+from harness.sweeps.worker_queue import QueuedRun, queue_folder, queued_runs
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock
 
@@ -59,7 +60,7 @@ def folder_of(queue: list[QueuedRun]) -> Path:
 
 
 def test_worker_does_the_runs_in_order_and_ends(queue: list[QueuedRun], tmp_path: Path) -> None:
-    assert worker.main(folder_of(queue), "7") == 0
+    assert worker.main(folder_of(queue), "7", Supervisors(gpus=0, threads=1)) == 0
     assert (tmp_path / "starts").read_text().splitlines() == [f"rte-{seed} 1" for seed in range(3)]
     assert [queued.exit_code() for queued in queue] == [0, 0, 0]
     assert queued_runs(folder_of(queue)) == []
@@ -68,7 +69,7 @@ def test_worker_does_the_runs_in_order_and_ends(queue: list[QueuedRun], tmp_path
 def test_exit_code_of_each_run_is_noted(queue: list[QueuedRun], runs: list[PlannedRun], tmp_path: Path) -> None:
     (tmp_path / "rte-0").write_text("die")
     with hold_lock(sweep_lock_path(runs[1].path)):  # another sweep does it
-        assert worker.main(folder_of(queue), "7") == 0
+        assert worker.main(folder_of(queue), "7", Supervisors(gpus=0, threads=1)) == 0
     assert [queued.exit_code() for queued in queue] == [1, LOCKED, 0]
 
 
@@ -76,14 +77,14 @@ def test_run_of_another_worker_and_withdrawn_run_are_left_out(queue: list[Queued
     queue[1].withdraw()
     with queue[0].take("6"):
         assert queue[0].job() == "6"
-        assert worker.main(folder_of(queue), "7") == 0
+        assert worker.main(folder_of(queue), "7", Supervisors(gpus=0, threads=1)) == 0
     assert (tmp_path / "starts").read_text().splitlines() == ["rte-2 1"]
     assert queue[0].is_queued()
 
 
 def test_run_of_a_stopped_worker_stays_in_the_queue(queue: list[QueuedRun], tmp_path: Path) -> None:
     (tmp_path / "rte-0").write_text("wait")
-    command = [sys.executable, worker.__file__, str(folder_of(queue))]
+    command = [sys.executable, worker.__file__, str(folder_of(queue)), "0"]
     with subprocess.Popen(command, env={**os.environ, "SLURM_JOB_ID": "7"}) as process:
         while not (tmp_path / "starts").exists():
             time.sleep(0.02)
@@ -98,5 +99,5 @@ def test_run_of_a_stopped_worker_stays_in_the_queue(queue: list[QueuedRun], tmp_
 def test_run_of_a_killed_worker_is_done_by_the_next(queue: list[QueuedRun], tmp_path: Path) -> None:
     queue[0].job_file.write_text("6")
     queue[0].lock.touch()
-    assert worker.main(folder_of(queue), "7") == 0
+    assert worker.main(folder_of(queue), "7", Supervisors(gpus=0, threads=1)) == 0
     assert queue[0].exit_code() == 0

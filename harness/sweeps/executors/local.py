@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.launch import Start, log_size, log_tail
-from harness.sweeps.supervision import Supervisors
+from harness.sweeps.tied_supervisors import Supervisors
 from harness.system.devices import Slot, find_devices, slots
 
 

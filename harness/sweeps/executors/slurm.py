@@ -16,8 +16,8 @@ from harness.sweeps.executor import ExecutorSettings, RunHandle
 from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob
 from harness.sweeps.executors.slurm_workers import WorkerPool
 from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start, log_size, log_tail
-from harness.sweeps.queue import queue_folder
 from harness.sweeps.several_nodes import several_nodes_command
+from harness.sweeps.worker_queue import queue_folder
 from harness.system.devices import Slot
 
 JOBS = 100
@@ -56,7 +56,7 @@ class SlurmExecutor:
             folder = queue_folder(start.record.absolute())
             if self.pool is None:
                 name = f"harness-workers-{checksum(folder)}"
-                self.pool = WorkerPool(self.slurm, self.workers, folder, name, options)
+                self.pool = WorkerPool(self.slurm, self.workers, self.gpus, folder, name, options)
             return self.pool.add(start)
         name = f"{start.record.stem}-{checksum(start.record)}"
         for job in self.slurm.active(name):

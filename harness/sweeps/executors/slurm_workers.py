@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.sweeps.executors.slurm_client import ENDED, Slurm, SlurmJob
 from harness.sweeps.failures import last_lines
 from harness.sweeps.launch import STOPPED, Start, log_size, log_tail
-from harness.sweeps.queue import QueuedRun
+from harness.sweeps.worker_queue import QueuedRun
 
 WORKER = Path(__file__).parents[1] / "worker.py"
 
@@ -29,8 +29,9 @@ FAULTS = ("OUT_OF_MEMORY", "TIMEOUT", "DEADLINE")
 class WorkerPool:
     """The workers of a results folder."""
 
-    def __init__(self, slurm: Slurm, size: int, folder: Path, name: str, options: Mapping[str, str]) -> None:
-        self.slurm, self.size, self.folder, self.name, self.options = slurm, size, folder, name, options
+    def __init__(self, slurm: Slurm, size: int, gpus: int, folder: Path, name: str, options: Mapping[str, str]) -> None:
+        self.slurm, self.size, self.gpus = slurm, size, gpus
+        self.folder, self.name, self.options = folder, name, options
         self.workers: dict[str, SlurmJob] = {}
         self.waiting: set[Path] = set()
         """The starts of this sweep that have not ended."""
@@ -69,7 +70,7 @@ class WorkerPool:
                 del self.workers[job]
                 self._check(worker)
         for _ in range(min(self.size, len(self.waiting)) - len(active)):
-            command = [sys.executable, str(WORKER), str(self.folder)]
+            command = [sys.executable, str(WORKER), str(self.folder), str(self.gpus)]
             job = self.slurm.submit(self.name, self.folder / "%j.log", command, "", self.options)
             self.workers[job] = self.worker_job(job)
 

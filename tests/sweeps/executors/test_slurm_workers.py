@@ -9,7 +9,7 @@ from support.slurm_sweep import Sweep, needs_slurm, slurm
 
 from harness.errors import UserError
 from harness.sweeps.executors import slurm_workers
-from harness.sweeps.queue import queued_runs
+from harness.sweeps.worker_queue import queued_runs
 
 pytestmark = [needs_slurm, pytest.mark.usefixtures("cluster")]
 

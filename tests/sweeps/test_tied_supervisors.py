@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweeps import supervision
+from harness.sweeps import tied_supervisors
 from harness.sweeps.launch import CONFIG, STOPPED, Start, launch_command, launch_config
-from harness.sweeps.supervision import ForkedSupervisor, LaunchedSupervisor, Supervisors, TiedSupervisor
+from harness.sweeps.tied_supervisors import ForkedSupervisor, LaunchedSupervisor, Supervisors, TiedSupervisor
 
 ARGS = ["--task", "rte"]
 
@@ -43,7 +43,7 @@ def test_run_with_another_command_or_configuration_is_launched() -> None:
 
 def test_runs_are_launched_where_a_process_with_libraries_cannot_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     start = start_of(launch_command(Path(CONFIG), 1, 2, ARGS), launch_config(0))
-    monkeypatch.setattr(supervision.sys, "platform", "darwin")
+    monkeypatch.setattr(tied_supervisors.sys, "platform", "darwin")
     assert not Supervisors(0, 2).can_fork(start)
 
 

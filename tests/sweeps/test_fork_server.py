@@ -1,4 +1,4 @@
-"""Runs forked from a warm process: they are those of the launcher, and none of them can harm another."""
+"""Runs forked from a fork server: they are those of the launcher, and none of them can harm another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.facts.records import read_record
 from harness.sweeps.executors.local import LocalRun
 from harness.sweeps.launch import CONFIG, MISTAKE, STOPPED, Start, launch_command, launch_config, record_stamp
 from harness.sweeps.plan import expand
-from harness.sweeps.supervision import ForkedSupervisor, LaunchedSupervisor, Supervisors
+from harness.sweeps.tied_supervisors import ForkedSupervisor, LaunchedSupervisor, Supervisors
 from harness.system.devices import Slot
 
 SHORT = ("--max-steps", "6", "--select", "last")
@@ -133,7 +133,7 @@ def test_mistake_is_that_of_the_run_and_environment_is_its_own(supervisors: Supe
     assert not start.record.exists()
 
 
-def test_warm_process_ends_with_its_sweep_and_later_runs_are_launched(supervisors: Supervisors, tmp_path: Path) -> None:
+def test_fork_server_ends_with_its_sweep_and_later_runs_are_launched(supervisors: Supervisors, tmp_path: Path) -> None:
     assert supervisors.server is not None
     supervisors.server.requests.shutdown(socket.SHUT_WR)  # as the system does when the sweep is killed
     assert supervisors.server.process.wait(timeout=60) == 0

@@ -1,4 +1,4 @@
-"""Supervisors on this machine, tied to this process: forked from a warm process, or launched where that cannot be."""
+"""Supervisors on this machine, tied to this process: forked from a fork server, or launched where that cannot be."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from harness.sweeps.launch import (
     CONFIG,
+    FORK_SERVER,
     STOPPED,
     SUPERVISOR,
-    WARM,
     Start,
     launch_command,
     launch_config,
@@ -31,7 +31,7 @@ class Supervisors:
     def __init__(self, gpus: int, threads: int) -> None:
         """Nothing is started before the first run."""
         self.gpus, self.threads = gpus, threads
-        self.server: WarmServer | None = None
+        self.server: ForkServer | None = None
 
     def start(self, start: Start, environment: Mapping[str, str]) -> TiedSupervisor:
         """Starts a supervisor; `environment` is added to that of this process, for its run alone."""
@@ -39,7 +39,7 @@ class Supervisors:
         if not self.can_fork(start):
             return TiedSupervisor(LaunchedSupervisor(start, environment), start, environment)
         if self.server is None:
-            self.server = WarmServer({**environment, **launch_environment(self.gpus, self.threads)})
+            self.server = ForkServer({**environment, **launch_environment(self.gpus, self.threads)})
         return TiedSupervisor(self.server.fork(start, environment), start, environment)
 
     def can_fork(self, start: Start) -> bool:
@@ -109,7 +109,7 @@ class LaunchedSupervisor:
 
 
 class ForkedSupervisor:
-    """A supervisor that a warm process forks, at the other end of a socket."""
+    """A supervisor that a fork server forks, at the other end of a socket."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
@@ -118,7 +118,7 @@ class ForkedSupervisor:
         self.has_ended = False
 
     def is_lost(self) -> bool:
-        """True when the warm process has ended before it could fork this one."""
+        """True when the fork server has ended before it could fork this one."""
         self._receive()
         return self.has_ended and not self.received
 
@@ -159,15 +159,15 @@ class ForkedSupervisor:
                 self.connection.close()
 
 
-class WarmServer:
-    """The warm process of `harness.sweeps.warm`; it ends with this object, its supervisors do not."""
+class ForkServer:
+    """The process of `harness.sweeps.fork_server`; it ends with this object, its supervisors do not."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         """Starts it; importing the libraries of a run takes seconds, while supervisors may be requested already."""
         self.requests, other = socket.socketpair()
         with other:
             self.process = subprocess.Popen(
-                [sys.executable, str(WARM)],
+                [sys.executable, str(FORK_SERVER)],
                 stdin=other.fileno(),
                 stdout=subprocess.DEVNULL,
                 env={**os.environ, **environment},
@@ -178,7 +178,7 @@ class WarmServer:
     def fork(self, start: Start, environment: Mapping[str, str]) -> ForkedSupervisor:
         """Requests a supervisor."""
         connection, other = socket.socketpair()
-        with other, suppress(BrokenPipeError, ConnectionResetError):  # the warm process has ended: it is lost
+        with other, suppress(BrokenPipeError, ConnectionResetError):  # the fork server has ended: it is lost
             connection.sendall(f"{json.dumps(dict(environment))}\n{start.to_json()}\n".encode())
             socket.send_fds(self.requests, [b"\n"], [other.fileno()])
         return ForkedSupervisor(connection)
