@@ -22,7 +22,7 @@ PATHS = {
 
 MODULES = sorted(PATHS)
 
-HEAVY = ("accelerate", "datasets", "evaluate", "scipy", "sklearn", "torch", "transformers")
+HEAVY = ("accelerate", "datasets", "evaluate", "ray", "scipy", "sklearn", "torch", "transformers")
 """Libraries that take seconds to import: commands that only read or show files work without them."""
 
 LOADS_DATASETS = "rows.loading"

@@ -71,24 +71,28 @@ class SweepOptions:
     detach: bool = False
     """Start what can start now, and end: the jobs of a Slurm cluster continue without the sweep."""
     executor: str | None = None
-    """The way to start runs: local, on this machine, by default; or slurm, each as a job of the cluster."""
+    """The way to start runs: local, on this machine, by default; slurm, each as a job of the cluster; or ray, each as a
+    task of Ray."""
     max_jobs: int | None = None
     """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores. On a Slurm
     cluster, jobs in the queue at the same time: 100 by default."""
     gpus_per_run: int | None = None
     """GPUs per run: 1 by default, on a Slurm cluster none."""
     nodes_per_run: int | None = None
-    """Nodes of a Slurm cluster that do a run together, each with --gpus-per-run GPUs."""
+    """Nodes of a cluster that do a run together, each with --gpus-per-run GPUs."""
     workers: int | None = None
     """Slurm jobs that each do many runs, for clusters that count jobs: by default each run is a job."""
     runs_per_device: int | None = None
-    """Runs that share each GPU of this machine at the same time: 1 by default. Each may use its part of the memory."""
+    """Runs that share each GPU at the same time: 1 by default. Each may use its part of the memory."""
     partition: str | None = None
     """The partition of Slurm jobs."""
     time: str | None = None
     """The time limit of a Slurm job, as in 4:00:00; a longer run resumes in the same job, requeued."""
     slurm: tuple[str, ...] = ()
     """Further options of sbatch, as in account=nlp mem=16G cpus-per-task=4."""
+    ray_address: str | None = None
+    """HOST:PORT of a Ray cluster that this machine is a node of; auto: the one that runs here; local: a Ray that is
+    started here and ends with the sweep. By default auto if there is one, else local."""
 
 
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:

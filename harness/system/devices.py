@@ -63,11 +63,15 @@ class Slot(NamedTuple):
 def find_devices(on_cpu: bool) -> Devices:
     """The GPUs that torch sees, unless `on_cpu` or ACCELERATE_USE_CPU keeps runs off them."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    on_cpu |= os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
-    names = [] if on_cpu or not _may_have_gpus() else _gpu_names()
+    names = [] if on_cpu or keeps_off_gpus() or not _may_have_gpus() else _gpu_names()
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     gpus = [part.strip() for part in visible.split(",") if part.strip()] or list(map(str, range(len(names))))
     return Devices(tuple(gpus[: len(names)]), names[0] if names else processor_name(), cores)
+
+
+def keeps_off_gpus() -> bool:
+    """True when ACCELERATE_USE_CPU keeps runs off GPUs."""
+    return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes", "on", "y", "t")
 
 
 def slots(

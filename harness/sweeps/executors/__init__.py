@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from harness.errors import UserError, did_you_mean
 from harness.sweeps.executor import Executor, ExecutorSettings
 from harness.sweeps.executors.local import LocalExecutor
+from harness.sweeps.executors.ray import RayExecutor
 from harness.sweeps.executors.slurm import SlurmExecutor
 
-EXECUTORS: Mapping[str, type[Executor]] = {"local": LocalExecutor, "slurm": SlurmExecutor}
+EXECUTORS: Mapping[str, type[Executor]] = {"local": LocalExecutor, "slurm": SlurmExecutor, "ray": RayExecutor}
 """The executors by name."""
 
 DETACHABLE = ("slurm",)
