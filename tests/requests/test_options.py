@@ -92,7 +92,6 @@ FLAGS = {
         "--ray-address",
         "--results",
         "--retry-failed",
-        "--runs-per-device",
         "--seeds",
         "--select-on-reported",
         "--slurm",

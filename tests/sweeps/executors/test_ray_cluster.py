@@ -24,7 +24,7 @@ NODES = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 4.0}, {"CPU": 4.0}]
         (NODES, {}, False, (2, 1, 1, [Slot(("0",), 2)] * 6)),
         (NODES, {"gpus_per_run": 2}, False, (4, 2, 1, [Slot(("0", "1"), 2)] * 3)),
         (NODES, {"gpus_per_run": 4, "max_jobs": 3}, False, (8, 4, 1, [Slot(("0", "1", "2", "3"), 2)] * 3)),
-        (NODES, {"runs_per_device": 7}, False, (0, 0.1428, 1, [Slot(("0",), 1)] * 42)),
+        (NODES, {"runs_per_device": 7}, False, (0, 0.1428, 1, [Slot(("0",), 1, 7)] * 42)),
         (NODES, {"nodes_per_run": 2}, False, (2, 1, 2, [Slot(("0",), 2)] * 2)),
         (NODES, {"nodes_per_run": 3}, True, (4, 0, 3, [Slot((), 4)])),
         (NODES, {}, True, (4, 0, 1, [Slot((), 4)] * 7)),
