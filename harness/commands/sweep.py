@@ -76,8 +76,8 @@ class SweepOptions:
     max_jobs: int | None = None
     """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores. On a Slurm
     cluster, jobs in the queue at the same time: 100 by default."""
-    gpus_per_run: int | None = None
-    """GPUs per run: 1 by default, on a Slurm cluster none."""
+    gpus_per_run: float | None = None
+    """GPUs per run: 1 by default, on a Slurm cluster none. With 0.25, four runs share one."""
     nodes_per_run: int | None = None
     """Nodes of a cluster that do a run together, each with --gpus-per-run GPUs."""
     workers: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from harness.sweeps.launch import Start
 from harness.system.devices import Slot
@@ -56,7 +56,7 @@ class Executor(Protocol):
 
 
 def _count(value: Any) -> Any:
-    if isinstance(value, int) and value < 1:
+    if isinstance(value, (int, float)) and value < 1:
         raise ValueError(f"expected 1 or more, got {value}")
     return value
 
@@ -93,6 +93,15 @@ class ExecutorSettings(BaseModel):
     """Further options of sbatch by their long names."""
     ray_address: str | None = None
     """The address of a Ray cluster."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _share_gpus(cls, values: Any) -> Any:
+        """Takes a fraction of a GPU per run, as Ray writes it, for the number of runs that share one."""
+        gpus = values.get("gpus_per_run") if isinstance(values, dict) else None
+        if isinstance(gpus, float) and 0 < gpus < 1 and not values.get("runs_per_device"):
+            return {**values, "gpus_per_run": None, "runs_per_device": int(1 / gpus)}
+        return values
 
     def replaced_by(self, flags: ExecutorSettings) -> ExecutorSettings:
         """These settings with those that `flags` set; `flags` alone if they name another executor."""

@@ -1,0 +1,29 @@
+"""The settings of executors, from flags: counts, and a fraction of a GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.commands.sweep import read_options
+from harness.errors import UserError
+from harness.sweeps.executor import ExecutorSettings
+
+
+def settings_of(*args: str) -> ExecutorSettings:
+    return read_options(["--tasks", "rte", *args])[1].sweep.executor
+
+
+@pytest.mark.parametrize("gpus, runs", [("0.25", 4), ("0.5", 2), ("0.3", 3)])
+def test_fraction_of_a_gpu_is_a_number_of_runs_that_share_one(gpus: str, runs: int) -> None:
+    settings = settings_of("--gpus-per-run", gpus)
+    assert (settings.gpus_per_run, settings.runs_per_device) == (None, runs)
+
+
+@pytest.mark.parametrize("gpus", ["0", "-1", "1.5"])
+def test_other_numbers_of_gpus_are_refused(gpus: str) -> None:
+    with pytest.raises(UserError, match="--gpus-per-run"):
+        settings_of("--gpus-per-run", gpus)
+
+
+def test_whole_number_of_gpus_stays_one() -> None:
+    assert settings_of("--gpus-per-run", "2") == ExecutorSettings(gpus_per_run=2)
