@@ -22,10 +22,9 @@ from harness.facts.records import read_records, record_path, write_record
 from harness.facts.tasks import load_task
 from harness.requests.identity import identify
 from harness.requests.options import parse_options
-from harness.sweeps.executors.local import LocalRun
 from harness.sweeps.launch import CONFIG, Start, launch_config, record_stamp, sweep_lock_path
+from harness.sweeps.supervision import LaunchedSupervisor
 from harness.sweeps.unfinished import RunKey, run_statuses
-from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path, progress_path
 
 LOCK = """
@@ -105,14 +104,14 @@ def test_supervised_run_is_running_then_done(tmp_path: Path, status: Status) -> 
     record, log = record_path(results, "rte", run_id), results / "logs" / "rte" / f"{run_id}.log"
     (tmp_path / "rte-3").write_text("wait")
     command = command_in(tmp_path)(Path(CONFIG), 1, 1, args)
-    launched = LocalRun(Start(record, record_stamp(record), log, args, command, launch_config(0), {}), Slot())
+    launched = LaunchedSupervisor(Start(record, record_stamp(record), log, args, command, launch_config(0), {}), {})
     until = time.monotonic() + 60
     while not (tmp_path / "starts").exists():
         assert time.monotonic() < until
         time.sleep(0.05)
-    assert f"rte tiny-bert 3 running process {launched.supervisor.pid} on " in status(results)[0]
+    assert f"rte tiny-bert 3 running process {launched.process.pid} on " in status(results)[0]
     (tmp_path / "rte-3").unlink()
-    assert launched.supervisor.wait(timeout=60) == 0
+    assert launched.process.wait(timeout=60) == 0
     assert status(results) == ["1 finished (0 diverged), 0 failed."]
     (earlier,) = run_statuses(results, read_records(results).records, [RunKey("rte", run_id)])
     assert earlier.state == "done"
