@@ -23,7 +23,7 @@ from harness.facts.tasks import load_task
 from harness.requests.identity import identify
 from harness.requests.options import parse_options
 from harness.sweeps.launch import CONFIG, Start, launch_config, record_stamp, sweep_lock_path
-from harness.sweeps.supervision import LaunchedSupervisor
+from harness.sweeps.tied_supervisors import LaunchedSupervisor
 from harness.sweeps.unfinished import RunKey, run_statuses
 from harness.system.locks import hold_lock, lock_path, progress_path
 
