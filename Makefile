@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint check docs schema clean
+.PHONY: help demo test coverage lint check architectures docs schema clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and print the leaderboard (2 minutes)
 	$(BIN)/harness sweep --tasks $$($(BIN)/harness tasks --names) --test-mode --max-jobs 2
@@ -27,6 +27,9 @@ lint: .venv/.ready ## Check formatting, style, types and dead code
 	$(BIN)/vulture
 
 check: lint test ## Do what every change must pass: lint and test
+
+architectures: .venv/.ready ## Try a tiny model of every architecture (docs/architectures.md, 2 minutes); make test tries some
+	@OMP_NUM_THREADS=1 ACCELERATE_USE_CPU=yes HF_HUB_OFFLINE=1 HF_HUB_DISABLE_PROGRESS_BARS=1 HARNESS_CACHE= PYTHONPATH=tests $(BIN)/python -m support.architectures
 
 docs: .venv/.ready ## Build the documentation into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site

@@ -47,7 +47,13 @@ ROOMS = [
 """Each imports only from itself and those before it; last the modules that are in no room, such as `run`."""
 
 ENGINE_IMPORTS = {
-    "adaptations.__init__": {"adaptations.dropout", "adaptations.freezing", "adaptations.vocabulary", "encoding"},
+    "adaptations.__init__": {
+        "adaptations.cache",
+        "adaptations.dropout",
+        "adaptations.freezing",
+        "adaptations.vocabulary",
+        "encoding",
+    },
     "adaptations.freezing": {"batches", "encoding"},
     "adaptations.vocabulary": {"encoding"},
     "batches": {"encoding"},
@@ -56,7 +62,7 @@ ENGINE_IMPORTS = {
     "evaluation": {"deployment", "encoding", "inference"},
     "inference": {"batches"},
     "memory": {"batches", "losses"},
-    "models": {"adaptations.float32_head"},
+    "models": {"adaptations.float32_head", "adaptations.vocabulary", "inputs"},
     "plain_loop": {"batches", "encoding"},
     "predictions": {"inference"},
     "progress": {"training"},

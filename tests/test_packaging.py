@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 MODULES = sorted((ROOT / "harness").rglob("*.py"))
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 PYTHONS = ("3.11", "3.12", "3.13")
-TARGETS = {"coverage", "help", "demo", "test", "lint", "check", "docs", "schema", "clean"}
+TARGETS = {"architectures", "coverage", "help", "demo", "test", "lint", "check", "docs", "schema", "clean"}
 LIBRARIES = {"accelerate", "datasets", "evaluate", "tokenizers", "torch", "transformers"}
 
 

@@ -53,8 +53,9 @@ def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], 
     """
     chosen = rows if len(rows) else np.zeros(1, np.int64)
     lengths = encoded.offsets[chosen + 1] - encoded.offsets[chosen]
-    columns = np.arange(width(int(lengths.max())))
-    is_token = columns < lengths[:, None]
+    total = width(max(1, int(lengths.max())))  # a decoder's tokenizer gives an empty text no token
+    columns = np.arange(total) - (total - lengths[:, None] if encoded.pads_left else 0)
+    is_token = (columns >= 0) & (columns < lengths[:, None])
     indices = np.where(is_token, encoded.offsets[chosen][:, None] + columns, 0)
     inputs = {
         name: torch.from_numpy(np.where(is_token, flat[indices], encoded.padding[name]).astype(np.int64))

@@ -47,6 +47,8 @@ class Encoded(NamedTuple):
     """The padding value of each input of the model."""
     labels: NDArray[Any] | None
     """int64[N] class numbers, float64[N] values, int8[N, C] label sets, or None."""
+    pads_left: bool = False
+    """True where batches have their padding in front of the tokens."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -78,6 +80,7 @@ def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
         offsets=np.concatenate([np.zeros(1, np.int64), *lengths]).cumsum(),
         padding=padding,
         labels=split.label,
+        pads_left=tokenizer.padding_side == "left",
     )
 
 

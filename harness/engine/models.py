@@ -19,6 +19,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
+from harness.engine.adaptations.vocabulary import word_embeddings
+from harness.engine.inputs import fit_tokenizer
 from harness.errors import UserError, first_line
 from harness.facts.records import ModelFacts
 from harness.facts.tasks import TaskSpec
@@ -93,6 +95,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
         head=head,
     )
     notes = [f"the checkpoint has no {pooler}: newly initialised from the seed" for pooler in poolers]
+    notes += fit_tokenizer(tokenizer, model)
     return BuiltModel(model, tokenizer, facts, tuple(notes))
 
 
@@ -134,7 +137,7 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
 
 def check_tokens(name: str, model: PreTrainedModel, tokens: Iterable[NDArray[np.int32]]) -> None:
     """Raises UserError, which begins with `name`, when the rows have a token that the model has no embedding for."""
-    embedding = model.get_input_embeddings()
+    embedding = word_embeddings(model)
     largest = max(int(ids.max(initial=0)) for ids in tokens)
     if isinstance(embedding, nn.Embedding) and largest >= embedding.num_embeddings:
         raise UserError(

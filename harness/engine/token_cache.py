@@ -54,7 +54,7 @@ def encode_splits(
         facts = json.dumps([FORMAT, _texts_hash(name, split), identity, max_length])
         key = hashlib.sha256(facts.encode()).hexdigest()
         path = None if folder is None else folder / f"{key}.safetensors"
-        cached = None if path is None else _read(path, split, warn)
+        cached = None if path is None else _read(path, split, tokenizer, warn)
         encoded[name] = encode(split, tokenizer, max_length) if cached is None else cached
         if path is not None and cached is None:
             try:
@@ -84,7 +84,7 @@ def _texts_hash(name: str, split: Rows) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, split: Rows, warn: Callable[[str], None]) -> Encoded | None:
+def _read(path: Path, split: Rows, tokenizer: Tokenizer, warn: Callable[[str], None]) -> Encoded | None:
     """Maps a file into memory; returns None if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:  # framework="numpy" would copy instead of map
@@ -104,7 +104,8 @@ def _read(path: Path, split: Rows, warn: Callable[[str], None]) -> Encoded | Non
         os.utime(path)  # marks it as used today
     offsets = arrays.pop("offsets")
     assert len(offsets) == len(split.text) + 1, (len(offsets), len(split.text))
-    return Encoded(arrays, offsets, json.loads(metadata["padding"]), split.label)
+    padding = json.loads(metadata["padding"])
+    return Encoded(arrays, offsets, padding, split.label, pads_left=tokenizer.padding_side == "left")
 
 
 def _write(path: Path, encoded: Encoded) -> None:

@@ -256,7 +256,9 @@ def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+    from harness.engine.adaptations import cache
     from harness.engine.adaptations.float32_head import compute_head_in_float32
+    from harness.engine.inputs import fit_tokenizer
     from harness.engine.models import NO_REMOTE_CODE, explained_load_errors
 
     check_weights(bundle)
@@ -264,6 +266,8 @@ def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
         tokenizer = AutoTokenizer.from_pretrained(bundle.folder, **NO_REMOTE_CODE)
         model = AutoModelForSequenceClassification.from_pretrained(bundle.folder, dtype=torch.float32, **NO_REMOTE_CODE)
     compute_head_in_float32(model)
+    cache.switch_off(model)
+    fit_tokenizer(tokenizer, model)
     return model.eval(), tokenizer
 
 

@@ -6,6 +6,7 @@ import torch
 
 from harness.commands.selfcheck import generated
 from harness.engine.batches import cut_batch, epoch_order, rows_of_steps, scoring_batches, step_batches
+from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, plan_steps
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
@@ -27,6 +28,16 @@ def test_batch_pads_to_its_longest_row_and_masks_the_padding():
     assert batch.labels.tolist() == encoded.labels[rows].tolist()
 
 
+def test_batch_can_have_its_padding_in_front():
+    encoded, rows = generated(9), np.array([4, 0, 7])
+    right = cut_batch(encoded, rows, lambda longest: longest + 3)
+    left = cut_batch(Encoded(*list(encoded._asdict().values())[:-1], pads_left=True), rows, lambda longest: longest + 3)
+    for name, values in right.inputs.items():
+        for line, length in enumerate(encoded.lengths[rows]):
+            assert left.inputs[name][line].tolist() == values[line].roll(-int(length)).tolist()
+            assert left.inputs["attention_mask"][line, -length:].all()
+
+
 def test_filler_has_one_line_and_no_row():
     filler = cut_batch(generated(5), np.zeros(0, np.int64))
     assert len(filler.rows) == 0
@@ -34,7 +45,8 @@ def test_filler_has_one_line_and_no_row():
 
 
 def test_values_become_float32_labels():
-    encoded = generated(4)._replace(labels=np.array([0.5, 1.0, 2.5, 5.0]))
+    rows = generated(4)
+    encoded = Encoded(rows.tokens, rows.offsets, rows.padding, labels=np.array([0.5, 1.0, 2.5, 5.0]))
     assert cut_batch(encoded, np.arange(4)).labels.dtype == torch.float32
 
 

@@ -5,8 +5,9 @@
 2. `freezing`, with several processes: parameters that the logits do not depend on are not trained.
 3. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
 4. `dropout`, on a CPU: masks come from random numbers drawn in bulk. It has no weights, so it is not undone.
+5. `cache`: decoders compute no cache of keys and values.
 
-After the last step `restore` undoes 3.
+After the last step `restore` undoes 3 and 5.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import dropout, freezing, vocabulary
+from harness.engine.adaptations import cache, dropout, freezing, vocabulary
 from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, StepPlan
 
@@ -30,7 +31,7 @@ def adapt(
     is_compiled: bool,
     has_whole_weights: bool,
 ) -> None:
-    """Applies changes 2 to 4 to a loaded model, before its optimizer is created; every process must call it.
+    """Applies changes 2 to 5 to a loaded model, before its optimizer is created; every process must call it.
 
     `encoded` has every split that the run computes, "train" among them. The vocabulary stays whole where a process
     has only part of the weights, and dropout remains torch's own in a compiled model.
@@ -41,8 +42,10 @@ def adapt(
         vocabulary.narrow(model, encoded.values())
     if device.type == "cpu" and not is_compiled:
         dropout.draw_in_bulk(model)
+    cache.switch_off(model)
 
 
 def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> None:
-    """Undoes change 3: the model has its whole vocabulary again, with the weights it would have after `steps` steps."""
+    """Undoes changes 3 and 5: the whole vocabulary is back, with the weights it would have after `steps` steps."""
     vocabulary.widen(model, recipe, plan, steps)
+    cache.give_back(model)

@@ -26,13 +26,14 @@ _source = np.random.SFC64(0)
 def draw_in_bulk(model: PreTrainedModel) -> None:
     """Makes the model's dropout layers and its attention draw their masks in bulk.
 
-    Subclasses of nn.Dropout, and attention other than torch's own, remain unchanged.
+    Subclasses of nn.Dropout, and attention other than torch's own, remain unchanged. So does that of a model, such as
+    Falcon, that does not look its attention up among transformers' implementations but compares its name.
     """
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is nn.Dropout:
                 setattr(parent, name, BulkDropout(child.p).train(child.training))
-    if model.config._attn_implementation == "sdpa":
+    if model.config._attn_implementation == "sdpa" and model._supports_attention_backend:
         model.config._attn_implementation = ATTENTION
 
 

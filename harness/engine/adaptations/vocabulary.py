@@ -40,20 +40,29 @@ class NarrowedEmbedding(nn.Module):
         return functional.embedding(self.index[tokens], self.weight, self.padding_idx)
 
 
+def word_embeddings(model: PreTrainedModel) -> nn.Module | None:
+    """Returns the module that embeds the tokens; None if there is no single one: CANINE hashes characters."""
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+
+
 def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
     """Removes from the model's embedding all tokens that occur in no row of `splits`; returns whether it removed any.
 
     `widen` puts them back. Scores, losses and gradients stay the same. Embeddings other than torch's own stay whole.
     """
-    whole = model.get_input_embeddings()
+    whole = word_embeddings(model)
     if type(whole) is not nn.Embedding or whole.max_norm is not None or whole.sparse or whole.scale_grad_by_freq:
         return False
     occurs = np.zeros(whole.num_embeddings, bool)
     for encoded in splits:
         occurs[encoded.tokens["input_ids"]] = True
         occurs[encoded.padding["input_ids"]] = True
-    if whole.padding_idx is not None:
-        occurs[whole.padding_idx] = True
+    for token in (whole.padding_idx, getattr(model.config, "decoder_start_token_id", None)):
+        if token is not None:
+            occurs[token] = True
     if occurs.all():
         return False
     model.set_input_embeddings(NarrowedEmbedding(whole, torch.from_numpy(np.flatnonzero(occurs))))
@@ -62,7 +71,7 @@ def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
 
 def widen(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> None:
     """Puts back the tokens that `narrow` removed, decayed as by the first `steps` steps of AdamW."""
-    narrowed = model.get_input_embeddings()
+    narrowed = word_embeddings(model)
     if not isinstance(narrowed, NarrowedEmbedding):
         return
     (whole,) = narrowed.whole

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, FalconConfig, FalconForSequenceClassification
 
 from harness.engine.adaptations import dropout
 
@@ -113,3 +113,13 @@ def test_causal_attention_is_torchs_own():
     causal, _ = dropout.attention(module, query, key, value, None, 1e-9, None, is_causal=True)
     expected = nn.functional.scaled_dot_product_attention(query, key, value, is_causal=True).transpose(1, 2)
     assert torch.allclose(causal, expected, atol=1e-6)
+
+
+def test_model_that_compares_the_name_of_its_attention_keeps_its_own(inputs):
+    """Falcon would add a boolean mask to its attention scores."""
+    model = FalconForSequenceClassification(
+        FalconConfig(vocab_size=50, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, pad_token_id=0)
+    ).eval()
+    expected = model(**inputs).logits
+    dropout.draw_in_bulk(model)
+    assert torch.equal(model(**inputs).logits, expected)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
+from transformers import CanineConfig, CanineForSequenceClassification, T5Config, T5ForSequenceClassification
 
 from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import vocabulary
@@ -86,3 +87,24 @@ def test_padding_gets_no_gradient():
     embedding = model.get_input_embeddings()
     model(**cut_batch(ROWS, np.arange(8)).inputs).logits.sum().backward()
     assert (embedding.weight.grad[embedding.padding_idx] == 0).all()
+
+
+def test_model_without_a_table_of_tokens_stays_whole():
+    """CANINE hashes characters."""
+    config = CanineConfig(
+        hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_hash_buckets=8
+    )
+    model = CanineForSequenceClassification(config)
+    assert not vocabulary.narrow(model, [ROWS])
+    vocabulary.widen(model, Recipe(), plan_steps(len(ROWS), Recipe(), 1), 1)
+
+
+def test_token_that_only_starts_a_decoder_stays():
+    config = T5Config(
+        vocab_size=99, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=98, eos_token_id=5
+    )
+    model = T5ForSequenceClassification(config)
+    tokens = torch.tensor([[6, 7, 5]])
+    expected = model.eval()(tokens).logits
+    assert vocabulary.narrow(model, [ROWS])
+    assert torch.allclose(model(tokens).logits, expected, atol=1e-6)
