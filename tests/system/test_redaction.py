@@ -176,7 +176,7 @@ def test_no_command_writes_or_prints_a_secret(tmp_path: Path) -> None:
                 "eee",
                 "--results",
                 "results/test-mode",
-            ): 0,
+            ): 2,  # nothing but a run in test mode
             ("run", "--train-file", missing, *own[2:], *results): 2,
             ("run", "--task", str(tmp_path / "task.yaml"), "--model", "org/none", *results): 2,
             ("run", "--task", "rte", "--model", url, *results): 2,

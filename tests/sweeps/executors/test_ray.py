@@ -26,6 +26,7 @@ from harness.sweeps.jobs import Job
 from harness.sweeps.launch import STOPPED, Start
 from harness.sweeps.plan import expand
 from harness.sweeps.scheduler import Event, Scheduler
+from harness.system.devices import Slot
 from harness.system.signals import StopRequest
 
 needs_ray = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
@@ -334,7 +335,7 @@ def test_invalid_settings_are_refused(flags: str, message: str) -> None:
 def test_variables_of_a_run_go_along_and_those_of_the_node_stay(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HF_HOME", "https_proxy", "CUDA_VISIBLE_DEVICES", "RAY_ADDRESS"):
         monkeypatch.setenv(name, "here")
-    passed = environment(threads=3)
+    passed = environment(Slot((), 3))
     assert passed.keys() & {"HF_HOME", "https_proxy", "CUDA_VISIBLE_DEVICES", "RAY_ADDRESS", "PATH"} == {
         "HF_HOME",
         "https_proxy",
