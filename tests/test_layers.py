@@ -49,7 +49,7 @@ ROOMS = [
 ENGINE_IMPORTS = {
     "adaptations.__init__": {"adaptations.dropout", "adaptations.freezing", "adaptations.vocabulary", "encoding"},
     "adaptations.freezing": {"batches", "encoding"},
-    "adaptations.vocabulary": {"encoding"},
+    "adaptations.vocabulary": {"encoding", "layer_rates"},
     "batches": {"encoding"},
     "checkpoints": {"training"},
     "display": {"training"},
@@ -61,7 +61,7 @@ ENGINE_IMPORTS = {
     "predictions": {"inference"},
     "progress": {"training"},
     "token_cache": {"encoding"},
-    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "losses"},
+    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "layer_rates", "losses"},
 }
 """The parts of the engine that a part may import; the others import none. Type-only imports count too."""
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from harness.sweeps.supervision import LaunchedSupervisor
 from support.fake_run import command_in
 from support.records import finished_record, minimal_record, run_spec
 
@@ -23,7 +24,6 @@ from harness.facts.tasks import load_task
 from harness.requests.identity import identify
 from harness.requests.options import parse_options
 from harness.sweeps.launch import CONFIG, Start, launch_config, record_stamp, sweep_lock_path
-from harness.sweeps.supervision import LaunchedSupervisor
 from harness.sweeps.unfinished import RunKey, run_statuses
 from harness.system.locks import hold_lock, lock_path, progress_path
 
