@@ -55,7 +55,7 @@ ENGINE_IMPORTS = {
         "encoding",
     },
     "adaptations.freezing": {"batches", "encoding"},
-    "adaptations.vocabulary": {"encoding"},
+    "adaptations.vocabulary": {"encoding", "layer_rates"},
     "batches": {"encoding"},
     "checkpoints": {"training"},
     "display": {"training"},
@@ -67,7 +67,7 @@ ENGINE_IMPORTS = {
     "predictions": {"inference"},
     "progress": {"training"},
     "token_cache": {"encoding"},
-    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "losses"},
+    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "layer_rates", "losses"},
 }
 """The parts of the engine that a part may import; the others import none. Type-only imports count too."""
 

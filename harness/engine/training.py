@@ -20,6 +20,7 @@ from transformers import PreTrainedModel
 from harness.engine.adaptations import dropout
 from harness.engine.batches import Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
+from harness.engine.layer_rates import rate_factors
 from harness.engine.losses import balanced_weights, summed_loss
 from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
@@ -198,7 +199,7 @@ class Training:
         accelerator = self.accelerator
         self.model.train()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("rate_factor", 1.0)
         loss_sum = torch.zeros((), device=accelerator.device)
         for position, batch in enumerate(step.batches):
             is_last = position == len(step.batches) - 1
@@ -279,10 +280,14 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
             started = time.perf_counter()  # excludes the caller's time, includes cutting the next batches
 
 
-def adamw(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """Returns the recipe's optimizer, fused on CPU and CUDA."""
+def adamw(model: PreTrainedModel, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
+    """Returns the recipe's optimizer, fused on CPU and CUDA.
+
+    Raises:
+        UserError: the recipe has a rate for each layer, and the model's layers are not found.
+    """
     return torch.optim.AdamW(
-        decay_groups(model, recipe.weight_decay),
+        _rate_groups(decay_groups(model, recipe.weight_decay), rate_factors(model, recipe)),
         lr=recipe.learning_rate,
         betas=(0.9, recipe.adam_beta2),
         eps=recipe.adam_epsilon,
@@ -306,6 +311,19 @@ def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
         {"params": [p for p in trained if id(p) not in undecayed], "weight_decay": weight_decay},
         {"params": [p for p in trained if id(p) in undecayed], "weight_decay": 0.0},
     ]
+
+
+def _rate_groups(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dict[str, Any]]:
+    """Returns the groups split by the factor of the learning rate; the same groups without factors."""
+    if not factors:
+        return groups
+    split = []
+    for group in groups:
+        by_factor: dict[float, list[nn.Parameter]] = {}
+        for parameter in group["params"]:
+            by_factor.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
+        split += [{**group, "params": params, "rate_factor": factor} for factor, params in by_factor.items()]
+    return split
 
 
 def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:

@@ -85,6 +85,12 @@ class Recipe(BaseModel):
     """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
     rte, mrpc and stsb from mnli."""
 
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Multiply the learning rate by this once more for each layer further down, embeddings last; the head has it
+    whole."""
+    layer_decay_offset: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
+    """Times that the rate of the highest layer is multiplied by --layer-decay: 1 by default, 2 in ELECTRA."""
+
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, values: Any, build: ModelWrapValidatorHandler[Recipe]) -> Recipe:
@@ -100,6 +106,8 @@ class Recipe(BaseModel):
             raise UserError(
                 "recipe: patience (--patience) needs --select best or best_main_score; 'last' compares no epochs"
             )
+        if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
+            raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
         return recipe
 
 
@@ -123,7 +131,15 @@ _ROBERTA = dict(
     max_length=512,
     max_grad_norm=None,
 )
-_ELECTRA = dict(epochs=3, learning_rate=1e-4, warmup=0.1, weight_decay=0.01, adam_epsilon=1e-6)
+_ELECTRA = dict(
+    epochs=3,
+    learning_rate=1e-4,
+    warmup=0.1,
+    weight_decay=0.01,
+    adam_epsilon=1e-6,
+    layer_decay=0.8,
+    layer_decay_offset=2,
+)
 _ELECTRA_BY_TASK = {"rte": dict(epochs=10), "stsb": dict(epochs=10), "mrpc": dict(epochs=3)}
 _MODERNBERT = dict(epochs=3, warmup=0.06, max_length=256, adam_beta2=0.98, adam_epsilon=1e-6)
 
@@ -141,13 +157,13 @@ MODEL_RECIPES: tuple[Family, ...] = (
     ),
     Family(
         "*electra-large-discriminator",
-        "google-research/electra configure_finetuning.py, without its layer-wise decay",
-        {**_ELECTRA, "learning_rate": 5e-5},
+        "google-research/electra configure_finetuning.py",
+        {**_ELECTRA, "learning_rate": 5e-5, "layer_decay": 0.9},
         _ELECTRA_BY_TASK,
     ),
     Family(
         "*electra-*-discriminator",
-        "google-research/electra configure_finetuning.py, without its layer-wise decay",
+        "google-research/electra configure_finetuning.py",
         _ELECTRA,
         _ELECTRA_BY_TASK,
     ),

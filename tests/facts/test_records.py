@@ -163,12 +163,15 @@ OTHER_RECIPES: dict[str, Any] = dict(
     protocol="holdout",
     train_rows=1000,
     init_from="mnli",
+    layer_decay=0.8,
+    layer_decay_offset=2,
 )
 
 
 @pytest.mark.parametrize("field", Recipe.model_fields)
 def test_every_hyperparameter_makes_another_run(field: str) -> None:
-    before = Recipe(select="last" if field == "select" else "best")  # patience needs the best
+    decay = 0.9 if field == "layer_decay_offset" else None
+    before = Recipe(select="last" if field == "select" else "best", layer_decay=decay)  # patience needs the best
     after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
     assert _spec(recipe=after).run_id != _spec(recipe=before).run_id
 

@@ -25,6 +25,8 @@ RECIPE_FLAGS = {
     "--learning-rate",
     "--max-grad-norm",
     "--max-length",
+    "--layer-decay",
+    "--layer-decay-offset",
     "--max-steps",
     "--no-length-grouping",
     "--patience",
@@ -151,8 +153,8 @@ FLAGS = {
 
 @pytest.fixture
 def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Returns the output of a command for --help, on a wide terminal."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """Returns the output of a command for --help, on a terminal too narrow for two columns of options."""
+    monkeypatch.setenv("COLUMNS", "120")
 
     def print_help(*args: str) -> str:
         with pytest.raises(SystemExit) as end:
@@ -195,11 +197,12 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
         adam_beta2=0.5,
         class_weights="balanced",
         threshold="validation",
+        layer_decay=0.5,
     )
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)
-    select = ["--select", "best"] if name == "patience" else []
-    recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *select]).recipe
+    needed = {"patience": ["--select", "best"], "layer_decay_offset": ["--layer-decay", "0.9"]}.get(name, [])
+    recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value
 
 

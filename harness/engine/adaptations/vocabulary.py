@@ -17,6 +17,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from harness.engine.encoding import Encoded
+from harness.engine.layer_rates import rate_factors
 from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
 
@@ -75,7 +76,8 @@ def widen(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) ->
     if not isinstance(narrowed, NarrowedEmbedding):
         return
     (whole,) = narrowed.whole
-    rates = (recipe.learning_rate * learning_rate_factor(number, plan, recipe.schedule) for number in range(steps))
+    rate = recipe.learning_rate * rate_factors(model, recipe).get(id(narrowed.weight), 1.0)
+    rates = (rate * learning_rate_factor(number, plan, recipe.schedule) for number in range(steps))
     with torch.no_grad():
         whole.to(narrowed.weight.device)
         if narrowed.weight.requires_grad:
