@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from harness.sweeps.supervision import LaunchedSupervisor
 from support.fake_run import command_in
 from support.records import finished_record, minimal_record, run_spec
 
