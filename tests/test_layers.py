@@ -22,7 +22,7 @@ PATHS = {
 
 MODULES = sorted(PATHS)
 
-HEAVY = ("accelerate", "datasets", "evaluate", "ray", "scipy", "sklearn", "torch", "transformers")
+HEAVY = ("accelerate", "datasets", "evaluate", "peft", "ray", "scipy", "sklearn", "torch", "transformers")
 """Libraries that take seconds to import: commands that only read or show files work without them."""
 
 LOADS_DATASETS = "rows.loading"
@@ -47,7 +47,14 @@ ROOMS = [
 """Each imports only from itself and those before it; last the modules that are in no room, such as `run`."""
 
 ENGINE_IMPORTS = {
-    "adaptations.__init__": {"adaptations.dropout", "adaptations.freezing", "adaptations.vocabulary", "encoding"},
+    "adaptations.__init__": {
+        "adaptations.adapters",
+        "adaptations.dropout",
+        "adaptations.freezing",
+        "adaptations.vocabulary",
+        "encoding",
+    },
+    "adaptations.adapters": {"adaptations.float32_head"},
     "adaptations.freezing": {"batches", "encoding"},
     "adaptations.vocabulary": {"encoding"},
     "batches": {"encoding"},

@@ -163,12 +163,18 @@ OTHER_RECIPES: dict[str, Any] = dict(
     protocol="holdout",
     train_rows=1000,
     init_from="mnli",
+    adapter="dora",
+    adapter_rank=4,
+    adapter_alpha=16.0,
+    adapter_dropout=0.1,
+    adapter_targets="query",
 )
 
 
 @pytest.mark.parametrize("field", Recipe.model_fields)
 def test_every_hyperparameter_makes_another_run(field: str) -> None:
-    before = Recipe(select="last" if field == "select" else "best")  # patience needs the best
+    adapter = "lora" if field.startswith("adapter_") else None
+    before = Recipe(select="last" if field == "select" else "best", adapter=adapter)  # patience needs the best
     after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
     assert _spec(recipe=after).run_id != _spec(recipe=before).run_id
 

@@ -16,6 +16,11 @@ from harness.facts.tasks import load_task
 from harness.requests.options import RunOptions, parse_options, resolve_options
 
 RECIPE_FLAGS = {
+    "--adapter",
+    "--adapter-alpha",
+    "--adapter-dropout",
+    "--adapter-rank",
+    "--adapter-targets",
     "--adam-beta2",
     "--adam-epsilon",
     "--class-weights",
@@ -152,8 +157,8 @@ FLAGS = {
 
 @pytest.fixture
 def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Returns the output of a command for --help, on a wide terminal."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """Returns the output of a command for --help, on a terminal with room for one column."""
+    monkeypatch.setenv("COLUMNS", "110")
 
     def print_help(*args: str) -> str:
         with pytest.raises(SystemExit) as end:
@@ -196,11 +201,15 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
         adam_beta2=0.5,
         class_weights="balanced",
         threshold="validation",
+        adapter="lora",
+        adapter_dropout=0.5,
+        adapter_targets="query,value",
     )
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)
-    select = ["--select", "best"] if name == "patience" else []
-    recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *select]).recipe
+    needed = ["--select", "best"] if name == "patience" else []
+    needed += ["--adapter", "lora"] if name.startswith("adapter_") else []
+    recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value
 
 
