@@ -74,7 +74,7 @@ def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple
         base, revision = str(config["base_model_name_or_path"]), config.get("revision") or spec.revision
     with boundary(str(folder / WEIGHTS), SafetensorError), safe_open(folder / WEIGHTS, "pt") as file:
         expected = (file.metadata() or {}).get(BASE_HASH)
-    is_folder = Path(base).is_dir() or spec.revision.startswith("sha256:") or spec.parent is not None
+    is_folder = base != spec.model or spec.revision.startswith("sha256:")  # another name is the folder of its parent
     with TemporaryDirectory() as scratch:
         if spec.test_mode and base == spec.model:
             test_mode.write_model(Path(scratch))

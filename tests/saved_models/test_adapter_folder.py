@@ -186,3 +186,46 @@ def test_other_or_missing_base_model_is_refused(lora: Path, tmp_path: Path, monk
     (folder / "bundle.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match=f"base model not found: the folder {missing}"):
         open_model(folder, cpu=True)
+
+
+# -- runs that start from others ---------------------------------------------------------------------------------------
+
+
+def child(root: Path, parent: RunRecord, *flags: Any) -> dict[str, torch.Tensor]:
+    """Trains rte for one step of rate 0, from the saved run `parent` of mnli, and returns its merged weights."""
+    folder = root / "child"
+    common = ("--task", "rte", "--test-mode", "--max-steps", 1, "--warmup", 1, "--init-from", "mnli", "--overwrite")
+    run(*common, "--parent", parent.run_id, "--results", root, "--save-model", folder, *flags)
+    return _weights(folder / "model.safetensors")
+
+
+def test_run_continues_the_adapter_of_its_parent_or_starts_from_its_merged_weights(tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    flags = ("--task", "mnli", "--test-mode", "--max-steps", 3, "--learning-rate", 0.03, "--adapter", "lora")
+    run(*flags, "--results", tmp_path, "--save-model", tmp_path / "mnli")
+    parent = record_of(tmp_path, "mnli")
+    shutil.copytree(tmp_path / "mnli", tmp_path / "test-mode/models/mnli" / parent.run_id)
+    expected = _weights(tmp_path / "mnli/model.safetensors")
+    saved_adapter = _weights(tmp_path / "mnli/adapter/adapter_model.safetensors")
+    for settings in (("--adapter", "lora"), ("--adapter", "lora", "--adapter-rank", 4), ("--adapter", "ia3"), ()):
+        weights = child(tmp_path, parent, *settings)
+        encoder = [name for name in weights if not name.startswith("classifier")]
+        assert all(torch.allclose(weights[name], expected[name], atol=1e-6) for name in encoder)
+        assert weights["classifier.weight"].shape != expected["classifier.weight"].shape
+        if not settings:
+            continue
+        config = json.loads((tmp_path / "child/adapter/adapter_config.json").read_text())
+        adapter = _weights(tmp_path / "child/adapter/adapter_model.safetensors")
+        is_continued = all(
+            name in saved_adapter and torch.equal(adapter[name], saved_adapter[name])
+            for name in adapter
+            if "classifier" not in name
+        )
+        assert is_continued == (settings == ("--adapter", "lora"))
+        is_on_pretrained = config["base_model_name_or_path"] == "tiny-bert"
+        assert is_on_pretrained == is_continued
+        assert np.allclose(
+            open_model(tmp_path / "child/adapter", cpu=True).scores(texts()),
+            open_model(tmp_path / "child", cpu=True).scores(texts()),
+            atol=1e-6,
+        )

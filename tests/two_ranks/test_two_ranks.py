@@ -31,7 +31,7 @@ def two_processes(tmp_path_factory):
 def test_every_check_of_the_selfcheck_passes(processes):
     output = run_ranks(processes, "harness.__main__", "selfcheck", "--cpu")
     assert f"{processes} process(es)" in output
-    assert output.count("pass  ") == 8, output
+    assert output.count("pass  ") == 9, output
     assert "FAIL" not in output
 
 
