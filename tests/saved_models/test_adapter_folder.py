@@ -104,6 +104,7 @@ def test_record_counts_total_and_trainable_parameters(saved: Path) -> None:
     assert 100 < model.trainable_parameters < model.parameters / 5
     weights = sum(tensor.numel() for tensor in _weights(saved / "model/model.safetensors").values())
     assert model.parameters == weights
+    assert f"| {model.trainable_parameters:,} of {model.parameters:,} |" in (saved / "model/README.md").read_text()
     if (saved / "model/adapter").is_dir():
         adapter = _weights(saved / "model/adapter/adapter_model.safetensors")
         assert model.trainable_parameters == sum(tensor.numel() for tensor in adapter.values())
