@@ -39,6 +39,7 @@ from harness.system.signals import Interrupted, catch_stop_signals
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from harness.engine.adaptations.adapters import AdapterFiles
     from harness.engine.evaluation import Evaluator
     from harness.engine.inference import Scores
 
@@ -247,8 +248,8 @@ def _fine_tune(
                 scores[split] = evaluator.scores(ready.training.model, split)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)
-    restore(ready.model, recipe, ready.plan, progress.history[progress.selected_epoch - 1].step)
-    _save_model(this, ready, accelerator)
+    adapter = restore(ready.model, recipe, ready.plan, progress.history[progress.selected_epoch - 1].step)
+    _save_model(this, ready, adapter, accelerator)
     return ready.facts | _outcome_fields(this, ready, evaluator, progress, scores, setup_seconds)
 
 
@@ -343,15 +344,14 @@ def _train(
     return best_weights, scores
 
 
-def _save_model(this: _Run, ready: Prepared, accelerator: Accelerator) -> None:
+def _save_model(this: _Run, ready: Prepared, adapter: AdapterFiles | None, accelerator: Accelerator) -> None:
     """Writes the weights to the folder of --save-model, if it was given; every process must call it."""
-    folder = this.options.save_model
-    if folder is None:
+    if (folder := this.options.save_model) is None:
         return
     weights = accelerator.get_state_dict(ready.training.model)  # on all processes: each may have a part of them
     if accelerator.is_main_process:
-        length = this.spec.recipe.max_length
-        bundles.stage_model(folder, this.spec.run_id, ready.model, ready.tokenizer, weights, length)
+        tokenizer, length = ready.tokenizer, this.spec.recipe.max_length
+        bundles.stage_model(folder, this.spec.run_id, ready.model, tokenizer, weights, length, adapter)
 
 
 def _outcome_fields(

@@ -260,6 +260,25 @@ def test_sweep_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     assert by_task["mnli"].spec.recipe.epochs == 2
 
 
+def test_sweep_file_of_the_adapters_page_has_the_settings_of_the_paper(tmp_path: Path) -> None:
+    (block,) = _blocks("docs/adapters.md", "yaml")
+    path = tmp_path / "sweep.yaml"
+    path.write_text(block, encoding="utf-8")
+    runs = {
+        (run.spec.model.rpartition("-")[2], run.task.name): run
+        for run in expand(read_options([str(path)])[1], lambda task, model: [{}])
+        if run.spec.seed == 3
+    }
+    recipes = {key: run.spec.recipe for key, run in runs.items()}
+    tasks = "mnli sst2 mrpc cola qnli qqp rte stsb".split()
+    assert recipes.keys() == {(size, task) for size in ("base", "large") for task in tasks}
+    assert {(size, recipe.adapter_alpha) for (size, _), recipe in recipes.items()} == {("base", 8), ("large", 16)}
+    assert [recipes["base", task].epochs for task in tasks] == [30, 60, 30, 80, 25, 25, 80, 40]
+    assert [recipes["large", task].learning_rate for task in tasks] == [3e-4, 4e-4, 3e-4, 2e-4, 2e-4, 3e-4, 4e-4, 2e-4]
+    assert {task for (_, task), run in runs.items() if run.spec.parent} == {"mrpc", "rte", "stsb"}
+    assert runs["large", "rte"].spec.parent == runs["large", "mnli"].run_id
+
+
 def test_own_task_of_the_docs_loads(own_task: Path) -> None:
     from harness.rows.files import find_files
     from harness.rows.loading import data_facts, load_splits, read_tables

@@ -22,7 +22,7 @@ PATHS = {
 
 MODULES = sorted(PATHS)
 
-HEAVY = ("accelerate", "datasets", "evaluate", "ray", "scipy", "sklearn", "torch", "transformers")
+HEAVY = ("accelerate", "datasets", "evaluate", "peft", "ray", "scipy", "sklearn", "torch", "transformers")
 """Libraries that take seconds to import: commands that only read or show files work without them."""
 
 LOADS_DATASETS = "rows.loading"
@@ -48,12 +48,14 @@ ROOMS = [
 
 ENGINE_IMPORTS = {
     "adaptations.__init__": {
+        "adaptations.adapters",
         "adaptations.cache",
         "adaptations.dropout",
         "adaptations.freezing",
         "adaptations.vocabulary",
         "encoding",
     },
+    "adaptations.adapters": {"adaptations.float32_head"},
     "adaptations.freezing": {"batches", "encoding"},
     "adaptations.vocabulary": {"encoding", "layer_rates"},
     "batches": {"encoding"},

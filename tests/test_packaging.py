@@ -136,7 +136,9 @@ _distributions = functools.cache(packages_distributions)
 @pytest.mark.parametrize("module", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_module_imports_only_declared_dependencies(module: Path) -> None:
     project = _project()
-    lines = project["dependencies"] + project["optional-dependencies"]["tensorboard"]
+    lines = project["dependencies"] + [
+        line for name in ("peft", "tensorboard") for line in project["optional-dependencies"][name]
+    ]
     declared = {canonicalize_name(Requirement(line).name) for line in lines}
     for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

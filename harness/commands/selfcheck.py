@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -74,6 +75,7 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
         check_rows_drawn_once,
         check_steps_match_plain_loop,
         check_other_losses_match_plain_loop,
+        check_lora_matches_plain_loop,
         check_weights_after_sgd,
         check_scores_in_row_order,
         check_divergence_stops_all_processes,
@@ -116,6 +118,14 @@ def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
     return _compare_steps(accelerator, "the same for multi-label rows and with class weights", cases)
 
 
+def check_lora_matches_plain_loop(accelerator: Accelerator) -> Check:
+    """The same holds for LoRA, whose plain loop trains peft's own model."""
+    name = "the same for LoRA and a plain loop of peft"
+    if find_spec("peft") is None:
+        return Check(name, True, "not checked: peft is not installed")
+    return _compare_steps(accelerator, name, [(generated(rows), recipe(adapter="lora")) for rows in SIZES])
+
+
 def _compare_steps(accelerator: Accelerator, name: str, cases: Sequence[tuple[Encoded, Recipe]]) -> Check:
     """After AdamW the scores are compared: the weights are not comparable, see ARCHITECTURE.md."""
     import torch
@@ -127,7 +137,7 @@ def _compare_steps(accelerator: Accelerator, name: str, cases: Sequence[tuple[En
     for encoded, recipe in cases:
         step_plans, batch = plans(accelerator, len(encoded)), cut_batch(encoded, np.arange(len(encoded)))
         inputs = batch.to(accelerator.device).inputs
-        plain = tiny_model().to(accelerator.device)
+        plain = (_peft_model() if recipe.adapter else tiny_model()).to(accelerator.device)
         reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], recipe))
         for plan in step_plans:
             ours, steps = _train(accelerator, encoded, plan, recipe)
@@ -325,6 +335,15 @@ def tiny_model(dropout: float = 0.0) -> Any:
     return model
 
 
+def _peft_model() -> Any:
+    """Returns the tiny BERT as peft itself adds LoRA to it, with the settings that the harness has by default."""
+    from accelerate.utils import set_seed
+    from peft import LoraConfig, get_peft_model
+
+    set_seed(0)
+    return get_peft_model(tiny_model(), LoraConfig(task_type="SEQ_CLS", modules_to_save=["classifier"]))
+
+
 @functools.cache
 def _tiny_bert() -> Any:
     from harness.engine import models, test_mode
@@ -350,11 +369,12 @@ def _training(
     optimizer_of: OptimizerOf = _adamw,
 ) -> Training:
     """Returns training of the model, adapted as a run adapts it."""
-    from harness.engine.adaptations import adapt
+    from harness.engine.adaptations import adapt, adapters
     from harness.engine.deployment import keeps_whole_weights
     from harness.engine.training import Training
 
     device, several, whole = accelerator.device, accelerator.num_processes > 1, keeps_whole_weights(accelerator)
+    adapters.attach(model, recipe, seed=0)
     adapt(
         model.to(device), {"train": encoded}, device, is_distributed=several, is_compiled=False, has_whole_weights=whole
     )

@@ -127,7 +127,7 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
         UserError: weights, optimizer or randomness have another form, or the optimizer took another number of steps.
     """
     state, accelerator = checkpoint.state, training.accelerator
-    weights = accelerator.unwrap_model(training.model).state_dict()
+    weights = training.weights()
     groups = [len(group["params"]) for group in training.optimizer.param_groups]
     parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
     with boundary("optimizer", Exception):  # of values of any kind
@@ -136,7 +136,10 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
         moments = {number: [each["exp_avg"], each["exp_avg_sq"]] for number, each in by_number.items()}
         own_moments = {number: [parameters[number]] * 2 for number in by_number}
         steps = max((int(each["step"]) for each in by_number.values()), default=0)
-    pairs = [("weights", state.weights, weights), ("best weights", checkpoint.best_weights or weights, weights)]
+    pairs: list[tuple[str, Any, Any]] = [
+        ("weights", state.weights, weights),
+        ("best weights", checkpoint.best_weights or weights, weights),
+    ]
     pairs.append(("optimizer", moments, own_moments))
     if state.randomness is not None:
         pairs.append(("randomness", state.randomness[0], torch.get_rng_state()))

@@ -40,6 +40,8 @@ class BuiltModel(NamedTuple):
     tokenizer: Tokenizer
     facts: ModelFacts
     notes: tuple[str, ...] = ()
+    new_modules: tuple[str, ...] = ()
+    """Modules of the encoder that the checkpoint lacks: newly initialised, so that no adapter may freeze them."""
 
 
 def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltModel:
@@ -96,7 +98,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
     )
     notes = [f"the checkpoint has no {pooler}: newly initialised from the seed" for pooler in poolers]
     notes += fit_tokenizer(tokenizer, model)
-    return BuiltModel(model, tokenizer, facts, tuple(notes))
+    return BuiltModel(model, tokenizer, facts, tuple(notes), tuple(poolers))
 
 
 def load_tokenizer(name: str, revision: str) -> Tokenizer:

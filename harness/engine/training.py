@@ -146,21 +146,25 @@ class Training:
                 raise Diverged(number, "gradient norm")
 
     def weights(self) -> dict[str, torch.Tensor]:
-        """Returns a copy of this process's current weights."""
-        state = self.accelerator.unwrap_model(self.model).state_dict()
-        return {name: tensor.detach().clone() for name, tensor in state.items()}
+        """Returns a copy of this process's current weights and buffers, without the parameters that are frozen."""
+        model = self.accelerator.unwrap_model(self.model)
+        named = model.named_parameters(remove_duplicate=False)
+        frozen = {name for name, parameter in named if not parameter.requires_grad}
+        return {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name not in frozen}
 
     def weights_sha256(self) -> str:
-        """Returns the hash of the current weights: names in order, bytes in each tensor's type."""
+        """Returns the hash of all current weights, frozen ones too: names in order, bytes in each tensor's type."""
         digest = hashlib.sha256()
-        for name, tensor in sorted(self.weights().items()):
+        for name, tensor in sorted(self.accelerator.unwrap_model(self.model).state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Restores what `weights` returned."""
-        self.accelerator.unwrap_model(self.model).load_state_dict(weights)
+        if missing := self.weights().keys() ^ weights.keys():
+            raise ValueError(f"weights: other names than in this model: {sorted(missing)[:3]}")
+        self.accelerator.unwrap_model(self.model).load_state_dict(weights, strict=False)
 
     def state(self) -> TrainingState:
         """Returns everything that training needs to resume bit-for-bit."""

@@ -84,6 +84,17 @@ class Recipe(BaseModel):
     init_from: str | None = None
     """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
     rte, mrpc and stsb from mnli."""
+    adapter: Literal["lora", "dora", "ia3", "bitfit"] | None = None
+    """Freeze the encoder and train, next to the head, only an adapter of peft, or the biases (bitfit)."""
+    adapter_rank: _Count | None = None
+    """Rank of a lora or dora adapter; 8 by default."""
+    adapter_alpha: Annotated[float, Field(gt=0)] | None = None
+    """The update of a lora or dora adapter is scaled by alpha / rank; 8 by default."""
+    adapter_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout of the inputs of a lora or dora adapter; 0 by default."""
+    adapter_targets: Annotated[str, Field(pattern=r"^[^\s,]+( *, *[^\s,]+)*$")] | None = None
+    """Names of the linear layers that a lora, dora or ia3 adapter changes, separated by commas; peft's default for the
+    architecture if omitted."""
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     """Multiply the learning rate by this once more for each layer further down, embeddings last; the head has it
@@ -108,7 +119,23 @@ class Recipe(BaseModel):
             )
         if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
             raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
+        _check_adapter(recipe)
         return recipe
+
+
+def _check_adapter(recipe: Recipe) -> None:
+    """Raises UserError for a setting that the adapter does not have."""
+    settings = {
+        "adapter_rank": ("lora", "dora"),
+        "adapter_alpha": ("lora", "dora"),
+        "adapter_dropout": ("lora", "dora"),
+    }
+    for name, adapters in (settings | {"adapter_targets": ("lora", "dora", "ia3")}).items():
+        if getattr(recipe, name) is not None and recipe.adapter not in adapters:
+            raise UserError(
+                f"recipe: {name} (--{name.replace('_', '-')}) needs --adapter {' or '.join(adapters)}; "
+                f"got --adapter {recipe.adapter or 'none'}"
+            )
 
 
 class Family(NamedTuple):

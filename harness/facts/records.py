@@ -152,6 +152,9 @@ class ModelFacts(_Facts):
     """Commit of the revision on the Hub."""
     architecture: str
     parameters: Count
+    """Parameters of the model, without those that an adapter adds."""
+    trainable_parameters: Count | None = None
+    """Parameters that training changes, those of the adapter included; None in older records."""
     attention: str
     head: Literal["new", "kept", "reordered"]
     """The classification head: new, or the checkpoint's own, with its labels in order or reordered for the task."""

@@ -53,6 +53,10 @@ class GroupCost(NamedTuple):
     """All precisions that were used."""
     devices: str
     """All sets of devices that were used, such as `2 × NVIDIA H100`."""
+    parameters: int | None
+    """Parameters of the model."""
+    trainable_parameters: int | None
+    """Parameters that training changes."""
 
 
 def group_cost(group: Group) -> GroupCost:
@@ -62,10 +66,13 @@ def group_cost(group: Group) -> GroupCost:
     seconds = [run.cost.seconds for run in group.scored if run.cost]
     environments = [run.environment for run in group.scored if run.environment]
     devices = [sorted(Counter(environment.devices).items()) for environment in environments]
+    model = next((run.model for run in group.scored if run.model), None)
     return GroupCost(
         rows_per_second=fmean(speeds) if speeds else None,
         peak_bytes=max(peaks, default=None),
         seconds=fmean(seconds) if seconds else None,
         precision=", ".join(sorted({environment.precision for environment in environments})),
+        parameters=model.parameters if model else None,
+        trainable_parameters=model.trainable_parameters if model else None,
         devices=", ".join(sorted({" + ".join(f"{number} × {name}" for name, number in counts) for counts in devices})),
     )

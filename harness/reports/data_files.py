@@ -31,7 +31,8 @@ _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
     *("aggregate", "std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
-    *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds", "source"),
+    *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds"),
+    *("parameters", "trainable_parameters", "source"),
 ]
 
 

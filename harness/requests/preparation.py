@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from harness.engine import test_mode
+from harness.errors import UserError
 from harness.facts.recipes import StepPlan, plan_steps
 from harness.facts.records import Environment, RunSpec
 from harness.facts.tasks import TaskSpec
@@ -15,7 +16,8 @@ from harness.metrics.registry import check_metrics
 from harness.requests.companions import companion_splits
 from harness.requests.options import RunOptions
 from harness.rows.files import Files
-from harness.saved_models.bundles import Bundle
+from harness.saved_models import adapter_folder
+from harness.saved_models.bundles import ADAPTER, Bundle
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -70,12 +72,17 @@ def prepare(
     from accelerate.utils import set_seed
 
     from harness.engine import deployment, models, provenance, token_cache
-    from harness.engine.adaptations import adapt
+    from harness.engine.adaptations import adapt, adapters
     from harness.engine.memory import limit_memory, plan_that_fits
     from harness.engine.training import Training, adamw
     from harness.rows import loading
 
     recipe = spec.recipe
+    has_whole_weights = deployment.keeps_whole_weights(accelerator)
+    if recipe.adapter is not None and not has_whole_weights:
+        raise UserError(
+            f"--adapter {recipe.adapter}: unsupported under FSDP and DeepSpeed. Launch with another config."
+        )
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
         check_metrics(task.metrics)
@@ -85,7 +92,9 @@ def prepare(
         tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, files)
         splits = loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
         splits |= companion_splits(task, options)
-        model, tokenizer, model_facts, model_notes = _initial_model(task, spec, parent, Path(scratch))
+        built = _initial_model(task, spec, parent, Path(scratch))
+        model, tokenizer = built.model, built.tokenizer
+        trainable = adapters.trained_parameters(model)
         models.check_length(model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encode_splits(splits, tokenizer, recipe.max_length, cache, accelerator.print)
@@ -100,7 +109,6 @@ def prepare(
         f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {deployment.device_summary(accelerator)}\n{plan}"
     )
     is_compiled = _is_compiled(options, plan, accelerator)
-    has_whole_weights = deployment.keeps_whole_weights(accelerator)
     adapt(
         model,
         encoded,
@@ -119,7 +127,7 @@ def prepare(
 
     # Facts for the record
     data = loading.data_facts(task, tables, splits, spec.test_mode)
-    notes = [*model_notes, *loading.data_notes(splits, data.shared_texts)]
+    notes = [*built.notes, *loading.data_notes(splits, data.shared_texts)]
     for note in notes:
         accelerator.print(note)
     if plan.device_batch_size < planned_size:
@@ -135,6 +143,7 @@ def prepare(
         is_compiled=is_compiled,
         **provenance.environment_fields(accelerator),
     )
+    model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
     facts = dict(data=data, model=model_facts, environment=environment)
     return Prepared(splits, encoded, model, tokenizer, training, facts, notes)
 
@@ -152,16 +161,32 @@ def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) 
 
 
 def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch: Path) -> BuiltModel:
-    """Builds the model to start from: the parent's, the tiny one of test mode, or --model."""
+    """Builds the model to start from: the parent's, the tiny one of test mode, or --model; with the recipe's adapter.
+
+    A run with the adapter settings of its parent continues the parent's adapter on the same frozen weights; any other
+    starts from the parent's whole weights.
+    """
     from harness.engine import models
+    from harness.engine.adaptations import adapters
 
     if spec.test_mode:
         test_mode.write_model(scratch)
-    if parent is None:
-        return models.build_model(str(scratch) if spec.test_mode else spec.model, spec.revision, task, spec.seed)
-    revision = f"sha256:{parent.record.weights_sha256}"
-    built = models.build_model(str(parent.folder), revision, task, spec.seed)
-    if parent.record.model is None:
+    continued = (
+        None
+        if parent is None
+        else adapter_folder.continued_adapter(parent.folder / ADAPTER, parent.record, spec.recipe)
+    )
+    if parent is None or continued is not None:
+        base = spec.model
+        built = models.build_model(str(scratch) if spec.test_mode else base, spec.revision, task, spec.seed)
+    else:
+        base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
+        built = models.build_model(base, revision, task, spec.seed)
+    commit = built.facts.commit
+    adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)
+    if continued is not None:
+        adapters.load(built.model, continued, with_head=False)
+    if parent is None or parent.record.model is None:
         return built
     commit = parent.record.model.commit  # the commit of the pretrained model is that of the parent's
     return built._replace(facts=built.facts.model_copy(update={"commit": commit}))

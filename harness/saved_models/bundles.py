@@ -16,6 +16,7 @@ from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_record_copy, record_text
 from harness.facts.tasks import TaskSpec, read_task, task_text
 from harness.rows.files import file_hash
+from harness.saved_models import adapter_folder
 from harness.saved_models.model_card import model_card
 from harness.system.atomic import check_writable, replace_folder, write_atomically
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
+    from harness.engine.adaptations.adapters import AdapterFiles
+
 FORMAT = 1
 """Version of the folder's layout; raised when older harnesses cannot read it, so that they refuse it."""
 
@@ -31,6 +34,9 @@ MANIFEST = "bundle.json"
 """File with format, run_id and every file's hash. It is written last: a folder without it is no bundle."""
 
 WEIGHTS, CONFIG, TASK, RECORD, CARD = "model.safetensors", "config.json", "task.yaml", "record.json", "README.md"
+
+ADAPTER = "adapter"
+"""Folder in a saved model with its adapter, which has a manifest, task and record of its own."""
 
 _LOCAL_SETTINGS = ("is_local", "local_files_only", "name_or_path")
 """Settings of a tokenizer that tell where transformers read it from."""
@@ -75,7 +81,7 @@ def check_save_folder(folder: Path, run_id: str, overwrite: bool) -> bool:
             )
         files = manifest.get("files")
         saved = files if isinstance(files, dict) else {}
-        own = [name for name in names if name not in (*saved, MANIFEST)]
+        own = [name for name in _paths(final) if name not in (*saved, ADAPTER, MANIFEST)]
         own += [name for name in names if name == CARD and name in saved and file_hash(final / name) != saved[name]]
         if own:
             raise UserError(
@@ -92,8 +98,11 @@ def stage_model(
     tokenizer: Tokenizer,
     weights: Mapping[str, torch.Tensor],
     max_length: int,
+    adapter: AdapterFiles | None = None,
 ) -> None:
     """Writes weights, configuration and tokenizer to a hidden folder next to `folder`; `finish_bundle` renames it.
+
+    The weights are whole: an adapter is merged into them, and is also saved separately, in the folder `adapter`.
 
     Only the main process calls it. `weights` may have the names that torch.compile gives them. The saved tokenizer
     truncates to `max_length` tokens.
@@ -108,6 +117,8 @@ def stage_model(
     with _explained_errors(scratch):
         model.save_pretrained(scratch, state_dict=plain, max_shard_size="1TB")
         _save_tokenizer(tokenizer, scratch, max_length)
+        if adapter is not None:
+            adapter_folder.write_adapter(scratch / ADAPTER, adapter)
 
 
 def _save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None:
@@ -136,20 +147,28 @@ def finish_bundle(folder: Path, task: TaskSpec, record: RunRecord, overwrite: bo
     """
     final, scratch = folder.resolve(), _scratch(folder, record.run_id)
     with _explained_errors(scratch):
-        (scratch / TASK).write_text(task_text(task), encoding="utf-8")
-        (scratch / RECORD).write_text(record_text(record), encoding="utf-8")
         (scratch / CARD).write_text(model_card(task, record), encoding="utf-8")
-        manifest = {
-            "format": FORMAT,
-            "harness": __version__,
-            "run_id": record.run_id,
-            "files": {path.name: file_hash(path) for path in sorted(scratch.iterdir())},
-        }
-        write_atomically(scratch / MANIFEST, json.dumps(manifest, indent=1) + "\n")
-        for path in scratch.iterdir():
+        if (scratch / ADAPTER).is_dir():
+            _describe(scratch / ADAPTER, task, record)
+        _describe(scratch, task, record)
+        for path in scratch.rglob("*.*"):
             path.chmod(0o644)  # safetensors writes for the owner alone
         replaces = check_save_folder(folder, record.run_id, overwrite)
         (replace_folder if replaces else os.replace)(scratch, final)  # os.replace fails if another run has come first
+
+
+def _describe(folder: Path, task: TaskSpec, record: RunRecord) -> None:
+    """Adds task, record and manifest to the files of a model or an adapter."""
+    (folder / TASK).write_text(task_text(task), encoding="utf-8")
+    (folder / RECORD).write_text(record_text(record), encoding="utf-8")
+    files = {name: file_hash(folder / name) for name in _paths(folder) if (folder / name).is_file()}
+    manifest = {"format": FORMAT, "harness": __version__, "run_id": record.run_id, "files": files}
+    write_atomically(folder / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+
+
+def _paths(folder: Path) -> list[str]:
+    """Returns the sorted paths of all files and folders in a folder, relative to it."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 @contextmanager
@@ -223,7 +242,8 @@ def _read_bundle(folder: Path) -> Bundle:
             f"({manifest.get('harness', 'version unknown')}); this one, {__version__}, reads formats up to {FORMAT}. "
             "Update the harness."
         )
-    if missing := next((name for name in (WEIGHTS, CONFIG, TASK, RECORD) if not (folder / name).is_file()), None):
+    own = adapter_folder.FILES if adapter_folder.is_adapter(folder) else (WEIGHTS, CONFIG)
+    if missing := next((name for name in (*own, TASK, RECORD) if not (folder / name).is_file()), None):
         raise UserError(f"{folder}: {missing} is missing; the saved model is incomplete.")
     _check_files(folder, [name for name in manifest["files"] if name not in (WEIGHTS, CARD)])
     record = read_record_copy(folder / RECORD)
@@ -233,17 +253,17 @@ def _read_bundle(folder: Path) -> Bundle:
 
 def check_weights(bundle: Bundle) -> None:
     """Raises UserError when the weights are not the ones that the run saved."""
-    _check_files(bundle.folder, [WEIGHTS])
+    _check_files(bundle.folder, [adapter_folder.WEIGHTS if adapter_folder.is_adapter(bundle.folder) else WEIGHTS])
 
 
 def _check_files(folder: Path, names: Iterable[str]) -> None:
     """Raises UserError when a file is not the one that the run saved; the model card is the user's to edit."""
     expected = _manifest(folder)["files"]
-    for path in (folder / name for name in names):
-        if not path.is_file() or file_hash(path) != expected.get(path.name):
+    for name in names:
+        if not (folder / name).is_file() or file_hash(folder / name) != expected.get(name):
             raise UserError(
-                f"{path}: invalid checksum. The file was edited, replaced or damaged since the run saved it: restore "
-                "it, or save the model again."
+                f"{folder / name}: invalid checksum. The file was edited, replaced or damaged since the run saved it: "
+                "restore it, or save the model again."
             )
 
 
@@ -262,6 +282,8 @@ def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     from harness.engine.models import NO_REMOTE_CODE, explained_load_errors
 
     check_weights(bundle)
+    if adapter_folder.is_adapter(bundle.folder):
+        return adapter_folder.load_adapted_model(bundle.folder, bundle.task, bundle.record)
     with explained_load_errors(str(bundle.folder)):
         tokenizer = AutoTokenizer.from_pretrained(bundle.folder, **NO_REMOTE_CODE)
         model = AutoModelForSequenceClassification.from_pretrained(bundle.folder, dtype=torch.float32, **NO_REMOTE_CODE)

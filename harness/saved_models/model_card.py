@@ -138,6 +138,9 @@ def _output(task: TaskSpec, record: RunRecord) -> str:
 
 def _recipe(record: RunRecord) -> str:
     facts: dict[str, Any] = {"seed": record.spec.seed, **record.spec.recipe.model_dump(exclude_none=True)}
+    if record.spec.recipe.adapter is not None and record.model is not None:
+        counts = (record.model.trainable_parameters, record.model.parameters)
+        facts["trained parameters"] = " of ".join(f"{count:,}" for count in counts if count is not None)
     if record.selected_epoch is not None:
         facts["epoch of these weights"] = record.selected_epoch
     if (where := record.environment) is not None:

@@ -175,7 +175,8 @@ def state_of(training):
 @pytest.fixture
 def small_training():
     accelerator, model = Accelerator(cpu=True), torch.nn.Linear(2, 3)
-    return SimpleNamespace(accelerator=accelerator, model=model, optimizer=torch.optim.AdamW(model.parameters()))
+    optimizer = torch.optim.AdamW(model.parameters())
+    return SimpleNamespace(accelerator=accelerator, model=model, optimizer=optimizer, weights=model.state_dict)
 
 
 FORGERIES = {

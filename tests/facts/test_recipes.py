@@ -195,6 +195,12 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"patience": 0, "select": "best"}, "--patience"),
         ({"protocol": "kfold"}, "--protocol"),
         ({"train_rows": 0}, "--train-rows"),
+        ({"adapter": "prefix"}, "--adapter"),
+        ({"adapter_rank": 0, "adapter": "lora"}, "--adapter-rank"),
+        ({"adapter_alpha": 0, "adapter": "lora"}, "--adapter-alpha"),
+        ({"adapter_dropout": 1, "adapter": "lora"}, "--adapter-dropout"),
+        ({"adapter_dropout": -0.1, "adapter": "lora"}, "--adapter-dropout"),
+        ({"adapter_targets": "query,,value", "adapter": "lora"}, "--adapter-targets"),
     ],
 )
 def test_invalid_value_is_refused_with_its_flag(overrides: dict[str, Any], flag: str) -> None:
@@ -225,6 +231,16 @@ def test_patience_needs_selection() -> None:
     with pytest.raises(UserError, match=r"--patience.*--select"):
         Recipe(patience=2)
     assert Recipe(patience=2, select="best").patience == 2
+
+
+@pytest.mark.parametrize("name, value", [("rank", 4), ("alpha", 16.0), ("dropout", 0.1), ("targets", "query")])
+def test_settings_need_an_adapter_that_has_them(name: str, value: Any) -> None:
+    setting = {f"adapter_{name}": value}
+    for adapter in (None, "bitfit") if name == "targets" else (None, "bitfit", "ia3"):
+        with pytest.raises(UserError, match=rf"--adapter-{name}\b.*--adapter lora"):
+            Recipe(adapter=adapter, **setting)
+    for adapter in ("lora", "dora"):
+        Recipe(adapter=adapter, **setting)
 
 
 def test_recipe_is_frozen() -> None:

@@ -163,6 +163,11 @@ OTHER_RECIPES: dict[str, Any] = dict(
     protocol="holdout",
     train_rows=1000,
     init_from="mnli",
+    adapter="dora",
+    adapter_rank=4,
+    adapter_alpha=16.0,
+    adapter_dropout=0.1,
+    adapter_targets="query",
     layer_decay=0.8,
     layer_decay_offset=2,
 )
@@ -170,8 +175,9 @@ OTHER_RECIPES: dict[str, Any] = dict(
 
 @pytest.mark.parametrize("field", Recipe.model_fields)
 def test_every_hyperparameter_makes_another_run(field: str) -> None:
-    decay = 0.9 if field == "layer_decay_offset" else None
-    before = Recipe(select="last" if field == "select" else "best", layer_decay=decay)  # patience needs the best
+    needed = {"layer_decay": 0.9} if field == "layer_decay_offset" else {}
+    needed |= {"adapter": "lora"} if field.startswith("adapter_") else {}
+    before = Recipe(select="last" if field == "select" else "best", **needed)  # patience needs the best
     after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
     assert _spec(recipe=after).run_id != _spec(recipe=before).run_id
 

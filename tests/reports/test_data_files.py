@@ -17,6 +17,7 @@ from support.boards import (
     sample,
 )
 
+from harness.facts.records import ModelFacts
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.standings import build_leaderboard
 
@@ -58,3 +59,15 @@ def test_mean_and_deviation_over_seeds_are_numpys() -> None:
 def test_name_is_no_formula_in_the_csv() -> None:
     lines = list(csv.DictReader(io.StringIO(render_csv(build_leaderboard([record(model="=SUM(A1)")])))))
     assert {line["model"] for line in lines if not line["source"]} == {"'=SUM(A1)"}
+
+
+def test_csv_and_json_count_total_and_trainable_parameters() -> None:
+    model = ModelFacts(
+        commit=None, architecture="Bert", parameters=900, trainable_parameters=70, attention="sdpa", head="new"
+    )
+    board = build_leaderboard([record().model_copy(update={"model": model})])
+    line = next(line for line in csv.DictReader(io.StringIO(render_csv(board))) if not line["source"])
+    assert (line["parameters"], line["trainable_parameters"]) == ("900", "70")
+    (entry,) = json.loads(render_json(board))["entries"]
+    (result,) = entry["tasks"].values()
+    assert (result["cost"]["parameters"], result["cost"]["trainable_parameters"]) == (900, 70)

@@ -16,6 +16,11 @@ from harness.facts.tasks import load_task
 from harness.requests.options import RunOptions, parse_options, resolve_options
 
 RECIPE_FLAGS = {
+    "--adapter",
+    "--adapter-alpha",
+    "--adapter-dropout",
+    "--adapter-rank",
+    "--adapter-targets",
     "--adam-beta2",
     "--adam-epsilon",
     "--class-weights",
@@ -153,8 +158,8 @@ FLAGS = {
 
 @pytest.fixture
 def help_of(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
-    """Returns the output of a command for --help, on a terminal too narrow for two columns of options."""
-    monkeypatch.setenv("COLUMNS", "120")
+    """Returns the output of a command for --help, on a terminal with room for one column."""
+    monkeypatch.setenv("COLUMNS", "110")
 
     def print_help(*args: str) -> str:
         with pytest.raises(SystemExit) as end:
@@ -197,11 +202,15 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
         adam_beta2=0.5,
         class_weights="balanced",
         threshold="validation",
+        adapter="lora",
+        adapter_dropout=0.5,
+        adapter_targets="query,value",
         layer_decay=0.5,
     )
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)
     needed = {"patience": ["--select", "best"], "layer_decay_offset": ["--layer-decay", "0.9"]}.get(name, [])
+    needed += ["--adapter", "lora"] if name.startswith("adapter_") else []
     recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value
 

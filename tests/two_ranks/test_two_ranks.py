@@ -4,10 +4,13 @@ import json
 import shutil
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from support.processes import kill, outcome_of, python_command, start
 from support.ranks import run_ranks
 
 from harness.__main__ import main
+from harness.engine.test_mode import write_model
 from harness.run import main as run
 
 FLAGS = ("--test-mode", "--epochs", 4, "--checkpoint-every", 5)
@@ -31,7 +34,7 @@ def two_processes(tmp_path_factory):
 def test_every_check_of_the_selfcheck_passes(processes):
     output = run_ranks(processes, "harness.__main__", "selfcheck", "--cpu")
     assert f"{processes} process(es)" in output
-    assert output.count("pass  ") == 8, output
+    assert output.count("pass  ") == 9, output
     assert "FAIL" not in output
 
 
@@ -80,3 +83,17 @@ def test_killed_run_of_two_resumes_bit_for_bit_on_two_and_with_a_note_on_one(two
     assert "2 process(es)" in record["notes"][0]
     assert record["environment"]["processes"] == 1
     assert [epoch["step"] for epoch in record["history"]] == [12, 24, 36, 48]
+
+
+def test_two_processes_train_the_adapter_and_the_head_alone(tmp_path):
+    pytest.importorskip("peft")
+    flags = ["--task", "mnli", "--test-mode", "--max-steps", 14, "--adapter", "lora", "--results", tmp_path]
+    run_ranks(2, "harness.run", *flags, "--save-model", tmp_path / "saved")
+    facts = json.loads(record_path(tmp_path).read_text())["model"]
+    trained = load_file(tmp_path / "saved/adapter/adapter_model.safetensors")
+    assert facts["trainable_parameters"] == sum(tensor.numel() for tensor in trained.values())
+    write_model(tmp_path)
+    before, after = load_file(tmp_path / "model.safetensors"), load_file(tmp_path / "saved/model.safetensors")
+    changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[f"bert.{name}"])}
+    targets = [f"encoder.layer.{layer}.attention.self.{part}.weight" for layer in (0, 1) for part in ("query", "value")]
+    assert changed == set(targets)
