@@ -13,12 +13,13 @@ demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and
 	$(BIN)/harness sweep --tasks $$($(BIN)/harness tasks --names) --test-mode --max-jobs 2
 	$(BIN)/harness leaderboard --results results/test-mode
 
-# One thread per process: two test processes with two threads each on two cores take many times as long.
+# One thread per process: test processes with several threads each on two cores take many times as long. Three of them,
+# since tests of clusters wait most of their time.
 test: .venv/.ready ## Run the tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 coverage: .venv/.ready ## Run the tests and show the lines that none of them runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term-missing:skip-covered
 
 lint: .venv/.ready ## Check formatting, style, types and dead code
 	$(BIN)/ruff format --check
