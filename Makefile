@@ -9,7 +9,7 @@ BIN := .venv/bin
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and print the leaderboard (2 minutes)
+demo: .venv/.ready ## Run every task in test mode, two at a time on the CPU, and print the leaderboard (1 minute)
 	$(BIN)/harness sweep --tasks $$($(BIN)/harness tasks --names) --test-mode --max-jobs 2
 	$(BIN)/harness leaderboard --results results/test-mode
 
