@@ -55,5 +55,5 @@ def _below(model: PreTrainedModel, layers: nn.ModuleList) -> list[nn.Parameter]:
             break
         below.append(parameter)
     embeddings = (module for module in model.base_model.modules() if "Embedding" in type(module).__name__)
-    beside = [p for module in embeddings for p in module.parameters(recurse=False) if id(p) not in in_layers]
-    return [*below, *beside]
+    of_embeddings = (parameter for module in embeddings for parameter in module.parameters(recurse=False))
+    return [*below, *(parameter for parameter in of_embeddings if id(parameter) not in in_layers)]

@@ -97,8 +97,8 @@ class Recipe(BaseModel):
     architecture if omitted."""
 
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Multiply the learning rate by this once more for each layer further down, embeddings last; the head has it
-    whole."""
+    """Factor of the learning rate from each layer to the one below it, and to the embeddings; the head has the whole
+    rate."""
     layer_decay_offset: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     """Times that the rate of the highest layer is multiplied by --layer-decay: 1 by default, 2 in ELECTRA."""
 

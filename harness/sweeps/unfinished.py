@@ -19,7 +19,7 @@ from harness.facts.records import RunRecord, record_path
 from harness.facts.tasks import load_task
 from harness.sweeps.estimates import comparable, estimate
 from harness.sweeps.launch import sweep_lock_path
-from harness.system.locks import is_locked, lock_path, progress_path
+from harness.system.locks import holder_of, is_locked, lock_path, progress_path
 
 RunState = Literal["running", "stopped with a checkpoint", "stopped", "failed", "done"]
 
@@ -84,7 +84,7 @@ def _holder_of(record: Path) -> _Holder | None:
 
 def _read_holder(lock: Path) -> _Holder | None:
     with suppress(UserError), boundary(str(lock), ValueError, KeyError, TypeError):
-        facts = json.loads(lock.with_suffix(".holder").read_text(encoding="utf-8"))
+        facts = json.loads(holder_of(lock))
         since = datetime.fromisoformat(facts["since"]).astimezone(UTC)
         return _Holder(f"process {facts['process']} on {facts['host']}", since)
     return None

@@ -9,16 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.fake_run import command_in
 from support.slurm_cluster import reason_to_skip
+from support.stepped_sweep import SteppedSweep
 
-from harness.commands.sweep import read_options
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors.slurm import SlurmExecutor
-from harness.sweeps.jobs import Job
-from harness.sweeps.plan import expand
-from harness.sweeps.scheduler import Command, Event, Scheduler
-from harness.system.signals import StopRequest
+from harness.sweeps.scheduler import Command
 
 needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
@@ -34,35 +30,14 @@ def slurm(*args: str) -> str:
     return subprocess.run(args, capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-class Sweep:
-    """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
+class Sweep(SteppedSweep):
+    """A sweep on the Slurm cluster."""
 
     def __init__(
         self, folder: Path, seeds: int, flags: Sequence[str] = (), command: Command | None = None, **settings: Any
     ) -> None:
-        self.folder, self.stop_request = folder, StopRequest()
-        numbers = [str(seed) for seed in range(seeds)]
-        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results"), *flags]
-        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
         executor = SlurmExecutor(ExecutorSettings(name="slurm", **settings), test_mode=True)
-        self.scheduler = Scheduler(jobs, executor, command or command_in(folder))
-        self.events = self.scheduler.events(self.stop_request)
-        self.yielded: list[Event] = []
-
-    def go_on(self, until: Callable[[], object] = lambda: False, seconds: float = 120) -> list[Event]:
-        """Works until the condition is true, or to the end of the sweep."""
-        deadline = time.monotonic() + seconds
-        for event in self.events:
-            self.yielded += [event] if event else []
-            assert time.monotonic() < deadline, self.yielded
-            if until():
-                break
-        return self.yielded
-
-    def go_on_to_a_run_that_waits(self) -> None:
-        """Lets the run start, and wait until its file is removed."""
-        (self.folder / "rte-0").write_text("wait")
-        self.go_on(until=lambda: len(self.starts()) == 1)
+        super().__init__(folder, executor, seeds, flags, command)
 
     def go_on_in_requeued_job(self) -> None:
         """Lets the run end well when its requeued job starts, at once instead of after Slurm's two minutes."""
@@ -81,10 +56,6 @@ class Sweep:
         self.go_on(until=has_started)
         (self.folder / "rte-0").unlink()
         self.go_on()
-
-    def starts(self) -> list[str]:
-        file = self.folder / "starts"
-        return file.read_text().split("\n")[:-1] if file.exists() else []
 
     def job(self) -> str:
         return self.scheduler.running[0].handle.job.job  # type: ignore[attr-defined, no-any-return]

@@ -12,8 +12,8 @@ from typing import Any
 
 import psutil
 import pytest
-from support.fake_run import command_in
 from support.ray_cluster import RayCluster, private_network, reason_to_skip
+from support.stepped_sweep import SteppedSweep
 
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
@@ -22,12 +22,8 @@ from harness.sweeps.executors import make_executor, ray_nodes, ray_run
 from harness.sweeps.executors.ray import RayExecutor
 from harness.sweeps.executors.ray_run import RayRun, environment
 from harness.sweeps.executors.ray_task import NODE
-from harness.sweeps.jobs import Job
 from harness.sweeps.launch import STOPPED, Start
-from harness.sweeps.plan import expand
-from harness.sweeps.scheduler import Event, Scheduler
 from harness.system.devices import Slot
-from harness.system.signals import StopRequest
 
 needs_ray = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
@@ -42,43 +38,20 @@ def cluster() -> Iterator[RayCluster]:
         cluster.close()
 
 
-class Sweep:
-    """A sweep of rte with fake runs, in steps: a test reads its events, and can act between them."""
+class Sweep(SteppedSweep):
+    """A sweep on the Ray cluster."""
 
     def __init__(self, folder: Path, cluster: RayCluster, seeds: int, **settings: Any) -> None:
-        self.folder, self.stop_request = folder, StopRequest()
-        numbers = [str(seed) for seed in range(seeds)]
-        args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results")]
-        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
         executor = RayExecutor(ExecutorSettings(name="ray", ray_address=cluster.address, **settings), test_mode=False)
-        self.scheduler = Scheduler(jobs, executor, command_in(folder))
-        self.events = self.scheduler.events(self.stop_request)
-        self.yielded: list[Event] = []
+        super().__init__(folder, executor, seeds)
 
-    def go_on(self, until: Callable[[], object] = lambda: False, seconds: float = 100) -> list[str]:
-        """Works until the condition is true, or to the end of the sweep; returns the states so far."""
-        deadline = time.monotonic() + seconds
-        for event in self.events:
-            self.yielded += [event] if event else []
-            assert time.monotonic() < deadline, self.yielded
-            if until():
-                break
-        return [event.state for event in self.yielded]
-
-    def go_on_to_runs_that_wait(self, number: int) -> None:
-        """Lets the runs start, and wait until their files are removed."""
-        for seed in range(number):
-            (self.folder / f"rte-{seed}").write_text("wait")
-        self.go_on(until=lambda: len(self.starts()) == number)
+    def states_at_the_end(self) -> list[str]:
+        return [event.state for event in self.go_on()]
 
     def release(self) -> None:
         """Lets the runs that wait end well."""
         for file in self.folder.glob("rte-*"):
             file.unlink()
-
-    def starts(self) -> list[str]:
-        file = self.folder / "starts"
-        return file.read_text().split("\n")[:-1] if file.exists() else []
 
     def processes(self) -> list[psutil.Process]:
         """The fake runs that are alive."""
@@ -89,7 +62,7 @@ class Sweep:
 def test_every_run_is_a_task_and_is_done_once(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 6)
     assert len(sweep.scheduler.free_slots) == 2
-    states = sweep.go_on()
+    states = sweep.states_at_the_end()
     assert sorted(sweep.starts()) == [f"rte-{seed} 2" for seed in range(6)]
     assert states.count("done") == 6
 
@@ -102,7 +75,7 @@ def test_runs_share_gpus(cluster: RayCluster, tmp_path: Path) -> None:
     assert [location.endswith(", GPU 0") for location in locations] == [True] * 4
     assert len(set(locations)) == 2
     sweep.release()
-    assert sweep.go_on().count("done") == 4
+    assert sweep.states_at_the_end().count("done") == 4
 
 
 @needs_ray
@@ -117,7 +90,7 @@ def test_stopped_sweep_ends_its_tasks_and_the_next_one_resumes(cluster: RayClust
     assert sweep.processes() == []
     sweep.release()
     again = Sweep(tmp_path, cluster, 3)
-    assert again.go_on().count("done") == 3
+    assert again.states_at_the_end().count("done") == 3
 
 
 @needs_ray
@@ -128,7 +101,7 @@ def test_run_of_a_killed_worker_stops_and_starts_again(cluster: RayCluster, tmp_
     sweep.go_on(until=lambda: len(sweep.starts()) == 2)
     assert len(sweep.processes()) == 1
     sweep.release()
-    assert sweep.go_on()[-1] == "done"
+    assert sweep.states_at_the_end()[-1] == "done"
 
 
 @needs_ray
@@ -142,7 +115,7 @@ def test_run_whose_task_is_given_up_starts_again_but_not_for_ever(
     worker_of(sweep).kill()
     sweep.go_on(until=lambda: len(sweep.starts()) == 2)
     worker_of(sweep).kill()
-    assert sweep.go_on()[-1] == "failed"
+    assert sweep.states_at_the_end()[-1] == "failed"
     assert "2 times" in (sweep.yielded[-1].message or "")
     assert len(sweep.starts()) == 2
 
@@ -173,7 +146,7 @@ def test_node_that_does_not_see_the_results_folder_is_named(cluster: RayCluster,
     waits = next(run.handle for run in sweep.scheduler.running if "waiting" in run.handle.location())
     Path(waits.log).unlink()  # type: ignore[attr-defined]
     sweep.release()
-    states = sweep.go_on()
+    states = sweep.states_at_the_end()
     (mistake,) = sweep.scheduler.messages.values()
     assert states.count("done") == 2
     assert "127.0.0." in mistake
@@ -296,7 +269,7 @@ def test_run_of_a_killed_node_starts_again_on_another(cluster: RayCluster, tmp_p
     sweep.go_on(until=lambda: len(sweep.starts()) == 2)
     assert address not in sweep.scheduler.running[0].handle.location()
     sweep.release()
-    assert sweep.go_on() == ["running", "done"]
+    assert sweep.states_at_the_end() == ["running", "done"]
 
 
 def worker_of(sweep: Sweep) -> psutil.Process:

@@ -51,7 +51,7 @@ def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) ->
 @pytest.mark.usefixtures("cluster")
 def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
-    sweep.go_on_to_a_run_that_waits()
+    sweep.go_on_to_runs_that_wait()
     slurm("scancel", "--batch", "--signal=USR1", sweep.job())  # Slurm's own signal before the limit
     sweep.go_on_in_requeued_job()
     assert len(sweep.starts()) == 2
@@ -62,7 +62,7 @@ def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_pa
 @pytest.mark.usefixtures("cluster")
 def test_run_of_a_lost_node_starts_again_on_another(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
-    sweep.go_on_to_a_run_that_waits()
+    sweep.go_on_to_runs_that_wait()
     node = slurm("squeue", "--noheader", "--format=%N", "--job", sweep.job()).strip()
     slurm("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
     sweep.go_on_in_requeued_job()
@@ -74,7 +74,7 @@ def test_run_of_a_lost_node_starts_again_on_another(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
-    sweep.go_on_to_a_run_that_waits()
+    sweep.go_on_to_runs_that_wait()
     slurm("scancel", sweep.job())
     sweep.go_on()
     (failed,) = (event for event in sweep.yielded if event.state == "failed")
@@ -85,7 +85,7 @@ def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None
 @pytest.mark.usefixtures("cluster")
 def test_job_of_an_earlier_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     first = Sweep(tmp_path, 1)
-    first.go_on_to_a_run_that_waits()
+    first.go_on_to_runs_that_wait()
     second = Sweep(tmp_path, 1)
     second.go_on(until=lambda: second.scheduler.running)
     assert second.job() == first.job()
