@@ -208,6 +208,8 @@ class Environment(_Facts):
     """True when only deterministic kernels were allowed."""
     is_compiled: bool = False
     """True when steps ran through torch.compile."""
+    has_step_graphs: bool = False
+    """True when steps were replayed as CUDA graphs."""
     system: str
     python: str
     versions: dict[str, str]

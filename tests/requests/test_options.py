@@ -67,6 +67,7 @@ FLAGS = {
     | {
         "--checkpoint-every",
         "--compile",
+        "--cuda-graphs",
         "--data",
         "--deterministic",
         "--device-batch-size",
