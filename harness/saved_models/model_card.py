@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from harness.facts.evaluation_steps import epoch_text
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
@@ -142,7 +143,7 @@ def _recipe(record: RunRecord) -> str:
         counts = (record.model.trainable_parameters, record.model.parameters)
         facts["trained parameters"] = " of ".join(f"{count:,}" for count in counts if count is not None)
     if record.selected_epoch is not None:
-        facts["epoch of these weights"] = record.selected_epoch
+        facts["epoch of these weights"] = epoch_text(record.selected_epoch)
     if (where := record.environment) is not None:
         facts |= {
             "precision": where.precision,
