@@ -78,7 +78,7 @@ class Recipe(BaseModel):
     patience: _Count | None = None
     """Stop after this many evaluations without improvement; needs --select best or best_main_score."""
     evaluate_every: EvaluateEvery = None
-    """Evaluate after every so many steps (500) or this fraction of an epoch (0.1), instead of after each epoch."""
+    """Evaluate every 500 steps (500), or every tenth of an epoch (0.1), instead of after each epoch."""
     protocol: Literal["standard", "holdout", "tuned_on_reported"] = "standard"
     """holdout: split the validation split into one half to select on and one half to report. tuned_on_reported: train
     like standard, and mark that the hyperparameters were chosen by the reported score."""

@@ -44,7 +44,6 @@ def test_run_is_evaluated_after_these_steps(
 
 
 def test_tenths_of_any_epoch_are_ten_evaluations() -> None:
-    """0.1 is no binary number: ten times 0.1 must be the end of the epoch."""
     for steps_per_epoch in (10, 12, 77, 1_000, 12_272):
         steps = steps_of(EvaluationSteps(0.1, steps_per_epoch, 2 * steps_per_epoch))
         assert len(steps) == 20
