@@ -58,6 +58,8 @@ class Step(NamedTuple):
     """Tokens with padding, over all processes."""
     seconds: float
     ends_epoch: bool
+    is_evaluated: bool
+    """The plan evaluates the run after this step."""
     is_checked: bool
     """All steps so far are known to be finite; only then may the caller evaluate, save or stop."""
 
@@ -310,7 +312,9 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
             else:
                 raise Diverged(number, "gradient, at any loss scale,")
             ends_epoch = position == plan.steps_per_epoch or number == plan.total_steps
-            is_checked = ends_epoch or not training.defers_finite_check or number % FINITE_CHECK_EVERY == 0
+            is_evaluated = number in plan.evaluations
+            is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
+            is_checked = is_due or not training.defers_finite_check
             if is_checked:
                 training.check_finite()
             yield Step(
@@ -323,6 +327,7 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
                 computed_tokens=batches.computed_tokens,
                 seconds=time.perf_counter() - started,
                 ends_epoch=ends_epoch,
+                is_evaluated=is_evaluated,
                 is_checked=is_checked,
             )
             if number == plan.total_steps:

@@ -123,7 +123,7 @@ class TaskFacts(_Facts):
     report: list[str]
     """Splits whose main metrics are in the leaderboard."""
     select_on: str
-    """The split evaluated after each epoch."""
+    """The split that is evaluated during training."""
 
 
 class DataFacts(_Facts):
@@ -160,13 +160,14 @@ class ModelFacts(_Facts):
     """The classification head: new, or the checkpoint's own, with its labels in order or reordered for the task."""
 
 
-class Epoch(_Facts):
-    """The evaluation after one epoch."""
+class HistoryEntry(_Facts):
+    """An evaluation during training: metrics of the selection split, loss and seconds of the steps before it."""
 
-    epoch: Count
+    epoch: Count | Amount
+    """Epochs trained so far, with decimals within an epoch; without `evaluate_every`, the number of the epoch."""
     step: Count
     train_loss: Value
-    """Mean loss of the epoch's rows, with dropout."""
+    """Mean loss of the rows trained on since the previous evaluation, with dropout."""
     learning_rate: Amount
     seconds: Amount
     metrics: Values
@@ -238,9 +239,9 @@ class RunRecord(_Facts):
     baseline: dict[str, Values] = {}
     """Metrics of the constant prediction with the best main score, by split and name."""
     notes: list[str] = []
-    selected_epoch: Count | None = None
-    """The epoch, from 1, whose weights were scored."""
-    history: list[Epoch] = []
+    selected_epoch: Count | Amount | None = None
+    """The `epoch` in `history` whose weights were scored."""
+    history: list[HistoryEntry] = []
     rows_per_second: Amount | None = None
     """Rows per second of steps alone, without evaluation, over all processes."""
     tokens_per_second: Amount | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.facts.evaluation_steps import epoch_text
 from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
 from harness.metrics.registry import title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost
@@ -264,7 +265,7 @@ def _links(group: Group) -> str:
 
 
 def _weights(group: Group) -> str:
-    epochs = [str(run.selected_epoch) for run in group.scored if run.selected_epoch is not None]
+    epochs = [epoch_text(run.selected_epoch) for run in group.scored if run.selected_epoch is not None]
     return f"{group.spec.recipe.select} ({', '.join(epochs)})" if epochs else group.spec.recipe.select
 
 

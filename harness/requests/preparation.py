@@ -128,7 +128,7 @@ def prepare(
 
     # Facts for the record
     data = loading.data_facts(task, tables, splits, spec.test_mode)
-    notes = [*built.notes, *loading.data_notes(splits, data.shared_texts)]
+    notes = [*built.notes, *loading.data_notes(splits, data.shared_texts), *filter(None, [plan.evaluations.note])]
     for note in notes:
         accelerator.print(note)
     if plan.device_batch_size < planned_size:

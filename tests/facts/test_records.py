@@ -31,7 +31,7 @@ from harness.facts.records import (
     Cost,
     DataFacts,
     Environment,
-    Epoch,
+    HistoryEntry,
     ModelFacts,
     RunRecord,
     RunSpec,
@@ -85,7 +85,7 @@ def _full_record() -> RunRecord:
         selected_epoch=2,
         threshold=0.35,
         history=[
-            Epoch(
+            HistoryEntry(
                 epoch=1,
                 step=4,
                 train_loss=0.7,
@@ -159,6 +159,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     max_length=256,
     length_grouping=False,
     select="best",
+    evaluate_every=0.1,
     patience=1,
     protocol="holdout",
     train_rows=1000,

@@ -25,6 +25,7 @@ RECIPE_FLAGS = {
     "--adam-epsilon",
     "--class-weights",
     "--epochs",
+    "--evaluate-every",
     "--global-batch-size",
     "--init-from",
     "--learning-rate",
