@@ -9,7 +9,8 @@ from tqdm import tqdm
 
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.recipes import StepPlan
-from harness.facts.records import HistoryEntry, RunRecord
+from harness.facts.record_parts import HistoryEntry
+from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
 
 if TYPE_CHECKING:

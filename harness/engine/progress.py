@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import UserError, boundary
 from harness.facts.recipes import Recipe, StepPlan
-from harness.facts.records import Amount, Cost, Count, HistoryEntry, RunSpec, Value
+from harness.facts.record_parts import Amount, Cost, Count, HistoryEntry, Value
+from harness.facts.records import RunSpec
 from harness.system.atomic import write_atomically
 from harness.system.locks import progress_path
 

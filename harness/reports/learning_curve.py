@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from harness.facts.evaluation_steps import epoch_text
-from harness.facts.records import HistoryEntry, RunRecord
+from harness.facts.record_parts import HistoryEntry
+from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
 from harness.reports.plots import BLUE, FAINT, INK, ORANGE, figure_as_svg, plain_style
 

@@ -10,7 +10,8 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 from harness.facts.evaluation_steps import epoch_text
-from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
+from harness.facts.record_parts import DataFacts, TaskFacts
+from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas

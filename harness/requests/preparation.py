@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.recipes import StepPlan, plan_steps
-from harness.facts.records import Environment, RunSpec
+from harness.facts.record_parts import Environment
+from harness.facts.records import RunSpec
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import check_metrics
 from harness.requests.companions import companion_splits

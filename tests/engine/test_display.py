@@ -14,7 +14,8 @@ from support.records import finished_record
 from harness.engine.display import Display, format_score, summary
 from harness.engine.training import Step
 from harness.facts.recipes import Recipe, plan_steps
-from harness.facts.records import Cost, HistoryEntry, RunRecord
+from harness.facts.record_parts import Cost, HistoryEntry
+from harness.facts.records import RunRecord
 
 PLAN = plan_steps(64, Recipe(epochs=2), processes=1)
 

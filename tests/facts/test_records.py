@@ -25,14 +25,9 @@ from support.records import minimal_record, run_spec
 from harness.errors import UserError
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
+from harness.facts.record_parts import MAX_RECORD_BYTES, Cost, DataFacts, Environment, HistoryEntry, ModelFacts
 from harness.facts.records import (
-    MAX_RECORD_BYTES,
     SCHEMA_VERSION,
-    Cost,
-    DataFacts,
-    Environment,
-    HistoryEntry,
-    ModelFacts,
     RunRecord,
     RunSpec,
     prepare_results,

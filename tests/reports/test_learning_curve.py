@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from harness.facts.records import HistoryEntry, RunRecord
+from harness.facts.record_parts import HistoryEntry
+from harness.facts.records import RunRecord
 from harness.reports.learning_curve import curve_plot, curve_table
 
 Make = Callable[..., RunRecord]

@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard
 from scipy import stats
 
 from harness.facts.packing import pack_array
-from harness.facts.records import DataFacts, HistoryEntry, RunRecord
+from harness.facts.record_parts import DataFacts, HistoryEntry
+from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec, load_task
 from harness.saved_models import bundles
 from harness.saved_models.model_card import model_card

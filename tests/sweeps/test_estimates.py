@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.facts.records import HistoryEntry, RunRecord, RunSpec
+from harness.facts.record_parts import HistoryEntry
+from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import load_task
 from harness.sweeps.estimates import LAUNCH_SECONDS, comparable, estimate
 
