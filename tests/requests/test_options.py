@@ -109,6 +109,7 @@ FLAGS = {
         "--time",
         "--workers",
     },
+    "plan": {"--aggregate", "--detect", "--results", "--tasks"},
     "status": {"--results", "--watch"},
     "evaluate": {
         "--cpu",
