@@ -27,6 +27,8 @@ from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 FINITE_CHECK_EVERY = 16
 """Steps that are queued on a GPU between two checks that losses and gradient norms are finite."""
 
+DEFAULT_BETA1 = 0.9
+
 MAX_OVERFLOWS = 40
 """Overflows of one fp16 step that count as divergence: by then the loss scale has fallen from 2^16 to 2^-24."""
 
@@ -293,7 +295,7 @@ def adamw(model: PreTrainedModel, recipe: Recipe, device: torch.device) -> torch
     return torch.optim.AdamW(
         _rate_groups(decay_groups(model, recipe.weight_decay), rate_factors(model, recipe)),
         lr=recipe.learning_rate,
-        betas=(0.9, recipe.adam_beta2),
+        betas=(DEFAULT_BETA1 if recipe.adam_beta1 is None else recipe.adam_beta1, recipe.adam_beta2),
         eps=recipe.adam_epsilon,
         fused=device.type in ("cpu", "cuda"),
     )

@@ -57,8 +57,10 @@ class Recipe(BaseModel):
     """Decoupled weight decay of all weights except biases and normalisation layers."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip gradients to this 2-norm; None turns clipping off."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay rate of AdamW's first moment; 0.9 by default."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Decay rate of AdamW's second moment (0.9 for the first)."""
+    """Decay rate of AdamW's second moment."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
     class_weights: Literal["balanced"] | None = None

@@ -76,6 +76,18 @@ def test_normalisation_layer_is_recognised_by_its_type():
     assert len(undecayed["params"]) == 2
 
 
+@pytest.mark.parametrize("beta1, expected", [(None, 0.9), (0.0, 0.0), (0.8, 0.8)])
+def test_first_moment_decays_at_its_rate(beta1, expected):
+    run = training(recipe=Recipe(global_batch_size=8, adam_beta1=beta1))
+    gradients = []
+    run.model.classifier.bias.register_post_accumulate_grad_hook(lambda bias: gradients.append(bias.grad.clone()))
+    run.recipe = run.recipe.model_copy(update={"max_grad_norm": None})
+    steps = training_steps(run, seed=0)
+    next(steps), next(steps)
+    moment = run.optimizer.state[run.model.classifier.bias]["exp_avg"]
+    assert torch.allclose(moment, (1 - expected) * (expected * gradients[0] + gradients[1]), rtol=1e-4)
+
+
 def test_optimizer_has_no_frozen_parameters():
     model = tiny_model()
     model.classifier.bias.requires_grad_(False)

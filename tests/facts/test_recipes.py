@@ -188,6 +188,8 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"weight_decay": -0.01}, "--weight-decay"),
         ({"max_grad_norm": 0}, "--max-grad-norm"),
         ({"max_grad_norm": math.inf}, "--max-grad-norm"),
+        ({"adam_beta1": 1}, "--adam-beta1"),
+        ({"adam_beta1": -0.1}, "--adam-beta1"),
         ({"adam_beta2": 1}, "--adam-beta2"),
         ({"adam_epsilon": math.inf}, "--adam-epsilon"),
         ({"max_length": 3}, "--max-length"),

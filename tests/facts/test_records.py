@@ -152,6 +152,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     schedule="cosine",
     weight_decay=0.01,
     max_grad_norm=None,
+    adam_beta1=0.8,
     adam_beta2=0.98,
     adam_epsilon=1e-6,
     class_weights="balanced",
