@@ -57,6 +57,7 @@ ENGINE_IMPORTS = {
     },
     "adaptations.adapters": {"adaptations.float32_head"},
     "adaptations.freezing": {"batches", "encoding"},
+    "adaptations.head_dropout": {"adaptations.float32_head"},
     "adaptations.vocabulary": {"encoding", "layer_rates"},
     "batches": {"encoding"},
     "checkpoints": {"training"},

@@ -63,6 +63,8 @@ class Recipe(BaseModel):
     """Decay rate of AdamW's second moment."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout probability of the head's last dropout layer; that of the model's configuration if omitted."""
     class_weights: Literal["balanced"] | None = None
     """balanced: weight each row's loss by n / (classes x rows of its class), so that rare classes count as much as
     frequent ones."""
@@ -218,7 +220,11 @@ MODEL_RECIPES: tuple[Family, ...] = (
         "*/deberta-v3-small",
         "microsoft/DeBERTa experiments/glue/mnli.sh, the one task that its authors publish",
         {},
-        {"mnli": dict(learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256)},
+        {
+            "mnli": dict(
+                learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256, head_dropout=0.2
+            )
+        },
     ),
 )
 

@@ -167,7 +167,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     starts from the parent's whole weights.
     """
     from harness.engine import models
-    from harness.engine.adaptations import adapters
+    from harness.engine.adaptations import adapters, head_dropout
 
     if spec.test_mode:
         test_mode.write_model(scratch)
@@ -183,6 +183,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
         built = models.build_model(base, revision, task, spec.seed)
     commit = built.facts.commit
+    head_dropout.set_head_dropout(built.model, spec.recipe.head_dropout)
     adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)
     if continued is not None:
         adapters.load(built.model, continued, with_head=False)
