@@ -114,10 +114,11 @@ def check_steps_match_plain_loop(accelerator: Accelerator) -> Check:
 
 
 def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
-    """The same holds for multi-label rows and with class weights."""
+    """The same holds for multi-label rows, with class weights and with label smoothing."""
     settings = [(True, recipe()), (True, recipe(class_weights="balanced")), (False, recipe(class_weights="balanced"))]
+    settings += [(False, recipe(label_smoothing=0.1))]
     cases = [(generated(rows, is_multi_label), recipe) for rows in (17, 33) for is_multi_label, recipe in settings]
-    return _compare_steps(accelerator, "the same for multi-label rows and with class weights", cases)
+    return _compare_steps(accelerator, "the same for multi-label rows, class weights and label smoothing", cases)
 
 
 def check_lora_matches_plain_loop(accelerator: Accelerator) -> Check:

@@ -68,6 +68,8 @@ class Recipe(BaseModel):
     class_weights: Literal["balanced"] | None = None
     """balanced: weight each row's loss by n / (classes x rows of its class), so that rare classes count as much as
     frequent ones."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the training target that is spread evenly over all classes, for tasks of one label per row."""
     threshold: Literal["validation"] | None = None
     """Probability from which a multi-label task predicts a label: 0.5, or the one with the best main score on the
     validation split."""

@@ -191,6 +191,8 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"adam_beta1": 1}, "--adam-beta1"),
         ({"adam_beta1": -0.1}, "--adam-beta1"),
         ({"adam_beta2": 1}, "--adam-beta2"),
+        ({"label_smoothing": 1}, "--label-smoothing"),
+        ({"label_smoothing": -0.1}, "--label-smoothing"),
         ({"head_dropout": 1}, "--head-dropout"),
         ({"head_dropout": -0.1}, "--head-dropout"),
         ({"adam_epsilon": math.inf}, "--adam-epsilon"),

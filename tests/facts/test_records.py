@@ -157,6 +157,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     adam_epsilon=1e-6,
     head_dropout=0.2,
     class_weights="balanced",
+    label_smoothing=0.1,
     threshold="validation",
     max_length=256,
     length_grouping=False,
