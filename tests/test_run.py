@@ -278,6 +278,20 @@ def test_best_main_score_selects_the_epoch_of_the_best_score(tmp_path):
     assert record.metrics["validation"]["pearson"] == record.history[record.selected_epoch - 1].metrics["pearson"]
 
 
+def test_recipe_reaches_the_model_and_layers_that_it_lacks_are_a_mistake(tmp_path, capsys):
+    args = ("--task", "rte", "--test-mode", "--results", tmp_path, "--max-steps", 2)
+    run(*args, "--freeze", 3, code=2)
+    assert "--freeze 3" in capsys.readouterr().err
+    run(*args)
+    for flags in (("--freeze", 1), ("--head-dropout", 0.7), ("--label-smoothing", 0.5)):
+        run(*args, *flags)
+    plain, *others = sorted(records(tmp_path / "test-mode", "rte"), key=lambda record: record.started)
+    assert len({record.weights_sha256 for record in (plain, *others)}) == 4
+    trained = [record.model.trainable_parameters for record in (plain, *others)]
+    assert trained[0] == plain.model.parameters > trained[1] > 0
+    assert trained[2:] == trained[:1] * 2
+
+
 def test_ax_is_predicted_by_the_mnli_run(tmp_path, capsys):
     args = ("--task", "ax", "--test-mode", "--results", tmp_path, "--max-steps", 1)
     run(*args)

@@ -90,6 +90,8 @@ class Recipe(BaseModel):
     init_from: str | None = None
     """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
     rte, mrpc and stsb from mnli."""
+    freeze: Literal["embeddings"] | Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = None
+    """Do not train the embeddings, or the embeddings and this many of the lowest layers."""
     adapter: Literal["lora", "dora", "ia3", "bitfit"] | None = None
     """Freeze the encoder and train, next to the head, only an adapter of peft, or the biases (bitfit)."""
     adapter_rank: _Count | None = None
@@ -125,6 +127,11 @@ class Recipe(BaseModel):
             )
         if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
             raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
+        if recipe.freeze is not None and recipe.adapter is not None:
+            raise UserError(
+                f"recipe: freeze (--freeze) is {recipe.freeze!r}, but --adapter {recipe.adapter} freezes the whole "
+                "encoder: drop one of them"
+            )
         _check_adapter(recipe)
         return recipe
 

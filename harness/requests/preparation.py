@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine import test_mode
 from harness.errors import UserError
-from harness.facts.recipes import StepPlan, plan_steps
+from harness.facts.recipes import Recipe, StepPlan, plan_steps
 from harness.facts.records import Environment, RunSpec
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import check_metrics
@@ -72,17 +72,15 @@ def prepare(
     from accelerate.utils import set_seed
 
     from harness.engine import deployment, models, provenance, token_cache
-    from harness.engine.adaptations import adapt, adapters
+    from harness.engine.adaptations import adapt, adapters, freezing
     from harness.engine.memory import limit_memory, plan_that_fits
     from harness.engine.training import Training, adamw
     from harness.rows import loading
 
     recipe = spec.recipe
     has_whole_weights = deployment.keeps_whole_weights(accelerator)
-    if recipe.adapter is not None and not has_whole_weights:
-        raise UserError(
-            f"--adapter {recipe.adapter}: unsupported under FSDP and DeepSpeed. Launch with another config."
-        )
+    if not has_whole_weights:
+        _check_sharding(recipe)
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
         check_metrics(task.metrics)
@@ -94,13 +92,15 @@ def prepare(
         splits |= companion_splits(task, options)
         built = _initial_model(task, spec, parent, Path(scratch))
         model, tokenizer = built.model, built.tokenizer
-        trainable = adapters.trained_parameters(model)
         models.check_length(model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encode_splits(splits, tokenizer, recipe.max_length, cache, accelerator.print)
         models.check_tokens(f"--model {spec.model}", model, [rows.tokens["input_ids"] for rows in encoded.values()])
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
     encoded = {name: rows for name, rows in encoded.items() if name in shared}
+
+    freezing.freeze_lowest(model, recipe.freeze, encoded["train"])
+    trainable = adapters.trained_parameters(model)
 
     # Batches and optimizer
     plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch_size)
@@ -146,6 +146,13 @@ def prepare(
     model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
     facts = dict(data=data, model=model_facts, environment=environment)
     return Prepared(splits, encoded, model, tokenizer, training, facts, notes)
+
+
+def _check_sharding(recipe: Recipe) -> None:
+    """Raises UserError for a hyperparameter that needs whole weights on every process."""
+    for name in ("adapter", "freeze"):
+        if (value := getattr(recipe, name)) is not None:
+            raise UserError(f"--{name} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
 
 
 def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:

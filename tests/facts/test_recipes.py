@@ -191,6 +191,8 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"adam_beta1": 1}, "--adam-beta1"),
         ({"adam_beta1": -0.1}, "--adam-beta1"),
         ({"adam_beta2": 1}, "--adam-beta2"),
+        ({"freeze": 0}, "--freeze"),
+        ({"freeze": "head"}, "--freeze"),
         ({"label_smoothing": 1}, "--label-smoothing"),
         ({"label_smoothing": -0.1}, "--label-smoothing"),
         ({"head_dropout": 1}, "--head-dropout"),
@@ -247,6 +249,13 @@ def test_settings_need_an_adapter_that_has_them(name: str, value: Any) -> None:
             Recipe(adapter=adapter, **setting)
     for adapter in ("lora", "dora"):
         Recipe(adapter=adapter, **setting)
+
+
+@pytest.mark.parametrize("freeze", ["embeddings", 2])
+def test_freezing_excludes_an_adapter(freeze: str | int) -> None:
+    assert Recipe.model_validate({"freeze": str(freeze)}).freeze == Recipe(freeze=freeze).freeze == freeze  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"--freeze.*--adapter lora"):
+        Recipe(freeze=freeze, adapter="lora")  # type: ignore[arg-type]
 
 
 def test_recipe_is_frozen() -> None:

@@ -166,6 +166,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     protocol="holdout",
     train_rows=1000,
     init_from="mnli",
+    freeze=2,
     adapter="dora",
     adapter_rank=4,
     adapter_alpha=16.0,

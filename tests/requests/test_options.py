@@ -26,6 +26,7 @@ RECIPE_FLAGS = {
     "--adam-epsilon",
     "--class-weights",
     "--epochs",
+    "--freeze",
     "--global-batch-size",
     "--head-dropout",
     "--init-from",

@@ -4,13 +4,14 @@
    applies to prediction too, so it is never undone.
 2. `head_dropout`, if the recipe has one, when the model is loaded. It changes no weight and is never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
-4. `freezing`, with several processes: parameters that the logits do not depend on are not trained either.
-5. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
-6. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
+4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
+5. `freezing`, with several processes: parameters that the logits do not depend on are not trained either.
+6. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
+7. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
    is not undone.
-7. `cache`: decoders compute no cache of keys and values.
+8. `cache`: decoders compute no cache of keys and values.
 
-After the last step `restore` undoes 5, 3 (it adds the adapter to the weights) and 7.
+After the last step `restore` undoes 6, 3 (it adds the adapter to the weights) and 8.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def adapt(
     is_compiled: bool,
     has_whole_weights: bool,
 ) -> None:
-    """Applies changes 4 to 7 to a loaded model, before its optimizer is created; every process must call it.
+    """Applies changes 5 to 8 to a loaded model, before its optimizer is created; every process must call it.
 
     `encoded` has every split that the run computes, "train" among them. The vocabulary stays whole where a process
     has only part of the weights, and dropout remains torch's own in a compiled model.
@@ -49,7 +50,7 @@ def adapt(
 
 
 def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> adapters.AdapterFiles | None:
-    """Undoes changes 5, 3 and 7: the model has its whole vocabulary again, with the weights it would have after `steps`
+    """Undoes changes 6, 3 and 8: the model has its whole vocabulary again, with the weights it would have after `steps`
     steps, and its adapter is merged into its weights. Returns the adapter of peft as it was, if there is one.
     """
     vocabulary.widen(model, recipe, plan, steps)
