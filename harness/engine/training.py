@@ -22,7 +22,8 @@ from harness.engine.batches import Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.layer_rates import rate_factors
 from harness.engine.losses import balanced_weights, summed_loss
-from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
+from harness.facts.recipes import Recipe, StepPlan
+from harness.facts.schedules import learning_rate_factor
 
 FINITE_CHECK_EVERY = 16
 """Steps that are queued on a GPU between two checks that losses and gradient norms are finite."""
@@ -258,7 +259,7 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
         started = time.perf_counter()
         for position, batches in enumerate(epoch_batches, start=skip + 1):
             number += 1
-            learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
+            learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
             dropout.restart_masks(seed, accelerator.process_index, number)
             for _ in range(MAX_OVERFLOWS):
                 measured = training.train_step(batches, learning_rate, number)

@@ -51,8 +51,13 @@ class Recipe(BaseModel):
     """Train for exactly this many optimizer steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Learning rate after the warmup: linear or cosine decay to 0 at the last step, or constant."""
+    schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
+    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 at the last step, constant, or decay with
+    the inverse square root of the step."""
+    schedule_power: Annotated[float, Field(gt=0)] | None = None
+    """Exponent of the polynomial decay; 1 is linear."""
+    min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Learning rate at the end of a linear, cosine or polynomial decay, as a share of the peak; 0 by default."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     """Decoupled weight decay of all weights except biases and normalisation layers."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
@@ -132,23 +137,26 @@ class Recipe(BaseModel):
                 f"recipe: freeze (--freeze) is {recipe.freeze!r}, but --adapter {recipe.adapter} freezes the whole "
                 "encoder: drop one of them"
             )
-        _check_adapter(recipe)
+        if recipe.schedule == "polynomial" and recipe.schedule_power is None:
+            raise UserError("recipe: schedule (--schedule) is 'polynomial' and needs --schedule-power")
+        for name, (choice, values) in _SETTINGS.items():
+            if getattr(recipe, name) is not None and getattr(recipe, choice) not in values:
+                raise UserError(
+                    f"recipe: {name} (--{name.replace('_', '-')}) needs --{choice} {' or '.join(values)}; "
+                    f"got --{choice} {getattr(recipe, choice) or 'none'}"
+                )
         return recipe
 
 
-def _check_adapter(recipe: Recipe) -> None:
-    """Raises UserError for a setting that the adapter does not have."""
-    settings = {
-        "adapter_rank": ("lora", "dora"),
-        "adapter_alpha": ("lora", "dora"),
-        "adapter_dropout": ("lora", "dora"),
-    }
-    for name, adapters in (settings | {"adapter_targets": ("lora", "dora", "ia3")}).items():
-        if getattr(recipe, name) is not None and recipe.adapter not in adapters:
-            raise UserError(
-                f"recipe: {name} (--{name.replace('_', '-')}) needs --adapter {' or '.join(adapters)}; "
-                f"got --adapter {recipe.adapter or 'none'}"
-            )
+_SETTINGS = {
+    "adapter_rank": ("adapter", ("lora", "dora")),
+    "adapter_alpha": ("adapter", ("lora", "dora")),
+    "adapter_dropout": ("adapter", ("lora", "dora")),
+    "adapter_targets": ("adapter", ("lora", "dora", "ia3")),
+    "schedule_power": ("schedule", ("polynomial",)),
+    "min_learning_rate_ratio": ("schedule", ("linear", "cosine", "polynomial")),
+}
+"""Fields that only some values of another field have a use for."""
 
 
 class Family(NamedTuple):
@@ -350,19 +358,3 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
         warmup_steps=min(warmup, total),
         grouped_steps=GROUPED_STEPS if recipe.length_grouping else 1,
     )
-
-
-def learning_rate_factor(step: int, plan: StepPlan, schedule: str) -> float:
-    """The learning rate of step number `step`, from 0, as a share of the peak.
-
-    Equals transformers' get_*_schedule_with_warmup: the first of W warmup steps has 0/W, the first step after them the
-    peak, and a decaying schedule reaches 0 one step after the last.
-    """
-    if step < plan.warmup_steps:
-        return step / plan.warmup_steps
-    progress = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)
-    if schedule == "linear":
-        return max(0.0, 1.0 - progress)
-    if schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-    return 1.0

@@ -37,10 +37,12 @@ RECIPE_FLAGS = {
     "--layer-decay",
     "--layer-decay-offset",
     "--max-steps",
+    "--min-learning-rate-ratio",
     "--no-length-grouping",
     "--patience",
     "--protocol",
     "--schedule",
+    "--schedule-power",
     "--select",
     "--threshold",
     "--train-rows",
@@ -201,6 +203,7 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     other: dict[str, Any] = dict(
         init_from="mnli",
         schedule="cosine",
+        min_learning_rate_ratio=0.5,
         select="best",
         protocol="holdout",
         adam_beta1=0.5,
@@ -217,6 +220,7 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)
     needed = {"patience": ["--select", "best"], "layer_decay_offset": ["--layer-decay", "0.9"]}.get(name, [])
+    needed += ["--schedule", "polynomial"] if name == "schedule_power" else []
     needed += ["--adapter", "lora"] if name.startswith("adapter_") else []
     recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value

@@ -18,7 +18,8 @@ from transformers import PreTrainedModel
 
 from harness.engine.encoding import Encoded
 from harness.engine.layer_rates import rate_factors
-from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
+from harness.facts.recipes import Recipe, StepPlan
+from harness.facts.schedules import learning_rate_factor
 
 
 class NarrowedEmbedding(nn.Module):
@@ -77,7 +78,7 @@ def widen(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) ->
         return
     (whole,) = narrowed.whole
     rate = recipe.learning_rate * rate_factors(model, recipe).get(id(narrowed.weight), 1.0)
-    rates = (rate * learning_rate_factor(number, plan, recipe.schedule) for number in range(steps))
+    rates = (rate * learning_rate_factor(number, plan, recipe) for number in range(steps))
     with torch.no_grad():
         whole.to(narrowed.weight.device)
         if narrowed.weight.requires_grad:
