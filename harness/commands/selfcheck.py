@@ -281,7 +281,7 @@ def check_processes_agree_on_memory(accelerator: Accelerator) -> Check:
             raise torch.OutOfMemoryError("injected")
 
     model.register_forward_pre_hook(run_out, with_kwargs=True)
-    fitted = plan_that_fits(accelerator, model, generated(100), plan)
+    fitted = plan_that_fits(accelerator, model, _adamw(model), generated(100), plan)
     outcomes = gather_object([(fitted.device_batch_size, fitted.global_batch_size)])
     passed = set(map(tuple, outcomes)) == {(largest, GLOBAL_BATCH_SIZE)}
     detail = f"{plan.device_batch_size} to {largest} rows"
@@ -358,9 +358,9 @@ def _tiny_bert() -> Any:
 
 
 def _adamw(model: Any) -> torch.optim.Optimizer:
-    from harness.engine.training import adamw
+    from harness.engine.optimizers import create_optimizer
 
-    return adamw(model, recipe(), model.device)
+    return create_optimizer(model, recipe(), model.device)
 
 
 def _training(
@@ -378,9 +378,8 @@ def _training(
 
     device, several, whole = accelerator.device, accelerator.num_processes > 1, keeps_whole_weights(accelerator)
     adapters.attach(model, recipe, seed=0)
-    adapt(
-        model.to(device), {"train": encoded}, device, is_distributed=several, is_compiled=False, has_whole_weights=whole
-    )
+    conditions = dict(is_distributed=several, is_compiled=False, narrows_vocabulary=whole)
+    adapt(model.to(device), {"train": encoded}, device, **conditions)
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded)
 
 

@@ -13,22 +13,18 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from harness.engine.adaptations import dropout
 from harness.engine.batches import Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
-from harness.engine.layer_rates import rate_factors
 from harness.engine.losses import balanced_weights, summed_loss
 from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.schedules import learning_rate_factor
 
 FINITE_CHECK_EVERY = 16
 """Steps that are queued on a GPU between two checks that losses and gradient norms are finite."""
-
-DEFAULT_BETA1 = 0.9
 
 MAX_OVERFLOWS = 40
 """Overflows of one fp16 step that count as divergence: by then the loss scale has fallen from 2^16 to 2^-24."""
@@ -286,52 +282,6 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
             if number == plan.total_steps:
                 return
             started = time.perf_counter()  # excludes the caller's time, includes cutting the next batches
-
-
-def adamw(model: PreTrainedModel, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """Returns the recipe's optimizer, fused on CPU and CUDA.
-
-    Raises:
-        UserError: the recipe has a rate for each layer, and the model's layers are not found.
-    """
-    return torch.optim.AdamW(
-        _rate_groups(decay_groups(model, recipe.weight_decay), rate_factors(model, recipe)),
-        lr=recipe.learning_rate,
-        betas=(DEFAULT_BETA1 if recipe.adam_beta1 is None else recipe.adam_beta1, recipe.adam_beta2),
-        eps=recipe.adam_epsilon,
-        fused=device.type in ("cpu", "cuda"),
-    )
-
-
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Returns AdamW's parameter groups: biases and all parameters of normalisation layers do not decay.
-
-    A normalisation layer is recognised by its type; its name differs between models (transformers #16908).
-    """
-    undecayed = {
-        id(parameter)
-        for module in model.modules()
-        for name, parameter in module.named_parameters(recurse=False)
-        if name.endswith("bias") or "norm" in type(module).__name__.lower()
-    }
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if id(p) not in undecayed], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) in undecayed], "weight_decay": 0.0},
-    ]
-
-
-def _rate_groups(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dict[str, Any]]:
-    """Returns the groups split by the factor of the learning rate; the same groups without factors."""
-    if not factors:
-        return groups
-    split = []
-    for group in groups:
-        by_factor: dict[float, list[nn.Parameter]] = {}
-        for parameter in group["params"]:
-            by_factor.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
-        split += [{**group, "params": params, "rate_factor": factor} for factor, params in by_factor.items()]
-    return split
 
 
 def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:

@@ -42,7 +42,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     global_batch_size: _Count = 32
     """Rows per optimizer step, over all processes and accumulated batches."""
     epochs: _Count = 3
@@ -58,8 +58,12 @@ class Recipe(BaseModel):
     """Exponent of the polynomial decay; 1 is linear."""
     min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Learning rate at the end of a linear, cosine or polynomial decay, as a share of the peak; 0 by default."""
+    optimizer: Literal["adamw", "adafactor", "sgd", "muon"] | None = None
+    """Optimizer of torch; adamw by default. Muon trains hidden matrices, and AdamW everything else."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Momentum of sgd (0.9 by default) or muon (0.95 by default)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay of all weights except biases and normalisation layers."""
+    """Weight decay of all weights except biases and normalisation layers, decoupled from the gradient but in sgd."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip gradients to this 2-norm; None turns clipping off."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -139,11 +143,15 @@ class Recipe(BaseModel):
             )
         if recipe.schedule == "polynomial" and recipe.schedule_power is None:
             raise UserError("recipe: schedule (--schedule) is 'polynomial' and needs --schedule-power")
+        if recipe.optimizer == "muon" and recipe.adapter is not None:
+            raise UserError(f"recipe: --optimizer muon excludes --adapter {recipe.adapter}: choose adamw")
         for name, (choice, values) in _SETTINGS.items():
-            if getattr(recipe, name) is not None and getattr(recipe, choice) not in values:
+            default = cls.model_fields[name].default
+            chosen = getattr(recipe, choice) or {"optimizer": "adamw"}.get(choice, "none")
+            if getattr(recipe, name) != default and chosen not in values:
                 raise UserError(
                     f"recipe: {name} (--{name.replace('_', '-')}) needs --{choice} {' or '.join(values)}; "
-                    f"got --{choice} {getattr(recipe, choice) or 'none'}"
+                    f"got --{choice} {chosen}. Leave it at {default}"
                 )
         return recipe
 
@@ -153,6 +161,10 @@ _SETTINGS = {
     "adapter_alpha": ("adapter", ("lora", "dora")),
     "adapter_dropout": ("adapter", ("lora", "dora")),
     "adapter_targets": ("adapter", ("lora", "dora", "ia3")),
+    "adam_beta1": ("optimizer", ("adamw", "muon")),
+    "adam_beta2": ("optimizer", ("adamw", "muon")),
+    "adam_epsilon": ("optimizer", ("adamw", "muon")),
+    "momentum": ("optimizer", ("sgd", "muon")),
     "schedule_power": ("schedule", ("polynomial",)),
     "min_learning_rate_ratio": ("schedule", ("linear", "cosine", "polynomial")),
 }

@@ -74,7 +74,8 @@ def prepare(
     from harness.engine import deployment, models, provenance, token_cache
     from harness.engine.adaptations import adapt, adapters, freezing
     from harness.engine.memory import limit_memory, plan_that_fits
-    from harness.engine.training import Training, adamw
+    from harness.engine.optimizers import create_optimizer, is_row_wise
+    from harness.engine.training import Training
     from harness.rows import loading
 
     recipe = spec.recipe
@@ -115,13 +116,13 @@ def prepare(
         device,
         is_distributed=accelerator.num_processes > 1,
         is_compiled=is_compiled,
-        has_whole_weights=has_whole_weights,
+        narrows_vocabulary=has_whole_weights and is_row_wise(recipe),
     )
+    optimizer = create_optimizer(model, recipe, device)
     planned_size = plan.device_batch_size
     can_run_out = [deployment.reports_out_of_memory(device), options.device_batch_size is not None]
     if any(deployment.any_process(accelerator, can_run_out)) and has_whole_weights:
-        plan = plan_that_fits(accelerator, model.to(device), encoded["train"], plan)
-    optimizer = adamw(model, recipe, device)
+        plan = plan_that_fits(accelerator, model.to(device), optimizer, encoded["train"], plan)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
@@ -150,8 +151,8 @@ def prepare(
 
 def _check_sharding(recipe: Recipe) -> None:
     """Raises UserError for a hyperparameter that needs whole weights on every process."""
-    for name in ("adapter", "freeze"):
-        if (value := getattr(recipe, name)) is not None:
+    for name in ("adapter", "freeze", "optimizer"):
+        if (value := getattr(recipe, name)) not in (None, "adamw"):
             raise UserError(f"--{name} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
 
 

@@ -191,6 +191,9 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"adam_beta1": 1}, "--adam-beta1"),
         ({"adam_beta1": -0.1}, "--adam-beta1"),
         ({"adam_beta2": 1}, "--adam-beta2"),
+        ({"optimizer": "lamb"}, "--optimizer"),
+        ({"momentum": 1, "optimizer": "sgd"}, "--momentum"),
+        ({"momentum": -0.1, "optimizer": "sgd"}, "--momentum"),
         ({"freeze": 0}, "--freeze"),
         ({"freeze": "head"}, "--freeze"),
         ({"label_smoothing": 1}, "--label-smoothing"),
@@ -263,6 +266,33 @@ def test_settings_need_a_schedule_that_has_them(schedule: Any) -> None:
         Recipe(schedule=schedule, min_learning_rate_ratio=0.1, **power)
     with pytest.raises(UserError, match="--schedule-power" if power else r"--schedule-power.*--schedule polynomial"):
         Recipe(schedule=schedule, **({} if power else {"schedule_power": 2.0}))
+
+
+@pytest.mark.parametrize(
+    "name, value, optimizers",
+    [
+        ("adam_beta1", 0.8, ("adamw", "muon")),
+        ("adam_beta2", 0.98, ("adamw", "muon")),
+        ("adam_epsilon", 1e-6, ("adamw", "muon")),
+        ("momentum", 0.5, ("sgd", "muon")),
+    ],
+)
+def test_settings_need_an_optimizer_that_has_them(name: str, value: float, optimizers: tuple[str, ...]) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    for optimizer in ("adamw", "adafactor", "sgd", "muon"):
+        if optimizer in optimizers:
+            Recipe.model_validate({"optimizer": optimizer, name: value})
+        else:
+            with pytest.raises(UserError, match=rf"{flag}\b.*--optimizer {optimizers[0]}.*got --optimizer {optimizer}"):
+                Recipe.model_validate({"optimizer": optimizer, name: value})
+    if name == "momentum":
+        with pytest.raises(UserError, match="got --optimizer adamw"):
+            Recipe(momentum=value)
+
+
+def test_muon_excludes_an_adapter() -> None:
+    with pytest.raises(UserError, match=r"--optimizer muon.*--adapter lora"):
+        Recipe(optimizer="muon", adapter="lora")
 
 
 @pytest.mark.parametrize("freeze", ["embeddings", 2])

@@ -152,6 +152,8 @@ OTHER_RECIPES: dict[str, Any] = dict(
     schedule="cosine",
     schedule_power=2.0,
     min_learning_rate_ratio=0.1,
+    optimizer="muon",
+    momentum=0.5,
     weight_decay=0.01,
     max_grad_norm=None,
     adam_beta1=0.8,
@@ -184,6 +186,7 @@ def test_every_hyperparameter_makes_another_run(field: str) -> None:
     needed = {"layer_decay": 0.9} if field == "layer_decay_offset" else {}
     needed |= {"adapter": "lora"} if field.startswith("adapter_") else {}
     needed |= {"schedule": "polynomial", "schedule_power": 1.0} if field == "schedule_power" else {}
+    needed |= {"optimizer": "sgd"} if field == "momentum" else {}
     before = Recipe(select="last" if field == "select" else "best", **needed)  # patience needs the best
     after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
     assert _spec(recipe=after).run_id != _spec(recipe=before).run_id

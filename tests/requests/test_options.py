@@ -38,7 +38,9 @@ RECIPE_FLAGS = {
     "--layer-decay-offset",
     "--max-steps",
     "--min-learning-rate-ratio",
+    "--momentum",
     "--no-length-grouping",
+    "--optimizer",
     "--patience",
     "--protocol",
     "--schedule",
@@ -202,6 +204,8 @@ def _flag(name: str) -> str:
 def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     other: dict[str, Any] = dict(
         init_from="mnli",
+        optimizer="sgd",
+        momentum=0.5,
         schedule="cosine",
         min_learning_rate_ratio=0.5,
         select="best",
@@ -221,6 +225,7 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     value = False if is_switch else other.get(name, 7)
     needed = {"patience": ["--select", "best"], "layer_decay_offset": ["--layer-decay", "0.9"]}.get(name, [])
     needed += ["--schedule", "polynomial"] if name == "schedule_power" else []
+    needed += ["--optimizer", "sgd"] if name == "momentum" else []
     needed += ["--adapter", "lora"] if name.startswith("adapter_") else []
     recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value

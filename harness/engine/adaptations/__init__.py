@@ -33,16 +33,17 @@ def adapt(
     *,
     is_distributed: bool,
     is_compiled: bool,
-    has_whole_weights: bool,
+    narrows_vocabulary: bool,
 ) -> None:
     """Applies changes 5 to 8 to a loaded model, before its optimizer is created; every process must call it.
 
-    `encoded` has every split that the run computes, "train" among them. The vocabulary stays whole where a process
-    has only part of the weights, and dropout remains torch's own in a compiled model.
+    `encoded` has every split that the run computes, "train" among them. The vocabulary must stay whole where a
+    process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own in a compiled
+    model.
     """
     if is_distributed:
         freezing.freeze_unused(model, encoded["train"])
-    if has_whole_weights:
+    if narrows_vocabulary:
         vocabulary.narrow(model, encoded.values())
     if device.type == "cpu" and not is_compiled:
         dropout.draw_in_bulk(model)

@@ -16,7 +16,8 @@ from harness.engine.adaptations.freezing import freeze_lowest, freeze_unused
 from harness.engine.batches import cut_batch
 from harness.engine.encoding import Encoded
 from harness.engine.memory import plan_that_fits
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
 
@@ -86,11 +87,12 @@ def test_frozen_weights_have_no_state_in_the_optimizer_and_do_not_change(is_dist
     before, plan = copy.deepcopy(model.state_dict()), plan_steps(20, recipe, 1)
     freeze_lowest(model, 1, rows)
     frozen = frozen_in(model)
-    conditions = dict(is_distributed=is_distributed, is_compiled=False, has_whole_weights=True)
+    conditions = dict(is_distributed=is_distributed, is_compiled=False, narrows_vocabulary=True)
     adapt(model, {"train": rows}, model.device, **conditions)
-    assert plan_that_fits(accelerator, model, rows, plan) == plan
+    optimizer = create_optimizer(model, recipe, model.device)
+    assert plan_that_fits(accelerator, model, optimizer, rows, plan) == plan
     assert frozen_in(model) == frozen
-    training = Training(accelerator, model, adamw(model, recipe, model.device), recipe, plan, rows)
+    training = Training(accelerator, model, optimizer, recipe, plan, rows)
     steps = list(training_steps(training, seed=0))
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     assert training.optimizer.state.keys() == set(trained)
