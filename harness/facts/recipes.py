@@ -149,9 +149,10 @@ class Recipe(BaseModel):
             default = cls.model_fields[name].default
             chosen = getattr(recipe, choice) or {"optimizer": "adamw"}.get(choice, "none")
             if getattr(recipe, name) != default and chosen not in values:
+                flag = f"--{name.replace('_', '-')}"
+                advice = "Omit it" if default is None else f"The model's recipe may set it: add {flag} {default}"
                 raise UserError(
-                    f"recipe: {name} (--{name.replace('_', '-')}) needs --{choice} {' or '.join(values)}; "
-                    f"got --{choice} {chosen}. Leave it at {default}"
+                    f"recipe: {name} ({flag}) needs --{choice} {' or '.join(values)}; got --{choice} {chosen}. {advice}"
                 )
         return recipe
 

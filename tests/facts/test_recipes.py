@@ -285,6 +285,8 @@ def test_settings_need_an_optimizer_that_has_them(name: str, value: float, optim
         else:
             with pytest.raises(UserError, match=rf"{flag}\b.*--optimizer {optimizers[0]}.*got --optimizer {optimizer}"):
                 Recipe.model_validate({"optimizer": optimizer, name: value})
+    with pytest.raises(UserError, match=r"--adam-beta2 0\.999"):
+        resolve_recipe(ROBERTA, "rte", {}, {"optimizer": "sgd"})
     if name == "momentum":
         with pytest.raises(UserError, match="got --optimizer adamw"):
             Recipe(momentum=value)
