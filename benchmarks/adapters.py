@@ -19,7 +19,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from harness.engine.adaptations import adapt, adapters
 from harness.engine.encoding import Encoded
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 
 VARIANTS = (None, "lora", "dora", "ia3", "bitfit")
@@ -52,10 +53,10 @@ def _measure(accelerator: Accelerator, variant: str | None) -> tuple[int, list[f
     count = adapters.trained_parameters(model)
     encoded = _rows()
     model.to(accelerator.device)
-    conditions = dict(is_distributed=False, is_compiled=False, has_whole_weights=True)
+    conditions = dict(is_distributed=False, is_compiled=False, narrows_vocabulary=True)
     adapt(model, {"train": encoded}, accelerator.device, **conditions)
     plan = plan_steps(len(encoded), recipe, 1)
-    training = Training(accelerator, model, adamw(model, recipe, accelerator.device), recipe, plan, encoded)
+    training = Training(accelerator, model, create_optimizer(model, recipe, accelerator.device), recipe, plan, encoded)
     measured, began = [], time.perf_counter()
     for _ in training_steps(training, seed=0):
         if accelerator.device.type == "cuda":

@@ -20,7 +20,8 @@ from harness.engine.compiling import padded_length
 from harness.engine.deployment import start
 from harness.engine.encoding import Encoded
 from harness.engine.inference import infer
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.tasks import load_task
 
@@ -172,12 +173,12 @@ def _training(model: Path, way: Way, width: int, steps: int) -> Training:
         device,
         is_distributed=False,
         is_compiled=way.is_compiled,
-        has_whole_weights=True,
+        narrows_vocabulary=True,
     )
     return Training(
         accelerator,
         network,
-        adamw(network, recipe, device),
+        create_optimizer(network, recipe, device),
         recipe,
         plan,
         encoded,

@@ -192,6 +192,13 @@ def test_every_flag_is_in_its_group() -> None:
     assert flags(changing) >= {name.replace("_", "-") for name in Recipe.model_fields}
 
 
+def test_every_hyperparameter_is_in_the_table() -> None:
+    table = _text("docs/recipes.md").split("\n## ")[0]
+    fields = {name.replace("_", "-") for name in Recipe.model_fields if not name.startswith("adapter_")}
+    flags = re.findall(r"^\| `--(?:no-)?([a-z0-9-]+)`", table, flags=re.MULTILINE)
+    assert sorted(flags) == sorted(fields)
+
+
 def test_every_mark_of_the_leaderboard_is_explained() -> None:
     assert set(re.findall(r"`\[(\w)\]`", _text("docs/leaderboard.md"))) == set(MARKS)
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from harness.engine import models, training
+from harness.engine.adaptations import vocabulary
 from harness.facts.packing import unpack_array
 from harness.facts.records import read_record
 from harness.run import main
@@ -276,6 +277,51 @@ def test_best_main_score_selects_the_epoch_of_the_best_score(tmp_path):
     scores = [(epoch.metrics["pearson"] + epoch.metrics["spearman"]) / 2 for epoch in record.history]
     assert record.selected_epoch == 1 + scores.index(max(scores))
     assert record.metrics["validation"]["pearson"] == record.history[record.selected_epoch - 1].metrics["pearson"]
+
+
+def test_recipe_reaches_the_model_and_layers_that_it_lacks_are_a_mistake(tmp_path, capsys):
+    args = ("--task", "rte", "--test-mode", "--results", tmp_path, "--max-steps", 2)
+    run(*args, "--freeze", 3, code=2)
+    assert "--freeze 3" in capsys.readouterr().err
+    run(*args)
+    for flags in (("--freeze", 1), ("--head-dropout", 0.7), ("--label-smoothing", 0.5)):
+        run(*args, *flags)
+    for optimizer in ("adafactor", "sgd", "muon"):
+        run(*args, "--optimizer", optimizer, "--weight-decay", 0.1)
+    plain, *others = sorted(records(tmp_path / "test-mode", "rte"), key=lambda record: record.started)
+    assert len({record.weights_sha256 for record in (plain, *others)}) == 7
+    trained = [record.model.trainable_parameters for record in (plain, *others)]
+    assert trained[0] == plain.model.parameters > trained[1] > 0
+    assert trained[2:] == trained[:1] * 5
+
+
+def test_adafactor_trains_the_whole_vocabulary(tmp_path, monkeypatch):
+    narrow, narrowed = vocabulary.narrow, []
+    monkeypatch.setattr(vocabulary, "narrow", lambda *args: narrowed.append(args) or narrow(*args))
+    for number, optimizer in enumerate(("adafactor", "sgd")):
+        run("--task", "rte", "--test-mode", "--results", tmp_path, "--max-steps", 1, "--optimizer", optimizer)
+        assert len(narrowed) == number
+
+
+@pytest.mark.parametrize("optimizer", ["adafactor", "sgd", "muon"])
+def test_interrupted_run_of_another_optimizer_resumes_bit_for_bit(optimizer, tmp_path, monkeypatch, capsys):
+    flags = ("--task", "rte", "--test-mode", "--max-steps", 14, "--optimizer", optimizer, "--weight-decay", 0.1)
+    training_steps = training.training_steps
+
+    def send_sigterm(*args, **keywords):
+        for step in training_steps(*args, **keywords):
+            if step.number == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield step
+
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "training_steps", send_sigterm)
+        run(*flags, "--results", tmp_path / "first", code=143)
+    run(*flags, "--results", tmp_path / "first")
+    assert "resuming after step 5 of 14" in capsys.readouterr().out
+    run(*flags, "--results", tmp_path / "second")
+    (first,), (second,) = (records(tmp_path / name / "test-mode", "rte") for name in ("first", "second"))
+    assert reproducible_fields(first) == reproducible_fields(second)
 
 
 def test_ax_is_predicted_by_the_mnli_run(tmp_path, capsys):

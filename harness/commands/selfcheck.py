@@ -111,10 +111,11 @@ def check_steps_match_plain_loop(accelerator: Accelerator) -> Check:
 
 
 def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
-    """The same holds for multi-label rows and with class weights."""
+    """The same holds for multi-label rows, with class weights and with label smoothing."""
     settings = [(True, recipe()), (True, recipe(class_weights="balanced")), (False, recipe(class_weights="balanced"))]
+    settings += [(False, recipe(label_smoothing=0.1))]
     cases = [(generated(rows, is_multi_label), recipe) for rows in (17, 33) for is_multi_label, recipe in settings]
-    return _compare_steps(accelerator, "the same for multi-label rows and with class weights", cases)
+    return _compare_steps(accelerator, "the same for multi-label rows, class weights and label smoothing", cases)
 
 
 def check_lora_matches_plain_loop(accelerator: Accelerator) -> Check:
@@ -130,7 +131,7 @@ def check_graphs_match_plain_loop(accelerator: Accelerator) -> Check:
     from harness.engine.step_graphs import capture_obstacle
 
     name = "the same for steps as CUDA graphs"
-    if reason := capture_obstacle(accelerator, plans(accelerator, max(SIZES))[0]):
+    if reason := capture_obstacle(accelerator, plans(accelerator, max(SIZES))[0], _adamw(tiny_model())):
         return Check(name, None, reason)
     return _compare_steps(accelerator, name, [(generated(rows), recipe()) for rows in SIZES], has_graphs=True)
 
@@ -289,7 +290,7 @@ def check_processes_agree_on_memory(accelerator: Accelerator) -> Check:
             raise torch.OutOfMemoryError("injected")
 
     model.register_forward_pre_hook(run_out, with_kwargs=True)
-    fitted = plan_that_fits(accelerator, model, generated(100), plan)
+    fitted = plan_that_fits(accelerator, model, _adamw(model), generated(100), plan)
     outcomes = gather_object([(fitted.device_batch_size, fitted.global_batch_size)])
     passed = set(map(tuple, outcomes)) == {(largest, GLOBAL_BATCH_SIZE)}
     detail = f"{plan.device_batch_size} to {largest} rows"
@@ -297,9 +298,9 @@ def check_processes_agree_on_memory(accelerator: Accelerator) -> Check:
 
 
 def _adamw(model: Any) -> torch.optim.Optimizer:
-    from harness.engine.training import adamw
+    from harness.engine.optimizers import create_optimizer
 
-    return adamw(model, recipe(), model.device)
+    return create_optimizer(model, recipe(), model.device)
 
 
 def _training(
@@ -318,9 +319,8 @@ def _training(
 
     device, several, whole = accelerator.device, accelerator.num_processes > 1, keeps_whole_weights(accelerator)
     adapters.attach(model, recipe, seed=0)
-    adapt(
-        model.to(device), {"train": encoded}, device, is_distributed=several, is_compiled=False, has_whole_weights=whole
-    )
+    conditions = dict(is_distributed=several, is_compiled=False, narrows_vocabulary=whole)
+    adapt(model.to(device), {"train": encoded}, device, **conditions)
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded, has_graphs=has_graphs)
 
 

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from harness.engine.optimizers import state_shapes
 from harness.engine.training import Training, TrainingState
 from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
@@ -130,17 +131,17 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
     weights = training.weights()
     groups = [len(group["params"]) for group in training.optimizer.param_groups]
     parameters = [parameter for group in training.optimizer.param_groups for parameter in group["params"]]
+    shapes = state_shapes(training.optimizer)
     with boundary("optimizer", Exception):  # of values of any kind
         saved_groups = [len(group["params"]) for group in state.optimizer["param_groups"]]
         by_number = state.optimizer["state"]
-        moments = {number: [each["exp_avg"], each["exp_avg_sq"]] for number, each in by_number.items()}
-        own_moments = {number: [parameters[number]] * 2 for number in by_number}
-        steps = max((int(each["step"]) for each in by_number.values()), default=0)
+        own_state = {number: _empty_state(shapes[number], parameters[number].dtype) for number in by_number}
+        counts = [int(each["step"]) for each in by_number.values() if "step" in each]
     pairs: list[tuple[str, Any, Any]] = [
         ("weights", state.weights, weights),
         ("best weights", checkpoint.best_weights or weights, weights),
     ]
-    pairs.append(("optimizer", moments, own_moments))
+    pairs.append(("optimizer", by_number, own_state))
     if state.randomness is not None:
         pairs.append(("randomness", state.randomness[0], torch.get_rng_state()))
     if accelerator.scaler is not None and state.scaler is not None:
@@ -148,8 +149,9 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
     for name, saved, own in pairs:
         if _form(saved) != _form(own) or saved_groups != groups:
             raise UserError(f"{name}: other names, shapes or types than in this run")
-    if steps != checkpoint.progress["step"]:
-        raise UserError(f"optimizer: {steps} steps, but the progress is at step {checkpoint.progress['step']}")
+    step = checkpoint.progress["step"]
+    if (counts and max(counts) != step) or (step and any(shapes) and not by_number):
+        raise UserError(f"optimizer: {max(counts, default=0)} steps, but the progress is at step {step}")
 
 
 def discard_checkpoints(folder: Path) -> None:
@@ -197,6 +199,12 @@ def _form(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _form(each) for key, each in value.items()}
     return [_form(each) for each in value] if isinstance(value, (list, tuple)) else type(value)
+
+
+def _empty_state(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+    """Returns a parameter's state without values; its count of steps is float32 in any precision."""
+    types = {name: torch.float32 if name == "step" else dtype for name in shapes}
+    return {name: torch.empty(shape, dtype=types[name], device="meta") for name, shape in shapes.items()}
 
 
 def _bytes_of(state: Any) -> int:

@@ -11,7 +11,10 @@ from torch.nn import functional
 
 
 def summed_loss(
-    logits: torch.Tensor, labels: torch.Tensor | None, class_weights: torch.Tensor | None = None
+    logits: torch.Tensor,
+    labels: torch.Tensor | None,
+    class_weights: torch.Tensor | None = None,
+    label_smoothing: float = 0.0,
 ) -> torch.Tensor:
     """Returns the sum over rows, in float32, of the loss of logits [B, C]; the caller divides by the rows of the step.
 
@@ -21,6 +24,9 @@ def summed_loss(
 
     `class_weights`, from `balanced_weights`, multiply a row's loss, or the loss of each of its labels. The caller still
     divides by rows, not by weights as CrossEntropyLoss(weight) does: a row then weighs the same in any step.
+
+    `label_smoothing` E makes the target of class numbers 1 - E for the row's class plus E / C for every class, as in
+    torch's cross_entropy. Class weights multiply the smoothed loss of the row.
     """
     assert labels is not None, "training rows need labels"
     logits = logits.float()
@@ -31,8 +37,9 @@ def summed_loss(
     if logits.shape[1] == 1:
         return functional.mse_loss(logits.squeeze(-1), labels, reduction="sum")
     if class_weights is None:
-        return functional.cross_entropy(logits, labels, reduction="sum")
-    return (functional.cross_entropy(logits, labels, reduction="none") * class_weights[labels]).sum()
+        return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+    losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+    return (losses * class_weights[labels]).sum()
 
 
 def balanced_weights(labels: NDArray[Any]) -> torch.Tensor:

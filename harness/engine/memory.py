@@ -12,6 +12,7 @@ from torch import nn
 
 from harness.engine.batches import Encoded, cut_batch
 from harness.engine.losses import summed_loss
+from harness.engine.optimizers import state_shapes
 from harness.errors import UserError, boundary
 from harness.facts.recipes import StepPlan
 from harness.system.devices import GPU_MEMORY_SHARE
@@ -29,7 +30,9 @@ def limit_memory(device: torch.device) -> None:
             torch.cuda.set_per_process_memory_fraction(float(share), device)
 
 
-def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, plan: StepPlan) -> StepPlan:
+def plan_that_fits(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan
+) -> StepPlan:
     """Halves the plan's device batch until the longest rows fit on every process; the global batch stays the same.
 
     Every process must call it, with the model on its device and not yet wrapped. Random states do not change.
@@ -37,7 +40,7 @@ def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded,
     Raises:
         UserError: not even one row fits.
     """
-    while not _fits_everywhere(accelerator, model, encoded, plan):
+    while not _fits_everywhere(accelerator, model, optimizer, encoded, plan):
         if plan.device_batch_size == 1:
             raise UserError(
                 f"out of memory: one row of {encoded.lengths.max()} tokens does not fit on {accelerator.device}. "
@@ -48,10 +51,12 @@ def plan_that_fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded,
     return plan
 
 
-def _fits_everywhere(accelerator: Accelerator, model: nn.Module, encoded: Encoded, plan: StepPlan) -> bool:
+def _fits_everywhere(
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan
+) -> bool:
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        fits = _fits(accelerator, model, encoded, plan.device_batch_size)
+        fits = _fits(accelerator, model, optimizer, encoded, plan.device_batch_size)
     model.zero_grad(set_to_none=True)
     gc.collect()
     if devices:
@@ -59,12 +64,18 @@ def _fits_everywhere(accelerator: Accelerator, model: nn.Module, encoded: Encode
     return bool(accelerator.gather(torch.tensor([fits], device=accelerator.device)).all())
 
 
-def _fits(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> bool:
-    """Tries a forward and backward pass of the longest rows on this process, next to memory for AdamW's state."""
+def _fits(
+    accelerator: Accelerator,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    encoded: Encoded,
+    device_batch_size: int,
+) -> bool:
+    """Tries a forward and backward pass of the longest rows, next to memory for the optimizer's state."""
     longest = np.argsort(-encoded.lengths, kind="stable")[:device_batch_size]
     try:
-        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        state = [torch.empty_like(parameter) for parameter in trained for _ in range(2)]
+        shapes = [shape for each in state_shapes(optimizer) for shape in each.values()]
+        state = [torch.empty(shape, device=accelerator.device) for shape in shapes]
         batch = cut_batch(encoded, longest).to(accelerator.device)
         model.train()
         with accelerator.autocast():

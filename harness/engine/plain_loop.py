@@ -30,8 +30,8 @@ def plain_loop(
                 group["lr"] = rate
             batch = cut_batch(encoded, rows).to(model.device)
             assert batch.labels is not None
-            is_balanced = recipe.class_weights == "balanced"
-            loss = _mean_loss(model(**batch.inputs).logits, batch.labels, all_labels if is_balanced else None)
+            balanced = all_labels if recipe.class_weights == "balanced" else None
+            loss = _mean_loss(model(**batch.inputs).logits, batch.labels, balanced, recipe.label_smoothing or 0.0)
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)
@@ -40,15 +40,17 @@ def plain_loop(
             yield loss.item(), norm.item(), rate
 
 
-def _mean_loss(logits: torch.Tensor, labels: torch.Tensor, all_labels: torch.Tensor | None) -> torch.Tensor:
-    """Returns torch's own loss, with weights that balance the classes of `all_labels` if there are any."""
+def _mean_loss(
+    logits: torch.Tensor, labels: torch.Tensor, all_labels: torch.Tensor | None, smoothing: float
+) -> torch.Tensor:
+    """Returns torch's own loss, smoothed or with weights that balance the classes of `all_labels` if there are any."""
     weight: torch.Tensor | None
     if labels.ndim == 2:
         share = None if all_labels is None else all_labels.float().mean(dim=0)
         weight = None if share is None else 0.5 / torch.where(labels == 1, share, 1 - share)
         return nn.BCEWithLogitsLoss(weight)(logits, labels.float())
     if all_labels is None:
-        return nn.CrossEntropyLoss()(logits, labels)
+        return nn.CrossEntropyLoss(label_smoothing=smoothing)(logits, labels)
     counts = torch.bincount(all_labels)
     weight = len(all_labels) / (len(counts) * counts)
     return nn.CrossEntropyLoss(weight, reduction="sum")(logits, labels) / len(labels)

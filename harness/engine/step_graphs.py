@@ -30,12 +30,14 @@ def should_capture(mode: str, steps: int, device: torch.device) -> bool:
     return mode == "on" or (mode == "auto" and device.type == "cuda" and steps >= MIN_STEPS_TO_CAPTURE)
 
 
-def capture_obstacle(accelerator: Accelerator, plan: StepPlan) -> str:
-    """Returns why the steps of this plan cannot be captured here, empty when they can."""
+def capture_obstacle(accelerator: Accelerator, plan: StepPlan, optimizer: torch.optim.Optimizer) -> str:
+    """Returns why steps of this plan with this optimizer cannot be captured here, empty when they can."""
     if accelerator.device.type != "cuda":
         return "it needs an NVIDIA GPU"
     if accelerator.distributed_type != DistributedType.NO:
         return "it needs a run on one GPU"
+    if not optimizer.defaults.get("fused"):
+        return f"it needs AdamW, whose steps do not wait for the host, not {type(optimizer).__name__}"
     if plan.accumulation > 1:
         return f"a step has {plan.accumulation} batches, it needs one"
     return ""

@@ -13,17 +13,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from harness.engine.adaptations import dropout
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
-from harness.engine.layer_rates import rate_factors
 from harness.engine.losses import balanced_weights, summed_loss
 from harness.engine.step_graphs import StepGraphs
-from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
+from harness.facts.recipes import Recipe, StepPlan
+from harness.facts.schedules import learning_rate_factor
 
 FINITE_CHECK_EVERY = 16
 """Steps that are queued on a GPU between two checks that losses and gradient norms are finite."""
@@ -242,7 +241,8 @@ class Training:
             accelerator.sync_gradients = is_last
             with nullcontext() if is_last else accelerator.no_sync(self.model):  # gradients are exchanged once
                 logits = self.logits(batch.inputs)
-                loss = summed_loss(logits, batch.labels, self.class_weights) * (1.0 if len(batch.rows) else 0.0)
+                loss = summed_loss(logits, batch.labels, self.class_weights, self.recipe.label_smoothing or 0.0)
+                loss = loss * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows
                 accelerator.backward(loss * (accelerator.num_processes / rows))
             loss_sum += loss.detach()
@@ -303,7 +303,7 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
         started = time.perf_counter()
         for position, batches in enumerate(epoch_batches, start=skip + 1):
             number += 1
-            learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe.schedule)
+            learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
             dropout.restart_masks(seed, accelerator.process_index, number)
             for _ in range(MAX_OVERFLOWS):
                 measured = training.train_step(batches, learning_rate, number)
@@ -333,52 +333,6 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
             if number == plan.total_steps:
                 return
             started = time.perf_counter()  # excludes the caller's time, includes cutting the next batches
-
-
-def adamw(model: PreTrainedModel, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
-    """Returns the recipe's optimizer, fused on CPU and CUDA.
-
-    Raises:
-        UserError: the recipe has a rate for each layer, and the model's layers are not found.
-    """
-    return torch.optim.AdamW(
-        _rate_groups(decay_groups(model, recipe.weight_decay), rate_factors(model, recipe)),
-        lr=recipe.learning_rate,
-        betas=(0.9, recipe.adam_beta2),
-        eps=recipe.adam_epsilon,
-        fused=device.type in ("cpu", "cuda"),
-    )
-
-
-def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Returns AdamW's parameter groups: biases and all parameters of normalisation layers do not decay.
-
-    A normalisation layer is recognised by its type; its name differs between models (transformers #16908).
-    """
-    undecayed = {
-        id(parameter)
-        for module in model.modules()
-        for name, parameter in module.named_parameters(recurse=False)
-        if name.endswith("bias") or "norm" in type(module).__name__.lower()
-    }
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in trained if id(p) not in undecayed], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) in undecayed], "weight_decay": 0.0},
-    ]
-
-
-def _rate_groups(groups: list[dict[str, Any]], factors: dict[int, float]) -> list[dict[str, Any]]:
-    """Returns the groups split by the factor of the learning rate; the same groups without factors."""
-    if not factors:
-        return groups
-    split = []
-    for group in groups:
-        by_factor: dict[float, list[nn.Parameter]] = {}
-        for parameter in group["params"]:
-            by_factor.setdefault(factors.get(id(parameter), 1.0), []).append(parameter)
-        split += [{**group, "params": params, "rate_factor": factor} for factor, params in by_factor.items()]
-    return split
 
 
 def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:

@@ -43,7 +43,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
-    """Peak learning rate of AdamW."""
+    """Peak learning rate."""
     global_batch_size: _Count = 32
     """Rows per optimizer step, over all processes and accumulated batches."""
     epochs: _Count = 3
@@ -52,19 +52,34 @@ class Recipe(BaseModel):
     """Train for exactly this many optimizer steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """Learning rate after the warmup: linear or cosine decay to 0 at the last step, or constant."""
+    schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
+    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 at the last step, constant, or decay with
+    the inverse square root of the step."""
+    schedule_power: Annotated[float, Field(gt=0)] | None = None
+    """Exponent of the polynomial decay; 1 is linear."""
+    min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Learning rate at the end of a linear, cosine or polynomial decay, as a share of the peak; 0 by default."""
+    optimizer: Literal["adamw", "adafactor", "sgd", "muon"] | None = None
+    """Optimizer of torch; adamw by default. Muon trains hidden matrices, and AdamW everything else."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Momentum of sgd (0.9 by default) or muon (0.95 by default)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Decoupled weight decay of all weights except biases and normalisation layers."""
+    """Weight decay of all weights except biases and normalisation layers, decoupled from the gradient but in sgd."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip gradients to this 2-norm; None turns clipping off."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Decay rate of AdamW's first moment; 0.9 by default."""
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
-    """Decay rate of AdamW's second moment (0.9 for the first)."""
+    """Decay rate of AdamW's second moment."""
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
+    head_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Dropout probability of the head's last dropout layer; that of the model's configuration if omitted."""
     class_weights: Literal["balanced"] | None = None
     """balanced: weight each row's loss by n / (classes x rows of its class), so that rare classes count as much as
     frequent ones."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the training target that is spread evenly over all classes, for tasks of one label per row."""
     threshold: Literal["validation"] | None = None
     """Probability from which a multi-label task predicts a label: 0.5, or the one with the best main score on the
     validation split."""
@@ -87,6 +102,8 @@ class Recipe(BaseModel):
     init_from: str | None = None
     """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
     rte, mrpc and stsb from mnli."""
+    freeze: Literal["embeddings"] | Annotated[int, Field(ge=1, le=MAX_COUNT)] | None = None
+    """Do not train the embeddings, or the embeddings and this many of the lowest layers."""
     adapter: Literal["lora", "dora", "ia3", "bitfit"] | None = None
     """Freeze the encoder and train, next to the head, only an adapter of peft, or the biases (bitfit)."""
     adapter_rank: _Count | None = None
@@ -122,23 +139,40 @@ class Recipe(BaseModel):
             )
         if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
             raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
-        _check_adapter(recipe)
+        if recipe.freeze is not None and recipe.adapter is not None:
+            raise UserError(
+                f"recipe: freeze (--freeze) is {recipe.freeze!r}, but --adapter {recipe.adapter} freezes the whole "
+                "encoder: drop one of them"
+            )
+        if recipe.schedule == "polynomial" and recipe.schedule_power is None:
+            raise UserError("recipe: schedule (--schedule) is 'polynomial' and needs --schedule-power")
+        if recipe.optimizer == "muon" and recipe.adapter is not None:
+            raise UserError(f"recipe: --optimizer muon excludes --adapter {recipe.adapter}: choose adamw")
+        for name, (choice, values) in _SETTINGS.items():
+            default = cls.model_fields[name].default
+            chosen = getattr(recipe, choice) or {"optimizer": "adamw"}.get(choice, "none")
+            if getattr(recipe, name) != default and chosen not in values:
+                flag = f"--{name.replace('_', '-')}"
+                advice = "Omit it" if default is None else f"The model's recipe may set it: add {flag} {default}"
+                raise UserError(
+                    f"recipe: {name} ({flag}) needs --{choice} {' or '.join(values)}; got --{choice} {chosen}. {advice}"
+                )
         return recipe
 
 
-def _check_adapter(recipe: Recipe) -> None:
-    """Raises UserError for a setting that the adapter does not have."""
-    settings = {
-        "adapter_rank": ("lora", "dora"),
-        "adapter_alpha": ("lora", "dora"),
-        "adapter_dropout": ("lora", "dora"),
-    }
-    for name, adapters in (settings | {"adapter_targets": ("lora", "dora", "ia3")}).items():
-        if getattr(recipe, name) is not None and recipe.adapter not in adapters:
-            raise UserError(
-                f"recipe: {name} (--{name.replace('_', '-')}) needs --adapter {' or '.join(adapters)}; "
-                f"got --adapter {recipe.adapter or 'none'}"
-            )
+_SETTINGS = {
+    "adapter_rank": ("adapter", ("lora", "dora")),
+    "adapter_alpha": ("adapter", ("lora", "dora")),
+    "adapter_dropout": ("adapter", ("lora", "dora")),
+    "adapter_targets": ("adapter", ("lora", "dora", "ia3")),
+    "adam_beta1": ("optimizer", ("adamw", "muon")),
+    "adam_beta2": ("optimizer", ("adamw", "muon")),
+    "adam_epsilon": ("optimizer", ("adamw", "muon")),
+    "momentum": ("optimizer", ("sgd", "muon")),
+    "schedule_power": ("schedule", ("polynomial",)),
+    "min_learning_rate_ratio": ("schedule", ("linear", "cosine", "polynomial")),
+}
+"""Fields that only some values of another field have a use for."""
 
 
 class Family(NamedTuple):
@@ -219,7 +253,11 @@ MODEL_RECIPES: tuple[Family, ...] = (
         "*/deberta-v3-small",
         "microsoft/DeBERTa experiments/glue/mnli.sh, the one task that its authors publish",
         {},
-        {"mnli": dict(learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256)},
+        {
+            "mnli": dict(
+                learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256, head_dropout=0.2
+            )
+        },
     ),
 )
 
@@ -348,19 +386,3 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
         grouped_steps=GROUPED_STEPS if recipe.length_grouping else 1,
         evaluate_every=recipe.evaluate_every,
     )
-
-
-def learning_rate_factor(step: int, plan: StepPlan, schedule: str) -> float:
-    """The learning rate of step number `step`, from 0, as a share of the peak.
-
-    Equals transformers' get_*_schedule_with_warmup: the first of W warmup steps has 0/W, the first step after them the
-    peak, and a decaying schedule reaches 0 one step after the last.
-    """
-    if step < plan.warmup_steps:
-        return step / plan.warmup_steps
-    progress = (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps)
-    if schedule == "linear":
-        return max(0.0, 1.0 - progress)
-    if schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
-    return 1.0

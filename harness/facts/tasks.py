@@ -231,6 +231,11 @@ def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
             f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a regression and "
             "has no classes"
         )
+    if recipe.label_smoothing is not None and task.problem_type != "single_label_classification":
+        raise UserError(
+            f"recipe: label_smoothing (--label-smoothing) is {recipe.label_smoothing}, but {task.name} is a "
+            f"{task.problem_type} task: expected single_label_classification"
+        )
     if recipe.threshold is not None and not task.is_multi_label:
         raise UserError(
             f"recipe: threshold (--threshold) is {recipe.threshold!r}, but {task.name} is not a multi-label task"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.engine import test_mode
 from harness.errors import UserError
-from harness.facts.recipes import StepPlan, plan_steps
+from harness.facts.recipes import Recipe, StepPlan, plan_steps
 from harness.facts.record_parts import Environment
 from harness.facts.records import RunSpec
 from harness.facts.tasks import TaskSpec
@@ -21,6 +21,7 @@ from harness.saved_models import adapter_folder
 from harness.saved_models.bundles import ADAPTER, Bundle
 
 if TYPE_CHECKING:
+    import torch
     from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -73,17 +74,16 @@ def prepare(
     from accelerate.utils import set_seed
 
     from harness.engine import deployment, models, provenance, token_cache
-    from harness.engine.adaptations import adapt, adapters
+    from harness.engine.adaptations import adapt, adapters, freezing
     from harness.engine.memory import limit_memory, plan_that_fits
-    from harness.engine.training import Training, adamw
+    from harness.engine.optimizers import create_optimizer, is_row_wise
+    from harness.engine.training import Training
     from harness.rows import loading
 
     recipe = spec.recipe
     has_whole_weights = deployment.keeps_whole_weights(accelerator)
-    if recipe.adapter is not None and not has_whole_weights:
-        raise UserError(
-            f"--adapter {recipe.adapter}: unsupported under FSDP and DeepSpeed. Launch with another config."
-        )
+    if not has_whole_weights:
+        _check_sharding(recipe)
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
         check_metrics(task.metrics)
@@ -95,13 +95,15 @@ def prepare(
         splits |= companion_splits(task, options)
         built = _initial_model(task, spec, parent, Path(scratch))
         model, tokenizer = built.model, built.tokenizer
-        trainable = adapters.trained_parameters(model)
         models.check_length(model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encode_splits(splits, tokenizer, recipe.max_length, cache, accelerator.print)
         models.check_tokens(f"--model {spec.model}", model, [rows.tokens["input_ids"] for rows in encoded.values()])
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
     encoded = {name: rows for name, rows in encoded.items() if name in shared}
+
+    freezing.freeze_lowest(model, recipe.freeze, encoded["train"])
+    trainable = adapters.trained_parameters(model)
 
     # Batches and optimizer
     plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch_size)
@@ -116,14 +118,14 @@ def prepare(
         device,
         is_distributed=accelerator.num_processes > 1,
         is_compiled=is_compiled,
-        has_whole_weights=has_whole_weights,
+        narrows_vocabulary=has_whole_weights and is_row_wise(recipe),
     )
+    optimizer = create_optimizer(model, recipe, device)
     planned_size = plan.device_batch_size
     can_run_out = [deployment.reports_out_of_memory(device), options.device_batch_size is not None]
     if any(deployment.any_process(accelerator, can_run_out)) and has_whole_weights:
-        plan = plan_that_fits(accelerator, model.to(device), encoded["train"], plan)
-    optimizer = adamw(model, recipe, device)
-    has_graphs = _has_step_graphs(options, plan, accelerator)
+        plan = plan_that_fits(accelerator, model.to(device), optimizer, encoded["train"], plan)
+    has_graphs = _has_step_graphs(options, plan, optimizer, accelerator)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled, has_graphs)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
@@ -151,6 +153,13 @@ def prepare(
     return Prepared(splits, encoded, model, tokenizer, training, facts, notes)
 
 
+def _check_sharding(recipe: Recipe) -> None:
+    """Raises UserError for a hyperparameter that needs whole weights on every process."""
+    for name in ("adapter", "freeze", "optimizer"):
+        if (value := getattr(recipe, name)) not in (None, "adamw"):
+            raise UserError(f"--{name} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
+
+
 def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
     """Tells whether the steps are compiled; prints why they are not although --compile asks for it."""
     from harness.engine import compiling
@@ -163,13 +172,15 @@ def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) 
     return not obstacle
 
 
-def _has_step_graphs(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
+def _has_step_graphs(
+    options: RunOptions, plan: StepPlan, optimizer: torch.optim.Optimizer, accelerator: Accelerator
+) -> bool:
     """Tells whether steps are captured as CUDA graphs; prints why they are not although --cuda-graphs asks for it."""
     from harness.engine import step_graphs
 
     if not step_graphs.should_capture(options.cuda_graphs, plan.total_steps, accelerator.device):
         return False
-    obstacle = step_graphs.capture_obstacle(accelerator, plan)
+    obstacle = step_graphs.capture_obstacle(accelerator, plan, optimizer)
     if obstacle and options.cuda_graphs == "on":
         accelerator.print(f"--cuda-graphs on: {obstacle}; training without")
     return not obstacle
@@ -182,7 +193,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     starts from the parent's whole weights.
     """
     from harness.engine import models
-    from harness.engine.adaptations import adapters
+    from harness.engine.adaptations import adapters, head_dropout
 
     if spec.test_mode:
         test_mode.write_model(scratch)
@@ -198,6 +209,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
         built = models.build_model(base, revision, task, spec.seed)
     commit = built.facts.commit
+    head_dropout.set_head_dropout(built.model, spec.recipe.head_dropout)
     adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)
     if continued is not None:
         adapters.load(built.model, continued, with_head=False)

@@ -17,7 +17,7 @@ from harness.facts.tasks import load_task, task_names
 @pytest.fixture
 def tasks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """`tasks(*args)`: the output of the command on a wide terminal."""
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setenv("COLUMNS", "1000")
 
     def run(*args: str) -> str:
         main(args)

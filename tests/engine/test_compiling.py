@@ -8,7 +8,8 @@ import torch
 from harness.commands.selfcheck import generated, tiny_model
 from harness.engine import compiling
 from harness.engine.compiling import obstacle, padded_length, should_compile
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -54,7 +55,7 @@ def test_steps_of_a_compiled_model_equal_those_of_an_eager_one(monkeypatch):
     losses = []
     for is_compiled in (False, True):
         model = tiny_model()
-        optimizer = adamw(model, recipe, model.device)
+        optimizer = create_optimizer(model, recipe, model.device)
         training = Training(Accelerator(cpu=True), model, optimizer, recipe, plan, encoded, is_compiled)
         steps = list(training_steps(training, seed=1))
         losses.append([step.loss for step in steps])

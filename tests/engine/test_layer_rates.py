@@ -20,7 +20,8 @@ from transformers import (
 from harness.commands.selfcheck import generated, plans, tiny_model
 from harness.engine.adaptations import vocabulary
 from harness.engine.layer_rates import rate_factors
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe
 
@@ -66,7 +67,7 @@ def test_model_without_one_stack_of_layers_is_refused(model: PreTrainedModel) ->
 
 def test_each_step_sets_the_rate_of_each_layer_and_decays_as_before() -> None:
     recipe, model = Recipe(layer_decay=0.5, weight_decay=0.1, global_batch_size=16, epochs=1), tiny_model()
-    optimizer = adamw(model, recipe, CPU)
+    optimizer = create_optimizer(model, recipe, CPU)
     accelerator = Accelerator(cpu=True)
     plan = plans(accelerator, 33)[0]._replace(warmup_steps=0)
     training = Training(accelerator, model, optimizer, recipe, plan, generated(33))
@@ -84,7 +85,7 @@ def test_training_resumes_bit_for_bit() -> None:
 
     def fresh() -> Training:
         model = tiny_model()
-        return Training(accelerator, model, adamw(model, recipe, CPU), recipe, plan, generated(33))
+        return Training(accelerator, model, create_optimizer(model, recipe, CPU), recipe, plan, generated(33))
 
     straight, resumed = fresh(), fresh()
     for step in training_steps(straight, seed=1):
@@ -110,7 +111,7 @@ def test_rows_that_were_set_aside_decay_at_the_rate_of_the_embeddings() -> None:
 
 def test_recipe_without_layer_decay_has_one_rate() -> None:
     assert rate_factors(tiny_model(), Recipe()) == {}
-    assert all("rate_factor" not in group for group in adamw(tiny_model(), Recipe(), CPU).param_groups)
+    assert all("rate_factor" not in group for group in create_optimizer(tiny_model(), Recipe(), CPU).param_groups)
 
 
 @pytest.mark.parametrize("values", [{"layer_decay": 0.0}, {"layer_decay": 1.1}, {"layer_decay_offset": 2}])

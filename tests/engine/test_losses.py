@@ -76,3 +76,20 @@ def test_losses_of_batches_add_up_to_that_of_the_step_also_with_weights():
     weights = balanced_weights(labels.numpy())
     parts = [summed_loss(logits[i : i + 4], labels[i : i + 4], weights) for i in range(0, 13, 4)]
     assert sum(parts).item() == pytest.approx(summed_loss(logits, labels, weights).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.9])
+def test_smoothed_loss_equals_torchs_and_that_of_the_smoothed_targets(smoothing):
+    logits, labels = torch.randn(8, 3), torch.randint(0, 3, (8,))
+    targets = (1 - smoothing) * nn.functional.one_hot(labels, 3) + smoothing / 3
+    expected = nn.functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+    assert summed_loss(logits, labels, label_smoothing=smoothing).item() / 8 == pytest.approx(expected.item())
+    assert nn.functional.cross_entropy(logits, targets).item() == pytest.approx(expected.item())
+
+
+def test_class_weights_multiply_the_smoothed_loss_of_a_row():
+    logits, labels = torch.randn(30, 3), torch.from_numpy(RNG.integers(0, 3, 30))
+    weights = balanced_weights(labels.numpy())
+    losses = nn.functional.cross_entropy(logits, labels, reduction="none", label_smoothing=0.2)
+    expected = (losses * weights[labels]).sum().item()
+    assert summed_loss(logits, labels, weights, 0.2).item() == pytest.approx(expected)

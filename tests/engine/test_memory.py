@@ -6,9 +6,16 @@ from accelerate import Accelerator
 
 from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.memory import limit_memory, plan_that_fits
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
 from harness.system.devices import GPU_MEMORY_SHARE, Slot
+
+
+def fitted_plan(model, rows, plan):
+    optimizer = create_optimizer(model, Recipe(), model.device)
+    return plan_that_fits(Accelerator(cpu=True), model, optimizer, generated(rows), plan)
 
 
 def model_for(largest, error):
@@ -25,7 +32,7 @@ def model_for(largest, error):
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory")])
 def test_device_batch_is_halved_until_it_fits(error, capsys):
     plan = plan_steps(100, Recipe(global_batch_size=32), 1)
-    fitted = plan_that_fits(Accelerator(cpu=True), model_for(5, error), generated(100), plan)
+    fitted = fitted_plan(model_for(5, error), 100, plan)
     assert (fitted.device_batch_size, fitted.accumulation, fitted.global_batch_size) == (4, 8, 32)
     assert fitted.total_steps == plan.total_steps
     assert capsys.readouterr().out.count("out of memory") == 3
@@ -52,33 +59,36 @@ def test_share_of_memory_that_is_no_number_is_an_error(monkeypatch):
 def test_row_that_does_not_fit_is_an_error():
     plan = plan_steps(10, Recipe(global_batch_size=2), 1)
     with pytest.raises(UserError, match=r"out of memory.*--max-length"):
-        plan_that_fits(Accelerator(cpu=True), model_for(0, torch.OutOfMemoryError("x")), generated(10), plan)
+        fitted_plan(model_for(0, torch.OutOfMemoryError("x")), 10, plan)
 
 
 def test_other_errors_are_raised():
     plan = plan_steps(10, Recipe(global_batch_size=2), 1)
     with pytest.raises(RuntimeError, match="shapes"):
-        plan_that_fits(Accelerator(cpu=True), model_for(0, RuntimeError("shapes")), generated(10), plan)
+        fitted_plan(model_for(0, RuntimeError("shapes")), 10, plan)
 
 
 def test_trial_does_not_change_random_states_gradients_and_weights():
     model, plan = tiny_model(dropout=0.5), plan_steps(20, Recipe(global_batch_size=8), 1)
     before = torch.get_rng_state(), {name: p.clone() for name, p in model.named_parameters()}
-    assert plan_that_fits(Accelerator(cpu=True), model, generated(20), plan) == plan
+    assert fitted_plan(model, 20, plan) == plan
     assert torch.equal(before[0], torch.get_rng_state())
     assert all(torch.equal(before[1][name], p) and p.grad is None for name, p in model.named_parameters())
 
 
-def test_trial_allocates_optimizer_state_for_trained_parameters_only(monkeypatch):
-    model, allocated, empty_like = tiny_model(), [], torch.empty_like
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd", "muon"])
+def test_trial_has_memory_for_the_state_of_the_optimizer(optimizer, monkeypatch):
+    """Only trained parameters have a state."""
+    recipe = Recipe(global_batch_size=8, optimizer=optimizer)
+    model, rows, plan = tiny_model(), generated(20), plan_steps(20, recipe, 1)
     model.get_input_embeddings().weight.requires_grad_(False)
-
-    def record(tensor, **options):
-        allocated.append(id(tensor))
-        return empty_like(tensor, **options)
-
-    monkeypatch.setattr(torch, "empty_like", record)
-    plan_that_fits(Accelerator(cpu=True), model, generated(20), plan_steps(20, Recipe(global_batch_size=8), 1))
-    numbers = [allocated.count(id(parameter)) for parameter in model.parameters()]
-    assert numbers == [2 if parameter.requires_grad else 0 for parameter in model.parameters()]
-    assert 0 in numbers
+    create, shapes = create_optimizer(model, recipe, model.device), []
+    empty = torch.empty
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "empty", lambda shape, **options: shapes.append(shape) or empty(shape, **options))
+        plan_that_fits(Accelerator(cpu=True), model, create, rows, plan)
+    training = Training(Accelerator(cpu=True), model, create, recipe, plan, rows)
+    next(training_steps(training, seed=0))
+    state = [tensor.shape for each in training.optimizer.state.values() for tensor in each.values()]
+    assert sorted(map(tuple, shapes)) == sorted(map(tuple, state))
+    assert len(state) > 0

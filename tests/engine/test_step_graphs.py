@@ -11,8 +11,9 @@ from accelerate import Accelerator
 
 from harness.commands.selfcheck import check_graphs_match_plain_loop, generated, tiny_model
 from harness.engine import step_graphs
+from harness.engine.optimizers import create_optimizer
 from harness.engine.step_graphs import capture_obstacle, should_capture
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -32,7 +33,7 @@ def recording_capture(captured):
 def trained(has_graphs, after=0, state=None, **changes):
     recipe = Recipe(global_batch_size=BATCH, epochs=2, learning_rate=1e-3, max_length=24, **changes)
     plan, model = plan_steps(ROWS, recipe, 1), tiny_model()
-    optimizer = adamw(model, recipe, model.device)
+    optimizer = create_optimizer(model, recipe, model.device)
     training = Training(Accelerator(cpu=True), model, optimizer, recipe, plan, generated(ROWS), has_graphs=has_graphs)
     if state is not None:
         training.set_state(state)
@@ -88,9 +89,16 @@ def test_steps_that_cannot_be_captured_are_eager(monkeypatch, capsys):
     assert torch.allclose(torch.tensor(losses), torch.tensor(eager), rtol=1e-5)
 
 
-def test_graphs_need_a_gpu():
+def test_graphs_need_one_gpu_one_batch_and_adamw(monkeypatch):
     plan = plan_steps(ROWS, Recipe(global_batch_size=BATCH, learning_rate=1e-3), 1)
-    assert "GPU" in capture_obstacle(Accelerator(cpu=True), plan)
+    model = tiny_model()
+    adamw = create_optimizer(model, Recipe(learning_rate=1e-3), CPU)
+    assert "GPU" in capture_obstacle(Accelerator(cpu=True), plan, adamw)
+    monkeypatch.setattr(Accelerator, "device", GPU)
+    accelerator = Accelerator(cpu=True)
+    assert capture_obstacle(accelerator, plan, adamw) == ""
+    assert "AdamW" in capture_obstacle(accelerator, plan, torch.optim.SGD(model.parameters()))
+    assert "2 batches" in capture_obstacle(accelerator, plan.with_device_batch_size(4), adamw)
 
 
 def test_selfcheck_compares_graphs_with_a_plain_loop(monkeypatch):

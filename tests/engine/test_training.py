@@ -5,15 +5,13 @@ import math
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from harness.commands.selfcheck import generated, tiny_model
+from harness.engine.optimizers import create_optimizer
 from harness.engine.training import (
     MAX_OVERFLOWS,
     Diverged,
     Training,
-    adamw,
-    decay_groups,
     training_steps,
 )
 from harness.facts.recipes import Recipe, plan_steps
@@ -23,7 +21,7 @@ def training(rows=33, recipe=None, model=None, **plan):
     recipe = recipe or Recipe(global_batch_size=8, epochs=2, learning_rate=1e-3)
     model = model or tiny_model()
     accelerator = Accelerator(cpu=True)
-    optimizer = adamw(model, recipe, model.device)
+    optimizer = create_optimizer(model, recipe, model.device)
     return Training(accelerator, model, optimizer, recipe, plan_steps(rows, recipe, 1, **plan), generated(rows))
 
 
@@ -51,36 +49,6 @@ def test_max_steps_ends_training_within_an_epoch():
 
 def test_no_step_follows_the_last():
     assert list(training_steps(training(rows=16), seed=0, after=4)) == []
-
-
-def test_biases_and_normalisation_layers_do_not_decay():
-    model = tiny_model()
-    decayed, undecayed = decay_groups(model, 0.1)
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decayed["params"])
-    assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in undecayed["params"])
-    assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
-    assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.1, 0.0)
-
-
-def test_normalisation_layer_is_recognised_by_its_type():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.scale = nn.RMSNorm(4)
-            self.project = nn.Linear(4, 4)
-
-    model = Model()
-    decayed, undecayed = decay_groups(model, 0.1)
-    assert [p is model.project.weight for p in decayed["params"]] == [True]
-    assert len(undecayed["params"]) == 2
-
-
-def test_optimizer_has_no_frozen_parameters():
-    model = tiny_model()
-    model.classifier.bias.requires_grad_(False)
-    optimized = [p for group in decay_groups(model, 0.0) for p in group["params"]]
-    assert all(p is not model.classifier.bias for p in optimized)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -149,7 +117,7 @@ def scaled_training(overflows):
     accelerator, model = Accelerator(cpu=True), tiny_model()
     accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
     plan, encoded = plan_steps(17, recipe, 1, 8), generated(17)
-    run = Training(accelerator, model, adamw(model, recipe, model.device), recipe, plan, encoded)
+    run = Training(accelerator, model, create_optimizer(model, recipe, model.device), recipe, plan, encoded)
     remaining = [overflows]
 
     def overflow(gradient):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
@@ -13,9 +12,7 @@ from harness.facts.recipes import (
     MODEL_RECIPES,
     Family,
     Recipe,
-    StepPlan,
     find_family,
-    learning_rate_factor,
     plan_steps,
     recipe_difference,
     resolve_recipe,
@@ -184,11 +181,25 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"max_steps": 0}, "--max-steps"),
         ({"warmup": -0.1}, "--warmup"),
         ({"warmup": math.inf}, "--warmup"),
-        ({"schedule": "polynomial"}, "--schedule"),
+        ({"schedule": "quadratic"}, "--schedule"),
+        ({"schedule_power": 0, "schedule": "polynomial"}, "--schedule-power"),
+        ({"min_learning_rate_ratio": 1.5}, "--min-learning-rate-ratio"),
+        ({"min_learning_rate_ratio": -0.1}, "--min-learning-rate-ratio"),
         ({"weight_decay": -0.01}, "--weight-decay"),
         ({"max_grad_norm": 0}, "--max-grad-norm"),
         ({"max_grad_norm": math.inf}, "--max-grad-norm"),
+        ({"adam_beta1": 1}, "--adam-beta1"),
+        ({"adam_beta1": -0.1}, "--adam-beta1"),
         ({"adam_beta2": 1}, "--adam-beta2"),
+        ({"optimizer": "lamb"}, "--optimizer"),
+        ({"momentum": 1, "optimizer": "sgd"}, "--momentum"),
+        ({"momentum": -0.1, "optimizer": "sgd"}, "--momentum"),
+        ({"freeze": 0}, "--freeze"),
+        ({"freeze": "head"}, "--freeze"),
+        ({"label_smoothing": 1}, "--label-smoothing"),
+        ({"label_smoothing": -0.1}, "--label-smoothing"),
+        ({"head_dropout": 1}, "--head-dropout"),
+        ({"head_dropout": -0.1}, "--head-dropout"),
         ({"adam_epsilon": math.inf}, "--adam-epsilon"),
         ({"max_length": 3}, "--max-length"),
         ({"select": "first"}, "--select"),
@@ -241,6 +252,56 @@ def test_settings_need_an_adapter_that_has_them(name: str, value: Any) -> None:
             Recipe(adapter=adapter, **setting)
     for adapter in ("lora", "dora"):
         Recipe(adapter=adapter, **setting)
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant", "polynomial", "inverse_sqrt"])
+def test_settings_need_a_schedule_that_has_them(schedule: Any) -> None:
+    power = {"schedule_power": 2.0} if schedule == "polynomial" else {}
+    if schedule in ("constant", "inverse_sqrt"):
+        with pytest.raises(
+            UserError, match=rf"--min-learning-rate-ratio.*--schedule linear.* got --schedule {schedule}"
+        ):
+            Recipe(schedule=schedule, min_learning_rate_ratio=0.1)
+    else:
+        Recipe(schedule=schedule, min_learning_rate_ratio=0.1, **power)
+    with pytest.raises(UserError, match="--schedule-power" if power else r"--schedule-power.*--schedule polynomial"):
+        Recipe(schedule=schedule, **({} if power else {"schedule_power": 2.0}))
+
+
+@pytest.mark.parametrize(
+    "name, value, optimizers",
+    [
+        ("adam_beta1", 0.8, ("adamw", "muon")),
+        ("adam_beta2", 0.98, ("adamw", "muon")),
+        ("adam_epsilon", 1e-6, ("adamw", "muon")),
+        ("momentum", 0.5, ("sgd", "muon")),
+    ],
+)
+def test_settings_need_an_optimizer_that_has_them(name: str, value: float, optimizers: tuple[str, ...]) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    for optimizer in ("adamw", "adafactor", "sgd", "muon"):
+        if optimizer in optimizers:
+            Recipe.model_validate({"optimizer": optimizer, name: value})
+        else:
+            with pytest.raises(UserError, match=rf"{flag}\b.*--optimizer {optimizers[0]}.*got --optimizer {optimizer}"):
+                Recipe.model_validate({"optimizer": optimizer, name: value})
+    with pytest.raises(UserError, match=r"--adam-beta2 0\.999"):
+        resolve_recipe(ROBERTA, "rte", {}, {"optimizer": "sgd"})
+    if name == "momentum":
+        with pytest.raises(UserError, match="got --optimizer adamw"):
+            Recipe(momentum=value)
+
+
+def test_muon_excludes_an_adapter() -> None:
+    with pytest.raises(UserError, match=r"--optimizer muon.*--adapter lora"):
+        Recipe(optimizer="muon", adapter="lora")
+
+
+@pytest.mark.parametrize("freeze", ["embeddings", 2])
+def test_freezing_excludes_an_adapter(freeze: str | int) -> None:
+    assert Recipe.model_validate({"freeze": str(freeze)}).freeze == Recipe(freeze=freeze).freeze == freeze  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"--freeze.*--adapter lora"):
+        Recipe(freeze=freeze, adapter="lora")  # type: ignore[arg-type]
 
 
 def test_recipe_is_frozen() -> None:
@@ -390,59 +451,3 @@ def test_plan_is_printed_with_all_its_numbers(
     rows: int, recipe: Recipe, processes: int, device_batch_size: int | None, text: str
 ) -> None:
     assert str(plan_steps(rows, recipe, processes, device_batch_size)) == text
-
-
-# -- the learning rate -------------------------------------------------------------------------------------------------
-
-
-def _plan(total: int, warmup: int) -> StepPlan:
-    return plan_steps(16 * total, Recipe(global_batch_size=16, epochs=1, warmup=warmup), 1)
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-def test_learning_rate_is_that_of_transformers(schedule: str) -> None:
-    import torch
-    from transformers import (
-        get_constant_schedule_with_warmup,
-        get_cosine_schedule_with_warmup,
-        get_linear_schedule_with_warmup,
-    )
-
-    for total, warmup in [(1, 0), (1, 1), (2, 1), (10, 0), (10, 3), (10, 10), (57, 6)]:
-        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-        theirs = {
-            "linear": lambda o, w, t: get_linear_schedule_with_warmup(o, w, t),
-            "cosine": lambda o, w, t: get_cosine_schedule_with_warmup(o, w, t),
-            "constant": lambda o, w, t: get_constant_schedule_with_warmup(o, w),
-        }[schedule](optimizer, warmup, total)
-        expected = []
-        for _ in range(total):
-            expected.append(theirs.get_last_lr()[0])
-            optimizer.step()
-            theirs.step()
-        plan = _plan(total, warmup)
-        assert (plan.total_steps, plan.warmup_steps) == (total, warmup)
-        factors = [learning_rate_factor(step, plan, schedule) for step in range(total)]
-        assert factors == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-def test_learning_rate_peaks_right_after_the_warmup(schedule: str) -> None:
-    plan = _plan(total=20, warmup=5)
-    factors = [learning_rate_factor(step, plan, schedule) for step in range(20)]
-    assert factors[:6] == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
-    assert max(factors) == 1.0
-    assert all(later <= earlier for earlier, later in itertools.pairwise(factors[5:]))
-
-
-@pytest.mark.parametrize("schedule, last", [("linear", 0.1), ("cosine", 0.5 * (1 - math.cos(math.pi / 10)))])
-def test_decaying_schedule_reaches_zero_one_step_after_the_last(schedule: str, last: float) -> None:
-    plan = _plan(total=10, warmup=0)
-    assert learning_rate_factor(9, plan, schedule) == pytest.approx(last)
-    assert learning_rate_factor(10, plan, schedule) == 0.0
-    assert learning_rate_factor(15, plan, schedule) == 0.0
-
-
-def test_warmup_that_fills_the_run_never_divides_by_zero() -> None:
-    plan = _plan(total=4, warmup=4)
-    assert [learning_rate_factor(step, plan, "linear") for step in range(5)] == [0.0, 0.25, 0.5, 0.75, 1.0]

@@ -145,11 +145,18 @@ OTHER_RECIPES: dict[str, Any] = dict(
     max_steps=100,
     warmup=0.1,
     schedule="cosine",
+    schedule_power=2.0,
+    min_learning_rate_ratio=0.1,
+    optimizer="muon",
+    momentum=0.5,
     weight_decay=0.01,
     max_grad_norm=None,
+    adam_beta1=0.8,
     adam_beta2=0.98,
     adam_epsilon=1e-6,
+    head_dropout=0.2,
     class_weights="balanced",
+    label_smoothing=0.1,
     threshold="validation",
     max_length=256,
     length_grouping=False,
@@ -159,6 +166,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     protocol="holdout",
     train_rows=1000,
     init_from="mnli",
+    freeze=2,
     adapter="dora",
     adapter_rank=4,
     adapter_alpha=16.0,
@@ -173,6 +181,8 @@ OTHER_RECIPES: dict[str, Any] = dict(
 def test_every_hyperparameter_makes_another_run(field: str) -> None:
     needed = {"layer_decay": 0.9} if field == "layer_decay_offset" else {}
     needed |= {"adapter": "lora"} if field.startswith("adapter_") else {}
+    needed |= {"schedule": "polynomial", "schedule_power": 1.0} if field == "schedule_power" else {}
+    needed |= {"optimizer": "sgd"} if field == "momentum" else {}
     before = Recipe(select="last" if field == "select" else "best", **needed)  # patience needs the best
     after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
     assert _spec(recipe=after).run_id != _spec(recipe=before).run_id

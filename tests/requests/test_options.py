@@ -21,23 +21,31 @@ RECIPE_FLAGS = {
     "--adapter-dropout",
     "--adapter-rank",
     "--adapter-targets",
+    "--adam-beta1",
     "--adam-beta2",
     "--adam-epsilon",
     "--class-weights",
     "--epochs",
     "--evaluate-every",
+    "--freeze",
     "--global-batch-size",
+    "--head-dropout",
     "--init-from",
     "--learning-rate",
     "--max-grad-norm",
     "--max-length",
+    "--label-smoothing",
     "--layer-decay",
     "--layer-decay-offset",
     "--max-steps",
+    "--min-learning-rate-ratio",
+    "--momentum",
     "--no-length-grouping",
+    "--optimizer",
     "--patience",
     "--protocol",
     "--schedule",
+    "--schedule-power",
     "--select",
     "--threshold",
     "--train-rows",
@@ -199,11 +207,17 @@ def _flag(name: str) -> str:
 def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     other: dict[str, Any] = dict(
         init_from="mnli",
+        optimizer="sgd",
+        momentum=0.5,
         schedule="cosine",
+        min_learning_rate_ratio=0.5,
         select="best",
         protocol="holdout",
+        adam_beta1=0.5,
         adam_beta2=0.5,
+        head_dropout=0.5,
         class_weights="balanced",
+        label_smoothing=0.5,
         threshold="validation",
         adapter="lora",
         adapter_dropout=0.5,
@@ -213,6 +227,8 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     is_switch = Recipe.model_fields[name].default is True
     value = False if is_switch else other.get(name, 7)
     needed = {"patience": ["--select", "best"], "layer_decay_offset": ["--layer-decay", "0.9"]}.get(name, [])
+    needed += ["--schedule", "polynomial"] if name == "schedule_power" else []
+    needed += ["--optimizer", "sgd"] if name == "momentum" else []
     needed += ["--adapter", "lora"] if name.startswith("adapter_") else []
     recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value

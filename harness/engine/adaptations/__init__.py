@@ -2,14 +2,16 @@
 
 1. `float32_head`, when the model is loaded: logits are computed in float32 in any precision. It changes no weight and
    applies to prediction too, so it is never undone.
-2. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
-3. `freezing`, with several processes: parameters that the logits do not depend on are not trained either.
-4. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
-5. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
+2. `head_dropout`, if the recipe has one, when the model is loaded. It changes no weight and is never undone.
+3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
+4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
+5. `freezing`, with several processes: parameters that the logits do not depend on are not trained either.
+6. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
+7. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
    is not undone.
-6. `cache`: decoders compute no cache of keys and values.
+8. `cache`: decoders compute no cache of keys and values.
 
-After the last step `restore` undoes 4, 2 (it adds the adapter to the weights) and 6.
+After the last step `restore` undoes 6, 3 (it adds the adapter to the weights) and 8.
 """
 
 from __future__ import annotations
@@ -31,16 +33,17 @@ def adapt(
     *,
     is_distributed: bool,
     is_compiled: bool,
-    has_whole_weights: bool,
+    narrows_vocabulary: bool,
 ) -> None:
-    """Applies changes 3 to 6 to a loaded model, before its optimizer is created; every process must call it.
+    """Applies changes 5 to 8 to a loaded model, before its optimizer is created; every process must call it.
 
-    `encoded` has every split that the run computes, "train" among them. The vocabulary stays whole where a process
-    has only part of the weights, and dropout remains torch's own in a compiled model.
+    `encoded` has every split that the run computes, "train" among them. The vocabulary must stay whole where a
+    process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own in a compiled
+    model.
     """
     if is_distributed:
         freezing.freeze_unused(model, encoded["train"])
-    if has_whole_weights:
+    if narrows_vocabulary:
         vocabulary.narrow(model, encoded.values())
     if device.type == "cpu" and not is_compiled:
         dropout.draw_in_bulk(model)
@@ -48,7 +51,7 @@ def adapt(
 
 
 def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> adapters.AdapterFiles | None:
-    """Undoes changes 4, 2 and 6: the model has its whole vocabulary again, with the weights it would have after `steps`
+    """Undoes changes 6, 3 and 8: the model has its whole vocabulary again, with the weights it would have after `steps`
     steps, and its adapter is merged into its weights. Returns the adapter of peft as it was, if there is one.
     """
     vocabulary.widen(model, recipe, plan, steps)

@@ -1,13 +1,12 @@
 """Training of only the embeddings whose tokens occur in a run's rows: the others would get no gradient.
 
 Half of a small encoder's weights, and most of a multilingual one's, are embeddings of tokens that occur in no row.
-Without a gradient AdamW only decays them, all by the same factor; yet zeroing, clipping, updating and exchanging their
-gradients takes time and memory.
+Without a gradient an optimizer only decays them, all by the same factor; yet zeroing, clipping, updating and exchanging
+their gradients takes time and memory.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -18,7 +17,9 @@ from transformers import PreTrainedModel
 
 from harness.engine.encoding import Encoded
 from harness.engine.layer_rates import rate_factors
-from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
+from harness.engine.optimizers import decay_factor
+from harness.facts.recipes import Recipe, StepPlan
+from harness.facts.schedules import learning_rate_factor
 
 
 class NarrowedEmbedding(nn.Module):
@@ -52,7 +53,8 @@ def word_embeddings(model: PreTrainedModel) -> nn.Module | None:
 def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
     """Removes from the model's embedding all tokens that occur in no row of `splits`; returns whether it removed any.
 
-    `widen` puts them back. Scores, losses and gradients stay the same. Embeddings other than torch's own stay whole.
+    `widen` puts them back. Scores, losses and gradients stay the same, and so do the weights
+    after an optimizer that `is_row_wise`. Embeddings other than torch's own stay whole.
     """
     whole = word_embeddings(model)
     if type(whole) is not nn.Embedding or whole.max_norm is not None or whole.sparse or whole.scale_grad_by_freq:
@@ -71,16 +73,16 @@ def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
 
 
 def widen(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> None:
-    """Puts back the tokens that `narrow` removed, decayed as by the first `steps` steps of AdamW."""
+    """Puts back the tokens that `narrow` removed, decayed as by the first `steps` steps of the optimizer."""
     narrowed = word_embeddings(model)
     if not isinstance(narrowed, NarrowedEmbedding):
         return
     (whole,) = narrowed.whole
     rate = recipe.learning_rate * rate_factors(model, recipe).get(id(narrowed.weight), 1.0)
-    rates = (rate * learning_rate_factor(number, plan, recipe.schedule) for number in range(steps))
+    rates = (rate * learning_rate_factor(number, plan, recipe) for number in range(steps))
     with torch.no_grad():
         whole.to(narrowed.weight.device)
         if narrowed.weight.requires_grad:
-            whole.weight.mul_(math.prod(1 - rate * recipe.weight_decay for rate in rates))
+            whole.weight.mul_(decay_factor(recipe, rates))
         whole.weight[narrowed.tokens] = narrowed.weight
     model.set_input_embeddings(whole)

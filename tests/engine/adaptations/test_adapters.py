@@ -13,14 +13,15 @@ from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import adapt, adapters, restore
 from harness.engine.adaptations.dropout import BulkDropout
 from harness.engine.batches import cut_batch
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
 
 ROWS = generated(40)
 INPUTS = cut_batch(ROWS, np.arange(len(ROWS))).inputs
 IN_PEFT = ("lora", "dora", "ia3")
-ONE_PROCESS = dict(is_distributed=False, is_compiled=False, has_whole_weights=True)
+ONE_PROCESS = dict(is_distributed=False, is_compiled=False, narrows_vocabulary=True)
 
 
 def recipe_with(kind, **changes):
@@ -39,7 +40,7 @@ def trained(model, recipe, **conditions):
     """Trains the model, and returns its logits before and after it is restored, and its adapter."""
     plan = plan_steps(len(ROWS), recipe, 1)
     adapt(model, {"train": ROWS}, torch.device("cpu"), **{**ONE_PROCESS, **conditions})
-    training = Training(Accelerator(cpu=True), model, adamw(model, recipe, model.device), recipe, plan, ROWS)
+    training = Training(Accelerator(cpu=True), model, create_optimizer(model, recipe, model.device), recipe, plan, ROWS)
     steps = list(training_steps(training, seed=3))
     before = logits(model)
     files = restore(model, recipe, plan, len(steps))

@@ -12,14 +12,15 @@ from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import adapt, restore
 from harness.engine.adaptations.dropout import BulkDropout
 from harness.engine.adaptations.vocabulary import NarrowedEmbedding
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 
 ROWS = generated(40)
 USED = np.unique(ROWS.tokens["input_ids"])
 RECIPE = Recipe(learning_rate=1e-2, global_batch_size=16, epochs=1, weight_decay=0.1)
 PLAN = plan_steps(len(ROWS), RECIPE, 1)
-ONE_PROCESS = dict(is_distributed=False, is_compiled=False, has_whole_weights=True)
+ONE_PROCESS = dict(is_distributed=False, is_compiled=False, narrows_vocabulary=True)
 
 
 def adapted(model, **conditions):
@@ -28,7 +29,7 @@ def adapted(model, **conditions):
 
 
 def train(model):
-    training = Training(Accelerator(cpu=True), model, adamw(model, RECIPE, model.device), RECIPE, PLAN, ROWS)
+    training = Training(Accelerator(cpu=True), model, create_optimizer(model, RECIPE, model.device), RECIPE, PLAN, ROWS)
     return list(training_steps(training, seed=3))
 
 
@@ -65,13 +66,13 @@ def test_unused_rows_of_a_trained_embedding_decay():
     assert torch.allclose(factors, factors[0], rtol=1e-5)
 
 
-@pytest.mark.parametrize("conditions", [dict(is_compiled=True), dict(has_whole_weights=False)], ids=str)
+@pytest.mark.parametrize("conditions", [dict(is_compiled=True), dict(narrows_vocabulary=False)], ids=str)
 def test_conditions_decide_which_adaptations_are_applied(conditions):
     model = adapted(tiny_model(dropout=0.1), **conditions)
     has_bulk_dropout = any(isinstance(module, BulkDropout) for module in model.modules())
     assert has_bulk_dropout == ("is_compiled" not in conditions)
     is_narrowed = isinstance(model.get_input_embeddings(), NarrowedEmbedding)
-    assert is_narrowed == ("has_whole_weights" not in conditions)
+    assert is_narrowed == ("narrows_vocabulary" not in conditions)
 
 
 def test_unused_parameters_are_frozen_for_several_processes_only():

@@ -12,7 +12,8 @@ from transformers import CanineConfig, CanineForSequenceClassification, T5Config
 from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import vocabulary
 from harness.engine.batches import cut_batch
-from harness.engine.training import Training, adamw, training_steps
+from harness.engine.optimizers import create_optimizer
+from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 
 ROWS = generated(40)
@@ -20,14 +21,24 @@ ROWS = generated(40)
 
 def train(model, recipe, rows=ROWS):
     plan = plan_steps(len(rows), recipe, 1)
-    training = Training(Accelerator(cpu=True), model, adamw(model, recipe, model.device), recipe, plan, rows)
+    training = Training(Accelerator(cpu=True), model, create_optimizer(model, recipe, model.device), recipe, plan, rows)
     steps = [(step.loss, step.gradient_norm) for step in training_steps(training, seed=3)]
     return plan, steps
 
 
-@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
-def test_training_is_the_same_and_the_whole_embedding_is_restored(weight_decay):
-    recipe = Recipe(learning_rate=1e-3, global_batch_size=16, warmup=2, weight_decay=weight_decay)
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"weight_decay": 0.1},
+        {"weight_decay": 0.1, "optimizer": "muon"},
+        {"weight_decay": 0.1, "optimizer": "sgd", "learning_rate": 0.1},
+        {"weight_decay": 0.1, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1},
+    ],
+    ids=str,
+)
+def test_training_is_the_same_and_the_whole_embedding_is_restored(values):
+    recipe = Recipe(**{"learning_rate": 1e-3, "global_batch_size": 16, "warmup": 2, **values})
     whole, narrowed = tiny_model(), tiny_model()
     assert vocabulary.narrow(narrowed, [ROWS, generated(5)])
     assert len(narrowed.get_input_embeddings().weight) < len(whole.get_input_embeddings().weight)
