@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "score a saved model on every labelled split and show its errors",
     "submit": "write the GLUE server's zip from the predictions of one model's runs",
     "tasks": "list the tasks, show one in full, check or write a task file",
+    "published": "list published rows, show one in full with the sweep that it stands for",
     "describe": "show the rows of a task: labels, lengths, duplicates, contradictions",
     "selfcheck": "check that training and evaluation are exact on your devices",
     "leaderboard": "write the leaderboard of a results folder, or compare two of its entries",

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.facts.published import UNSTATED
 from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
-from harness.metrics.registry import title_of
+from harness.metrics.registry import is_fraction, title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
-from harness.reports.references import UNSTATED, Reference, references
+from harness.reports.references import Reference, references
 from harness.reports.standings import (
     AVERAGES,
     NO_SCORE,
@@ -22,7 +23,6 @@ from harness.reports.standings import (
     Leaderboard,
     format_metric,
     group_cell,
-    is_fraction,
     task_title,
 )
 from harness.stats.entries import Entry

@@ -139,6 +139,7 @@ FLAGS = {
     "describe": OWN_DATA_FLAGS
     | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
+    "published": {"--names", "--variant"},
     "selfcheck": {"--cpu"},
     "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},
     "export": {
