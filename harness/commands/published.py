@@ -88,9 +88,7 @@ def row_lines(row: PublishedRow, variant: str | None) -> Iterator[str]:
     yield f"{row.name}: {row.model}" + (f"@{row.revision}" if row.revision else "")
     yield f"  source: {row.source}"
     yield f"  setting: {row.setting}"
-    seeds = (
-        "number not stated" if row.seeds is None else str(row.seeds if isinstance(row.seeds, int) else list(row.seeds))
-    )
+    seeds = list(row.seeds) if isinstance(row.seeds, tuple) else row.seeds or "number not stated"
     yield f"  seeds: {seeds}; aggregate: {row.aggregate or 'not stated'}"
     if row.plus_minus_is:
         yield f"  ± is: {row.plus_minus_is.replace('_', ' ')}"

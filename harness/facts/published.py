@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -51,6 +51,10 @@ def _check_seeds(seeds: int | tuple[int, ...] | None) -> int | tuple[int, ...] |
     return seeds
 
 
+Seeds = Annotated[int | tuple[int, ...] | None, AfterValidator(_check_seeds)]
+"""The number of runs, or their seeds."""
+
+
 class Score(_Strict):
     """One published number."""
 
@@ -74,6 +78,10 @@ class PublishedTask(_Strict):
     """Empty for a task without a published score that others start from."""
     recipe: dict[str, Any] | None = None
     """Hyperparameters of this task; they replace those of the row."""
+    seeds: Seeds = None
+    """The runs behind these scores, where they differ from the row's."""
+    aggregate: RowAggregate | None = None
+    """The statistic of these runs, where it differs from the row's."""
     setting: Text | None = None
     """The setting in tables, where it differs from the row's."""
     notes: Texts = ()
@@ -104,7 +112,7 @@ class PublishedRow(_Strict):
     """The title of the document, with its table and commit."""
     setting: Text
     """The setting in tables, in a few words."""
-    seeds: Annotated[int | tuple[int, ...] | None, AfterValidator(_check_seeds)] = None
+    seeds: Seeds = None
     """The number of runs behind each score, or their seeds; None where the source does not state it."""
     aggregate: RowAggregate | None = None
     """None where the source does not state it."""
@@ -118,9 +126,23 @@ class PublishedRow(_Strict):
     notes: Texts = ()
     """Facts that the harness cannot express, such as hyperparameters that it does not have."""
 
-    @property
-    def number_of_seeds(self) -> int | None:
-        return len(self.seeds) if isinstance(self.seeds, tuple) else self.seeds
+    def seeds_of(self, task: str) -> tuple[int, ...]:
+        """The stated seeds of a task; empty where only their number is stated, or not even that."""
+        seeds = self._seeds(task)
+        return seeds if isinstance(seeds, tuple) else ()
+
+    def number_of_runs(self, task: str) -> int | None:
+        """The runs behind the scores of a task; None where the source does not state it."""
+        seeds = self._seeds(task)
+        return len(seeds) if isinstance(seeds, tuple) else seeds
+
+    def _seeds(self, task: str) -> int | tuple[int, ...] | None:
+        own = self.tasks[task].seeds
+        return self.seeds if own is None else own
+
+    def aggregate_of(self, task: str) -> RowAggregate:
+        """The published statistic of the runs; the mean where the source does not state it."""
+        return self.tasks[task].aggregate or self.aggregate or "mean"
 
     def recipe_of(self, task: str, variant: str | None = None) -> dict[str, Any] | None:
         """The stated hyperparameters of a task; None where the source does not state them."""
@@ -145,6 +167,12 @@ def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[PublishedScore]:
     for row in rows.values():
         for task, published in row.tasks.items():
             yield from (PublishedScore(row, task, score) for score in published.scores)
+
+
+def common_hyperparameters(recipes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The hyperparameters that have the same value in all of these recipes."""
+    first, *others = recipes
+    return {name: value for name, value in first.items() if all(one.get(name, ...) == value for one in others)}
 
 
 def row_names() -> list[str]:
@@ -208,12 +236,13 @@ Location = tuple[Hashable, ...]
 
 def _faults(row: PublishedRow) -> Iterator[tuple[Location, str]]:
     """The location and the message of each fault that concerns several keys."""
-    if row.aggregate == "best" and row.seeds is None:
-        yield ("aggregate",), "aggregate: best needs the number of runs: add 'seeds: 5'."
     for task, published in row.tasks.items():
+        if row.aggregate_of(task) == "best" and row.number_of_runs(task) is None:
+            location = ("tasks", task, "aggregate") if published.aggregate else ("aggregate",)
+            yield location, "aggregate: best needs the number of runs: add 'seeds: 5'."
         keys: set[tuple[str, str]] = set()
         for number, score in enumerate(published.scores):
-            where = ("tasks", task, "scores", number)
+            where: Location = ("tasks", task, "scores", number)
             if score.key in keys:
                 yield where, f"duplicate score: {score.metric} on {score.split}."
             keys.add(score.key)
@@ -266,7 +295,9 @@ def _at(row: PublishedRow, location: Location) -> Mapping[Any, Any]:
 
 def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
     """An error of pydantic with its line and the nearest known key."""
-    location = fault["loc"][:1] if fault["loc"][0] == "seeds" else fault["loc"]  # pydantic adds the member of a union
+    location = fault["loc"]
+    if "seeds" in location:  # pydantic adds the member of the union
+        location = location[: location.index("seeds") + 1]
     location = tuple(part for part in location if not str(part).startswith(("function-", "tuple[", "dict[")))
     where = f"{path}:{line_number(root, location)}"
     key = ".".join(map(str, location))

@@ -133,6 +133,13 @@ def compare_with_target(scores: Sequence[float], target: Target, margin: float) 
     )
 
 
+def expected_margin(runs: int, target: Target) -> float:
+    """The least margin for which runs that spread as the published ones, without a difference, show equivalence."""
+    assert target.error is not None
+    squared = target.error**2 / statistic_variance(target.runs, target.statistic, target.runs)
+    return _errors(runs, squared, target).quantile(1 - ALPHA)
+
+
 class _Errors(NamedTuple):
     """The difference when there is none in truth: a scale times Student's t, or times simulated values, sorted."""
 

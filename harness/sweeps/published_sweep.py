@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.engine import test_mode
 from harness.errors import UserError, did_you_mean
-from harness.facts.published import UNSTATED, PublishedRow, Score
+from harness.facts.published import UNSTATED, PublishedRow, Score, common_hyperparameters
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import load_task
 from harness.facts.yaml_file import yaml_text
@@ -57,10 +57,9 @@ def check_variant(row: PublishedRow, variant: str | None) -> None:
         )
 
 
-def seeds_of(row: PublishedRow, number: int | None) -> tuple[int, ...]:
+def seeds_of(row: PublishedRow, task: str, number: int | None = None) -> tuple[int, ...]:
     """The seeds to run: those of the row, or 0, 1, ...; `number` of them, by default as many as the row has."""
-    own = row.seeds if isinstance(row.seeds, tuple) else ()
-    stated = row.number_of_seeds or 0
+    own, stated = row.seeds_of(task), row.number_of_runs(task) or 0
     number = number or (stated if stated >= 2 else DEFAULT_SEEDS)
     others = (seed for seed in count() if seed not in own)
     return (*own, *(next(others) for _ in range(number - len(own))))[:number]
@@ -92,18 +91,25 @@ def sweep_of(
         for task in row.tasks
         if (stated := row.recipe_of(task, variant)) is not None
     }
-    flags: dict[str, Any] = {"seeds": seeds_of(row, seeds)}
+    by_task = {task: {"seeds": seeds_of(row, task, seeds)} for task in tasks}
+    flags: dict[str, Any] = {"tasks": by_task}
+    if len({settings["seeds"] for settings in by_task.values()}) == 1:
+        flags = {"tasks": {task: {} for task in by_task}, "seeds": next(iter(by_task.values()))["seeds"]}
     if is_test_mode:  # it has a model of its own, which no sweep names
-        return make_sweep({"tasks": {task: {"recipe": recipes[task]} for task in tasks}, **flags})
-    first, *others = recipes.values()
-    common = {key: value for key, value in first.items() if all(one.get(key, ...) == value for one in others)}
+        for task, settings in flags["tasks"].items():
+            settings["recipe"] = recipes[task]
+        return make_sweep(flags)
+    common = common_hyperparameters(recipes.values())
     common.pop("init_from", None)  # that task is in the sweep, too
-    by_task = {
+    rest = {
         task: {key: value for key, value in recipe.items() if key not in common} for task, recipe in recipes.items()
     }
-    by_task = {task: recipe for task, recipe in by_task.items() if recipe}
-    settings = {"revision": None if model else row.revision, "recipe": common, "recipe_by_task": by_task}
-    return make_sweep({"tasks": list(tasks), "models": {name: settings}, **flags})
+    settings = {
+        "revision": None if model else row.revision,
+        "recipe": common,
+        "recipe_by_task": {task: recipe for task, recipe in rest.items() if recipe},
+    }
+    return make_sweep({**flags, "models": {name: settings}})
 
 
 def _overrides(task: str, stated: Mapping[str, Any], model: str, is_test_mode: bool) -> dict[str, Any]:

@@ -40,7 +40,12 @@ def _row(folder: Path, text: str) -> Path:
 
 def test_every_key_of_a_file_is_read(tmp_path: Path) -> None:
     row = read_row(_row(tmp_path, WHOLE))
-    assert (row.name, row.model, row.number_of_seeds, row.aggregate) == ("mine", "org/base", 3, "median")
+    assert (row.name, row.model, row.seeds_of("rte"), row.aggregate_of("rte")) == (
+        "mine",
+        "org/base",
+        (1, 2, 3),
+        "median",
+    )
     assert [(task, score.value, score.plus_minus) for _, task, score in scores_of({"": row})] == [("rte", 70.5, 1.0)]
 
 
@@ -50,6 +55,13 @@ def test_narrower_recipes_win(tmp_path: Path) -> None:
     assert row.recipe_of("mnli", "script") == {"epochs": 4, "learning_rate": 2e-5}
     assert row.recipe_of("rte", "script") == {"epochs": 7, "learning_rate": 2e-5, "init_from": "mnli"}
     assert load_row("minilm-l6").recipe_of("cola") is None
+
+
+def test_a_task_may_have_seeds_and_a_statistic_of_its_own(tmp_path: Path) -> None:
+    row = read_row(_row(tmp_path, WHOLE.replace("  mnli:\n", "  mnli: {seeds: 7, aggregate: best}\n")))
+    assert [(row.number_of_runs(task), row.aggregate_of(task)) for task in row.tasks] == [(3, "median"), (7, "best")]
+    assert load_row("roberta-base").number_of_runs("rte") is None
+    assert load_row("roberta-base").aggregate_of("rte") == "mean"
 
 
 def test_text_of_a_row_is_read_as_the_row(tmp_path: Path) -> None:
@@ -68,6 +80,7 @@ def test_text_of_a_row_is_read_as_the_row(tmp_path: Path) -> None:
         ("seeds: [1, 2, 3]", "seeds: [1, 1]", 4, "seeds"),
         ("seeds: [1, 2, 3]", "seeds: 0", 4, "seeds"),
         ("seeds: [1, 2, 3]", "seeds: many", 4, "seeds"),
+        ("    scores:", "    seeds: -1\n    scores:", 11, "seeds"),
         ("median", "mode", 5, "'mode'"),
         ("seeds: [1, 2, 3]\naggregate: median", "aggregate: best", 4, "seeds"),
         ("plus_minus_is: standard_deviation\n", "", 11, "plus_minus_is"),

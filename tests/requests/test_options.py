@@ -140,6 +140,17 @@ FLAGS = {
     | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "published": {"--names", "--variant"},
+    "reproduce": {
+        "--dry-run",
+        "--margin",
+        "--model",
+        "--output",
+        "--results",
+        "--seeds",
+        "--tasks",
+        "--test-mode",
+        "--variant",
+    },
     "selfcheck": {"--cpu"},
     "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},
     "export": {
