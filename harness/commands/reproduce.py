@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 from rich.text import Text
 
 from harness.commands.sweep import WIDTH, read_options, run_sweep
+from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
-from harness.facts.published import PublishedRow, Score, load_row
+from harness.facts.published import PublishedRow, Score, load_row, read_row, row_text
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, read_records
+from harness.facts.tasks import load_task
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import is_fraction
+from harness.reports.own_row import own_row
 from harness.reports.reproduction import (
     Reproduction,
     assumptions,
@@ -70,6 +75,10 @@ class ReproduceOptions:
     """One CPU, no network, a tiny BERT and generated rows; records go to DIR/test-mode."""
     dry_run: bool = False
     """Show what can be compared and what would be run, and run nothing."""
+    write: Path | None = None
+    """Run nothing, and write a row file from the records of one model's runs; --model and --tasks choose among them."""
+    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
+    """The results folder for --write; that of --results by default."""
 
 
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
@@ -79,6 +88,11 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         UserError: the row, a task, a variant or a flag is invalid, or nothing can be compared.
     """
     options, passed = split_arguments(arguments)
+    if options.write is not None:
+        _write_row(options, passed)
+        return
+    if options.from_ is not None:
+        raise UserError(f"--from {options.from_}: --write is missing; name the row file to write.")
     if options.row is None:
         raise UserError("missing row: name one of `harness published`, or the path of your own.")
     row = load_row(options.row)
@@ -111,6 +125,8 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         with boundary(f"--output {folder}: cannot be written", advice="Name another folder."):
             check_writable(folder)
             write_atomically(folder / "sweep.yaml", sweep_text(sweep))
+    if all(run.record() is not None for run in runs):
+        console.print("All runs are finished already; another folder (--results) runs them again.")
     code = run_sweep(sweep_options, request, command)
     if options.dry_run:
         return
@@ -124,6 +140,40 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     outcome = Reproduction(row, options.variant, model, margin, options.test_mode, verdicts, excluded)
     _report(outcome, folder, console)
     sys.exit(1 if code or outcome.counts["differs"] else 0)
+
+
+def _write_row(options: ReproduceOptions, passed: Sequence[str]) -> None:
+    """Writes the row of the records.
+
+    Raises:
+        UserError: the file exists or has another extension, or the records make no row.
+    """
+    path, results = options.write, options.from_ or options.results
+    assert path is not None
+    used = ReproduceOptions(
+        tasks=options.tasks,
+        model=options.model,
+        results=options.results,
+        test_mode=options.test_mode,
+        write=path,
+        from_=options.from_,
+    )
+    if passed or options != used:
+        raise UserError("--write: takes --from, --model, --tasks and --test-mode alone; drop the rest.")
+    if path.suffix not in (".yaml", ".yml"):
+        raise UserError(f"--write {path}: unsupported extension: expected .yaml.")
+    if path.exists():
+        raise UserError(f"--write {path}: the file exists. Remove it, or name another.")
+    records, messages = read_records(results / "test-mode" if options.test_mode else results)
+    for message in messages:
+        print(message, file=sys.stderr)
+    names = {load_task(task).name: task for task in options.tasks} if options.tasks else None
+    row = own_row(records, path.stem, options.model, names)
+    with boundary(f"--write {path}: cannot be written"):
+        write_atomically(path, row_text(row))
+    read_row(path)
+    flag = " --test-mode" if options.test_mode else ""
+    print(f"Wrote {path}. To repeat it: harness reproduce {shlex.quote(str(path))} --results NEW{flag}")
 
 
 def _report(outcome: Reproduction, folder: Path, console: Console) -> None:
@@ -162,6 +212,8 @@ def _choose_scores(
 
 def _check_flags(row: PublishedRow, scores: dict[str, list[Score]], options: ReproduceOptions) -> None:
     """Raises UserError for flags with which no verdict is possible."""
+    if row.model == test_mode.MODEL and not options.test_mode:
+        raise UserError(f"--test-mode: missing; {row.name} was made from runs in test mode.")
     if options.test_mode and options.model is not None:
         raise UserError(f"--model {options.model}: test mode has its own model; drop it or --test-mode.")
     if options.seeds is not None and not 2 <= options.seeds <= MAX_SEEDS:

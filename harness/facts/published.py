@@ -65,6 +65,8 @@ class Score(_Strict):
     """The number as it is published: a percentage where the metric is a fraction."""
     plus_minus: Annotated[float, Field(ge=0, le=1e9)] | None = None
     """The number after ±, in the same unit."""
+    by_seed: tuple[float, ...] | None = None
+    """The score of each seed, in their order, where the seeds are listed."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -254,6 +256,11 @@ def _faults(row: PublishedRow) -> Iterator[tuple[Location, str]]:
                 yield (*where, "metric"), f"unknown metric {score.metric!r}.{near}"
             if (is_fraction(score.metric) or score.metric == UNSTATED) and not -100 <= score.value <= 100:
                 yield (*where, "value"), f"value: {score.value:g}: expected -100 to 100."
+            if score.by_seed is not None and len(score.by_seed) != len(row.seeds_of(task)):
+                yield (
+                    (*where, "by_seed"),
+                    f"by_seed: expected a number for each of {len(row.seeds_of(task))} listed seeds.",
+                )
             if score.plus_minus is not None and row.plus_minus_is is None:
                 yield (*where, "plus_minus"), "plus_minus: missing key 'plus_minus_is', which says what it is."
         for variant in (None, *row.conflicts):

@@ -73,7 +73,7 @@ def reproduction_name(row: PublishedRow, variant: str | None) -> str:
 def verdict_text(one: ScoreVerdict) -> str:
     """`agrees`, `differs by -1.20 [-1.90, -0.50]`, or `cannot tell` with the reason or the seeds that could."""
     if one.verdict == "agrees":
-        return "agrees"
+        return "agrees: the same score with each seed" if one.is_exact else "agrees"
     if one.reason or one.equivalence is None:
         return f"cannot tell: {one.reason}"
     if one.verdict == "differs":
@@ -94,8 +94,9 @@ def points(number: float) -> str:
 def _difference(one: ScoreVerdict) -> str:
     if one.equivalence is None:
         return ""
-    low, high = one.equivalence.interval
-    return f"{one.equivalence.difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+    # `+ 0.0` turns -0.0 into 0.0
+    difference, low, high = (round(end, 2) + 0.0 for end in (one.equivalence.difference, *one.equivalence.interval))
+    return f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
 
 
 def _cells(one: ScoreVerdict) -> list[str]:
@@ -150,7 +151,7 @@ def aggregate_text(row: PublishedRow, task: str) -> str:
 
 
 def assumptions(outcome: Reproduction) -> list[str]:
-    """The readings of the published scores that the source leaves open, and the notes of the row."""
+    """The readings of the published scores that the source leaves open, collapsed runs, and the notes of the row."""
     row = outcome.row
     lines = [
         f"Published scores: {text}." for text in dict.fromkeys(aggregate_text(row, task) for task in outcome.tasks)
@@ -163,6 +164,11 @@ def assumptions(outcome: Reproduction) -> list[str]:
         lines.append(f"Variant {outcome.variant}: {row.conflicts[outcome.variant].note}")
     if outcome.model != row.model:
         lines.append(f"The runs are of {outcome.model}, taken to be a copy of {row.model}.")
+    lines += [
+        f"{task}: {len(verdicts[0].collapsed)} of {len(verdicts[0].runs)} runs here predicted one class throughout."
+        for task, verdicts in outcome.tasks.items()
+        if verdicts[0].collapsed
+    ]
     return [*lines, *row.notes, *(note for task in outcome.tasks for note in row.tasks[task].notes)]
 
 
@@ -217,10 +223,11 @@ def _score(row: PublishedRow, one: ScoreVerdict) -> dict[str, Any]:
         "aggregate": row.aggregate_of(one.task),
         "published_runs": row.number_of_runs(one.task),
         "verdict": one.verdict,
+        "is_exact": one.is_exact,
         "reason": one.reason or None,
         "comparison": facts and {**facts._asdict(), "interval": list(facts.interval)},
         "runs": [
-            {"run_id": run_id, "seed": seed, "score": score}
+            {"run_id": run_id, "seed": seed, "score": score, "is_collapsed": seed in one.collapsed}
             for (run_id, score), seed in zip(one.runs.items(), one.seeds, strict=True)
         ],
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,9 @@ MARGIN = 1.0
 """Points within which scores count as equal. In published tables seeds alone spread by 0.1 points on large GLUE tasks
 and by up to 2.5 on small ones, so that five runs cannot show much less on the small ones; and a point is the order of
 the differences from which papers conclude."""
+
+_ROUNDING = 0.0000501
+"""The largest difference, as a fraction, of two equal scores of which one is a percentage with two digits."""
 
 Runs = Mapping[str, Sequence[RunRecord | None]]
 """The records of each task's runs; None for a run without one."""
@@ -28,6 +32,10 @@ class ScoreVerdict(NamedTuple):
     """The scores of the runs that have one, by run_id, in the unit of the published score."""
     seeds: list[int]
     """The seeds of these runs."""
+    collapsed: list[int]
+    """The seeds of those that predicted one class or value throughout."""
+    is_exact: bool
+    """Each seed of the row was run and has the score that the row lists for it."""
     equivalence: Equivalence | None
     """None where fewer than two runs have a score, or a best of k has fewer than k."""
     verdict: Verdict
@@ -39,11 +47,7 @@ def verdicts_of(
     row: PublishedRow, scores: Mapping[str, Sequence[Score]], runs: Runs, margin: float
 ) -> list[ScoreVerdict]:
     """The verdict on each of these scores, by task."""
-    return [
-        _verdict(task, score, runs[task], target_of(row, task, score), margin)
-        for task, several in scores.items()
-        for score in several
-    ]
+    return [_verdict(task, score, row, runs[task], margin) for task, several in scores.items() for score in several]
 
 
 def target_of(row: PublishedRow, task: str, score: Score) -> Target:
@@ -58,7 +62,10 @@ def verdict_of_task(verdicts: Sequence[ScoreVerdict]) -> Verdict:
     return "differs" if "differs" in of_scores else "cannot tell" if "cannot tell" in of_scores else "agrees"
 
 
-def _verdict(task: str, score: Score, runs: Sequence[RunRecord | None], target: Target, margin: float) -> ScoreVerdict:
+def _verdict(
+    task: str, score: Score, row: PublishedRow, runs: Sequence[RunRecord | None], margin: float
+) -> ScoreVerdict:
+    target = target_of(row, task, score)
     factor = 100 if is_fraction(score.metric) else 1
     values = [
         (run, factor * value)
@@ -72,13 +79,21 @@ def _verdict(task: str, score: Score, runs: Sequence[RunRecord | None], target: 
         equivalence = compare_with_target([value for _, value in values], target, margin)
     else:
         reason = reason or f"{len(values)} of {needed} runs needed"
+    listed = dict(zip(row.seeds_of(task), score.by_seed or (), strict=False))
+    scores = {run.spec.seed: value for run, value in values}
+    is_exact = bool(listed) and all(
+        abs(scores.get(seed, math.inf) - one) <= factor * _ROUNDING for seed, one in listed.items()
+    )
+    verdict: Verdict = "agrees" if is_exact else "cannot tell" if equivalence is None else equivalence.verdict
     return ScoreVerdict(
         task=task,
         score=score,
         runs={run.run_id: value for run, value in values},
         seeds=[run.spec.seed for run, _ in values],
+        collapsed=[run.spec.seed for run, _ in values if run.status == "collapsed"],
+        is_exact=is_exact,
         equivalence=equivalence,
-        verdict="cannot tell" if reason or equivalence is None else equivalence.verdict,
+        verdict="cannot tell" if reason else verdict,
         reason=reason,
     )
 

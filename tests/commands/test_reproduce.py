@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import yaml
 from support.fake_run import command_in
 
 from harness.commands.reproduce import main
+from harness.commands.sweep import main as sweep
 from harness.errors import UserError
+from harness.facts.published import read_row
 from harness.sweeps.file import read_sweep
 
 SCORE = 50.3
@@ -156,3 +159,62 @@ def test_metric_that_is_no_percentage_needs_a_margin(world: World) -> None:
     row = world.write("mse", SCORE, tasks={"stsb": {"scores": [score]}})
     with pytest.raises(UserError, match="--margin"):
         world.reproduce(row)
+
+
+def test_own_row_is_written_and_repeated(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    conflict = {"source": "s", "note": "n", "recipe": {"layer_decay": 0.8}}
+    row = world.write("own", SCORE, conflicts={"script": conflict})
+    world.reproduce(row, "--seeds", "3", "--max-jobs", "2")
+    path = world.folder / "mine.yaml"
+    main(["--write", str(path), "--from", str(world.folder / "results"), "--test-mode"])
+    assert f"harness reproduce {path}" in capsys.readouterr().out
+    written = read_row(path)
+    assert (written.model, written.seeds, list(written.tasks)) == ("tiny-bert", (0, 1, 2), ["qnli", "rte"])
+    assert written.tasks["rte"].scores[0].value == SCORE
+    before = len(world.starts)
+    assert world.reproduce(path) == 0
+    assert len(world.starts) == before, "the same runs"
+    assert "finished already" in capsys.readouterr().out
+    assert world.outcome("mine")["tasks"] == {"qnli": "agrees", "rte": "agrees"}
+    with pytest.raises(UserError, match="exists"):
+        main(["--write", str(path), "--from", str(world.folder / "results"), "--test-mode"])
+    with pytest.raises(UserError, match="--test-mode"):
+        main([str(path), "--dry-run", "--results", str(world.folder / "results")])
+    world.reproduce(row, "--seeds", "2", "--tasks", "rte", "--variant", "script")
+    with pytest.raises(UserError, match="several recipes"):
+        main(["--write", str(world.folder / "two.yaml"), "--from", str(world.folder / "results"), "--test-mode"])
+
+
+def test_real_runs_are_had_again_exactly(tmp_path: Path, make_task: Callable[..., Path], tiny_model: Path) -> None:
+    task, row = make_task(), tmp_path / "mine.yaml"
+    run_all = ["--max-jobs", "2"]
+    args = ["--tasks", str(task), "--models", str(tiny_model), "--seeds", "3", "8", "--epochs", "2"]
+    with pytest.raises(SystemExit) as end:
+        sweep([*args, "--results", str(tmp_path / "first"), *run_all])
+    assert end.value.code == 0
+    main(["--write", str(row), "--from", str(tmp_path / "first"), "--tasks", str(task)])
+    with pytest.raises(SystemExit) as end:
+        main([str(row), "--results", str(tmp_path / "second"), *run_all])
+    assert end.value.code == 0
+    content = json.loads((tmp_path / "second/reproductions/mine/reproduction.json").read_text(encoding="utf-8"))
+    (score,) = content["scores"]
+    assert (score["verdict"], score["is_exact"], [run["seed"] for run in score["runs"]]) == ("agrees", True, [3, 8])
+
+
+@pytest.mark.parametrize(
+    "args, part",
+    [
+        (["--write", "row.yaml", "--seeds", "3"], "--write"),
+        (["row", "--write", "row.yaml"], "--write"),
+        (["--write", "row.yaml", "--max-jobs", "3"], "--write"),
+        (["--write", "row.txt"], ".yaml"),
+        (["--write", "row.yaml", "--from", "nowhere"], "no records"),
+        (["roberta-base", "--from", "results"], "--write"),
+    ],
+)
+def test_mistakes_in_writing_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], part: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError) as error:
+        main(args)
+    assert part in str(error.value)
+    assert list(tmp_path.iterdir()) == []

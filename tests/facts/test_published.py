@@ -100,6 +100,7 @@ def test_text_of_a_row_is_read_as_the_row(tmp_path: Path) -> None:
             13,
             "duplicate",
         ),
+        ("plus_minus: 1}", "plus_minus: 1, by_seed: [1, 2]}", 12, "by_seed"),
         ("    note: the script", "    notes: the script", 17, "'note'"),
         ("{learning_rate: 2e-5, epochs: 4}", "{learning_rate: -1}", 18, "learning_rate"),
         ("tasks: {rte: {epochs: 7}}", "tasks: {rta: {epochs: 7}}", 19, "'rte'"),

@@ -142,6 +142,7 @@ FLAGS = {
     "published": {"--names", "--variant"},
     "reproduce": {
         "--dry-run",
+        "--from",
         "--margin",
         "--model",
         "--output",
@@ -150,6 +151,7 @@ FLAGS = {
         "--tasks",
         "--test-mode",
         "--variant",
+        "--write",
     },
     "selfcheck": {"--cpu"},
     "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},

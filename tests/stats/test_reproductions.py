@@ -40,6 +40,19 @@ def test_scores_are_points(runs: list[RunRecord]) -> None:
     assert (wide.verdict, wide.reason) == ("cannot tell", "")
 
 
+def test_the_same_score_with_each_seed_agrees_whatever_the_spread(runs: list[RunRecord]) -> None:
+    wide = _row(70.2, 5.0, plus_minus_is="standard_deviation", seeds=tuple(range(5)))
+    for by_seed, verdict in (
+        ((70.0, 70.1, 70.2, 70.3, 70.4), "agrees"),
+        ((70.0, 70.1, 70.2, 70.3, 70.5), "cannot tell"),
+    ):
+        score = wide.tasks["rte"].scores[0].model_copy(update={"by_seed": by_seed})
+        task = wide.tasks["rte"].model_copy(update={"scores": (score,)})
+        row = wide.model_copy(update={"tasks": {"rte": task}})
+        assert (_verdict(row, runs).verdict, _verdict(row, runs).is_exact) == (verdict, verdict == "agrees")
+        assert _verdict(row, [*runs[:4], None]).verdict == "cannot tell"
+
+
 def test_median_and_best_are_compared_with_the_same_statistic(make_record: Make) -> None:
     scores = [0.60, 0.70, 0.71, 0.72, 0.80]
     runs = [make_record(seed=seed, scores={"accuracy": score}) for seed, score in enumerate(scores)]
@@ -65,6 +78,12 @@ def test_runs_of_another_condition_cannot_tell(
     for value in (70.2, 90.0):
         verdict = _verdict(_row(value), runs)
         assert (verdict.verdict, part in verdict.reason) == ("cannot tell", True)
+
+
+def test_collapsed_runs_count_and_are_named(runs: list[RunRecord], make_record: Make) -> None:
+    runs[1] = make_record(seed=1, scores={"accuracy": 0.701}, status="collapsed")
+    verdict = _verdict(_row(70.2), runs)
+    assert (verdict.verdict, verdict.collapsed, len(verdict.runs)) == ("agrees", [1], 5)
 
 
 def test_missing_runs_cannot_tell(runs: list[RunRecord]) -> None:
