@@ -125,7 +125,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         with boundary(f"--output {folder}: cannot be written", advice="Name another folder."):
             check_writable(folder)
             write_atomically(folder / "sweep.yaml", sweep_text(sweep))
-    if all(run.record() is not None for run in runs):
+    if all(_record(run) is not None for run in runs):
         console.print("All runs are finished already; another folder (--results) runs them again.")
     code = run_sweep(sweep_options, request, command)
     if options.dry_run:
@@ -134,7 +134,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         sys.exit(code)
     by_task: dict[str, list[RunRecord | None]] = {task: [] for task in scores}
     for run in runs:
-        by_task[run.options.task].append(run.record())
+        by_task[run.options.task].append(_record(run))
     verdicts = verdicts_of(row, scores, by_task, margin)
     model = options.model or row.model
     outcome = Reproduction(row, options.variant, model, margin, options.test_mode, verdicts, excluded)
@@ -238,21 +238,34 @@ def _forecast(
     options: ReproduceOptions,
     margin: float,
 ) -> Iterable[str]:
-    """Lines about scores that cannot be compared, or not within the margin, known before anything is run."""
+    """The notes of the row, and lines about scores that cannot be compared, or hardly within the margin."""
+    for note in (*row.notes, *(note for task in scores for note in row.tasks[task].notes)):
+        yield f"note: {note}"
     for task, score, reason in excluded:
         yield f"not compared: {task} {score.metric} {score.split} {score.value:g}: {reason}"
     for task, several in scores.items():
         number = len(seeds_of(row, task, options.seeds))
         for score in several:
             target = target_of(row, task, score)
-            if score.plus_minus is None or target.error is None or row.plus_minus_is == "standard_error":
-                continue
-            least = expected_margin(number, target)
-            if least > margin:
+            if target.error is not None and (least := expected_margin(number, target)) > margin:
                 yield (
                     f"{task} {score.metric}: ±{score.plus_minus:g} is published; if the runs here spread alike, "
                     f"{number} seeds show agreement within {least:.1f} points at best, not within {margin:g}."
                 )
+
+
+def _record(run: PlannedRun) -> RunRecord | None:
+    """The record of a run.
+
+    Raises:
+        UserError: the file is no valid record, or one of another recipe under this run's name.
+    """
+    record = run.record()
+    if record is not None and record.spec.run_id != run.run_id:
+        raise UserError(
+            f"{run.path}: the record is of another recipe, task or model than its name says. Remove the file."
+        )
+    return record
 
 
 def _other_recipes(runs: Sequence[PlannedRun]) -> Iterable[str]:

@@ -204,7 +204,7 @@ def load_row(name_or_path: str) -> PublishedRow:
             f"{name_or_path}: row not found.{did_you_mean(name_or_path, row_names())} `harness published` lists the "
             "rows; or give the path of a row's YAML file."
         )
-    return published_rows()[name_or_path]
+    return read_row(PUBLISHED_FOLDER / f"{name_or_path}.yaml")
 
 
 def read_row(path: Path) -> PublishedRow:

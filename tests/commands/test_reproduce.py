@@ -106,8 +106,26 @@ def test_dry_run_says_what_cannot_hold_and_writes_nothing(world: World, capsys: 
     assert "not compared: wnli" in shown
     assert "10 runs: 0 finished, 0 failed, 10 to do" in shown
     assert world.reproduce("roberta-large-lora", "--tasks", "rte", "--dry-run") == 0
-    assert "±2.5" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "±2.5" in shown
+    assert "note: " in shown
     assert not (world.folder / "results").exists()
+
+
+def test_record_of_another_recipe_is_refused(world: World) -> None:
+    assert world.reproduce(world.row, "--seeds", "2", "--tasks", "rte") == 0
+    path = min((world.folder / "results/test-mode/runs/rte").glob("*.json"))
+    record = json.loads(path.read_text(encoding="utf-8"))
+    record["spec"]["recipe"]["epochs"] += 1
+    path.write_text(json.dumps(record), encoding="utf-8")
+    with pytest.raises(UserError, match="another recipe"):
+        world.reproduce(world.row, "--seeds", "2", "--tasks", "rte")
+
+
+def test_missing_data_are_named_by_the_dry_run(world: World) -> None:
+    args = ["roberta-base", "--tasks", "rte", "--dry-run", "--data", str(world.folder / "no")]
+    with pytest.raises(UserError, match="--data"):
+        main([*args, "--results", str(world.folder / "results")])
 
 
 def test_output_folder(world: World) -> None:
