@@ -1,6 +1,7 @@
-"""The cost of BERT-base on a GPU: the variants in bf16 and fp16, eager and compiled, a profile, and all of GLUE.
+"""The cost of BERT-base on a GPU: steps eager and as CUDA graphs, a profile, evaluation, other loops, all of GLUE.
 
-`benchmarks/gpu.sh` calls it. The most useful stages come first; those for which no time is left are skipped.
+`benchmarks/gpu.sh` calls it. The most telling stages come first; each writes its results when it ends, one that fails
+is reported and leaves the others alone, and those for which no time is left are skipped.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ if not __package__:  # run as a file: Python put benchmarks/ first on the path; 
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,11 +25,8 @@ import tyro
 from benchmarks import report
 from benchmarks.throughput import Options as Throughput
 from benchmarks.throughput import measure_throughput
+from harness.errors import first_line
 from harness.system.exit_codes import exit_code_on_error
-
-COMPILE = ("--compile", "on")
-GLUE = ("mnli", "qqp", "qnli", "sst2", "cola", "stsb", "mrpc", "rte", "wnli")
-PROFILED_STEPS = 12
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,12 @@ class Options:
 
     smoke: bool = False
     """Try the script on any device: a tiny model, few steps; results go to a temporary folder."""
-    minutes: float = 9.0
+    minutes: float = 8.0
     """Minutes after which no stage begins."""
+    stages: tuple[str, ...] = ()
+    """Stages to run, by default all."""
+    compiled: bool = False
+    """Also measure compiled steps; compiling takes minutes."""
     output: Path | None = None
     """The folder to write; benchmarks/results by default."""
 
@@ -55,107 +58,69 @@ def run_stages(options: Options, scratch: Path, folder: Path) -> dict[str, Any]:
     """Runs the stages, writes gpu.json after each, and prints its tables; returns its values."""
     import torch
 
+    from benchmarks import steps
     from benchmarks.generated import SHAPES, Shape, write_bert
     from benchmarks.measuring import machine_facts
+    from benchmarks.steps import Way
 
     began = time.perf_counter()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = torch.cuda.is_available()
+    device = torch.device("cuda" if on_gpu else "cpu")
     shape = Shape(layers=1, hidden=32, heads=2) if options.smoke else SHAPES["base"]
+    model = write_bert(scratch / ("tiny" if options.smoke else "bert-base"), shape)
+    count, widths = (2, (16,)) if options.smoke else (60, steps.WIDTHS)
+    ways = [Way(), *([Way(has_graphs=True)] if on_gpu else [])]
+    more = [Way(precision, has_graphs=True) for precision in ("fp16", "tf32", "fp32")] if on_gpu else [Way("fp32")]
+    compiled = [way._replace(is_compiled=True) for way in ways] if options.compiled else []
     common = Throughput(
-        model=str(write_bert(scratch / ("tiny" if options.smoke else "bert-base"), shape)),
+        model=str(model),
         generated=True,
-        tasks=("mrpc",) if options.smoke else ("cola", "sst2", "mrpc", "rte", "stsb"),
-        rounds=1 if options.smoke else 2,
-        steps=2 if options.smoke else 24,
+        tasks=("mrpc",) if options.smoke else ("cola", "mrpc"),
+        rounds=1,
+        steps=count,
+        variants=("plain", "plain-mixed", "trainer", "ours"),
+        untimed_epochs=1,
+        flags=("--cuda-graphs=on",) if on_gpu else (),
     )
-    compiled = replace(common, variants=("ours",), flags=COMPILE, untimed_epochs=1, rounds=1)
-    mixed = ("plain-mixed", "trainer", "ours", "limit", "limit-stock")
-    glue = ("rte", "wnli") if options.smoke else GLUE
+
+    def time_ways(ways: Sequence[Way]) -> dict[str, Any]:
+        return {str(way): steps.time_steps(model, way, count, widths) for way in ways}
+
+    def estimate() -> dict[str, Any]:
+        by_width = values["stages"]["steps"][str(ways[-1])]
+        milliseconds = {width: cost["milliseconds"] for width, cost in by_width.items()}
+        speed = values["stages"]["evaluation"][str(evaluated[-1])]["mnli"]["tokens_per_second"]
+        return steps.glue_estimate(milliseconds, speed)
+
+    evaluated = (8,) if options.smoke else (64, 256)
     stages: dict[str, Callable[[], dict[str, Any]]] = {
-        "bf16": lambda: measure_throughput(replace(common, variants=("plain", *mixed))),
-        "profile": lambda: profile(common, folder / "gpu_profile.txt"),
-        "glue": lambda: measure_throughput(replace(common, tasks=glue, variants=("ours",), rounds=1)),
-        "fp16": lambda: measure_throughput(replace(common, precision="fp16", variants=mixed, rounds=1)),
-        "bf16, compiled": lambda: measure_throughput(replace(compiled, tasks=glue[:1])),
-        "bf16, compiled, short rows": lambda: measure_throughput(replace(compiled, tasks=common.tasks[:1])),
-        "fp16, compiled": lambda: measure_throughput(replace(compiled, tasks=glue[:1], precision="fp16")),
+        "steps": lambda: time_ways(ways),
+        "evaluation": lambda: {str(size): steps.time_evaluation(model, 40 * size, size) for size in evaluated},
+        "glue": estimate,
+        "profile": lambda: steps.profile_steps(model, ways[-1], folder / "gpu_profile.txt", width=32),
+        "tasks": lambda: measure_throughput(common),
+        "precisions": lambda: time_ways(more),
+        **({"compiled": lambda: time_ways(compiled)} if compiled else {}),
     }
     values: dict[str, Any] = dict(machine=machine_facts(device, torch.get_num_threads()), left_out=[], stages={})
-    for name, stage in stages.items():
-        reasons = {
-            "fp16 is unsupported on a CPU": "fp16" in name and device.type == "cpu",
-            "no time left": time.perf_counter() - began > 60 * options.minutes,
-        }
-        if reason := next((reason for reason, holds in reasons.items() if holds), None):
-            values["left_out"].append(f"{name}: {reason}")
-            print(f"\n{name}: skipped, {reason}", flush=True)
+    for name in options.stages or stages:
+        seconds = time.perf_counter() - began
+        print(f"\n{name}, after {seconds:.0f} s", flush=True)
+        if seconds > 60 * options.minutes:
+            values["left_out"].append(f"{name}: no time left")
             continue
-        print(f"\n{name}, after {time.perf_counter() - began:.0f} s", flush=True)
-        values["stages"][name] = stage()
+        try:
+            values["stages"][name] = stages[name]()
+        except Exception as error:  # whatever it is, the other stages are worth their time
+            traceback.print_exc()
+            values["left_out"].append(f"{name}: {first_line(error)}")
         report.write_json(folder / "gpu.json", values)
     values["seconds"] = time.perf_counter() - began
     report.write_json(folder / "gpu.json", values)
     report.show(report.gpu_tables(values))
+    for reason in values["left_out"]:
+        print(f"left out: {reason}")
     return values
-
-
-def profile(common: Throughput, listing: Path) -> dict[str, Any]:
-    """Profiles steps of the harness: time by kernel, or by operator on a CPU, and the share that the GPU is busy."""
-    import torch
-    from torch.profiler import ProfilerActivity
-    from transformers import AutoTokenizer
-
-    from benchmarks.measuring import Meter, fresh_state
-    from benchmarks.rows import generate_rows, sample_rows
-    from benchmarks.setting import Setting
-    from benchmarks.variants import ours
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    on_gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
-    profiler = torch.profiler.profile(activities=[ProfilerActivity.CPU, *on_gpu])
-
-    class ProfilingMeter(Meter):
-        def start(self) -> None:
-            super().start()
-            profiler.start()
-
-        def stop(self) -> None:
-            super().stop()
-            profiler.stop()
-
-    tokenizer = AutoTokenizer.from_pretrained(common.model)
-    all_rows = generate_rows("mrpc", tokenizer, common.max_length)
-    setting = Setting(
-        rows=all_rows.take(sample_rows(all_rows.lengths, PROFILED_STEPS, common.global_batch_size, seed=0)),
-        all_rows=len(all_rows.split.text),
-        model=common.model,
-        revision=None,
-        tokenizer=tokenizer,
-        global_batch_size=common.global_batch_size,
-        max_length=common.max_length,
-        precision=common.precision,
-        device=device,
-        seed=0,
-    )
-    with fresh_state(common.threads, seed=0):
-        epoch = ours(setting, ProfilingMeter)
-    own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    averages = profiler.key_averages()
-    listing.write_text(averages.table(sort_by=own, row_limit=40, max_name_column_width=70), encoding="utf-8")
-    # operators also have the time of the kernels they start, so on a GPU only kernels count
-    device_type = torch.autograd.DeviceType.CUDA if on_gpu else torch.autograd.DeviceType.CPU
-    events = [event for event in averages if event.device_type == device_type]
-    total = sum(getattr(event, own) for event in events)
-    longest = sorted(events, key=lambda event: -getattr(event, own))[:12]
-    return dict(
-        steps=epoch.steps,
-        seconds=epoch.seconds,
-        busy_share=total / 1e6 / epoch.seconds if on_gpu else None,
-        operators=[
-            dict(name=event.key[:80], share=getattr(event, own) / total, calls=event.count / epoch.steps)
-            for event in longest
-        ],
-    )
 
 
 if __name__ == "__main__":

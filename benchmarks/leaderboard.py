@@ -27,7 +27,8 @@ from benchmarks import report
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
-from harness.facts.records import DataFacts, RunRecord, RunSpec, write_record
+from harness.facts.record_parts import DataFacts
+from harness.facts.records import RunRecord, RunSpec, write_record
 from harness.facts.tasks import TaskSpec, load_task
 from harness.metrics.registry import METRICS
 from harness.system.exit_codes import exit_code_on_error

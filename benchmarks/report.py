@@ -18,7 +18,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.facts.tasks import load_task
 from harness.system.atomic import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -276,27 +275,46 @@ def quality_tables(values: Mapping[str, Any]) -> list[Table]:
 
 
 def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
-    """The tables of gpu.json: each stage's speeds, the profile, and an estimate for the whole of GLUE."""
-    tables = []
-    for name, stage in values["stages"].items():
-        if "tasks" in stage and name != "glue":
-            tables += [table._replace(title=f"{name}: {table.title}") for table in throughput_tables(stage)]
-    if (stage := values["stages"].get("profile")) is not None:
+    """The tables of gpu.json: the cost of steps and evaluation, the whole of GLUE, a profile, other loops."""
+    stages, tables = values["stages"], []
+    ways = {way: costs for name in ("steps", "precisions", "compiled") for way, costs in stages.get(name, {}).items()}
+    if ways:
+        widths = list(next(iter(ways.values())))
+        for title, field, digits in (
+            ("Milliseconds of a step of 32 rows, by tokens per row", "milliseconds", 2),
+            ("The same steps in TFLOP/s of matrix products", "teraflops", 0),
+        ):
+            rows = [(way, *(f"{costs[width][field]:.{digits}f}" for width in widths)) for way, costs in ways.items()]
+            tables.append(Table(title, ("steps", *widths), rows))
+    if (stage := stages.get("evaluation")) is not None:
+        rows = [
+            (
+                f"{task}, --eval-batch-size {size}",
+                f"{cost['rows_per_second']:,.0f}",
+                f"{cost['tokens_per_second']:,.0f}",
+            )
+            for size, costs in stage.items()
+            for task, cost in costs.items()
+        ]
+        tables.append(Table("Evaluation, bf16", ("lengths of", "rows/s", "tokens/s"), rows))
+    if (stage := stages.get("glue")) is not None:
+        parts = ("training_seconds", "scoring_seconds")
+        rows = [
+            (task, f"{facts['rows']:,}", f"{facts['steps']:,}", *(f"{facts[part] / 60:.2f}" for part in parts))
+            for task, facts in stage.items()
+        ]
+        sums = [sum(facts[part] for facts in stage.values()) / 60 for part in parts]
+        counts = [sum(facts[name] for facts in stage.values()) for name in ("rows", "steps")]
+        rows.append(("all", *(f"{count:,}" for count in counts), *(f"{minutes:.2f}" for minutes in sums)))
+        title = f"GLUE, {GLUE_EPOCHS} epochs, bf16, from the tables above: {sum(sums):.1f} minutes without start-up"
+        tables.append(Table(title, ("task", "training rows", "steps", "training, min", "scoring, min"), rows))
+    if (stage := stages.get("profile")) is not None:
         busy = "" if stage["busy_share"] is None else f", the GPU busy {stage['busy_share']:.0%} of the time"
         profile = [(f"`{one['name']}`", f"{one['share']:.1%}", f"{one['calls']:.1f}") for one in stage["operators"]]
-        head = ("operator", "own time", "calls per step")
-        tables.append(Table(f"Time of bf16 steps by operator{busy}", head, profile))
-    if (stage := values["stages"].get("glue")) is not None:
-        counts = {task: load_task(task).rows["train"] for task in stage["tasks"]}
-        speeds = {
-            task: statistics.median(epoch["rows"] / epoch["seconds"] for epoch in facts["measured"]["ours"])
-            for task, facts in stage["tasks"].items()
-        }
-        minutes = {task: GLUE_EPOCHS * count / speeds[task] / 60 for task, count in counts.items()}
-        rows = [(task, f"{counts[task]:,}", f"{speeds[task]:,.0f}", f"{minutes[task]:.2f}") for task in counts]
-        rows.append(("all", f"{sum(counts.values()):,}", "", f"{sum(minutes.values()):.2f}"))
-        title = f"The steps of GLUE, {GLUE_EPOCHS} epochs, bf16, eager, estimated from the speed on each task"
-        tables.append(Table(title, ("task", "training rows", "rows/s", "minutes"), rows))
+        title = f"A step of {stage['width']} tokens ({stage['way']}) by operator, {stage['calls']:,.0f} in all{busy}"
+        tables.append(Table(title, ("operator", "own time", "calls per step"), profile))
+    if (stage := stages.get("tasks")) is not None:
+        tables += throughput_tables(stage)
     return tables
 
 

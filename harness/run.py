@@ -230,7 +230,7 @@ def _fine_tune(
     began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
     ready = prepare(task, this.spec, this.files, parent, options, accelerator)
     gold = {name: split.label for name, split in ready.splits.items()}
-    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, gold, options.eval_batch_size)
+    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, gold, ready.facts["environment"].eval_batch_size)
     if options.tracker:
         config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
@@ -238,7 +238,6 @@ def _fine_tune(
     for note in ready.notes:
         progress.note(note)
     progress.begin(began, ready.topology, fault)
-    setup_seconds = perf_counter() - began
     try:
         best_weights, scores = _train(this, ready, evaluator, progress, best_weights)
         if best_weights is not None:
@@ -248,9 +247,9 @@ def _fine_tune(
                 scores[split] = evaluator.scores(ready.training.model, split)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)
-    adapter = restore(ready.model, recipe, ready.plan, progress.history[progress.selected_epoch - 1].step)
+    adapter = restore(ready.model, recipe, ready.plan, progress.selected.step)
     _save_model(this, ready, adapter, accelerator)
-    return ready.facts | _outcome_fields(this, ready, evaluator, progress, scores, setup_seconds)
+    return ready.facts | _outcome_fields(this, ready, evaluator, progress, scores)
 
 
 def _resume(
@@ -291,7 +290,7 @@ def _train(
     progress: Progress,
     best_weights: Weights | None,
 ) -> tuple[Weights | None, dict[str, Scores]]:
-    """Takes the steps that are left, evaluates after each epoch and saves checkpoints when they are due.
+    """Takes the steps that are left, evaluates as planned and saves checkpoints when they are due.
 
     Returns the best weights, None where the last are selected, and the selection split's scores by the selected
     weights, where this process computed them.
@@ -321,13 +320,14 @@ def _train(
                 continue
             if accelerator.is_main_process:
                 this.progress_file.write(progress, ready.plan.total_steps)
-            if step.ends_epoch:
-                epoch_scores = evaluator.scores(training.model, select_on)
-                outcome = evaluator.outcome(select_on, epoch_scores, evaluator.threshold(epoch_scores))
-                display.epoch(progress.close_epoch(step, outcome))
+            if step.is_evaluated:
+                step_scores = evaluator.scores(training.model, select_on)
+                outcome = evaluator.outcome(select_on, step_scores, evaluator.threshold(step_scores))
+                epoch = ready.plan.evaluations.epoch_after(step.number)
+                display.evaluation(progress.add_evaluation(step, epoch, outcome))
                 accelerator.log({f"{select_on}/{k}": value for k, value in outcome.defined.items()}, step=step.number)
-                if progress.selected_epoch == step.epoch:
-                    scores[select_on] = epoch_scores
+                if progress.is_last_selected:
+                    scores[select_on] = step_scores
                     best_weights = None if this.spec.recipe.select == "last" else training.weights()
             is_due = step.ends_epoch or step.number - saved_step >= options.checkpoint_steps
             is_due |= perf_counter() - saved_at > options.checkpoint_seconds
@@ -360,7 +360,6 @@ def _outcome_fields(
     evaluator: Evaluator,
     progress: Progress,
     scores: dict[str, Scores],
-    setup_seconds: float,
 ) -> dict[str, Any]:
     """The fields of the record that scores and cost fill; writes the prediction files next to it."""
     from harness.engine import deployment, provenance
@@ -377,9 +376,9 @@ def _outcome_fields(
             write_predictions(this.path.with_name(name), scores[split], names, gold, threshold)
     return dict(
         split_fields(task, outcomes),
-        **cost_fields(progress, provenance.peak_bytes_by_process(accelerator), setup_seconds),
+        **cost_fields(progress, provenance.peak_bytes_by_process(accelerator)),
         notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
-        selected_epoch=progress.selected_epoch,
+        selected_epoch=progress.selected.epoch,
         threshold=threshold,
         weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
         history=progress.history,

@@ -2,6 +2,7 @@
 
     python tests/kill_twenty.py                   # one process, 20 moments
     python tests/kill_twenty.py --processes 2     # two, connected by gloo
+    python tests/kill_twenty.py --evaluate-every 0.3
 
 Prints one line per moment and a count; exits with 1 unless weights, predictions and history are bit-for-bit equal.
 """
@@ -18,10 +19,11 @@ from pathlib import Path
 from support.processes import finish, kill, leftovers, outcome_of, python_command, record_paths, start
 
 
-def run_command(results: Path, processes: int, epochs: int) -> list[str]:
-    """The command of a run with dropout, selection of the best epoch and checkpoints within epochs."""
-    args = ["harness/run.py", "--task", "rte", "--test-mode", "--results", results, "--epochs", epochs]
-    return python_command(processes, *args, "--checkpoint-every", 7, "--select", "best")
+def run_command(results: Path, options: argparse.Namespace) -> list[str]:
+    """The command of a run with dropout, selection of the best evaluation and checkpoints within epochs."""
+    args = ["harness/run.py", "--task", "rte", "--test-mode", "--results", results, "--epochs", options.epochs]
+    args += ["--evaluate-every", options.evaluate_every]
+    return python_command(options.processes, *args, "--checkpoint-every", 7, "--select", "best")
 
 
 def kill_after(command: list[str], seconds: float) -> bool:
@@ -51,17 +53,18 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--moments", type=int, default=20)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--evaluate-every", default="1.0")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random_moments, equal = random.Random(options.seed), 0
     with tempfile.TemporaryDirectory() as scratch:
         uninterrupted = Path(scratch) / "uninterrupted"
-        seconds = seconds_of_work(run_command(uninterrupted, options.processes, options.epochs))
+        seconds = seconds_of_work(run_command(uninterrupted, options))
         expected = [outcome_of(record) for record in record_paths(uninterrupted)]
         assert len(expected) == 1, expected
         for moment in range(1, options.moments + 1):
             results = Path(scratch) / f"killed-{moment}"
-            command = run_command(results, options.processes, options.epochs)
+            command = run_command(results, options)
             after = random_moments.uniform(0, seconds)
             was_running = kill_after(command, after)
             prefixes = ("resuming after", "already finished")

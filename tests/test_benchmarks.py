@@ -17,7 +17,7 @@ import torch
 from accelerate.commands.launch import launch_command_parser
 from transformers import AutoTokenizer
 
-from benchmarks import report
+from benchmarks import report, steps
 from benchmarks.generated import Shape, split_with_lengths, write_bert
 from benchmarks.leaderboard import generated_record
 from benchmarks.measuring import Meter, fresh_state
@@ -255,19 +255,29 @@ def test_cost_of_a_leaderboard_is_shown_in_the_units_of_the_table() -> None:
     assert table.rows == [("50 models, 5 seeds: 2,250 records", "0.4", "18.6", "1.5", "1,024")]
 
 
-def test_time_of_glue_on_a_gpu_is_estimated_from_the_speed_on_each_task() -> None:
-    tasks = {"rte": dict(rows=83, seconds=1.0), "wnli": dict(rows=635, seconds=20.0)}
-    glue = dict(tasks={name: dict(measured=dict(ours=[epoch])) for name, epoch in tasks.items()})
+def test_tables_of_a_gpu_show_steps_by_width_and_the_sum_over_glue() -> None:
+    cost = {"16": dict(milliseconds=6.414, teraflops=41.2), "128": dict(milliseconds=13.4, teraflops=157.0)}
+    glue = {
+        "rte": dict(rows=2490, steps=234, training_seconds=90.0, scoring_seconds=6.0),
+        "wnli": dict(rows=635, steps=60, training_seconds=60.0, scoring_seconds=12.0),
+    }
+    profile = dict(way="bf16, eager", width=32, calls=1230.2, busy_share=0.9)
     operators = [dict(name="gemm", share=0.5, calls=3.0)]
-    values = dict(stages=dict(glue=glue, profile=dict(busy_share=0.9, operators=operators)))
-    profile, estimate = report.gpu_tables(values)
-    assert "90%" in profile.title
-    assert profile.rows == [("`gemm`", "50.0%", "3.0")]
-    assert estimate.rows == [
-        ("rte", "2,490", "83", "1.50"),
-        ("wnli", "635", "32", "1.00"),
-        ("all", "3,125", "", "2.50"),
-    ]
+    stages = dict(steps={"bf16, eager": cost}, glue=glue, profile={**profile, "operators": operators})
+    milliseconds, teraflops, glue_table, operator_table = report.gpu_tables(dict(stages=stages))
+    assert milliseconds.rows == [("bf16, eager", "6.41", "13.40")]
+    assert teraflops.rows == [("bf16, eager", "41", "157")]
+    assert "2.8 minutes" in glue_table.title
+    assert glue_table.rows[-1] == ("all", "3,125", "294", "2.50", "0.30")
+    assert "90%" in operator_table.title
+    assert operator_table.rows == [("`gemm`", "50.0%", "3.0")]
+
+
+def test_estimate_of_glue_has_the_steps_of_every_task() -> None:
+    estimate = steps.glue_estimate({"16": 6.0, "128": 6.0}, evaluated_tokens_per_second=1e6)
+    assert estimate["rte"]["steps"] == 3 * 78
+    assert estimate["rte"]["training_seconds"] == pytest.approx(3 * 78 * 0.006)
+    assert estimate["qqp"]["scoring_seconds"] > estimate["mnli"]["scoring_seconds"] > 0
 
 
 def test_committed_page_has_the_tables_of_the_committed_results() -> None:

@@ -69,7 +69,9 @@ ENGINE_IMPORTS = {
     "predictions": {"inference"},
     "progress": {"training"},
     "token_cache": {"encoding"},
-    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "layer_rates", "losses"},
+    "step_graphs": {"batches"},
+    "tiny_example": {"encoding", "models", "test_mode"},
+    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "layer_rates", "losses", "step_graphs"},
 }
 """The parts of the engine that a part may import; the others import none. Type-only imports count too."""
 

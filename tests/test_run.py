@@ -352,3 +352,70 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
     (record,), (expected,) = records(tmp_path / "test-mode", "rte"), records(rte, "rte")
     assert reproducible_fields(record) == reproducible_fields(expected)
     assert (record.cost.steps, record.cost.tokens) == (expected.cost.steps, expected.cost.tokens)
+
+
+def test_evaluations_within_epochs_change_neither_weights_nor_scores(rte, tmp_path):
+    flags = ("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", EPOCHS)
+    run(*flags, "--evaluate-every", 0.25)
+    (record,), (expected,) = records(tmp_path / "test-mode", "rte"), records(rte, "rte")
+    assert record.run_id != expected.run_id
+    assert record.recipe_changes == {**expected.recipe_changes, "evaluate_every": 0.25}
+    assert record.weights_sha256 == expected.weights_sha256
+    assert (record.metrics, record.predictions) == (expected.metrics, expected.predictions)
+    assert [evaluation.step for evaluation in record.history] == list(range(3, 61, 3))
+    assert [evaluation.epoch for evaluation in record.history][:5] == [0.25, 0.5, 0.75, 1, 1.25]
+    ends = [(evaluation.step, evaluation.metrics) for evaluation in record.history[3::4]]
+    assert ends == [(evaluation.step, evaluation.metrics) for evaluation in expected.history]
+    losses = [evaluation.train_loss for evaluation in record.history]
+    means = [sum(losses[first : first + 4]) / 4 for first in range(0, 20, 4)]  # of intervals with equal rows
+    assert means == pytest.approx([evaluation.train_loss for evaluation in expected.history])
+
+
+def test_patience_and_selection_count_evaluations_within_epochs(tmp_path):
+    flags = ("--learning-rate", 3e-2, "--patience", 2, "--seed", 1, "--evaluate-every", 4)
+    run("--task", "imdb", "--test-mode", "--results", tmp_path, *flags)
+    (record,) = records(tmp_path / "test-mode", "imdb")
+    losses = [evaluation.metrics["loss"] for evaluation in record.history]
+    best = losses.index(min(losses))
+    assert [evaluation.step for evaluation in record.history] == list(range(4, 4 * len(losses) + 1, 4))
+    assert len(losses) - (best + 1) == 2
+    assert record.cost.steps == 4 * len(losses) < 96
+    assert record.selected_epoch == record.history[best].epoch
+    assert record.metrics["validation"]["loss"] == min(losses)
+
+
+@pytest.mark.parametrize("stop", [18, 19])
+def test_run_stopped_between_or_at_evaluations_within_an_epoch_resumes_bit_for_bit(tmp_path, monkeypatch, capsys, stop):
+    """Evaluations after steps 4, 7 and 11 of each 12, and after the last."""
+    flags = ("--task", "rte", "--test-mode", "--epochs", 3, "--evaluate-every", 0.31, "--select", "best", "--results")
+    training_steps = training.training_steps
+
+    def send_sigterm(*args, **keywords):
+        for step in training_steps(*args, **keywords):
+            if step.number == stop:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield step
+
+    run(*flags, tmp_path / "whole")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "training_steps", send_sigterm)
+        run(*flags, tmp_path / "stopped", code=143)
+    capsys.readouterr()
+    run(*flags, tmp_path / "stopped")
+    assert f"after step {stop} of 36" in capsys.readouterr().out
+    (record,), (expected,) = (records(tmp_path / name / "test-mode", "rte") for name in ("stopped", "whole"))
+    assert [evaluation.step for evaluation in expected.history] == [4, 7, 11, 16, 19, 23, 28, 31, 35, 36]
+    assert reproducible_fields(record) == reproducible_fields(expected)
+
+
+def test_run_that_is_too_short_for_the_distance_of_its_evaluations_has_a_note(tmp_path):
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1, "--evaluate-every", 500)
+    (record,) = records(tmp_path / "test-mode", "rte")
+    assert [evaluation.step for evaluation in record.history] == [12]
+    assert any("--evaluate-every" in note for note in record.notes)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "2.0", "0.0", "abc"])
+def test_invalid_distance_of_evaluations_ends_with_exit_code_2(tmp_path, capsys, value):
+    run("--task", "rte", "--test-mode", "--results", tmp_path, f"--evaluate-every={value}", code=2)
+    assert "evaluate-every" in capsys.readouterr().err

@@ -5,8 +5,6 @@ Each check computes the same numbers twice: with the harness on all processes, a
 
 from __future__ import annotations
 
-import copy
-import functools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from harness.engine.tiny_example import CLASSES, GLOBAL_BATCH_SIZE, generated, peft_model, plans, recipe, tiny_model
 from harness.system.command_line import parse_flags
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 SIZES = (1, 7, 16, 33, 50)
 """Numbers of rows: less than a step, whole steps and partial ones."""
-
-GLOBAL_BATCH_SIZE = 16
-CLASSES = 3
 
 
 @dataclass(frozen=True)
@@ -78,6 +74,7 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
         check_steps_match_plain_loop,
         check_other_losses_match_plain_loop,
         check_lora_matches_plain_loop,
+        check_graphs_match_plain_loop,
         check_weights_after_sgd,
         check_scores_in_row_order,
         check_divergence_stops_all_processes,
@@ -128,7 +125,19 @@ def check_lora_matches_plain_loop(accelerator: Accelerator) -> Check:
     return _compare_steps(accelerator, name, [(generated(rows), recipe(adapter="lora")) for rows in SIZES])
 
 
-def _compare_steps(accelerator: Accelerator, name: str, cases: Sequence[tuple[Encoded, Recipe]]) -> Check:
+def check_graphs_match_plain_loop(accelerator: Accelerator) -> Check:
+    """The same holds for steps that are captured as CUDA graphs."""
+    from harness.engine.step_graphs import capture_obstacle
+
+    name = "the same for steps as CUDA graphs"
+    if reason := capture_obstacle(accelerator, plans(accelerator, max(SIZES))[0]):
+        return Check(name, None, reason)
+    return _compare_steps(accelerator, name, [(generated(rows), recipe()) for rows in SIZES], has_graphs=True)
+
+
+def _compare_steps(
+    accelerator: Accelerator, name: str, cases: Sequence[tuple[Encoded, Recipe]], has_graphs: bool = False
+) -> Check:
     """After AdamW the scores are compared: the weights are not comparable, see ARCHITECTURE.md."""
     import torch
 
@@ -136,13 +145,13 @@ def _compare_steps(accelerator: Accelerator, name: str, cases: Sequence[tuple[En
     from harness.engine.plain_loop import plain_loop
 
     of_steps, of_scores = [0.0], [0.0]
-    for encoded, recipe in cases:
+    for encoded, own_recipe in cases:
         step_plans, batch = plans(accelerator, len(encoded)), cut_batch(encoded, np.arange(len(encoded)))
         inputs = batch.to(accelerator.device).inputs
-        plain = (_peft_model() if recipe.adapter else tiny_model()).to(accelerator.device)
-        reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], recipe))
-        for plan in step_plans:
-            ours, steps = _train(accelerator, encoded, plan, recipe)
+        plain = (peft_model() if own_recipe.adapter else tiny_model()).to(accelerator.device)
+        reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], own_recipe))
+        for plan in step_plans[:1] if has_graphs else step_plans:
+            ours, steps = _train(accelerator, encoded, plan, own_recipe, has_graphs=has_graphs)
             for step, expected in zip(steps, reference, strict=True):
                 numbers = (step.loss, step.gradient_norm, step.learning_rate)
                 of_steps += [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(numbers, expected, strict=True)]
@@ -182,14 +191,14 @@ def check_scores_in_row_order(accelerator: Accelerator) -> Check:
     from harness.engine.batches import cut_batch, scoring_batches
     from harness.engine.inference import infer
 
-    model = tiny_model().to(accelerator.device).eval()
+    model, on_gpu = tiny_model().to(accelerator.device).eval(), accelerator.device.type == "cuda"
     wrong = []
     for rows in SIZES:
         encoded = generated(rows)
         for device_batch_size in (1, 4, 16, 64):
             expected = np.zeros((rows, CLASSES), np.float32)
             with torch.inference_mode():
-                for batch in scoring_batches(encoded, device_batch_size, 0, 1):
+                for batch in scoring_batches(encoded, device_batch_size, 0, 1, fills_up=on_gpu):
                     inputs = cut_batch(encoded, batch).to(accelerator.device).inputs
                     expected[batch] = model(**inputs).logits.cpu().numpy()
             scores = infer(accelerator, model, encoded, device_batch_size)
@@ -287,75 +296,6 @@ def check_processes_agree_on_memory(accelerator: Accelerator) -> Check:
     return Check("all processes shrink their batches when one runs out of memory", passed, detail)
 
 
-def generated(rows: int, is_multi_label: bool = False) -> Encoded:
-    """Generates rows of random tokens and lengths with labels, the same each time."""
-    from harness.engine.encoding import Encoded
-
-    rng = np.random.default_rng(rows)
-    lengths = rng.integers(3, 24, size=rows)
-    tokens = rng.integers(5, 60, size=lengths.sum()).astype(np.int32)
-    return Encoded(
-        tokens={"input_ids": tokens, "token_type_ids": np.zeros_like(tokens)},
-        offsets=np.concatenate([[0], lengths.cumsum()]),
-        padding={"input_ids": 0, "token_type_ids": 0},
-        labels=rng.integers(0, 2, (rows, CLASSES), np.int8) if is_multi_label else rng.integers(0, CLASSES, size=rows),
-    )
-
-
-def recipe(**changes: Any) -> Recipe:
-    """Returns a recipe for short training with warmup, weight decay and clipping that takes effect."""
-    from harness.facts.recipes import Recipe
-
-    facts = dict(
-        learning_rate=1e-3,
-        global_batch_size=GLOBAL_BATCH_SIZE,
-        epochs=2,
-        warmup=2,
-        weight_decay=0.01,
-        max_grad_norm=0.5,
-    )
-    return Recipe(**{**facts, **changes})
-
-
-def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
-    """Returns plans with one, a few and the most batches per step that this number of processes allows."""
-    from harness.facts.recipes import plan_steps
-
-    share = math.ceil(GLOBAL_BATCH_SIZE / accelerator.num_processes)
-    sizes = [size for size in (16, 4, 1) if share % size == 0]
-    return [plan_steps(rows, recipe(), accelerator.num_processes, size) for size in sizes]
-
-
-def tiny_model(dropout: float = 0.0) -> Any:
-    """Returns the test mode's tiny BERT with a head, with the same weights each time."""
-    from torch import nn
-
-    model = copy.deepcopy(_tiny_bert())
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = dropout
-    return model
-
-
-def _peft_model() -> Any:
-    """Returns the tiny BERT as peft itself adds LoRA to it, with the settings that the harness has by default."""
-    from accelerate.utils import set_seed
-    from peft import LoraConfig, get_peft_model
-
-    set_seed(0)
-    return get_peft_model(tiny_model(), LoraConfig(task_type="SEQ_CLS", modules_to_save=["classifier"]))
-
-
-@functools.cache
-def _tiny_bert() -> Any:
-    from harness.engine import models, test_mode
-    from harness.facts.tasks import load_task
-
-    with TemporaryDirectory() as folder:
-        test_mode.write_model(Path(folder))
-        return models.build_model(folder, "sha256:", load_task("mnli"), seed=0).model
-
-
 def _adamw(model: Any) -> torch.optim.Optimizer:
     from harness.engine.training import adamw
 
@@ -369,6 +309,7 @@ def _training(
     plan: StepPlan,
     recipe: Recipe,
     optimizer_of: OptimizerOf = _adamw,
+    has_graphs: bool = False,
 ) -> Training:
     """Returns training of the model, adapted as a run adapts it."""
     from harness.engine.adaptations import adapt, adapters
@@ -380,18 +321,24 @@ def _training(
     adapt(
         model.to(device), {"train": encoded}, device, is_distributed=several, is_compiled=False, has_whole_weights=whole
     )
-    return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded)
+    return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded, has_graphs=has_graphs)
 
 
 def _train(
-    accelerator: Accelerator, encoded: Encoded, plan: StepPlan, recipe: Recipe, optimizer_of: OptimizerOf = _adamw
+    accelerator: Accelerator,
+    encoded: Encoded,
+    plan: StepPlan,
+    recipe: Recipe,
+    optimizer_of: OptimizerOf = _adamw,
+    has_graphs: bool = False,
 ) -> tuple[Any, list[Step]]:
     """Returns the tiny model as the harness trained it, and the steps."""
     from harness.engine.adaptations import restore
     from harness.engine.training import training_steps
 
-    training = _training(accelerator, tiny_model(), encoded, plan, recipe, optimizer_of)
+    training = _training(accelerator, tiny_model(), encoded, plan, recipe, optimizer_of, has_graphs)
     steps = list(training_steps(training, seed=1))
+    assert training.graphs is None or not training.graphs.failure, training.graphs.failure
     model = accelerator.unwrap_model(training.model)
     restore(model, recipe, plan, plan.total_steps)
     return model, steps

@@ -28,7 +28,8 @@ class Batch(NamedTuple):
         """Copies the batch to the device; the copy to a GPU overlaps with its computation."""
 
         def copy(tensor: torch.Tensor) -> torch.Tensor:
-            return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+            is_copied = device.type == "cuda" and not tensor.is_cuda
+            return (tensor.pin_memory() if is_copied else tensor).to(device, non_blocking=True)
 
         inputs = {name: copy(tensor) for name, tensor in self.inputs.items()}
         return self._replace(inputs=inputs, labels=None if self.labels is None else copy(self.labels))
@@ -127,13 +128,23 @@ def step_batches(
         )
 
 
-def scoring_batches(encoded: Encoded, device_batch_size: int, process: int, processes: int) -> list[NDArray[np.int64]]:
+def scoring_batches(
+    encoded: Encoded, device_batch_size: int, process: int, processes: int, fills_up: bool = False
+) -> list[NDArray[np.int64]]:
     """Returns this process's batches for scoring, as row numbers, longest rows first: memory runs out at once or never.
 
-    Batches are cut before they are dealt to the processes, so that a row has the same neighbours, and bit-for-bit the
-    same score, for any number of processes. All processes get the same number of batches; the last may be empty.
+    A batch has `device_batch_size` rows, or, with `fills_up`, as many as have no more tokens than the first batch. A
+    GPU computes few short rows in the same time as many. Batches are cut before they are dealt to the processes, so
+    that a row has the same neighbours, and bit-for-bit the same score, for any number of processes. All processes get
+    the same number of batches; the last may be empty.
     """
     order = np.argsort(-encoded.lengths, kind="stable")
-    dealt = [order[start : start + device_batch_size] for start in range(0, len(order), device_batch_size)]
+    dealt, start = [], 0
+    most_tokens = device_batch_size * max(1, int(encoded.lengths.max(initial=1)))
+    while start < len(order):
+        longest = max(1, int(encoded.lengths[order[start]]))
+        end = start + (most_tokens // longest if fills_up else device_batch_size)
+        dealt.append(order[start:end])
+        start = end
     dealt += [order[:0]] * (-len(dealt) % processes)
     return dealt[process::processes]

@@ -40,18 +40,18 @@ def eager_logits(model: nn.Module) -> LogitsFunction:
     return lambda inputs: model(**inputs).logits  # type: ignore[no-any-return]
 
 
-def compiled_logits(model: nn.Module, device: torch.device) -> LogitsFunction:
+def compiled_logits(model: nn.Module, device: torch.device, has_step_graphs: bool = False) -> LogitsFunction:
     """Compiles the forward pass for rows of any length, on a GPU as CUDA graphs, which save a small model's launches.
 
-    Parts of the model that cannot be compiled run eagerly.
+    Parts of the model that cannot be compiled run eagerly. A step that is itself captured needs no graphs of its parts.
     """
-    on_gpu = device.type == "cuda"
+    makes_graphs = device.type == "cuda" and not has_step_graphs
     torch._dynamo.config.suppress_errors = True
-    options: dict[str, Any] = {"mode": "reduce-overhead"} if on_gpu else {}
+    options: dict[str, Any] = {"mode": "reduce-overhead"} if makes_graphs else {}
     graph = torch.compile(eager_logits(model), dynamic=True, **options)
 
     def logits(inputs: dict[str, torch.Tensor]) -> torch.Tensor:
-        if on_gpu:
+        if makes_graphs:
             torch.compiler.cudagraph_mark_step_begin()
         return graph(inputs).clone()  # its next run overwrites the graph's own memory
 

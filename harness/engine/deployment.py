@@ -70,6 +70,10 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         )
     except ValueError as error:
         raise UserError(f"accelerate failed to start: {error}") from None
+    if accelerator.distributed_type == DistributedType.FSDP and accelerator.num_processes == 1:
+        raise UserError(  # torch ends with a TypeError in its first step
+            "FSDP needs at least two processes, got 1. For one GPU: --config_file accelerate_configs/single_gpu.yaml"
+        )
     if tracker is not None and not accelerator.log_with:  # accelerate warns, and would log nowhere
         raise UserError(f"--tracker {tracker}: its package is not installed. Install it, or drop --tracker.")
     return accelerator

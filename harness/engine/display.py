@@ -1,4 +1,4 @@
-"""Output of a run: a progress bar on a terminal, one table line per epoch, and a summary at the end."""
+"""Output of a run: a progress bar on a terminal, one table line per evaluation, and a summary at the end."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
+from harness.facts.evaluation_steps import epoch_text
 from harness.facts.recipes import StepPlan
-from harness.facts.records import Epoch, RunRecord
+from harness.facts.record_parts import HistoryEntry
+from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ SMOOTHING = 0.9
 
 
 class Display:
-    """A progress bar on a terminal and a table of epochs, on the main process; other processes print nothing."""
+    """A progress bar on a terminal and a table of evaluations, on the main process; other processes print nothing."""
 
     def __init__(self, plan: StepPlan, is_main: bool, completed_steps: int = 0) -> None:
         self.is_main = is_main
@@ -47,16 +49,17 @@ class Display:
         )
         self.bar.update()
 
-    def epoch(self, epoch: Epoch) -> None:
-        """Prints the line of an epoch, after the header if it is the first."""
+    def evaluation(self, evaluation: HistoryEntry) -> None:
+        """Prints the line of an evaluation, after the header if it is the first."""
         if not self.is_main:
             return
-        columns = [("epoch", str(epoch.epoch)), ("step", f"{epoch.step:,}")]
-        columns += [("train loss", f"{epoch.train_loss:.4f}"), ("learning rate", f"{epoch.learning_rate:.2e}")]
-        columns += [(title_of(name), format_score(value)) for name, value in epoch.metrics.items()]
-        columns += [("seconds", f"{epoch.seconds:,.1f}")]
+        columns = [("epoch", epoch_text(evaluation.epoch)), ("step", f"{evaluation.step:,}")]
+        columns += [("train loss", f"{evaluation.train_loss:.4f}")]
+        columns += [("learning rate", f"{evaluation.learning_rate:.2e}")]
+        columns += [(title_of(name), format_score(value)) for name, value in evaluation.metrics.items()]
+        columns += [("seconds", f"{evaluation.seconds:,.1f}")]
         widths = [max(len(title), 8) for title, _ in columns]
-        if not self.has_header:  # a resumed run starts with a later epoch
+        if not self.has_header:  # a resumed run starts with a later one
             self.has_header = True
             self._line("  ".join(title.rjust(width) for (title, _), width in zip(columns, widths, strict=True)))
         self._line("  ".join(value.rjust(width) for (_, value), width in zip(columns, widths, strict=True)))

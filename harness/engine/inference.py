@@ -29,18 +29,21 @@ class Scores(NamedTuple):
 def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> Scores:
     """Computes the scores of every row, in row order, on every process; all of them must call it together.
 
+    A forward pass has `device_batch_size` rows; on a GPU it has more where the rows are shorter than the longest.
+
     Raises:
         NotFinite: a score is infinite or not a number.
     """
     model = accelerator.unwrap_model(model, keep_torch_compile=True)
-    was_training = model.training
+    was_training, device = model.training, accelerator.device
     model.eval()
     values, numbers = [], []
     with torch.inference_mode():
-        for rows in scoring_batches(encoded, device_batch_size, accelerator.process_index, accelerator.num_processes):
-            logits = model(**cut_batch(encoded, rows).to(accelerator.device).inputs).logits.float()
+        on_gpu, process, processes = device.type == "cuda", accelerator.process_index, accelerator.num_processes
+        for rows in scoring_batches(encoded, device_batch_size, process, processes, fills_up=on_gpu):
+            logits = model(**cut_batch(encoded, rows).to(device).inputs).logits.float()
             values.append(logits[: len(rows)])
-            numbers.append(torch.from_numpy(rows).to(accelerator.device))
+            numbers.append(torch.from_numpy(rows).to(device))
     model.train(was_training)
     scores = _in_row_order(accelerator, torch.cat(numbers), torch.cat(values), len(encoded))
     not_finite = int((~np.isfinite(scores.values)).any(axis=1).sum())

@@ -22,7 +22,7 @@ from harness.engine.adaptations.float32_head import compute_head_in_float32, hea
 from harness.engine.adaptations.vocabulary import word_embeddings
 from harness.engine.inputs import fit_tokenizer
 from harness.errors import UserError, first_line
-from harness.facts.records import ModelFacts
+from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import call_with_retries
 

@@ -1,4 +1,4 @@
-"""Progress of a run: counts, history and the selected epoch, as plain values that a checkpoint can hold.
+"""Progress of a run: counts, history and the selected evaluation, as plain values that a checkpoint can hold.
 
 A `ProgressSummary` is the part that other processes read while the run lasts.
 """
@@ -17,7 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import UserError, boundary
 from harness.facts.recipes import Recipe, StepPlan
-from harness.facts.records import Amount, Cost, Count, Epoch, RunSpec, Value
+from harness.facts.record_parts import Amount, Cost, Count, HistoryEntry, Value
+from harness.facts.records import RunSpec
 from harness.system.atomic import write_atomically
 from harness.system.locks import progress_path
 
@@ -40,8 +41,10 @@ class ProgressSummary(BaseModel):
     step: Count = 0
     train_seconds: Amount = 0.0
     """Time of the steps so far."""
+    evaluate_seconds: Amount = 0.0
+    """Time of evaluations and checkpoints so far."""
     loss: Value | None = None
-    """Mean loss of the epoch so far, or of the last one at its end."""
+    """Mean loss since the last evaluation, or up to it where no step came after it."""
 
 
 def read_summary(path: Path) -> ProgressSummary | None:
@@ -56,14 +59,16 @@ class Progress:
 
     def __init__(self, recipe: Recipe) -> None:
         self.select, self.patience = recipe.select, recipe.patience
-        self.step = self.epoch = self.rows = self.tokens = self.computed_tokens = 0
-        self.train_seconds = self.seconds_before = 0.0
-        self.epoch_loss = self.epoch_seconds = 0.0
-        self.epoch_rows = 0
-        self.selected_epoch = 0
+        self.step = self.rows = self.tokens = self.computed_tokens = 0
+        self.train_seconds = self.setup_seconds = self.seconds_before = 0.0
+        self.loss_sum = self.interval_seconds = 0.0
+        self.interval_rows = 0
+        """Rows trained on since the last evaluation; `loss_sum` and `interval_seconds` are sums over these."""
+        self.selected_number = 0
+        """Number of the selected evaluation, from 1; 0 before the first."""
         self.lowest = math.inf
         """Lowest value so far of what selection minimises: the validation loss, or the negative main score."""
-        self.history: list[Epoch] = []
+        self.history: list[HistoryEntry] = []
         self.notes: list[str] = []
         self.fell_back = False
         """Mixed precision diverged, and the run was restarted in fp32."""
@@ -78,16 +83,32 @@ class Progress:
         return self.seconds_before + perf_counter() - self._started
 
     @property
+    def evaluate_seconds(self) -> float:
+        """The seconds that went neither into the setup nor into steps."""
+        return max(0.0, self.seconds - self.setup_seconds - self.train_seconds)
+
+    @property
     def is_out_of_patience(self) -> bool:
-        """None of the last `patience` epochs is better than the selected one."""
-        return self.patience is not None and self.epoch - self.selected_epoch >= self.patience
+        """None of the last `patience` evaluations is better than the selected one."""
+        return self.patience is not None and len(self.history) - self.selected_number >= self.patience
+
+    @property
+    def is_last_selected(self) -> bool:
+        """The last evaluation is the selected one."""
+        return self.selected_number == len(self.history)
+
+    @property
+    def selected(self) -> HistoryEntry:
+        """The evaluation whose weights are scored; there is one after the last step."""
+        return self.history[self.selected_number - 1]
 
     def begin(self, started: float, topology: str, fault: str) -> None:
-        """Counts time from `started`, a value of `perf_counter`, and notes a changed topology or a restart in fp32.
+        """Ends a setup that began at `started`, a value of `perf_counter`; notes a changed topology or fp32 restart.
 
         `fault` says why mixed precision diverged, if it did.
         """
         self._started = started
+        self.setup_seconds += perf_counter() - started
         if self.topology and self.topology != topology:
             self.note(
                 f"resumed after step {self.step} on {topology} instead of {self.topology}: dropout and rounding differ"
@@ -109,46 +130,49 @@ class Progress:
         self.tokens += step.tokens
         self.computed_tokens += step.computed_tokens
         self.train_seconds += step.seconds
-        self.epoch_rows += step.rows
-        self.epoch_seconds += step.seconds
+        self.interval_rows += step.rows
+        self.interval_seconds += step.seconds
         self._unchecked.append(step)
         if not step.is_checked:
             return []
         checked, self._unchecked = self._unchecked, []
-        self.epoch_loss += sum(step.loss * step.rows for step in checked)
+        self.loss_sum += sum(step.loss * step.rows for step in checked)
         return checked
 
     def summary(self, spec: RunSpec, total_steps: int) -> ProgressSummary:
         """Returns the part of the progress that other processes read."""
         last = self.history[-1].train_loss if self.history else None
-        loss = self.epoch_loss / self.epoch_rows if self.epoch_rows else last
         return ProgressSummary(
-            spec=spec, total_steps=total_steps, step=self.step, train_seconds=self.train_seconds, loss=loss
+            spec=spec,
+            total_steps=total_steps,
+            step=self.step,
+            train_seconds=self.train_seconds,
+            evaluate_seconds=self.evaluate_seconds,
+            loss=self.loss_sum / self.interval_rows if self.interval_rows else last,
         )
 
-    def close_epoch(self, step: Step, validation: SplitOutcome) -> Epoch:
-        """Records the epoch that `step` ends, selects it if it is the best so far, and returns it."""
-        self.epoch = step.epoch
+    def add_evaluation(self, step: Step, epoch: int | float, validation: SplitOutcome) -> HistoryEntry:
+        """Records the evaluation after `step`, selects it if it is the best so far, and returns it."""
         self.history.append(
-            Epoch(
-                epoch=step.epoch,
+            HistoryEntry(
+                epoch=epoch,
                 step=step.number,
-                train_loss=self.epoch_loss / self.epoch_rows,
+                train_loss=self.loss_sum / self.interval_rows,
                 learning_rate=step.learning_rate,
-                seconds=self.epoch_seconds,
+                seconds=self.interval_seconds,
                 metrics=validation.values,
             )
         )
-        self.epoch_loss, self.epoch_rows, self.epoch_seconds = 0.0, 0, 0.0
+        self.loss_sum, self.interval_rows, self.interval_seconds = 0.0, 0, 0.0
         minimised = -validation.main_score if self.select == "best_main_score" else validation.loss
-        if self.select == "last" or self.selected_epoch == 0 or minimised < self.lowest:
-            self.selected_epoch, self.lowest = step.epoch, minimised
+        if self.select == "last" or self.selected_number == 0 or minimised < self.lowest:
+            self.selected_number, self.lowest = len(self.history), minimised
         return self.history[-1]
 
     def to_json(self) -> dict[str, Any]:
         """Returns the progress in values that JSON has."""
         values = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        history = [epoch.model_dump(mode="json") for epoch in self.history]
+        history = [evaluation.model_dump(mode="json") for evaluation in self.history]
         lowest = None if math.isinf(self.lowest) else self.lowest  # JSON has no infinity
         return values | {"history": history, "seconds_before": self.seconds, "lowest": lowest}
 
@@ -167,19 +191,20 @@ class Progress:
             if values.keys() != progress.to_json().keys():
                 raise ValueError("unknown values")
             vars(progress).update(values)
-            progress.history = [Epoch(**epoch) for epoch in values["history"]]
+            progress.history = [HistoryEntry(**evaluation) for evaluation in values["history"]]
             progress.lowest = math.inf if values["lowest"] is None else float(values["lowest"])
         return progress
 
     def check_plan(self, plan: StepPlan) -> None:
         """Raises UserError when the progress is none of a run with this plan of steps."""
-        closed = plan.epochs if self.step == plan.total_steps else self.step // plan.steps_per_epoch
-        is_selected = 1 <= self.selected_epoch <= closed or self.selected_epoch == closed == 0
-        if self.step > plan.total_steps or self.epoch != closed or not is_selected:
-            raise UserError(f"progress: step {self.step} of epoch {self.epoch} is not in the plan")
-        ends = [(number, min(number * plan.steps_per_epoch, plan.total_steps)) for number in range(1, self.epoch + 1)]
-        if len(self.history) != closed or [(epoch.epoch, epoch.step) for epoch in self.history] != ends:
-            raise UserError("progress: the history is not that of the epochs before this step")
+        if self.step > plan.total_steps:
+            raise UserError(f"progress: step {self.step} is not in the plan of {plan.total_steps} steps")
+        steps = [step for step in range(1, self.step + 1) if step in plan.evaluations]
+        evaluations = [(plan.evaluations.epoch_after(step), step) for step in steps]
+        if [(evaluation.epoch, evaluation.step) for evaluation in self.history] != evaluations:
+            raise UserError("progress: the history is not that of the evaluations before this step")
+        if not min(1, len(steps)) <= self.selected_number <= len(steps):
+            raise UserError(f"progress: evaluation {self.selected_number} is selected, of {len(steps)}")
 
 
 class ProgressFile:
@@ -221,7 +246,7 @@ def _is_valid(name: str, value: Any, default: Any) -> bool:
     return type(value) is type(default) and (not isinstance(value, int) or 0 <= value < 2**63)
 
 
-def cost_fields(progress: Progress, peak_bytes: Sequence[int], setup_seconds: float) -> dict[str, Any]:
+def cost_fields(progress: Progress, peak_bytes: Sequence[int]) -> dict[str, Any]:
     """Returns the fields of a record about time and memory; `peak_bytes` has one value per process."""
     seconds = progress.seconds
     return dict(
@@ -231,9 +256,9 @@ def cost_fields(progress: Progress, peak_bytes: Sequence[int], setup_seconds: fl
         peak_bytes=max(peak_bytes),
         cost=Cost(
             seconds=seconds,
-            setup_seconds=setup_seconds,
+            setup_seconds=progress.setup_seconds,
             train_seconds=progress.train_seconds,
-            evaluate_seconds=max(0.0, seconds - setup_seconds - progress.train_seconds),
+            evaluate_seconds=progress.evaluate_seconds,
             device_seconds=seconds * len(peak_bytes),
             steps=progress.step,
             rows=progress.rows,

@@ -18,10 +18,11 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
 from harness.engine.adaptations import dropout
-from harness.engine.batches import Encoded, StepBatches, cut_batch, step_batches
+from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.layer_rates import rate_factors
 from harness.engine.losses import balanced_weights, summed_loss
+from harness.engine.step_graphs import StepGraphs
 from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
 FINITE_CHECK_EVERY = 16
@@ -57,6 +58,8 @@ class Step(NamedTuple):
     """Tokens with padding, over all processes."""
     seconds: float
     ends_epoch: bool
+    is_evaluated: bool
+    """The plan evaluates the run after this step."""
     is_checked: bool
     """All steps so far are known to be finite; only then may the caller evaluate, save or stop."""
 
@@ -94,6 +97,7 @@ class Training:
         plan: StepPlan,
         encoded: Encoded,
         is_compiled: bool = False,
+        has_graphs: bool = False,
     ) -> None:
         self.accelerator = accelerator
         self.recipe = recipe
@@ -103,11 +107,13 @@ class Training:
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # required, though never used
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch_size
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
-        self.logits = compiled_logits(self.model, accelerator.device) if is_compiled else eager_logits(self.model)
-        self.width = (lambda tokens: min(padded_length(tokens), recipe.max_length)) if is_compiled else int
+        device, has_few_widths = accelerator.device, is_compiled or has_graphs
+        self.logits = compiled_logits(self.model, device, has_graphs) if is_compiled else eager_logits(self.model)
+        self.width = (lambda tokens: min(padded_length(tokens), recipe.max_length)) if has_few_widths else int
         self.defers_finite_check = accelerator.device.type == "cuda" and self._can_defer_finite_check()
         self._pending: list[tuple[int, torch.Tensor]] = []
         self._found_not_finite = torch.zeros((), device=accelerator.device)
+        self.graphs = self._step_graphs() if has_graphs else None
         if isinstance(self.model, DistributedDataParallel):
             self._order_buckets()
 
@@ -117,11 +123,14 @@ class Training:
         Otherwise it does so after the first step, and with three or more processes the sums of gradients in the first
         step after a resume would be rounded differently than in a run without interruption.
         """
-        on_gpu = [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
         filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(self.accelerator.device)
-        with torch.random.fork_rng(devices=on_gpu):
+        with torch.random.fork_rng(devices=self._gpus()):
             self.model(**filler.inputs).logits.sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
+
+    def _gpus(self) -> list[torch.device]:
+        """The GPU of this process, whose random generator must be saved too; empty on a CPU."""
+        return [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
 
     def _can_defer_finite_check(self) -> bool:
         """Tells whether the optimizer can skip a step on the device, without the host."""
@@ -200,39 +209,78 @@ class Training:
         Raises:
             Diverged: the loss or the gradient norm is not finite.
         """
-        accelerator = self.accelerator
+        scaler = self.accelerator.scaler
         self.model.train()
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group.get("rate_factor", 1.0)
+        scale = None if scaler is None else scaler.get_scale()
+        measured = None
+        if self.graphs is not None and self.graphs.replays(step, number):
+            measured = self.graphs.run(step.batches[0])
+            if measured is None:
+                self.accelerator.print(f"CUDA graphs: this model's steps cannot be captured ({self.graphs.failure})")
+        is_replayed = measured is not None
+        if measured is None:
+            measured = self._gradients(step.batches, step.rows)
+        if scale is None:
+            self._pending.append((number, measured))
+        if not self.defers_finite_check:
+            self.check_finite()
+        if not is_replayed:
+            self._update_weights(measured)
+        # a fused optimizer skips the step by itself, which accelerate does not notice; then the scale has fallen
+        overflowed = scale is not None and scaler.get_scale() < scale
+        return None if overflowed or self.accelerator.optimizer_step_was_skipped else measured
+
+    def _gradients(self, batches: list[Batch], rows: int) -> torch.Tensor:
+        """Computes the gradients of a step's batches, clipped; returns float32[2], summed loss and gradient norm."""
+        accelerator = self.accelerator
         loss_sum = torch.zeros((), device=accelerator.device)
-        for position, batch in enumerate(step.batches):
-            is_last = position == len(step.batches) - 1
+        for position, batch in enumerate(batches):
+            is_last = position == len(batches) - 1
             batch = batch.to(accelerator.device)
             accelerator.sync_gradients = is_last
             with nullcontext() if is_last else accelerator.no_sync(self.model):  # gradients are exchanged once
                 logits = self.logits(batch.inputs)
                 loss = summed_loss(logits, batch.labels, self.class_weights) * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows
-                accelerator.backward(loss * (accelerator.num_processes / step.rows))
+                accelerator.backward(loss * (accelerator.num_processes / rows))
             loss_sum += loss.detach()
         limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
         norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)
         if accelerator.num_processes > 1:
             loss_sum = accelerator.reduce(loss_sum, reduction="sum")  # type: ignore[assignment]
-        measured = torch.stack([loss_sum, norm.to(loss_sum.dtype)])
-        scale = None if accelerator.scaler is None else accelerator.scaler.get_scale()
-        if scale is None:
-            self._pending.append((number, measured))
+        return torch.stack([loss_sum, norm.to(loss_sum.dtype)])
+
+    def _update_weights(self, measured: torch.Tensor) -> None:
+        """Takes the optimizer's step; on a GPU, weights stay as they are from the first step that is not finite."""
         if self.defers_finite_check:
-            self._found_not_finite = torch.maximum(self._found_not_finite, 1.0 - measured.isfinite().all().float())
+            is_not_finite = 1.0 - measured.isfinite().all().float()
+            torch.maximum(self._found_not_finite, is_not_finite, out=self._found_not_finite)
             self.optimizer.optimizer.found_inf = self._found_not_finite
-        else:
-            self.check_finite()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        # a fused optimizer skips the step by itself, which accelerate does not notice; then the scale has fallen
-        overflowed = scale is not None and accelerator.scaler.get_scale() < scale
-        return None if overflowed or accelerator.optimizer_step_was_skipped else measured
+
+    def _step_graphs(self) -> StepGraphs:
+        """Returns the graphs of this training's steps; gradients and update of a batch are one graph."""
+        rows = self.plan.global_batch_size
+
+        def run_step(batch: Batch) -> torch.Tensor:
+            measured = self._gradients([batch], rows)
+            self._update_weights(measured)
+            return measured
+
+        def compute_gradients(batch: Batch) -> None:
+            self._gradients([batch], rows)
+
+        optimizer, device = self.optimizer.optimizer, self.accelerator.device
+        return StepGraphs(run_step, compute_gradients, self._discard_gradients, optimizer, rows, device)
+
+    def _discard_gradients(self) -> None:
+        """Discards gradients that are not applied, and what the gradient scaler noted about them."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if (scaler := self.accelerator.scaler) is not None:
+            scaler.update(scaler.get_scale())
 
 
 def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[Step]:
@@ -264,7 +312,9 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
             else:
                 raise Diverged(number, "gradient, at any loss scale,")
             ends_epoch = position == plan.steps_per_epoch or number == plan.total_steps
-            is_checked = ends_epoch or not training.defers_finite_check or number % FINITE_CHECK_EVERY == 0
+            is_evaluated = number in plan.evaluations
+            is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
+            is_checked = is_due or not training.defers_finite_check
             if is_checked:
                 training.check_finite()
             yield Step(
@@ -277,6 +327,7 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
                 computed_tokens=batches.computed_tokens,
                 seconds=time.perf_counter() - started,
                 ends_epoch=ends_epoch,
+                is_evaluated=is_evaluated,
                 is_checked=is_checked,
             )
             if number == plan.total_steps:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
-from harness.facts.records import TaskFacts, Values
+from harness.facts.record_parts import TaskFacts, Values
 from harness.facts.tasks import TaskSpec
 from harness.metrics.scoring import (
     THRESHOLD,

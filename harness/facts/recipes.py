@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
+from harness.facts.evaluation_steps import EvaluateEvery, EvaluationSteps
 
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
@@ -72,10 +73,12 @@ class Recipe(BaseModel):
     length_grouping: bool = True
     """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch."""
     select: Literal["last", "best", "best_main_score"] = "last"
-    """Weights to report: those of the last step, of the epoch with the lowest validation loss, or of the epoch with the
-    best main score on the validation split."""
+    """Weights to report: those of the last step, of the evaluation with the lowest validation loss, or of the one with
+    the best main score on the validation split."""
     patience: _Count | None = None
-    """Stop after this many epochs without improvement; needs --select best or best_main_score."""
+    """Stop after this many evaluations without improvement; needs --select best or best_main_score."""
+    evaluate_every: EvaluateEvery = None
+    """Evaluate every 500 steps (500), or every tenth of an epoch (0.1), instead of after each epoch."""
     protocol: Literal["standard", "holdout", "tuned_on_reported"] = "standard"
     """holdout: split the validation split into one half to select on and one half to report. tuned_on_reported: train
     like standard, and mark that the hyperparameters were chosen by the reported score."""
@@ -115,7 +118,7 @@ class Recipe(BaseModel):
             )
         if recipe.patience is not None and recipe.select == "last":
             raise UserError(
-                "recipe: patience (--patience) needs --select best or best_main_score; 'last' compares no epochs"
+                "recipe: patience (--patience) needs --select best or best_main_score; 'last' compares no evaluations"
             )
         if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
             raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
@@ -273,6 +276,12 @@ class StepPlan(NamedTuple):
     warmup_steps: int
     grouped_steps: int = 1
     """Steps of an epoch whose rows are sorted by length together; 1: no sorting."""
+    evaluate_every: int | float | None = None
+
+    @property
+    def evaluations(self) -> EvaluationSteps:
+        """The steps after which the run is evaluated."""
+        return EvaluationSteps(self.evaluate_every, self.steps_per_epoch, self.total_steps)
 
     @property
     def epochs(self) -> int:
@@ -294,6 +303,11 @@ class StepPlan(NamedTuple):
             f"{count(self.device_batch_size, 'row')} x {count(self.accumulation, 'batch')}; "
             f"{count(self.rows, 'row')} = {count(self.steps_per_epoch, 'step')} per epoch, "
             f"{count(self.total_steps, 'step')}, {self.warmup_steps:,} warmup"
+            + (
+                ""
+                if self.evaluate_every is None
+                else f", {count(self.evaluations.until(self.total_steps), 'evaluation')}"
+            )
         )
 
 
@@ -332,6 +346,7 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
         total_steps=total,
         warmup_steps=min(warmup, total),
         grouped_steps=GROUPED_STEPS if recipe.length_grouping else 1,
+        evaluate_every=recipe.evaluate_every,
     )
 
 

@@ -12,64 +12,36 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from harness.errors import UserError, boundary
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
-from harness.metrics.metric import ProblemType
-from harness.metrics.registry import METRICS
+from harness.facts.record_parts import (
+    MAX_NUMBER,
+    MAX_RECORD_BYTES,
+    Amount,
+    Cost,
+    Count,
+    DataFacts,
+    Environment,
+    Facts,
+    HistoryEntry,
+    ModelFacts,
+    TaskFacts,
+    Values,
+)
 from harness.system.atomic import check_writable, write_atomically
 
 SCHEMA_VERSION = 2
 """Increased when a field is renamed or changes its meaning; records of other versions are refused."""
 
-MAX_RECORD_BYTES = 1 << 26
-"""Size of the largest file that is read as a record: with the predictions of a million rows, a record has a tenth."""
-
-_ROUNDING = 1e-9
-"""A metric may be outside its range by this, the error of floating-point sums."""
-
 Status = Literal["ok", "collapsed", "diverged", "failed"]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-"""A number of rows, bytes or steps, which 64 bits hold."""
-Amount = Annotated[float, Field(ge=0, lt=2**63)]
-"""Seconds, or rows or tokens per second."""
-Value = Annotated[float, Field(ge=-1e100, le=1e100)]
-"""A loss or metric; squares of such numbers can be summed."""
-_MAX_NUMBER = 1e50
-"""The largest value of a regression in a record, so that its square is a `Value`."""
-Names = Annotated[list[str], Field(min_length=1)]
 RunId = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 """A name of a file without its folder and extension."""
 
 
-def _check_ranges(values: dict[str, float | None]) -> dict[str, float | None]:
-    for name, value in values.items():
-        metric = METRICS.get(name)
-        if metric and value is not None and not metric.lowest - _ROUNDING <= value <= metric.highest + _ROUNDING:
-            raise ValueError(f"{name} is {value}: expected {metric.lowest:g} to {metric.highest:g}")
-    return values
-
-
-Values = Annotated[dict[str, Value | None], AfterValidator(_check_ranges)]
-"""Metrics by name, each in its range; None is undefined."""
-
-
-class _Facts(BaseModel):
-    """The base of the parts of a record. Its limit for texts also makes pydantic refuse lone surrogates in them."""
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        str_max_length=MAX_RECORD_BYTES,
-        protected_namespaces=(),
-    )
-
-
-class RunSpec(_Facts):
+class RunSpec(Facts):
     """The identity of a run: everything that can affect its scores. Runs with equal specs are the same run."""
 
     task: str
@@ -110,114 +82,7 @@ class RunSpec(_Facts):
         return self.model_copy(update={"seed": 0, "parent": parent_group_key}).run_id
 
 
-class TaskFacts(_Facts):
-    """The task at the time of the run, as far as tables need it."""
-
-    title: str
-    suite: str | None
-    labels: list[str] | None
-    """None for a regression."""
-    problem_type: ProblemType
-    metrics: Names
-    main_metrics: Names
-    report: list[str]
-    """Splits whose main metrics are in the leaderboard."""
-    select_on: str
-    """The split evaluated after each epoch."""
-
-
-class DataFacts(_Facts):
-    """The rows that were used."""
-
-    source: str
-    revision: str | None
-    fingerprint: str
-    """Hash of the text, pair and label of every labelled row, in order."""
-    rows: dict[str, Count]
-    """Number of rows used, by split."""
-    full_rows: dict[str, Count]
-    """Number of rows of the full data, by split, from the task file."""
-    is_partial: bool
-    """A split that was used has another number of rows than the full data."""
-    missing_splits: list[str]
-    """Splits to predict that the source does not have."""
-    shared_texts: dict[str, Count]
-    """`a & b`: number of rows of split b whose text (and pair) is also in split a; left out where it is 0."""
-
-
-class ModelFacts(_Facts):
-    """The model that was trained."""
-
-    commit: str | None
-    """Commit of the revision on the Hub."""
-    architecture: str
-    parameters: Count
-    """Parameters of the model, without those that an adapter adds."""
-    trainable_parameters: Count | None = None
-    """Parameters that training changes, those of the adapter included; None in older records."""
-    attention: str
-    head: Literal["new", "kept", "reordered"]
-    """The classification head: new, or the checkpoint's own, with its labels in order or reordered for the task."""
-
-
-class Epoch(_Facts):
-    """The evaluation after one epoch."""
-
-    epoch: Count
-    step: Count
-    train_loss: Value
-    """Mean loss of the epoch's rows, with dropout."""
-    learning_rate: Amount
-    seconds: Amount
-    metrics: Values
-
-
-class Cost(_Facts):
-    """The cost of a run. Times are wall clock; a device-second is one second of one process."""
-
-    seconds: Amount
-    """Time from start to record."""
-    setup_seconds: Amount
-    """Time before the first step."""
-    train_seconds: Amount
-    """Time of the steps alone."""
-    evaluate_seconds: Amount
-    device_seconds: Amount
-    steps: Count
-    rows: Count
-    """Rows trained on, counted in every epoch."""
-    tokens: Count
-    """Tokens of these rows, without padding."""
-    peak_bytes_per_process: list[Count]
-    """Peak device memory on a GPU, peak resident memory on a CPU."""
-
-
-class Environment(_Facts):
-    """The devices and the software of a run, without host names, user names or paths."""
-
-    processes: Count
-    devices: list[str]
-    precision: Literal["fp32", "tf32", "bf16", "fp16"]
-    """The precision that was used, not the one that was requested."""
-    device_batch_size: Count
-    accumulation: Count
-    eval_batch_size: Count
-    threads: Count
-    distributed: str
-    deterministic: bool = False
-    """True when only deterministic kernels were allowed."""
-    is_compiled: bool = False
-    """True when steps ran through torch.compile."""
-    system: str
-    python: str
-    versions: dict[str, str]
-    git_commit: str | None
-    """Commit of the harness, when it runs from a checkout."""
-    git_dirty: bool | None
-    """True when the checkout had uncommitted changes."""
-
-
-class RunRecord(_Facts):
+class RunRecord(Facts):
     """The record of one run: its numbers and everything they can be traced to."""
 
     schema_version: int = SCHEMA_VERSION
@@ -236,9 +101,9 @@ class RunRecord(_Facts):
     baseline: dict[str, Values] = {}
     """Metrics of the constant prediction with the best main score, by split and name."""
     notes: list[str] = []
-    selected_epoch: Count | None = None
-    """The epoch, from 1, whose weights were scored."""
-    history: list[Epoch] = []
+    selected_epoch: Count | Amount | None = None
+    """The `epoch` in `history` whose weights were scored."""
+    history: list[HistoryEntry] = []
     rows_per_second: Amount | None = None
     """Rows per second of steps alone, without evaluation, over all processes."""
     tokens_per_second: Amount | None = None
@@ -283,7 +148,7 @@ class RunRecord(_Facts):
 def _are_labels(rows: NDArray[Any], task: TaskFacts) -> bool:
     """True for values [N], class numbers [N] or label sets [N, C] of 0 and 1, as the task has them."""
     if task.problem_type == "regression":
-        return rows.ndim == 1 and bool((np.abs(rows) <= _MAX_NUMBER).all())
+        return rows.ndim == 1 and bool((np.abs(rows) <= MAX_NUMBER).all())
     classes = len(task.labels or ())
     if task.problem_type == "multi_label_classification":
         return rows.dtype.kind == "i" and rows.shape[1:] == (classes,) and bool(np.isin(rows, (0, 1)).all())

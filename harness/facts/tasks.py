@@ -75,7 +75,7 @@ class TaskSpec(BaseModel):
     rows: dict[str, Annotated[int, Field(ge=1, lt=2**63)]]
     """Number of rows of each split of the full data; with other numbers a run is marked as on partial data."""
     select_on: str = "validation"
-    """The split evaluated after each epoch, whose loss `select: best` minimises."""
+    """The split that is evaluated during training, whose loss `select: best` minimises."""
     evaluate: Names = ("validation",)
     """Labelled splits scored at the end of a run."""
     report: Names = ("validation",)

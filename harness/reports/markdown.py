@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
-from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
+from harness.facts.record_parts import DataFacts, TaskFacts
+from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
@@ -255,7 +257,7 @@ def _links(group: Group) -> str:
 
 
 def _weights(group: Group) -> str:
-    epochs = [str(run.selected_epoch) for run in group.scored if run.selected_epoch is not None]
+    epochs = [epoch_text(run.selected_epoch) for run in group.scored if run.selected_epoch is not None]
     return f"{group.spec.recipe.select} ({', '.join(epochs)})" if epochs else group.spec.recipe.select
 
 

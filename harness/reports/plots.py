@@ -11,7 +11,8 @@ import math
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.reports.panels import Content, CostPoint, Panel, Panels, Point, cost_points, normalized_score, panels_of
@@ -50,14 +51,10 @@ def render_plots(content: Content) -> dict[str, str]:
     if not panels.panels:
         return {}
     omission = f"the first {_MAX_ENTRIES} of {entries} entries" if entries > _MAX_ENTRIES else ""
-    import matplotlib  # most of a second
-
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()  # not the reader's own settings
-        matplotlib.rcParams["svg.fonttype"] = "none"
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
+    with plain_style():
         figures = _scores(panels, omission), _heat_map(panels, omission), _cost(content, panels, omission)
-        return {name: _as_svg(figure, name) for name, figure in zip(PLOTS, figures, strict=True) if figure is not None}
+        drawn = [(name, figure) for name, figure in zip(PLOTS, figures, strict=True) if figure is not None]
+        return {name: figure_as_svg(figure, name) for name, figure in drawn}
 
 
 # -- scores with intervals ---------------------------------------------------------------------------------------------
@@ -346,7 +343,20 @@ def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
 # -- as a file ---------------------------------------------------------------------------------------------------------
 
 
-def _as_svg(figure: Figure, name: str) -> str:
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Figures that are drawn within it do not depend on the reader's own settings of matplotlib; text stays text."""
+    import matplotlib  # most of a second
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["svg.fonttype"] = "none"
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
+        yield
+
+
+def figure_as_svg(figure: Figure, name: str) -> str:
+    """The SVG of a figure; equal figures of the same name have equal bytes."""
     import matplotlib
 
     buffer = io.StringIO()

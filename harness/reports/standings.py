@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from harness.facts.records import RunRecord, TaskFacts
+from harness.facts.record_parts import TaskFacts
+from harness.facts.records import RunRecord
 from harness.metrics.registry import direction_of, is_fraction
 from harness.stats.entries import Entry
 from harness.stats.groups import (

@@ -42,12 +42,15 @@ class RunOptions:
     """run_id of the run that --init-from starts from; by default the run with that task's own recipe."""
     device_batch_size: int | None = None
     """Rows per forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
-    eval_batch_size: int = 64
-    """Rows per forward pass in evaluation. Changes no number."""
+    eval_batch_size: int | None = None
+    """Rows per forward pass in evaluation, by default 64 on a CPU and 256 on a GPU. Changes no number."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
     """auto: the precision of accelerate launch, else bf16 where the hardware has it, else fp32; never tf32."""
     compile: Literal["off", "auto", "on"] = "off"
     """torch.compile for the training steps; auto: on a GPU, for runs long enough to gain more than compiling costs."""
+    cuda_graphs: Literal["off", "auto", "on"] = "auto"
+    """Capture training steps as CUDA graphs, which saves the time of launching kernels one by one; auto: for runs of
+    100 steps or more on one GPU."""
     data: Path | None = None
     """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, or from one FILE, instead of the task's source."""
     results: Path = Path("results")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.recipes import StepPlan, plan_steps
-from harness.facts.records import Environment, RunSpec
+from harness.facts.record_parts import Environment
+from harness.facts.records import RunSpec
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import check_metrics
 from harness.requests.companions import companion_splits
@@ -122,12 +123,13 @@ def prepare(
     if any(deployment.any_process(accelerator, can_run_out)) and has_whole_weights:
         plan = plan_that_fits(accelerator, model.to(device), encoded["train"], plan)
     optimizer = adamw(model, recipe, device)
-    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled)
+    has_graphs = _has_step_graphs(options, plan, accelerator)
+    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled, has_graphs)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
     # Facts for the record
     data = loading.data_facts(task, tables, splits, spec.test_mode)
-    notes = [*built.notes, *loading.data_notes(splits, data.shared_texts)]
+    notes = [*built.notes, *loading.data_notes(splits, data.shared_texts), *filter(None, [plan.evaluations.note])]
     for note in notes:
         accelerator.print(note)
     if plan.device_batch_size < planned_size:
@@ -139,8 +141,9 @@ def prepare(
         precision=precision,
         device_batch_size=plan.device_batch_size,
         accumulation=plan.accumulation,
-        eval_batch_size=options.eval_batch_size,
+        eval_batch_size=options.eval_batch_size or (256 if device.type == "cuda" else 64),
         is_compiled=is_compiled,
+        has_step_graphs=has_graphs,
         **provenance.environment_fields(accelerator),
     )
     model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
@@ -157,6 +160,18 @@ def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) 
     obstacle = compiling.obstacle(accelerator.device)
     if obstacle:
         accelerator.print(f"--compile {options.compile}: torch.compile fails here ({obstacle}); training without it")
+    return not obstacle
+
+
+def _has_step_graphs(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
+    """Tells whether steps are captured as CUDA graphs; prints why they are not although --cuda-graphs asks for it."""
+    from harness.engine import step_graphs
+
+    if not step_graphs.should_capture(options.cuda_graphs, plan.total_steps, accelerator.device):
+        return False
+    obstacle = step_graphs.capture_obstacle(accelerator, plan)
+    if obstacle and options.cuda_graphs == "on":
+        accelerator.print(f"--cuda-graphs on: {obstacle}; training without")
     return not obstacle
 
 

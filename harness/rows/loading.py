@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from harness.errors import UserError, boundary, did_you_mean, first_line
-from harness.facts.records import DataFacts
+from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
 from harness.rows.columns import ReadOptions, column_values
 from harness.rows.files import ALL_ROWS, DataFile, Files, check_sha256, download, file_hash

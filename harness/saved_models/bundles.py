@@ -15,6 +15,7 @@ from harness import __version__
 from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_record_copy, record_text
 from harness.facts.tasks import TaskSpec, read_task, task_text
+from harness.reports.learning_curve import PLOT, curve_plot
 from harness.rows.files import file_hash
 from harness.saved_models import adapter_folder
 from harness.saved_models.model_card import model_card
@@ -82,7 +83,8 @@ def check_save_folder(folder: Path, run_id: str, overwrite: bool) -> bool:
         files = manifest.get("files")
         saved = files if isinstance(files, dict) else {}
         own = [name for name in _paths(final) if name not in (*saved, ADAPTER, MANIFEST)]
-        own += [name for name in names if name == CARD and name in saved and file_hash(final / name) != saved[name]]
+        edited = [name for name in (CARD, PLOT) if name in names and name in saved]
+        own += [name for name in edited if file_hash(final / name) != saved[name]]
         if own:
             raise UserError(
                 f"--save-model {folder}: {own[0]!r} was not written by a run, or was edited since. Move it, or name "
@@ -148,6 +150,8 @@ def finish_bundle(folder: Path, task: TaskSpec, record: RunRecord, overwrite: bo
     final, scratch = folder.resolve(), _scratch(folder, record.run_id)
     with _explained_errors(scratch):
         (scratch / CARD).write_text(model_card(task, record), encoding="utf-8")
+        if (plot := curve_plot(record)) is not None:
+            (scratch / PLOT).write_text(plot, encoding="utf-8")
         if (scratch / ADAPTER).is_dir():
             _describe(scratch / ADAPTER, task, record)
         _describe(scratch, task, record)
@@ -245,7 +249,7 @@ def _read_bundle(folder: Path) -> Bundle:
     own = adapter_folder.FILES if adapter_folder.is_adapter(folder) else (WEIGHTS, CONFIG)
     if missing := next((name for name in (*own, TASK, RECORD) if not (folder / name).is_file()), None):
         raise UserError(f"{folder}: {missing} is missing; the saved model is incomplete.")
-    _check_files(folder, [name for name in manifest["files"] if name not in (WEIGHTS, CARD)])
+    _check_files(folder, [name for name in manifest["files"] if name not in (WEIGHTS, CARD, PLOT)])
     record = read_record_copy(folder / RECORD)
     task = read_task(folder / TASK).model_copy(update={"name": record.spec.task})
     return Bundle(folder, task, record)
@@ -257,7 +261,7 @@ def check_weights(bundle: Bundle) -> None:
 
 
 def _check_files(folder: Path, names: Iterable[str]) -> None:
-    """Raises UserError when a file is not the one that the run saved; the model card is the user's to edit."""
+    """Raises UserError when a file is not the one that the run saved; the card and its plot are the user's to edit."""
     expected = _manifest(folder)["files"]
     for name in names:
         if not (folder / name).is_file() or file_hash(folder / name) != expected.get(name):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from harness.facts.evaluation_steps import epoch_text
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import title_of
+from harness.reports.learning_curve import PLOT, curve_table
 from harness.reports.model_index import model_index
 from harness.stats.resampling import can_resample, pseudo_rows, resampled
 from harness.stats.uncertainty import row_intervals, sample_of
@@ -38,6 +40,7 @@ def model_card(task: TaskSpec, record: RunRecord) -> str:
         "## How it was trained\n",
         f"{fence}bash\n{re.sub('^harness/run.py ', 'harness run ', record.command)}\n{fence}\n",
         _recipe(record),
+        *_curve(record),
     ]
     return str(ModelCard("\n".join(parts), ignore_metadata_errors=True))
 
@@ -142,7 +145,7 @@ def _recipe(record: RunRecord) -> str:
         counts = (record.model.trainable_parameters, record.model.parameters)
         facts["trained parameters"] = " of ".join(f"{count:,}" for count in counts if count is not None)
     if record.selected_epoch is not None:
-        facts["epoch of these weights"] = record.selected_epoch
+        facts["epoch of these weights"] = epoch_text(record.selected_epoch)
     if (where := record.environment) is not None:
         facts |= {
             "precision": where.precision,
@@ -151,6 +154,19 @@ def _recipe(record: RunRecord) -> str:
         facts |= {name: where.versions[name] for name in ("torch", "transformers") if name in where.versions}
     lines = [f"| {name.replace('_', ' ')} | {_text(str(value))} |" for name, value in facts.items()]
     return "\n".join(["| | |", "|---|---|", *lines, ""])
+
+
+def _curve(record: RunRecord) -> list[str]:
+    """Returns the section about the history, with the plot that is next to the card; none for a single evaluation."""
+    if len(record.history) < 2:
+        return []
+    return [
+        "## Learning curve\n",
+        f"{len(record.history):,} evaluations on {_code(record.task.select_on)}, the scored weights in bold; "
+        "`history` in `record.json` has all of them. The training loss is the mean since the evaluation before.\n",
+        f"![Loss and main metrics by epoch]({PLOT})\n",
+        curve_table(record),
+    ]
 
 
 def _format(value: float | None) -> str:

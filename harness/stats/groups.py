@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe, recipe_difference
-from harness.facts.records import RunRecord, RunSpec, TaskFacts
+from harness.facts.record_parts import TaskFacts
+from harness.facts.records import RunRecord, RunSpec
 from harness.metrics.registry import title_of
 from harness.metrics.scoring import baseline
 from harness.stats.entries import Entry, assignments, entries_of

@@ -187,14 +187,14 @@ def total_variance(sample: Sample, over_rows: Floats) -> tuple[Floats, Floats]:
 
     ν = N - 1 for rows, and those of s². Where nothing is known about seeds, the variance over rows.
     """
-    return _satterthwaite((over_rows, sample.rows - 1), (np.nan_to_num(sample.seed_variance), sample.seed_freedom))
+    return satterthwaite((over_rows, sample.rows - 1), (np.nan_to_num(sample.seed_variance), sample.seed_freedom))
 
 
 def mean_interval(scores: Sequence[float], variances: Sequence[tuple[float, float]]) -> Interval:
     """The interval of the mean of independent scores, from the variance of each and its degrees of freedom."""
     number = len(scores)
     parts = [(np.array(variance / number**2), np.array(freedom)) for variance, freedom in variances]
-    variance, total_freedom = _satterthwaite(*parts)
+    variance, total_freedom = satterthwaite(*parts)
     mean, half = math.fsum(scores) / number, float(_quantiles(total_freedom) * np.sqrt(variance))
     return Interval(mean - half, mean + half)
 
@@ -216,14 +216,14 @@ def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
     """
-    over_rows = _difference_variances(sample.resampled)[first, second]
+    over_rows = difference_variances(sample.resampled)[first, second]
     is_lent = sample.is_lent
     lent_freedom = np.where(is_lent, sample.pooled_freedom, np.inf)
     own = np.where(is_lent, 0.0, sample.seed_variance)
     lent = np.where(is_lent, sample.seed_variance, 0.0)
     is_over_rows_only = np.isnan(lent[first] + lent[second])
     # the lent parts of a pair are the same estimate, so they are one term
-    variance, freedom = _satterthwaite(
+    variance, freedom = satterthwaite(
         (over_rows, sample.rows - 1),
         (own[first], sample.seed_freedom[first]),
         (own[second], sample.seed_freedom[second]),
@@ -263,7 +263,7 @@ def is_above(sample: Sample, score: float, resampled: Floats, direction: int) ->
     return np.asarray((direction * compared.difference > 0) & (compared.p < ALPHA))
 
 
-def _difference_variances(resampled: Floats) -> Floats:
+def difference_variances(resampled: Floats) -> Floats:
     """[M, M]: the variance over rows of each model's score less each other's."""
     covariance = np.atleast_2d(np.cov(resampled))
     own = np.diag(covariance)
@@ -291,7 +291,7 @@ def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDA
     freedom = sample.pooled_freedom[0]
     errors = random.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
     drawn += errors / np.sqrt(random.chisquare(freedom, drawn.shape[1]) / freedom)
-    over_rows = _difference_variances(sample.resampled)
+    over_rows = difference_variances(sample.resampled)
     is_member, everyone = np.ones(number, bool), np.arange(number)
     for model in range(number):
         error = np.sqrt(over_rows[model] + over_seeds + over_seeds[model])
@@ -317,7 +317,7 @@ def ranks(values: Floats) -> Floats:
     return np.array([(values < one).sum() + ((values == one).sum() + 1) / 2 for one in values])
 
 
-def _satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats]:
+def satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats]:
     """The sum of independent variances and its degrees of freedom; parts: (variance, degrees of freedom)."""
     total = np.asarray(sum(variance for variance, _ in parts))
     weighed = np.asarray(sum(variance**2 / np.where(variance > 0, freedom, 1) for variance, freedom in parts))

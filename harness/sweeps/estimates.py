@@ -7,7 +7,8 @@ from statistics import median
 from typing import NamedTuple
 
 from harness.engine import test_mode
-from harness.facts.recipes import Recipe
+from harness.facts.evaluation_steps import EvaluationSteps
+from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import TaskSpec
 from harness.sweeps.plan import PlannedRun
@@ -50,15 +51,17 @@ def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Est
         return Estimate(LAUNCH_SECONDS, f"predicted by {task.predicted_by}", 0)
     of_task = [run for run in records if run.spec.task == spec.task]
     of_model = [run for run in records if run.spec.model == spec.model]
-    rows = _trained_rows(task, spec, of_task)
+    rows_per_epoch, recipe = _rows_per_epoch(task, spec, of_task), spec.recipe
+    rows = recipe.max_steps * recipe.global_batch_size if recipe.max_steps else recipe.epochs * rows_per_epoch
+    evaluations = plan_steps(max(1, rows_per_epoch), recipe, 1).evaluations
     if same := [run for run in of_model if run.spec.task == spec.task]:
-        seconds = median(_scaled(run, rows) for run in same)
+        seconds = median(_scaled(run, rows, evaluations.until(evaluations.total_steps)) for run in same)
         return Estimate(LAUNCH_SECONDS + seconds, f"{len(same)} of this task and model", rows)
     if not of_model:
         return Estimate(None, "no record of this model", rows)
     lengths = [run.cost.tokens / run.cost.rows for run in of_task if run.cost and run.cost.rows]
     speeds = [run.tokens_per_second for run in of_model if run.tokens_per_second]
-    overhead = median(_overhead(run) for run in of_model)
+    overhead = median(_overhead(run, evaluations) for run in of_model)
     if lengths and speeds:
         seconds = rows * median(lengths) / median(speeds)
         return Estimate(LAUNCH_SECONDS + seconds * overhead, f"{len(of_model)} of this model, by tokens", rows)
@@ -66,22 +69,27 @@ def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Est
     return Estimate(LAUNCH_SECONDS + seconds * overhead, f"{len(of_model)} of this model, by rows", rows)
 
 
-def _trained_rows(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord]) -> int:
-    recipe = spec.recipe
-    if recipe.max_steps:
-        return recipe.max_steps * recipe.global_batch_size
+def _rows_per_epoch(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord]) -> int:
     recorded = [run.data.rows["train"] for run in of_task if run.data and not run.spec.recipe.train_rows]
     all_rows = test_mode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
-    return recipe.epochs * (recipe.train_rows or (recorded[-1] if recorded and not spec.test_mode else all_rows))
+    return spec.recipe.train_rows or (recorded[-1] if recorded and not spec.test_mode else all_rows)
 
 
-def _scaled(run: RunRecord, rows: int) -> float:
+def _scaled(run: RunRecord, rows: int, evaluations: int) -> float:
+    """The seconds of a run of the same task and model on that many rows, with that many evaluations."""
     assert run.cost is not None
-    growth = rows / max(1, run.cost.rows)
-    return run.cost.setup_seconds + growth * run.cost.train_seconds + min(1.0, growth) * run.cost.evaluate_seconds
+    scored = run.data.rows if run.data else {}
+    once = sum(scored.get(split, 0) for split in run.prediction_files if split != run.task.select_on)
+    selection = max(1, scored.get(run.task.select_on, 0))
+    growth = (once + evaluations * selection) / (once + max(1, len(run.history)) * selection)
+    trained = run.cost.train_seconds * rows / max(1, run.cost.rows)
+    return run.cost.setup_seconds + trained + growth * run.cost.evaluate_seconds
 
 
-def _overhead(run: RunRecord) -> float:
-    """All of a run's seconds divided by those of its steps."""
+def _overhead(run: RunRecord, evaluations: EvaluationSteps) -> float:
+    """All of a run's seconds divided by those of its steps, if it were evaluated as often per epoch as planned."""
     assert run.cost is not None
-    return run.cost.seconds / max(run.cost.train_seconds, 1e-9)
+    planned = evaluations.until(evaluations.total_steps) / evaluations.epoch_after(evaluations.total_steps)
+    recorded = len(run.history) / (run.history[-1].epoch or 1) if run.history else 1.0
+    seconds = run.cost.seconds + (planned / recorded - 1) * run.cost.evaluate_seconds
+    return seconds / max(run.cost.train_seconds, 1e-9)

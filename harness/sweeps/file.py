@@ -128,7 +128,8 @@ def typed(name: str, value: Any) -> Any:
         annotation: Any = Annotated[field.annotation, field]
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        raise ValueError(f"{name} is {value!r}: {error.errors()[0]['msg']}") from None
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ValueError(f"{name} is {value!r}: {message}") from None
 
 
 def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:

@@ -110,11 +110,12 @@ def _status(
 
 
 def _seconds_left(summary: ProgressSummary | None, records: Sequence[RunRecord]) -> float | None:
-    """The steps left at the pace of those before; the estimate for the whole run if it has taken none."""
+    """The steps left at the pace of those before, with evaluations; the estimate of the whole run without a step."""
     if summary is None:
         return None
     if summary.step:
-        return max(0, summary.total_steps - summary.step) * summary.train_seconds / summary.step
+        steps_left = max(0, summary.total_steps - summary.step)
+        return steps_left * (summary.train_seconds + summary.evaluate_seconds) / summary.step
     with suppress(UserError):  # a task that is not in the registry
         spec = summary.spec
         return estimate(load_task(spec.task), spec, comparable(records, "", spec.test_mode)).seconds

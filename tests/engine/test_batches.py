@@ -131,11 +131,21 @@ def test_rows_of_a_step_are_sorted_by_length_before_they_are_cut_into_batches():
 
 @pytest.mark.parametrize("rows", SIZES)
 @pytest.mark.parametrize("processes", [1, 2, 3])
-def test_scoring_batches_are_the_same_for_any_number_of_processes(rows, processes):
+@pytest.mark.parametrize("fills_up", [False, True])
+def test_scoring_batches_are_the_same_for_any_number_of_processes(rows, processes, fills_up):
     encoded = generated(rows)
-    expected = [batch.tolist() for batch in scoring_batches(encoded, 4, 0, 1)]
-    dealt = [scoring_batches(encoded, 4, process, processes) for process in range(processes)]
+    expected = [batch.tolist() for batch in scoring_batches(encoded, 4, 0, 1, fills_up)]
+    dealt = [scoring_batches(encoded, 4, process, processes, fills_up) for process in range(processes)]
     assert len({len(share) for share in dealt}) == 1
     in_order = [dealt[n % processes][n // processes].tolist() for n in range(len(expected))]
     assert in_order == expected
     assert sum(len(batch) for share in dealt for batch in share) == rows
+
+
+def test_scoring_batches_fill_up_with_short_rows_to_the_tokens_of_the_first():
+    encoded = generated(100)
+    batches = scoring_batches(encoded, 4, 0, 1, fills_up=True)
+    tokens = [len(batch) * encoded.lengths[batch[0]] for batch in batches]
+    assert len(batches[0]) == 4 < len(batches[-2])
+    assert max(tokens) == tokens[0]
+    assert sorted(np.concatenate(batches)) == list(range(100))

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator, tracking
+from accelerate.utils import DistributedType
 
 from harness.engine.deployment import (
     any_process,
@@ -107,6 +108,12 @@ def test_deterministic_kernels_are_on_for_one_run_only(tmp_path):
 def test_number_of_processes_must_be_a_number(monkeypatch, tmp_path):
     monkeypatch.setenv("WORLD_SIZE", "abc")
     with pytest.raises(UserError, match=r"WORLD_SIZE: .*abc"):
+        start("fp32", True, None, tmp_path)
+
+
+def test_fsdp_needs_two_processes(monkeypatch, tmp_path):
+    monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
+    with pytest.raises(UserError, match="two processes"):
         start("fp32", True, None, tmp_path)
 
 

@@ -14,7 +14,8 @@ from support.records import finished_record
 from harness.engine.display import Display, format_score, summary
 from harness.engine.training import Step
 from harness.facts.recipes import Recipe, plan_steps
-from harness.facts.records import Cost, Epoch, RunRecord
+from harness.facts.record_parts import Cost, HistoryEntry
+from harness.facts.records import RunRecord
 
 PLAN = plan_steps(64, Recipe(epochs=2), processes=1)
 
@@ -37,12 +38,14 @@ def step(number: int, loss: float = 0.5, seconds: float = 0.1) -> Step:
         computed_tokens=400,
         seconds=seconds,
         ends_epoch=False,
+        is_evaluated=False,
         is_checked=True,
     )
 
 
-def epoch(number: int) -> Epoch:
-    return Epoch(epoch=number, step=1200 * number, train_loss=0.5, learning_rate=1e-5, seconds=61.25, metrics=METRICS)
+def evaluation(number: int | float) -> HistoryEntry:
+    step = round(1200 * number)
+    return HistoryEntry(epoch=number, step=step, train_loss=0.5, learning_rate=1e-5, seconds=61.25, metrics=METRICS)
 
 
 def record(**fields: Any) -> RunRecord:
@@ -73,21 +76,21 @@ def test_other_processes_show_nothing(monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with Display(PLAN, is_main=False) as display:
         display.update(step(1))
-        display.epoch(epoch(1))
+        display.evaluation(evaluation(1))
     assert terminal.getvalue() == ""
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("first", [1, 3])
-def test_table_of_epochs_has_one_header(first: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("first", [1, 3, 0.125])
+def test_table_of_evaluations_has_one_header(first: int, capsys: pytest.CaptureFixture[str]) -> None:
     """A resumed run starts with a later epoch and has a header too."""
     with Display(PLAN, is_main=True) as display:
-        display.epoch(epoch(first))
-        display.epoch(epoch(first + 1))
+        display.evaluation(evaluation(first))
+        display.evaluation(evaluation(first + 1))
     header, *lines = capsys.readouterr().out.splitlines()
     assert " ".join(header.split()) == "epoch step train loss learning rate loss accuracy Matthews seconds"
     assert [line.split() for line in lines] == [
-        [str(number), f"{1200 * number:,}", "0.5000", "1.00e-05", "0.2500", "0.5000", "–", "61.2"]
+        [str(number), f"{1200 * number:,.0f}", "0.5000", "1.00e-05", "0.2500", "0.5000", "–", "61.2"]
         for number in (first, first + 1)
     ]
     assert {len(line) for line in lines} == {len(header)}

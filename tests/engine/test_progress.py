@@ -14,9 +14,11 @@ from harness.facts.outcome import SplitOutcome
 from harness.facts.recipes import Recipe, plan_steps
 
 
-def step(number, loss=1.0, rows=8, ends_epoch=False, is_checked=True):
+def step(number, loss=1.0, rows=8, is_checked=True):
     measured = torch.tensor([rows * loss, 0.1])
-    return Step(number, (number + 1) // 2, measured, 1e-3, rows, 50, 64, 0.5, ends_epoch, is_checked)
+    return Step(
+        number, (number + 1) // 2, measured, 1e-3, rows, 50, 64, 0.5, number % 2 == 0, number % 2 == 0, is_checked
+    )
 
 
 def outcome(loss, main_score=0.0):
@@ -29,22 +31,21 @@ def progress_after(recipe, losses, main_scores=None):
     progress = Progress(recipe)
     for epoch, loss in enumerate(losses, start=1):
         progress.add(step(2 * epoch - 1, loss=4.0, rows=8))
-        progress.add(step(2 * epoch, loss=1.0, rows=4, ends_epoch=True))
-        progress.close_epoch(
-            step(2 * epoch, ends_epoch=True), outcome(loss, 1 - loss if main_scores is None else main_scores[epoch - 1])
-        )
+        progress.add(step(2 * epoch, loss=1.0, rows=4))
+        main_score = 1 - loss if main_scores is None else main_scores[epoch - 1]
+        progress.add_evaluation(step(2 * epoch), epoch, outcome(loss, main_score))
     return progress
 
 
 def test_losses_count_once_they_are_checked():
     progress = Progress(Recipe())
     assert progress.add(step(1, loss=3.0, is_checked=False)) == []
-    assert progress.epoch_loss == 0.0
+    assert progress.loss_sum == 0.0
     assert [checked.number for checked in progress.add(step(2, loss=1.0))] == [1, 2]
-    assert progress.epoch_loss == 8 * 3.0 + 8 * 1.0
+    assert progress.loss_sum == 8 * 3.0 + 8 * 1.0
 
 
-def test_train_loss_of_an_epoch_weighs_rows_equally():
+def test_train_loss_since_the_last_evaluation_weighs_rows_equally():
     progress = progress_after(Recipe(), [0.5])
     assert progress.history[0].train_loss == pytest.approx((4.0 * 8 + 1.0 * 4) / 12)
     assert (progress.step, progress.rows, progress.tokens, progress.computed_tokens) == (2, 12, 100, 128)
@@ -53,20 +54,20 @@ def test_train_loss_of_an_epoch_weighs_rows_equally():
 
 def test_last_selects_the_last_epoch_and_best_the_one_of_lowest_loss():
     losses = [0.9, 0.5, 0.7, 0.5]
-    assert progress_after(Recipe(), losses).selected_epoch == 4
-    assert progress_after(Recipe(select="best"), losses).selected_epoch == 2
+    assert progress_after(Recipe(), losses).selected.epoch == 4
+    assert progress_after(Recipe(select="best"), losses).selected.epoch == 2
 
 
 def test_best_main_score_selects_the_epoch_of_the_highest_score_for_any_loss():
     recipe = Recipe(select="best_main_score", patience=2)
     scored = progress_after(recipe, [0.3, 0.5, 0.7], [0.6, 0.8, 0.8])
-    assert scored.selected_epoch == 2
+    assert scored.selected.epoch == 2
     assert not scored.is_out_of_patience
     undefined = progress_after(recipe, [0.3, 0.5], [float("-inf"), float("-inf")])
-    assert undefined.selected_epoch == 1
+    assert undefined.selected.epoch == 1
 
 
-def test_patience_counts_epochs_without_a_lower_loss():
+def test_patience_counts_evaluations_without_a_lower_loss():
     recipe = Recipe(select="best", patience=2)
     assert not progress_after(recipe, [0.9, 0.5, 0.6]).is_out_of_patience
     assert progress_after(recipe, [0.9, 0.5, 0.6, 0.5]).is_out_of_patience
@@ -119,7 +120,11 @@ def test_forged_values_are_refused(forgery):
 
 
 @pytest.mark.parametrize(
-    "forgery", [{}, {"step": 5}, {"step": 6}, {"step": 10**9}, {"epoch": 1}, {"selected_epoch": 3}, {"history": []}]
+    "forgery",
+    [
+        *({}, {"step": 5}, {"step": 6}, {"step": 3}, {"step": 10**9}, {"history": []}),
+        *({"selected_number": number} for number in (0, 3)),
+    ],
 )
 def test_progress_must_be_one_of_the_plan(forgery):
     """Two steps per epoch, three epochs; step 5 has no epoch of its own."""
@@ -128,6 +133,22 @@ def test_progress_must_be_one_of_the_plan(forgery):
     vars(progress).update(forgery)
     with nullcontext() if forgery in ({}, {"step": 5}) else pytest.raises(UserError, match="progress: "):
         progress.check_plan(plan)
+
+
+def test_history_must_be_that_of_the_evaluations_within_epochs():
+    """Two steps per epoch, an evaluation after each."""
+    recipe = Recipe(global_batch_size=8, evaluate_every=0.5)
+    progress = Progress(recipe)
+    for number in (1, 2, 3):
+        progress.add(step(number, loss=number))
+        progress.add_evaluation(step(number), number / 2 if number % 2 else number // 2, outcome(0.5))
+    assert [evaluation.train_loss for evaluation in progress.history] == [1.0, 2.0, 3.0]
+    saved = json.loads(json.dumps(progress.to_json()))
+    Progress.from_json(recipe, saved).check_plan(plan_steps(12, recipe, 1))
+    assert [evaluation["epoch"] for evaluation in saved["history"]] == [0.5, 1, 1.5]
+    saved["history"][1]["epoch"] = 1.25
+    with pytest.raises(UserError, match="progress: "):
+        Progress.from_json(recipe, saved).check_plan(plan_steps(12, recipe, 1))
 
 
 def test_changed_topology_is_noted():
@@ -159,7 +180,7 @@ def test_cost_counts_all_processes():
     progress = Progress(Recipe())
     progress.step, progress.rows, progress.train_seconds = 3, 96, 2.0
     progress.tokens, progress.computed_tokens = 160, 200
-    fields = cost_fields(progress, [7, 9], setup_seconds=1.0)
+    fields = cost_fields(progress, [7, 9])
     assert fields["rows_per_second"] == 48
     assert fields["tokens_per_second"] == 80
     assert fields["padding_share"] == pytest.approx(1 - 160 / 200)

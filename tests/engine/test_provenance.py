@@ -26,7 +26,7 @@ from harness.engine.provenance import (
     peak_bytes_by_process,
     versions,
 )
-from harness.facts.records import Environment
+from harness.facts.record_parts import Environment
 
 CPU = torch.device("cpu")
 

@@ -102,9 +102,9 @@ def test_gradient_that_is_not_finite_raises_and_leaves_the_weights_unchanged():
     assert all(torch.equal(before[name], tensor) for name, tensor in run.weights().items())
 
 
-def deferred_training(faulty=()):
+def deferred_training(faulty=(), recipe=None):
     """Returns training with deferred checks, as on a GPU, and scores that are not finite in the `faulty` batches."""
-    run = training()
+    run = training(recipe=recipe)
     run.defers_finite_check = True
     batches = [0]
 
@@ -123,6 +123,13 @@ def test_steps_with_deferred_checks_are_the_same():
     assert [(step.loss, step.gradient_norm) for step in steps] == expected
     assert [step.is_checked for step in steps] == [step.ends_epoch for step in steps]
     assert all(torch.equal(plain.weights()[name], tensor) for name, tensor in deferred.weights().items())
+
+
+def test_step_before_an_evaluation_is_checked():
+    recipe = Recipe(global_batch_size=8, epochs=2, evaluate_every=0.4)
+    steps = list(training_steps(deferred_training(recipe=recipe), seed=0))
+    assert [step.number for step in steps if step.is_evaluated] == [2, 4, 7, 9, 10]
+    assert [step.number for step in steps if step.is_checked] == [2, 4, 5, 7, 9, 10]
 
 
 def test_weights_do_not_change_after_a_fault_that_is_found_later():

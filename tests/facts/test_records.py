@@ -25,14 +25,9 @@ from support.records import minimal_record, run_spec
 from harness.errors import UserError
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
+from harness.facts.record_parts import MAX_RECORD_BYTES, Cost, DataFacts, Environment, HistoryEntry, ModelFacts
 from harness.facts.records import (
-    MAX_RECORD_BYTES,
     SCHEMA_VERSION,
-    Cost,
-    DataFacts,
-    Environment,
-    Epoch,
-    ModelFacts,
     RunRecord,
     RunSpec,
     prepare_results,
@@ -85,7 +80,7 @@ def _full_record() -> RunRecord:
         selected_epoch=2,
         threshold=0.35,
         history=[
-            Epoch(
+            HistoryEntry(
                 epoch=1,
                 step=4,
                 train_loss=0.7,
@@ -159,6 +154,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     max_length=256,
     length_grouping=False,
     select="best",
+    evaluate_every=0.1,
     patience=1,
     protocol="holdout",
     train_rows=1000,

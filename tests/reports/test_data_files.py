@@ -17,7 +17,7 @@ from support.boards import (
     sample,
 )
 
-from harness.facts.records import ModelFacts
+from harness.facts.record_parts import ModelFacts
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.standings import build_leaderboard
 

@@ -25,6 +25,7 @@ RECIPE_FLAGS = {
     "--adam-epsilon",
     "--class-weights",
     "--epochs",
+    "--evaluate-every",
     "--global-batch-size",
     "--init-from",
     "--learning-rate",
@@ -67,6 +68,7 @@ FLAGS = {
     | {
         "--checkpoint-every",
         "--compile",
+        "--cuda-graphs",
         "--data",
         "--deterministic",
         "--device-batch-size",
@@ -107,6 +109,7 @@ FLAGS = {
         "--time",
         "--workers",
     },
+    "plan": {"--aggregate", "--detect", "--results", "--tasks"},
     "status": {"--results", "--watch"},
     "evaluate": {
         "--cpu",

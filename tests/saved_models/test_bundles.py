@@ -36,8 +36,8 @@ class SavedRun(NamedTuple):
 def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedRun:
     """A run of rte in test mode; tests must not change the folder."""
     root = tmp_path_factory.mktemp("saved")
-    args = ["--task", "rte", "--test-mode", "--epochs", "1", "--seed", "3", "--results", str(root / "results")]
-    args += ["--save-model", str(root / "models" / "rte")]
+    args = ["--task", "rte", "--test-mode", "--epochs", "1", "--seed", "3", "--evaluate-every", "0.5"]
+    args += ["--results", str(root / "results"), "--save-model", str(root / "models" / "rte")]
     run(*args)
     (path,) = (root / "results/test-mode/runs/rte").glob("*.json")
     return SavedRun(root / "models/rte", root / "results", read_record(path), args)
@@ -88,7 +88,7 @@ def test_plain_pipeline_predicts_the_labels_of_the_task(saved: SavedRun) -> None
 def test_folder_holds_these_files_and_nothing_is_left_next_to_it(saved: SavedRun) -> None:
     names = {path.name for path in saved.folder.iterdir()}
     files = {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"}
-    assert names == files | {"task.yaml", "record.json", "README.md", "bundle.json"}
+    assert names == files | {"task.yaml", "record.json", "README.md", "learning-curve.svg", "bundle.json"}
     assert [path.name for path in saved.folder.parent.iterdir()] == ["rte"]
     assert {oct(path.stat().st_mode & 0o777) for path in saved.folder.iterdir()} == {"0o644"}
 
@@ -216,7 +216,7 @@ def test_model_of_another_run_is_replaced_only_with_overwrite(saved: SavedRun, c
     bundles.check_save_folder(copy, "another", overwrite=True)
 
 
-@pytest.mark.parametrize("name", ["notes.txt", ".git", "README.md"])
+@pytest.mark.parametrize("name", ["notes.txt", ".git", "README.md", "learning-curve.svg"])
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_file_of_the_user_is_never_removed(saved: SavedRun, copy: Path, name: str, overwrite: bool) -> None:
     assert bundles.check_save_folder(copy, saved.record.run_id, overwrite)
@@ -356,8 +356,9 @@ def test_edited_file_is_named(copy: Path, name: str) -> None:
         bundles.read_bundle(copy)
 
 
-def test_model_card_may_be_edited(copy: Path) -> None:
+def test_model_card_may_be_edited_and_its_plot_removed(copy: Path) -> None:
     (copy / "README.md").write_text("My own words.")
+    (copy / "learning-curve.svg").unlink()
     bundles.read_bundle(copy)
 
 

@@ -13,7 +13,8 @@ from huggingface_hub import ModelCard
 from scipy import stats
 
 from harness.facts.packing import pack_array
-from harness.facts.records import DataFacts, RunRecord
+from harness.facts.record_parts import DataFacts, HistoryEntry
+from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec, load_task
 from harness.saved_models import bundles
 from harness.saved_models.model_card import model_card
@@ -75,6 +76,16 @@ def test_scores_have_intervals_when_the_record_has_the_predictions(card_with: Ca
     low, high = map(float, re.findall(r"F1 \| 0\.8000 \| ([\d.]+) to ([\d.]+) ", text)[0])
     assert 0.65 < low < 0.75 < 0.85 < high < 0.92
     assert "| loss | 0.5000 | – |" in text
+
+
+def test_learning_curve_is_a_table_and_a_plot_for_more_than_one_evaluation(card_with: Callable[..., ModelCard]) -> None:
+    entry = dict(learning_rate=1e-5, seconds=1.0, metrics={"loss": 0.5, "accuracy": 0.75})
+    history = [HistoryEntry(epoch=number / 4, step=number, train_loss=0.25, **entry) for number in (1, 2)]
+    text = card_with(history=history, selected_epoch=0.25).text
+    assert "![Loss and main metrics by epoch](learning-curve.svg)" in text
+    assert "| **0.25** | **1** | **0.2500** | **0.5000** | **0.7500** |\n| 0.5 | 2 |" in text
+    assert "| epoch of these weights | 0.25 |" in text
+    assert "learning-curve.svg" not in card_with(history=history[:1], selected_epoch=0.25).text
 
 
 def test_scores_of_generated_rows_are_not_in_the_metadata(card_with: Callable[..., ModelCard]) -> None:

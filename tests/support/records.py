@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from harness.facts.recipes import Recipe, recipe_difference
-from harness.facts.records import Cost, DataFacts, Environment, ModelFacts, RunRecord, RunSpec, TaskFacts
+from harness.facts.record_parts import Cost, DataFacts, Environment, ModelFacts, TaskFacts
+from harness.facts.records import RunRecord, RunSpec
 from harness.metrics.registry import METRICS
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

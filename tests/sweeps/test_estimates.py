@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import load_task
 from harness.sweeps.estimates import LAUNCH_SECONDS, comparable, estimate
@@ -17,13 +18,41 @@ def spec_of(make_record: Make, task: str, **recipe: object) -> RunSpec:
     return make_record(task, recipe=recipe).spec
 
 
-def test_twice_the_rows_take_twice_the_seconds_of_steps(make_record: Make) -> None:
-    """The record: 11,004 rows in 50 s, 2 s of setup, 8 s of evaluation, on 1,000 training rows."""
-    before = make_record("rte")
+def history(epochs: int) -> list[HistoryEntry]:
+    """The history of a run that was evaluated after each epoch."""
+    common = dict(train_loss=0.5, learning_rate=1e-5, seconds=5, metrics={})
+    return [HistoryEntry(epoch=epoch, step=32 * epoch, **common) for epoch in range(1, epochs + 1)]
+
+
+def test_twice_the_epochs_take_twice_the_seconds_of_steps_and_evaluations(make_record: Make) -> None:
+    """The record: 11,004 rows in 50 s, 2 s of setup, 8 s of evaluation, on 1,000 training rows, in 11 epochs."""
+    before = make_record("rte", history=history(11))
     expected = estimate(load_task("rte"), spec_of(make_record, "rte", epochs=22), [before])
     assert expected.rows == 22_000
-    assert expected.seconds == pytest.approx(LAUNCH_SECONDS + 2 + 22_000 / 11_004 * 50 + 8)
+    assert expected.seconds == pytest.approx(LAUNCH_SECONDS + 2 + 22_000 / 11_004 * 50 + 2 * 8)
     assert expected.basis == "1 of this task and model"
+
+
+@pytest.mark.parametrize("every, evaluations", [(0.1, 110), (16, 22), (1000, 1)])
+def test_evaluations_within_epochs_are_counted_and_other_splits_once(
+    make_record: Make, every: float, evaluations: int
+) -> None:
+    """1,000 rows in 32 steps per epoch; the record scored 11 x 200 rows and once 300 other ones."""
+    rows = {"train": 1000, "validation": 200, "test": 300}
+    before = make_record(
+        "rte", history=history(11), data=dict(rows=rows), prediction_files=dict.fromkeys(("validation", "test"), "file")
+    )
+    spec = spec_of(make_record, "rte", epochs=11, evaluate_every=every)
+    seconds = estimate(load_task("rte"), spec, [before]).seconds
+    share = (200 * evaluations + 300) / (200 * 11 + 300)
+    assert seconds == pytest.approx(LAUNCH_SECONDS + 2 + 11_000 / 11_004 * 50 + 8 * share)
+
+
+def test_evaluations_within_epochs_are_counted_for_a_new_task_of_the_model(make_record: Make) -> None:
+    spec = spec_of(make_record, "cola", epochs=1, evaluate_every=0.1)
+    before = make_record("rte", rows_per_second=100.0, history=history(11))
+    overhead = (61 + 9 * 8) / 50  # ten evaluations per epoch instead of one
+    assert estimate(load_task("cola"), spec, [before]).seconds == pytest.approx(LAUNCH_SECONDS + 8551 / 100 * overhead)
 
 
 def test_max_steps_are_counted(make_record: Make) -> None:

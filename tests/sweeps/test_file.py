@@ -132,3 +132,6 @@ def test_command_line_values_have_the_types_of_a_file() -> None:
         "patience": [None, 2],
     }
     assert (typed("epochs", "3"), typed("select", "best"), typed("max_grad_norm", "None")) == (3, "best", None)
+    assert [typed("evaluate_every", text) for text in ("500", "0.1", "1.0", "None")] == [500, 0.1, None, None]
+    with pytest.raises(ValueError, match=r"^evaluate_every is '1\.5': expected a whole number"):
+        typed("evaluate_every", "1.5")

@@ -1,0 +1,102 @@
+"""Steps as CUDA graphs: the same steps as eager ones, and eager ones where they cannot be captured.
+
+A capture on the CPU runs the step again at each replay.
+"""
+
+from copy import deepcopy
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from harness.commands.selfcheck import check_graphs_match_plain_loop, generated, tiny_model
+from harness.engine import step_graphs
+from harness.engine.step_graphs import capture_obstacle, should_capture
+from harness.engine.training import Training, adamw, training_steps
+from harness.facts.recipes import Recipe, plan_steps
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+ROWS, BATCH = 69, 8
+
+
+def recording_capture(captured):
+    """Capture that counts, and replays by running the step again."""
+
+    def capture(run):
+        captured.append(run)
+        return run
+
+    return lambda: capture
+
+
+def trained(has_graphs, after=0, state=None, **changes):
+    recipe = Recipe(global_batch_size=BATCH, epochs=2, learning_rate=1e-3, max_length=24, **changes)
+    plan, model = plan_steps(ROWS, recipe, 1), tiny_model()
+    optimizer = adamw(model, recipe, model.device)
+    training = Training(Accelerator(cpu=True), model, optimizer, recipe, plan, generated(ROWS), has_graphs=has_graphs)
+    if state is not None:
+        training.set_state(state)
+    return training, training_steps(training, seed=1, after=after)
+
+
+@pytest.mark.parametrize(
+    "mode, steps, device, expected",
+    [
+        ("off", 10**6, GPU, False),
+        ("on", 1, GPU, True),
+        ("on", 1, CPU, True),
+        ("auto", 10**4, GPU, True),
+        ("auto", 10**4, CPU, False),
+        ("auto", 20, GPU, False),
+    ],
+)
+def test_auto_captures_all_but_short_runs_on_a_gpu(mode, steps, device, expected):
+    assert should_capture(mode, steps, device) == expected
+
+
+@pytest.mark.parametrize("decay", [None, 0.8])
+def test_replayed_steps_equal_eager_ones_and_each_width_is_captured_once(monkeypatch, decay):
+    monkeypatch.setattr(step_graphs, "gpu_capture", recording_capture(captured := []))
+    eager = [step.loss for step in trained(has_graphs=False, layer_decay=decay)[1]]
+    training, steps = trained(has_graphs=True, layer_decay=decay)
+    steps = list(steps)
+    widths = {step.computed_tokens // step.rows for step in steps if step.rows == BATCH and step.number > 1}
+    assert torch.allclose(torch.tensor([step.loss for step in steps]), torch.tensor(eager), rtol=1e-5)
+    assert len(captured) == len(widths) > 1
+    assert widths <= {8, 16, 24}
+    assert {type(group["lr"]) for group in training.optimizer.param_groups} == {float}
+
+
+def test_a_run_with_graphs_resumes_bit_for_bit(monkeypatch):
+    monkeypatch.setattr(step_graphs, "gpu_capture", recording_capture([]))
+    training, steps = trained(has_graphs=True)
+    states = {step.number: deepcopy(training.state()) for step in steps}
+    for number in (1, 7, 9, 12):
+        resumed, rest = trained(has_graphs=True, after=number, state=states[number])
+        list(rest)
+        assert resumed.weights_sha256() == training.weights_sha256()
+
+
+def test_steps_that_cannot_be_captured_are_eager(monkeypatch, capsys):
+    def failing(run):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(step_graphs, "gpu_capture", lambda: failing)
+    losses = [step.loss for step in trained(has_graphs=True)[1]]
+    assert capsys.readouterr().out.count("not permitted when stream is capturing") == 1
+    eager = [step.loss for step in trained(has_graphs=False)[1]]
+    assert torch.allclose(torch.tensor(losses), torch.tensor(eager), rtol=1e-5)
+
+
+def test_graphs_need_a_gpu():
+    plan = plan_steps(ROWS, Recipe(global_batch_size=BATCH, learning_rate=1e-3), 1)
+    assert "GPU" in capture_obstacle(Accelerator(cpu=True), plan)
+
+
+def test_selfcheck_compares_graphs_with_a_plain_loop(monkeypatch):
+    accelerator = Accelerator(cpu=True)
+    assert check_graphs_match_plain_loop(accelerator).passed is None
+    monkeypatch.setattr(step_graphs, "capture_obstacle", lambda *_: "")
+    monkeypatch.setattr(step_graphs, "gpu_capture", recording_capture(captured := []))
+    assert check_graphs_match_plain_loop(accelerator).passed
+    assert captured
