@@ -18,6 +18,8 @@ COMMANDS = {
     "evaluate": "score a saved model on every labelled split and show its errors",
     "submit": "write the GLUE server's zip from the predictions of one model's runs",
     "tasks": "list the tasks, show one in full, check or write a task file",
+    "published": "list published rows, show one in full with the sweep that it stands for",
+    "reproduce": "run a published row's recipe and say whether its scores agree, differ or cannot be told apart",
     "describe": "show the rows of a task: labels, lengths, duplicates, contradictions",
     "selfcheck": "check that training and evaluation are exact on your devices",
     "leaderboard": "write the leaderboard of a results folder, or compare two of its entries",
@@ -30,7 +32,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Passes the arguments after the first to the command that the first names."""
     name, *args = list(sys.argv[1:] if arguments is None else arguments) or [""]
-    with exit_code_on_error(is_output_optional=name in ("run", "sweep")):
+    with exit_code_on_error(is_output_optional=name in ("run", "sweep", "reproduce")):
         if name in ("", "-h", "--help"):
             print(usage())
             sys.exit(0 if name else 2)

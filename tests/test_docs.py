@@ -17,13 +17,16 @@ from support.ranks import run_program
 from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
+from harness.commands.reproduce import split_arguments
 from harness.commands.sweep import read_options
+from harness.facts.published import load_row, read_row
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec, all_tasks, read_task
 from harness.metrics.registry import title_of
 from harness.requests.options import RunOptions, parse_options
 from harness.stats.groups import MARKS
-from harness.sweeps.plan import expand
+from harness.sweeps.plan import SweepRequest, expand
+from harness.sweeps.published_sweep import sweep_of
 from harness.system.devices import Devices, slots
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -32,7 +35,14 @@ DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), 
 NAMED = ("harness run", "harness describe", "harness predict", "harness evaluate", "harness submit", "harness export")
 """Commands that need a flag: without one, the text only mentions them."""
 
-PLACEHOLDERS = {"$task": "rte", "<task>": "rte", "<name>": "rte", "<model>": "a/model", "my/reviews.yaml": "rte"}
+PLACEHOLDERS = {
+    "$task": "rte",
+    "<task>": "rte",
+    "<name>": "rte",
+    "<model>": "a/model",
+    "my/reviews.yaml": "rte",
+    " ROW": " roberta-base",
+}
 """Placeholders for a value of the reader's own, and a value that parses."""
 
 
@@ -99,6 +109,11 @@ def _check_harness(args: list[str]) -> None:
     assert name in COMMANDS
     if name == "sweep":
         _check_sweep(arguments)
+        return
+    if name == "reproduce":
+        options, passed = split_arguments(arguments)
+        assert not options.row or options.row.endswith(".yaml") or load_row(options.row)
+        read_options([*passed, "--tasks", "rte"])
         return
     if name != "run":
         tyro.cli(_options_of(name), args=arguments, config=(tyro.conf.FlagCreatePairsOff,))
@@ -265,6 +280,18 @@ def test_sweep_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     by_task = {run.task.name: run for run in expand(read_options([str(path)])[1], lambda task, model: [{}])}
     assert by_task["rte"].spec.parent == by_task["mnli"].run_id
     assert by_task["mnli"].spec.recipe.epochs == 2
+
+
+def test_published_row_of_the_docs_is_valid(tmp_path: Path) -> None:
+    (block,) = _blocks("docs/reproduce.md", "yaml")
+    path = tmp_path / "row.yaml"
+    path.write_text(block, encoding="utf-8")
+    row = read_row(path)
+    runs = expand(SweepRequest(sweep_of(row, ["rte"], variant="script"), {}, (), False), lambda task, model: [{}])
+    assert {(run.task.name, run.spec.recipe.epochs, run.spec.recipe.adapter_alpha) for run in runs} == {
+        ("rte", 80, 16),
+        ("mnli", 30, 16),
+    }
 
 
 def test_sweep_file_of_the_adapters_page_has_the_settings_of_the_paper(tmp_path: Path) -> None:

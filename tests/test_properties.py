@@ -24,9 +24,9 @@ from harness.engine.progress import ProgressSummary, read_summary
 from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array, unpack_array
+from harness.facts.published import PUBLISHED_FOLDER, read_row
 from harness.facts.records import read_records, record_text
 from harness.facts.tasks import TASKS_FOLDER, read_task
-from harness.reports.references import REFERENCE_SCORES, references
 from harness.reports.standings import build_leaderboard
 from harness.rows import loading
 from harness.rows.files import find_files
@@ -170,10 +170,8 @@ READERS: dict[str, Reader] = {
     "a sweep": _text_file(
         "sweep.yaml", (ROOT / "results/sweep.yaml").read_text(encoding="utf-8"), lambda path: read_sweep(path, {})
     ),
-    "published scores": _text_file(
-        "scores.csv",
-        "".join(REFERENCE_SCORES.read_text(encoding="utf-8").splitlines(keepends=True)[:9]),
-        lambda path: references(["cola", "sst2", "rte"], path),
+    "a published row": _text_file(
+        "row.yaml", (PUBLISHED_FOLDER / "deberta-v3-small.yaml").read_text(encoding="utf-8"), read_row
     ),
     "a record": Reader(_write_record, _rank_records),
     "a progress file": _text_file(

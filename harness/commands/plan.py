@@ -14,7 +14,8 @@ from harness.commands.leaderboard import read_leaderboard
 from harness.commands.sweep import WIDTH
 from harness.errors import UserError, did_you_mean
 from harness.inspection.terminal_table import DataConsole
-from harness.reports.standings import Leaderboard, is_fraction, task_title
+from harness.metrics.registry import is_fraction
+from harness.reports.standings import Leaderboard, task_title
 from harness.stats.power import MOST_SEEDS, POWER, Column, column_of
 from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags

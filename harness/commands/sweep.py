@@ -24,7 +24,7 @@ from harness.sweeps.executor import Executor, ExecutorSettings
 from harness.sweeps.executors import DETACHABLE, make_executor
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
-from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, typed
+from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, replace_values, typed
 from harness.sweeps.grid import Per, choose, protocol_of, sweep_file_lines, write_choice
 from harness.sweeps.jobs import SweepPlan, plan_jobs
 from harness.sweeps.launch import launch_command
@@ -104,6 +104,17 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
     options, request = read_options(arguments)
+    code = run_sweep(options, request, command)
+    if not options.dry_run:
+        sys.exit(code)
+
+
+def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = launch_command) -> int:
+    """Runs the sweep, or shows it in a dry run, and returns the exit code.
+
+    Raises:
+        UserError: the sweep cannot be done as requested, or a run has found a mistake.
+    """
     executor = make_executor(request.sweep.executor, options.test_mode)
     if options.detach:
         _check_detach(request.sweep)
@@ -117,11 +128,8 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         return run_jobs(plan, executor, console, command, may_diverge, options.detach)
 
     if not request.sweep.grid:
-        code = finish(expand(request, lambda task, model: [{}]))
-    else:
-        code = _search(options, request, finish, console)
-    if not options.dry_run:
-        sys.exit(code)
+        return finish(expand(request, lambda task, model: [{}]))
+    return _search(options, request, finish, console)
 
 
 def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:
@@ -162,8 +170,10 @@ def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., 
     return max(code, finish(runs)) if runs else 1
 
 
-def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, SweepRequest]:
+def read_options(arguments: Sequence[str], default: Sweep | None = None) -> tuple[SweepOptions, SweepRequest]:
     """The sweep's own options, and the sweep that they request.
+
+    `default`: the sweep to run where the arguments name no file and no tasks.
 
     Raises:
         UserError: there are no tasks, a flag is unknown, a value is invalid, or a sweep file is wrong.
@@ -176,9 +186,12 @@ def read_options(arguments: Sequence[str]) -> tuple[SweepOptions, SweepRequest]:
         flags["grid"] = grid_values(options.grid)
     if executor := _executor_flags(options):
         flags["executor"] = executor
-    if options.file is None and "tasks" not in flags:
+    if options.file is None and "tasks" not in flags and default is None:
         raise UserError("missing tasks: name them with --tasks glue, or give a sweep file.")
-    sweep = make_sweep(flags) if options.file is None else read_sweep(options.file, flags)
+    if options.file is not None or default is None:
+        sweep = make_sweep(flags) if options.file is None else read_sweep(options.file, flags)
+    else:
+        sweep = replace_values(default, flags)
     sweep = sweep.model_copy(update={"tasks": tasks_of(sweep)})
     _check_grid(options, sweep, recipe)
     args += ["--results", str(options.results), *(["--test-mode"] if options.test_mode else [])]

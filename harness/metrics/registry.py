@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,11 @@ METRICS: dict[str, Metric] = {
 def title_of(name: str) -> str:
     """The metric's name in tables."""
     return METRICS[name].title if name in METRICS else name
+
+
+def is_fraction(metric: str) -> bool:
+    """True for metrics that are shown times 100; a metric of `evaluate` may have any range and is shown unscaled."""
+    return metric in METRICS and math.isfinite(METRICS[metric].highest)
 
 
 def direction_of(names: Sequence[str]) -> int | None:

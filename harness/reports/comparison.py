@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError, did_you_mean
+from harness.metrics.registry import is_fraction
 from harness.reports.markdown import column_title, format_p
-from harness.reports.standings import Cell, Leaderboard, format_metric, is_fraction
+from harness.reports.standings import Cell, Leaderboard, format_metric
 from harness.stats.entries import Entry
 from harness.stats.groups import Group
 from harness.stats.significance import Comparison, PairwiseTest, find_comparison

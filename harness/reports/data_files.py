@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import direction_of, title_of
+from harness.metrics.registry import direction_of, is_fraction, title_of
 from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
-from harness.reports.standings import AVERAGES, Leaderboard, group_cell, is_fraction, task_title
+from harness.reports.standings import AVERAGES, Leaderboard, group_cell, task_title
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED

@@ -62,8 +62,8 @@ _MEDIANS = """\
   and so are the intervals, although the median is not moved."""
 
 PUBLISHED = """\
-Other settings, other code, and often the best of several runs: these numbers are for orientation, and no run is
-compared with them. ? is a metric that the source does not name."""
+Other settings, other code, and often the best of several runs: these numbers are for orientation, and no run here is
+compared with them; `harness reproduce` does that. ? is a metric that the source does not name."""
 
 
 def formulas(board: Leaderboard) -> dict[str, list[str]]:

@@ -14,12 +14,12 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from harness.metrics.registry import METRICS, title_of
+from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS
 from harness.reports.panels import Content
 from harness.reports.plots import BLUE, FAINT, INK, ORANGE
-from harness.reports.standings import NO_SCORE, format_metric, format_spread, is_fraction
+from harness.reports.standings import NO_SCORE, format_metric, format_spread
 from harness.stats.groups import sort_marks
 from harness.stats.uncertainty import Interval
 
@@ -214,7 +214,7 @@ def _runs(result: Mapping[str, Any], as_percent: bool) -> Dicts:
 
 
 def _published(content: Content) -> Dicts:
-    """A line for each model and source; a number whose metric the source does not name has a question mark."""
+    """A line for each model and source with a score on a reported split; `?`: the source does not name the metric."""
     numbers: dict[tuple[str, str], dict[tuple[str, str, str], float]] = defaultdict(dict)
     settings: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for one in content["references"]:
@@ -232,12 +232,13 @@ def _published(content: Content) -> Dicts:
         text = "/".join(format_metric(value, as_percent) for value in vague)
         return _cell(shown=f"{text} ?", interval="the source does not name the metric") if vague else _cell()
 
-    return [
+    lines = (
         _identity(model, "", is_on_hub=True)
         | dict(subtitle=source, tooltip="; ".join(settings[model, source]))
         | dict(cells=[cell(known, column) for column in content["columns"]])
         for (model, source), known in numbers.items()
-    ]
+    )
+    return [line for line in lines if any(one != _cell() for one in line["cells"])]
 
 
 def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
 from harness.facts.evaluation_steps import epoch_text
+from harness.facts.published import UNSTATED
 from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import title_of
+from harness.metrics.registry import is_fraction, title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
-from harness.reports.references import UNSTATED, Reference, references
+from harness.reports.markdown_text import escape_markdown, markdown_table
+from harness.reports.references import Reference, references
 from harness.reports.standings import (
     AVERAGES,
     NO_SCORE,
@@ -24,7 +25,6 @@ from harness.reports.standings import (
     Leaderboard,
     format_metric,
     group_cell,
-    is_fraction,
     task_title,
 )
 from harness.stats.entries import Entry
@@ -79,14 +79,14 @@ def render_markdown(board: Leaderboard) -> str:
     parts = [
         f"# {page_title(board)}",
         "Written by `harness leaderboard` from the records under [runs](runs); edits are overwritten.",
-        _table(
-            [_escaped(title) for title in table_head(board)],
+        markdown_table(
+            [escape_markdown(title) for title in table_head(board)],
             [[*_entry_names(entry), *map(_in_markdown, cells)] for entry, cells in table_lines(board)],
             left=2,
         ),
     ]
     if notes := [*legend(board), *board.notes]:
-        parts += ["\n".join(f"- {_escaped(note)}" for note in notes)]
+        parts += ["\n".join(f"- {escape_markdown(note)}" for note in notes)]
     parts += [score_formulas(board)]
     parts += ["## Cost", _cost_table(board), COSTS]
     if board.not_ranked:
@@ -97,42 +97,32 @@ def render_markdown(board: Leaderboard) -> str:
     parts += ["## Tasks", task_formulas(board), "About the runs:", columns]
     for name, task in board.tasks.items():
         groups = [board.groups[entry, name] for entry in board.entries if (entry, name) in board.groups]
-        parts += [f"### {_escaped(task_title(name))}: {_escaped(task.title)}"]
+        parts += [f"### {escape_markdown(task_title(name))}: {escape_markdown(task.title)}"]
         parts += [_task_table(board, groups), _task_notes(board, name, groups), _runs_table(groups)]
     return "\n\n".join(parts) + "\n"
 
 
 def _entry_names(entry: Entry) -> tuple[str, str]:
-    return _escaped(entry.label), _escaped(entry.variant)
+    return escape_markdown(entry.label), escape_markdown(entry.variant)
 
 
 def _group_names(group: Group) -> tuple[str, str]:
-    return _escaped(group.entry.label), _escaped(group.recipe)
+    return escape_markdown(group.entry.label), escape_markdown(group.recipe)
 
 
 def _in_markdown(cell: Cell) -> str:
     return (f"**{cell.text}**" if cell.is_best else cell.text) + cell.suffix
 
 
-def _escaped(text: str) -> str:
-    """Markdown that shows exactly this text, on one line: no markup, no HTML and no end of a cell."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    line = re.sub(r"[\\`*_\[\]~$]", r"\\\g<0>", line)
-    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
-
-
-def _table(head: Sequence[str], body: Iterable[Sequence[str]], left: int) -> str:
-    """A table of Markdown cells, the first `left` columns aligned to the left, the others to the right."""
-    rule = [":---" if number < left else "---:" for number in range(len(head))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *body))
-
-
 def _not_ranked_table(board: Leaderboard) -> str:
     body = []
     for group, difference in board.not_ranked:
-        task, score = _escaped(task_title(group.spec.task)), _in_markdown(group_cell(group, board.evidence[group]))
-        body.append([task, *_group_names(group), _escaped(difference), _links(group), score])
-    return _table(["Task", "Model", "Recipe", "Difference", "Seeds", "Score"], body, left=5)
+        task, score = (
+            escape_markdown(task_title(group.spec.task)),
+            _in_markdown(group_cell(group, board.evidence[group])),
+        )
+        body.append([task, *_group_names(group), escape_markdown(difference), _links(group), score])
+    return markdown_table(["Task", "Model", "Recipe", "Difference", "Seeds", "Score"], body, left=5)
 
 
 def _cost_table(board: Leaderboard) -> str:
@@ -144,7 +134,7 @@ def _cost_table(board: Leaderboard) -> str:
         once = f"{cost.once_seconds:,.0f}", f"{cost.once_device_seconds / 3600:,.2f}"
         body.append([*_entry_names(entry), str(cost.tasks), runs, *total, *once])
     head = ["Model", "Recipe", "tasks", "runs", "seconds", "device-hours", "seconds once", "device-hours once"]
-    return _table(head, body, left=2)
+    return markdown_table(head, body, left=2)
 
 
 def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
@@ -158,17 +148,18 @@ def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
         split = {"validation": "", "test": " test"}.get(one.split, f" {SHORT_SPLITS.get(one.split, one.split)}")
         by_task.setdefault(one.task, []).append(f"{format_metric(one.score, True)}{metric}{split}")
     body = [
-        [*map(_escaped, line), *(", ".join(by_task.get(name, [])) for name in names)] for line, by_task in lines.items()
+        [*map(escape_markdown, line), *(", ".join(by_task.get(name, [])) for name in names)]
+        for line, by_task in lines.items()
     ]
     heads = [f"{task_title(name)} {title_of(board.tasks[name].main_metrics[0])}" for name in names]
-    return _table(["Model", "Setting", "Source", *map(_escaped, heads)], body, left=3)
+    return markdown_table(["Model", "Setting", "Source", *map(escape_markdown, heads)], body, left=3)
 
 
 def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
     """Scores with their intervals and tests, and every metric of every scored split."""
     splits = sorted({split for group in groups for split, _ in group.metrics}, key=split_order)
     metrics = list(dict.fromkeys(metric for group in groups for _, metric in group.metrics))
-    head = [f"{_escaped(title_of(metric))} {_escaped(' / '.join(splits))}" for metric in metrics]
+    head = [f"{escape_markdown(title_of(metric))} {escape_markdown(' / '.join(splits))}" for metric in metrics]
     is_compared = any(board.evidence[group].to_best for group in groups)
     body = []
     for group in groups:
@@ -180,7 +171,7 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
         figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
         body.append([*_group_names(group), score, *parts, *test, *figures])
     tests = ["to best", "p"] if is_compared else []
-    return _table(["Model", "Recipe", "score", "over seeds", "over rows", *tests, *head], body, left=2)
+    return markdown_table(["Model", "Recipe", "score", "over seeds", "over rows", *tests, *head], body, left=2)
 
 
 def _interval(interval: Interval | None, as_percent: bool) -> str:
@@ -224,7 +215,7 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
     runs = [run for group in groups for run in group.runs]
     if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
         notes.append(f"Partial data: {'; '.join(partial)}.")
-    return _escaped(" ".join(notes))
+    return escape_markdown(" ".join(notes))
 
 
 def _partial(data: DataFacts) -> str:
@@ -239,7 +230,7 @@ def _partial(data: DataFacts) -> str:
 def _runs_table(groups: Sequence[Group]) -> str:
     costs = zip(groups, map(group_cost, groups), strict=True)
     body = [[*_group_names(group), *(one.value(group, cost) for one in RUN_COLUMNS)] for group, cost in costs]
-    return _table(["Model", "Recipe", *(column.title for column in RUN_COLUMNS)], body, left=2)
+    return markdown_table(["Model", "Recipe", *(column.title for column in RUN_COLUMNS)], body, left=2)
 
 
 def _figure(group: Group, split: str, metric: str) -> str:
@@ -289,5 +280,5 @@ RUN_COLUMNS = (
     RunColumn("peak MiB", lambda _, cost: _number(cost.peak_bytes, ",.0f", 2**20), "highest memory of any process"),
     RunColumn("seconds", lambda _, cost: _number(cost.seconds, ",.1f"), "from start to record, mean over the runs"),
     RunColumn("precision", lambda _, cost: cost.precision, "as used; several if the runs differ"),
-    RunColumn("devices", lambda _, cost: _escaped(cost.devices), "as used; several if the runs differ"),
+    RunColumn("devices", lambda _, cost: escape_markdown(cost.devices), "as used; several if the runs differ"),
 )

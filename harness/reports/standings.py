@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
-from harness.metrics.registry import METRICS, direction_of
+from harness.metrics.registry import direction_of, is_fraction
 from harness.stats.entries import Entry
 from harness.stats.groups import (
     NOT_COMPARED,
@@ -238,11 +237,6 @@ def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Ite
 def task_title(name: str) -> str:
     """The benchmark's spelling of a GLUE task; other tasks keep their name."""
     return GLUE.get(name, name)
-
-
-def is_fraction(metric: str) -> bool:
-    """True for metrics that are shown times 100; a metric of `evaluate` may have any range and is shown unscaled."""
-    return metric in METRICS and math.isfinite(METRICS[metric].highest)
 
 
 def format_metric(value: float | None, as_percent: bool) -> str:

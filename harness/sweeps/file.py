@@ -133,9 +133,7 @@ def typed(name: str, value: Any) -> Any:
 
 
 def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
-    """The sweep of a file, with the values of the command line's `flags` instead of the file's.
-
-    Tasks and models that flags name keep their settings from the file.
+    """The sweep of a file, with the values of the command line's `flags` instead of the file's; see `replace_values`.
 
     Raises:
         UserError: `file:line: fault`, one line per fault.
@@ -146,6 +144,15 @@ def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
     except ValidationError as error:
         faults = [_fault_message(path, node, fault) for fault in error.errors()]
         raise UserError("\n".join(dict.fromkeys(faults))) from None
+    return replace_values(sweep, flags)
+
+
+def replace_values(sweep: Sweep, flags: Mapping[str, Any]) -> Sweep:
+    """The sweep with the values of `flags` instead of its own; tasks and models that these name keep their settings.
+
+    Raises:
+        UserError: a value is invalid, with its flag.
+    """
     named = make_sweep({"tasks": list(sweep.tasks), **flags})
     changes: dict[str, Any] = {name: getattr(named, name) for name in flags}
     if "tasks" in flags:

@@ -1,48 +1,22 @@
-"""Published scores: the bundled file is read, and one that was edited badly is named."""
+"""Published scores next to those of runs: they are those of the published rows."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
-from harness.errors import UserError
-from harness.reports.references import REFERENCE_SCORES, references
-
-HEADER = "model,parameters_millions,task,metric,split,score,setting,source\n"
+from harness.facts.published import published_rows, scores_of
+from harness.facts.tasks import task_names
+from harness.reports.references import references
 
 
-def test_bundled_scores_are_fractions() -> None:
+def test_scores_are_fractions_of_the_tasks_alone() -> None:
     published = references(["cola", "sst2", "stsb"])
     assert {reference.task for reference in published} == {"cola", "sst2", "stsb"}
     assert all(0 < reference.score < 1 for reference in published)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "",
-        HEADER.replace("task", "tusk") + "a,1,rte,accuracy,test,50,x,y\n",
-        HEADER + "a,1,rte,accuracy,test,many,x,y\n",
-        HEADER + "a,1,rte,accuracy,test,nan,x,y\n",
-        HEADER + "a,1,rte,accuracy,test,1e400,x,y\n",
-        HEADER + "a,1,rte,accuracy,test,500,x,y\n",
-        HEADER + f"a,{'9' * 5000},rte,accuracy,test,50,x,y\n",
-        HEADER + "a,1,rte\n",
-        HEADER + "a,1,rte,accuracy,test,50,\ud800,y\n",
-    ],
-)
-def test_invalid_line_is_named_with_its_file(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "scores.csv"
-    path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    if content:
-        with pytest.raises(UserError, match=r"scores\.csv: invalid reference scores: "):
-            references(["rte"], path)
-    else:
-        assert references(["rte"], path) == []
+def test_every_score_of_every_row_is_there() -> None:
+    assert len(references(task_names())) == len(list(scores_of(published_rows()))) > 100
 
 
-def test_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"scores\.csv: "):
-        references(["rte"], tmp_path / "scores.csv")
-    assert REFERENCE_SCORES.is_file()
+def test_setting_of_a_task_replaces_that_of_its_row() -> None:
+    (mrpc, _) = [one for one in references(["mrpc"]) if one.model == "google-bert/bert-base-cased"]
+    assert (mrpc.metric, mrpc.score, mrpc.setting[:8]) == ("f1", 0.8885, "5 epochs")

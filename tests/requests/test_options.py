@@ -150,6 +150,20 @@ FLAGS = {
     "describe": OWN_DATA_FLAGS
     | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
+    "published": {"--names", "--variant"},
+    "reproduce": {
+        "--dry-run",
+        "--from",
+        "--margin",
+        "--model",
+        "--output",
+        "--results",
+        "--seeds",
+        "--tasks",
+        "--test-mode",
+        "--variant",
+        "--write",
+    },
     "selfcheck": {"--cpu"},
     "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},
     "export": {

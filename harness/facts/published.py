@@ -1,0 +1,322 @@
+"""Published rows: the scores of a model on several tasks as a source states them, with the recipe behind them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from harness.errors import UserError, did_you_mean
+from harness.facts.recipes import Recipe
+from harness.facts.yaml_file import line_number, read_yaml, yaml_text
+from harness.metrics.registry import METRICS, is_fraction
+from harness.system.paths import user_path
+
+PUBLISHED_FOLDER = Path(__file__).resolve().parents[1] / "published"
+"""The folder of the rows that come with the harness: one YAML file a row, named like the row."""
+
+UNSTATED = "unstated"
+"""The metric of a score whose source does not name it."""
+
+MAX_SEEDS = 1000
+"""Seeds of a row."""
+
+RowAggregate = Literal["mean", "median", "best"]
+"""The statistic of the runs that is published; best: the highest of them."""
+
+PlusMinus = Literal["standard_deviation", "standard_error", "confidence_interval", "unstated"]
+"""Meaning of the numbers after ±: over seeds; confidence_interval: half of one of 95 %."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+Text = Annotated[str, Field(min_length=1, max_length=2000)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
+"""One text or a list of texts."""
+
+
+def _check_seeds(seeds: int | tuple[int, ...] | None) -> int | tuple[int, ...] | None:
+    if isinstance(seeds, tuple):
+        if not seeds or len(set(seeds)) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
+            raise ValueError(f"expected different seeds from 0 to {2**32 - 1}")
+    elif seeds is not None and not 1 <= seeds <= MAX_SEEDS:
+        raise ValueError(f"expected the number of seeds, 1 to {MAX_SEEDS}, or a list of seeds")
+    return seeds
+
+
+Seeds = Annotated[int | tuple[int, ...] | None, AfterValidator(_check_seeds)]
+"""The number of runs, or their seeds."""
+
+
+class Score(_Strict):
+    """One published number."""
+
+    metric: Text
+    """A metric by its name here, or `unstated`."""
+    split: Text
+    value: Annotated[float, Field(ge=-1e9, le=1e9)]
+    """The number as it is published: a percentage where the metric is a fraction."""
+    plus_minus: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    """The number after ±, in the same unit."""
+    by_seed: tuple[float, ...] | None = None
+    """The score of each seed, in their order, where the seeds are listed."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.split, self.metric
+
+
+class PublishedTask(_Strict):
+    """The scores on one task, and its part of the recipe."""
+
+    scores: tuple[Score, ...] = ()
+    """Empty for a task without a published score that others start from."""
+    recipe: dict[str, Any] | None = None
+    """Hyperparameters of this task; they replace those of the row."""
+    seeds: Seeds = None
+    """The runs behind these scores, where they differ from the row's."""
+    aggregate: RowAggregate | None = None
+    """The statistic of these runs, where it differs from the row's."""
+    setting: Text | None = None
+    """The setting in tables, where it differs from the row's."""
+    notes: Texts = ()
+
+
+class Variant(_Strict):
+    """Another recipe for the same scores, where sources contradict each other."""
+
+    source: Text
+    note: Text
+    """The contradiction."""
+    recipe: dict[str, Any] = {}
+    """Hyperparameters for every task; they replace those of the row, but not those of `tasks`."""
+    tasks: dict[str, dict[str, Any]] = {}
+    """Hyperparameters by task; they replace all others."""
+
+
+class PublishedRow(_Strict):
+    """A row of a published table. Field names are the keys of its YAML file."""
+
+    name: Annotated[str, Field(pattern=r"^[^./\\][^/\\]{0,99}$")]
+    model: Text
+    """Name on the Hub, or a folder."""
+    revision: Text | None = None
+    """Branch, tag or commit; None where the source does not state it."""
+    parameters_millions: Annotated[int, Field(ge=1, le=10**7)] | None = None
+    source: Text
+    """The title of the document, with its table and commit."""
+    setting: Text
+    """The setting in tables, in a few words."""
+    seeds: Seeds = None
+    """The number of runs behind each score, or their seeds; None where the source does not state it."""
+    aggregate: RowAggregate | None = None
+    """None where the source does not state it."""
+    plus_minus_is: PlusMinus | None = None
+    """Required where a score has `plus_minus`."""
+    recipe: dict[str, Any] | None = None
+    """Hyperparameters of every task; None where the source does not state them."""
+    tasks: Annotated[dict[str, PublishedTask], Field(min_length=1)]
+    conflicts: dict[str, Variant] = {}
+    """Variants of the recipe by name."""
+    notes: Texts = ()
+    """Facts that the harness cannot express, such as hyperparameters that it does not have."""
+
+    def seeds_of(self, task: str) -> tuple[int, ...]:
+        """The stated seeds of a task; empty where only their number is stated, or not even that."""
+        seeds = self._seeds(task)
+        return seeds if isinstance(seeds, tuple) else ()
+
+    def number_of_runs(self, task: str) -> int | None:
+        """The runs behind the scores of a task; None where the source does not state it."""
+        seeds = self._seeds(task)
+        return len(seeds) if isinstance(seeds, tuple) else seeds
+
+    def _seeds(self, task: str) -> int | tuple[int, ...] | None:
+        own = self.tasks[task].seeds
+        return self.seeds if own is None else own
+
+    def aggregate_of(self, task: str) -> RowAggregate:
+        """The published statistic of the runs; the mean where the source does not state it."""
+        return self.tasks[task].aggregate or self.aggregate or "mean"
+
+    def recipe_of(self, task: str, variant: str | None = None) -> dict[str, Any] | None:
+        """The stated hyperparameters of a task; None where the source does not state them."""
+        own = self.tasks[task].recipe
+        if self.recipe is None and own is None:
+            return None
+        changed = self.conflicts[variant] if variant else None
+        layers = [self.recipe, own, changed and changed.recipe, changed and changed.tasks.get(task)]
+        return {name: value for layer in layers for name, value in (layer or {}).items()}
+
+
+class PublishedScore(NamedTuple):
+    """A score with its row and task."""
+
+    row: PublishedRow
+    task: str
+    score: Score
+
+
+def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[PublishedScore]:
+    """Every score of these rows, in their order."""
+    for row in rows.values():
+        for task, published in row.tasks.items():
+            yield from (PublishedScore(row, task, score) for score in published.scores)
+
+
+def common_hyperparameters(recipes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The hyperparameters that have the same value in all of these recipes."""
+    first, *others = recipes
+    return {name: value for name, value in first.items() if all(one.get(name, ...) == value for one in others)}
+
+
+def row_names() -> list[str]:
+    """The names of the rows that come with the harness, sorted."""
+    return sorted(path.stem for path in PUBLISHED_FOLDER.glob("*.yaml"))
+
+
+@functools.cache
+def published_rows() -> Mapping[str, PublishedRow]:
+    """The rows that come with the harness, by name."""
+    return {name: read_row(PUBLISHED_FOLDER / f"{name}.yaml") for name in row_names()}
+
+
+def load_row(name_or_path: str) -> PublishedRow:
+    """A row that comes with the harness, by name, or one of your own by the path of its file.
+
+    Raises:
+        UserError: the row is not found, or its file is invalid (with file and line).
+    """
+    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+        path = user_path("", name_or_path)
+        if not path.is_file():
+            raise UserError(f"{name_or_path}: file not found.")
+        return read_row(path)
+    if name_or_path not in row_names():
+        raise UserError(
+            f"{name_or_path}: row not found.{did_you_mean(name_or_path, row_names())} `harness published` lists the "
+            "rows; or give the path of a row's YAML file."
+        )
+    return read_row(PUBLISHED_FOLDER / f"{name_or_path}.yaml")
+
+
+def read_row(path: Path) -> PublishedRow:
+    """Reads and checks the file of a row.
+
+    Raises:
+        UserError: `file:line: message`, one line per error.
+    """
+    values, node = read_yaml(path, "model: FacebookAI/roberta-base")
+    if "name" in values:
+        line = line_number(node, ("name",))
+        raise UserError(f"{path}:{line}: unknown key 'name': a row is named like its file. Remove the key.")
+    try:
+        row = PublishedRow(**{**values, "name": path.stem})
+    except ValidationError as error:
+        faults = [_message(path, node, fault) for fault in error.errors()]
+    else:
+        faults = [f"{path}:{line_number(node, location)}: {message}" for location, message in _faults(row)]
+    if faults:
+        raise UserError("\n".join(dict.fromkeys(faults)))
+    return row
+
+
+def row_text(row: PublishedRow) -> str:
+    """The row as YAML, for `read_row`."""
+    return yaml_text(row.model_dump(mode="json", exclude={"name"}, exclude_defaults=True))
+
+
+Location = tuple[Hashable, ...]
+
+
+def _faults(row: PublishedRow) -> Iterator[tuple[Location, str]]:
+    """The location and the message of each fault that concerns several keys."""
+    for task, published in row.tasks.items():
+        if row.aggregate_of(task) == "best" and row.number_of_runs(task) is None:
+            location = ("tasks", task, "aggregate") if published.aggregate else ("aggregate",)
+            yield location, "aggregate: best needs the number of runs: add 'seeds: 5'."
+        keys: set[tuple[str, str]] = set()
+        for number, score in enumerate(published.scores):
+            where: Location = ("tasks", task, "scores", number)
+            if score.key in keys:
+                yield where, f"duplicate score: {score.metric} on {score.split}."
+            keys.add(score.key)
+            if (
+                score.metric != UNSTATED
+                and score.metric not in METRICS
+                and (near := did_you_mean(score.metric, METRICS))
+            ):
+                yield (*where, "metric"), f"unknown metric {score.metric!r}.{near}"
+            if (is_fraction(score.metric) or score.metric == UNSTATED) and not -100 <= score.value <= 100:
+                yield (*where, "value"), f"value: {score.value:g}: expected -100 to 100."
+            if score.by_seed is not None and len(score.by_seed) != len(row.seeds_of(task)):
+                yield (
+                    (*where, "by_seed"),
+                    f"by_seed: expected a number for each of {len(row.seeds_of(task))} listed seeds.",
+                )
+            if score.plus_minus is not None and row.plus_minus_is is None:
+                yield (*where, "plus_minus"), "plus_minus: missing key 'plus_minus_is', which says what it is."
+        for variant in (None, *row.conflicts):
+            yield from _recipe_faults(row, task, variant)
+    for name, variant_ in row.conflicts.items():
+        for task in variant_.tasks.keys() - row.tasks.keys():
+            yield ("conflicts", name, "tasks", task), f"unknown task {task!r}.{did_you_mean(task, row.tasks)}"
+
+
+def _recipe_faults(row: PublishedRow, task: str, variant: str | None) -> Iterator[tuple[Location, str]]:
+    recipe = row.recipe_of(task, variant)
+    if recipe is None:
+        if variant is not None:
+            yield ("conflicts", variant), f"{task} has no recipe that a variant could change: add 'recipe: {{}}'."
+        return
+    try:
+        Recipe(**recipe)
+    except UserError as error:
+        changed: Location = ("conflicts", variant) if variant else ()
+        key = re.search(r"recipe: (?:unknown key ')?(\w+)", str(error))
+        name = key[1] if key else ""
+        parts = [(*changed, "tasks", task), (*changed, "recipe")] if variant else []
+        parts += [("tasks", task, "recipe"), ("recipe",)]
+        yield next((((*part, name)) for part in parts if name in _at(row, part)), ("tasks", task)), f"{error}."
+        return
+    parent = recipe.get("init_from")
+    if parent is not None and (parent not in row.tasks or row.recipe_of(parent) is None):
+        location: Location = ("tasks", task, "recipe", "init_from")
+        yield location, f"init_from: {parent!r} is no task of the row with a recipe: add it."
+
+
+def _at(row: PublishedRow, location: Location) -> Mapping[Any, Any]:
+    """The mapping at a location of the row; empty where there is none."""
+    value: Any = row.model_dump()
+    for part in location:
+        value = (value or {}).get(part)
+    return value or {}
+
+
+def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
+    """An error of pydantic with its line and the nearest known key."""
+    location = fault["loc"]
+    if "seeds" in location:  # pydantic adds the member of the union
+        location = location[: location.index("seeds") + 1]
+    location = tuple(part for part in location if not str(part).startswith(("function-", "tuple[", "dict[")))
+    where = f"{path}:{line_number(root, location)}"
+    key = ".".join(map(str, location))
+    if fault["type"] == "extra_forbidden":
+        nested: dict[tuple[Hashable, int], type[BaseModel]] = {
+            ("tasks", 3): PublishedTask,
+            ("tasks", 5): Score,
+            ("conflicts", 3): Variant,
+        }
+        known = nested.get((location[0], len(location)), PublishedRow).model_fields.keys() - {"name"}
+        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), sorted(known))}"
+    if fault["type"] == "missing":
+        return f"{where}: missing key {key!r}."
+    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
+    return f"{where}: {key}: {str(fault['msg']).removeprefix('Value error, ')}{shown}"

@@ -1,0 +1,119 @@
+"""Verdicts on the scores of a published row, from the records of the runs that repeat it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from harness.facts.published import PublishedRow, Score
+from harness.facts.records import RunRecord
+from harness.metrics.registry import is_fraction, title_of
+from harness.stats.equivalence import Equivalence, Target, Verdict, compare_with_target, make_target
+
+MARGIN = 1.0
+"""Points within which scores count as equal. In published tables seeds alone spread by 0.1 points on large GLUE tasks
+and by up to 2.5 on small ones, so that five runs cannot show much less on the small ones; and a point is the order of
+the differences from which papers conclude."""
+
+_ROUNDING = 0.0000501
+"""The largest difference, as a fraction, of two equal scores of which one is a percentage with two digits."""
+
+Runs = Mapping[str, Sequence[RunRecord | None]]
+"""The records of each task's runs; None for a run without one."""
+
+
+class ScoreVerdict(NamedTuple):
+    """The verdict on one published score."""
+
+    task: str
+    score: Score
+    runs: dict[str, float]
+    """The scores of the runs that have one, by run_id, in the unit of the published score."""
+    seeds: list[int]
+    """The seeds of these runs."""
+    collapsed: list[int]
+    """The seeds of those that predicted one class or value throughout."""
+    is_exact: bool
+    """Each seed of the row was run and has the score that the row lists for it."""
+    equivalence: Equivalence | None
+    """None where fewer than two runs have a score, or a best of k has fewer than k."""
+    verdict: Verdict
+    reason: str
+    """The reason why the runs cannot tell although there is a comparison, or why there is none; else empty."""
+
+
+def verdicts_of(
+    row: PublishedRow, scores: Mapping[str, Sequence[Score]], runs: Runs, margin: float
+) -> list[ScoreVerdict]:
+    """The verdict on each of these scores, by task."""
+    return [_verdict(task, score, row, runs[task], margin) for task, several in scores.items() for score in several]
+
+
+def target_of(row: PublishedRow, task: str, score: Score) -> Target:
+    """The published score with its uncertainty over seeds."""
+    meaning = row.plus_minus_is or "unstated"
+    return make_target(score.value, row.number_of_runs(task), row.aggregate_of(task), score.plus_minus, meaning)
+
+
+def verdict_of_task(verdicts: Sequence[ScoreVerdict]) -> Verdict:
+    """A task differs where one of its scores does, and agrees where all of them do."""
+    of_scores = [one.verdict for one in verdicts]
+    return "differs" if "differs" in of_scores else "cannot tell" if "cannot tell" in of_scores else "agrees"
+
+
+def _verdict(
+    task: str, score: Score, row: PublishedRow, runs: Sequence[RunRecord | None], margin: float
+) -> ScoreVerdict:
+    target = target_of(row, task, score)
+    factor = 100 if is_fraction(score.metric) else 1
+    values = [
+        (run, factor * value)
+        for run in runs
+        if run is not None and (value := run.metrics.get(score.split, {}).get(score.metric)) is not None
+    ]
+    reason = "; ".join(_reasons(score, runs))
+    needed = max(2, target.runs if target.statistic == "best" else 0)
+    equivalence = None
+    if len(values) >= needed:
+        equivalence = compare_with_target([value for _, value in values], target, margin)
+    else:
+        reason = reason or f"{len(values)} of {needed} runs needed"
+    listed = dict(zip(row.seeds_of(task), score.by_seed or (), strict=False))
+    scores = {run.spec.seed: value for run, value in values}
+    is_exact = bool(listed) and all(
+        abs(scores.get(seed, math.inf) - one) <= factor * _ROUNDING for seed, one in listed.items()
+    )
+    verdict: Verdict = "agrees" if is_exact else "cannot tell" if equivalence is None else equivalence.verdict
+    return ScoreVerdict(
+        task=task,
+        score=score,
+        runs={run.run_id: value for run, value in values},
+        seeds=[run.spec.seed for run, _ in values],
+        collapsed=[run.spec.seed for run, _ in values if run.status == "collapsed"],
+        is_exact=is_exact,
+        equivalence=equivalence,
+        verdict="cannot tell" if reason else verdict,
+        reason=reason,
+    )
+
+
+def _reasons(score: Score, runs: Sequence[RunRecord | None]) -> Iterator[str]:
+    """Facts about the runs for which their scores are not those of the row's recipe on the row's data."""
+    if missing := sum(run is None for run in runs):
+        yield f"{missing} of {len(runs)} runs not finished"
+    known = [run for run in runs if run is not None]
+    for status in ("failed", "diverged"):
+        if seeds := [str(run.spec.seed) for run in known if run.status == status]:
+            yield f"{len(seeds)} of {len(runs)} runs {status} (seed {', '.join(seeds)})"
+    scored = [run for run in known if run.status in ("ok", "collapsed")]
+    if seeds := [str(run.spec.seed) for run in scored if run.metrics.get(score.split, {}).get(score.metric) is None]:
+        yield f"{title_of(score.metric)} on {score.split} is undefined (seed {', '.join(seeds)})"
+    partial = next((run.data for run in scored if run.data and run.data.is_partial), None)
+    if partial is not None:
+        sizes = (
+            f"{split} {number:,} of {partial.full_rows[split]:,} rows"
+            for split, number in partial.rows.items()
+            if partial.full_rows.get(split, number) != number
+        )
+        yield f"partial data: {', '.join(sizes)}"

@@ -1,0 +1,135 @@
+"""Published rows: the ones that come with the harness, and the line of every fault in a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.facts.published import load_row, published_rows, read_row, row_names, row_text, scores_of
+
+WHOLE = """\
+model: org/base
+source: a paper, table 1
+setting: 3 epochs
+seeds: [1, 2, 3]
+aggregate: median
+plus_minus_is: standard_deviation
+recipe: {epochs: 3, learning_rate: 1e-5}
+tasks:
+  rte:
+    recipe: {epochs: 10, init_from: mnli}
+    scores:
+      - {metric: accuracy, split: validation, value: 70.5, plus_minus: 1}
+  mnli:
+conflicts:
+  script:
+    source: its script
+    note: the script has another rate
+    recipe: {learning_rate: 2e-5, epochs: 4}
+    tasks: {rte: {epochs: 7}}
+"""
+
+
+def _row(folder: Path, text: str) -> Path:
+    path = folder / "mine.yaml"
+    path.write_text(text.replace("  mnli:\n", "  mnli: {}\n"), encoding="utf-8")
+    return path
+
+
+def test_every_key_of_a_file_is_read(tmp_path: Path) -> None:
+    row = read_row(_row(tmp_path, WHOLE))
+    assert (row.name, row.model, row.seeds_of("rte"), row.aggregate_of("rte")) == (
+        "mine",
+        "org/base",
+        (1, 2, 3),
+        "median",
+    )
+    assert [(task, score.value, score.plus_minus) for _, task, score in scores_of({"": row})] == [("rte", 70.5, 1.0)]
+
+
+def test_narrower_recipes_win(tmp_path: Path) -> None:
+    row = read_row(_row(tmp_path, WHOLE))
+    assert row.recipe_of("rte") == {"epochs": 10, "learning_rate": 1e-5, "init_from": "mnli"}
+    assert row.recipe_of("mnli", "script") == {"epochs": 4, "learning_rate": 2e-5}
+    assert row.recipe_of("rte", "script") == {"epochs": 7, "learning_rate": 2e-5, "init_from": "mnli"}
+    assert load_row("minilm-l6").recipe_of("cola") is None
+
+
+def test_a_task_may_have_seeds_and_a_statistic_of_its_own(tmp_path: Path) -> None:
+    row = read_row(_row(tmp_path, WHOLE.replace("  mnli:\n", "  mnli: {seeds: 7, aggregate: best}\n")))
+    assert [(row.number_of_runs(task), row.aggregate_of(task)) for task in row.tasks] == [(3, "median"), (7, "best")]
+    assert load_row("roberta-base").number_of_runs("rte") is None
+    assert load_row("roberta-base").aggregate_of("rte") == "mean"
+
+
+def test_text_of_a_row_is_read_as_the_row(tmp_path: Path) -> None:
+    for name, row in {**published_rows(), "mine": read_row(_row(tmp_path, WHOLE))}.items():
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(row_text(row), encoding="utf-8")
+        assert read_row(path) == row
+
+
+@pytest.mark.parametrize(
+    "old, new, line, part",
+    [
+        ("setting: 3 epochs\n", "", 1, "setting"),
+        ("setting:", "setings:", 3, "'setting'"),
+        ("source: a", "source: [a]\nname: b #", 3, "'name'"),
+        ("seeds: [1, 2, 3]", "seeds: [1, 1]", 4, "seeds"),
+        ("seeds: [1, 2, 3]", "seeds: 0", 4, "seeds"),
+        ("seeds: [1, 2, 3]", "seeds: many", 4, "seeds"),
+        ("    scores:", "    seeds: -1\n    scores:", 11, "seeds"),
+        ("median", "mode", 5, "'mode'"),
+        ("seeds: [1, 2, 3]\naggregate: median", "aggregate: best", 4, "seeds"),
+        ("plus_minus_is: standard_deviation\n", "", 11, "plus_minus_is"),
+        ("recipe: {epochs: 3,", "recipe: {epoch: 3,", 7, "'epochs'"),
+        ("{epochs: 3,", "{epochs: x,", 7, "'x'"),
+        ("{epochs: 10, init_from: mnli}", "{epoch: 10}", 10, "'epochs'"),
+        ("{epochs: 10, init_from: mnli}", "\n      epochs: 0", 11, "epochs"),
+        ("init_from: mnli", "init_from: sst2", 10, "'sst2'"),
+        ("value: 70.5", "value: 705", 12, "705"),
+        ("value: 70.5", "value: .nan", 12, "value"),
+        ("value: 70.5", "worth: 70.5", 12, "'worth'"),
+        ("split: validation, ", "", 12, "split"),
+        ("metric: accuracy", "metric: acuracy", 12, "'accuracy'"),
+        (
+            "plus_minus: 1}\n",
+            "plus_minus: 1}\n      - {metric: accuracy, split: validation, value: 1}\n",
+            13,
+            "duplicate",
+        ),
+        ("plus_minus: 1}", "plus_minus: 1, by_seed: [1, 2]}", 12, "by_seed"),
+        ("    note: the script", "    notes: the script", 17, "'note'"),
+        ("{learning_rate: 2e-5, epochs: 4}", "{learning_rate: -1}", 18, "learning_rate"),
+        ("tasks: {rte: {epochs: 7}}", "tasks: {rta: {epochs: 7}}", 19, "'rte'"),
+        ("tasks: {rte: {epochs: 7}}", "tasks: {rte: {epochs: x}}", 19, "'x'"),
+        ("source: a paper", "source: {a: 1} #", 2, "source"),
+    ],
+)
+def test_fault_names_its_line(tmp_path: Path, old: str, new: str, line: int, part: str) -> None:
+    assert old in WHOLE
+    path = _row(tmp_path, WHOLE.replace(old, new, 1))
+    with pytest.raises(UserError) as error:
+        read_row(path)
+    faults = [fault for fault in str(error.value).splitlines() if fault.startswith(f"{path}:{line}: ")]
+    assert any(part in fault for fault in faults), str(error.value)
+
+
+def test_row_is_found_by_name_or_path(tmp_path: Path) -> None:
+    assert load_row(str(_row(tmp_path, WHOLE))).model == "org/base"
+    assert load_row("roberta-base").model == "FacebookAI/roberta-base"
+    with pytest.raises(UserError, match="'roberta-base'"):
+        load_row("roberta_base")
+    with pytest.raises(UserError, match="file not found"):
+        load_row(str(tmp_path / "no.yaml"))
+
+
+def test_rows_of_the_harness_are_valid_and_many() -> None:
+    assert list(published_rows()) == row_names()
+    with_recipe = [row for row in published_rows().values() if any(row.recipe_of(task) for task in row.tasks)]
+    assert len(with_recipe) >= 15
+    lora = load_row("roberta-base-lora")
+    assert lora.recipe_of("cola", "script") == {**(lora.recipe_of("cola") or {}), "adapter_alpha": 16,
+        "weight_decay": 0.1, "global_batch_size": 64}  # fmt: skip
