@@ -5,7 +5,6 @@ Names, defaults and help texts are defined here only; flags, JSON keys and table
 
 from __future__ import annotations
 
-import fnmatch
 import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, Va
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.evaluation_steps import EvaluateEvery, EvaluationSteps
+from harness.facts.family_recipes import find_family
 
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
@@ -173,99 +173,6 @@ _SETTINGS = {
     "min_learning_rate_ratio": ("schedule", ("linear", "cosine", "polynomial")),
 }
 """Fields that only some values of another field have a use for."""
-
-
-class Family(NamedTuple):
-    """A published recipe for the models whose name matches a pattern."""
-
-    pattern: str
-    """A shell pattern for the lower-cased model name."""
-    source: str
-    recipe: Mapping[str, Any]
-    by_task: Mapping[str, Mapping[str, Any]] = {}
-
-
-_ROBERTA = dict(
-    epochs=10,
-    learning_rate=1e-5,
-    warmup=0.06,
-    weight_decay=0.1,
-    adam_beta2=0.98,
-    adam_epsilon=1e-6,
-    max_length=512,
-    max_grad_norm=None,
-)
-_ELECTRA = dict(
-    epochs=3,
-    learning_rate=1e-4,
-    warmup=0.1,
-    weight_decay=0.01,
-    adam_epsilon=1e-6,
-    layer_decay=0.8,
-    layer_decay_offset=2,
-)
-_ELECTRA_BY_TASK = {"rte": dict(epochs=10), "stsb": dict(epochs=10), "mrpc": dict(epochs=3)}
-_MODERNBERT = dict(epochs=3, warmup=0.06, max_length=256, adam_beta2=0.98, adam_epsilon=1e-6)
-
-MODEL_RECIPES: tuple[Family, ...] = (
-    Family(
-        "*/roberta-base",
-        "fairseq examples/roberta/README.md and its config/finetuning",
-        _ROBERTA,
-        {
-            "cola": dict(global_batch_size=16),
-            "mrpc": dict(global_batch_size=16, epochs=10),
-            "rte": dict(global_batch_size=16, learning_rate=2e-5),
-            "stsb": dict(global_batch_size=16, learning_rate=2e-5),
-        },
-    ),
-    Family(
-        "*electra-large-discriminator",
-        "google-research/electra configure_finetuning.py",
-        {**_ELECTRA, "learning_rate": 5e-5, "layer_decay": 0.9},
-        _ELECTRA_BY_TASK,
-    ),
-    Family(
-        "*electra-*-discriminator",
-        "google-research/electra configure_finetuning.py",
-        _ELECTRA,
-        _ELECTRA_BY_TASK,
-    ),
-    Family(
-        "*modernbert-base",
-        "ModernBERT's and MosaicBERT's fine-tuning tables, every task from the plain checkpoint",
-        _MODERNBERT,
-        {
-            "mnli": dict(learning_rate=5e-5, global_batch_size=64, epochs=2),
-            "qnli": dict(learning_rate=1e-5, global_batch_size=16, epochs=10),
-            "qqp": dict(learning_rate=3e-5, global_batch_size=16, epochs=5),
-            "sst2": dict(learning_rate=3e-5, global_batch_size=16),
-            "cola": dict(learning_rate=5e-5, epochs=10),
-        },
-    ),
-    Family(
-        "*/deberta-v3-base",
-        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task that its authors publish",
-        {},
-        {"mnli": dict(learning_rate=1.5e-5, global_batch_size=64, warmup=1000, max_length=256)},
-    ),
-    Family(
-        "*/deberta-v3-small",
-        "microsoft/DeBERTa experiments/glue/mnli.sh, the one task that its authors publish",
-        {},
-        {
-            "mnli": dict(
-                learning_rate=4.5e-5, global_batch_size=64, epochs=2, warmup=1000, max_length=256, head_dropout=0.2
-            )
-        },
-    ),
-)
-
-
-def find_family(model: str) -> Family | None:
-    """The published recipe for a model of this name, or None."""
-    name = "/" + model.lower().rstrip("/")
-    return next((family for family in MODEL_RECIPES if fnmatch.fnmatchcase(name, family.pattern)), None)
 
 
 def resolve_recipe(

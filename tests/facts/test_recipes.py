@@ -8,15 +8,8 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.facts.recipes import (
-    MODEL_RECIPES,
-    Family,
-    Recipe,
-    find_family,
-    plan_steps,
-    recipe_difference,
-    resolve_recipe,
-)
+from harness.facts.family_recipes import MODEL_RECIPES, Family, find_family
+from harness.facts.recipes import Recipe, plan_steps, recipe_difference, resolve_recipe
 from harness.facts.tasks import all_tasks, load_task
 
 PLAIN = "google-bert/bert-base-cased"
@@ -93,7 +86,11 @@ def test_resolving_changes_no_source() -> None:
         ("google/electra-base-discriminator", "*electra-*-discriminator"),
         ("google/electra-small-discriminator", "*electra-*-discriminator"),
         ("google/electra-large-discriminator", "*electra-large-discriminator"),
+        ("FacebookAI/roberta-large", "*/roberta-large"),
         ("answerdotai/ModernBERT-base", "*modernbert-base"),
+        ("answerdotai/ModernBERT-large", "*modernbert-large"),
+        ("microsoft/deberta-v3-xsmall", "*/deberta-v3-xsmall"),
+        ("microsoft/deberta-v3-large", "*/deberta-v3-large"),
         ("microsoft/deberta-v3-base", "*/deberta-v3-base"),
         ("microsoft/deberta-v3-small", "*/deberta-v3-small"),
     ],
@@ -108,7 +105,6 @@ def test_family_is_found_by_the_model_name(model: str, pattern: str) -> None:
     "model",
     [
         "google-bert/bert-base-uncased",
-        "FacebookAI/roberta-large",
         "FacebookAI/roberta-base-finetuned",
         "microsoft/deberta-base",
         "google/electra-base-generator",
