@@ -69,7 +69,7 @@ def _electra(pattern: str, **changes: Any) -> Family:
 
 
 def _modernbert(pattern: str, by_task: Mapping[str, tuple[float, float, int]]) -> Family:
-    """By task: learning rate, weight decay, epochs."""
+    """Returns the family whose `by_task` gives learning rate, weight decay and epochs of each task."""
     return Family(
         pattern,
         "ModernBERT's paper, table 6 (appendix E); warmup, length, beta2 and epsilon of MosaicBERT's jobs",
