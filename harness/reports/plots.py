@@ -61,8 +61,10 @@ def render_plots(content: Content) -> dict[str, str]:
 
 
 def _scores(panels: Panels, omission: str) -> Figure:
-    """A panel per task, a line per model: its score, the interval, each seed; below a rule, published scores."""
-    names = [*panels.names, *panels.published]
+    """A panel per task, a line per model: its score, the interval, each seed; the last line has published scores."""
+    number = len(panels.published)
+    published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
+    names = [*panels.names, *published]
     across = min(_PANELS, len(panels.panels))
     down = math.ceil(len(panels.panels) / across)
     sizes = Sizes(left=_label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
@@ -119,8 +121,7 @@ def _draw_scores(axes: Axes, panel: Panel) -> None:
 
     dots([(line, point) for line, point in points if not point.is_marked], "o", BLUE, BLUE)
     dots([(line, point) for line, point in points if point.is_marked], "o", BLUE, "none")
-    published = enumerate(panel.published, start=len(panel.points))
-    dots([(line, point) for line, point in published if point is not None], "D", ORANGE, "none")
+    dots([(len(panel.points), point) for point in panel.published if point is not None], "D", ORANGE, "none")
 
 
 def _draw_key(figure: Figure, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
