@@ -243,7 +243,8 @@ def _fine_tune(
         if best_weights is not None:
             ready.training.set_weights(best_weights)
         for split in ready.encoded:
-            if split not in scores and (split != "train" or split in (*task.evaluate, task.select_on)):
+            is_wanted = split in (*task.evaluate, task.select_on) or (options.predict and split != "train")
+            if is_wanted and split not in scores:
                 scores[split] = evaluator.scores(ready.training.model, split)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)

@@ -108,6 +108,14 @@ def test_tensorboard_has_losses_and_metrics(rte):
     assert len(accumulator.Scalars("loss")) == EPOCHS * 12
 
 
+def test_hidden_splits_are_not_predicted_with_no_predict(rte, tmp_path):
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", EPOCHS, "--no-predict")
+    (record,), (full,) = records(tmp_path / "test-mode", "rte"), records(rte, "rte")
+    assert full.prediction_files.keys() - record.prediction_files.keys() == {"test"}
+    assert record.weights_sha256 == full.weights_sha256
+    assert record.metrics == full.metrics
+
+
 def test_only_record_predictions_and_trackers_remain(rte):
     names = {path.name for path in rte.rglob("*") if path.is_file() and rte / "trackers" not in path.parents}
     (record,) = records(rte, "rte")

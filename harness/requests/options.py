@@ -51,6 +51,8 @@ class RunOptions:
     cuda_graphs: Literal["off", "auto", "on"] = "auto"
     """Capture training steps as CUDA graphs, which saves the time of launching kernels one by one; auto: for runs of
     100 steps or more on one GPU."""
+    predict: bool = True
+    """Predict the splits with hidden labels, for the GLUE server; --no-predict saves their time. Changes no number."""
     data: Path | None = None
     """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, or from one FILE, instead of the task's source."""
     results: Path = Path("results")

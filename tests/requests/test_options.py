@@ -82,6 +82,7 @@ FLAGS = {
         "--device-batch-size",
         "--eval-batch-size",
         "--model",
+        "--no-predict",
         "--overwrite",
         "--parent",
         "--precision",
