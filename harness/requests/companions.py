@@ -50,8 +50,8 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     if missing := next((split for split, file in files.items() if file is None), None):
         raise UserError(
             f"--task {task.name}: the {task.predicted_by} run {parent.run_id} ({parent.status}) has no predictions for "
-            f"{task.name}.{missing}: its rows were not available, or it ran with --no-predict. Provide them and run again "
-            "with --overwrite."
+            f"{task.name}.{missing}: its rows were not available, or it ran with --no-predict. Provide them and run "
+            "again with --overwrite."
         )
     identity = {"task": task.name, "task_version": task.version, "task_fingerprint": task.fingerprint}
     spec = parent.spec.model_copy(update=identity)
