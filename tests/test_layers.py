@@ -64,7 +64,7 @@ ENGINE_IMPORTS = {
     "evaluation": {"deployment", "encoding", "inference"},
     "inference": {"batches"},
     "memory": {"batches", "losses"},
-    "models": {"adaptations.float32_head", "adaptations.vocabulary", "inputs"},
+    "models": {"adaptations.float32_head", "adaptations.vocabulary", "inputs", "model_code"},
     "plain_loop": {"batches", "encoding"},
     "predictions": {"inference"},
     "progress": {"training"},

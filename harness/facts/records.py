@@ -60,12 +60,7 @@ class _Facts(BaseModel):
     """The base of the parts of a record. Its limit for texts also makes pydantic refuse lone surrogates in them."""
 
     model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        use_attribute_docstrings=True,
-        allow_inf_nan=False,
-        str_max_length=MAX_RECORD_BYTES,
-        protected_namespaces=(),
+        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, str_max_length=MAX_RECORD_BYTES
     )
 
 
@@ -85,6 +80,8 @@ class RunSpec(_Facts):
     seed: Count
     recipe: Recipe
     test_mode: bool = False
+    trust_remote_code: Literal[True] | None = None
+    """True when code that comes with the model may run; None: it never does."""
     parent: str | None = None
     """run_id of the run whose weights it starts from; None: the published model."""
 

@@ -183,6 +183,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     from harness.engine import models
     from harness.engine.adaptations import adapters
 
+    trusts_code = bool(spec.trust_remote_code)
     if spec.test_mode:
         test_mode.write_model(scratch)
     continued = (
@@ -192,10 +193,11 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     )
     if parent is None or continued is not None:
         base = spec.model
-        built = models.build_model(str(scratch) if spec.test_mode else base, spec.revision, task, spec.seed)
+        folder_or_name = str(scratch) if spec.test_mode else base
+        built = models.build_model(folder_or_name, spec.revision, task, spec.seed, trusts_code)
     else:
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
-        built = models.build_model(base, revision, task, spec.seed)
+        built = models.build_model(base, revision, task, spec.seed, trusts_code)
     commit = built.facts.commit
     adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)
     if continued is not None:

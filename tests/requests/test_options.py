@@ -85,6 +85,7 @@ FLAGS = {
         "--task",
         "--test-mode",
         "--tracker",
+        "--trust-remote-code",
     },
     "sweep": {
         "--detach",
@@ -121,6 +122,7 @@ FLAGS = {
         "--precision",
         "--split",
         "--task",
+        "--trust-remote-code",
         "--worst",
     },
     "submit": {"--allow-missing", "--model", "--out", "--overwrite", "--results", "--run", "--seed"},
@@ -137,9 +139,11 @@ FLAGS = {
         "--precision",
         "--text",
         "--text-column",
+        "--trust-remote-code",
     },
     "describe": OWN_DATA_FLAGS
-    | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
+    | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"}
+    | {"--trust-remote-code"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "selfcheck": {"--cpu"},
     "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},
@@ -404,6 +408,7 @@ def test_unreadable_command_line_exits_with_code_2(
         (["--test-mode", "--model", "a/b"], "--model a/b.*--test-mode"),
         (["--test-mode", "--data", "here"], "--data here.*--test-mode"),
         (["--test-mode", "--revision", "v1"], "--revision v1.*--test-mode"),
+        (["--test-mode", "--trust-remote-code"], "--trust-remote-code.*--test-mode"),
         (["--test_mode", "--model=a/b"], "--model a/b.*--test-mode"),
         (["--push-to-hub", "me/model"], "--push-to-hub me/model.*--save-model"),
         (["--init-from", "mnli", "--parent", "../../x"], r"--parent \.\./\.\./x"),
