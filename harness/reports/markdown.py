@@ -12,7 +12,7 @@ from urllib.parse import quote
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.records import DataFacts, RunRecord, TaskFacts, record_path
 from harness.metrics.registry import title_of
-from harness.reports.costs import GroupCost, cost_of, group_cost
+from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
 from harness.reports.references import UNSTATED, Reference, references
 from harness.reports.standings import (
@@ -284,6 +284,11 @@ RUN_COLUMNS = (
     RunColumn("weights", lambda group, _: _weights(group), "last or best epoch, and the epoch of each run"),
     RunColumn("rows", lambda group, _: _training_rows(group), "training rows"),
     RunColumn("batch", lambda group, _: str(group.spec.recipe.global_batch_size), "rows per step, over all processes"),
+    RunColumn(
+        "parameters",
+        lambda _, cost: parameters_text(cost.parameters, cost.trainable_parameters),
+        "trained parameters, of those of the model",
+    ),
     RunColumn("rows/s", lambda _, cost: _number(cost.rows_per_second, ",.1f"), "speed of steps, mean over the runs"),
     RunColumn("peak MiB", lambda _, cost: _number(cost.peak_bytes, ",.0f", 2**20), "highest memory of any process"),
     RunColumn("seconds", lambda _, cost: _number(cost.seconds, ",.1f"), "from start to record, mean over the runs"),
