@@ -39,19 +39,20 @@ def predict(
     *,
     precision: str = "auto",
     cpu: bool = False,
+    trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """Predicts texts with a saved model: columns row, prediction, probability and `probability_<label>` per label.
 
     A multi-label prediction is a list of labels and has no probability of its own; a regression has no probabilities.
     `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs. `cpu` computes on the CPU even
-    where there is a GPU.
+    where there is a GPU. `trust_remote_code` runs the code that was saved with a model whose run needed it.
 
     Raises:
         UserError: the folder holds no saved model, or texts and pairs do not fit it.
     """
     from harness.commands.predict import predict as predict_texts
 
-    return predict_texts(folder, texts, pairs, precision=precision, cpu=cpu)
+    return predict_texts(folder, texts, pairs, precision=precision, cpu=cpu, trust_remote_code=trust_remote_code)
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:

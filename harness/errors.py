@@ -70,6 +70,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """`ValueError: the first line of its message`, or the type alone when there is no message."""
+    """`ValueError: the first line of its message`, or the type alone when there is no message.
+
+    A UserError has no type in it: its message is for the user already.
+    """
     lines = str(error).strip().splitlines()
+    if lines and isinstance(error, UserError):
+        return lines[0].strip()
     return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__

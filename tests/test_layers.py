@@ -66,7 +66,7 @@ ENGINE_IMPORTS = {
     "inference": {"batches"},
     "layer_rates": {"layers"},
     "memory": {"batches", "losses", "optimizers"},
-    "models": {"adaptations.float32_head", "adaptations.vocabulary", "inputs"},
+    "models": {"adaptations.float32_head", "adaptations.vocabulary", "inputs", "model_code"},
     "optimizers": {"layer_rates"},
     "plain_loop": {"batches", "encoding"},
     "predictions": {"inference"},

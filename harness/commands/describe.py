@@ -48,6 +48,8 @@ class DescribeOptions:
     """Model whose tokenizer counts tokens, on the Hub or in a folder; the task's model by default."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub; main by default."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model's tokenizer: read it first. On the Hub, --revision must be a commit."""
     max_length: int | None = None
     """Tokens at which rows are cut; by default as in a run of this task and model."""
     out: Path | None = None
@@ -95,6 +97,8 @@ def _check(options: DescribeOptions) -> None:
     elif options.task is None:
         raise UserError("--task: missing. Name a task, or your own data with --train-file and its flags.")
     if options.test_mode:
+        if options.trust_remote_code:
+            raise UserError("--trust-remote-code: --test-mode brings its own model: drop one.")
         _refuse(model_or_data, "--test-mode brings its own model and rows: drop one.")
     if options.max_length is not None and not 1 <= options.max_length <= _NO_LIMIT:
         raise UserError(f"--max-length {options.max_length}: expected 1 to {_NO_LIMIT:,} tokens.")
@@ -124,7 +128,8 @@ def _tokens(options: DescribeOptions, model: str, splits: Mapping[str, Split]) -
             test_mode.write_model(Path(scratch))
             model = scratch
         try:
-            tokenizer = load_tokenizer(model, model_revision(model, options.revision))
+            revision = model_revision(model, options.revision, options.trust_remote_code)
+            tokenizer = load_tokenizer(model, revision, options.trust_remote_code)
         except UserError as error:
             if options.model is not None:
                 raise

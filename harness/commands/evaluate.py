@@ -66,6 +66,8 @@ class EvaluateOptions:
     """auto: the precision of the run's scores if this device supports it, else fp32."""
     cpu: bool = False
     """Use the CPU even if there is a GPU."""
+    trust_remote_code: bool = False
+    """Run the code that was saved with the model, if its run needed --trust-remote-code: read it first."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -84,7 +86,9 @@ def main(arguments: Sequence[str]) -> None:
     tables = _tables(bundle, task, options)
     task, splits = _splits(bundle, task, tables, options)
     split = _error_split(task, splits, options.split)
-    scorer = open_model(options.model, options.precision, options.cpu, options.device_batch_size)
+    scorer = open_model(
+        options.model, options.precision, options.cpu, options.device_batch_size, options.trust_remote_code
+    )
     names = [split] if options.only else [name for name, rows in splits.items() if rows.label is not None]
     scores, threshold = {name: scorer.scores(splits[name]) for name in names}, bundle.record.threshold
     if scorer.accelerator.is_main_process:

@@ -73,6 +73,8 @@ class PredictOptions:
     """auto: the precision of the run's scores if this device supports it, else fp32."""
     cpu: bool = False
     """Use the CPU even if there is a GPU."""
+    trust_remote_code: bool = False
+    """Run the code that was saved with the model, if its run needed --trust-remote-code: read it first."""
 
 
 class Scorer(NamedTuple):
@@ -106,11 +108,17 @@ class Scorer(NamedTuple):
         return rows_from_scores(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
 
 
-def open_model(folder: Path, precision: str = "auto", cpu: bool = False, device_batch_size: int = 32) -> Scorer:
+def open_model(
+    folder: Path,
+    precision: str = "auto",
+    cpu: bool = False,
+    device_batch_size: int = 32,
+    trusts_code: bool = False,
+) -> Scorer:
     """Loads a saved model for scoring; every process must call it.
 
     Raises:
-        UserError: the folder has no saved model, or the device does not support the precision.
+        UserError: the folder has no saved model, its code is not trusted, or the device does not support the precision.
     """
     if device_batch_size < 1:
         raise UserError(f"--device-batch-size {device_batch_size}: expected at least 1 row.")
@@ -122,7 +130,7 @@ def open_model(folder: Path, precision: str = "auto", cpu: bool = False, device_
     run = bundle.record.environment
     if precision == "auto" and run is not None and deployment.supports_precision(run.precision, accelerator.device):
         accelerator = deployment.start(run.precision, cpu, None, Path())
-    model, tokenizer = bundles.load_model(bundle)
+    model, tokenizer = bundles.load_model(bundle, trusts_code)
     model = accelerator.prepare_model(model, evaluation_mode=True)
     return Scorer(bundle, accelerator, model, tokenizer, device_batch_size)
 
@@ -134,6 +142,7 @@ def predict(
     *,
     precision: str = "auto",
     cpu: bool = False,
+    trust_remote_code: bool = False,
 ) -> pd.DataFrame:
     """Returns the table that `harness.api.predict` documents, for the same arguments.
 
@@ -143,7 +152,7 @@ def predict(
     import pandas as pd
 
     rows = _text_rows(bundles.read_bundle(Path(folder)), list(texts), list(pairs or ()))
-    scorer = open_model(Path(folder), precision, cpu)
+    scorer = open_model(Path(folder), precision, cpu, trusts_code=trust_remote_code)
     return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
 
@@ -159,7 +168,9 @@ def main(arguments: Sequence[str]) -> None:
         check_output_file(options.out, FORMATS, options.overwrite)
     chunks = _chunks(bundle, options)
     first = next(chunks)  # reports invalid input before the model is loaded
-    scorer = open_model(options.model, options.precision, options.cpu, options.device_batch_size)
+    scorer = open_model(
+        options.model, options.precision, options.cpu, options.device_batch_size, options.trust_remote_code
+    )
     is_main = scorer.accelerator.is_main_process
     with prediction_writer(options.out) if is_main and options.out is not None else nullcontext(None) as write:
         for predictions in _predictions(scorer, chain([first], chunks)):

@@ -18,7 +18,7 @@ from harness.metrics.registry import title_of
 from harness.rows.own_data import OwnData, infer_task
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
-from harness.system.output import escape_controls
+from harness.system.output import LINE_CONTROLS, escape_controls
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _task_table(task: TaskSpec) -> Table:
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),
         "label": label if task.predicted_by is None else f"{label} (predicted by {task.predicted_by} models)",
-        "labels": ", ".join(task.labels or ["real values"]),
+        "labels": escape_controls(", ".join(task.labels or ["real values"]), LINE_CONTROLS),
         "splits": ", ".join(splits),
         "evaluated": ", ".join(task.evaluate) or "none",
         "reported": ", ".join(task.report) or "none",

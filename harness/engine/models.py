@@ -21,13 +21,11 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
 from harness.engine.adaptations.vocabulary import word_embeddings
 from harness.engine.inputs import fit_tokenizer
+from harness.engine.model_code import check_code, check_no_code, code_options, name_encoder, untrained_classifier
 from harness.errors import UserError, first_line
 from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import call_with_retries
-
-NO_REMOTE_CODE = {"trust_remote_code": False}
-"""Option of every `from_pretrained`: code that comes with a model is never run, and no question is asked about it."""
 
 MAX_LAYERS = 1_000
 """Layers of a model; their modules alone, without any weight, would fill the memory at a million."""
@@ -44,22 +42,25 @@ class BuiltModel(NamedTuple):
     """Modules of the encoder that the checkpoint lacks: newly initialised, so that no adapter may freeze them."""
 
 
-def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltModel:
+def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code: bool = False) -> BuiltModel:
     """Loads a model with a head for the task, in float32, equal on every process for the same seed.
 
     A checkpoint that was fine-tuned on labels of the same names keeps its head, with its rows in the task's order; any
-    other head is newly initialised, even if its shape fits.
+    other head is newly initialised, even if its shape fits. Code that comes with the model runs only if `trusts_code`.
 
     Raises:
         UserError: the model is not found, cannot be reached, cannot classify sequences, lacks weights of its encoder,
-            needs code of its own, or does not fit into memory.
+            needs code that is not trusted, or does not fit into memory.
     """
-    source, options = _location(name, revision)
+    source, options = _location(name, revision, trusts_code)
     with _explained_errors(name, revision):
+        _check_code(name, source, options)
         config = call_with_retries(name, lambda: AutoConfig.from_pretrained(source, **options))
         if commit := None if Path(source).is_dir() else _commit(name, revision):
             options["revision"] = commit  # all files from one commit, even if the branch moves meanwhile
         tokenizer = _tokenizer(name, source, options)
+        if not trusts_code:
+            check_no_code(f"--model {name}", config)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -71,13 +72,15 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
     order = _label_order(config, task)
     _set_labels(config, task)
     with _explained_errors(name, revision):
-        _check_size(name, config)
+        _check_size(name, config, options)
     set_seed(seed)
-    options |= dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
+    settings = options | dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
     with _explained_errors(name, revision):
         model, loading = call_with_retries(
-            name, lambda: AutoModelForSequenceClassification.from_pretrained(source, config=config, **options)
+            name, lambda: AutoModelForSequenceClassification.from_pretrained(source, config=config, **settings)
         )
+    if trusts_code:
+        name_encoder(f"--model {name}", model)
     poolers = _check_encoder(name, model, loading)
     initialised = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
     head_keys = {key for key in model.state_dict() if key.startswith(head_prefixes(model))}
@@ -86,7 +89,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
         head = "kept" if order == list(range(len(order))) else "reordered"
     else:
         if not head_keys <= initialised:  # also if only its last layer has another shape
-            _reset_head(model, config, seed)
+            _reset_head(model, config, options, seed)
         head = "new"
     compute_head_in_float32(model)
     facts = ModelFacts(
@@ -101,14 +104,22 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int) -> BuiltMod
     return BuiltModel(model, tokenizer, facts, tuple(notes), tuple(poolers))
 
 
-def load_tokenizer(name: str, revision: str) -> Tokenizer:
-    """Loads the tokenizer of a model without its weights.
+def load_tokenizer(name: str, revision: str, trusts_code: bool = False) -> Tokenizer:
+    """Loads the tokenizer of a model without its weights; its code runs only if `trusts_code`.
 
     Raises:
         UserError: the model is not found, cannot be reached, or has no tokenizer.
     """
     with _explained_errors(name, revision):
-        return _tokenizer(name, *_location(name, revision))
+        source, options = _location(name, revision, trusts_code)
+        _check_code(name, source, options)
+        return _tokenizer(name, source, options)
+
+
+def _check_code(name: str, source: str, options: dict[str, Any]) -> None:
+    """Checks the code of a model if it is trusted; see `check_code`."""
+    if options["trust_remote_code"]:
+        call_with_retries(name, lambda: check_code(f"--model {name}", source, options.get("revision")))
 
 
 def _tokenizer(name: str, source: str, options: dict[str, Any]) -> Tokenizer:
@@ -148,13 +159,13 @@ def check_tokens(name: str, model: PreTrainedModel, tokens: Iterable[NDArray[np.
         )
 
 
-def _check_size(name: str, config: Any) -> None:
+def _check_size(name: str, config: Any, options: dict[str, Any]) -> None:
     """Raises UserError when the weights of this configuration do not fit into free memory; allocates none of them."""
     layers = getattr(config, "num_hidden_layers", None)
     if isinstance(layers, int) and layers > MAX_LAYERS:
         raise UserError(f"--model {name}: num_hidden_layers {layers} in config.json: expected at most {MAX_LAYERS}.")
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config, **NO_REMOTE_CODE)
+        model = untrained_classifier(config, options)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     needed, free = 4 * parameters / 2**30, psutil.virtual_memory().available / 2**30
     if needed > free:
@@ -188,11 +199,11 @@ def _check_encoder(name: str, model: PreTrainedModel, loading: dict[str, Any]) -
     return sorted({key.rsplit(".", 1)[0] for key in poolers})
 
 
-def _location(name: str, revision: str) -> tuple[str, dict[str, Any]]:
-    """Returns what `from_pretrained` needs: a folder, or a name with its revision on the Hub; and no remote code."""
+def _location(name: str, revision: str, trusts_code: bool) -> tuple[str, dict[str, Any]]:
+    """Returns what `from_pretrained` needs: a folder, or a name with its revision on the Hub; and whether code runs."""
     if revision.startswith("sha256:"):
-        return str(Path(name).expanduser()), {**NO_REMOTE_CODE}
-    return name, {"revision": revision, **NO_REMOTE_CODE}
+        return str(Path(name).expanduser()), code_options(trusts_code)
+    return name, {"revision": revision, **code_options(trusts_code, revision)}
 
 
 def _commit(name: str, revision: str) -> str | None:
@@ -235,10 +246,10 @@ def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
             last.bias.copy_(last.bias[order])
 
 
-def _reset_head(model: PreTrainedModel, config: Any, seed: int) -> None:
+def _reset_head(model: PreTrainedModel, config: Any, options: dict[str, Any], seed: int) -> None:
     """Replaces the checkpoint's head by a newly initialised one."""
     set_seed(seed)
-    untrained = AutoModelForSequenceClassification.from_config(config, **NO_REMOTE_CODE).state_dict()
+    untrained = untrained_classifier(config, options).state_dict()
     heads = head_prefixes(model)
     model.load_state_dict({key: value for key, value in untrained.items() if key.startswith(heads)}, strict=False)
 
@@ -252,7 +263,11 @@ def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
         raise
     except Exception as error:  # each library raises its own kind for a file that it cannot read
         if "trust_remote_code" in str(error):
-            reason, advice = "it needs code of its own, which the harness does not run", "Choose another model."
+            reason = "it needs code of its own, which runs only with --trust-remote-code."
+            advice = "Read its .py files first. A model of the Hub also needs --revision with the commit that you read."
+        elif "for this kind of AutoModel: AutoModelForSequenceClassification" in str(error):
+            reason = f"it cannot classify sequences: {first_line(error)}"
+            advice = "Choose another model, or add AutoModelForSequenceClassification to its code and its auto_map."
         else:
             reason = first_line(error)
         raise UserError(f"{name}: cannot load the model: {reason}\n{advice}".rstrip()) from None

@@ -46,7 +46,6 @@ class Facts(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
         str_max_length=MAX_RECORD_BYTES,
-        protected_namespaces=(),
     )
 
 

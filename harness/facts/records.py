@@ -57,6 +57,8 @@ class RunSpec(Facts):
     seed: Count
     recipe: Recipe
     test_mode: bool = False
+    trust_remote_code: Literal[True] | None = None
+    """True when code that comes with the model may run; None: it never does."""
     parent: str | None = None
     """run_id of the run whose weights it starts from; None: the published model."""
 

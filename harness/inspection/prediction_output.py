@@ -22,6 +22,7 @@ from harness.facts.tasks import TaskSpec
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.formats import DELIMITERS
 from harness.system.atomic import atomic_path
+from harness.system.output import LINE_CONTROLS, escape_controls
 from harness.system.spreadsheets import escape_cell
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def screen_lines(rows: PredictedRows) -> Iterator[str]:
 
     A multi-label row has all its predicted labels, which are marked. An empty line separates rows with labels.
     """
-    width = max(map(len, rows.labels), default=0)
+    labels = [escape_controls(label, LINE_CONTROLS) for label in rows.labels]
+    width = max(map(len, labels), default=0)
     for number, prediction in enumerate(rows.predictions):
         if not rows.labels:
             yield f"{prediction:.4f}"
@@ -97,7 +99,7 @@ def screen_lines(rows: PredictedRows) -> Iterator[str]:
         shown = max(_MAX_SHOWN, len(predicted))
         for column in np.argsort(-rows.probabilities[number], kind="stable")[:shown]:
             label, probability = rows.labels[column], rows.probabilities[number, column]
-            yield f"{label:<{width}}  {probability:.4f}{'  predicted' if label in predicted else ''}"
+            yield f"{labels[column]:<{width}}  {probability:.4f}{'  predicted' if label in predicted else ''}"
         if len(rows.labels) > shown:
             yield f"and {len(rows.labels) - shown} more"
 

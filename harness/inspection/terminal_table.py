@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.table import Table
 
-from harness.system.output import escape_controls
+from harness.system.output import LINE_CONTROLS, escape_controls
 
 _MIN_TEXT = 20
 """Characters of a text that the narrowest terminal shows."""
@@ -39,10 +39,14 @@ class DataConsole(Console):
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints title and table if there are rows; a last column named `text` is cut at the terminal's edge."""
+    """Prints title and table if there are rows; a last column named `text` is cut at the terminal's edge.
+
+    Line breaks in a cell, such as those of a label, are escaped: a row is a line, or several if it is folded.
+    """
     if not rows:
         return
-    print(title)
+    print(escape_controls(title, LINE_CONTROLS))
+    header, *rows = [[escape_controls(cell, LINE_CONTROLS) for cell in row] for row in (header, *rows)]
     table = Table(box=None, pad_edge=False)
     for number, name in enumerate(header):
         is_number = number > 0 and _NUMBER.fullmatch(rows[0][number]) is not None and name != "text"

@@ -59,6 +59,14 @@ class GroupCost(NamedTuple):
     """Parameters that training changes."""
 
 
+def parameters_text(parameters: int | None, trainable: int | None) -> str:
+    """`0.3 M of 22.7 M`: the parameters that training changes, of those of the model; the latter alone if equal."""
+    if parameters is None:
+        return ""
+    counts = [parameters] if trainable is None or trainable == parameters else [trainable, parameters]
+    return " of ".join(f"{count / 1e6:,.1f} M" if count >= 100_000 else f"{count:,}" for count in counts)
+
+
 def group_cost(group: Group) -> GroupCost:
     """The cost of a run of this group."""
     speeds = [run.rows_per_second for run in group.scored if run.rows_per_second is not None]

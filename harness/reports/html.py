@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
+from harness.reports.costs import parameters_text
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS
 from harness.reports.panels import Content
@@ -47,7 +48,7 @@ def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[st
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= dict(metric=format_metric, interval=_interval)
+    environment.filters |= dict(metric=format_metric, interval=_interval, parameters=_parameters)
     figures = [
         dict(file=name, title=title, caption=caption, svg=_inline(plots[name], name))
         for name, (title, caption) in _PLOTS.items()
@@ -260,6 +261,10 @@ def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]])
 
 def _interval(ends: Sequence[float] | None, as_percent: bool) -> str:
     return f"{format_metric(ends[0], as_percent)} to {format_metric(ends[1], as_percent)}" if ends else ""
+
+
+def _parameters(cost: Mapping[str, Any]) -> str:
+    return parameters_text(cost["parameters"], cost["trainable_parameters"])
 
 
 def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:

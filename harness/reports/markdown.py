@@ -13,7 +13,7 @@ from harness.facts.published import UNSTATED
 from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.costs import GroupCost, cost_of, group_cost
+from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
@@ -276,6 +276,11 @@ RUN_COLUMNS = (
     RunColumn("weights", lambda group, _: _weights(group), "last or best epoch, and the epoch of each run"),
     RunColumn("rows", lambda group, _: _training_rows(group), "training rows"),
     RunColumn("batch", lambda group, _: str(group.spec.recipe.global_batch_size), "rows per step, over all processes"),
+    RunColumn(
+        "parameters",
+        lambda _, cost: parameters_text(cost.parameters, cost.trainable_parameters),
+        "trained parameters, of those of the model",
+    ),
     RunColumn("rows/s", lambda _, cost: _number(cost.rows_per_second, ",.1f"), "speed of steps, mean over the runs"),
     RunColumn("peak MiB", lambda _, cost: _number(cost.peak_bytes, ",.0f", 2**20), "highest memory of any process"),
     RunColumn("seconds", lambda _, cost: _number(cost.seconds, ",.1f"), "from start to record, mean over the runs"),

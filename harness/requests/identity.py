@@ -26,18 +26,25 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
     """Returns the identity of a run of `task`, which `apply_protocol` has prepared, on `files`.
 
     Raises:
-        UserError: the model's folder is invalid or has a --revision, or --init-from names an unsuitable task.
+        UserError: the model's folder is invalid or has a --revision, its trusted code is not pinned, or --init-from
+            names an unsuitable task.
     """
+    revision = (
+        test_mode.REVISION
+        if options.test_mode
+        else model_revision(options.model, options.revision, options.trust_remote_code)
+    )
     return RunSpec(
         task=task.name,
         task_version=task.version,
         task_fingerprint=task.fingerprint,
         data=data_identity(task, files),
         model=options.model,
-        revision=test_mode.REVISION if options.test_mode else model_revision(options.model, options.revision),
+        revision=revision,
         seed=options.seed,
         recipe=options.recipe,
         test_mode=options.test_mode,
+        trust_remote_code=options.trust_remote_code or None,
         parent=_parent_run_id(task, options),
     )
 

@@ -32,6 +32,9 @@ class RunOptions:
     """Name on the Hub, or a folder with config.json, weights and tokenizer."""
     revision: str | None = None
     """Branch, tag or commit of the model on the Hub; main by default."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model, such as a new architecture: read it first. On the Hub, --revision must be
+    a commit."""
     seed: int = DEFAULT_SEED
     """Seed of the head's weights, the order of rows, and dropout."""
     recipe: tyro.conf.OmitArgPrefixes[Recipe] = field(default_factory=Recipe)
@@ -210,6 +213,8 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
             raise UserError(f"{flag} {size}: expected 1 to {MAX_COUNT} rows.")
     if options.test_mode and options.precision not in ("auto", "fp32"):
         raise UserError(f"--precision {options.precision}: test mode computes in fp32: drop it or --test-mode.")
+    if options.test_mode and options.trust_remote_code:
+        raise UserError("--trust-remote-code: test mode has its own model: drop it or --test-mode.")
     if not re.fullmatch(r"[1-9][0-9]{0,8}|[0-9]{0,8}\.?[0-9]{1,8}m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
     if options.save_model is not None:

@@ -42,6 +42,7 @@ def _missing_parent(parent: str, spec: RunSpec, options: RunOptions, folder: Pat
     args = ["harness", "run", "--task", str(spec.recipe.init_from), "--seed", str(spec.seed)]
     args += ["--test-mode"] if options.test_mode else ["--model", options.model]
     args += ["--revision", options.revision] if options.revision else []
+    args += ["--trust-remote-code"] if options.trust_remote_code else []
     args += ["--data", str(options.data)] if options.data else []
     args += ["--results", str(options.results), "--save-model", str(folder)]
     args += ["--overwrite"] if is_finished else []

@@ -195,6 +195,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     from harness.engine import models
     from harness.engine.adaptations import adapters, head_dropout
 
+    trusts_code = bool(spec.trust_remote_code)
     if spec.test_mode:
         test_mode.write_model(scratch)
     continued = (
@@ -204,10 +205,11 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     )
     if parent is None or continued is not None:
         base = spec.model
-        built = models.build_model(str(scratch) if spec.test_mode else base, spec.revision, task, spec.seed)
+        folder_or_name = str(scratch) if spec.test_mode else base
+        built = models.build_model(folder_or_name, spec.revision, task, spec.seed, trusts_code)
     else:
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
-        built = models.build_model(base, revision, task, spec.seed)
+        built = models.build_model(base, revision, task, spec.seed, trusts_code)
     commit = built.facts.commit
     head_dropout.set_head_dropout(built.model, spec.recipe.head_dropout)
     adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import NamedTuple
 from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.sources import FILE_FORMATS, FileReference, Source, file_ending, parse_file_reference
 from harness.facts.tasks import TaskSpec
+from harness.system.offline import hub_url
 from harness.system.paths import user_path
+from harness.system.redaction import redact_secrets
 
 ALL_ROWS = "all"
 """The source split of a task with one file for all rows."""
@@ -225,22 +228,32 @@ def data_identity(task: TaskSpec, files: Files | None) -> str | None:
     return files.identity
 
 
-def model_revision(name: str, revision: str | None) -> str:
+def model_revision(name: str, revision: str | None, trusts_code: bool = False) -> str:
     """The requested revision, by default `main`; for a folder, a hash of its configuration, weights and tokenizer.
 
+    If the code that comes with the model is trusted, it is pinned too: by a commit, or as a part of the folder's hash.
+
     Raises:
-        UserError: the folder has no model or cannot be read, or `revision` is given for a folder.
+        UserError: the folder has no model or cannot be read, `revision` is given for a folder, or trusted code has no
+            commit.
     """
     with boundary(f"--model {name}", RuntimeError, advice="Name a folder that can be read, or a model of the Hub."):
-        return _model_revision(name, revision)
+        return _model_revision(name, revision, trusts_code)
 
 
-def _model_revision(name: str, revision: str | None) -> str:
+def _model_revision(name: str, revision: str | None, trusts_code: bool) -> str:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         if name.startswith((".", "/", "~")):
             raise UserError(f"--model {name}: folder not found.")
-        return revision or "main"
+        revision = revision or "main"
+        if trusts_code and not re.fullmatch(r"[0-9a-f]{40}", revision):
+            raise UserError(
+                f"--trust-remote-code: --revision {revision} may name other code tomorrow: expected a commit of 40 "
+                f"digits. Read the code of {name}, then pin it: this prints the commit for --revision.\n"
+                f"git ls-remote {redact_secrets(hub_url().geturl()).rstrip('/')}/{name} {revision}"
+            )
+        return revision
     if revision:
         raise UserError(f"--revision {revision}: only models of the Hub have revisions, and {name} is a folder.")
     if not (folder / "config.json").is_file():
@@ -252,4 +265,6 @@ def _model_revision(name: str, revision: str | None) -> str:
         if path.is_file()  # transformers reads no folder, pipe or dangling link either
     )
     facts = {path.name: file_hash(path) for path in hashed}
+    if trusts_code:
+        facts |= {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(folder.rglob("*.py"))}
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

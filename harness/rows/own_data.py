@@ -18,6 +18,8 @@ from harness.rows.columns import column_values
 from harness.rows.files import DataFile, Files, collect_files
 from harness.rows.formats import DELIMITERS, detect_delimiter
 from harness.rows.label_inference import InferredLabels, infer_labels, is_unlabelled
+from harness.system.output import LINE_CONTROLS, escape_controls
+from harness.system.paths import user_path
 
 if TYPE_CHECKING:
     import datasets
@@ -149,7 +151,8 @@ def infer_task(own: OwnData) -> InferredTask:
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")
     rows = {split: len(table) for split, table in by_split.items()}
-    return InferredTask(task.model_copy(update={"rows": rows}), tuple(messages))
+    shown = tuple(escape_controls(message, LINE_CONTROLS) for message in messages)
+    return InferredTask(task.model_copy(update={"rows": rows}), shown)
 
 
 # -- flags -------------------------------------------------------------------------------------------------------------
@@ -205,6 +208,9 @@ def _columns(flag: str, value: str) -> tuple[str, ...]:
 def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
     by_split = {"train": own.train_file, "validation": own.validation_file, "test": own.test_file}
     files = {split: paths if len(paths) > 1 else paths[0] for split, paths in by_split.items() if paths}
+    for split, paths in by_split.items():
+        for path in (path for path in paths if "://" not in path):
+            user_path(f"--{split}-file", path)
     try:
         source = Source(
             files=files,

@@ -11,6 +11,7 @@ from harness.errors import UserError, boundary
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
+from harness.rows.files import model_revision
 
 if TYPE_CHECKING:
     import torch
@@ -59,6 +60,8 @@ def continued_adapter(folder: Path, parent: RunRecord, recipe: Recipe) -> dict[s
 def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple[PreTrainedModel, Tokenizer]:
     """Loads the base model of an adapter and merges the adapter into it, in evaluation mode; and its tokenizer.
 
+    The code of the base model runs if it ran in training.
+
     Raises:
         UserError: the base model is not found, cannot be loaded, or is not the one that the adapter was trained on.
     """
@@ -68,7 +71,7 @@ def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple
     from harness.engine import models, test_mode
     from harness.engine.adaptations import adapters
 
-    spec, recipe = record.spec, record.spec.recipe
+    spec, recipe, trusts_code = record.spec, record.spec.recipe, bool(record.spec.trust_remote_code)
     with boundary(str(folder / CONFIG), ValueError, KeyError, TypeError):
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         base, revision = str(config["base_model_name_or_path"]), config.get("revision") or spec.revision
@@ -85,7 +88,11 @@ def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple
                 "above the adapter."
             )
         try:
-            built = models.build_model(base, "sha256:" if is_folder else revision, task, spec.seed)
+            if trusts_code and base == spec.model:
+                actual_revision = model_revision(base, None if is_folder else revision, trusts_code)
+                if actual_revision != spec.revision:
+                    raise UserError(f"{base}: invalid checksum: its code or other files changed after the run.")
+            built = models.build_model(base, "sha256:" if is_folder else revision, task, spec.seed, trusts_code)
         except UserError as error:
             raise UserError(f"{folder}: cannot load its base model: {error}") from None
     adapters.attach(built.model, recipe, spec.seed, built.new_modules)

@@ -104,7 +104,8 @@ def stage_model(
 ) -> None:
     """Writes weights, configuration and tokenizer to a hidden folder next to `folder`; `finish_bundle` renames it.
 
-    The weights are whole: an adapter is merged into them, and is also saved separately, in the folder `adapter`.
+    The weights are whole: an adapter is merged into them, and is also saved separately, in the folder `adapter`. Code
+    that came with the model is copied as well.
 
     Only the main process calls it. `weights` may have the names that torch.compile gives them. The saved tokenizer
     truncates to `max_length` tokens.
@@ -119,6 +120,7 @@ def stage_model(
     with _explained_errors(scratch):
         model.save_pretrained(scratch, state_dict=plain, max_shard_size="1TB")
         _save_tokenizer(tokenizer, scratch, max_length)
+        _use_own_code(scratch)
         if adapter is not None:
             adapter_folder.write_adapter(scratch / ADAPTER, adapter)
 
@@ -137,6 +139,19 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None
     path = folder / "tokenizer_config.json"
     settings = {key: value for key, value in json.loads(path.read_text()).items() if key not in _LOCAL_SETTINGS}
     path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+
+
+def _use_own_code(folder: Path) -> None:
+    """Makes configuration and tokenizer name the copies of their code, which transformers put into the folder."""
+    from harness.engine.model_code import own_references
+
+    if not any(folder.glob("*.py")):
+        return
+    for path in (folder / CONFIG, folder / "tokenizer_config.json"):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if auto_map := own_references(settings.pop("auto_map", None), folder):
+            settings["auto_map"] = auto_map
+        path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def finish_bundle(folder: Path, task: TaskSpec, record: RunRecord, overwrite: bool = False) -> None:
@@ -271,11 +286,12 @@ def _check_files(folder: Path, names: Iterable[str]) -> None:
             )
 
 
-def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
+def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedModel, Tokenizer]:
     """Loads the model in float32, in evaluation mode, and its tokenizer.
 
     Raises:
-        UserError: the weights are not the ones that the run saved, or cannot be loaded.
+        UserError: the weights or the code are not the ones that the run saved, the code is not trusted, or the model
+            cannot be loaded.
     """
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
@@ -283,14 +299,28 @@ def load_model(bundle: Bundle) -> tuple[PreTrainedModel, Tokenizer]:
     from harness.engine.adaptations import cache
     from harness.engine.adaptations.float32_head import compute_head_in_float32
     from harness.engine.inputs import fit_tokenizer
-    from harness.engine.models import NO_REMOTE_CODE, explained_load_errors
+    from harness.engine.model_code import check_code, code_options, name_encoder
+    from harness.engine.models import explained_load_errors
 
+    folder, has_code = bundle.folder, bool(bundle.record.spec.trust_remote_code)
+    code = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.py"))
+    if has_code and not trusts_code:
+        raise UserError(
+            f"{folder}: --trust-remote-code is missing: the model needs code that comes with it "
+            f"({', '.join(code) or bundle.record.spec.model}). Read that code first."
+        )
     check_weights(bundle)
     if adapter_folder.is_adapter(bundle.folder):
-        return adapter_folder.load_adapted_model(bundle.folder, bundle.task, bundle.record)
-    with explained_load_errors(str(bundle.folder)):
-        tokenizer = AutoTokenizer.from_pretrained(bundle.folder, **NO_REMOTE_CODE)
-        model = AutoModelForSequenceClassification.from_pretrained(bundle.folder, dtype=torch.float32, **NO_REMOTE_CODE)
+        return adapter_folder.load_adapted_model(folder, bundle.task, bundle.record)
+    options = code_options(has_code)
+    with explained_load_errors(str(folder)):
+        if has_code:
+            _check_files(folder, code)
+            check_code(str(folder), str(folder))
+        tokenizer = AutoTokenizer.from_pretrained(folder, **options)
+        model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **options)
+        if has_code:
+            name_encoder(str(folder), model)
     compute_head_in_float32(model)
     cache.switch_off(model)
     fit_tokenizer(tokenizer, model)

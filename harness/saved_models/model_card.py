@@ -71,6 +71,8 @@ def _warnings(record: RunRecord) -> list[str]:
         warnings.append(
             "A run in test mode, with generated rows and a tiny model: its scores are no benchmark results."
         )
+    if record.spec.trust_remote_code:
+        warnings.append("The model runs code that comes with it, the .py files in this folder. Read them before use.")
     if record.status == "collapsed":
         warnings.append("The run collapsed: it predicts one class, or one value, for every row.")
     if record.data is not None and record.data.is_partial:
@@ -116,10 +118,12 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
 def _use(task: TaskSpec, record: RunRecord) -> str:
     example = '{"text": "a text", "text_pair": "its pair"}' if len(task.text) == 2 else '"a text"'
     extra = ', function_to_apply="none"' if task.is_regression else ", top_k=None" if task.is_multi_label else ""
+    loading = ", trust_remote_code=True" if record.spec.trust_remote_code else ""
     return (
         "```python\n"
         "from transformers import pipeline\n\n"
-        'classify = pipeline("text-classification", "PATH OR NAME OF THIS MODEL", truncation=True)\n'
+        'classify = pipeline("text-classification", "PATH OR NAME OF THIS MODEL", truncation=True'
+        f"{loading})\n"
         f"print(classify({example}{extra}))\n"
         "```\n\n"
         f"It reads {record.spec.recipe.max_length} tokens, as in training, and truncates longer inputs. "

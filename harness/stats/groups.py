@@ -29,6 +29,7 @@ MARKS = {
     "g": "selected on the reported split: the hyperparameters were chosen by the very score that is shown",
     "s": "the weights, or the threshold of a multi-label task, were selected on the split that is reported",
     "v": "another version, definition or data of the task than the column's",
+    "x": "runs code that comes with the model",
     "t": "test mode",
 }
 
@@ -241,6 +242,7 @@ def _marks(runs: Sequence[RunRecord], standard: RunRecord) -> frozenset[str]:
             "p": is_partial,
             "s": selects and "h" not in reduction and task.select_on in task.report,
             "v": is_other,
+            "x": bool(spec.trust_remote_code),
             "t": spec.test_mode,
         }
     )
@@ -264,6 +266,8 @@ def explain_difference(group: Group, shown: Group) -> str:
         reasons.append(f"recipe with {assignments(changes)}, not {assignments(instead)}")
     if own.revision != other.revision:
         reasons.append(f"revision {own.revision}, not {other.revision}")
+    if own.trust_remote_code != other.trust_remote_code:
+        reasons.append(("with" if own.trust_remote_code else "without") + " the code that comes with the model")
     if (parent := group.runs[0].parent_group_key) != shown.runs[0].parent_group_key and not changes:
         reasons.append(f"started from {parent}, not {shown.runs[0].parent_group_key}")
     return "; ".join(reasons) or "other files with the same rows"

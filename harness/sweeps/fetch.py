@@ -31,10 +31,10 @@ def fetch(runs: Iterable[RunOptions]) -> None:
         subprocess.run([sys.executable, __file__], input=downloads, text=True, check=False)
 
 
-def downloads_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[list[str]]]:
-    """The tasks whose rows are downloaded, and [name, revision, a task] of each model that is, each once."""
+def downloads_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[tuple[str, str, bool, str]]]:
+    """The tasks whose rows are downloaded, and (name, revision, trusts code, a task) of each model, each once."""
     data: dict[str, None] = {}
-    models: dict[tuple[str, str], str] = {}
+    models: dict[tuple[str, str, bool], str] = {}
     for options in runs:
         if options.test_mode:
             continue
@@ -42,9 +42,11 @@ def downloads_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[list[str]]
         names = [options.task, *([task.predicted_by] if task.predicted_by else [])]
         names += [companion.name for companion in companion_tasks(task.name)]
         data |= {name: None for name in names if _is_downloaded(name, options)}
-        if not model_revision(options.model, options.revision).startswith("sha256:"):
-            models.setdefault((options.model, options.revision or "main"), task.predicted_by or options.task)
-    return list(data), [[*model, task] for model, task in models.items()]
+        revision = model_revision(options.model, options.revision, options.trust_remote_code)
+        if not revision.startswith("sha256:"):
+            model = options.model, revision, options.trust_remote_code
+            models.setdefault(model, task.predicted_by or options.task)
+    return list(data), [(*model, task) for model, task in models.items()]
 
 
 def _is_downloaded(task: str, options: RunOptions) -> bool:
@@ -67,9 +69,9 @@ def main() -> None:
             loading.read_tables(load_task(name), None)
         except UserError as error:
             print(f"download failed: {redact_secrets(str(error))}", file=sys.stderr, flush=True)
-    for model, revision, task in downloads["models"]:
+    for model, revision, trusts_code, task in downloads["models"]:
         try:
-            models.build_model(model, revision, load_task(task), 0)
+            models.build_model(model, revision, load_task(task), 0, trusts_code)
         except UserError as error:
             print(f"download failed: {redact_secrets(str(error))}", file=sys.stderr, flush=True)
 

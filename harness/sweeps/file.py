@@ -91,6 +91,8 @@ class ModelSettings(_Strict):
 
     revision: str | None = None
     """Branch, tag or commit on the Hub."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model; `revision` must be a commit."""
     recipe: Overrides = {}
     """Hyperparameters for this model and every task; they override the task's."""
     recipe_by_task: dict[str, Overrides] = {}

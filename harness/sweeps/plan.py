@@ -192,6 +192,7 @@ def _plan(
     own = request.sweep.models.get(model, ModelSettings())
     args = ["--task", name, *(["--model", model] if model else [])]
     args += ["--revision", own.revision] if own.revision else []
+    args += ["--trust-remote-code"] if own.trust_remote_code else []
     for key, value in {**_overrides(request, name, own), **point}.items():
         args += [f"--{key.replace('_', '-')}", str(value)]
     args += ["--seed", str(seed), *request.args]

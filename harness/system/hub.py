@@ -6,9 +6,10 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from harness.errors import UserError
 from harness.system.offline import hub_url
 from harness.system.redaction import redact_secrets
 
@@ -30,14 +31,30 @@ TRANSIENT = re.compile(
 )
 """A text that the errors of all the transports share when a retry may succeed."""
 
+_RATE_LIMIT = re.compile(r"\b429\b.{0,30}(Error|Too Many)")
+
 
 def call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[float, ...] = PAUSES) -> Value:
     """The result of `call`, which is retried while it fails for a transient reason; `target` names it in messages.
 
     Raises:
-        UserError: HF_ENDPOINT is not a URL.
+        UserError: HF_ENDPOINT is not a URL, or the Hub's rate limit is reached.
         Exception: the last failure, or the first that no retry would mend.
     """
+    try:
+        return _call_with_retries(target, call, pauses)
+    except Exception as error:
+        if _RATE_LIMIT.search(text := "\n".join(map(_text, _causes(error)))) is None:
+            raise
+        seconds = re.search(r"retry.after\D{0,5}(\d{1,6})", text, flags=re.IGNORECASE)
+        when = f"in {seconds[1]} s" if seconds else "in a few minutes"
+        raise UserError(
+            f"{redact_secrets(target)}: rate limit of the Hub reached (HTTP 429 Too Many Requests). Try again {when}, "
+            "or set HF_TOKEN: the limit is higher for signed-in users."
+        ) from error
+
+
+def _call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[float, ...]) -> Value:
     hub_url()
     logging.getLogger("huggingface_hub.utils._http").setLevel(logging.ERROR)  # else it prints a line per retry too
     end = time.monotonic() + TOTAL_SECONDS
@@ -62,9 +79,16 @@ def _redact_record(record: logging.LogRecord) -> bool:
     return True
 
 
-def _is_transient(error: BaseException | None) -> bool:
+def _is_transient(error: BaseException) -> bool:
+    return any(TRANSIENT.search(_text(cause)) for cause in _causes(error))
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yields the error, and each that it follows from: transformers says "couldn't connect" for any of them."""
     while error is not None:
-        if TRANSIENT.search(f"{type(error).__name__}: {error}"):
-            return True
+        yield error
         error = error.__cause__ or error.__context__
-    return False
+
+
+def _text(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -16,6 +16,9 @@ from harness.errors import reason
 CONTROL_CHARACTERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 """All but tab and line feed: a terminal obeys them, so a label or title could clear it or rename its window."""
 
+LINE_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+"""All that end a line too: a label with a line break could imitate other lines of the output."""
+
 UNUSUAL_CONTROLS = re.compile(rf"(?!\r|\x1b\[[\d;]*m|\x1b\[A){CONTROL_CHARACTERS.pattern}")
 """All but those that progress bars and trackers write to standard error: carriage return, colours, a line up."""
 

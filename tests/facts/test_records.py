@@ -200,6 +200,7 @@ def test_every_hyperparameter_makes_another_run(field: str) -> None:
         ("revision", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
         ("seed", 43),
         ("test_mode", True),
+        ("trust_remote_code", True),
     ],
 )
 def test_everything_that_can_affect_a_score_makes_another_run(field: str, value: Any) -> None:
@@ -208,7 +209,7 @@ def test_everything_that_can_affect_a_score_makes_another_run(field: str, value:
 
 def test_every_field_of_a_spec_is_part_of_the_identity() -> None:
     """The two tests above name every field."""
-    fields = "task task_version task_fingerprint data model revision seed recipe test_mode parent"
+    fields = "task task_version task_fingerprint data model revision seed recipe test_mode trust_remote_code parent"
     assert set(RunSpec.model_fields) == set(fields.split())
     assert set(Recipe.model_fields) == set(OTHER_RECIPES)
 

@@ -93,6 +93,13 @@ def test_screen_marks_each_predicted_label_of_a_set() -> None:
     assert [line.endswith("predicted") for line in lines] == [True] * 9
 
 
+def test_label_with_a_line_break_is_one_line_on_the_screen() -> None:
+    task = load_task("rte").model_copy(update={"labels": {"a\nb  1.0000": 0, "c": 1}})
+    first, second = screen_lines(rows_from_scores(task, np.array([[3.0, 0.0]], np.float32)))
+    assert first == "a\\u000ab  1.0000  0.9526"
+    assert second == "c                 0.0474"
+
+
 def test_regression_has_values_and_no_probabilities(tmp_path: Path) -> None:
     rows = rows_from_scores(load_task("stsb"), np.array([[1.5], [-0.25]], np.float32))
     with prediction_writer(tmp_path / "out.csv") as write:

@@ -34,3 +34,8 @@ def test_tables_without_control_characters_are_those_of_rich(capsys: pytest.Capt
     plain.print(table)
     ours.print(table)
     assert plain.file.getvalue() == ours.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_line_break_in_a_cell_or_a_title_makes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("title\nfake", ["", "n\rm"], [["label\nfake  9", "1"], ["b\u2028c", "2"]])
+    assert len(capsys.readouterr().out.splitlines()) == len(["title", "head", "first", "second", "empty line"])

@@ -19,6 +19,8 @@ from support.boards import (
 
 from harness.facts.record_parts import ModelFacts
 from harness.reports.data_files import render_csv, render_json
+from harness.reports.html import render_html
+from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
 
 
@@ -71,3 +73,30 @@ def test_csv_and_json_count_total_and_trainable_parameters() -> None:
     (entry,) = json.loads(render_json(board))["entries"]
     (result,) = entry["tasks"].values()
     assert (result["cost"]["parameters"], result["cost"]["trainable_parameters"]) == (900, 70)
+
+
+@pytest.mark.parametrize(
+    "parameters, trainable, shown",
+    [
+        (22_713_986, 294_914, "0.3 M of 22.7 M"),
+        (22_713_986, 22_713_986, "22.7 M"),
+        (900, None, "900"),
+        (900, 70, "70 of 900"),
+    ],
+)
+def test_pages_show_trained_parameters_where_others_are_frozen(
+    parameters: int, trainable: int | None, shown: str
+) -> None:
+    model = ModelFacts(
+        commit=None,
+        architecture="Bert",
+        parameters=parameters,
+        trainable_parameters=trainable,
+        attention="sdpa",
+        head="new",
+    )
+    board = build_leaderboard([record().model_copy(update={"model": model})])
+    assert f" {shown} |" in render_markdown(board)
+    assert f">{shown}</td>" in render_html(
+        json.loads(render_json(board)), {}, dict.fromkeys(("scores", "costs", "tasks", "published"), ())
+    )

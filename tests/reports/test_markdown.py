@@ -75,6 +75,7 @@ def test_missing_rows_of_a_task_are_counted() -> None:
         ),
         ("s", {"recipe": {"select": "best"}}),
         ("s", {"recipe": {"threshold": "validation"}}),
+        ("x", {"spec": {"trust_remote_code": True}}),
         ("t", {"spec": {"test_mode": True}}),
     ],
 )

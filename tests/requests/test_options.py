@@ -94,6 +94,7 @@ FLAGS = {
         "--task",
         "--test-mode",
         "--tracker",
+        "--trust-remote-code",
     },
     "sweep": {
         "--detach",
@@ -131,6 +132,7 @@ FLAGS = {
         "--precision",
         "--split",
         "--task",
+        "--trust-remote-code",
         "--worst",
     },
     "submit": {"--allow-missing", "--model", "--out", "--overwrite", "--results", "--run", "--seed"},
@@ -147,9 +149,11 @@ FLAGS = {
         "--precision",
         "--text",
         "--text-column",
+        "--trust-remote-code",
     },
     "describe": OWN_DATA_FLAGS
-    | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"},
+    | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"}
+    | {"--trust-remote-code"},
     "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
     "published": {"--names", "--variant"},
     "reproduce": {
@@ -436,6 +440,7 @@ def test_unreadable_command_line_exits_with_code_2(
         (["--test-mode", "--model", "a/b"], "--model a/b.*--test-mode"),
         (["--test-mode", "--data", "here"], "--data here.*--test-mode"),
         (["--test-mode", "--revision", "v1"], "--revision v1.*--test-mode"),
+        (["--test-mode", "--trust-remote-code"], "--trust-remote-code.*--test-mode"),
         (["--test_mode", "--model=a/b"], "--model a/b.*--test-mode"),
         (["--push-to-hub", "me/model"], "--push-to-hub me/model.*--save-model"),
         (["--init-from", "mnli", "--parent", "../../x"], r"--parent \.\./\.\./x"),

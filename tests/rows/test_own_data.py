@@ -55,6 +55,15 @@ def splits_of(task: TaskSpec) -> dict[str, Split]:
     return load_splits(task, read_tables(task, find_files(task, None)), "standard", None)
 
 
+def test_label_with_a_line_break_imitates_no_other_message(write_rows: Write) -> None:
+    rows = {"text": TEXTS, "label": [("good", "bad\nlabels: other")[row % 2] for row in range(ROWS)]}
+    write_rows(Path("train.jsonl"), rows)
+    inferred = infer_task(own("train.jsonl"))
+    assert "bad\nlabels: other" in (inferred.task.labels or {})
+    assert any("bad\\u000alabels: other" in message for message in inferred.messages)
+    assert not any("\n" in message for message in inferred.messages)
+
+
 def task_of(rows: dict[str, Sequence[Any]], write_rows: Write, ending: str = "jsonl", **keys: Any) -> TaskSpec:
     write_rows(Path(f"train.{ending}"), rows)
     return infer_task(own(f"train.{ending}", **keys)).task
@@ -795,7 +804,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     # which files
     "FIFO": (_fifo, r"train\.csv: expected a regular file"),
     "loop of symlinks": (_loop, r"train\.csv: too many levels of symbolic links"),
-    "unknown user": (lambda: (own("~nosuchuser/train.csv"), {}), r"~nosuchuser/train\.csv: .*home directory"),
+    "unknown user": (
+        lambda: (own("~nosuchuser/train.csv"), {}),
+        r"^--train-file ~nosuchuser/train\.csv: .*home directory",
+    ),
     "path that is too long": (lambda: (own("a" * 5000 + ".csv", name="x"), {}), r" a{100,}\.\.\.: file name too long"),
     "no such file": (
         lambda: (own("trian.csv"), {"train.csv": GOOD}),

@@ -20,7 +20,7 @@ def test_every_data_set_and_model_is_downloaded_once() -> None:
     ]
     data, models = downloads_of(runs)
     assert data == ["rte", "mnli", "ax"], "ax is predicted by the models of mnli"
-    assert models == [["org/a", "main", "rte"], ["org/b", "main", "rte"]]
+    assert models == [("org/a", "main", False, "rte"), ("org/b", "main", False, "rte")]
 
 
 def test_local_data_and_models_are_not_downloaded(make_task: Callable[..., Path], tiny_model: Path) -> None:

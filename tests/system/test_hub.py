@@ -112,3 +112,27 @@ def test_messages_of_the_clients_have_no_secret(monkeypatch, capsys):
     printed = capsys.readouterr().err + stream.getvalue()
     assert "S3CR3T" not in printed
     assert printed.count("//***@host/file") == 3
+
+
+@pytest.mark.parametrize(
+    "text, when",
+    [
+        (
+            "429 Client Error: Too Many Requests for url: https://huggingface.co/api\nRetry after 55 seconds (0/9)",
+            "55 s",
+        ),
+        ("429 Client Error: Too Many Requests for url: https://huggingface.co/api/12345", "in a few minutes"),
+    ],
+)
+def test_rate_limit_is_told_from_an_outage_and_names_the_token(text, when):
+    outer = OSError("We couldn't connect to 'https://huggingface.co' to load the files")
+    outer.__cause__ = OSError(text)
+    call = Unreliable(outer, outer)
+    with pytest.raises(UserError, match=rf"org/name: .*429.* {when}.*HF_TOKEN"):
+        call_with_retries("org/name", call, pauses=(0,))
+    assert call.calls == 2
+
+
+def test_outage_is_not_told_as_a_rate_limit():
+    with pytest.raises(OSError, match="503"):
+        call_with_retries("org/name", Unreliable(OSError("503 Server Error: https://hub/429")), pauses=())

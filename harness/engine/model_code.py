@@ -1,0 +1,112 @@
+"""Code that comes with a model: it runs only if the user trusts it, and only from the model's own pinned files.
+
+A `config.json` or `tokenizer_config.json` names the classes of its model, configuration and tokenizer in `auto_map`:
+`modeling_own.OwnModel` is a class in the file `modeling_own.py` next to it, `org/other--modeling_own.OwnModel` one in
+another repository.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from harness.errors import UserError
+
+_CLASSIFIER = AutoModelForSequenceClassification.__name__
+
+_MODULES = "transformers_modules."
+"""The package in which transformers imports code that comes with models."""
+
+
+def code_options(trusts_code: bool, commit: str | None = None) -> dict[str, Any]:
+    """Returns options for every `from_pretrained`, with which transformers asks no question on standard input.
+
+    `commit` is that of the model on the Hub; code in files of the same repository is read from it.
+    """
+    return {"trust_remote_code": True, "code_revision": commit} if trusts_code else {"trust_remote_code": False}
+
+
+def check_code(name: str, source: str, revision: str | None = None) -> None:
+    """Checks that a model comes with code, all of it among its own files; runs none of it.
+
+    Raises:
+        UserError: there is no code, or some of it is in another repository, whose commit is not pinned.
+    """
+    config, _ = PreTrainedConfig.get_config_dict(source, revision=revision)
+    tokenizer = get_tokenizer_config(source, revision=revision)
+    references = [*_references(config.get("auto_map")), *_references(tokenizer.get("auto_map"))]
+    if not references:
+        raise UserError(f"{name}: --trust-remote-code: no code found, auto_map is missing in config.json: drop it.")
+    for reference in references:
+        repository, dashes, _ = reference.rpartition("--")
+        if dashes and repository != source:
+            raise UserError(
+                f"{name}: --trust-remote-code: auto_map names {reference}, code in another repository, {repository}, "
+                "whose commit is not pinned. Download the model and that repository's .py files into one folder, "
+                f"remove '{repository}--' from its JSON files, and name the folder."
+            )
+
+
+def check_no_code(name: str, config: PreTrainedConfig) -> None:
+    """Raises UserError for a configuration of code that an earlier run in this process has registered."""
+    if type(config).__module__.startswith(_MODULES):
+        raise UserError(f"{name}: it needs code of its own ({type(config).__name__}): add --trust-remote-code.")
+
+
+def untrained_classifier(config: Any, options: dict[str, Any]) -> PreTrainedModel:
+    """Returns a newly initialised model; its code, if trusted, is that of the commit in the options.
+
+    `from_config` of transformers would take the code of the newest commit.
+    """
+    reference = (getattr(config, "auto_map", None) or {}).get(_CLASSIFIER)
+    if options["trust_remote_code"] and reference is not None:
+        kind: Any = get_class_from_dynamic_module(
+            reference, config.name_or_path, code_revision=options["code_revision"]
+        )
+        model: PreTrainedModel = kind._from_config(config)
+    else:
+        model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    return model
+
+
+def name_encoder(name: str, model: PreTrainedModel) -> None:
+    """Sets `base_model_prefix` of a model whose code names no submodule by it: everything would count as the head.
+
+    Raises:
+        UserError: several submodules, or none, can be the encoder.
+    """
+    children = dict(model.named_children())
+    if model.base_model_prefix in children:
+        return
+    encoders = [child for child, module in children.items() if isinstance(module, PreTrainedModel)]
+    if len(encoders) != 1:
+        raise UserError(
+            f"{name}: unsupported code: base_model_prefix {model.base_model_prefix!r} of {type(model).__name__} is no "
+            f"submodule (it has {', '.join(children)}), so its head cannot be told from its encoder."
+        )
+    model.base_model_prefix = encoders[0]
+
+
+def own_references(auto_map: Any, folder: Path) -> Any:
+    """Returns an `auto_map` that names only code in files of the folder, where a saved model has a copy of it."""
+    if isinstance(auto_map, dict):
+        kept_entries = {key: own_references(value, folder) for key, value in auto_map.items()}
+        return {key: value for key, value in kept_entries.items() if any(_references(value))}
+    if isinstance(auto_map, (list, tuple)):
+        return [own_references(value, folder) for value in auto_map]
+    reference = str(auto_map or "").rpartition("--")[2]
+    return reference if (folder / f"{reference.partition('.')[0]}.py").is_file() else None
+
+
+def _references(auto_map: Any) -> Iterator[str]:
+    """Yields every class that an `auto_map` names: it has texts, pairs for slow and fast tokenizers, and None."""
+    if isinstance(auto_map, str):
+        yield auto_map
+    elif isinstance(auto_map, (dict, list, tuple)):
+        for value in auto_map.values() if isinstance(auto_map, dict) else auto_map:
+            yield from _references(value)
