@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from harness.commands.selfcheck import generated
 from harness.engine.batches import cut_batch, epoch_order, rows_of_steps, scoring_batches, step_batches
 from harness.engine.encoding import Encoded
+from harness.engine.tiny_example import generated
 from harness.facts.recipes import Recipe, plan_steps
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)

@@ -5,10 +5,10 @@ import functools
 import pytest
 import torch
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine import compiling
 from harness.engine.compiling import obstacle, padded_length, should_compile
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 

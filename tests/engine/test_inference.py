@@ -5,8 +5,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.inference import NotFinite, infer
+from harness.engine.tiny_example import generated, tiny_model
 
 SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
 """Numbers of rows: less than a step, whole steps and partial ones."""

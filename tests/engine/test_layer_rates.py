@@ -17,10 +17,10 @@ from transformers import (
     PreTrainedModel,
 )
 
-from harness.commands.selfcheck import generated, plans, tiny_model
 from harness.engine.adaptations import vocabulary
 from harness.engine.layer_rates import rate_factors
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, plans, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe

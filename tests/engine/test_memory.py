@@ -4,9 +4,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.memory import limit_memory, plan_that_fits
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps

@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import vocabulary
 from harness.engine.adaptations.freezing import freeze_lowest
 from harness.engine.checkpoints import Checkpoint, check_fit, load_checkpoint, save_checkpoint
 from harness.engine.optimizers import create_optimizer, decay_groups, hidden_matrices, is_row_wise, state_shapes
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Diverged, Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps

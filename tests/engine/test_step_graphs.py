@@ -9,10 +9,11 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.commands.selfcheck import check_graphs_match_plain_loop, generated, tiny_model
+from harness.commands.selfcheck import check_graphs_match_plain_loop
 from harness.engine import step_graphs
 from harness.engine.optimizers import create_optimizer
 from harness.engine.step_graphs import capture_obstacle, should_capture
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import (
     MAX_OVERFLOWS,
     Diverged,

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from transformers import AutoModelForSequenceClassification
 
-from harness.commands.selfcheck import generated
 from harness.engine.adaptations.float32_head import Float32Linear, compute_head_in_float32
 from harness.engine.batches import cut_batch
 from harness.engine.models import build_model
+from harness.engine.tiny_example import generated
 from harness.facts.tasks import load_task
 
 ROWS = 300

@@ -10,13 +10,13 @@ from support.architectures import CATALOGUE
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import adapt, restore
 from harness.engine.adaptations.freezing import freeze_lowest, freeze_unused
 from harness.engine.batches import cut_batch
 from harness.engine.encoding import Encoded
 from harness.engine.memory import plan_that_fits
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps

@@ -8,11 +8,11 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import adapt, restore
 from harness.engine.adaptations.dropout import BulkDropout
 from harness.engine.adaptations.vocabulary import NarrowedEmbedding
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 

@@ -9,10 +9,10 @@ from accelerate import Accelerator
 from torch import nn
 from transformers import CanineConfig, CanineForSequenceClassification, T5Config, T5ForSequenceClassification
 
-from harness.commands.selfcheck import generated, tiny_model
 from harness.engine.adaptations import vocabulary
 from harness.engine.batches import cut_batch
 from harness.engine.optimizers import create_optimizer
+from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
 
