@@ -274,6 +274,51 @@ def quality_tables(values: Mapping[str, Any]) -> list[Table]:
     return [Table(title, ("task", *runs), means), Table(paired, ("task", *others), differences)]
 
 
+def reproduction_tables(values: Mapping[str, Any]) -> list[Table]:
+    """The tables of reproduction.json: the verdicts of each reproduction, scores by seed, and the recipes."""
+    settings, reproductions = values["settings"], values["reproductions"]
+    recipes = [
+        (
+            task,
+            f"{recipe['train_rows']:,}" if "train_rows" in recipe else "all",
+            *(str(recipe[name]) for name in ("epochs", "global_batch_size", "learning_rate", "max_length")),
+            str(settings["changed"][task]["global_batch_size"]),
+        )
+        for task, recipe in settings["recipes"].items()
+    ]
+    verdicts, scores = [], []
+    for title, reproduction in reproductions.items():
+        for one in reproduction["verdicts"]:
+            name, facts = f"{one['task']} {one['metric']}", one["comparison"]
+            here = [run["score"] for run in one["runs"]]
+            low, high = facts["interval"]
+            verdicts.append(
+                (
+                    f"{title}: {name}",
+                    _mean_and_deviation(one["by_seed"]),
+                    _mean_and_deviation(here),
+                    f"{facts['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
+                    f"{facts['least_margin']:.2f}",
+                    one["verdict"],
+                )
+            )
+            if reproduction["variant"] is None:
+                scores.append((f"{name}, Trainer", *(f"{score:.2f}" for score in one["by_seed"])))
+            scores.append((f"{name}, the harness, {title}", *(f"{score:.2f}" for score in here)))
+    seeds = ", ".join(map(str, settings["seeds"]))
+    title = (
+        f"{settings['model']} on the validation split, in points: mean and sample standard deviation of seeds {seeds}; "
+        f"margin {settings['margin']:g}"
+    )
+    columns = ("Trainer", "the harness", "difference, 95 % interval", "agreement within", "verdict")
+    recipe_head = ("task", "training rows", "epochs", "batch size", "learning rate", "tokens", "changed batch size")
+    return [
+        Table("The recipe of both programs, and the change", recipe_head, recipes),
+        Table(title, ("recipe of the harness: score", *columns), verdicts),
+        Table("Scores by seed, in points", ("score, program", *map(str, settings["seeds"])), scores),
+    ]
+
+
 def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
     """The tables of gpu.json: the cost of steps and evaluation, the whole of GLUE, a profile, other loops."""
     stages, tables = values["stages"], []
@@ -366,6 +411,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "quality": quality_tables,
     "leaderboard": leaderboard_tables,
     "coverage": coverage_tables,
+    "reproduction": reproduction_tables,
     "gpu": gpu_tables,
 }
 """The function that makes the tables of each JSON file, by its name without the ending."""

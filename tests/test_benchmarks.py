@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from accelerate.commands.launch import launch_command_parser
@@ -23,6 +24,8 @@ from benchmarks.leaderboard import generated_record
 from benchmarks.measuring import Meter, fresh_state
 from benchmarks.quality import Options as QualityOptions
 from benchmarks.quality import compare_scores, settings_folder
+from benchmarks.reproduction import Options as ReproductionOptions
+from benchmarks.reproduction import compare_programs, make_row
 from benchmarks.rows import sample_rows, tokenise
 from benchmarks.setting import Measurement, Setting
 from benchmarks.sweep_overhead import COMMANDS
@@ -215,6 +218,54 @@ def test_scores_are_compared_seed_by_seed(tmp_path: Path, make_record: Callable[
     assert differences.rows[0] == ("rte", "+1.00 (+1.00 to +1.00)", "–")
     with pytest.raises(UserError, match=r"rte, seed 7.*--run"):
         compare_scores(replace(options, seeds=(0, 7)))
+
+
+def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(tiny_model: Path, tmp_path: Path) -> None:
+    task, rng, folder = load_task("sst2"), np.random.default_rng(0), tmp_path / "data" / "sst2"
+    folder.mkdir(parents=True)
+    for name in ("train", "validation"):
+        split = split_with_lengths(task, rng.integers(5, 20, task.rows[name]), rng, word_count=40)
+        pd.DataFrame({"sentence": split.text, "label": split.label}).to_parquet(folder / f"{name}.parquet")
+    options = ReproductionOptions(
+        model=str(tiny_model),
+        tasks=("sst2",),
+        seeds=(3, 4),
+        train_rows=40,
+        data=tmp_path / "data",
+        records=tmp_path / "runs",
+    )
+    values = _through_json(compare_programs(options))
+    assert str(tmp_path) not in json.dumps(values)
+    assert values["settings"]["model"] == tiny_model.name
+    trainer = values["trainer"]["sst2"]
+    assert [trainer[seed]["steps"] for seed in ("3", "4")] == [3, 3]
+    (same,), (changed,) = (each["verdicts"] for each in values["reproductions"].values())
+    assert same["by_seed"] == [pytest.approx(100 * run["eval_accuracy"], abs=0.005) for run in trainer.values()]
+    assert same["reason"] is None, "the runs have the whole data"
+    assert [(run["seed"], run["steps"]) for run in same["runs"]] == [(3, 3), (4, 3)]
+    assert [(run["seed"], run["steps"]) for run in changed["runs"]] == [(3, 1), (4, 1)]
+    recipes, verdicts, scores = report.reproduction_tables(values)
+    assert recipes.rows[0][:4] == ("sst2", "40", "1", "16")
+    assert [row[0].endswith("sst2 accuracy") for row in verdicts.rows] == [True, True]
+    assert [row[-1] for row in verdicts.rows] == [same["verdict"], changed["verdict"]]
+    assert [row[1] for row in scores.rows] == [f"{one['by_seed'][0]:.2f}" for one in [same]] + [
+        f"{one['runs'][0]['score']:.2f}" for one in (same, changed)
+    ]
+    with pytest.raises(UserError, match="--tasks qqp"):
+        compare_programs(replace(options, tasks=("qqp",)))
+
+
+def test_row_of_trainer_states_its_mean_and_deviation_and_a_changed_batch_size() -> None:
+    options = ReproductionOptions(tasks=("mrpc",), seeds=(0, 1), train_rows=100)
+    runs = {"0": {"eval_f1": 0.80, "eval_accuracy": 0.70}, "1": {"eval_f1": 0.82, "eval_accuracy": 0.71}}
+    row = make_row(options, {"mrpc": runs})
+    f1, accuracy = row.tasks["mrpc"].scores
+    assert (f1.metric, f1.value, f1.plus_minus, f1.by_seed) == ("f1", 81.0, 1.41, (80.0, 82.0))
+    assert (accuracy.value, accuracy.plus_minus) == (70.5, 0.71)
+    own, changed = row.recipe_of("mrpc"), row.recipe_of("mrpc", "per-device")
+    assert own is not None
+    assert own["train_rows"] == 100
+    assert changed == {**own, "global_batch_size": 8 * own["global_batch_size"]}
 
 
 def test_growth_is_shown_in_the_units_of_the_tables() -> None:

@@ -193,7 +193,12 @@ def _plan(
     args = ["--task", name, *(["--model", model] if model else [])]
     args += ["--revision", own.revision] if own.revision else []
     args += ["--trust-remote-code"] if own.trust_remote_code else []
-    for key, value in {**_overrides(request, name, own), **point}.items():
+    overrides = {**_overrides(request, name, own), **point}
+    if switches := [key for key, value in overrides.items() if isinstance(value, bool)]:
+        default = parse_options([*args, *request.args]).recipe  # a switch has a flag only for its other position
+        changed = {key: overrides.pop(key) for key in switches}
+        args += [_switch(key, value) for key, value in changed.items() if value is not getattr(default, key)]
+    for key, value in overrides.items():
         args += [f"--{key.replace('_', '-')}", str(value)]
     args += ["--seed", str(seed), *request.args]
     options = parse_options(args)
@@ -236,6 +241,10 @@ def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str
 
 def _is_path(task: str) -> bool:
     return task.endswith((".yaml", ".yml")) or "/" in task
+
+
+def _switch(name: str, value: bool) -> str:
+    return f"--{'' if value else 'no-'}{name.replace('_', '-')}"
 
 
 def _with_seed(args: Sequence[str], seed: int) -> tuple[str, ...]:

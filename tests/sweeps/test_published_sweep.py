@@ -59,6 +59,15 @@ def test_a_copy_of_the_model_gets_the_same_recipe(tiny_model: Path) -> None:
     assert run.spec.revision.startswith("sha256:")
 
 
+@pytest.mark.parametrize("is_grouped, flags", [(False, {"--no-length-grouping"}), (True, set())])
+def test_switch_of_the_recipe_is_a_flag_without_a_value(is_grouped: bool, flags: set[str]) -> None:
+    row = load_row("bert-base-cased")
+    row = row.model_copy(update={"recipe": {**(row.recipe or {}), "length_grouping": is_grouped}})
+    (run, *_) = _runs(sweep_of(row, ["rte"]))
+    assert run.spec.recipe.length_grouping is is_grouped
+    assert {arg for arg in run.args if "length-grouping" in arg} == flags
+
+
 def test_test_mode_keeps_its_own_hyperparameters() -> None:
     (run, *_) = _runs(sweep_of(load_row("electra-large"), ["rte"], is_test_mode=True), "--test-mode", is_test_mode=True)
     assert (run.spec.recipe.epochs, run.spec.recipe.layer_decay) == (8, 0.9)
