@@ -31,6 +31,7 @@ _DIGITS = 6
 _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
     *("aggregate", "std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
+    "training_rows",
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
     "seed_disagreement",
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds"),
@@ -121,6 +122,8 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
     return {
         "task": group.spec.task,
         "recipe": group.recipe,
+        "recipe_without_train_rows": group.recipe_without("train_rows"),
+        "training_rows": group.training_rows,
         "task_version": group.spec.task_version,
         "task_fingerprint": group.spec.task_fingerprint,
         "fingerprint": group.fingerprint,

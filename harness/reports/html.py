@@ -15,10 +15,10 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
+from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS, format_disagreement
 from harness.reports.panels import Content
-from harness.reports.plots import BLUE, FAINT, INK, ORANGE
 from harness.reports.resolution import resolution_note
 from harness.reports.standings import NO_SCORE, format_metric, format_spread
 from harness.stats.groups import sort_marks
@@ -36,6 +36,10 @@ _PLOT_SCALE = 1.15
 _PLOTS = {
     "scores.svg": ("Scores per task", "Scores with their 95 % intervals over seeds and rows, task by task."),
     "heatmap.svg": ("Heat map over tasks", "Each score on the way from the constant baseline to a perfect score."),
+    "learning_curves.svg": (
+        "Learning curves",
+        "Scores with their 95 % intervals against the number of training rows, all other hyperparameters equal.",
+    ),
     "cost.svg": ("Score against cost", "Mean score against the device-hours of one run of each task."),
 }
 

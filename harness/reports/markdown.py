@@ -273,8 +273,7 @@ def _weights(group: Group) -> str:
 
 
 def _training_rows(group: Group) -> str:
-    rows = next((run.data.rows.get("train") for run in group.runs if run.data), None)
-    return "" if rows is None else f"{rows:,}"
+    return "" if group.training_rows is None else f"{group.training_rows:,}"
 
 
 def _number(value: float | None, form: str, unit: float = 1) -> str:
