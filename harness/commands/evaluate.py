@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -15,10 +15,11 @@ from harness.commands.predict import open_model
 from harness.engine import test_mode
 from harness.errors import UserError, did_you_mean
 from harness.facts.outcome import SplitOutcome, score_split
-from harness.facts.tasks import TaskSpec, apply_protocol, load_task
+from harness.facts.tasks import TaskSpec, apply_protocol, holdout_split, load_task
 from harness.inspection.error_analysis import worst_errors
 from harness.inspection.evaluation_report import Evaluation, print_evaluation, write_evaluation
 from harness.inspection.output_files import check_output_folder
+from harness.metrics.calibration import Calibration, calibration, fit_temperature
 from harness.metrics.registry import METRICS
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.columns import ReadOptions, check_header
@@ -98,7 +99,8 @@ def main(arguments: Sequence[str]) -> None:
         gold, predicted = splits[split].label, predictions_from_scores(scores[split], threshold)
         assert gold is not None
         errors = worst_errors(task, scores[split], splits[split], options.worst, threshold)
-        evaluation = Evaluation(task, outcomes, split, gold, predicted, errors, threshold)
+        by_split = _calibrations(task, scores, {name: splits[name].label for name in names})
+        evaluation = Evaluation(task, outcomes, split, gold, predicted, errors, threshold, by_split)
         print_evaluation(evaluation)
         if options.out is not None:
             write_evaluation(evaluation, options.out)
@@ -201,6 +203,26 @@ def _error_split(task: TaskSpec, splits: Mapping[str, Split], requested: str | N
             "labels with --gold."
         )
     return name
+
+
+def _calibrations(
+    task: TaskSpec, scores: Mapping[str, NDArray[np.float32]], gold: Mapping[str, NDArray[Any] | None]
+) -> dict[str, list[Calibration]]:
+    """The calibration of each split with class probabilities; empty for values and label sets.
+
+    Under the holdout protocol the reported half has a second one, at the temperature fitted on the other half.
+    """
+    if task.problem_type != "single_label_classification":
+        return {}
+    by_split = {name: [calibration(scores[name], labels)] for name, labels in gold.items() if labels is not None}
+    fitted_on = gold.get(task.select_on)
+    if fitted_on is not None and holdout_split(task.select_on) in task.report:
+        temperature = fit_temperature(scores[task.select_on], fitted_on)
+        for name in task.report:
+            labels = gold.get(name)
+            if labels is not None:
+                by_split[name].append(calibration(scores[name], labels, temperature))
+    return by_split
 
 
 def _outcomes_by_category(

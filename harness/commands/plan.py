@@ -15,12 +15,10 @@ from harness.commands.sweep import WIDTH
 from harness.errors import UserError, did_you_mean
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import is_fraction
-from harness.reports.standings import Leaderboard, task_title
-from harness.stats.power import MOST_SEEDS, POWER, Column, column_of
+from harness.reports.standings import Leaderboard, format_metric, task_title
+from harness.stats.power import MORE_SEEDS, MOST_SEEDS, POWER, Column, column_of
 from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags
-
-MORE_SEEDS = 10
 
 
 @dataclass(frozen=True)
@@ -75,19 +73,16 @@ def _table(board: Leaderboard, names: Sequence[str], points: float) -> Table:
         compared = board.compared.get(name)
         column = column_of(compared) if compared else None
         if column is None:
-            table.add_row(task_title(name), *[""] * 5, "unknown: no two models")
+            table.add_row(task_title(name), *[""] * 5, "unknown: no two models that differ")
             continue
-        unit = 100 if all(map(is_fraction, board.tasks[name].main_metrics)) else 1
-        differences = (
-            column.smallest_difference(seeds) if seeds > 1 else math.nan
-            for seeds in (column.seeds, MORE_SEEDS, math.inf)
-        )
+        as_percent = all(map(is_fraction, board.tasks[name].main_metrics))
+        differences = column.smallest_differences()[2:]
         table.add_row(
             task_title(name),
             f"{column.rows:,}",
             str(column.seeds),
-            *("?" if math.isnan(difference) else f"{unit * difference:.1f}" for difference in differences),
-            *_seeds_and_hours(board, name, column, points / unit),
+            *("?" if difference is None else format_metric(difference, as_percent) for difference in differences),
+            *_seeds_and_hours(board, name, column, points / 100 if as_percent else points),
         )
     return table
 

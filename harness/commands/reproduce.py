@@ -114,6 +114,8 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         *(["--dry-run"] * options.dry_run),
     ]
     sweep_options, request = read_options([*passed, *flags], sweep)
+    if request.sweep.train_rows:
+        raise UserError("--train-rows: expected one size, since a published row states one.")
     runs = [run for run in expand(request, lambda task, model: [{}]) if run.is_requested]
     console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
     for line in _forecast(row, scores, excluded, options, margin):

@@ -53,6 +53,9 @@ class SweepOptions:
     """Names on the Hub, or folders; by default each task's own model."""
     seeds: tuple[int, ...] = ()
     """One run per seed; 42 by default."""
+    train_rows: tuple[str, ...] = ()
+    """Train on that many rows, as in 100 300 1000 None: a run for each, for a learning curve. Smaller numbers are parts
+    of larger ones, the same for every seed; None is all rows."""
     results: Path = Path("results")
     """Folder of the records: DIR/runs/<task>/<run_id>.json."""
     test_mode: bool = False
@@ -128,7 +131,8 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
         return run_jobs(plan, executor, console, command, may_diverge, options.detach)
 
     if not request.sweep.grid:
-        return finish(expand(request, lambda task, model: [{}]))
+        sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})
+        return finish(expand(request, lambda task, model: sizes))
     return _search(options, request, finish, console)
 
 
@@ -180,7 +184,7 @@ def read_options(arguments: Sequence[str], default: Sweep | None = None) -> tupl
     """
     options, recipe, args = _split_arguments(arguments)
     flags: dict[str, Any] = {
-        name: value for name in ("tasks", "models", "seeds") if (value := list(getattr(options, name)))
+        name: value for name in ("tasks", "models", "seeds", "train_rows") if (value := list(getattr(options, name)))
     }
     if options.grid:
         flags["grid"] = grid_values(options.grid)
@@ -192,6 +196,9 @@ def read_options(arguments: Sequence[str], default: Sweep | None = None) -> tupl
         sweep = make_sweep(flags) if options.file is None else read_sweep(options.file, flags)
     else:
         sweep = replace_values(default, flags)
+    if len(sweep.train_rows) == 1:  # a hyperparameter like any other, also of the runs that others start from
+        recipe["train_rows"] = sweep.train_rows[0]
+        sweep = sweep.model_copy(update={"train_rows": ()})
     sweep = sweep.model_copy(update={"tasks": tasks_of(sweep)})
     _check_grid(options, sweep, recipe)
     args += ["--results", str(options.results), *(["--test-mode"] if options.test_mode else [])]
@@ -235,6 +242,8 @@ def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) 
     overrides += [each for own in sweep.models.values() for each in (own.recipe, *own.recipe_by_task.values())]
     if "protocol" in sweep.grid or any("protocol" in each for each in overrides):
         raise UserError("protocol: a grid sets it itself: holdout, or tuned_on_reported with --select-on-reported.")
+    if sweep.train_rows:
+        raise UserError("--train-rows: expected one size with a grid, which chooses among its points; choose first.")
     if duplicate := set(sweep.grid) & set(recipe):
         raise UserError(f"--{min(duplicate).replace('_', '-')}: duplicate, the grid has values for it; drop the flag.")
     if companion := next((name for name in sweep.tasks if load_task(name).predicted_by), None):

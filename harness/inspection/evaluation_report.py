@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from harness.inspection.description import VALUE_PERCENTS
 from harness.inspection.error_analysis import ErrorRow, LabelMetrics, confusion_counts, label_metrics, most_confused
 from harness.inspection.output_files import csv_text, write_output_files
 from harness.inspection.terminal_table import one_line, print_table
+from harness.metrics.calibration import Calibration
 from harness.metrics.registry import title_of
 
 _MAX_CLASSES = 12
@@ -39,6 +41,8 @@ class Evaluation(NamedTuple):
     """The worst errors, the worst first."""
     threshold: float | None = None
     """Probability from which a label of a multi-label task is predicted."""
+    calibrations: Mapping[str, list[Calibration]] = MappingProxyType({})
+    """The calibration of each split that has class probabilities, and of some at a fitted temperature too."""
 
     @property
     def labels(self) -> list[str]:
@@ -68,6 +72,14 @@ def print_evaluation(evaluation: Evaluation) -> None:
     ]
     heading = task.name if task.title == task.name else f"{task.name}: {task.title}"
     print_table(heading, ["", *outcomes, f"{split}, {baseline}"], rows)
+    if evaluation.calibrations:
+        rows = [
+            [name, f"{one.temperature:.3f}", *map(format_score, one[1:])]
+            for name, several in evaluation.calibrations.items()
+            for one in several
+        ]
+        header = ["", "temperature", "calibration error", "Brier score", "log loss"]
+        print_table("calibration of the probabilities", header, rows)
     for outcome in outcomes.values():
         for note in outcome.notes:
             print(f"note: {note}")
@@ -132,6 +144,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
         "metrics.csv": csv_text(["split", "metric", "value"], lines),
         "errors.csv": csv_text(["row", "gold", "predicted", size, "text", "pair"], evaluation.errors),
     }
+    if evaluation.calibrations:
+        by_split = ((name, *one) for name, several in evaluation.calibrations.items() for one in several)
+        texts["calibration.csv"] = csv_text(["split", *Calibration._fields], by_split)
     if not task.is_regression:
         texts["classes.csv"] = csv_text(LabelMetrics._fields, evaluation.metrics_by_label)
     if task.is_regression:

@@ -104,7 +104,7 @@ def main_score(names: Sequence[str], values: Mapping[str, float | None]) -> floa
     return fmean(signed)
 
 
-def mean_loss(scores: NDArray[np.float32], gold: NDArray[Any]) -> float:
+def mean_loss(scores: NDArray[np.floating[Any]], gold: NDArray[Any]) -> float:
     """The loss that training minimises, over all rows: mean cross-entropy in nats, or mean squared error for C = 1.
 
     For sets of labels, the mean over rows and labels of the binary cross-entropy. Class weights do not count.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import direction_of, is_fraction, title_of
 from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
+from harness.reports.resolution import resolution_of
 from harness.reports.standings import AVERAGES, Leaderboard, group_cell, task_title
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
@@ -21,8 +22,8 @@ from harness.stats.significance import Evidence, PairwiseTest
 from harness.stats.uncertainty import Interval
 from harness.system.spreadsheets import escape_cell
 
-SCHEMA_VERSION = 3
-"""The version of leaderboard.json, raised when a key is renamed or changes its meaning."""
+SCHEMA_VERSION = 4
+"""The version of leaderboard.json, raised when a key is added, renamed or changes its meaning."""
 
 _DIGITS = 6
 """The precision of numbers from sums over resamples, whose last bits differ between processors."""
@@ -30,8 +31,11 @@ _DIGITS = 6
 _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
     *("aggregate", "std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
+    "training_rows",
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
+    "seed_disagreement",
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds"),
+    *("smallest_difference", "smallest_difference_ten_seeds", "smallest_difference_any_number"),
     *("parameters", "trainable_parameters", "source"),
 ]
 
@@ -68,18 +72,20 @@ def _references(board: Leaderboard) -> list[Any]:
 
 def _column(board: Leaderboard, name: str) -> dict[str, Any]:
     task, compared = board.tasks[name], board.compared.get(name)
-    direction = direction_of(task.main_metrics)
+    direction, resolution = direction_of(task.main_metrics), resolution_of(board, name)
     return {
         "task": name,
         "heading": task_title(name),
         "title": task.title,
         "suite": task.suite,
+        "problem_type": task.problem_type,
         "main_metrics": task.main_metrics,
         "main_metric_titles": [title_of(metric) for metric in task.main_metrics],
         "report": task.report,
         "lower_is_better": None if direction is None else direction < 0,
         "as_percent": all(map(is_fraction, task.main_metrics)),
         "compared": len(compared.groups) if compared else 0,
+        "smallest_differences": _rounded_values(resolution._asdict()) if resolution else None,
         "resamples": max((one.sample.resampled.shape[1] for one in board.comparisons[name]), default=0),
     }
 
@@ -116,6 +122,8 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
     return {
         "task": group.spec.task,
         "recipe": group.recipe,
+        "recipe_without_train_rows": group.recipe_without("train_rows"),
+        "training_rows": group.training_rows,
         "task_version": group.spec.task_version,
         "task_fingerprint": group.spec.task_fingerprint,
         "fingerprint": group.fingerprint,
@@ -127,6 +135,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
         "is_best": cell.is_best,
         "is_tied": evidence.is_tied,
         "intervals": _intervals(evidence),
+        "seed_disagreement": _rounded_value(evidence.seed_disagreement),
         "to_best": _test(evidence.to_best),
         "figures": [
             {
@@ -161,9 +170,15 @@ def _rounded(interval: Interval | None) -> list[float] | None:
 
 
 def _test(test: PairwiseTest | None) -> dict[str, Any] | None:
-    if test is None:
-        return None
-    return {key: round(value, _DIGITS) if isinstance(value, float) else value for key, value in test._asdict().items()}
+    return None if test is None else _rounded_values(test._asdict())
+
+
+def _rounded_values(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _rounded_value(value) for key, value in values.items()}
+
+
+def _rounded_value(value: Any) -> Any:
+    return round(value, _DIGITS) if isinstance(value, float) else value
 
 
 def _run(group: Group, run: RunRecord) -> dict[str, Any]:
@@ -198,6 +213,7 @@ def render_csv(board: Leaderboard) -> str:
 
 def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
     pairs = [(entry, name) for entry in board.entries for name in board.tasks if (entry, name) in board.groups]
+    columns = {name: _column(board, name) for name in board.tasks}
     for group, reason in [*((board.groups[pair], "") for pair in pairs), *board.not_ranked]:
         result = _result(board, group)
         line = result | _identity(group.entry) | {"marks": ",".join(result["marks"]), "not_ranked": reason}
@@ -208,6 +224,11 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         if test := result["to_best"]:
             line |= {"p": test["p"], "p_holm": test["p_holm"], "to_best": test["difference"]}
             line |= {"to_best_low": test["low"], "to_best_high": test["high"]}
+        compared = board.compared.get(group.spec.task)
+        if compared and group in compared.groups and (resolution := columns[group.spec.task]["smallest_differences"]):
+            line["smallest_difference"] = resolution["with_present_seeds"]
+            line["smallest_difference_ten_seeds"] = resolution["with_ten_seeds"]
+            line["smallest_difference_any_number"] = resolution["with_any_number"]
         yield from (line | result["cost"] | figure for figure in result["figures"] or [{}])
     for reference in _references(board):
         line = {key: getattr(reference, key) for key in ("model", "task", "split", "metric", "source")}

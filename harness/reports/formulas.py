@@ -47,6 +47,9 @@ For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all int
   cells of the confusion matrix: pseudo-rows make their shares Dirichlet(counts + ½), the posterior under Jeffreys'
   prior. Other metrics have no pseudo-rows; their mean over resamples is shifted to x̄. With labels of few rows, the
   intervals of macro averages are too narrow; a note below the table says so.
+- seed disagreement: the share of rows, times 100, for which two runs predict different labels or label sets, the mean
+  over the n (n − 1)/2 pairs of runs; for a regression, the standard deviation over runs of a row's predicted value, the
+  mean over rows. All reported splits together; empty for a single run.
 - to best: the difference d to the best score on the same rows, and its interval d ± t(0.975, ν) √(v + s²/n + s'²/n'),
   v the variance of d over shared weights of the rows; not corrected for the other pairs
 - ≈: model i is in the set of the best unless the largest (x̄_j − x̄_i) / √(v + s²/n_i + s²/n_j) over j is above the 95 %
@@ -54,6 +57,10 @@ For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all int
 - p: the test of no difference, t = d / √(v + s²/n + s'²/n'). First Holm's, corrected for all pairs in the table, max
   over smaller p of (m − rank + 1) p; in brackets uncorrected. Where nothing is known about seeds, p is about these runs
   on other rows.
+- resolution, below a table: the smallest true difference of two models that has p < 0.05, uncorrected, with a
+  probability of 80 %: (t(0.975, ν) + t(0.8, ν)) √(v + 2 s²/n), ν by Satterthwaite, for n seeds of each model; the
+  minimum detectable effect (Bloom 1995). v is the median over the pairs of models, s² pooled, and the present n the
+  median over the models.
 - metrics: the {avg} over the runs, ± their sample standard deviation √(Σ (x − x̄)² / (n − 1))"""
 
 _MEDIANS = """\

@@ -16,12 +16,14 @@ from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.reports.costs import parameters_text
+from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
-from harness.reports.markdown import SHORT_SPLITS
+from harness.reports.markdown import SHORT_SPLITS, format_disagreement
 from harness.reports.panels import Content
-from harness.reports.plots import BLUE, FAINT, INK, ORANGE
+from harness.reports.resolution import resolution_note
 from harness.reports.standings import NO_SCORE, format_metric, format_spread
 from harness.stats.groups import sort_marks
+from harness.stats.power import SmallestDifferences
 from harness.stats.uncertainty import Interval
 
 _PAGE = Path(__file__).with_name("leaderboard.html.jinja")
@@ -35,6 +37,10 @@ _PLOT_SCALE = 1.15
 _PLOTS = {
     "scores.svg": ("Scores per task", "Scores with their 95 % intervals over seeds and rows, task by task."),
     "heatmap.svg": ("Heat map over tasks", "Each score on the way from the constant baseline to a perfect score."),
+    "learning_curves.svg": (
+        "Learning curves",
+        "Scores with their 95 % intervals against the number of training rows, all other hyperparameters equal.",
+    ),
     "cost.svg": ("Score against cost", "Mean score against the device-hours of one run of each task."),
 }
 
@@ -48,7 +54,9 @@ def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[st
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= dict(metric=format_metric, interval=_interval, parameters=_parameters)
+    environment.filters |= dict(
+        metric=format_metric, interval=_interval, parameters=_parameters, disagreement=format_disagreement
+    )
     figures = [
         dict(file=name, title=title, caption=caption, svg=_inline(plots[name], name))
         for name, (title, caption) in _PLOTS.items()
@@ -256,7 +264,9 @@ def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]])
         cells = [_figure_cell(figures.get(pair)) for pair in pairs]
         identity = _entry_identity(entry, result["recipe"])
         rows.append(identity | dict(cells=cells, result=result, runs=_runs(result, column["as_percent"])))
-    return dict(column=column, heads=heads, rows=rows)
+    differences = column["smallest_differences"]
+    resolution = resolution_note(SmallestDifferences(**differences), column["as_percent"]) if differences else ""
+    return dict(column=column, heads=heads, rows=rows, resolution=resolution)
 
 
 def _interval(ends: Sequence[float] | None, as_percent: bool) -> str:

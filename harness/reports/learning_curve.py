@@ -9,7 +9,7 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
-from harness.reports.plots import BLUE, FAINT, INK, ORANGE, figure_as_svg, plain_style
+from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, figure_as_svg, plain_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -17,6 +17,7 @@ from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_tex
 from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
+from harness.reports.resolution import resolution_note, resolution_of
 from harness.reports.standings import (
     AVERAGES,
     NO_SCORE,
@@ -161,17 +162,25 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
     metrics = list(dict.fromkeys(metric for group in groups for _, metric in group.metrics))
     head = [f"{escape_markdown(title_of(metric))} {escape_markdown(' / '.join(splits))}" for metric in metrics]
     is_compared = any(board.evidence[group].to_best for group in groups)
+    has_seeds = any(board.evidence[group].seed_disagreement is not None for group in groups)
     body = []
     for group in groups:
         evidence, as_percent = board.evidence[group], all(map(is_fraction, group.task.main_metrics))
         total = _interval(evidence.total, as_percent)
         score = " ".join(filter(None, [format_metric(group.score.center, as_percent), total]))
         parts = [_interval(one, as_percent) or NO_SCORE for one in (evidence.seeds, evidence.split)]
+        if has_seeds:
+            parts.append(format_disagreement(evidence.seed_disagreement, group.task.problem_type))
         test = _to_best(evidence, as_percent) if is_compared else []
         figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
         body.append([*_group_names(group), score, *parts, *test, *figures])
-    tests = ["to best", "p"] if is_compared else []
-    return markdown_table(["Model", "Recipe", "score", "over seeds", "over rows", *tests, *head], body, left=2)
+    seeds, tests = ["seed disagreement"] if has_seeds else [], ["to best", "p"] if is_compared else []
+    return markdown_table(["Model", "Recipe", "score", "over seeds", "over rows", *seeds, *tests, *head], body, left=2)
+
+
+def format_disagreement(value: float | None, problem_type: str) -> str:
+    """The share of rows times 100, or a standard deviation of values; empty for a single run."""
+    return "" if value is None else format_metric(value, as_percent=problem_type != "regression")
 
 
 def _interval(interval: Interval | None, as_percent: bool) -> str:
@@ -196,7 +205,7 @@ def format_p(p: float) -> str:
 
 
 def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
-    """The rows of a task's scores, the family of its tests, and its partial data."""
+    """The rows of a task's scores, the family of its tests, its resolution, and its partial data."""
     task, compared = board.tasks[name], board.compared.get(name)
     if not task.report:
         return "Predicted, not scored: the labels are hidden."
@@ -210,6 +219,8 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
         notes.append("Tests: one pair." if pairs == 1 else f"Tests: corrected for {pairs} pairs.")
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
+    if resolution := resolution_of(board, name):
+        notes.append(resolution_note(resolution, all(map(is_fraction, task.main_metrics))))
     if any(comparison.has_rare_label for comparison in board.comparisons[name]):
         notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]
@@ -262,8 +273,7 @@ def _weights(group: Group) -> str:
 
 
 def _training_rows(group: Group) -> str:
-    rows = next((run.data.rows.get("train") for run in group.runs if run.data), None)
-    return "" if rows is None else f"{rows:,}"
+    return "" if group.training_rows is None else f"{group.training_rows:,}"
 
 
 def _number(value: float | None, form: str, unit: float = 1) -> str:

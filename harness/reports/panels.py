@@ -1,10 +1,10 @@
-"""Data of the plots, from leaderboard.json: short names, a panel of scores per task, and the cost of each entry."""
+"""Data of the plots, from leaderboard.json: names, scores of each task, cost of each entry, and learning curves."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
@@ -14,6 +14,9 @@ Content = Mapping[str, Any]
 
 MAX_NAME = 36
 """The number of characters of a name that are shown."""
+
+FEWEST_SIZES = 3
+"""The numbers of training rows that make a learning curve."""
 
 
 class Point(NamedTuple):
@@ -56,6 +59,23 @@ class Panels(NamedTuple):
     panels: tuple[Panel, ...]
 
 
+class Curve(NamedTuple):
+    """The scores of a model by its number of training rows, all other hyperparameters equal."""
+
+    name: str
+    points: tuple[tuple[int, Point], ...]
+    """(training rows, score), at least `FEWEST_SIZES`, the fewest rows first; a mark is one besides `[r]`."""
+
+
+class CurvePanel(NamedTuple):
+    """The learning curves of a task."""
+
+    title: str
+    is_percent: bool
+    baseline: float | None
+    curves: tuple[Curve, ...]
+
+
 class CostPoint(NamedTuple):
     """An entry in the plot of cost."""
 
@@ -84,13 +104,11 @@ def panels_of(content: Content) -> Panels:
         points = tuple(_point(entry["tasks"].get(task)) for entry in entries)
         if not any(points):
             continue
-        splits = [split.removeprefix("validation_") for split in column["report"]]
-        title = [column["heading"], "/".join(column["main_metric_titles"])]
         panels.append(
             Panel(
                 task=task,
                 heading=column["heading"],
-                title=" ".join([*title, *(["/".join(splits)] if splits != ["validation"] else [])]),
+                title=_title(column),
                 is_percent=column["as_percent"],
                 lower_is_better=column["lower_is_better"] is True,
                 baseline=content["baseline"]["tasks"].get(task),
@@ -107,6 +125,12 @@ def panels_of(content: Content) -> Panels:
         published=tuple(_short([(list(published)[number], "default") for number in drawn])),
         panels=tuple(panel._replace(published=tuple(panel.published[number] for number in drawn)) for panel in panels),
     )
+
+
+def _title(column: Mapping[str, Any]) -> str:
+    splits = [split.removeprefix("validation_") for split in column["report"]]
+    title = [column["heading"], "/".join(column["main_metric_titles"])]
+    return " ".join([*title, *(["/".join(splits)] if splits != ["validation"] else [])])
 
 
 def _point(result: Mapping[str, Any] | None) -> Point | None:
@@ -210,3 +234,51 @@ def _seconds(result: Mapping[str, Any]) -> list[float]:
     """Device-seconds of the runs that were trained on this task and have a score."""
     runs = [run for run in result["runs"] if run["score"] is not None and run["trained_by"] is None]
     return [run["device_seconds"] for run in runs if run["device_seconds"] is not None]
+
+
+def curve_panels(content: Content) -> tuple[CurvePanel, ...]:
+    """The learning curves of each task, where a model has three numbers of training rows or more.
+
+    A curve has the results of one model, recipe and version of the task. Of two results with the same number of rows,
+    such as one with all rows by default and one by number, it has the one with more runs.
+    """
+    by_task = {column["task"]: _curves(content, column["task"]) for column in content["columns"]}
+    keys = list(dict.fromkeys(key for curves in by_task.values() for key in curves))
+    ambiguous = {
+        label for curves in by_task.values() for label, count in Counter(key[0] for key in curves).items() if count > 1
+    }
+    identities = list(dict.fromkeys((label, recipe if label in ambiguous else "default") for label, recipe, *_ in keys))
+    names = dict(zip(identities, _short(identities), strict=True))
+    return tuple(
+        CurvePanel(
+            title=_title(column),
+            is_percent=column["as_percent"],
+            baseline=content["baseline"]["tasks"].get(column["task"]),
+            curves=tuple(
+                Curve(names[label, recipe if label in ambiguous else "default"], points)
+                for (label, recipe, *_), points in by_task[column["task"]].items()
+            ),
+        )
+        for column in content["columns"]
+        if by_task[column["task"]]
+    )
+
+
+def _curves(content: Content, task: str) -> dict[tuple[Any, ...], tuple[tuple[int, Point], ...]]:
+    """The points of each curve by label, recipe without its training rows, and what else the results have in common."""
+    results: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = defaultdict(dict)
+    for entry in content["entries"]:
+        result = entry["tasks"].get(task)
+        if result is None or result["score"] is None or result["training_rows"] is None:
+            continue
+        identity = entry["label"], result["recipe_without_train_rows"]
+        definition = result["task_version"], result["task_fingerprint"], "p" in result["marks"]
+        by_size, rows = results[*identity, *definition], result["training_rows"]
+        if rows not in by_size or by_size[rows]["n"] < result["n"]:
+            by_size[rows] = result
+    curves = {}
+    for key, by_size in results.items():
+        if len(by_size) >= FEWEST_SIZES:
+            points = ((rows, _point({**one, "marks": set(one["marks"]) - {"r"}})) for rows, one in by_size.items())
+            curves[key] = tuple(sorted((rows, point) for rows, point in points if point is not None))
+    return curves

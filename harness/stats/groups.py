@@ -70,6 +70,11 @@ class Group:
         """The recipe's differences from the task's default."""
         return assignments(self.runs[0].recipe_changes) or "default"
 
+    def recipe_without(self, name: str) -> str:
+        """The recipe's differences from the task's default, besides that of one hyperparameter."""
+        changes = self.runs[0].recipe_changes
+        return assignments({other: value for other, value in changes.items() if other != name}) or "default"
+
     @property
     def fingerprint(self) -> str | None:
         """Hash of the data; None when no run read it."""

@@ -16,11 +16,26 @@ import numpy as np
 from harness.stats.significance import Comparison
 from harness.stats.uncertainty import ALPHA, Aggregate, difference_variances, satterthwaite, seed_factor
 
+MORE_SEEDS = 10
+"""The number of seeds that is shown next to the present one."""
+
 POWER = 0.8
 """Probability with which a difference is significant."""
 
 MOST_SEEDS = 1_000
 """The largest number of seeds that `seeds_to_detect` proposes."""
+
+
+class SmallestDifferences(NamedTuple):
+    """The smallest difference that two models can show; None where the variance over seeds is unknown."""
+
+    rows: int
+    seeds: int
+    """The present number of seeds of a model."""
+    with_present_seeds: float | None
+    with_ten_seeds: float | None
+    with_any_number: float
+    """The limit that the rows set."""
 
 
 class Column(NamedTuple):
@@ -49,6 +64,14 @@ class Column(NamedTuple):
         levels = stdtrit(np.minimum(freedom, 1e9), [1 - ALPHA / 2, POWER])
         return float(levels.sum() * np.sqrt(variance))
 
+    def smallest_differences(self) -> SmallestDifferences:
+        """The smallest differences with the present seeds, with ten, and with any number."""
+        present, ten = (
+            None if seeds < 2 or math.isnan(self.seed_variance) else self.smallest_difference(seeds)
+            for seeds in (self.seeds, MORE_SEEDS)
+        )
+        return SmallestDifferences(self.rows, self.seeds, present, ten, self.smallest_difference(math.inf))
+
     def seeds_to_detect(self, difference: float) -> int | None:
         """The fewest seeds, two or more, with which two models can show the difference; None if no number will do.
 
@@ -68,14 +91,17 @@ class Column(NamedTuple):
 
 
 def column_of(comparison: Comparison) -> Column | None:
-    """The variances of a column; None where fewer than two models are compared."""
+    """The variances of a column; None where fewer than two models are compared, or where they predict alike."""
     sample = comparison.sample
     if len(comparison.groups) < 2:
         return None
     first, second = np.triu_indices(len(comparison.groups), 1)
+    row_variance = float(np.median(difference_variances(sample.resampled)[first, second]))
+    if row_variance == 0:
+        return None
     return Column(
         rows=sample.rows,
-        row_variance=float(np.median(difference_variances(sample.resampled)[first, second])),
+        row_variance=row_variance,
         seed_variance=float(np.median(sample.pooled)),
         seeds=int(np.median(sample.runs)),
         aggregate=comparison.groups[0].aggregate,

@@ -1,7 +1,8 @@
-"""Predictions of the runs of a group for each row, read from their records."""
+"""Predictions of the runs of a group for each row, read from their records, and their agreement between seeds."""
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from typing import Any, NamedTuple
 
@@ -10,7 +11,6 @@ from numpy.typing import NDArray
 
 from harness.facts.packing import unpack_array
 from harness.stats.groups import Group
-from harness.stats.resampling import can_resample
 
 
 class Predictions(NamedTuple):
@@ -25,10 +25,7 @@ class Predictions(NamedTuple):
 
 
 def read_predictions(group: Group) -> Predictions | None:
-    """The group's predictions; None where a metric cannot be resampled or a record has no predictions."""
-    metrics = tuple(group.task.main_metrics)
-    if not can_resample(metrics):
-        return None
+    """The group's predictions; None where a record has none or the runs have other rows."""
     splits = {}
     for split in group.task.report:
         try:
@@ -43,4 +40,23 @@ def read_predictions(group: Group) -> Predictions | None:
     if not splits:
         return None
     key = tuple((split, len(gold), zlib.crc32(gold.tobytes())) for split, (_, gold) in splits.items())
-    return Predictions(metrics, splits, key)
+    return Predictions(tuple(group.task.main_metrics), splits, key)
+
+
+def seed_disagreement(predictions: Predictions) -> float | None:
+    """The change of predictions with the seed, over the rows of all splits; None for a single run.
+
+    The share of rows whose label or label set differs between two runs, the mean over all pairs of runs, whose
+    expectation does not depend on their number. For values, the standard deviation over runs, the mean over rows.
+    """
+    by_row = [_row_disagreement(runs) for runs, _ in predictions.splits.values() if len(runs) > 1]
+    return float(np.concatenate(by_row).mean()) if by_row else None
+
+
+def _row_disagreement(runs: NDArray[Any]) -> NDArray[np.float64]:
+    """[N]: the share of pairs of runs that differ on a row; the standard deviation of its values."""
+    if runs.dtype.kind == "f":
+        return np.asarray(runs.std(axis=0, ddof=1))
+    pairs = list(itertools.combinations(runs.reshape(*runs.shape[:2], -1), 2))
+    differing = sum((one != other).any(axis=1).astype(np.int64) for one, other in pairs)
+    return np.asarray(differing / len(pairs))

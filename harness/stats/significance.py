@@ -17,8 +17,8 @@ from harness.metrics.registry import METRICS, direction_of
 from harness.metrics.scoring import best_constant
 from harness.stats.entries import Entry
 from harness.stats.groups import Group, mean_or_none
-from harness.stats.predictions import Predictions, read_predictions
-from harness.stats.resampling import generator, pseudo_rows, resample_number, resampled
+from harness.stats.predictions import Predictions, read_predictions, seed_disagreement
+from harness.stats.resampling import can_resample, generator, pseudo_rows, resample_number, resampled
 from harness.stats.uncertainty import (
     ALPHA,
     Differences,
@@ -102,6 +102,8 @@ class Evidence(NamedTuple):
     """Significantly better than the best constant prediction, or not known to be no better."""
     is_tied: bool = False
     """The group is in the set of the best, which has two groups at least."""
+    seed_disagreement: float | None = None
+    """The change of predictions with the seed; None for a single run and without predictions."""
     to_best: PairwiseTest | None = None
     """The group less the best; None for the best and for groups that were not compared with it."""
 
@@ -161,11 +163,15 @@ def assess(groups: Sequence[Group], rivals: Sequence[Group], resamples: int | No
 
     resamples: their number, by default `resample_number`.
     """
-    comparisons = list(_comparisons(groups, resamples))
+    predictions = {group: one for group in groups if (one := read_predictions(group)) is not None}
+    comparisons = list(_comparisons(predictions, resamples))
+    by_seeds = {group: seed_disagreement(one) for group, one in predictions.items()}
     evidence = {group: Evidence(seeds=_seed_interval(group)) for group in groups}
     for comparison in comparisons:
         for group, over_rows in zip(comparison.groups, _evidence(comparison), strict=True):
             evidence[group] = over_rows._replace(seeds=evidence[group].seeds)
+    for group, disagreement in by_seeds.items():
+        evidence[group] = evidence[group]._replace(seed_disagreement=disagreement)
     compared = _largest_comparison(rivals, comparisons)
     if compared is not None:
         for group, test in _tests_against_best(compared).items():
@@ -198,13 +204,12 @@ def _best_groups(compared: Comparison) -> list[Group]:
     return [group for group, is_best in zip(compared.groups, is_member, strict=True) if is_best]
 
 
-def _comparisons(groups: Sequence[Group], resamples: int | None) -> Iterator[Comparison]:
-    """The groups by the rows that they predicted; groups without predictions in their records are in none."""
+def _comparisons(predictions: Mapping[Group, Predictions], resamples: int | None) -> Iterator[Comparison]:
+    """The groups by the rows that they predicted; an undefined score or a metric of `evaluate` is in none."""
     by_rows: dict[Any, list[tuple[Group, Predictions]]] = defaultdict(list)
-    for group in groups:
-        predictions = read_predictions(group) if group.score.center is not None else None
-        if predictions is not None:
-            by_rows[predictions.key].append((group, predictions))
+    for group, one in predictions.items():
+        if group.score.center is not None and can_resample(one.metrics):
+            by_rows[one.key].append((group, one))
     for members in by_rows.values():
         yield _compare(members, resamples)
 

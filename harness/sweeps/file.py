@@ -69,6 +69,16 @@ def _grid(value: Any) -> Any:
     return grid
 
 
+def _train_rows(value: Any) -> Any:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise ValueError("empty: give the sizes, as in [100, 300, 1000, null], or omit the key")
+    sizes = [typed("train_rows", each) for each in values]
+    if (duplicate := _duplicate(sizes)) is not None:
+        raise ValueError(f"duplicate size {duplicate}")
+    return sizes
+
+
 def _executor(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
@@ -109,6 +119,8 @@ class Sweep(_Strict):
     seeds: Seeds = (DEFAULT_SEED,)
     recipe: Overrides = {}
     """Hyperparameters for every run."""
+    train_rows: Annotated[tuple[int | None, ...], BeforeValidator(_train_rows)] = ()
+    """Sizes of the training data, a run for each: nested random parts, the same for every seed; null is all rows."""
     grid: Annotated[dict[str, list[Any]], BeforeValidator(_grid)] = {}
     """Values to try of some hyperparameters: every combination is a point."""
     executor: Annotated[ExecutorSettings, BeforeValidator(_executor)] = ExecutorSettings()

@@ -71,7 +71,11 @@ def test_metrics_equal_those_of_the_run(rte: Path, tmp_path: Path, capsys: pytes
     error = r"^\d+ +(not_)?entailment +(not_)?entailment +0\.\d{4} +w\d+"
     assert len(re.findall(error, printed, re.MULTILINE)) == 3, "every column on a terminal of 80"
     pictures = {"confusion.svg", "confusion.png"}
-    assert {path.name for path in out.iterdir()} == TEXT_FILES | pictures | {"classes.csv", "confusion.csv"}
+    assert {path.name for path in out.iterdir()} == TEXT_FILES | pictures | {
+        "calibration.csv",
+        "classes.csv",
+        "confusion.csv",
+    }
     labels = ["entailment", "not_entailment"]
     confusion = lines_of(out / "confusion.csv")
     assert [line["gold"] for line in confusion] == labels
@@ -103,6 +107,26 @@ def test_own_files_are_named_with_data(
     assert re.search(r"bundle: .*train\.csv.* --data", capsys.readouterr().err)
     run_evaluate(bundle, "--data", path.parent / "small", "--only")
     assert "validation: worst errors" in capsys.readouterr().out
+
+
+def test_holdout_fits_the_temperature_on_the_selection_half_alone(tmp_path: Path) -> None:
+    args = ["--task", "rte", "--test-mode", "--max-steps", "2", "--protocol", "holdout", "--results", str(tmp_path)]
+    with pytest.raises(SystemExit):
+        run([*args, "--save-model", str(tmp_path / "model")])
+    run_evaluate(tmp_path / "model", "--out", tmp_path / "out")
+    lines = lines_of(tmp_path / "out/calibration.csv")
+    assert [line["split"] for line in lines] == ["train", "validation", "validation_holdout", "validation_holdout"]
+    *plain, fitted = (float(line["temperature"]) for line in lines)
+    assert plain == [1, 1, 1] != fitted
+    metrics = metrics_in(tmp_path / "out")
+    for line in lines[:3]:
+        assert float(line["log_loss"]) == pytest.approx(metrics[line["split"]]["loss"], rel=1e-6)
+
+
+def test_without_holdout_no_temperature_is_fitted(rte: Path, tmp_path: Path) -> None:
+    run_evaluate(rte, "--out", tmp_path / "out")
+    lines = lines_of(tmp_path / "out/calibration.csv")
+    assert [(line["split"], float(line["temperature"])) for line in lines] == [("train", 1), ("validation", 1)]
 
 
 def test_only_scores_one_split(own_task: Callable[..., Path], make_bundle: Callable[..., Path], tmp_path: Path) -> None:

@@ -106,6 +106,22 @@ def test_every_run_is_done_once_and_found_by_the_same_command(world: World, caps
     assert left == [], "no lock stays"
 
 
+def test_each_size_of_the_training_data_is_a_run(world: World) -> None:
+    assert world.sweep("--tasks", "rte", "--seeds", "3", "4", "--train-rows", "8", "16", "None") == 0
+    records = read_records(world.results / "test-mode").records
+    sizes = sorted((record.spec.seed, record.spec.recipe.train_rows or 0) for record in records)
+    assert sizes == [(seed, size) for seed in (3, 4) for size in (0, 8, 16)]
+
+
+def test_one_size_is_a_hyperparameter_of_all_runs() -> None:
+    _, request = read_options(["--tasks", "rte", "--train-rows", "8", "--init-from", "mnli"])
+    assert request.sweep.train_rows == ()
+    assert {run.task.name: run.spec.recipe.train_rows for run in expand(request, lambda task, model: [{}])} == {
+        "mnli": 8,
+        "rte": 8,
+    }
+
+
 def test_jobs_share_the_cores(world: World) -> None:
     cores = len(os.sched_getaffinity(0))
     environment = dict(os.environ)
@@ -428,6 +444,12 @@ INVALID: dict[str, tuple[list[str], str]] = {
         ["--tasks", "rte", "--max-jobs", str(10**11)],
         r"--max-jobs 100000000000: .*1,000",
     ),
+    "size of a wrong type": (["--tasks", "rte", "--train-rows", "1", "few"], "--train-rows: .*'few'"),
+    "sizes with a grid": (
+        ["--tasks", "rte", "--grid", "epochs=1,2", "--train-rows", "8", "16"],
+        "--train-rows: .*grid",
+    ),
+    "grid of the size": (["--tasks", "rte", "--grid", "train_rows=1,2", "--train-rows", "8"], "--train-rows: .*grid"),
     "choice without a grid": (["--tasks", "rte", "--grid-per", "model"], "--grid-per"),
     "no such sweep file": (["none.yaml"], r"none\.yaml"),
 }

@@ -14,7 +14,10 @@ from harness.reports.standings import build_leaderboard
 
 Make = Callable[..., RunRecord]
 
-FILES = {*(f"leaderboard.{ending}" for ending in ("md", "csv", "json", "html")), *(f"plots/{name}" for name in PLOTS)}
+FILES = {
+    *(f"leaderboard.{ending}" for ending in ("md", "csv", "json", "html")),
+    *(f"plots/{name}" for name in PLOTS),
+} - {"plots/learning_curves.svg"}
 
 
 def files(folder: Path) -> dict[str, int]:

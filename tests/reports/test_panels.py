@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.boards import ELECTRA, record
 
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
-from harness.reports.panels import MAX_NAME, Panel, cost_points, normalized_score, panels_of
+from harness.reports.panels import MAX_NAME, Panel, cost_points, curve_panels, normalized_score, panels_of
 from harness.reports.standings import build_leaderboard
 
 
@@ -122,3 +123,55 @@ def test_cost_points_are_one_run_of_each_shared_task(make_record: Callable[..., 
 def test_without_costs_there_are_no_cost_points(make_record: Callable[..., RunRecord]) -> None:
     content = content_of(make_record(cost=None))
     assert cost_points(content, panels_of(content)).points == ()
+
+
+def sized(rows: int | None, score: float = 0.7, seed: int = 1, **changes: Any) -> RunRecord:
+    """A run on that many training rows; None is all 2,000."""
+    recipe = {**({} if rows is None else {"train_rows": rows}), **changes.pop("recipe", {})}
+    counts = {"train": rows or 2_000, "validation": 277}
+    data = {"rows": counts, "full_rows": {**counts, "train": 2_000}, "fingerprint": f"{rows} rows"}
+    return record(changes.pop("task", "rte"), score, seed=seed, recipe=recipe, data=data, **changes)
+
+
+def test_a_learning_curve_has_each_number_of_training_rows_in_order() -> None:
+    sizes = ((1000, 0.65), (None, 0.7), (100, 0.5), (300, 0.6))
+    (task,) = curve_panels(content_of(*(sized(rows, score, seed) for rows, score in sizes for seed in (1, 2))))
+    (curve,) = task.curves
+    assert curve.name == "bert-base-cased"
+    assert [(rows, point.score) for rows, point in curve.points] == [
+        (100, 0.5),
+        (300, 0.6),
+        (1000, 0.65),
+        (2000, 0.7),
+    ]
+    assert not any(point.is_marked for _, point in curve.points), "[r] is what the curve shows"
+    assert task.baseline == pytest.approx(0.6838)
+
+
+def test_two_numbers_of_training_rows_are_no_curve() -> None:
+    assert curve_panels(content_of(sized(100), sized(300))) == ()
+
+
+def test_a_curve_has_one_recipe_and_one_model() -> None:
+    slow = [sized(rows, recipe={"epochs": 9}) for rows in (100, 300)]
+    others = [sized(rows, model=ELECTRA) for rows in (100, 300)]
+    assert curve_panels(content_of(*slow, *others, sized(1000))) == ()
+    whole = [sized(rows) for rows in (100, 300, 1000)]
+    (task,) = curve_panels(content_of(*slow, sized(1000, recipe={"epochs": 9}), *whole))
+    assert sorted(curve.name for curve in task.curves) == [
+        "bert-base-cased",
+        "bert-base-cased (epochs=9)",
+    ]
+
+
+def test_a_curve_has_its_other_marks_and_no_failed_run() -> None:
+    collapsed = sized(100, status="collapsed")
+    (task,) = curve_panels(content_of(collapsed, sized(300), sized(1000), sized(50, status="failed", metrics={})))
+    (curve,) = task.curves
+    assert [(rows, point.is_marked) for rows, point in curve.points] == [(100, True), (300, False), (1000, False)]
+
+
+def test_of_equal_numbers_of_rows_the_curve_has_the_result_of_more_runs() -> None:
+    by_number = [sized(2000, 0.8, seed) for seed in (1, 2)]
+    (task,) = curve_panels(content_of(sized(100), sized(300), sized(None, 0.9), *by_number))
+    assert dict(task.curves[0].points)[2000].score == pytest.approx(0.8)

@@ -16,7 +16,8 @@ import pytest
 
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
-from harness.reports.plots import BLUE, INK, ORANGE, PLOTS, render_plots
+from harness.reports.drawing import BLUE, INK, ORANGE
+from harness.reports.plots import PLOTS, render_plots
 from harness.reports.standings import build_leaderboard
 
 EVIL = "evil/<script>alert(1)</script> & \"q\" $x^2$ 'مثال' 日本\x07"
@@ -47,7 +48,7 @@ def some(make_record: Callable[..., RunRecord]) -> dict[str, Any]:
 
 def test_files_are_well_formed_and_load_nothing(some: dict[str, Any]) -> None:
     plots = render_plots(some)
-    assert tuple(plots) == PLOTS
+    assert tuple(plots) == tuple(name for name in PLOTS if name != "learning_curves.svg")
     for svg in plots.values():
         root = ElementTree.fromstring(svg)
         assert root.get("class") == "plot"
@@ -130,3 +131,30 @@ def test_cost_axis_has_plain_numbers_in_the_ink_of_the_plot(some: dict[str, Any]
     assert len(numbers) > 3
     assert all(f"fill: {INK}" in style for style, _ in numbers)
     assert "×" not in svg
+
+
+def sized(make_record: Callable[..., RunRecord], rows: int, model: str, quality: float) -> RunRecord:
+    data = {"rows": {"train": rows, "validation": 277}, "fingerprint": f"{rows} rows"}
+    score = {"accuracy": quality + rows / 10_000}
+    return make_record("rte", score, model=model, recipe={"train_rows": rows}, data=data)
+
+
+def test_learning_curves_have_a_line_per_model_a_dot_per_size_and_a_logarithmic_axis(
+    make_record: Callable[..., RunRecord],
+) -> None:
+    models = (("a/one", 0.5), (EVIL, 0.6))
+    records = [sized(make_record, rows, *model) for model in models for rows in (100, 300, 1000)]
+    svg = render_plots(content_of(*records, sized(make_record, 100, "a/short", 0.7)))["learning_curves.svg"]
+    assert dots(svg, BLUE) + dots(svg, "#b8446a") == 6
+    shown = texts(svg)
+    assert "one" in shown
+    assert any(text.startswith("<script>") for text in shown)
+    assert "short" not in shown
+    assert {"100", "200", "500", "1,000", "training rows"} <= set(shown)
+
+
+def test_at_most_twelve_learning_curves_are_drawn(make_record: Callable[..., RunRecord]) -> None:
+    records = [sized(make_record, rows, f"a/m{n}", n / 100) for n in range(14) for rows in (10, 100, 1000)]
+    shown = texts(render_plots(content_of(*records))["learning_curves.svg"])
+    assert sum(text.startswith("m") and text[1:].isdigit() for text in shown) == 12
+    assert "the first 12 of 14 models" in shown

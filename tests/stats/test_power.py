@@ -50,3 +50,11 @@ def test_unknown_variance_over_seeds_leaves_the_limit_of_the_rows():
     assert math.isnan(unknown.smallest_difference(5))
     assert unknown.smallest_difference(math.inf) == COLUMN.smallest_difference(math.inf)
     assert unknown.seeds_to_detect(0.2) is None
+
+
+def test_a_column_states_the_smallest_difference_for_present_ten_and_any_number_of_seeds():
+    by_seeds = [COLUMN.smallest_difference(seeds) for seeds in (3, 10, math.inf)]
+    assert COLUMN.smallest_differences() == (277, 3, *by_seeds)
+    limit = by_seeds[-1]
+    assert COLUMN._replace(seed_variance=math.nan).smallest_differences() == (277, 3, None, None, limit)
+    assert COLUMN._replace(seeds=1).smallest_differences() == (277, 1, None, by_seeds[1], limit)

@@ -57,6 +57,15 @@ def test_command_line_overrides_the_file_but_keeps_its_settings(file: Callable[[
     assert sweep.seeds == (7,)
 
 
+@pytest.mark.parametrize(("value", "sizes"), [("[100, 300, null]", (100, 300, None)), ("50", (50,))])
+def test_sizes_of_the_training_data_are_read(file: Callable[[str], Path], value: str, sizes: tuple[int | None]) -> None:
+    assert read_sweep(file(f"tasks: [rte]\ntrain_rows: {value}\n"), {}).train_rows == sizes
+    assert read_sweep(file(f"tasks: [rte]\ntrain_rows: {value}\n"), {"train_rows": ["7", "None"]}).train_rows == (
+        7,
+        None,
+    )
+
+
 def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
     sweep = read_sweep(file("tasks: [rte, cola]\nmodels: [a/b]\n"), {})
     assert (list(sweep.tasks), list(sweep.models), sweep.seeds) == (["rte", "cola"], ["a/b"], (42,))
@@ -86,6 +95,9 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("tasks: [rte]\ngrid: {epochs: [1, 1]}\n", r"mine\.yaml:2: grid: epochs: .*1"),
         ("tasks: [rte]\ngrid: {epochs: [1, x]}\n", r"mine\.yaml:2: grid: epochs is 'x': "),
         ("tasks: [rte]\ngrid: {lr: [1]}\n", r"mine\.yaml:2: grid: .*'lr'"),
+        ("tasks: [rte]\ntrain_rows: [100, 0]\n", r"mine\.yaml:2: train_rows: train_rows is 0: .*equal to 1"),
+        ("tasks: [rte]\ntrain_rows: [100, 100]\n", r"mine\.yaml:2: train_rows: duplicate size 100"),
+        ("tasks: [rte]\ntrain_rows: []\n", r"mine\.yaml:2: train_rows: empty"),
         ("tasks: [{rte: {}}]\n", r"mine\.yaml:1: tasks: \{'rte': \{\}\} is not a name"),
         ("tasks: 3\n", r"mine\.yaml:1: tasks: .*dictionary"),
         ("- rte\n", r"mine\.yaml:1: expected keys and values"),
@@ -104,6 +116,7 @@ def test_invalid_file_is_an_error_with_its_line(file: Callable[[str], Path], tex
         ({"tasks": ["rte"], "seeds": [2**32]}, "--seeds: .*4294967296"),
         ({"tasks": ["rte"], "models": ["a", "a"]}, "--models: .*'a'"),
         ({"tasks": ["rte"], "grid": {"epochs": ["1", "no"]}}, "--grid: epochs is 'no': .*valid integer"),
+        ({"tasks": ["rte"], "train_rows": ["100", "few"]}, "--train-rows: train_rows is 'few': .*valid integer"),
         ({"tasks": ["rte"], "grid": {"rate": ["1"]}}, "--grid: .*'rate'"),
     ],
 )

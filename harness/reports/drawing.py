@@ -1,0 +1,146 @@
+"""Parts of the plots: their colours, the layout of panels, names, a key, and the SVG of a figure.
+
+Text stays text, so that any script shows in the reader's own fonts. Colours are middle tones that differ for readers
+with any colour vision, on light and dark backgrounds. The same figure gives the same bytes with the same matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, FAINT, BLUE, ORANGE = "#757575", "#9e9e9e", "#2a7fb8", "#d1690e"
+"""Colours of text, of rules, of own runs, of published scores and baselines; a page may replace them."""
+
+CHARACTER = 0.068
+"""Average width in inches of a character of 8 points: figures are laid out without measuring text."""
+KEY_LINE = 0.17
+"""Inches from a line of the key to the next."""
+PLAIN: dict[str, Any] = {"parse_math": False}
+"""Text arguments that show a dollar as a dollar."""
+
+
+def draw_key(figure: Figure, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
+    """Draws the meaning of the symbols along the upper edge."""
+    width, height = figure.get_size_inches()
+    for number, line in enumerate(lines):
+        x, y = 0.15, 1 - (0.15 + KEY_LINE * number) / height
+        for text, color in line:
+            figure.text(x / width, y, text[0], color=color, fontsize=8, va="center", **PLAIN)
+            figure.text((x + 0.13) / width, y, text[2:], color=INK, fontsize=7.5, va="center", **PLAIN)
+            x += _key_width(text)
+
+
+def _key_width(text: str) -> float:
+    return 0.25 + 0.85 * CHARACTER * len(text)
+
+
+def in_lines(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[str, str]]]:
+    """The entries of a key in lines of at most this width."""
+    lines: list[list[tuple[str, str]]] = [[]]
+    for entry in entries:
+        if lines[-1] and sum(_key_width(text) for text, _ in (*lines[-1], entry)) > width:
+            lines.append([])
+        lines[-1].append(entry)
+    return lines
+
+
+def name_lines(axes: Axes, names: Sequence[str], heights: Iterable[float]) -> None:
+    """Draws names left of the axes."""
+    for name, y in zip(names, heights, strict=True):
+        gap, transform = -0.08 / _inches(axes), axes.get_yaxis_transform()
+        axes.text(gap, y, name, transform=transform, color=INK, fontsize=8, ha="right", va="center", **PLAIN)
+
+
+def _inches(axes: Axes) -> float:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return float(axes.get_position().width * figure.get_size_inches()[0])
+
+
+class Sizes(NamedTuple):
+    """The layout of a figure of equal panels, in inches."""
+
+    left: float
+    top: float
+    gap_down: float
+    cell: tuple[float, float]
+    gap_across: float = 0.25
+    right: float = 0.15
+    bottom: float = 0.35
+
+    def width(self, across: int) -> float:
+        """The width of a figure with that many panels in a line."""
+        return self.left + across * self.cell[0] + (across - 1) * self.gap_across + self.right
+
+    def figure(self, across: int, down: int) -> tuple[Figure, Callable[[int, int], Axes]]:
+        """An empty figure, and a function that adds axes at (column, line)."""
+        from matplotlib.figure import Figure
+
+        wide, high = self.cell
+        width = self.width(across)
+        height = self.top + down * high + (down - 1) * self.gap_down + self.bottom
+        figure = Figure(figsize=(width, height))
+        figure.patch.set_visible(False)
+
+        def add_axes(column: int, line: int) -> Axes:
+            x = self.left + column * (wide + self.gap_across)
+            y = height - self.top - high - line * (high + self.gap_down)
+            return figure.add_axes((x / width, y / height, wide / width, high / height))
+
+        return figure, add_axes
+
+
+def label_width(names: Sequence[str]) -> float:
+    """The width in inches of a column of names."""
+    return 0.2 + CHARACTER * max(map(len, names))
+
+
+def style(axes: Axes, title: str) -> None:
+    """Draws the title, and nothing of the frame but its lower side."""
+    axes.set_title(title, color=INK, fontsize=8.5, loc="left", **PLAIN)
+    axes.patch.set_visible(False)
+    axes.tick_params(colors=INK, labelsize=8, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(FAINT)
+        spine.set_linewidth(0.6)
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Figures that are drawn within it do not depend on the reader's own settings of matplotlib; text stays text."""
+    import matplotlib  # most of a second
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams["svg.fonttype"] = "none"
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
+        yield
+
+
+def figure_as_svg(figure: Figure, name: str) -> str:
+    """The SVG of a figure; equal figures of the same name have equal bytes."""
+    import matplotlib
+
+    buffer = io.StringIO()
+    matplotlib.rcParams["svg.hashsalt"] = name
+    no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=no_metadata)
+    return _compact(buffer.getvalue())
+
+
+def _compact(svg: str) -> str:
+    """A shorter SVG whose CSS rules do not apply to the page around it."""
+    svg = re.sub(r"(font-family: [^;\"]*; ?)|( transform=\"rotate\(-?0 [^\"]*\")|( *<!--.*?-->\n)", "", svg)
+    rules = ".plot *{stroke-linejoin: round; stroke-linecap: butt} .plot text{font-family: system-ui, sans-serif}"
+    svg = re.sub(r"\*\{stroke-linejoin[^}]*\}", rules, svg, count=1)
+    return svg.replace("<svg ", '<svg class="plot" role="img" ', 1)
