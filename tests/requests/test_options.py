@@ -117,6 +117,7 @@ FLAGS = {
         "--tasks",
         "--test-mode",
         "--time",
+        "--train-rows",
         "--workers",
     },
     "plan": {"--aggregate", "--detect", "--results", "--tasks"},
