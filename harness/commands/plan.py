@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
                 f"--tasks {name}: no records of this task in {options.results}.{did_you_mean(name, board.tasks)}"
             )
     names = options.tasks or tuple(name for name in board.tasks if board.tasks[name].report)
-    DataConsole(width=WIDTH).print(_table(board, names, options.detect))
+    DataConsole(width=None if sys.stdout.isatty() else WIDTH).print(_table(board, names, options.detect))
     for message in messages:
         print(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from harness.metrics.registry import title_of
 from harness.sweeps.published_sweep import comparable_scores, obstacles, sweep_of, sweep_text
 from harness.system.command_line import parse_flags
 from harness.system.output import escape_controls
+
+TABLE_WIDTH = 160
+"""Columns of the table where the output is no terminal."""
 
 WIDTH = 100
 """Characters of a line of notes."""
@@ -43,7 +47,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.names:
         print(*published_rows(), sep="\n")
     elif options.row is None:
-        DataConsole().print(_rows_table(list(published_rows().values())))
+        DataConsole(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(
+            _rows_table(list(published_rows().values()))
+        )
         print("\n`harness published ROW` shows a row, `harness reproduce ROW` runs it.")
     else:
         row = load_row(options.row)
@@ -53,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
 def _rows_table(rows: Sequence[PublishedRow]) -> Table:
     table = Table(title="Published rows", box=None, title_justify="left", pad_edge=False)
     for header in ("row", "model", "can be run", "scores"):
-        table.add_column(header, overflow="fold")
+        table.add_column(header, overflow="fold", no_wrap=header == "row")
     for row in rows:
         scores = ", ".join(f"{task} {score_texts(published)}" for task, published in row.tasks.items())
         table.add_row(row.name, row.model, runnable(row), scores)
