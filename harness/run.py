@@ -230,7 +230,7 @@ def _fine_tune(
     began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
     ready = prepare(task, this.spec, this.files, parent, options, accelerator)
     gold = {name: split.label for name, split in ready.splits.items()}
-    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, gold, ready.facts["environment"].eval_batch_size)
+    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, gold, ready.environment.eval_batch_size)
     if options.tracker:
         config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))

@@ -27,7 +27,7 @@ WIDTH = 100
 
 @dataclass(frozen=True)
 class PublishedOptions:
-    """List the published rows and what can be run again, or show one row with the sweep that it stands for."""
+    """List the published rows and what can be run again, or show one row with its sweep."""
 
     row: Annotated[str | None, tyro.conf.Positional] = None
     """A row to show in full, by name or by the path of its YAML file."""
@@ -88,7 +88,7 @@ def score_text(score: Score) -> str:
 
 
 def row_lines(row: PublishedRow, variant: str | None) -> Iterator[str]:
-    """A row in full, and the sweep file that it stands for."""
+    """A row in full, and its sweep file."""
     tasks = comparable_scores(row)
     sweep = sweep_of(row, tasks, variant=variant) if tasks else None  # raises first
     yield f"{row.name}: {row.model}" + (f"@{row.revision}" if row.revision else "")

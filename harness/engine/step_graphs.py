@@ -59,7 +59,6 @@ class StepGraphs:
         optimizer: torch.optim.Optimizer,
         rows: int,
         device: torch.device,
-        capture: Capture | None = None,
     ) -> None:
         """Prepares for steps of `rows` rows.
 
@@ -74,9 +73,14 @@ class StepGraphs:
         self._optimizer = optimizer
         self._rows = rows
         self._device = device
-        self._capture = capture or gpu_capture()
+        self._capture = gpu_capture()
         self._learning_rates = torch.zeros(len(optimizer.param_groups), device=device)
         self._graphs: dict[int, tuple[Batch, Replay]] = {}
+
+    @property
+    def has_captured(self) -> bool:
+        """A step has been captured."""
+        return bool(self._graphs)
 
     def replays(self, step: StepBatches, number: int) -> bool:
         """Tells whether step `number` is replayed."""

@@ -116,6 +116,11 @@ class Training:
         if isinstance(self.model, DistributedDataParallel):
             self._order_buckets()
 
+    @property
+    def has_step_graphs(self) -> bool:
+        """Steps were captured as CUDA graphs."""
+        return self.graphs is not None and self.graphs.has_captured
+
     def _order_buckets(self) -> None:
         """Makes DistributedDataParallel order its buckets before the first step, by a backward pass of weight zero.
 

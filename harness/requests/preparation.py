@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.engine.encoding import Encoded
     from harness.engine.models import BuiltModel
     from harness.engine.training import Training
+    from harness.facts.record_parts import DataFacts, ModelFacts
     from harness.rows.loading import Split
 
 
@@ -41,10 +42,18 @@ class Prepared:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     training: Training
-    facts: dict[str, Any]
-    """Fields of the record about data, model and environment, however the run ends."""
+    data: DataFacts
+    model_facts: ModelFacts
+    environment: Environment
+    """The environment without its step graphs, which are known only after a step."""
     notes: list[str]
     """Notes for the record about rows and memory."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Fields of the record about data, model and environment so far, however the run ends."""
+        environment = self.environment.model_copy(update={"has_step_graphs": self.training.has_step_graphs})
+        return dict(data=self.data, model=self.model_facts, environment=environment)
 
     @property
     def plan(self) -> StepPlan:
@@ -55,7 +64,7 @@ class Prepared:
     def topology(self) -> str:
         """Processes, batches, precision and device. On another topology rounding and dropout differ."""
         batches = f"{self.plan.processes} process(es) with batches of {self.plan.device_batch_size}"
-        return f"{batches} in {self.facts['environment'].precision} on {self.training.accelerator.device.type}"
+        return f"{batches} in {self.environment.precision} on {self.training.accelerator.device.type}"
 
 
 def prepare(
@@ -145,12 +154,10 @@ def prepare(
         accumulation=plan.accumulation,
         eval_batch_size=options.eval_batch_size or (256 if device.type == "cuda" else 64),
         is_compiled=is_compiled,
-        has_step_graphs=has_graphs,
         **provenance.environment_fields(accelerator),
     )
     model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
-    facts = dict(data=data, model=model_facts, environment=environment)
-    return Prepared(splits, encoded, model, tokenizer, training, facts, notes)
+    return Prepared(splits, encoded, model, tokenizer, training, data, model_facts, environment, notes)
 
 
 def _check_sharding(recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""The sweep that a published row stands for, and the reasons why a score cannot be compared with runs."""
+"""The sweep of a published row, and the reasons why a score cannot be compared with runs."""
 
 from __future__ import annotations
 

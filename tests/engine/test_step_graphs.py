@@ -16,6 +16,8 @@ from harness.engine.step_graphs import capture_obstacle, should_capture
 from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
+from harness.requests.options import parse_options
+from harness.run import run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 ROWS, BATCH = 69, 8
@@ -88,6 +90,17 @@ def test_steps_that_cannot_be_captured_are_eager(monkeypatch, capsys):
     assert capsys.readouterr().out.count("not permitted when stream is capturing") == 1
     eager = [step.loss for step in trained(has_graphs=False)[1]]
     assert torch.allclose(torch.tensor(losses), torch.tensor(eager), rtol=1e-5)
+
+
+@pytest.mark.parametrize("can_capture", [True, False])
+def test_record_says_whether_steps_were_captured(monkeypatch, tmp_path, can_capture):
+    def failing(run):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(step_graphs, "capture_obstacle", lambda *_: "")
+    monkeypatch.setattr(step_graphs, "gpu_capture", recording_capture([]) if can_capture else lambda: failing)
+    flags = ["--task", "rte", "--test-mode", "--epochs", "1", "--cuda-graphs", "on", "--results", str(tmp_path)]
+    assert run(parse_options(flags)).environment.has_step_graphs == can_capture
 
 
 def test_graphs_need_one_gpu_one_batch_and_adamw(monkeypatch):
