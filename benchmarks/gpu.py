@@ -25,7 +25,7 @@ import tyro
 from benchmarks import report
 from benchmarks.throughput import Options as Throughput
 from benchmarks.throughput import measure_throughput
-from harness.errors import first_line
+from harness.errors import UserError, first_line
 from harness.system.exit_codes import exit_code_on_error
 
 
@@ -102,6 +102,8 @@ def run_stages(options: Options, scratch: Path, folder: Path) -> dict[str, Any]:
         "precisions": lambda: time_ways(more),
         **({"compiled": lambda: time_ways(compiled)} if compiled else {}),
     }
+    if unknown := set(options.stages) - set(stages):
+        raise UserError(f"--stages {' '.join(sorted(unknown))}: unknown stage; stages: {', '.join(stages)}.")
     values: dict[str, Any] = dict(machine=machine_facts(device, torch.get_num_threads()), left_out=[], stages={})
     for name in options.stages or stages:
         seconds = time.perf_counter() - began
