@@ -7,10 +7,11 @@ another repository.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -72,6 +73,20 @@ def untrained_classifier(config: Any, options: dict[str, Any]) -> PreTrainedMode
     else:
         model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     return model
+
+
+def fill_uninitialised(model: PreTrainedModel, options: dict[str, Any], missing: Iterable[str] = ()) -> None:
+    """Fills what no checkpoint has, from a newly initialised model: `missing` weights and non-persistent buffers.
+
+    transformers 5 creates both as uninitialised memory and leaves their values to `_init_weights`, in which the code of
+    many models has neither biases nor buffers such as the frequencies of rotary positions.
+    """
+    untrained = untrained_classifier(model.config, options)
+    with torch.no_grad():
+        for name in missing:
+            model.get_parameter_or_buffer(name).copy_(untrained.get_parameter_or_buffer(name))
+        for name, buffer in model.named_non_persistent_buffers():
+            buffer.copy_(untrained.get_buffer(name))
 
 
 def name_encoder(name: str, model: PreTrainedModel) -> None:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
 from harness.engine.adaptations.vocabulary import word_embeddings
 from harness.engine.inputs import fit_tokenizer
-from harness.engine.model_code import check_code, check_no_code, code_options, name_encoder, untrained_classifier
+from harness.engine.model_code import check_code, check_no_code, code_options, fill_uninitialised, name_encoder, untrained_classifier
 from harness.errors import UserError, first_line
 from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec
@@ -79,10 +79,12 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         model, loading = call_with_retries(
             name, lambda: AutoModelForSequenceClassification.from_pretrained(source, config=config, **settings)
         )
+    initialised = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
     if trusts_code:
         name_encoder(f"--model {name}", model)
+        set_seed(seed)
+        fill_uninitialised(model, options, initialised)
     poolers = _check_encoder(name, model, loading)
-    initialised = {*loading["missing_keys"], *(key for key, *_ in loading["mismatched_keys"])}
     head_keys = {key for key in model.state_dict() if key.startswith(head_prefixes(model))}
     if order is not None and head_keys.isdisjoint(initialised):
         _reorder_head(model, order)

@@ -299,7 +299,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
     from harness.engine.adaptations import cache
     from harness.engine.adaptations.float32_head import compute_head_in_float32
     from harness.engine.inputs import fit_tokenizer
-    from harness.engine.model_code import check_code, code_options, name_encoder
+    from harness.engine.model_code import check_code, code_options, fill_uninitialised, name_encoder
     from harness.engine.models import explained_load_errors
 
     folder, has_code = bundle.folder, bool(bundle.record.spec.trust_remote_code)
@@ -320,6 +320,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
         tokenizer = AutoTokenizer.from_pretrained(folder, **options)
         model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32, **options)
         if has_code:
+            fill_uninitialised(model, options)
             name_encoder(str(folder), model)
     compute_head_in_float32(model)
     cache.switch_off(model)

@@ -111,6 +111,23 @@ def test_encoder_of_own_code_is_told_from_its_head(tiny_model: Path, tmp_path: P
     assert marker.exists()
 
 
+def test_no_value_of_a_model_with_own_code_is_uninitialised_memory(own_model: Path, tmp_path: Path) -> None:
+    """Its `_init_weights` names neither biases nor the buffer; torch fills uninitialised memory with NaN here."""
+    torch.use_deterministic_algorithms(True)
+    try:
+        models = [
+            build_model(str(own_model), model_revision(str(own_model), None, True), RTE, seed, trusts_code=True).model
+            for seed in (1, 1, 2)
+        ]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    first, second, other = (model.classifier.bias for model in models)
+    assert torch.isfinite(first).all()
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert models[0].encoder.scale == 2.0
+
+
 def test_missing_weights_of_own_code_are_an_error(tiny_model: Path, tmp_path: Path, marker: Path) -> None:
     folder = write_own_model(tmp_path / "own", tiny_model, marker, "model")
     shutil.copy(tiny_model / "model.safetensors", folder)

@@ -50,6 +50,7 @@ class OwnModel(OwnPreTrainedModel):
         super().__init__(config)
         self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
         self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.register_buffer("scale", torch.tensor(SCALE), persistent=False)
         self.post_init()
 
     def get_input_embeddings(self):
@@ -59,7 +60,7 @@ class OwnModel(OwnPreTrainedModel):
         self.word_embeddings = embeddings
 
     def forward(self, input_ids, attention_mask=None, **kwargs):
-        hidden = torch.tanh(SCALE * self.dense(self.word_embeddings(input_ids)))
+        hidden = torch.tanh(self.scale * self.dense(self.word_embeddings(input_ids)))
         return BaseModelOutput(last_hidden_state=hidden)
 
 
