@@ -20,6 +20,7 @@ COMMANDS = {
     "tasks": "list the tasks, show one in full, check or write a task file",
     "published": "list published rows, show one in full with its sweep",
     "reproduce": "run a published row's recipe and say whether its scores agree, differ or need more seeds",
+    "watch": "fine-tune every checkpoint of a pretraining run as it appears, and show the scores over its steps",
     "describe": "show the rows of a task: labels, lengths, duplicates, contradictions",
     "selfcheck": "check that training and evaluation are exact on your devices",
     "leaderboard": "write the leaderboard of a results folder, or compare two of its entries",
@@ -32,7 +33,7 @@ COMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Passes the arguments after the first to the command that the first names."""
     name, *args = list(sys.argv[1:] if arguments is None else arguments) or [""]
-    with exit_code_on_error(is_output_optional=name in ("run", "sweep", "reproduce")):
+    with exit_code_on_error(is_output_optional=name in ("run", "sweep", "reproduce", "watch")):
         if name in ("", "-h", "--help"):
             print(usage())
             sys.exit(0 if name else 2)

@@ -19,6 +19,7 @@ from torch.distributed.run import get_args_parser
 from harness.__main__ import COMMANDS
 from harness.commands.reproduce import split_arguments
 from harness.commands.sweep import read_options
+from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec, all_tasks, read_task
@@ -32,7 +33,10 @@ from harness.system.devices import Devices, slots
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted(str(path.relative_to(ROOT)) for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 
-NAMED = ("harness run", "harness describe", "harness predict", "harness evaluate", "harness submit", "harness export")
+NAMED = (
+    *("harness run", "harness describe", "harness predict", "harness evaluate", "harness submit", "harness export"),
+    "harness watch",
+)
 """Commands that need a flag: without one, the text only mentions them."""
 
 PLACEHOLDERS = {
@@ -114,6 +118,10 @@ def _check_harness(args: list[str]) -> None:
         options, passed = split_arguments(arguments)
         assert not options.row or options.row.endswith(".yaml") or load_row(options.row)
         read_options([*passed, "--tasks", "rte"])
+        return
+    if name == "watch":
+        _, passed = split_watch_arguments(arguments)
+        _check_sweep(passed)
         return
     if name != "run":
         tyro.cli(_options_of(name), args=arguments, config=(tyro.conf.FlagCreatePairsOff,))

@@ -39,7 +39,7 @@ from harness.sweeps.plan import PlannedRun, expand
 from harness.sweeps.published_sweep import obstacles, seeds_of, sweep_of, sweep_text
 from harness.sweeps.scheduler import Command
 from harness.system.atomic import check_writable, write_atomically
-from harness.system.command_line import parse_flags
+from harness.system.command_line import flag_name, parse_flags, split_flags
 
 MAX_SEEDS = 1000
 """Runs of a task."""
@@ -290,20 +290,12 @@ def split_arguments(arguments: Sequence[str]) -> tuple[ReproduceOptions, list[st
     Raises:
         UserError: a flag would change the row's recipe, models or seeds.
     """
-    own: list[str] = []
-    passed: list[str] = []
-    current = own
-    for arg in arguments:
-        if arg.startswith("--"):
-            flag = arg.partition("=")[0]
-            name = flag.removeprefix("--").replace("-", "_")
-            if name in _REFUSED:
-                raise UserError(
-                    f"{flag}: a row has its own recipe and model; give a changed copy of its file, or use "
-                    "`harness sweep` (`harness published ROW` shows the sweep)."
-                )
-            current = own if name in _OWN else passed
-        current.append(arg)
+    own, passed = split_flags(arguments, _OWN)
+    if refused := next((arg for arg in passed if arg.startswith("--") and flag_name(arg) in _REFUSED), None):
+        raise UserError(
+            f"{refused.partition('=')[0]}: a row has its own recipe and model; give a changed copy of its file, or use "
+            "`harness sweep` (`harness published ROW` shows the sweep)."
+        )
     return parse_flags(ReproduceOptions, own, "reproduce"), passed
 
 

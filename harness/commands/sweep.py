@@ -118,10 +118,23 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     Raises:
         UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
-    executor = make_executor(request.sweep.executor, options.test_mode)
     if options.detach:
         _check_detach(request.sweep)
     console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
+    finish = run_planned(options, request, command, console)
+    if not request.sweep.grid:
+        sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})
+        return finish(expand(request, lambda task, model: sizes))
+    return _search(options, request, finish, console)
+
+
+def run_planned(options: SweepOptions, request: SweepRequest, command: Command, console: Console) -> Callable[..., int]:
+    """A function that does planned runs of the sweep, or shows them in a dry run, and returns the exit code.
+
+    Raises:
+        UserError: the executor cannot be used.
+    """
+    executor = make_executor(request.sweep.executor, options.test_mode)
 
     def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
         plan = plan_jobs(runs, executor.device, options.retry_failed)
@@ -130,10 +143,7 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
             return 0
         return run_jobs(plan, executor, console, command, may_diverge, options.detach)
 
-    if not request.sweep.grid:
-        sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})
-        return finish(expand(request, lambda task, model: sizes))
-    return _search(options, request, finish, console)
+    return finish
 
 
 def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:

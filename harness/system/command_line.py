@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,3 +34,25 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
             paths[field.name] = user_path(name, path)
     options: Options = replace(parsed, **paths)
     return options
+
+
+def split_flags(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:
+    """The arguments of a command's own flags, and those that it passes on to another command.
+
+    Args:
+        arguments: flags, each before its values; values in front of the first flag are the command's own.
+        own: names of the command's own flags, with underscores and without dashes.
+    """
+    for_own: list[str] = []
+    passed: list[str] = []
+    current = for_own
+    for arg in arguments:
+        if arg.startswith("--"):
+            current = for_own if flag_name(arg) in own else passed
+        current.append(arg)
+    return for_own, passed
+
+
+def flag_name(arg: str) -> str:
+    """The name of a flag with underscores: `max_jobs` for `--max-jobs=2`."""
+    return arg.partition("=")[0].removeprefix("--").replace("-", "_")

@@ -26,11 +26,12 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
     from harness.facts.tasks import apply_protocol, load_task
     from harness.requests.identity import identify
     from harness.requests.options import default_recipe, parse_options
+    from harness.rows.files import find_files
 
     def command(config: Path, processes: int, threads: int, args: Sequence[str]) -> list[str]:
         options = parse_options(args)
         task = apply_protocol(load_task(options.task), options.recipe.protocol)
-        spec = identify(task, None, options)
+        spec = identify(task, None if options.test_mode else find_files(task, options.data), options)
         name = f"{task.name}-{options.seed}"
         fate = folder / name
         outcomes = {"fail": "failed", "diverge": "diverged", "diverge-once": "diverged"}
