@@ -62,9 +62,13 @@ def find_checkpoints(source: str, revisions: Sequence[str] = ()) -> Checkpoints:
         raise UserError(
             f"--revisions {unnumbered[0]}: expected a number of steps or tokens in its name, as in step1000."
         )
-    names = list(dict.fromkeys(revisions)) or _revisions(source)
-    numbered = [(amount, name) for name in names if (amount := amount_in(name)) is not None]
-    return Checkpoints([PretrainedCheckpoint(amount, name, source, name) for amount, name in sorted(numbered)], {}, [])
+    checkpoints = Checkpoints([], {}, [])
+    for name in dict.fromkeys(revisions or _revisions(source)):
+        if (amount := amount_in(name)) is None:
+            checkpoints.unnumbered.append(name)
+        else:
+            checkpoints.complete.append(PretrainedCheckpoint(amount, name, source, name))
+    return checkpoints._replace(complete=sorted(checkpoints.complete))
 
 
 def amount_in(name: str) -> float | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import GitRefInfo, GitRefs, HfApi
 
 from harness.errors import UserError
 from harness.sweeps.pretraining import amount_in, find_checkpoints
@@ -111,3 +112,13 @@ def test_mistakes(run: Callable[..., Path], tmp_path: Path) -> None:
         find_checkpoints(str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"org/model: cannot list"):  # no network in tests
         find_checkpoints("org/model")
+
+
+def test_branches_and_tags_with_a_number_are_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    branches = [GitRefInfo(name, f"refs/heads/{name}", "c0ffee") for name in ("main", "step9")]
+    tags = [GitRefInfo("step10", "refs/tags/step10", "c0ffee")]
+    refs = GitRefs(branches=branches, converts=[], tags=tags)
+    monkeypatch.setattr(HfApi, "list_repo_refs", lambda self, repository: refs)
+    checkpoints = find_checkpoints("org/model")
+    assert [checkpoint.revision for checkpoint in checkpoints.complete] == ["step9", "step10"]
+    assert checkpoints.unnumbered == ["main"]
