@@ -273,6 +273,13 @@ def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, 
         if not flag.startswith("--") or name in _OWN or name == "help":
             own.append(arg)
             continue
+        switch = name.removeprefix("no_")
+        if switch != name and switch in _SWITCHES and not equals:  # --no-predict, --no-length-grouping
+            if switch in Recipe.model_fields:
+                recipe[switch] = False
+            else:
+                passed.append(flag)
+            continue
         _check_flag(flag, name)
         values = [value] if equals else []
         many = "tuple" in _PASSED.get(name, "")
@@ -316,6 +323,9 @@ _PASSED = {
     field.name: str(field.type) for field in fields(RunOptions) if field.name not in {*_OWN, *_NOT_PASSED, "recipe"}
 }
 """Flags of `harness run` that go to every run, with their types."""
+_SWITCHES = {name for name, kind in _PASSED.items() if kind == "bool"}
+_SWITCHES |= {name for name, hyperparameter in Recipe.model_fields.items() if hyperparameter.annotation is bool}
+"""Flags without a value, which `--no-` switches off."""
 
 
 def run_jobs(

@@ -480,6 +480,13 @@ def test_unwritable_folder_is_an_error_before_anything_runs(world: World) -> Non
         main(world.args("--tasks", "rte"))
 
 
+def test_switches_of_a_run_can_be_turned_off(tmp_path: Path) -> None:
+    flags = ["--no-predict", "--no-length-grouping"]
+    _, request = read_options(["--tasks", "rte", *flags, "--test-mode", "--results", str(tmp_path)])
+    (run,) = expand(request, lambda task, model: [{}])
+    assert (run.options.predict, run.spec.recipe.length_grouping) == (False, False)
+
+
 def test_invalid_value_of_a_run_flag_exits_with_2(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--tasks", "rte", "--precision", "int8"])
