@@ -28,8 +28,9 @@ from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.requests.parents import find_parent
 from harness.requests.preparation import Prepared, prepare
 from harness.rows.files import Files, find_files
-from harness.saved_models import bundles, publishing
+from harness.saved_models import bundles
 from harness.sweeps.failures import is_finished
+from harness.system import uploads
 from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
@@ -74,9 +75,8 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         return record_companion(task, options, partial(run, command=command))
     check_recipe(task, options.recipe)
     files = None if options.test_mode else find_files(task, options.data)
-    this = _Run(
-        definition, task, identify(task, files, options), files, options, command or redact_secrets(repr(options))
-    )
+    spec = identify(task, files, options)
+    this = _Run(definition, task, spec, files, options, command or redact_secrets(repr(options)))
     prepare_results(options.folder)
     if options.save_model is not None:
         bundles.check_save_folder(options.save_model, this.spec.run_id, options.overwrite)
@@ -106,7 +106,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     if accelerator.is_main_process and options.save_model is not None and record.status != "diverged":
         print(f"saved model: {options.save_model}")
         if options.push_to_hub is not None:
-            print(f"on the Hub: {publishing.publish(options.save_model, options.push_to_hub)}")
+            print(f"on the Hub: {uploads.upload(options.save_model, options.push_to_hub)}")
     return record
 
 
@@ -181,7 +181,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     options, started = this.options, datetime.now(UTC)
     parent = find_parent(this.task, this.spec, options)
     if accelerator.is_main_process and options.push_to_hub is not None:
-        publishing.check_sign_in(options.push_to_hub)
+        uploads.check_sign_in(options.push_to_hub)
     try:
         checkpoint = deployment.compute_on_main(
             accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
+import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -18,6 +19,7 @@ from harness.inspection.terminal_table import DataConsole
 from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
+from harness.reports.results_repository import pull_records
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
 from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags
@@ -84,6 +86,8 @@ class LeaderboardOptions:
 
     results: Path = Path("results")
     """The folder with runs/."""
+    from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
+    """Results repositories, as in hf://datasets/organisation/name@revision, whose records are added to the folder."""
     compare: tuple[str, str] | None = None
     """Compare two models task by task and write nothing: their names in the table, or the start of these."""
     aggregate: Aggregate = "mean"
@@ -100,6 +104,11 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse_flags(LeaderboardOptions, arguments, "leaderboard")
     console = DataConsole()
+    for address in options.from_:
+        pull = pull_records(address, options.results)
+        print(f"{pull.source}: {pull.new} new records, {pull.known} known")
+        for message in pull.messages:
+            print(f"left out: {message}", file=sys.stderr)
     if options.compare:
         board, messages = read_leaderboard(options.results, options.aggregate)
         first, second = (find_entry(board, name) for name in options.compare)

@@ -1,0 +1,67 @@
+"""`harness publish`: uploads a results folder to the Hub as a dataset, with a card that shows the leaderboard."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from harness.commands.leaderboard import read_leaderboard
+from harness.errors import UserError
+from harness.facts.records import read_records
+from harness.reports.results_repository import stage_results
+from harness.system.command_line import parse_flags
+from harness.system.uploads import check_sign_in, upload
+
+
+@dataclass(frozen=True)
+class PublishOptions:
+    """Upload a results folder to the Hub as a dataset: records, predictions, a table of all scores, the leaderboard.
+
+    `harness leaderboard --from hf://datasets/NAME` reads it back.
+    """
+
+    to: str
+    """The dataset's name, as in organisation/name. A new one is private."""
+    results: Path = Path("results")
+    """The folder with runs/."""
+    public: bool = False
+    """A new dataset is public; an existing one stays as it is."""
+    dry_run: bool = False
+    """List the files with their sizes, and upload nothing."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Uploads the folder as one commit and prints its address.
+
+    Raises:
+        UserError: the name is invalid, there are no records, or only those of test mode, or the upload failed.
+    """
+    options = parse_flags(PublishOptions, arguments, "publish")
+    repository = options.to.removeprefix("hf://").removeprefix("datasets/")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise UserError(
+            f"--to {options.to}: expected the name of a dataset on the Hub, organisation/name.".replace("  ", " ")
+        )
+    board, messages = read_leaderboard(options.results)
+    for message in messages:
+        print(f"left out: {message}", file=sys.stderr)
+    if board.is_test_mode:
+        raise UserError(f"--results {options.results}: all runs are in test mode, which has no benchmark results.")
+    records = [record for record in read_records(options.results).records if not record.spec.test_mode]
+    if not options.dry_run:
+        check_sign_in(repository, "--to")
+    with TemporaryDirectory(prefix="harness-publish-") as folder:
+        stage_results(board, records, options.results, Path(folder))
+        paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+        size = sum(path.stat().st_size for path in paths)
+        print(f"{len(records)} records, {len(paths)} files, {size / 2**20:.1f} MiB")
+        if options.dry_run:
+            for path in paths:
+                print(f"{path.stat().st_size:>12,} {path.relative_to(folder)}")
+            return
+        address = upload(Path(folder), repository, f"{len(records)} runs", "dataset", not options.public, "--to")
+    print(f"on the Hub: {address}")

@@ -1,0 +1,103 @@
+"""Records of a foreign repository are accepted only if they are records, of bounded size, and contradict nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from huggingface_hub import HfApi
+from huggingface_hub.hf_api import RepoFile
+from support.records import finished_record
+
+from harness.errors import UserError
+from harness.facts.records import read_records, record_path, record_text, write_record
+from harness.reports import results_repository
+from harness.reports.results_repository import pull_records
+
+ADDRESS = "hf://datasets/org/results"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder whose files the Hub lists and the download brings."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+
+    def listing(*_: Any, **__: Any) -> list[RepoFile]:
+        files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+        return [
+            RepoFile(path=path.relative_to(folder).as_posix(), size=path.stat().st_size, oid="0" * 40) for path in files
+        ]
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha="c0ffee"))
+    monkeypatch.setattr(HfApi, "list_repo_tree", listing)
+    monkeypatch.setattr(results_repository, "_download", lambda repository, commit: str(folder))
+    return folder
+
+
+def test_new_and_known_records_are_counted(repository: Path, tmp_path: Path) -> None:
+    for seed in (1, 2):
+        write_record(finished_record(seed=seed), repository)
+    write_record(finished_record(seed=1), tmp_path / "results")
+    pull = pull_records(ADDRESS, tmp_path / "results")
+    assert (pull.source, pull.new, pull.known) == (f"{ADDRESS}@c0ffee", 1, 1)
+    assert len(read_records(tmp_path / "results").records) == 2
+
+
+def test_edited_records_are_not_accepted(repository: Path, tmp_path: Path) -> None:
+    run = finished_record()
+    path = write_record(run, repository)
+    values = json.loads(record_text(run))
+    values["spec"]["recipe"]["learning_rate"] = 0.5
+    path.write_text(json.dumps(values))
+    (path.parent / "text.json").write_text("{")
+    pull = pull_records(ADDRESS, tmp_path / "results")
+    assert pull.new == 0
+    assert any("run_id: expected" in message for message in pull.messages)
+    assert any("text.json" in message for message in pull.messages)
+    assert all(str(repository) not in message for message in pull.messages)
+    assert not (tmp_path / "results").exists()
+
+
+def test_another_record_of_the_same_run_is_an_error_and_nothing_is_added(repository: Path, tmp_path: Path) -> None:
+    own = write_record(finished_record(), tmp_path / "results")
+    before = own.read_bytes()
+    write_record(finished_record(scores={"accuracy": 0.9}), repository)
+    write_record(finished_record(seed=2), repository)
+    with pytest.raises(UserError, match="another record of the same run"):
+        pull_records(ADDRESS, tmp_path / "results")
+    assert own.read_bytes() == before
+    assert len(read_records(tmp_path / "results").records) == 1
+
+
+@pytest.mark.parametrize("limit", ["MAX_FILES", "MAX_BYTES", "MAX_RECORD_BYTES"])
+def test_large_repository_is_an_error(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    for seed in (1, 2):
+        write_record(finished_record(seed=seed), repository)
+    monkeypatch.setattr(results_repository, limit, 1)
+    with pytest.raises(UserError, match=r"--from.*expected at most"):
+        pull_records(ADDRESS, tmp_path / "results")
+
+
+def test_deeper_files_count_for_the_size_but_are_no_records(repository: Path, tmp_path: Path) -> None:
+    path = record_path(repository, "rte/deeper", "run")
+    path.parent.mkdir(parents=True)
+    path.write_text(record_text(finished_record()))
+    with pytest.raises(UserError, match="no records found"):
+        pull_records(ADDRESS, tmp_path / "results")
+
+
+@pytest.mark.parametrize("address", ["org/results", "hf://org/results", "hf://datasets/results", f"{ADDRESS}/../x"])
+def test_invalid_address_is_an_error(address: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--from"):
+        pull_records(address, tmp_path)
+
+
+def test_repository_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--from {ADDRESS}: cannot be read"):
+        pull_records(ADDRESS, tmp_path)
