@@ -1,4 +1,4 @@
-"""`harness export`: writes records in the Hub's model-index format or in that of Every Eval Ever."""
+"""`harness export`: writes records in formats of the Hub, or in that of Every Eval Ever."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import yaml
+
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.records import RunRecord, read_records
+from harness.reports.eval_results import eval_results
 from harness.reports.every_eval_ever import Relationship, Submitter, collection_path, every_eval_ever
 from harness.reports.model_index import model_index
 from harness.stats.groups import group_runs
@@ -22,12 +25,13 @@ from harness.system.command_line import parse_flags
 class ExportOptions:
     """Write records in another format."""
 
-    format: Literal["model-index", "every-eval-ever"]
-    """model-index: YAML metadata of one model for its card on the Hub; every-eval-ever: a JSON file per run."""
+    format: Literal["model-index", "eval-results", "every-eval-ever"]
+    """model-index: YAML metadata of one model for its card on the Hub; eval-results: its main scores as a file for
+    .eval_results on the Hub; every-eval-ever: a JSON file per run."""
     results: Path = Path("results")
     """The folder with runs/."""
     model: str | None = None
-    """Only runs of this model, by its name in the records. Required by model-index if there are several."""
+    """Only runs of this model, by its name in the records. Required by the Hub's formats if there are several."""
     recipe: str | None = None
     """Only runs with these differences from the default recipe, as in the leaderboard; `default` for none."""
     task: tuple[str, ...] = ()
@@ -39,7 +43,7 @@ class ExportOptions:
     relationship: Relationship = "third_party"
     """every-eval-ever: its relationship to the developer of the model."""
     output: Path | None = None
-    """The file (model-index; by default standard output) or the folder (every-eval-ever) to write."""
+    """The file (the Hub's formats; by default standard output) or the folder (every-eval-ever) to write."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,10 +57,10 @@ def main(arguments: Sequence[str]) -> None:
     for message in messages:
         print(message, file=sys.stderr)
     matching = _matching(records, options)
-    if options.format == "model-index":
-        _write_model_index(matching, options)
-    else:
+    if options.format == "every-eval-ever":
         _write_every_eval_ever(matching, options)
+    else:
+        _write_for_the_hub(matching, options)
 
 
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:
@@ -86,23 +90,33 @@ def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunR
     return matching
 
 
-def _write_model_index(records: Sequence[RunRecord], options: ExportOptions) -> None:
-    from huggingface_hub import ModelCardData
-
+def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> None:
     models = sorted({group.entry.model for group in group_runs(records)})
     if len(models) > 1:
-        raise UserError(f"--model is missing: a model-index describes one model. Name one of: {', '.join(models)}.")
-    results = model_index(records)
-    if not results:
-        raise UserError(f"{models[0]}: no score in its {len(records)} run(s). Choose other runs.")
-    name = options.name or models[0].rsplit("/", 1)[-1]
-    text = ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n"
+        names = ", ".join(models)
+        raise UserError(f"--model is missing: {options.format} describes one model. Name one of: {names}.")
+    text = _model_index_text(records, options, models[0]) if options.format == "model-index" else _entries_text(records)
+    if not text:
+        raise UserError(f"{models[0]}: no score that fits {options.format} in its {len(records)} run(s).")
     if options.output is None:
         print(text, end="")
     else:
         with boundary(f"--output {options.output}: cannot be written"):
             write_atomically(options.output, text)
         print(options.output)
+
+
+def _model_index_text(records: Sequence[RunRecord], options: ExportOptions, model: str) -> str:
+    from huggingface_hub import ModelCardData
+
+    results = model_index(records)
+    name = options.name or model.rsplit("/", 1)[-1]
+    return ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
+
+
+def _entries_text(records: Sequence[RunRecord]) -> str:
+    entries = eval_results([run for run in records if not run.spec.test_mode])
+    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
 
 
 def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions) -> None:

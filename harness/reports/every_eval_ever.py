@@ -1,7 +1,7 @@
-"""A record in the schema of Every Eval Ever, version 0.2.1, a common collection of evaluation results.
+"""A record in the schema of Every Eval Ever, version 0.3.0, a common collection of evaluation results.
 
-The schema is eval.schema.json of https://github.com/evaleval/every_eval_ever. Facts without a field of their own are
-in its `additional_details`, whose values are strings.
+The schema is every_eval_ever/schemas/eval.schema.json of https://github.com/evaleval/every_eval_ever, commit 805ef1e.
+Facts without a field of their own are in its `additional_details`, whose values are strings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.facts.records import RunRecord
-from harness.metrics.registry import METRICS, title_of
+from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.stats.uncertainty import CONFIDENCE
 
-SCHEMA_VERSION = "0.2.1"
+SCHEMA_VERSION = "0.3.0"
 
 Relationship = Literal["first_party", "third_party", "collaborative", "other"]
 
@@ -91,7 +91,8 @@ def every_eval_ever(run: RunRecord, submitter: Submitter) -> dict[str, Any]:
             **developer,
             "inference_engine": {"name": "transformers", "version": versions.get("transformers", "unknown")},
             "additional_details": _strings(
-                {"fine_tuned_on": run.spec.task, "trained_by": run.trained_by, "seed": run.spec.seed}
+                {"deployment_type": "self_deployed", "model_availability": "open_weights" if is_on_hub else "unknown"}
+                | {"fine_tuned_on": run.spec.task, "trained_by": run.trained_by, "seed": run.spec.seed}
                 | {"revision": run.spec.revision, "recipe": run.spec.recipe.model_dump(exclude_none=True)}
                 | (run.model.model_dump() if run.model else {})
                 | {"weights_sha256": run.weights_sha256}
@@ -108,11 +109,15 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
                 continue
             title, metric = title_of(name), METRICS[name]
             yield {
+                "evaluation_result_id": f"{run.run_id}.{run.spec.task}.{split}.{name}",
                 "evaluation_name": f"{run.spec.task}.{split}.{name}",
                 "source_data": _source_data(run, split),
                 "evaluation_timestamp": f"{run.finished.timestamp():.6f}",
                 "metric_config": {
                     "evaluation_description": f"{title} on {split} of {run.task.title}",
+                    "metric_id": name,
+                    "metric_name": title,
+                    **({"metric_unit": "proportion"} if is_fraction(name) else {}),
                     "lower_is_better": metric.lower_is_better,
                     "score_type": "continuous",
                     "min_score": metric.lowest,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from huggingface_hub import ModelCardData
+from huggingface_hub import ModelCardData, parse_eval_result_entries
 
 from harness.commands.export import main
 from harness.errors import UserError
@@ -41,6 +41,20 @@ def test_yaml_is_metadata_that_the_hub_reads(make_record, write, capsys):
     }
     run("--results", results, "--format", "model-index", "--name", "my-model", "--output", results / "card.yaml")
     assert (results / "card.yaml").read_text(encoding="utf-8") == text
+
+
+def test_main_scores_are_entries_of_eval_results(make_record, write, capsys):
+    results = write(
+        *(make_record("mrpc", {"accuracy": score}, seed=seed) for seed, score in ((1, 0.6), (2, 0.7))),
+        make_record("mine", {"accuracy": 0.9}, spec={"data": "ab12"}, data={"source": "files", "revision": None}),
+        make_record("rte", spec={"test_mode": True}),
+    )
+    run("--results", results, "--format", "eval-results")
+    entries = parse_eval_result_entries(yaml.safe_load(capsys.readouterr().out))
+    (entry,) = [entry for entry in entries if entry.task_id == "mrpc"]
+    assert entry.value == pytest.approx(0.65)
+    assert "mean of 2 seeds" in entry.notes
+    assert {entry.task_id for entry in entries} == {"mrpc"}
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SOURCE = {
 SCHEMA = {
     **an_object(
         "schema_version evaluation_id retrieved_timestamp source_metadata model_info eval_library evaluation_results",
-        schema_version={"const": "0.2.1"},
+        schema_version={"const": "0.3.0"},
         evaluation_id=TEXT,
         evaluation_timestamp=TEXT,
         retrieved_timestamp=TEXT,
@@ -43,17 +43,25 @@ SCHEMA = {
         ),
         eval_library=an_object("name version", name=TEXT, version=TEXT, additional_details=STRINGS),
         model_info=an_object(
-            "name id",
+            "name id additional_details",
             name=TEXT,
             id=TEXT,
             developer=TEXT,
             inference_engine=an_object("", name=TEXT, version=TEXT),
-            additional_details=STRINGS,
+            additional_details={
+                **an_object(
+                    "deployment_type model_availability",
+                    deployment_type={"enum": ["self_deployed", "externally_managed", "unknown"]},
+                    model_availability={"enum": ["open_weights", "closed_weights", "unknown"]},
+                ),
+                **{"additionalProperties": TEXT},
+            },
         ),
         evaluation_results={
             "type": "array",
             "items": an_object(
                 "evaluation_name source_data metric_config score_details",
+                evaluation_result_id=TEXT,
                 evaluation_name=TEXT,
                 evaluation_timestamp=TEXT,
                 source_data={
@@ -68,6 +76,9 @@ SCHEMA = {
                 metric_config=an_object(
                     "lower_is_better score_type min_score max_score",
                     evaluation_description=TEXT,
+                    metric_id=TEXT,
+                    metric_name=TEXT,
+                    metric_unit=TEXT,
                     lower_is_better={"type": "boolean"},
                     score_type={"const": "continuous"},
                     min_score=NUMBER,
@@ -98,7 +109,7 @@ SCHEMA = {
     ),
     "additionalProperties": False,
 }
-"""Version 0.2.1 of the schema, reduced to the parts that are written here."""
+"""Version 0.3.0 of the schema, reduced to the parts that are written here."""
 
 
 def results(content: dict[str, Any]) -> dict[str, Any]:
