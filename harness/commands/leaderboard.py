@@ -16,6 +16,7 @@ from rich.text import Text
 from harness.errors import UserError
 from harness.facts.records import read_records
 from harness.inspection.terminal_table import DataConsole
+from harness.reports.budget import print_budget
 from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
@@ -90,6 +91,8 @@ class LeaderboardOptions:
     """Results repositories, as in hf://datasets/organisation/name@revision, whose records are added to the folder."""
     compare: tuple[str, str] | None = None
     """Compare two models task by task and write nothing: their names in the table, or the start of these."""
+    budget: float | None = None
+    """List the models whose runs take at most that many device-minutes, the best first, and write nothing."""
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
     strict: bool = False
@@ -116,6 +119,9 @@ def main(arguments: Sequence[str]) -> None:
             names = " and ".join(map(repr, options.compare))
             raise UserError(f"--compare: {names} are the same entry, {first.label}. Name two different ones.")
         print_comparison(board, first, second, console)
+    elif options.budget is not None:
+        board, messages = read_leaderboard(options.results, options.aggregate)
+        print_budget(board, options.budget, console)
     else:
         board, messages = write_leaderboard(options.results, options.aggregate)
         print_leaderboard(board, console)

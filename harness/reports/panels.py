@@ -222,6 +222,15 @@ def cost_points(content: Content, panels: Panels) -> CostPoints:
     return CostPoints(tuple(panel.heading for panel in shared), tuple(points))
 
 
+def pareto_front(points: Iterable[CostPoint]) -> list[CostPoint]:
+    """The points than which no other on the same devices has as good a score for less, by rising cost."""
+    front: list[CostPoint] = []
+    for point in sorted(points, key=lambda point: (point.devices, point.hours, -point.score)):
+        if not front or front[-1].devices != point.devices or point.score > front[-1].score:
+            front.append(point)
+    return front
+
+
 def _cost_point(name: str, results: Iterable[Mapping[str, Any]]) -> CostPoint:
     results = list(results)
     devices = {device for result in results for run in result["runs"] for device in run["devices"]}

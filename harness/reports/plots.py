@@ -39,6 +39,7 @@ from harness.reports.panels import (
     curve_panels,
     normalized_score,
     panels_of,
+    pareto_front,
 )
 from harness.reports.standings import format_metric
 
@@ -213,7 +214,7 @@ def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
 
 
 def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
-    """A point per model: its mean score over shared tasks, and the device-hours of one run of each of them."""
+    """A point per model: its mean score over shared tasks, the device-hours of a run of each, and the Pareto front."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     headings, points = cost_points(content, panels)
@@ -221,6 +222,7 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
         return None
     high = max(2.6, 0.17 * len(points) + 0.1)
     note = f"device-hours for one run of each of {', '.join(headings)}; above, the mean of their scores"
+    note += "; line: no other entry on these devices has a better score for less"
     if len(points) < len(panels.names):
         note += f"; {len(panels.names) - len(points)} of {len(panels.names)} entries lack one of these tasks"
     note += f"; {omission}" if omission else ""
@@ -240,6 +242,10 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
     device_names = sorted({point.devices for point in points})
     shapes = {devices: "osD^vP*Xph"[number % 10] for number, devices in enumerate(device_names)}
+    front = pareto_front(points)
+    for devices in device_names:
+        steps = [(point.hours, 100 * point.score) for point in front if point.devices == devices]
+        axes.step(*zip(*steps, strict=True), where="post", color=ORANGE, linewidth=1, alpha=0.6, zorder=1)
     for point in points:
         fill = "none" if point.is_marked else BLUE
         dot: dict[str, Any] = dict(color=BLUE, markerfacecolor=fill, markersize=5)

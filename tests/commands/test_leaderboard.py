@@ -94,3 +94,21 @@ def test_median_over_seeds_is_shown_and_marked(tmp_path: Path, capsys: pytest.Ca
     assert "the mean over the runs of all seeds" not in page
     main(["--results", str(tmp_path)])
     assert "70.7 (3)" in capsys.readouterr().out
+
+
+def test_models_within_a_budget_are_listed_and_nothing_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, seconds, score in (("a/small", 60, 0.6), ("a/large", 600, 0.8), ("a/poor", 120, 0.5)):
+        run = record("rte", score, model=name)
+        assert run.cost is not None
+        cost = run.cost.model_copy(update={"device_seconds": float(seconds)})
+        write_record(run.model_copy(update={"cost": cost}), tmp_path)
+    main(["--results", str(tmp_path), "--budget", "5"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:3]] == [["small", "60.0", "1"], ["poor", "50.0", "2"]]
+    assert [line.rstrip().endswith("yes") for line in lines[1:3]] == [True, False]
+    assert not (tmp_path / "leaderboard.md").exists()
+    for budget, message in (("0.5", "cheapest needs 1"), ("0", "--budget 0"), ("nan", "--budget nan")):
+        with pytest.raises(UserError, match=message):
+            main(["--results", str(tmp_path), "--budget", budget])

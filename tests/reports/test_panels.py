@@ -11,7 +11,16 @@ from support.boards import ELECTRA, record
 
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
-from harness.reports.panels import MAX_NAME, Panel, cost_points, curve_panels, normalized_score, panels_of
+from harness.reports.panels import (
+    MAX_NAME,
+    CostPoint,
+    Panel,
+    cost_points,
+    curve_panels,
+    normalized_score,
+    panels_of,
+    pareto_front,
+)
 from harness.reports.standings import build_leaderboard
 
 
@@ -118,6 +127,13 @@ def test_cost_points_are_one_run_of_each_shared_task(make_record: Callable[..., 
     assert points[1].hours == pytest.approx((62 + 62) / 3600)  # each the mean of 61 and 63
     assert points[1].score == pytest.approx(0.6)
     assert points[1].devices == "NVIDIA H100"
+
+
+def test_pareto_front_has_the_best_score_for_each_cost_on_the_same_devices() -> None:
+    numbers = {"cheap": (1, 0.5), "worse": (2, 0.4), "equal": (3, 0.5), "better": (4, 0.7), "tie": (4, 0.6)}
+    points = [CostPoint(name, hours, score, "a GPU", False) for name, (hours, score) in numbers.items()]
+    points.append(CostPoint("elsewhere", 9, 0.1, "another GPU", False))
+    assert [point.name for point in pareto_front(points)] == ["cheap", "better", "elsewhere"]
 
 
 def test_without_costs_there_are_no_cost_points(make_record: Callable[..., RunRecord]) -> None:
