@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.facts.choices import read_searches
 from harness.facts.records import read_records
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.comparison import find_entry, print_comparison
@@ -38,7 +39,9 @@ def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> Leaderboar
     """
     records, messages = read_records(results)
     if records:
-        return LeaderboardOfFolder(build_leaderboard(records, len(messages), aggregate=aggregate), messages)
+        searches, unreadable_grids = read_searches(results)
+        board = build_leaderboard(records, len(messages), aggregate=aggregate, searches=searches)
+        return LeaderboardOfFolder(board, [*messages, *unreadable_grids])
     problem = f"--results {results}: no records found under {results / 'runs'}."
     remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
     raise UserError("\n".join([f"{problem} {remedy}", *messages]))
@@ -89,7 +92,7 @@ class LeaderboardOptions:
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
     strict: bool = False
-    """Exit with code 1 if a file under runs/ is not a readable record."""
+    """Exit with code 1 if a file under runs/ is not a readable record, or one under grids/ not a readable grid."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -114,6 +117,6 @@ def main(arguments: Sequence[str]) -> None:
     for message in messages:
         print(message, file=sys.stderr)
     if messages:
-        print(f"{len(messages)} file(s) ignored: not readable as records.", file=sys.stderr)
+        print(f"{len(messages)} file(s) ignored: not readable as records or grids.", file=sys.stderr)
         if options.strict:
             sys.exit(1)

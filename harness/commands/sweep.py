@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from harness.errors import UserError, did_you_mean
+from harness.facts.choices import Per, write_choice
 from harness.facts.recipes import Recipe
 from harness.facts.records import prepare_results
 from harness.facts.tasks import load_task
@@ -25,7 +26,7 @@ from harness.sweeps.executors import DETACHABLE, make_executor
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, replace_values, typed
-from harness.sweeps.grid import Per, choose, protocol_of, sweep_file_lines, write_choice
+from harness.sweeps.grid import choose, grid_choice, protocol_of, sweep_file_lines
 from harness.sweeps.jobs import SweepPlan, plan_jobs
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of, tasks_of
@@ -160,7 +161,7 @@ def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., 
         console.print(str(choice), soft_wrap=True)
         if choice.chosen is not None:
             folder, seed = requested[0].options.folder, requested[0].spec.seed
-            path = write_choice(choice, folder, seed, options.select_on_reported)
+            path = write_choice(grid_choice(choice, options.grid_per, seed, options.select_on_reported), folder)
             console.print(f"written to {path}", soft_wrap=True)
             chosen |= {(task, choice.model): choice.chosen.values for task in choice.tasks}
     console.print("For a sweep file:\n" + sweep_file_lines(choices, options.grid_per), soft_wrap=True)

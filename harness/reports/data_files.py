@@ -22,7 +22,7 @@ from harness.stats.significance import Evidence, PairwiseTest
 from harness.stats.uncertainty import Interval
 from harness.system.spreadsheets import escape_cell
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of leaderboard.json, raised when a key is added, renamed or changes its meaning."""
 
 _DIGITS = 6
@@ -36,7 +36,7 @@ _CSV_COLUMNS = [
     "seed_disagreement",
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds"),
     *("smallest_difference", "smallest_difference_ten_seeds", "smallest_difference_any_number"),
-    *("parameters", "trainable_parameters", "source"),
+    *("parameters", "trainable_parameters", "tuning_points", "tuning_device_seconds", "source"),
 ]
 
 
@@ -101,7 +101,7 @@ def _averages(board: Leaderboard, entry: Entry) -> dict[str, float | None]:
 def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
     groups = {name: board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups}
     averages = {name: board.averages[entry, name] for name in AVERAGES} if board.averages else {}
-    rank, cost = board.ranks.get(entry), cost_of(groups.values())
+    rank, cost, tuning = board.ranks.get(entry), cost_of(groups.values()), board.tuning.get(entry)
     return {
         **_identity(entry),
         "label": entry.label,
@@ -111,6 +111,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "best_averages": [name for name, average in averages.items() if average.is_best],
         "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
         "cost": cost._asdict(),
+        "tuning": tuning and tuning._asdict(),
         "tasks": {name: _result(board, group) for name, group in groups.items()},
     }
 
@@ -218,6 +219,8 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         result = _result(board, group)
         line = result | _identity(group.entry) | {"marks": ",".join(result["marks"]), "not_ranked": reason}
         line["aggregate"] = group.aggregate
+        if tuning := None if reason else board.tuning.get(group.entry):
+            line |= {"tuning_points": tuning.points, "tuning_device_seconds": tuning.device_seconds}
         line["seeds"] = " ".join(str(run.spec.seed) for run in group.scored)
         for name, key in (("score", "total"), ("seeds", "seeds"), ("split", "split")):
             line[f"{name}_low"], line[f"{name}_high"] = result["intervals"][key] or (None, None)

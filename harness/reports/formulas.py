@@ -34,6 +34,12 @@ Sums over all runs of the entry, those without a score included: wall clock from
 Σ seconds × processes / 3,600. "Once" is a single seed: Σ over tasks of the mean over the task's runs. Costs are only
 comparable between entries with the same tasks, devices and rows."""
 
+TUNING = """\
+The tuning budget of an entry is the points that its grids tried, summed over the grids, and the device-hours of all of
+their runs, those of the chosen point included. A grid belongs to an entry that has its model, its chosen values and a
+task that it was for; it is read from this folder or from a folder in it. An empty cell means that there is none: values
+that were chosen otherwise leave no record."""
+
 _TASKS = """\
 For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all intervals of 95 %:
 
@@ -74,8 +80,13 @@ compared with them; `harness reproduce` does that. ? is a metric that the source
 
 
 def formulas(board: Leaderboard) -> dict[str, list[str]]:
-    """The sections scores, costs, tasks and published as plain sentences."""
-    sections = {"scores": score_formulas(board), "costs": COSTS, "tasks": task_formulas(board), "published": PUBLISHED}
+    """The sections scores, costs, tasks, published and, where the page has it, tuning, as plain sentences."""
+    sections = {
+        "scores": score_formulas(board),
+        "costs": COSTS,
+        "tasks": task_formulas(board),
+        "published": PUBLISHED,
+    } | ({"tuning": TUNING} if board.tuning else {})
     return {
         name: [" ".join(part.split()) for part in re.split(r"(?:^|\n+)- ", text) if part]
         for name, text in sections.items()

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
-from harness.reports.costs import parameters_text
+from harness.reports.costs import parameters_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS, format_disagreement
@@ -113,6 +113,7 @@ def _values(content: Content) -> dict[str, Any]:
         marks=content["marks"],
         occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
+        has_tuning="Tuning" in averages,
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),
         not_ranked_note=NOT_RANKED,
@@ -138,6 +139,8 @@ def _averages(content: Content) -> dict[str, tuple[str, str]]:
     averages = dict.fromkeys(used, ("mean score", "descending"))
     if any(entry["average_rank"] for entry in entries):
         averages["Rank"] = (f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
+    if any(entry["tuning"] for entry in entries):
+        averages["Tuning"] = ("points tried and device-hours", "ascending")
     return averages
 
 
@@ -146,7 +149,7 @@ def _average(score: float | None) -> dict[str, Any]:
 
 
 def _cell(**values: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[])
+    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[], grids=[])
     return empty | dict(is_best=False, is_tied=False, is_top=False) | values
 
 
@@ -168,6 +171,8 @@ def _entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict
 
 def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
     def average(name: str) -> dict[str, Any]:
+        if name == "Tuning":
+            return _tuning_cell(entry["tuning"])
         if name != "Rank":
             is_best = name in entry["best_averages"]
             marks = entry["average_marks"].get(name, [])
@@ -181,6 +186,13 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
 
     cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
     return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells, cost=entry["cost"])
+
+
+def _tuning_cell(tuning: Mapping[str, Any] | None) -> dict[str, Any]:
+    if tuning is None:
+        return _cell()
+    grids = [dict(href=quote(path), tooltip=path) for path in tuning["grids"]]
+    return _cell(shown=tuning_text(**tuning), sort=tuning["device_seconds"], grids=grids)
 
 
 def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.facts.choices import GridSearch
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
 from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text
-from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
+from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text, tuning_text
+from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
 from harness.reports.resolution import resolution_note, resolution_of
@@ -28,9 +29,10 @@ from harness.reports.standings import (
     group_cell,
     task_title,
 )
-from harness.stats.entries import Entry
+from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
 from harness.stats.significance import FEW_ROWS, Evidence, Rank
+from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
@@ -54,7 +56,15 @@ def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
     averages = AVERAGES if board.averages else ()
     rank = ["mean rank"] if board.ranks else []
-    return ["Model", "Recipe", *averages, *rank, *(column_title(name, task) for name, task in board.tasks.items())]
+    tuning = ["tuning"] if board.tuning else []
+    return [
+        "Model",
+        "Recipe",
+        *averages,
+        *rank,
+        *tuning,
+        *(column_title(name, task) for name, task in board.tasks.items()),
+    ]
 
 
 def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
@@ -62,7 +72,8 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
     for entry in (*board.entries, board.baseline):
         averages = [board.averages[entry, name] for name in AVERAGES] if board.averages else []
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
-        yield entry, [*averages, *rank, *(board.cells.get((entry, name), Cell()) for name in board.tasks)]
+        tuning = [_tuning_cell(board.tuning.get(entry))] if board.tuning else []
+        yield entry, [*averages, *rank, *tuning, *(board.cells.get((entry, name), Cell()) for name in board.tasks)]
 
 
 def legend(board: Leaderboard) -> list[str]:
@@ -73,6 +84,10 @@ def legend(board: Leaderboard) -> list[str]:
 
 def _rank_cell(rank: Rank | None) -> Cell:
     return Cell() if rank is None else Cell(f"{rank.mean:.1f}", f"[{rank.low:.1f}, {rank.high:.1f}]", rank.mean)
+
+
+def _tuning_cell(budget: TuningBudget | None) -> Cell:
+    return Cell() if budget is None else Cell(tuning_text(**budget._asdict()), score=budget.device_seconds)
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -90,6 +105,8 @@ def render_markdown(board: Leaderboard) -> str:
         parts += ["\n".join(f"- {escape_markdown(note)}" for note in notes)]
     parts += [score_formulas(board)]
     parts += ["## Cost", _cost_table(board), COSTS]
+    if board.searches:
+        parts += ["## Tuning", _tuning_table(board.searches), TUNING]
     if board.not_ranked:
         parts += ["## Not ranked", NOT_RANKED, _not_ranked_table(board)]
     if not board.is_test_mode and (published := references(board.tasks.keys())):
@@ -136,6 +153,18 @@ def _cost_table(board: Leaderboard) -> str:
         body.append([*_entry_names(entry), str(cost.tasks), runs, *total, *once])
     head = ["Model", "Recipe", "tasks", "runs", "seconds", "device-hours", "seconds once", "device-hours once"]
     return markdown_table(head, body, left=2)
+
+
+def _tuning_table(searches: Sequence[GridSearch]) -> str:
+    body = []
+    for search in searches:
+        choice, budget = search.choice, budget_of([search])
+        cost = tuning_text(**budget._asdict())
+        file = f"[{escape_markdown(Path(search.path).name)}]({quote(search.path)})"
+        names = map(escape_markdown, (choice.model, ", ".join(choice.tasks), assignments(choice.chosen or {})))
+        body.append([*names, f"{budget.runs:,}", cost, choice.selected_on, file])
+    head = ["Model", "Tasks", "chosen", "runs", "budget", "selected on", "grid"]
+    return markdown_table(head, body, left=3)
 
 
 def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:

@@ -1,23 +1,18 @@
-"""The choice of a grid's point, by the score on the selection split, and the file that states it."""
+"""The choice of a grid's point, by the score on the selection split."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from harness.facts.choices import GridChoice, Per, TriedPoint
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
 from harness.metrics.scoring import main_score
 from harness.stats.entries import assignments
 from harness.sweeps.plan import PlannedRun, Point
-from harness.system.atomic import write_atomically
-
-Per = Literal["task", "model"]
 
 RULE = (
     "highest mean of the main metrics on the selection split (negated where lower is better) among the runs with the "
@@ -117,24 +112,18 @@ def _trial(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRe
     )
 
 
-def write_choice(choice: Choice, folder: Path, seed: int, select_on_reported: bool) -> Path:
-    """Writes the choice to `folder/grids`; the same runs give the same bytes."""
-    runs = sorted(run_id for point in choice.points for run_id in point.runs.values())
-    digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:10]
-    short = re.sub(r"[^A-Za-z0-9._]+", "-", choice.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
-    facts = {
-        "model": choice.model,
-        "tasks": list(choice.tasks),
-        "seed": seed,
-        "rule": RULE,
-        "selected_on": "the reported split" if select_on_reported else "rows that are not reported",
-        "points": [{**point._asdict(), "score": point.score} for point in choice.points],
-        "chosen": choice.chosen.values if choice.chosen else None,
-    }
-    tasks = choice.tasks[0] if len(choice.tasks) == 1 else f"{len(choice.tasks)}-tasks"
-    path = folder / "grids" / f"{short}-{tasks}-{digest}.json"
-    write_atomically(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    return path
+def grid_choice(choice: Choice, per: Per, seed: int, select_on_reported: bool) -> GridChoice:
+    """The choice as its file states it."""
+    return GridChoice(
+        model=choice.model,
+        tasks=list(choice.tasks),
+        per=per,
+        seed=seed,
+        rule=RULE,
+        selected_on="the reported split" if select_on_reported else "rows that are not reported",
+        points=[TriedPoint(**point._asdict(), score=point.score) for point in choice.points],
+        chosen=choice.chosen.values if choice.chosen else None,
+    )
 
 
 def sweep_file_lines(choices: Sequence[Choice], per: Per) -> str:
