@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
@@ -30,6 +30,8 @@ class TriedPoint(Facts):
     """The selection score per task."""
     score: Value | None
     """The mean over the tasks; None if a task has no score."""
+    rung: Annotated[int, Field(ge=1)] = 1
+    """The rung of a successive halving in which these runs are, from 1; a point may be in several."""
 
 
 class GridChoice(Facts):
@@ -49,6 +51,13 @@ class GridChoice(Facts):
     def number_of_points(self) -> int:
         """The different points that were tried."""
         return len({json.dumps(point.values, sort_keys=True) for point in self.points})
+
+    @property
+    def rejected_runs(self) -> set[str]:
+        """The run_ids of the points that were not chosen, and of the rungs before the last."""
+        last = max(point.rung for point in self.points)
+        rejected = [point for point in self.points if point.values != self.chosen or point.rung < last]
+        return {run_id for point in rejected for run_id in point.runs.values()}
 
 
 class GridSearch(NamedTuple):

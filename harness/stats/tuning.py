@@ -45,9 +45,14 @@ def budget_of(own: Sequence[GridSearch]) -> TuningBudget:
 
 
 def has_chosen(search: GridSearch, group: Group) -> bool:
-    """True where the group has the model and the chosen values of the grid, and a task that the choice is for."""
+    """True where the group has the model and the chosen values of the grid, and a task that the choice is for.
+
+    A rung before the last has them, too, but it is a part of the search.
+    """
     choice, recipe = search.choice, group.spec.recipe
     if choice.chosen is None or (choice.per == "task" and group.spec.task not in choice.tasks):
+        return False
+    if choice.rejected_runs & {run.run_id for run in group.runs}:
         return False
     has_values = all(getattr(recipe, name, ...) == value for name, value in choice.chosen.items())
     return has_values and bool({_model(run) for run in search.records} & {_model(run) for run in group.runs})

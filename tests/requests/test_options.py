@@ -102,6 +102,7 @@ FLAGS = {
         "--executor",
         "--grid",
         "--gpus-per-run",
+        "--grid-halving",
         "--grid-per",
         "--max-jobs",
         "--runs-per-device",

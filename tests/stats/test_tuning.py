@@ -10,10 +10,13 @@ import pytest
 from support.boards import BERT, record, table
 
 from harness.commands.leaderboard import main, read_leaderboard
-from harness.facts.choices import GridChoice, TriedPoint, write_choice
+from harness.facts.choices import GridChoice, TriedPoint, read_choice, write_choice
 from harness.facts.records import RunRecord, record_path, write_record
 from harness.reports.costs import tuning_text
 from harness.reports.markdown import table_head
+from harness.reports.standings import Leaderboard
+from harness.stats.groups import Group
+from harness.stats.tuning import has_chosen
 
 RATES = (1e-5, 3e-5, 5e-5)
 
@@ -79,6 +82,26 @@ def test_grid_of_a_folder_within_belongs_to_model_values_and_tasks(
     write_record(record(task, model=model, recipe={"learning_rate": rate}), tmp_path)
     board = read_leaderboard(tmp_path).board
     assert [budget.points for budget in board.tuning.values()] == [3] * is_chosen
+
+
+def test_rung_before_the_last_is_a_part_of_the_search_and_no_entry_of_its_own(tmp_path: Path) -> None:
+    path = write_grid(tmp_path)
+    facts = read_choice(path)
+    longer = trial(3e-5, data={"fingerprint": "longer"}).model_copy(update={"run_id": "longer"})
+    last = facts.points[1].model_copy(update={"rung": 2, "runs": {"mrpc": longer.run_id}})
+    halved = facts.model_copy(update={"points": [*facts.points, last]})
+    path.unlink()
+    write_choice(halved, tmp_path)
+    write_record(longer, tmp_path)
+    board = read_leaderboard(tmp_path).board
+    assert [(budget.points, budget.runs) for budget in board.tuning.values()] == [(3, 4)]
+    (search,) = board.searches
+    shown = {run.run_id: has_chosen(search, group) for group in _groups(board) for run in group.runs}
+    assert [run_id for run_id, is_chosen in shown.items() if is_chosen] == ["longer"]
+
+
+def _groups(board: Leaderboard) -> list[Group]:
+    return [*board.groups.values(), *(group for group, _ in board.not_ranked)]
 
 
 def test_grid_without_a_choice_belongs_to_no_entry_and_the_column_is_left_out(tmp_path: Path) -> None:
