@@ -20,6 +20,7 @@ from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
+from harness.stats.calibration import read_calibrations
 from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags
 
@@ -40,8 +41,11 @@ def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> Leaderboar
     records, messages = read_records(results)
     if records:
         searches, unreadable_grids = read_searches(results)
-        board = build_leaderboard(records, len(messages), aggregate=aggregate, searches=searches)
-        return LeaderboardOfFolder(board, [*messages, *unreadable_grids])
+        calibrations, unreadable_scores = read_calibrations(records, results)
+        board = build_leaderboard(
+            records, len(messages), aggregate=aggregate, searches=searches, calibrations=calibrations
+        )
+        return LeaderboardOfFolder(board, [*messages, *unreadable_grids, *unreadable_scores])
     problem = f"--results {results}: no records found under {results / 'runs'}."
     remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
     raise UserError("\n".join([f"{problem} {remedy}", *messages]))
@@ -92,7 +96,7 @@ class LeaderboardOptions:
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
     strict: bool = False
-    """Exit with code 1 if a file under runs/ is not a readable record, or one under grids/ not a readable grid."""
+    """Exit with code 1 if a file under runs/ or grids/ is not a readable record, file of predictions or grid."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -117,6 +121,6 @@ def main(arguments: Sequence[str]) -> None:
     for message in messages:
         print(message, file=sys.stderr)
     if messages:
-        print(f"{len(messages)} file(s) ignored: not readable as records or grids.", file=sys.stderr)
+        print(f"{len(messages)} file(s) ignored: not readable as records, grids or predictions.", file=sys.stderr)
         if options.strict:
             sys.exit(1)

@@ -15,6 +15,7 @@ from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
 from harness.reports.resolution import resolution_of
 from harness.reports.standings import AVERAGES, Leaderboard, group_cell, task_title
+from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
@@ -150,8 +151,17 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
             for split, metric in group.metrics
         ],
         "cost": group_cost(group)._asdict(),
+        "calibration": _calibration(board.calibrations.get(pair) if board.groups.get(pair) is group else None),
         "runs": [_run(group, run) for run in group.runs],
     }
+
+
+def _calibration(calibration: GroupCalibration | None) -> dict[str, Any] | None:
+    """The number of runs, and the calibration without and with a fitted temperature."""
+    if calibration is None:
+        return None
+    plain, scaled = (each and _rounded_values(each._asdict()) for each in (calibration.plain, calibration.scaled))
+    return {"runs": calibration.runs, "plain": plain, "scaled": scaled}
 
 
 def _intervals(evidence: Evidence) -> dict[str, Any]:

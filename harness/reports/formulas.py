@@ -40,6 +40,13 @@ their runs, those of the chosen point included. A grid belongs to an entry that 
 task that it was for; it is read from this folder or from a folder in it. An empty cell means that there is none: values
 that were chosen otherwise leave no record."""
 
+CALIBRATION = """\
+Of class probabilities on the reported rows, the mean over the runs whose scores are stored (n). ECE is the expected
+calibration error times 100, over 15 bins of equal width of the highest probability (Guo et al. 2017); Brier is the mean
+of the sum over classes of (probability − truth)², from 0 to 2; log loss is in nats. The temperature that divides the
+scores has the lowest log loss on the rows of selection; it is fitted run by run, and only where these rows are not
+reported, as under the holdout protocol. It changes no prediction."""
+
 _TASKS = """\
 For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all intervals of 95 %:
 
@@ -80,13 +87,10 @@ compared with them; `harness reproduce` does that. ? is a metric that the source
 
 
 def formulas(board: Leaderboard) -> dict[str, list[str]]:
-    """The sections scores, costs, tasks, published and, where the page has it, tuning, as plain sentences."""
-    sections = {
-        "scores": score_formulas(board),
-        "costs": COSTS,
-        "tasks": task_formulas(board),
-        "published": PUBLISHED,
-    } | ({"tuning": TUNING} if board.tuning else {})
+    """The sections of the pages as plain sentences, tuning and calibration where the pages have them."""
+    sections = {"scores": score_formulas(board), "costs": COSTS, "tasks": task_formulas(board), "published": PUBLISHED}
+    sections |= {"tuning": TUNING} if board.tuning else {}
+    sections |= {"calibration": CALIBRATION} if board.calibrations else {}
     return {
         name: [" ".join(part.split()) for part in re.split(r"(?:^|\n+)- ", text) if part]
         for name, text in sections.items()

@@ -18,7 +18,7 @@ from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.reports.costs import parameters_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
-from harness.reports.markdown import SHORT_SPLITS, format_disagreement
+from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
 from harness.reports.panels import Content
 from harness.reports.resolution import resolution_note
 from harness.reports.standings import NO_SCORE, format_metric, format_spread
@@ -113,6 +113,7 @@ def _values(content: Content) -> dict[str, Any]:
         marks=content["marks"],
         occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
+        calibrations=_calibrations(columns, entries),
         has_tuning="Tuning" in averages,
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),
@@ -296,6 +297,23 @@ def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
     as_percent = is_fraction(figure["metric"])
     spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
     return format_metric(figure["value"], as_percent) + spread, figure["value"]
+
+
+def _calibrations(columns: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> Dicts:
+    """A line per task and entry whose scores are stored: the text and the sort key of each number."""
+    lines = []
+    for column in columns:
+        for entry in entries:
+            result = entry["tasks"].get(column["task"])
+            if result and (calibration := result["calibration"]):
+                plain, scaled = calibration["plain"], calibration["scaled"]
+                texts = [*calibration_cells(plain)[1:], *calibration_cells(scaled)]
+                keys = ("temperature", "expected_calibration_error", "brier_score", "log_loss")
+                sorts = [*(plain[key] for key in keys[1:]), *(scaled and scaled[key] for key in keys)]
+                identity = _entry_identity(entry, result["recipe"])
+                cells = list(zip(texts, sorts, strict=True))
+                lines.append(identity | dict(heading=column["heading"], runs=calibration["runs"], cells=cells))
+    return lines
 
 
 def _not_ranked(content: Content) -> Dicts:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -15,7 +15,7 @@ from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text, tuning_text
-from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
+from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
 from harness.reports.resolution import resolution_note, resolution_of
@@ -107,6 +107,8 @@ def render_markdown(board: Leaderboard) -> str:
     parts += ["## Cost", _cost_table(board), COSTS]
     if board.searches:
         parts += ["## Tuning", _tuning_table(board.searches), TUNING]
+    if board.calibrations:
+        parts += ["## Calibration", _calibration_table(board), CALIBRATION]
     if board.not_ranked:
         parts += ["## Not ranked", NOT_RANKED, _not_ranked_table(board)]
     if not board.is_test_mode and (published := references(board.tasks.keys())):
@@ -165,6 +167,28 @@ def _tuning_table(searches: Sequence[GridSearch]) -> str:
         body.append([*names, f"{budget.runs:,}", cost, choice.selected_on, file])
     head = ["Model", "Tasks", "chosen", "runs", "budget", "selected on", "grid"]
     return markdown_table(head, body, left=3)
+
+
+def _calibration_table(board: Leaderboard) -> str:
+    body = []
+    for name in board.tasks:
+        for entry in board.entries:
+            if one := board.calibrations.get((entry, name)):
+                plain, scaled = (calibration_cells(each and each._asdict()) for each in (one.plain, one.scaled))
+                names = [escape_markdown(task_title(name)), *_group_names(board.groups[entry, name])]
+                body.append([*names, str(one.runs), *plain[1:], *scaled])
+    metrics = ["ECE", "Brier", "log loss"]
+    head = ["Task", "Model", "Recipe", "n", *metrics, "temperature", *(f"{name} at it" for name in metrics)]
+    return markdown_table(head, body, left=3)
+
+
+def calibration_cells(values: Mapping[str, float] | None) -> list[str]:
+    """The temperature, the expected calibration error times 100, Brier score and log loss; empty for None."""
+    if values is None:
+        return [""] * 4
+    error = format_metric(values["expected_calibration_error"], as_percent=True)
+    temperature, *scores = (f"{values[name]:.3f}" for name in ("temperature", "brier_score", "log_loss"))
+    return [temperature, error, *scores]
 
 
 def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:

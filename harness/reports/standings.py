@@ -12,6 +12,7 @@ from harness.facts.choices import GridSearch
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
 from harness.metrics.registry import direction_of, is_fraction
+from harness.stats.calibration import GroupCalibration, RunCalibration, group_calibration
 from harness.stats.entries import Entry
 from harness.stats.groups import (
     NOT_COMPARED,
@@ -102,6 +103,8 @@ class Leaderboard:
     """The budgets of the entries whose hyperparameters a grid chose."""
     searches: tuple[GridSearch, ...]
     """The grids that chose the hyperparameters of an entry."""
+    calibrations: dict[Pair, GroupCalibration]
+    """Calibrations of the groups in the table whose scores are stored."""
 
 
 Candidates = dict[str, dict[Entry, list[Group]]]
@@ -114,12 +117,13 @@ def build_leaderboard(
     resamples: int | None = None,
     aggregate: Aggregate = "mean",
     searches: Sequence[GridSearch] = (),
+    calibrations: Mapping[str, RunCalibration] | None = None,
 ) -> Leaderboard:
     """The leaderboard of these records, in any order.
 
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
     as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs. `searches` are the
-    grids that may have chosen the hyperparameters of entries.
+    grids that may have chosen the hyperparameters of entries, `calibrations` those of runs by run_id.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     used = [run for run in ordered if not run.spec.test_mode] or ordered
@@ -169,8 +173,14 @@ def build_leaderboard(
         ranks=ranks,
         ranked_tasks=tuple(ranked_tasks),
         tuning=tuning,
+        calibrations=_calibrations(groups, calibrations or {}),
         searches=tuple(search for search in searches if search.path in used_grids),
     )
+
+
+def _calibrations(groups: Mapping[Pair, Group], by_run: Mapping[str, RunCalibration]) -> dict[Pair, GroupCalibration]:
+    by_pair = {pair: group_calibration(group, by_run) for pair, group in groups.items()}
+    return {pair: one for pair, one in by_pair.items() if one}
 
 
 def _of_entry(groups: Mapping[Pair, Group], entry: Entry) -> list[Group]:
