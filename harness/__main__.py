@@ -23,6 +23,7 @@ COMMANDS = {
     "describe": "show the rows of a task: labels, lengths, duplicates, contradictions",
     "selfcheck": "check that training and evaluation are exact on your devices",
     "leaderboard": "write the leaderboard of a results folder, or compare two of its entries",
+    "verify": "check that records hold: scores from answers, run IDs, data, weights, re-runs by others",
     "plan": "show how many seeds a difference between two models needs, task by task",
     "export": "write records as model-index metadata or in the Every Eval Ever schema",
 }

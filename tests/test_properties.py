@@ -27,7 +27,7 @@ from harness.engine.progress import ProgressSummary, read_summary
 from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array, unpack_array
-from harness.facts.prediction_files import read_predictions
+from harness.facts.prediction_files import read_prediction_file
 from harness.facts.published import PUBLISHED_FOLDER, read_row
 from harness.facts.records import read_records, record_text
 from harness.facts.tasks import TASKS_FOLDER, read_task
@@ -190,7 +190,7 @@ READERS: dict[str, Reader] = {
         json.dumps({"summary": ProgressSummary(spec=run_spec(), step=3, loss=0.5).model_dump(mode="json")}),
         read_summary,
     ),
-    "predictions": Reader(_write_predictions, lambda path: read_predictions(path, task_facts_of("rte"))),
+    "predictions": Reader(_write_predictions, lambda path: read_prediction_file(path, task_facts_of("rte"))),
     "a manifest": _bundle(MANIFEST),
     "a saved record": _bundle(RECORD),
     **{f"rows.{ending}": _rows(f"rows.{ending}") for ending in "csv tsv json jsonl parquet arrow xlsx csv.gz".split()},

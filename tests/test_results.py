@@ -50,6 +50,7 @@ def test_published_grid_chose_the_published_learning_rates():
     assert {(entry["model"], entry["tuning"]["points"], entry["tuning"]["runs"]) for entry in entries} == {
         (model, 4, 4) for model in by_model
     }
+    assert {entry["verification"] for entry in entries} == {"checked"}
     assert all(entry["tuning"]["device_seconds"] > 0 and entry["tuning"]["uncounted"] == 0 for entry in entries)
 
 

@@ -22,6 +22,7 @@ from harness.reports.markdown import legend, page_title, table_head, table_lines
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
 from harness.stats.calibration import read_calibrations
 from harness.stats.uncertainty import Aggregate
+from harness.stats.verification import read_reruns
 from harness.system.command_line import parse_flags
 
 
@@ -41,11 +42,17 @@ def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> Leaderboar
     records, messages = read_records(results)
     if records:
         searches, unreadable_grids = read_searches(results)
+        reruns, unreadable_reruns = read_reruns(results)
         calibrations, unreadable_scores = read_calibrations(records, results)
         board = build_leaderboard(
-            records, len(messages), aggregate=aggregate, searches=searches, calibrations=calibrations
+            records,
+            len(messages),
+            aggregate=aggregate,
+            searches=searches,
+            calibrations=calibrations,
+            reruns=reruns,
         )
-        return LeaderboardOfFolder(board, [*messages, *unreadable_grids, *unreadable_scores])
+        return LeaderboardOfFolder(board, [*messages, *unreadable_grids, *unreadable_scores, *unreadable_reruns])
     problem = f"--results {results}: no records found under {results / 'runs'}."
     remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
     raise UserError("\n".join([f"{problem} {remedy}", *messages]))

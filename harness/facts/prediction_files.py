@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,12 +31,14 @@ class StoredPredictions(NamedTuple):
 
 
 def prediction_path(record: RunRecord, results: Path, split: str) -> Path:
-    """The path of the file, next to the record.
+    """The path of the file, next to the record, or for a companion task next to that of the run that predicts it.
 
     Raises:
         UserError: the record names a file in another folder.
     """
     name, path = record.prediction_files[split], record_path(results, record.spec.task, record.run_id)
+    if record.trained_by is not None and re.fullmatch(r"\.\./[^/\\\0.][^/\\\0]*/[^/\\\0]+", name):
+        return path.parents[1] / name.removeprefix("../")
     if Path(name).name != name or "\0" in name:
         raise UserError(
             f"{path}: invalid prediction_files.{split}: expected the name of a file next to it, got {name!r}."
@@ -43,7 +46,7 @@ def prediction_path(record: RunRecord, results: Path, split: str) -> Path:
     return path.with_name(name)
 
 
-def read_predictions(path: Path, task: TaskFacts) -> StoredPredictions:
+def read_prediction_file(path: Path, task: TaskFacts) -> StoredPredictions:
     """Reads the file that `harness.engine.predictions.write_predictions` wrote for this task.
 
     Raises:
@@ -53,8 +56,10 @@ def read_predictions(path: Path, task: TaskFacts) -> StoredPredictions:
     import pyarrow.parquet as pq
 
     with boundary(f"{path}: not a readable file of predictions", pa.ArrowException, ValueError, TypeError):
+        if not path.exists():
+            raise UserError(f"{path}: file not found.")
         if not path.is_file() or path.stat().st_size > MAX_BYTES:
-            raise UserError(f"{path}: file of predictions not found, or larger than {MAX_BYTES:,} bytes.")
+            raise UserError(f"{path}: not predictions: expected a regular file of at most {MAX_BYTES:,} bytes.")
         table = pq.read_table(path, partitioning=None)
         if missing := {"row", "prediction", "scores"} - set(table.column_names):
             raise UserError(f"{path}: not a file of predictions: missing column {min(missing)!r}.")

@@ -32,7 +32,7 @@ _DIGITS = 6
 _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
     *("aggregate", "std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
-    "training_rows",
+    *("training_rows", "verification"),
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
     "seed_disagreement",
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds"),
@@ -113,6 +113,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
         "cost": cost._asdict(),
         "tuning": tuning and tuning._asdict(),
+        "verification": board.level(entry),
         "tasks": {name: _result(board, group) for name, group in groups.items()},
     }
 
@@ -152,7 +153,8 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
         ],
         "cost": group_cost(group)._asdict(),
         "calibration": _calibration(board.calibrations.get(pair) if board.groups.get(pair) is group else None),
-        "runs": [_run(group, run) for run in group.runs],
+        "verification": board.levels[group],
+        "runs": [_run(board, group, run) for run in group.runs],
     }
 
 
@@ -192,7 +194,7 @@ def _rounded_value(value: Any) -> Any:
     return round(value, _DIGITS) if isinstance(value, float) else value
 
 
-def _run(group: Group, run: RunRecord) -> dict[str, Any]:
+def _run(board: Leaderboard, group: Group, run: RunRecord) -> dict[str, Any]:
     scores = dict(zip((scored.run_id for scored in group.scored), group.scores, strict=True))
     return {
         "run_id": run.run_id,
@@ -201,6 +203,7 @@ def _run(group: Group, run: RunRecord) -> dict[str, Any]:
         "record": record_path(Path(), run.spec.task, run.run_id).as_posix(),
         "score": scores.get(run.run_id),
         "trained_by": run.trained_by,
+        "reruns": [rerun.path for rerun in board.reruns.get(run.run_id, [])],
         "rows_per_second": run.rows_per_second,
         "peak_bytes": run.peak_bytes,
         "seconds": run.cost.seconds if run.cost else None,

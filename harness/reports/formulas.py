@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from harness.reports.standings import Leaderboard, task_title
 from harness.stats.resampling import FEWEST_RESAMPLES, RESAMPLED_ROWS, RESAMPLES, SEED
+from harness.stats.verification import LEVELS
 
 NOT_RANKED = "These runs differ from those in the table in more than the seed; no number mixes the two."
 
@@ -115,6 +116,10 @@ def _resampling_formulas(board: Leaderboard) -> Iterator[str]:
             "- The mean rank is over the entries that are compared in all of the tasks below; 1 is the best, equal"
             "\n  scores share a rank. In brackets, the means of 1 + the number of significantly better models, and of"
             f"\n  the number of models that are not significantly worse, by Holm's p. Tasks: {tasks}."
+        )
+    if any(level != "reported" for level in board.levels.values()):
+        yield "- Verification is the weakest level of an entry's scores.\n  " + "\n  ".join(
+            f"{level}: {meaning}{';' if level != 'verified' else '.'}" for level, meaning in LEVELS.items()
         )
     if any(evidence.rows for evidence in board.evidence.values()):
         yield (

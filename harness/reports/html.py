@@ -25,6 +25,7 @@ from harness.reports.standings import NO_SCORE, format_metric, format_spread
 from harness.stats.groups import sort_marks
 from harness.stats.power import SmallestDifferences
 from harness.stats.uncertainty import Interval
+from harness.stats.verification import LEVELS
 
 _PAGE = Path(__file__).with_name("leaderboard.html.jinja")
 
@@ -142,6 +143,8 @@ def _averages(content: Content) -> dict[str, tuple[str, str]]:
         averages["Rank"] = (f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
     if any(entry["tuning"] for entry in entries):
         averages["Tuning"] = ("points tried and device-hours", "ascending")
+    if any(entry["verification"] not in (None, "reported") for entry in entries):
+        averages["Verification"] = ("of all scores", "descending")
     return averages
 
 
@@ -150,7 +153,7 @@ def _average(score: float | None) -> dict[str, Any]:
 
 
 def _cell(**values: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[], grids=[])
+    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[], links=[])
     return empty | dict(is_best=False, is_tied=False, is_top=False) | values
 
 
@@ -172,6 +175,8 @@ def _entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict
 
 def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
     def average(name: str) -> dict[str, Any]:
+        if name == "Verification":
+            return _level_cell(entry)
         if name == "Tuning":
             return _tuning_cell(entry["tuning"])
         if name != "Rank":
@@ -189,11 +194,20 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
     return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells, cost=entry["cost"])
 
 
+def _level_cell(entry: Mapping[str, Any]) -> dict[str, Any]:
+    level = entry["verification"]
+    if level is None:
+        return _cell()
+    reruns = [path for result in entry["tasks"].values() for run in result["runs"] for path in run["reruns"]]
+    links = [dict(href=quote(path), tooltip=path, text="re-run") for path in reruns]
+    return _cell(shown=level, sort=list(LEVELS).index(level), interval=LEVELS[level], links=links)
+
+
 def _tuning_cell(tuning: Mapping[str, Any] | None) -> dict[str, Any]:
     if tuning is None:
         return _cell()
-    grids = [dict(href=quote(path), tooltip=path) for path in tuning["grids"]]
-    return _cell(shown=tuning_text(**tuning), sort=tuning["device_seconds"], grids=grids)
+    links = [dict(href=quote(path), tooltip=path, text="grid") for path in tuning["grids"]]
+    return _cell(shown=tuning_text(**tuning), sort=tuning["device_seconds"], links=links)
 
 
 def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:

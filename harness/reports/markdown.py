@@ -55,16 +55,9 @@ def column_title(name: str, task: TaskFacts) -> str:
 def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
     averages = AVERAGES if board.averages else ()
-    rank = ["mean rank"] if board.ranks else []
-    tuning = ["tuning"] if board.tuning else []
-    return [
-        "Model",
-        "Recipe",
-        *averages,
-        *rank,
-        *tuning,
-        *(column_title(name, task) for name, task in board.tasks.items()),
-    ]
+    optional = {"mean rank": bool(board.ranks), "tuning": bool(board.tuning), "verification": _has_levels(board)}
+    present = [title for title, is_present in optional.items() if is_present]
+    return ["Model", "Recipe", *averages, *present, *(column_title(name, task) for name, task in board.tasks.items())]
 
 
 def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
@@ -73,7 +66,11 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
         averages = [board.averages[entry, name] for name in AVERAGES] if board.averages else []
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
         tuning = [_tuning_cell(board.tuning.get(entry))] if board.tuning else []
-        yield entry, [*averages, *rank, *tuning, *(board.cells.get((entry, name), Cell()) for name in board.tasks)]
+        level = [Cell(board.level(entry) or "")] if _has_levels(board) else []
+        yield (
+            entry,
+            [*averages, *rank, *tuning, *level, *(board.cells.get((entry, name), Cell()) for name in board.tasks)],
+        )
 
 
 def legend(board: Leaderboard) -> list[str]:
@@ -84,6 +81,11 @@ def legend(board: Leaderboard) -> list[str]:
 
 def _rank_cell(rank: Rank | None) -> Cell:
     return Cell() if rank is None else Cell(f"{rank.mean:.1f}", f"[{rank.low:.1f}, {rank.high:.1f}]", rank.mean)
+
+
+def _has_levels(board: Leaderboard) -> bool:
+    """True where a score is more than reported."""
+    return any(level != "reported" for level in board.levels.values())
 
 
 def _tuning_cell(budget: TuningBudget | None) -> Cell:

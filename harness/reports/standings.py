@@ -29,6 +29,7 @@ from harness.stats.groups import (
 from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
 from harness.stats.tuning import TuningBudget, tuning_budget
 from harness.stats.uncertainty import Aggregate, Interval, mean_interval
+from harness.stats.verification import LEVELS, Level, Rerun, independent_reruns, level_of
 
 GLUE = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP"}
 GLUE |= {"mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI"}
@@ -105,6 +106,15 @@ class Leaderboard:
     """The grids that chose the hyperparameters of an entry."""
     calibrations: dict[Pair, GroupCalibration]
     """Calibrations of the groups in the table whose scores are stored."""
+    levels: dict[Group, Level]
+    """The verification of every group, also those not ranked."""
+    reruns: dict[str, list[Rerun]]
+    """Independent re-runs by run_id."""
+
+    def level(self, entry: Entry) -> Level | None:
+        """The weakest level of an entry's scores; None without a score."""
+        groups = [group for (owner, _), group in self.groups.items() if owner == entry and group.scored]
+        return min((self.levels[group] for group in groups), key=list(LEVELS).index, default=None)
 
 
 Candidates = dict[str, dict[Entry, list[Group]]]
@@ -118,12 +128,13 @@ def build_leaderboard(
     aggregate: Aggregate = "mean",
     searches: Sequence[GridSearch] = (),
     calibrations: Mapping[str, RunCalibration] | None = None,
+    reruns: Mapping[str, Sequence[Rerun]] | None = None,
 ) -> Leaderboard:
     """The leaderboard of these records, in any order.
 
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
     as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs. `searches` are the
-    grids that may have chosen the hyperparameters of entries, `calibrations` those of runs by run_id.
+    grids that may have chosen the hyperparameters of entries; `calibrations` and `reruns` are by run_id.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     used = [run for run in ordered if not run.spec.test_mode] or ordered
@@ -173,6 +184,13 @@ def build_leaderboard(
         ranks=ranks,
         ranked_tasks=tuple(ranked_tasks),
         tuning=tuning,
+        levels={group: level_of(group, one.total, reruns or {}) for group, one in evidence.items()},
+        reruns={
+            run.run_id: independent
+            for group in evidence
+            for run in group.runs
+            if (independent := independent_reruns(run, (reruns or {}).get(run.run_id, ())))
+        },
         calibrations=_calibrations(groups, calibrations or {}),
         searches=tuple(search for search in searches if search.path in used_grids),
     )

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.errors import UserError
-from harness.facts.prediction_files import StoredPredictions, prediction_path, read_predictions
+from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
 from harness.facts.records import RunRecord
 from harness.metrics.calibration import Calibration, calibration, fit_temperature
 from harness.stats.groups import Group
@@ -66,7 +66,7 @@ def _read(run: RunRecord, results: Path) -> RunCalibration | None:
     paths = {split: prediction_path(run, results, split) for split in splits if split in run.prediction_files}
     if not all(split in paths and paths[split].exists() for split in task.report):
         return None
-    stored = {split: read_predictions(path, task) for split, path in paths.items() if path.exists()}
+    stored = {split: read_prediction_file(path, task) for split, path in paths.items() if path.exists()}
     if any(stored[split].gold is None for split in task.report):
         return None
     return calibrate(

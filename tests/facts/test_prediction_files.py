@@ -11,7 +11,7 @@ from support.records import task_facts
 
 from harness.engine.inference import Scores
 from harness.engine.predictions import write_predictions
-from harness.facts.prediction_files import read_predictions
+from harness.facts.prediction_files import read_prediction_file
 
 NAMES = ["no", "yes", "perhaps"]
 
@@ -33,7 +33,7 @@ def test_predictions_are_read_as_they_were_written(
     path = tmp_path / "run.test.parquet"
     labelled = None if is_hidden else np.array(gold)
     write_predictions(path, Scores(np.arange(4), values), labels, labelled, threshold)
-    stored = read_predictions(path, task_facts(problem_type=problem_type, labels=labels))
+    stored = read_prediction_file(path, task_facts(problem_type=problem_type, labels=labels))
     np.testing.assert_array_equal(stored.rows, np.arange(4))
     np.testing.assert_array_equal(stored.scores, values)
     assert stored.predictions.shape == np.shape(gold)

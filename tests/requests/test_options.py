@@ -121,6 +121,7 @@ FLAGS = {
         "--train-rows",
         "--workers",
     },
+    "verify": {"--json"},
     "plan": {"--aggregate", "--detect", "--results", "--tasks"},
     "status": {"--results", "--watch"},
     "evaluate": {
