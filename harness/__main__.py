@@ -25,6 +25,7 @@ COMMANDS = {
     "selfcheck": "check that training and evaluation are exact on your devices",
     "leaderboard": "write the leaderboard of a results folder, or compare two of its entries",
     "publish": "upload a results folder to the Hub as a dataset with a leaderboard",
+    "verify": "check that records hold: scores from answers, run IDs, data, weights, re-runs by others",
     "plan": "show how many seeds a difference between two models needs, task by task",
     "export": "write records as model-index metadata or in the Every Eval Ever schema",
 }

@@ -15,15 +15,19 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.records import finished_record, run_spec
+from support.records import task_facts as task_facts_of
 
 from harness.engine.progress import ProgressSummary, read_summary
 from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array, unpack_array
+from harness.facts.prediction_files import read_prediction_file
 from harness.facts.published import PUBLISHED_FOLDER, read_row
 from harness.facts.records import read_records, record_text
 from harness.facts.tasks import TASKS_FOLDER, read_task
@@ -164,6 +168,13 @@ def _bundle(name: str) -> Reader:
     return Reader(write, lambda path: read_bundle(path.parent))
 
 
+def _write_predictions(folder: Path, write_rows: WriteRows) -> Path:
+    columns = {"row": [0, 1], "prediction": ["no", "yes"], "label": ["yes", "yes"]}
+    scores = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 0.1, 0.2, 0.3], pa.float32()), 2)
+    pq.write_table(pa.table({**columns, "scores": scores}), folder / "run.validation.parquet")
+    return folder / "run.validation.parquet"
+
+
 READERS: dict[str, Reader] = {
     "a task": _text_file("rte.yaml", (TASKS_FOLDER / "rte.yaml").read_text(encoding="utf-8"), read_task),
     "a task of files": _text_file("t.yaml", (TASKS_FOLDER / "ttc4900.yaml").read_text(encoding="utf-8"), read_task),
@@ -179,6 +190,7 @@ READERS: dict[str, Reader] = {
         json.dumps({"summary": ProgressSummary(spec=run_spec(), step=3, loss=0.5).model_dump(mode="json")}),
         read_summary,
     ),
+    "predictions": Reader(_write_predictions, lambda path: read_prediction_file(path, task_facts_of("rte"))),
     "a manifest": _bundle(MANIFEST),
     "a saved record": _bundle(RECORD),
     **{f"rows.{ending}": _rows(f"rows.{ending}") for ending in "csv tsv json jsonl parquet arrow xlsx csv.gz".split()},

@@ -46,10 +46,17 @@ def test_published_grid_chose_the_published_learning_rates():
     assert {one["selected_on"] for one in chosen} == {"rows that are not reported"}
     by_model = {record.spec.model: record.spec.recipe.learning_rate for record in read_records(RESULTS).records}
     assert {one["model"]: one["chosen"]["learning_rate"] for one in chosen} == by_model
+    entries = json.loads((RESULTS / "leaderboard.json").read_text())["entries"]
+    assert {(entry["model"], entry["tuning"]["points"], entry["tuning"]["runs"]) for entry in entries} == {
+        (model, 4, 4) for model in by_model
+    }
+    assert {entry["verification"] for entry in entries} == {"checked"}
+    assert all(entry["tuning"]["device_seconds"] > 0 and entry["tuning"]["uncounted"] == 0 for entry in entries)
 
 
 def test_published_leaderboard_follows_from_the_records_and_writing_again_changes_no_byte(tmp_path):
-    shutil.copytree(RESULTS / "runs", tmp_path / "runs")
+    for folder in ("runs", "grid"):
+        shutil.copytree(RESULTS / folder, tmp_path / folder)
     write_leaderboard(tmp_path)
     names = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
     if matplotlib.__version__ == PINNED_MATPLOTLIB:  # another one may draw the same with other bytes

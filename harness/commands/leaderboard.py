@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.facts.choices import read_searches
 from harness.facts.records import read_records
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.budget import print_budget
@@ -22,7 +23,9 @@ from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, page_title, table_head, table_lines
 from harness.reports.results_repository import pull_records
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
+from harness.stats.calibration import read_calibrations
 from harness.stats.uncertainty import Aggregate
+from harness.stats.verification import read_reruns
 from harness.system.command_line import parse_flags
 
 
@@ -41,7 +44,18 @@ def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> Leaderboar
     """
     records, messages = read_records(results)
     if records:
-        return LeaderboardOfFolder(build_leaderboard(records, len(messages), aggregate=aggregate), messages)
+        searches, unreadable_grids = read_searches(results)
+        reruns, unreadable_reruns = read_reruns(results)
+        calibrations, unreadable_scores = read_calibrations(records, results)
+        board = build_leaderboard(
+            records,
+            len(messages),
+            aggregate=aggregate,
+            searches=searches,
+            calibrations=calibrations,
+            reruns=reruns,
+        )
+        return LeaderboardOfFolder(board, [*messages, *unreadable_grids, *unreadable_scores, *unreadable_reruns])
     problem = f"--results {results}: no records found under {results / 'runs'}."
     remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
     raise UserError("\n".join([f"{problem} {remedy}", *messages]))
@@ -96,7 +110,7 @@ class LeaderboardOptions:
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
     strict: bool = False
-    """Exit with code 1 if a file under runs/ is not a readable record."""
+    """Exit with code 1 if a file under runs/ or grids/ is not a readable record, file of predictions or grid."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -129,6 +143,6 @@ def main(arguments: Sequence[str]) -> None:
     for message in messages:
         print(message, file=sys.stderr)
     if messages:
-        print(f"{len(messages)} file(s) ignored: not readable as records.", file=sys.stderr)
+        print(f"{len(messages)} file(s) ignored: not readable as records, grids or predictions.", file=sys.stderr)
         if options.strict:
             sys.exit(1)

@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from harness.errors import UserError, did_you_mean
+from harness.facts.choices import Per
 from harness.facts.recipes import Recipe
 from harness.facts.records import prepare_results
 from harness.facts.tasks import load_task
@@ -25,11 +26,11 @@ from harness.sweeps.executors import DETACHABLE, make_executor
 from harness.sweeps.failures import remove_leftovers
 from harness.sweeps.fetch import fetch
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, replace_values, typed
-from harness.sweeps.grid import Per, choose, protocol_of, sweep_file_lines, write_choice
 from harness.sweeps.jobs import SweepPlan, plan_jobs
 from harness.sweeps.launch import launch_command
-from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of, tasks_of
+from harness.sweeps.plan import PlannedRun, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command, Scheduler
+from harness.sweeps.search import SearchSettings, search_grid
 from harness.system.command_line import parse_flags
 from harness.system.signals import catch_stop_signals
 
@@ -65,6 +66,9 @@ class SweepOptions:
     the best score of the first seed, on rows that are not reported, then runs with every seed."""
     grid_per: Per = "task"
     """Choose once per task and model, or once per model by the mean over its tasks."""
+    grid_halving: bool = False
+    """Train all points for few epochs, the better half for twice as many, and so on to all epochs; each is a run of its
+    own."""
     select_on_reported: bool = False
     """Choose by the reported score itself, without the holdout protocol; the leaderboard marks such runs."""
     dry_run: bool = False
@@ -125,7 +129,8 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     if not request.sweep.grid:
         sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})
         return finish(expand(request, lambda task, model: sizes))
-    return _search(options, request, finish, console)
+    settings = SearchSettings(options.grid_per, options.select_on_reported, options.grid_halving, options.dry_run)
+    return search_grid(request, settings, finish, console)
 
 
 def run_planned(options: SweepOptions, request: SweepRequest, command: Command, console: Console) -> Callable[..., int]:
@@ -144,44 +149,6 @@ def run_planned(options: SweepOptions, request: SweepRequest, command: Command, 
         return run_jobs(plan, executor, console, command, may_diverge, options.detach)
 
     return finish
-
-
-def _search(options: SweepOptions, request: SweepRequest, finish: Callable[..., int], console: Console) -> int:
-    """Runs the grid with the first seed, chooses, and runs the chosen points with every seed."""
-    points = points_of(request.sweep.grid)
-
-    def with_protocol(task: str, point: Point) -> Point:
-        return {**point, **protocol_of(load_task(task), options.select_on_reported)}
-
-    trials = expand(request, lambda task, model: [with_protocol(task, p) for p in points], first_seed_only=True)
-    requested = [run for run in trials if run.is_requested]
-    console.print(f"Grid of {len(points)} points, seed {requested[0].spec.seed}:")
-    code = finish(trials, may_diverge=True)  # such a point is only not chosen
-    if options.dry_run:
-        rest = expand(request, lambda task, model: [with_protocol(task, points[0])])
-        number = sum(run.is_requested for run in rest)
-        console.print(f"Then the chosen points with all seeds: {number} runs, including those of the grid.")
-    if options.dry_run or code > 1:
-        return code
-    records = {run.run_id: record for run in requested if (record := run.record()) is not None}
-    choices = choose(requested, points, records, options.grid_per)
-    chosen: dict[tuple[str, str], Point] = {}
-    for choice in choices:
-        console.print(str(choice), soft_wrap=True)
-        if choice.chosen is not None:
-            folder, seed = requested[0].options.folder, requested[0].spec.seed
-            path = write_choice(choice, folder, seed, options.select_on_reported)
-            console.print(f"written to {path}", soft_wrap=True)
-            chosen |= {(task, choice.model): choice.chosen.values for task in choice.tasks}
-    console.print("For a sweep file:\n" + sweep_file_lines(choices, options.grid_per), soft_wrap=True)
-
-    def chosen_points(task: str, model: str) -> list[Point]:
-        trained = next(run.spec.model for run in requested if run.task.name == load_task(task).name)
-        point = chosen.get((load_task(task).name, model or trained))
-        return [] if point is None else [with_protocol(task, point)]
-
-    runs = expand(request, chosen_points)
-    return max(code, finish(runs)) if runs else 1
 
 
 def read_options(arguments: Sequence[str], default: Sweep | None = None) -> tuple[SweepOptions, SweepRequest]:
@@ -245,8 +212,9 @@ def _check_detach(sweep: Sweep) -> None:
 
 def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:
     if not sweep.grid:
-        if options.grid_per != "task" or options.select_on_reported:
-            raise UserError("--grid-per and --select-on-reported need a grid: give the values to try with --grid.")
+        if options.grid_per != "task" or options.select_on_reported or options.grid_halving:
+            needing = "--grid-per, --grid-halving and --select-on-reported"
+            raise UserError(f"{needing} need a grid: give the values to try with --grid.")
         return
     overrides = [recipe, sweep.recipe, *(settings.recipe for settings in sweep.tasks.values())]
     overrides += [each for own in sweep.models.values() for each in (own.recipe, *own.recipe_by_task.values())]
@@ -256,6 +224,10 @@ def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) 
         raise UserError("--train-rows: expected one size with a grid, which chooses among its points; choose first.")
     if duplicate := set(sweep.grid) & set(recipe):
         raise UserError(f"--{min(duplicate).replace('_', '-')}: duplicate, the grid has values for it; drop the flag.")
+    if options.grid_halving and "epochs" in sweep.grid:
+        raise UserError(
+            "--grid-halving: epochs are what it halves; drop them from the grid, and give --epochs instead."
+        )
     if companion := next((name for name in sweep.tasks if load_task(name).predicted_by), None):
         raise UserError(f"--grid: {companion} is not trained itself, so there is nothing to choose; drop it.")
 

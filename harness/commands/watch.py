@@ -223,6 +223,7 @@ _REFUSED = {
     "revision": "name several with --revisions",
     "test_mode": "it has its own model; try a small --train-rows instead",
     "grid": "choose the recipe first, with `harness sweep --grid`",
+    "grid_halving": "choose the recipe first, with `harness sweep --grid`",
     "grid_per": "choose the recipe first, with `harness sweep --grid`",
     "select_on_reported": "choose the recipe first, with `harness sweep --grid`",
     "detach": "the watch itself has to go on",

@@ -71,17 +71,22 @@ def score_split(
     scored = score(task.metrics, scores, gold, threshold)
     predictions = predictions_from_scores(scores, threshold)
     mean = main_score(task.main_metrics, scored.values)
-    least_range = COLLAPSED_RANGE * _range(gold) if task.is_regression else 1
     return SplitOutcome(
         loss=loss,
         main_score=-math.inf if mean is None else mean,
         values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes, task.main_metrics),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
-        is_collapsed=bool(_range(gold) > 0 and _range(predictions) < least_range),
+        is_collapsed=is_collapsed(predictions, gold, task.is_regression),
         predictions=pack_array(predictions),
         gold=pack_array(np.asarray(gold)),
     )
+
+
+def is_collapsed(predictions: NDArray[Any], gold: NDArray[Any], is_regression: bool) -> bool:
+    """True where all rows have the same prediction, of values nearly, although their gold labels differ."""
+    least_range = COLLAPSED_RANGE * _range(gold) if is_regression else 1
+    return bool(_range(gold) > 0 and _range(predictions) < least_range)
 
 
 def _range(labels: NDArray[Any]) -> float:

@@ -67,6 +67,14 @@ def parameters_text(parameters: int | None, trainable: int | None) -> str:
     return " of ".join(f"{count / 1e6:,.1f} M" if count >= 100_000 else f"{count:,}" for count in counts)
 
 
+def tuning_text(points: int, device_seconds: float, uncounted: int, **_: object) -> str:
+    """`8 points, 0.21 h`: points tried and device-hours, and the runs whose cost is unknown."""
+    hours = device_seconds / 3600
+    shown = "<0.01 h" if 0 < hours < 0.005 else f"{hours:,.2f} h"
+    unknown = f" ({uncounted:,} unknown)" if uncounted else ""
+    return f"{points:,} point{'' if points == 1 else 's'}, {shown}{unknown}"
+
+
 def group_cost(group: Group) -> GroupCost:
     """The cost of a run of this group."""
     speeds = [run.rows_per_second for run in group.scored if run.rows_per_second is not None]

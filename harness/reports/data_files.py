@@ -15,6 +15,7 @@ from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
 from harness.reports.resolution import resolution_of
 from harness.reports.standings import AVERAGES, Leaderboard, group_cell, task_title
+from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
@@ -22,7 +23,7 @@ from harness.stats.significance import Evidence, PairwiseTest
 from harness.stats.uncertainty import Interval
 from harness.system.spreadsheets import escape_cell
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """The version of leaderboard.json, raised when a key is added, renamed or changes its meaning."""
 
 _DIGITS = 6
@@ -31,12 +32,12 @@ _DIGITS = 6
 _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
     *("aggregate", "std", "n", "seeds", "baseline", "marks", "not_ranked", "task_fingerprint", "fingerprint"),
-    "training_rows",
+    *("training_rows", "verification"),
     *("score", "score_low", "score_high", "seeds_low", "seeds_high", "split_low", "split_high", "is_best", "is_tied"),
     "seed_disagreement",
     *("to_best", "to_best_low", "to_best_high", "p", "p_holm", "rows_per_second", "peak_bytes", "seconds"),
     *("smallest_difference", "smallest_difference_ten_seeds", "smallest_difference_any_number"),
-    *("parameters", "trainable_parameters", "source"),
+    *("parameters", "trainable_parameters", "tuning_points", "tuning_device_seconds", "source"),
 ]
 
 
@@ -101,7 +102,7 @@ def _averages(board: Leaderboard, entry: Entry) -> dict[str, float | None]:
 def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
     groups = {name: board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups}
     averages = {name: board.averages[entry, name] for name in AVERAGES} if board.averages else {}
-    rank, cost = board.ranks.get(entry), cost_of(groups.values())
+    rank, cost, tuning = board.ranks.get(entry), cost_of(groups.values()), board.tuning.get(entry)
     return {
         **_identity(entry),
         "label": entry.label,
@@ -111,6 +112,8 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "best_averages": [name for name, average in averages.items() if average.is_best],
         "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
         "cost": cost._asdict(),
+        "tuning": tuning and tuning._asdict(),
+        "verification": board.level(entry),
         "tasks": {name: _result(board, group) for name, group in groups.items()},
     }
 
@@ -149,8 +152,18 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
             for split, metric in group.metrics
         ],
         "cost": group_cost(group)._asdict(),
-        "runs": [_run(group, run) for run in group.runs],
+        "calibration": _calibration(board.calibrations.get(pair) if board.groups.get(pair) is group else None),
+        "verification": board.levels[group],
+        "runs": [_run(board, group, run) for run in group.runs],
     }
+
+
+def _calibration(calibration: GroupCalibration | None) -> dict[str, Any] | None:
+    """The number of runs, and the calibration without and with a fitted temperature."""
+    if calibration is None:
+        return None
+    plain, scaled = (each and _rounded_values(each._asdict()) for each in (calibration.plain, calibration.scaled))
+    return {"runs": calibration.runs, "plain": plain, "scaled": scaled}
 
 
 def _intervals(evidence: Evidence) -> dict[str, Any]:
@@ -181,7 +194,7 @@ def _rounded_value(value: Any) -> Any:
     return round(value, _DIGITS) if isinstance(value, float) else value
 
 
-def _run(group: Group, run: RunRecord) -> dict[str, Any]:
+def _run(board: Leaderboard, group: Group, run: RunRecord) -> dict[str, Any]:
     scores = dict(zip((scored.run_id for scored in group.scored), group.scores, strict=True))
     return {
         "run_id": run.run_id,
@@ -190,6 +203,7 @@ def _run(group: Group, run: RunRecord) -> dict[str, Any]:
         "record": record_path(Path(), run.spec.task, run.run_id).as_posix(),
         "score": scores.get(run.run_id),
         "trained_by": run.trained_by,
+        "reruns": [rerun.path for rerun in board.reruns.get(run.run_id, [])],
         "rows_per_second": run.rows_per_second,
         "peak_bytes": run.peak_bytes,
         "seconds": run.cost.seconds if run.cost else None,
@@ -218,6 +232,8 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
         result = _result(board, group)
         line = result | _identity(group.entry) | {"marks": ",".join(result["marks"]), "not_ranked": reason}
         line["aggregate"] = group.aggregate
+        if tuning := None if reason else board.tuning.get(group.entry):
+            line |= {"tuning_points": tuning.points, "tuning_device_seconds": tuning.device_seconds}
         line["seeds"] = " ".join(str(run.spec.seed) for run in group.scored)
         for name, key in (("score", "total"), ("seeds", "seeds"), ("split", "split")):
             line[f"{name}_low"], line[f"{name}_high"] = result["intervals"][key] or (None, None)

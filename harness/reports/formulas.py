@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from harness.reports.standings import Leaderboard, task_title
 from harness.stats.resampling import FEWEST_RESAMPLES, RESAMPLED_ROWS, RESAMPLES, SEED
+from harness.stats.verification import LEVELS
 
 NOT_RANKED = "These runs differ from those in the table in more than the seed; no number mixes the two."
 
@@ -33,6 +34,19 @@ COSTS = """\
 Sums over all runs of the entry, those without a score included: wall clock from start to record, and device-hours,
 Σ seconds × processes / 3,600. "Once" is a single seed: Σ over tasks of the mean over the task's runs. Costs are only
 comparable between entries with the same tasks, devices and rows."""
+
+TUNING = """\
+The tuning budget of an entry is the points that its grids tried, summed over the grids, and the device-hours of all of
+their runs, those of the chosen point included. A grid belongs to an entry that has its model, its chosen values and a
+task that it was for; it is read from this folder or from a folder in it. An empty cell means that there is none: values
+that were chosen otherwise leave no record."""
+
+CALIBRATION = """\
+Of class probabilities on the reported rows, the mean over the runs whose scores are stored (n). ECE is the expected
+calibration error times 100, over 15 bins of equal width of the highest probability (Guo et al. 2017); Brier is the mean
+of the sum over classes of (probability − truth)², from 0 to 2; log loss is in nats. The temperature that divides the
+scores has the lowest log loss on the rows of selection; it is fitted run by run, and only where these rows are not
+reported, as under the holdout protocol. It changes no prediction."""
 
 _TASKS = """\
 For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all intervals of 95 %:
@@ -74,8 +88,10 @@ compared with them; `harness reproduce` does that. ? is a metric that the source
 
 
 def formulas(board: Leaderboard) -> dict[str, list[str]]:
-    """The sections scores, costs, tasks and published as plain sentences."""
+    """The sections of the pages as plain sentences, tuning and calibration where the pages have them."""
     sections = {"scores": score_formulas(board), "costs": COSTS, "tasks": task_formulas(board), "published": PUBLISHED}
+    sections |= {"tuning": TUNING} if board.tuning else {}
+    sections |= {"calibration": CALIBRATION} if board.calibrations else {}
     return {
         name: [" ".join(part.split()) for part in re.split(r"(?:^|\n+)- ", text) if part]
         for name, text in sections.items()
@@ -100,6 +116,10 @@ def _resampling_formulas(board: Leaderboard) -> Iterator[str]:
             "- The mean rank is over the entries that are compared in all of the tasks below; 1 is the best, equal"
             "\n  scores share a rank. In brackets, the means of 1 + the number of significantly better models, and of"
             f"\n  the number of models that are not significantly worse, by Holm's p. Tasks: {tasks}."
+        )
+    if any(level != "reported" for level in board.levels.values()):
+        yield "- Verification is the weakest level of an entry's scores.\n  " + "\n  ".join(
+            f"{level}: {meaning}{';' if level != 'verified' else '.'}" for level, meaning in LEVELS.items()
         )
     if any(evidence.rows for evidence in board.evidence.values()):
         yield (

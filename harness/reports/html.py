@@ -15,16 +15,17 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
-from harness.reports.costs import parameters_text
+from harness.reports.costs import parameters_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
-from harness.reports.markdown import SHORT_SPLITS, format_disagreement
+from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
 from harness.reports.panels import Content
 from harness.reports.resolution import resolution_note
 from harness.reports.standings import NO_SCORE, format_metric, format_spread
 from harness.stats.groups import sort_marks
 from harness.stats.power import SmallestDifferences
 from harness.stats.uncertainty import Interval
+from harness.stats.verification import LEVELS
 
 _PAGE = Path(__file__).with_name("leaderboard.html.jinja")
 
@@ -113,6 +114,8 @@ def _values(content: Content) -> dict[str, Any]:
         marks=content["marks"],
         occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
+        calibrations=_calibrations(columns, entries),
+        has_tuning="Tuning" in averages,
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),
         not_ranked_note=NOT_RANKED,
@@ -138,6 +141,10 @@ def _averages(content: Content) -> dict[str, tuple[str, str]]:
     averages = dict.fromkeys(used, ("mean score", "descending"))
     if any(entry["average_rank"] for entry in entries):
         averages["Rank"] = (f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
+    if any(entry["tuning"] for entry in entries):
+        averages["Tuning"] = ("points tried and device-hours", "ascending")
+    if any(entry["verification"] not in (None, "reported") for entry in entries):
+        averages["Verification"] = ("of all scores", "descending")
     return averages
 
 
@@ -146,7 +153,7 @@ def _average(score: float | None) -> dict[str, Any]:
 
 
 def _cell(**values: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[])
+    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[], links=[])
     return empty | dict(is_best=False, is_tied=False, is_top=False) | values
 
 
@@ -168,6 +175,10 @@ def _entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict
 
 def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
     def average(name: str) -> dict[str, Any]:
+        if name == "Verification":
+            return _level_cell(entry)
+        if name == "Tuning":
+            return _tuning_cell(entry["tuning"])
         if name != "Rank":
             is_best = name in entry["best_averages"]
             marks = entry["average_marks"].get(name, [])
@@ -181,6 +192,22 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
 
     cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
     return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells, cost=entry["cost"])
+
+
+def _level_cell(entry: Mapping[str, Any]) -> dict[str, Any]:
+    level = entry["verification"]
+    if level is None:
+        return _cell()
+    reruns = [path for result in entry["tasks"].values() for run in result["runs"] for path in run["reruns"]]
+    links = [dict(href=quote(path), tooltip=path, text="re-run") for path in reruns]
+    return _cell(shown=level, sort=list(LEVELS).index(level), interval=LEVELS[level], links=links)
+
+
+def _tuning_cell(tuning: Mapping[str, Any] | None) -> dict[str, Any]:
+    if tuning is None:
+        return _cell()
+    links = [dict(href=quote(path), tooltip=path, text="grid") for path in tuning["grids"]]
+    return _cell(shown=tuning_text(**tuning), sort=tuning["device_seconds"], links=links)
 
 
 def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:
@@ -284,6 +311,23 @@ def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
     as_percent = is_fraction(figure["metric"])
     spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
     return format_metric(figure["value"], as_percent) + spread, figure["value"]
+
+
+def _calibrations(columns: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> Dicts:
+    """A line per task and entry whose scores are stored: the text and the sort key of each number."""
+    lines = []
+    for column in columns:
+        for entry in entries:
+            result = entry["tasks"].get(column["task"])
+            if result and (calibration := result["calibration"]):
+                plain, scaled = calibration["plain"], calibration["scaled"]
+                texts = [*calibration_cells(plain)[1:], *calibration_cells(scaled)]
+                keys = ("temperature", "expected_calibration_error", "brier_score", "log_loss")
+                sorts = [*(plain[key] for key in keys[1:]), *(scaled and scaled[key] for key in keys)]
+                identity = _entry_identity(entry, result["recipe"])
+                cells = list(zip(texts, sorts, strict=True))
+                lines.append(identity | dict(heading=column["heading"], runs=calibration["runs"], cells=cells))
+    return lines
 
 
 def _not_ranked(content: Content) -> Dicts:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
 
+from harness.facts.choices import GridSearch
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
 from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text
-from harness.reports.formulas import COSTS, NOT_RANKED, PUBLISHED, score_formulas, task_formulas
+from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text, tuning_text
+from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
 from harness.reports.resolution import resolution_note, resolution_of
@@ -28,9 +29,10 @@ from harness.reports.standings import (
     group_cell,
     task_title,
 )
-from harness.stats.entries import Entry
+from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
 from harness.stats.significance import FEW_ROWS, Evidence, Rank
+from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
@@ -53,8 +55,9 @@ def column_title(name: str, task: TaskFacts) -> str:
 def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
     averages = AVERAGES if board.averages else ()
-    rank = ["mean rank"] if board.ranks else []
-    return ["Model", "Recipe", *averages, *rank, *(column_title(name, task) for name, task in board.tasks.items())]
+    optional = {"mean rank": bool(board.ranks), "tuning": bool(board.tuning), "verification": _has_levels(board)}
+    present = [title for title, is_present in optional.items() if is_present]
+    return ["Model", "Recipe", *averages, *present, *(column_title(name, task) for name, task in board.tasks.items())]
 
 
 def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
@@ -62,7 +65,12 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
     for entry in (*board.entries, board.baseline):
         averages = [board.averages[entry, name] for name in AVERAGES] if board.averages else []
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
-        yield entry, [*averages, *rank, *(board.cells.get((entry, name), Cell()) for name in board.tasks)]
+        tuning = [_tuning_cell(board.tuning.get(entry))] if board.tuning else []
+        level = [Cell(board.level(entry) or "")] if _has_levels(board) else []
+        yield (
+            entry,
+            [*averages, *rank, *tuning, *level, *(board.cells.get((entry, name), Cell()) for name in board.tasks)],
+        )
 
 
 def legend(board: Leaderboard) -> list[str]:
@@ -73,6 +81,15 @@ def legend(board: Leaderboard) -> list[str]:
 
 def _rank_cell(rank: Rank | None) -> Cell:
     return Cell() if rank is None else Cell(f"{rank.mean:.1f}", f"[{rank.low:.1f}, {rank.high:.1f}]", rank.mean)
+
+
+def _has_levels(board: Leaderboard) -> bool:
+    """True where a score is more than reported."""
+    return any(level != "reported" for level in board.levels.values())
+
+
+def _tuning_cell(budget: TuningBudget | None) -> Cell:
+    return Cell() if budget is None else Cell(tuning_text(**budget._asdict()), score=budget.device_seconds)
 
 
 def render_markdown(board: Leaderboard) -> str:
@@ -90,6 +107,10 @@ def render_markdown(board: Leaderboard) -> str:
         parts += ["\n".join(f"- {escape_markdown(note)}" for note in notes)]
     parts += [score_formulas(board)]
     parts += ["## Cost", _cost_table(board), COSTS]
+    if board.searches:
+        parts += ["## Tuning", _tuning_table(board.searches), TUNING]
+    if board.calibrations:
+        parts += ["## Calibration", _calibration_table(board), CALIBRATION]
     if board.not_ranked:
         parts += ["## Not ranked", NOT_RANKED, _not_ranked_table(board)]
     if not board.is_test_mode and (published := references(board.tasks.keys())):
@@ -136,6 +157,40 @@ def _cost_table(board: Leaderboard) -> str:
         body.append([*_entry_names(entry), str(cost.tasks), runs, *total, *once])
     head = ["Model", "Recipe", "tasks", "runs", "seconds", "device-hours", "seconds once", "device-hours once"]
     return markdown_table(head, body, left=2)
+
+
+def _tuning_table(searches: Sequence[GridSearch]) -> str:
+    body = []
+    for search in searches:
+        choice, budget = search.choice, budget_of([search])
+        cost = tuning_text(**budget._asdict())
+        file = f"[{escape_markdown(Path(search.path).name)}]({quote(search.path)})"
+        names = map(escape_markdown, (choice.model, ", ".join(choice.tasks), assignments(choice.chosen or {})))
+        body.append([*names, f"{budget.runs:,}", cost, choice.selected_on, file])
+    head = ["Model", "Tasks", "chosen", "runs", "budget", "selected on", "grid"]
+    return markdown_table(head, body, left=3)
+
+
+def _calibration_table(board: Leaderboard) -> str:
+    body = []
+    for name in board.tasks:
+        for entry in board.entries:
+            if one := board.calibrations.get((entry, name)):
+                plain, scaled = (calibration_cells(each and each._asdict()) for each in (one.plain, one.scaled))
+                names = [escape_markdown(task_title(name)), *_group_names(board.groups[entry, name])]
+                body.append([*names, str(one.runs), *plain[1:], *scaled])
+    metrics = ["ECE", "Brier", "log loss"]
+    head = ["Task", "Model", "Recipe", "n", *metrics, "temperature", *(f"{name} at it" for name in metrics)]
+    return markdown_table(head, body, left=3)
+
+
+def calibration_cells(values: Mapping[str, float] | None) -> list[str]:
+    """The temperature, the expected calibration error times 100, Brier score and log loss; empty for None."""
+    if values is None:
+        return [""] * 4
+    error = format_metric(values["expected_calibration_error"], as_percent=True)
+    temperature, *scores = (f"{values[name]:.3f}" for name in ("temperature", "brier_score", "log_loss"))
+    return [temperature, error, *scores]
 
 
 def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from harness.facts.choices import GridSearch
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
 from harness.metrics.registry import direction_of, is_fraction
+from harness.stats.calibration import GroupCalibration, RunCalibration, group_calibration
 from harness.stats.entries import Entry
 from harness.stats.groups import (
     NOT_COMPARED,
@@ -25,7 +27,9 @@ from harness.stats.groups import (
     sort_marks,
 )
 from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
+from harness.stats.tuning import TuningBudget, tuning_budget
 from harness.stats.uncertainty import Aggregate, Interval, mean_interval
+from harness.stats.verification import LEVELS, Level, Rerun, independent_reruns, level_of
 
 GLUE = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP"}
 GLUE |= {"mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI"}
@@ -96,6 +100,21 @@ class Leaderboard:
     ranks: dict[Entry, Rank]
     """Average ranks of the entries that are compared in all of `ranked_tasks`."""
     ranked_tasks: tuple[str, ...]
+    tuning: dict[Entry, TuningBudget]
+    """The budgets of the entries whose hyperparameters a grid chose."""
+    searches: tuple[GridSearch, ...]
+    """The grids that chose the hyperparameters of an entry."""
+    calibrations: dict[Pair, GroupCalibration]
+    """Calibrations of the groups in the table whose scores are stored."""
+    levels: dict[Group, Level]
+    """The verification of every group, also those not ranked."""
+    reruns: dict[str, list[Rerun]]
+    """Independent re-runs by run_id."""
+
+    def level(self, entry: Entry) -> Level | None:
+        """The weakest level of an entry's scores; None without a score."""
+        groups = [group for (owner, _), group in self.groups.items() if owner == entry and group.scored]
+        return min((self.levels[group] for group in groups), key=list(LEVELS).index, default=None)
 
 
 Candidates = dict[str, dict[Entry, list[Group]]]
@@ -103,12 +122,19 @@ Candidates = dict[str, dict[Entry, list[Group]]]
 
 
 def build_leaderboard(
-    records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None, aggregate: Aggregate = "mean"
+    records: Iterable[RunRecord],
+    unreadable: int = 0,
+    resamples: int | None = None,
+    aggregate: Aggregate = "mean",
+    searches: Sequence[GridSearch] = (),
+    calibrations: Mapping[str, RunCalibration] | None = None,
+    reruns: Mapping[str, Sequence[Rerun]] | None = None,
 ) -> Leaderboard:
     """The leaderboard of these records, in any order.
 
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
-    as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs.
+    as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs. `searches` are the
+    grids that may have chosen the hyperparameters of entries; `calibrations` and `reruns` are by run_id.
     """
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
     used = [run for run in ordered if not run.spec.test_mode] or ordered
@@ -133,6 +159,9 @@ def build_leaderboard(
         for entry, name in pairs
         for other in candidates[name][entry][1:]
     ]
+    budgets = {entry: tuning_budget(_of_entry(groups, entry), searches) for entry in best_first}
+    tuning = {entry: budget for entry, budget in budgets.items() if budget}
+    used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, tasks))
     notes = [
         *_notes_on_runs([*groups.values(), *(group for group, _ in not_ranked)], used),
@@ -154,7 +183,26 @@ def build_leaderboard(
         compared=compared,
         ranks=ranks,
         ranked_tasks=tuple(ranked_tasks),
+        tuning=tuning,
+        levels={group: level_of(group, one.total, reruns or {}) for group, one in evidence.items()},
+        reruns={
+            run.run_id: independent
+            for group in evidence
+            for run in group.runs
+            if (independent := independent_reruns(run, (reruns or {}).get(run.run_id, ())))
+        },
+        calibrations=_calibrations(groups, calibrations or {}),
+        searches=tuple(search for search in searches if search.path in used_grids),
     )
+
+
+def _calibrations(groups: Mapping[Pair, Group], by_run: Mapping[str, RunCalibration]) -> dict[Pair, GroupCalibration]:
+    by_pair = {pair: group_calibration(group, by_run) for pair, group in groups.items()}
+    return {pair: one for pair, one in by_pair.items() if one}
+
+
+def _of_entry(groups: Mapping[Pair, Group], entry: Entry) -> list[Group]:
+    return [group for (owner, _), group in groups.items() if owner == entry]
 
 
 def _sorted_tasks(records: Iterable[RunRecord]) -> dict[str, TaskFacts]:

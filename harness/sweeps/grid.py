@@ -1,27 +1,28 @@
-"""The choice of a grid's point, by the score on the selection split, and the file that states it."""
+"""The choice of a grid's point, by the score on the selection split."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
+from harness.facts.choices import GridChoice, Per, TriedPoint
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
 from harness.metrics.scoring import main_score
 from harness.stats.entries import assignments
+from harness.sweeps.halving import half
 from harness.sweeps.plan import PlannedRun, Point
-from harness.system.atomic import write_atomically
-
-Per = Literal["task", "model"]
 
 RULE = (
     "highest mean of the main metrics on the selection split (negated where lower is better) among the runs with the "
     "first seed; ties go to the earlier point; a point whose run diverged or has an undefined metric is never chosen"
+)
+
+HALVING_RULE = (
+    "successive halving: every rung is a run of its own over its epochs, the better half of its points goes on, and "
+    "the last rung, with all epochs, decides"
 )
 
 
@@ -34,6 +35,8 @@ class Trial(NamedTuple):
     """The run_id per task."""
     scores: dict[str, float | None]
     """The selection score per task."""
+    rung: int = 1
+    """The rung of a successive halving, from 1."""
 
     @property
     def score(self) -> float | None:
@@ -55,11 +58,22 @@ class Choice(NamedTuple):
         names = f"{', '.join(self.tasks)}, {self.model}"
         if self.chosen is None:
             return f"grid for {names}: no point has a score, none is chosen"
-        trials = "; ".join(
+        return f"grid for {names}: chosen {assignments(self.chosen.values)} ({self.scores_text()})"
+
+    def scores_text(self) -> str:
+        """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung."""
+        return "; ".join(
             f"{assignments(point.values)}: {'no score' if point.score is None else format(point.score, '.4f')}"
             for point in self.points
+            if point.rung == self.points[-1].rung
         )
-        return f"grid for {names}: chosen {assignments(self.chosen.values)} ({trials})"
+
+    def better_half(self) -> list[Trial]:
+        """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
+        scored = [point for point in self.points if point.score is not None]
+        best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
+        better = best_first[: half(len(self.points))]
+        return [point for point in self.points if point in better]
 
 
 def protocol_of(task: TaskSpec, select_on_reported: bool) -> dict[str, str]:
@@ -78,12 +92,12 @@ def selection_score(record: RunRecord) -> float | None:
 
 
 def choose(
-    runs: Sequence[PlannedRun], points: Sequence[Point], records: Mapping[str, RunRecord], per: Per
+    runs: Sequence[PlannedRun], points: Sequence[Point], records: Mapping[str, RunRecord], per: Per, rung: int = 1
 ) -> list[Choice]:
     """One choice per task and model, or per model over all of its tasks.
 
-    `runs` has every point with one seed, `records` their records by run_id. If the run of a point is missing or has
-    failed, nothing is chosen: it could have been the best.
+    `runs` has the points of this rung with one seed, `records` their records by run_id. If the run of a point is
+    missing or has failed, nothing is chosen: it could have been the best.
     """
     by_choice: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
@@ -94,7 +108,8 @@ def choose(
         if any(not _has_ended(records.get(run.run_id)) for run in members):
             choices.append(Choice(model, tasks, [], None))
             continue
-        trials = [_trial(point, [run for run in members if _is_at(run, point)], records) for point in points]
+        by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points]
+        trials = [_trial(point, at_point, records, rung) for point, at_point in by_point if at_point]
         scored = [point for point in trials if point.score is not None]
         best = max(scored, key=lambda point: point.score or 0.0, default=None)
         choices.append(Choice(model, tasks, trials, best))
@@ -109,32 +124,27 @@ def _is_at(run: PlannedRun, point: Point) -> bool:
     return all(getattr(run.spec.recipe, name) == value for name, value in point.items())
 
 
-def _trial(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRecord]) -> Trial:
+def _trial(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRecord], rung: int) -> Trial:
     return Trial(
         dict(point),
         {run.task.name: run.run_id for run in runs},
         {run.task.name: selection_score(records[run.run_id]) for run in runs},
+        rung,
     )
 
 
-def write_choice(choice: Choice, folder: Path, seed: int, select_on_reported: bool) -> Path:
-    """Writes the choice to `folder/grids`; the same runs give the same bytes."""
-    runs = sorted(run_id for point in choice.points for run_id in point.runs.values())
-    digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:10]
-    short = re.sub(r"[^A-Za-z0-9._]+", "-", choice.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
-    facts = {
-        "model": choice.model,
-        "tasks": list(choice.tasks),
-        "seed": seed,
-        "rule": RULE,
-        "selected_on": "the reported split" if select_on_reported else "rows that are not reported",
-        "points": [{**point._asdict(), "score": point.score} for point in choice.points],
-        "chosen": choice.chosen.values if choice.chosen else None,
-    }
-    tasks = choice.tasks[0] if len(choice.tasks) == 1 else f"{len(choice.tasks)}-tasks"
-    path = folder / "grids" / f"{short}-{tasks}-{digest}.json"
-    write_atomically(path, json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
-    return path
+def grid_choice(choice: Choice, per: Per, seed: int, select_on_reported: bool, is_halved: bool = False) -> GridChoice:
+    """The choice as its file states it."""
+    return GridChoice(
+        model=choice.model,
+        tasks=list(choice.tasks),
+        per=per,
+        seed=seed,
+        rule=f"{RULE}; {HALVING_RULE}" if is_halved else RULE,
+        selected_on="the reported split" if select_on_reported else "rows that are not reported",
+        points=[TriedPoint(**point._asdict(), score=point.score) for point in choice.points],
+        chosen=choice.chosen.values if choice.chosen else None,
+    )
 
 
 def sweep_file_lines(choices: Sequence[Choice], per: Per) -> str:

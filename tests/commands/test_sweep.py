@@ -17,6 +17,7 @@ from support.fake_run import command_in
 
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
+from harness.facts.choices import read_choice
 from harness.facts.records import RunRecord, read_record, read_records
 from harness.sweeps.launch import sweep_lock_path
 from harness.sweeps.plan import expand
@@ -405,6 +406,55 @@ def test_point_that_diverges_is_only_not_chosen(world: World) -> None:
     assert world.starts == ["rte-3", "rte-3", "rte-4"]
 
 
+HALVED = (*SEARCH, "--epochs", "4", "--grid-halving")
+"""Three points: all with one epoch, two with two, and one with all four."""
+
+
+def lengths(world: World) -> list[tuple[int, int, float]]:
+    """Seed, epochs and learning rate of each run."""
+    specs = [record.spec for record in read_records(world.results / "test-mode").records]
+    return sorted((spec.seed, spec.recipe.epochs, spec.recipe.learning_rate) for spec in specs)
+
+
+def test_halving_trains_the_better_half_longer_and_the_choice_with_every_seed(world: World) -> None:
+    world.fate("rte-3", "once")
+    assert world.sweep(*HALVED) == 1, "a point without a score ends the search: it could have been the best"
+    assert world.sweep(*HALVED, "--retry-failed") == 0
+    assert lengths(world) == [
+        *((3, 1, rate) for rate in (1e-3, 2e-3, 4e-3)),
+        *((3, 2, rate) for rate in (2e-3, 4e-3)),
+        (3, 4, 4e-3),
+        (4, 4, 4e-3),
+    ]
+    starts = len(world.starts)
+    assert world.sweep(*HALVED) == 0
+    assert len(world.starts) == starts, "the runs of all rungs are reused"
+    (file,) = (world.results / "test-mode" / "grids").iterdir()
+    choice = read_choice(file)
+    assert choice.chosen == {"learning_rate": 4e-3}
+    assert [point.rung for point in choice.points] == [1, 1, 1, 2, 2, 3]
+    assert choice.number_of_points == 3
+    assert len(choice.rejected_runs) == 5
+
+
+def test_halving_with_one_choice_for_tasks_of_different_length(world: World, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: {rte: {recipe: {epochs: 4}}, wnli: {recipe: {epochs: 1}}}\nseeds: [3]\n")
+    assert world.sweep(str(file), "--grid", "learning_rate=1e-3,4e-3", "--grid-halving", "--grid-per", "model") == 0
+    assert lengths(world) == sorted(
+        [(3, 2, 1e-3), (3, 2, 4e-3), (3, 4, 4e-3), (3, 1, 1e-3), (3, 1, 4e-3)]  # wnli has the same run in both rungs
+    )
+
+
+def test_dry_run_of_a_halving_has_every_rung_and_its_cost(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    main(world.args(*HALVED, "--dry-run"))
+    shown = capsys.readouterr().out
+    rungs = re.findall(r"Rung (\d) of 3: (\d) of 3 points, (\d) epoch", shown)
+    assert rungs == [("1", "3", "1"), ("2", "2", "2"), ("3", "1", "4")]
+    assert "train for 11 epochs; the whole grid for 12" in shown
+    assert not world.results.exists()
+
+
 # -- mistakes ----------------------------------------------------------------------------------------------------------
 
 GRID_NAMES = "epochs max_length max_steps global_batch_size patience train_rows weight_decay warmup".split()
@@ -451,6 +501,17 @@ INVALID: dict[str, tuple[list[str], str]] = {
     ),
     "grid of the size": (["--tasks", "rte", "--grid", "train_rows=1,2", "--train-rows", "8"], "--train-rows: .*grid"),
     "choice without a grid": (["--tasks", "rte", "--grid-per", "model"], "--grid-per"),
+    "halving without a grid": (["--tasks", "rte", "--grid-halving"], "--grid-halving"),
+    "halving of one point": (["--tasks", "rte", "--grid", "warmup=0", "--grid-halving"], "--grid-halving: .*got 1"),
+    "halving of what the grid varies": (["--tasks", "rte", "--grid", "epochs=1,2", "--grid-halving"], "epochs"),
+    "halving of steps": (
+        ["--tasks", "rte", "--grid", "warmup=0,0.1", "--max-steps", "9", "--grid-halving"],
+        "--grid-halving: .*max_steps=9",
+    ),
+    "halving of one epoch": (
+        ["--tasks", "rte", "--grid", "warmup=0,0.1", "--epochs", "1", "--grid-halving"],
+        "--grid-halving: .*one epoch",
+    ),
     "no such sweep file": (["none.yaml"], r"none\.yaml"),
 }
 

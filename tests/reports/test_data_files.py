@@ -32,7 +32,7 @@ def test_csv_and_json_have_every_number_of_every_group() -> None:
     lines = [line for line in lines if not line["source"]]
     assert len(lines) == sum(len(group.metrics) or 1 for group in groups)
     content = json.loads(render_json(board))
-    assert content["schema_version"] == 4
+    assert content["schema_version"] == 5
     results = [result for entry in content["entries"] for result in entry["tasks"].values()] + content["not_ranked"]
     run_ids = sorted(run["run_id"] for result in results for run in result["runs"])
     assert run_ids == sorted(run.run_id for run in sample())

@@ -102,6 +102,7 @@ FLAGS = {
         "--executor",
         "--grid",
         "--gpus-per-run",
+        "--grid-halving",
         "--grid-per",
         "--max-jobs",
         "--runs-per-device",
@@ -120,6 +121,7 @@ FLAGS = {
         "--train-rows",
         "--workers",
     },
+    "verify": {"--json"},
     "plan": {"--aggregate", "--detect", "--results", "--tasks"},
     "status": {"--results", "--watch"},
     "evaluate": {

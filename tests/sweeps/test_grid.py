@@ -11,10 +11,11 @@ import pytest
 import yaml
 
 from harness.commands.sweep import read_options
+from harness.facts.choices import read_choice, write_choice
 from harness.facts.records import RunRecord
 from harness.facts.tasks import load_task
 from harness.stats.groups import group_runs
-from harness.sweeps.grid import Choice, choose, protocol_of, selection_score, sweep_file_lines, write_choice
+from harness.sweeps.grid import Choice, choose, grid_choice, protocol_of, selection_score, sweep_file_lines
 from harness.sweeps.plan import PlannedRun, expand, points_of
 
 GRID = {"learning_rate": [1e-5, 3e-5], "global_batch_size": [16, 32]}
@@ -120,15 +121,17 @@ def test_protocol_keeps_selection_from_the_reported_rows() -> None:
 def test_choice_is_written_to_a_file_that_does_not_change(trials: Any, tmp_path: Path) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7]})
     (choice,) = choose(runs, POINTS, records, "task")
-    path = write_choice(choice, tmp_path, 0, select_on_reported=False)
+    facts = grid_choice(choice, "task", 0, select_on_reported=False)
+    path = write_choice(facts, tmp_path)
     assert path.parent == tmp_path / "grids"
     before = path.read_bytes()
-    facts = json.loads(before)
-    assert facts["chosen"] == {"learning_rate": 0.001}
-    assert [point["scores"] for point in facts["points"]] == [{"rte": 0.6}, {"rte": 0.8}, {"rte": 0.7}]
-    assert facts["points"][1]["runs"] == {"rte": runs[1].run_id}
-    assert facts["seed"] == 0
-    assert write_choice(choice, tmp_path, 0, select_on_reported=False) == path
+    assert read_choice(path) == facts
+    content = json.loads(before)
+    assert content["chosen"] == {"learning_rate": 0.001}
+    assert [point["scores"] for point in content["points"]] == [{"rte": 0.6}, {"rte": 0.8}, {"rte": 0.7}]
+    assert content["points"][1]["runs"] == {"rte": runs[1].run_id}
+    assert content["seed"] == 0
+    assert write_choice(facts, tmp_path) == path
     assert path.read_bytes() == before
 
 

@@ -1,0 +1,141 @@
+"""The choice of a grid's point as a file: every point that was tried, with its runs and scores, and the chosen one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field, ValidationError
+
+from harness.errors import UserError, boundary
+from harness.facts.record_parts import MAX_RECORD_BYTES, Count, Facts, Names, Value
+from harness.facts.records import RunId, RunRecord, read_record, record_path
+from harness.system.atomic import write_atomically
+
+Per = Literal["task", "model"]
+Hyperparameters = dict[str, Any]
+
+
+class TriedPoint(Facts):
+    """One point of a grid with its runs and scores."""
+
+    values: Hyperparameters
+    """The value of each hyperparameter of the grid."""
+    runs: dict[str, RunId]
+    """The run_id per task."""
+    scores: dict[str, Value | None]
+    """The selection score per task."""
+    score: Value | None
+    """The mean over the tasks; None if a task has no score."""
+    rung: Annotated[int, Field(ge=1)] = 1
+    """The rung of a successive halving in which these runs are, from 1; a point may be in several."""
+
+
+class GridChoice(Facts):
+    """The choice of a grid for one model, for one task or for several together."""
+
+    model: str
+    tasks: Names
+    per: Per = "task"
+    """task: the choice is for its tasks alone; model: it is for any task of the model."""
+    seed: Count
+    rule: str
+    selected_on: str
+    points: list[TriedPoint] = Field(min_length=1)
+    chosen: Hyperparameters | None
+
+    @property
+    def number_of_points(self) -> int:
+        """The different points that were tried."""
+        return len({json.dumps(point.values, sort_keys=True) for point in self.points})
+
+    @property
+    def rejected_runs(self) -> set[str]:
+        """The run_ids of the points that were not chosen, and of the rungs before the last."""
+        last = max(point.rung for point in self.points)
+        rejected = [point for point in self.points if point.values != self.chosen or point.rung < last]
+        return {run_id for point in rejected for run_id in point.runs.values()}
+
+
+class GridSearch(NamedTuple):
+    """A choice with the records of its runs that were found."""
+
+    path: str
+    """The file of the choice, relative to the results folder."""
+    choice: GridChoice
+    records: tuple[RunRecord, ...]
+    missing: int
+    """Runs without a readable record."""
+
+
+class GridSearches(NamedTuple):
+    """The grids of a results folder, and a message for each file that is not a choice."""
+
+    searches: list[GridSearch]
+    messages: list[str]
+
+
+def write_choice(choice: GridChoice, results: Path) -> Path:
+    """Writes the choice to `results/grids`; the same runs give the same bytes."""
+    runs = sorted(run_id for point in choice.points for run_id in point.runs.values())
+    digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:10]
+    short = re.sub(r"[^A-Za-z0-9._]+", "-", choice.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
+    tasks = choice.tasks[0] if len(choice.tasks) == 1 else f"{len(choice.tasks)}-tasks"
+    path = results / "grids" / f"{short}-{tasks}-{digest}.json"
+    text = json.dumps(choice.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
+    write_atomically(path, text + "\n")
+    return path
+
+
+def read_choice(path: Path) -> GridChoice:
+    """Reads the file of a choice.
+
+    Raises:
+        UserError: the file cannot be read, or is not a choice.
+    """
+    with boundary(f"{path}: not a readable grid", ValueError):
+        if not path.is_file() or path.stat().st_size > MAX_RECORD_BYTES:
+            raise UserError(
+                f"{path}: not a readable grid: expected a regular file of at most {MAX_RECORD_BYTES:,} bytes."
+            )
+        values = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        return GridChoice.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(map(str, fault["loc"])) or "values"
+        raise UserError(
+            f"{path}: invalid grid: {where}: {fault['msg']}. The command of the grid writes it again."
+        ) from None
+
+
+def read_searches(results: Path) -> GridSearches:
+    """Reads every `grids/*.json` of the results folder and of the folders in it, with the records of their runs.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    searches, messages = [], []
+    with boundary(f"{results}: cannot be read"):
+        paths = sorted([*results.glob("grids/*.json"), *results.glob("*/grids/*.json")])
+    for path in paths:
+        try:
+            choice = read_choice(path)
+        except UserError as error:
+            messages.append(str(error))
+            continue
+        runs = sorted({(task, run_id) for point in choice.points for task, run_id in point.runs.items()})
+        read = (_read_or_none(record_path(path.parents[1], *run)) for run in runs)
+        records = tuple(record for record in read if record is not None)
+        searches.append(GridSearch(path.relative_to(results).as_posix(), choice, records, len(runs) - len(records)))
+    return GridSearches(searches, messages)
+
+
+def _read_or_none(path: Path) -> RunRecord | None:
+    try:
+        return read_record(path)
+    except UserError:
+        return None

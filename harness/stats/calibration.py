@@ -1,0 +1,99 @@
+"""The calibration of runs, from the scores that they stored: as they are, and at a temperature that was fitted apart.
+
+Guo et al. 2017, "On Calibration of Modern Neural Networks": one number divides all scores of a model; it is fitted on
+rows that are not reported, and changes no prediction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import NamedTuple
+
+import numpy as np
+
+from harness.errors import UserError
+from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
+from harness.facts.records import RunRecord
+from harness.metrics.calibration import Calibration, calibration, fit_temperature
+from harness.stats.groups import Group
+
+
+class RunCalibration(NamedTuple):
+    """The calibration of a run on its reported rows, all splits together."""
+
+    plain: Calibration
+    """Calibration of the model's own probabilities."""
+    scaled: Calibration | None
+    """Calibration at the temperature with the lowest log loss on the selection split; None if that is reported."""
+
+
+class GroupCalibration(NamedTuple):
+    """The mean over the runs of a group whose scores are stored."""
+
+    runs: int
+    plain: Calibration
+    scaled: Calibration | None
+
+
+class Calibrations(NamedTuple):
+    """Calibrations by run_id, and a message for each file of predictions that is not readable."""
+
+    by_run: dict[str, RunCalibration]
+    messages: list[str]
+
+
+def read_calibrations(records: Sequence[RunRecord], results: Path) -> Calibrations:
+    """The calibration of each classification run whose files of predictions are next to its record."""
+    calibrations = Calibrations({}, [])
+    for run in records:
+        try:
+            one = _read(run, results)
+        except UserError as error:
+            calibrations.messages.append(str(error))
+            continue
+        if one is not None:
+            calibrations.by_run[run.run_id] = one
+    return calibrations
+
+
+def _read(run: RunRecord, results: Path) -> RunCalibration | None:
+    task = run.task
+    if task.problem_type != "single_label_classification" or not task.report or run.status not in ("ok", "collapsed"):
+        return None
+    splits = [*task.report, *([] if task.select_on in task.report else [task.select_on])]
+    paths = {split: prediction_path(run, results, split) for split in splits if split in run.prediction_files}
+    if not all(split in paths and paths[split].exists() for split in task.report):
+        return None
+    stored = {split: read_prediction_file(path, task) for split, path in paths.items() if path.exists()}
+    if any(stored[split].gold is None for split in task.report):
+        return None
+    return calibrate(
+        [stored[split] for split in task.report], stored.get(task.select_on), task.select_on in task.report
+    )
+
+
+def calibrate(
+    reported: Sequence[StoredPredictions], selection: StoredPredictions | None, is_selection_reported: bool
+) -> RunCalibration:
+    """The calibration of reported splits, all with labels, and that at the temperature of the selection split."""
+    scores = np.concatenate([one.scores for one in reported])
+    gold = np.concatenate([one.gold for one in reported if one.gold is not None])
+    plain = calibration(scores, gold)
+    if selection is None or selection.gold is None or is_selection_reported:
+        return RunCalibration(plain, None)
+    return RunCalibration(plain, calibration(scores, gold, fit_temperature(selection.scores, selection.gold)))
+
+
+def group_calibration(group: Group, by_run: Mapping[str, RunCalibration]) -> GroupCalibration | None:
+    """The mean over the group's runs that have one; None if none has."""
+    runs = [by_run[run.run_id] for run in group.scored if run.run_id in by_run]
+    if not runs:
+        return None
+    scaled = [run.scaled for run in runs if run.scaled is not None]
+    return GroupCalibration(len(runs), _mean([run.plain for run in runs]), _mean(scaled) if scaled else None)
+
+
+def _mean(calibrations: Sequence[Calibration]) -> Calibration:
+    return Calibration(*(fmean(values) for values in zip(*calibrations, strict=True)))

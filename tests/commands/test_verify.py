@@ -1,0 +1,219 @@
+"""`harness verify`: records that were edited are found and named with the field, and re-runs by others are linked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness.__main__ import main
+from harness.commands.verify import verify
+from harness.facts.packing import pack_array, unpack_array
+from harness.facts.records import RunRecord, read_record, read_records, record_path, write_record
+from harness.metrics.registry import METRICS
+
+RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
+
+Content = dict[str, Any]
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """The published runs of rte: two models, three seeds each."""
+    shutil.copytree(RUNS / "rte", tmp_path / "runs" / "rte")
+    return tmp_path
+
+
+def edit(path: Path, change: Callable[[Content], object]) -> None:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def flip(packed: str) -> str:
+    """Packed class numbers with another class in the first row."""
+    values = unpack_array(packed)
+    return pack_array(np.concatenate([1 - values[:1], values[1:]]))
+
+
+def change_gold(content: Content) -> None:
+    """Changes a gold label, and every score so that it follows from it."""
+    content["gold"]["validation"] = flip(content["gold"]["validation"])
+    gold, predictions = (unpack_array(content[name]["validation"]) for name in ("gold", "predictions"))
+    for name in content["task"]["metrics"]:
+        content["metrics"]["validation"][name] = METRICS[name].value(predictions, gold)
+
+
+def change_prediction(content: Content) -> None:
+    content["predictions"]["validation"] = flip(content["predictions"]["validation"])
+
+
+EDITS: dict[str, tuple[Callable[[Content], object], str]] = {
+    "score": (lambda one: one["metrics"]["validation"].update(accuracy=0.9), "metrics.validation.accuracy"),
+    "loss": (lambda one: one["metrics"]["validation"].update(loss=0.1), "metrics.validation.loss"),
+    "prediction": (change_prediction, "predictions.validation"),
+    "gold": (change_gold, "gold.validation"),
+    "spec field": (lambda one: one["spec"]["recipe"].update(learning_rate=2e-5), "spec.recipe.learning_rate"),
+    "seed": (lambda one: one["spec"].update(seed=7), "spec.seed"),
+    "rows of training": (lambda one: one["data"]["rows"].update(train=5000), "data.rows.train"),
+    "rows": (lambda one: one["data"]["rows"].update(validation=300), "data.rows.validation"),
+    "main metric": (lambda one: one["task"].update(main_metrics=["f1"]), "task.main_metrics"),
+    "status": (lambda one: one.update(status="collapsed"), "status"),
+    "recipe shown": (lambda one: one["recipe_changes"].update(epochs=5), "recipe_changes.epochs"),
+    "model": (lambda one: one["spec"].update(model="sentence-transformers/other"), "run_id"),
+}
+
+
+def test_published_records_are_checked_and_ten_tampered_copies_are_ten_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in ("rte", "mrpc"):
+        shutil.copytree(RUNS / task, tmp_path / "runs" / task)
+    verified, messages = verify(tmp_path)
+    assert messages == []
+    assert [(one.level, one.findings) for one in verified] == [("checked", [])] * 12
+
+    paths = sorted((tmp_path / "runs").glob("*/*.json"))
+    by_edit = dict(zip(("score", "prediction", "gold", "spec field", "seed", "rows"), paths, strict=False))
+    expected = {}
+    for name, path in by_edit.items():
+        change, field = EDITS[name]
+        edit(path, change)
+        expected[path.stem] = field
+    renamed, schema, without_file, first, second = paths[6:11]
+    edit(renamed, lambda one: one.update(run_id=one["run_id"][:-1] + "x"))
+    renamed = renamed.rename(renamed.with_name(f"{renamed.stem[:-1]}x.json"))
+    expected[renamed.stem] = "run_id"
+    edit(schema, lambda one: one.update(verified_by="me"))
+    without_file.with_name(f"{without_file.stem}.validation.parquet").unlink()
+    expected[without_file.stem] = "prediction_files.validation"
+    files = [path.with_name(f"{path.stem}.validation.parquet") for path in (first, second)]
+    contents = [file.read_bytes() for file in files]
+    for file, content in zip(files, reversed(contents), strict=True):
+        file.write_bytes(content)
+    expected |= {path.stem: "predictions.validation" for path in (first, second)}
+
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(tmp_path), "--json"])
+    assert stop.value.code == 1
+    content = json.loads(capsys.readouterr().out)
+    assert content["holds"] is False
+    fields = {one["run_id"]: [finding["field"] for finding in one["findings"]] for one in content["records"]}
+    assert {run_id for run_id, names in fields.items() if names} == expected.keys()
+    assert all(field in fields[run_id] for run_id, field in expected.items()), (expected, fields)
+    (message,) = content["unreadable"]
+    assert str(schema) in message
+    assert "verified_by" in message
+    levels = {one["run_id"]: one["level"] for one in content["records"]}
+    assert {levels[run_id] for run_id in expected} == {"reported"}
+
+
+def test_every_edit_is_named_with_its_field(results: Path) -> None:
+    paths = sorted((results / "runs" / "rte").glob("*.json"))
+    originals = {path: path.read_bytes() for path in paths}
+    names = list(EDITS)
+    for start in range(0, len(names), len(paths)):
+        for path, content in originals.items():
+            path.write_bytes(content)
+        edits = dict(zip(names[start:], paths, strict=False))
+        for name, path in edits.items():
+            edit(path, EDITS[name][0])
+        fields = {one.record.run_id: [finding.field for finding in one.findings] for one in verify(results)[0]}
+        for name, path in edits.items():
+            assert EDITS[name][1] in fields[path.stem], (name, fields[path.stem])
+
+
+def test_table_is_printed_and_everything_holds(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["verify", str(results)])
+    shown = capsys.readouterr().out
+    assert "6 records: 6 hold, 0 do not; 0 unreadable." in shown
+    assert "6 checked: " in shown
+    assert "not checked in 6 record(s): weights" in shown
+
+
+def test_no_records_is_bad_input_and_an_unreadable_one_does_not_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def code() -> int:
+        with pytest.raises(SystemExit) as stop:
+            main(["verify", str(tmp_path)])
+        return int(str(stop.value.code))
+
+    assert code() == 2
+    assert str(tmp_path) in capsys.readouterr().err
+    path = record_path(tmp_path, "rte", "broken")
+    path.parent.mkdir(parents=True)
+    path.write_text("{")
+    assert code() == 1
+    assert str(path) in capsys.readouterr().out
+
+
+def later(record: RunRecord, **changes: Any) -> RunRecord:
+    """The record of another run of the same spec."""
+    times = {name: getattr(record, name) + timedelta(days=1) for name in ("started", "finished")}
+    return record.model_copy(update={**times, **changes})
+
+
+def rerun_levels(results: Path, change: Callable[[RunRecord], RunRecord]) -> dict[str, tuple[str, list[str]]]:
+    """The level and the re-runs of each record, after a re-run of the first model."""
+    for record in read_records(results).records:
+        if record.spec.model.endswith("L6-v2"):
+            write_record(change(record), results / "reruns" / "another-lab", overwrite=True)
+    return {one.record.run_id: (one.level, one.reruns) for one in verify(results)[0]}
+
+
+def test_equal_rerun_by_somebody_else_verifies_a_row_and_a_copy_does_not(results: Path) -> None:
+    copied = rerun_levels(results, lambda record: record)
+    assert list(copied.values()) == [("checked", [])] * 6
+    levels = rerun_levels(results, later)
+    for run_id, (level, reruns) in levels.items():
+        is_repeated = "L6-v2" in run_id
+        assert level == ("verified" if is_repeated else "checked")
+        assert reruns == [f"reruns/another-lab/runs/rte/{run_id}.json"] * is_repeated
+    main(["leaderboard", "--results", str(results)])
+    board = json.loads((results / "leaderboard.json").read_text())
+    assert sorted(entry["verification"] for entry in board["entries"]) == ["checked", "verified"]
+    runs = [run for entry in board["entries"] for run in entry["tasks"]["rte"]["runs"]]
+    assert {run["run_id"]: run["reruns"] for run in runs} == {run_id: reruns for run_id, (_, reruns) in levels.items()}
+    page = (results / "leaderboard.html").read_text()
+    assert all(f'href="{path}"' in page for _, reruns in levels.values() for path in reruns)
+
+
+def on_gpu(record: RunRecord) -> RunRecord:
+    assert record.environment
+    return record.model_copy(
+        update={"environment": record.environment.model_copy(update={"devices": ["NVIDIA H100 80GB HBM3"]})}
+    )
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(1, "verified"), (80, "checked")])
+def test_rerun_on_a_gpu_verifies_within_the_interval(results: Path, wrong: int, expected: str) -> None:
+    def other(record: RunRecord) -> RunRecord:
+        gold = unpack_array(record.gold["validation"])
+        predictions = unpack_array(record.predictions["validation"]).copy()
+        right = np.flatnonzero(predictions == gold)[:wrong]
+        predictions[right] = 1 - predictions[right]
+        metrics = {name: METRICS[name].value(predictions, gold) for name in record.task.metrics}
+        changed = {"metrics": {"validation": metrics}, "predictions": {"validation": pack_array(predictions)}}
+        return on_gpu(later(record, **changed))
+
+    on_cpu = rerun_levels(results, other)
+    assert {level for level, _ in on_cpu.values()} == {"checked"}, "the published runs were on a CPU"
+    for record in read_records(results).records:
+        write_record(on_gpu(record), results, overwrite=True)
+    levels = rerun_levels(results, other)
+    assert {level for run_id, (level, _) in levels.items() if "L6-v2" in run_id} == {expected}
+
+
+def test_rerun_that_contradicts_itself_verifies_nothing(results: Path) -> None:
+    def edited(record: RunRecord) -> RunRecord:
+        return later(record, metrics={"validation": {**record.metrics["validation"], "f1": 0.99}})
+
+    assert list(rerun_levels(results, edited).values()) == [("checked", [])] * 6
+    assert read_record(next((results / "runs" / "rte").glob("*.json"))).metrics["validation"]["f1"] != 0.99
