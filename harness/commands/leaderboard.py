@@ -13,20 +13,29 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
-from harness.facts.records import read_records
+from harness.facts.records import RunRecord, read_records
+from harness.facts.suites import Suite, load_suite, registered_suites
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
-from harness.reports.markdown import legend, page_title, table_head, table_lines
+from harness.reports.markdown import legend, table_head, table_lines
+from harness.reports.pages import build_pages
 from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
 from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags
 
 
 class LeaderboardOfFolder(NamedTuple):
-    """The leaderboard of a results folder, with a message for each unreadable file."""
+    """The leaderboard of a results folder, all tasks on one page, with a message for each unreadable file."""
 
     board: Leaderboard
+    messages: list[str]
+
+
+class PagesOfFolder(NamedTuple):
+    """The pages of a results folder by the names of their files, with a message for each unreadable file."""
+
+    pages: dict[str, Leaderboard]
     messages: list[str]
 
 
@@ -36,23 +45,32 @@ def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> Leaderboar
     Raises:
         UserError: there is no record.
     """
-    records, messages = read_records(results)
-    if records:
-        return LeaderboardOfFolder(build_leaderboard(records, len(messages), aggregate=aggregate), messages)
-    problem = f"--results {results}: no records found under {results / 'runs'}."
-    remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
-    raise UserError("\n".join([f"{problem} {remedy}", *messages]))
+    records, messages = _read_records(results)
+    return LeaderboardOfFolder(build_leaderboard(records, len(messages), aggregate=aggregate), messages)
 
 
-def write_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
+def write_leaderboard(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
     """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
+
+    Each suite with an average has a page; `suites` are those that are not registered.
 
     Raises:
         UserError: there is no record.
     """
-    board, messages = read_leaderboard(results, aggregate)
-    write_leaderboard_files(board, results)
-    return LeaderboardOfFolder(board, messages)
+    records, messages = _read_records(results)
+    known = {**registered_suites(), **{suite.name: suite for suite in suites}}
+    pages = build_pages(records, len(messages), aggregate, known)
+    write_leaderboard_files(pages, results)
+    return PagesOfFolder(pages, messages)
+
+
+def _read_records(results: Path) -> tuple[list[RunRecord], list[str]]:
+    records, messages = read_records(results)
+    if records:
+        return records, messages
+    problem = f"--results {results}: no records found under {results / 'runs'}."
+    remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
+    raise UserError("\n".join([f"{problem} {remedy}", *messages]))
 
 
 _SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
@@ -61,8 +79,8 @@ _SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among t
 def print_leaderboard(board: Leaderboard, console: Console) -> None:
     """Prints the table and its legend; on a console too narrow for it, a line per model and task."""
     head = [Text(title) for title in table_head(board)]
-    wide = Table(title=page_title(board))
-    narrow = Table("Model", "Recipe", "Task", "Score", title=page_title(board))
+    wide = Table(title=board.title)
+    narrow = Table("Model", "Recipe", "Task", "Score", title=board.title)
     for title in head:
         wide.add_column(title)
     for entry, cells in table_lines(board):
@@ -88,6 +106,8 @@ class LeaderboardOptions:
     """Compare two models task by task and write nothing: their names in the table, or the start of these."""
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
+    suites: tuple[str, ...] = ()
+    """Folders of suites of your own: each gets a page with its averages, as the registered ones do."""
     strict: bool = False
     """Exit with code 1 if a file under runs/ is not a readable record."""
 
@@ -108,9 +128,12 @@ def main(arguments: Sequence[str]) -> None:
             raise UserError(f"--compare: {names} are the same entry, {first.label}. Name two different ones.")
         print_comparison(board, first, second, console)
     else:
-        board, messages = write_leaderboard(options.results, options.aggregate)
-        print_leaderboard(board, console)
-        print(f"Wrote {options.results / 'leaderboard'}.md, .csv, .json, .html and plots/.")
+        suites = [load_suite(folder) for folder in options.suites]
+        pages, messages = write_leaderboard(options.results, options.aggregate, suites)
+        for board in pages.values():
+            print_leaderboard(board, console)
+        names = " and ".join(str(options.results / name) for name in pages)
+        print(f"Wrote {names}.md, .csv, .json, .html and plots/.")
     for message in messages:
         print(message, file=sys.stderr)
     if messages:

@@ -96,7 +96,10 @@ def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: C
     table = Table("Task", "A", "B", "A - B [95 %]", "p", "Holm", "A is", title=Text(f"A: {a}\nB: {b}"))
     for task, test, verdict in compared:
         cells = [board.cells.get((entry, task), Cell())._replace(is_tied=False) for entry in (first, second)]
-        line = [Text(column_title(task, board.tasks[task])), *(Text(f"{cell.text}{cell.suffix}") for cell in cells)]
+        line = [
+            Text(column_title(board.headings[task], board.tasks[task])),
+            *(Text(f"{cell.text}{cell.suffix}") for cell in cells),
+        ]
         if test is None:
             table.add_row(*line, "", "", "", Text(verdict, "dim"))
             continue

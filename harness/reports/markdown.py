@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -19,14 +19,12 @@ from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
 from harness.reports.resolution import resolution_note, resolution_of
 from harness.reports.standings import (
-    AVERAGES,
     NO_SCORE,
     TIED,
     Cell,
     Leaderboard,
     format_metric,
     group_cell,
-    task_title,
 )
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
@@ -36,31 +34,25 @@ from harness.stats.uncertainty import Interval
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
 
 
-def page_title(board: Leaderboard) -> str:
-    """The heading of every page."""
-    test_mode = "Test mode: a check of the pipeline, these are no benchmark results"
-    return test_mode if board.is_test_mode else "Leaderboard"
-
-
-def column_title(name: str, task: TaskFacts) -> str:
+def column_title(heading: str, task: TaskFacts) -> str:
     """The task and the numbers of its cells: `MRPC F1/accuracy`, `MNLI accuracy m/mm`, `imdb accuracy test`."""
     metrics = "/".join(map(title_of, task.main_metrics)) if task.report else ""
     is_plain = task.report == ["validation"]
     splits = "" if is_plain else "/".join(SHORT_SPLITS.get(split, split) for split in task.report)
-    return " ".join(part for part in (task_title(name), metrics, splits) if part)
+    return " ".join(part for part in (heading, metrics, splits) if part)
 
 
 def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
-    averages = AVERAGES if board.averages else ()
     rank = ["mean rank"] if board.ranks else []
-    return ["Model", "Recipe", *averages, *rank, *(column_title(name, task) for name, task in board.tasks.items())]
+    columns = [column_title(board.headings[name], task) for name, task in board.tasks.items()]
+    return ["Model", "Recipe", *board.average_names, *rank, *columns]
 
 
 def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
     """The table's lines, the baseline last, with the cells after the recipe."""
     for entry in (*board.entries, board.baseline):
-        averages = [board.averages[entry, name] for name in AVERAGES] if board.averages else []
+        averages = [board.averages[entry, name] for name in board.average_names]
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
         yield entry, [*averages, *rank, *(board.cells.get((entry, name), Cell()) for name in board.tasks)]
 
@@ -75,10 +67,15 @@ def _rank_cell(rank: Rank | None) -> Cell:
     return Cell() if rank is None else Cell(f"{rank.mean:.1f}", f"[{rank.low:.1f}, {rank.high:.1f}]", rank.mean)
 
 
-def render_markdown(board: Leaderboard) -> str:
-    """The whole page: the table, costs, groups not ranked, published results, and each task's scores and runs."""
+def render_markdown(board: Leaderboard, links: Mapping[str, str] | None = None) -> str:
+    """The whole page: the table, costs, groups not ranked, published results, and each task's scores and runs.
+
+    `links` are the names of all pages' files, without their endings, by their titles.
+    """
+    pages = [f"[{escape_markdown(title)}]({quote(name)}.md)" for title, name in (links or {}).items()]
     parts = [
-        f"# {page_title(board)}",
+        f"# {escape_markdown(board.title)}",
+        *([f"Pages: {', '.join(pages)}"] if pages else []),
         "Written by `harness leaderboard` from the records under [runs](runs); edits are overwritten.",
         markdown_table(
             [escape_markdown(title) for title in table_head(board)],
@@ -98,7 +95,7 @@ def render_markdown(board: Leaderboard) -> str:
     parts += ["## Tasks", task_formulas(board), "About the runs:", columns]
     for name, task in board.tasks.items():
         groups = [board.groups[entry, name] for entry in board.entries if (entry, name) in board.groups]
-        parts += [f"### {escape_markdown(task_title(name))}: {escape_markdown(task.title)}"]
+        parts += [f"### {escape_markdown(board.headings[name])}: {escape_markdown(task.title)}"]
         parts += [_task_table(board, groups), _task_notes(board, name, groups), _runs_table(groups)]
     return "\n\n".join(parts) + "\n"
 
@@ -119,7 +116,7 @@ def _not_ranked_table(board: Leaderboard) -> str:
     body = []
     for group, difference in board.not_ranked:
         task, score = (
-            escape_markdown(task_title(group.spec.task)),
+            escape_markdown(board.headings[group.spec.task]),
             _in_markdown(group_cell(group, board.evidence[group])),
         )
         body.append([task, *_group_names(group), escape_markdown(difference), _links(group), score])
@@ -152,7 +149,7 @@ def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
         [*map(escape_markdown, line), *(", ".join(by_task.get(name, [])) for name in names)]
         for line, by_task in lines.items()
     ]
-    heads = [f"{task_title(name)} {title_of(board.tasks[name].main_metrics[0])}" for name in names]
+    heads = [f"{board.headings[name]} {title_of(board.tasks[name].main_metrics[0])}" for name in names]
     return markdown_table(["Model", "Setting", "Source", *map(escape_markdown, heads)], body, left=3)
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
+from harness.facts.suites import FIRST_SUITE, Suite, registered_suites
 from harness.metrics.registry import direction_of, is_fraction
 from harness.stats.entries import Entry
 from harness.stats.groups import (
@@ -26,12 +27,6 @@ from harness.stats.groups import (
 )
 from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
 from harness.stats.uncertainty import Aggregate, Interval, mean_interval
-
-GLUE = {"cola": "CoLA", "sst2": "SST-2", "mrpc": "MRPC", "stsb": "STS-B", "qqp": "QQP"}
-GLUE |= {"mnli": "MNLI", "qnli": "QNLI", "rte": "RTE", "wnli": "WNLI"}
-"""The nine tasks in the order and spelling of the benchmark's paper (Wang et al. 2019, table 1)."""
-
-AVERAGES = {"GLUE": tuple(GLUE), "GLUE-8": tuple(name for name in GLUE if name != "wnli")}
 
 NO_SCORE = "–"
 
@@ -72,7 +67,11 @@ class Cell(NamedTuple):
 class Leaderboard:
     """All content of the tables, in their order."""
 
+    suite: Suite | None
+    """The suite of the averages; None where no task is of a suite with an average."""
     tasks: dict[str, TaskFacts]
+    headings: dict[str, str]
+    """The benchmark's spelling of each task; tasks of no suite keep their name."""
     entries: tuple[Entry, ...]
     baseline: Entry
     """The line of constant predictions."""
@@ -83,7 +82,7 @@ class Leaderboard:
     cells: dict[Pair, Cell]
     """Cells by entry, `baseline` included, and task."""
     averages: dict[Pair, Cell]
-    """Cells by entry and name of the average; empty without any task of the suite."""
+    """Cells by entry and name of the average; empty without a suite."""
     notes: tuple[str, ...]
     is_test_mode: bool
     aggregate: Aggregate
@@ -97,22 +96,47 @@ class Leaderboard:
     """Average ranks of the entries that are compared in all of `ranked_tasks`."""
     ranked_tasks: tuple[str, ...]
 
+    @property
+    def title(self) -> str:
+        """The heading of its page."""
+        if self.is_test_mode:
+            return "Test mode: a check of the pipeline, these are no benchmark results"
+        if self.suite is None or self.suite.name == FIRST_SUITE:
+            return "Leaderboard"
+        return f"Leaderboard: {self.suite.title}"
+
+    @property
+    def average_names(self) -> tuple[str, ...]:
+        """The headings of the averages, in their order."""
+        return tuple(self.suite.averages) if self.suite else ()
+
 
 Candidates = dict[str, dict[Entry, list[Group]]]
 """Groups by task and entry; the first of each list is shown in the table."""
 
 
 def build_leaderboard(
-    records: Iterable[RunRecord], unreadable: int = 0, resamples: int | None = None, aggregate: Aggregate = "mean"
+    records: Iterable[RunRecord],
+    unreadable: int = 0,
+    resamples: int | None = None,
+    aggregate: Aggregate = "mean",
+    suites: Mapping[str, Suite] | None = None,
+    elsewhere: Sequence[RunRecord] = (),
 ) -> Leaderboard:
     """The leaderboard of these records, in any order.
 
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
-    as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs.
+    as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs. The averages are
+    those of the first of `suites` that has tasks here, by default of the registered ones. Runs may have started from
+    those of records `elsewhere`.
     """
+    suites = registered_suites() if suites is None else suites
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
-    used = [run for run in ordered if not run.spec.test_mode] or ordered
-    tasks = _sorted_tasks(used)
+    used = used_records(ordered)
+    suite = first_suite(used, suites)
+    tasks = _sorted_tasks(used, suite)
+    headings = {name: heading for one in suites.values() for name, heading in one.tasks.items() if name in tasks}
+    headings = {name: headings.get(name, name) for name in tasks}
     candidates = _candidates(used, tasks, aggregate)
     assessed = {name: _assess(by_entry, resamples) for name, by_entry in candidates.items()}
     evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
@@ -124,8 +148,10 @@ def build_leaderboard(
         cells |= {(entry, name): group_cell(groups[0], evidence[groups[0]]) for entry, groups in by_entry.items()}
         cells[baseline, name] = _baseline_cell([groups[0] for groups in by_entry.values()])
     entries = {entry for by_entry in candidates.values() for entry in by_entry}
-    averages = _averages(cells, entries, baseline, {name for name in tasks if tasks[name].suite == "glue"})
-    best_first = sorted(entries, key=lambda entry: _entry_order(entry, tasks, cells, averages))
+    members = {name for name in tasks if suite is not None and tasks[name].suite == suite.name}
+    averages = _averages(cells, (*entries, baseline), baseline, suite.members if suite else {}, members)
+    first_average = next(iter(suite.averages)) if suite else ""
+    best_first = sorted(entries, key=lambda entry: _entry_order(entry, tasks, cells, averages, first_average))
     pairs = [(entry, name) for name in tasks for entry in best_first if entry in candidates[name]]
     groups = {(entry, name): candidates[name][entry][0] for entry, name in pairs}
     not_ranked = [
@@ -133,13 +159,15 @@ def build_leaderboard(
         for entry, name in pairs
         for other in candidates[name][entry][1:]
     ]
-    ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, tasks))
+    ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
     notes = [
-        *_notes_on_runs([*groups.values(), *(group for group, _ in not_ranked)], used),
+        *_notes_on_runs([*groups.values(), *(group for group, _ in not_ranked)], [*used, *elsewhere], headings),
         *_notes_on_omissions(sum(len(group.runs) for group, _ in not_ranked), len(ordered) - len(used), unreadable),
     ]
     return Leaderboard(
+        suite=suite,
         tasks=tasks,
+        headings=headings,
         entries=tuple(best_first),
         baseline=baseline,
         groups=groups,
@@ -157,11 +185,22 @@ def build_leaderboard(
     )
 
 
-def _sorted_tasks(records: Iterable[RunRecord]) -> dict[str, TaskFacts]:
-    """Tasks as their defining record has them: GLUE in the order of its paper, then others by name."""
+def used_records(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
+    """The records without those of test mode, or these if there are no others."""
+    return [run for run in records if not run.spec.test_mode] or records
+
+
+def first_suite(records: Iterable[RunRecord], suites: Mapping[str, Suite]) -> Suite | None:
+    """The first of the suites that has an average and a task among these records."""
+    names = {run.task.suite for run in records}
+    return next((suite for name, suite in suites.items() if name in names and suite.averages), None)
+
+
+def _sorted_tasks(records: Iterable[RunRecord], suite: Suite | None) -> dict[str, TaskFacts]:
+    """Tasks as their defining record has them: those of the suite in its order, then others by name."""
     tasks = {run.spec.task: run.task for run in sorted(records, key=precedence)}
-    names = [*(name for name in GLUE if name in tasks), *sorted(tasks.keys() - GLUE)]
-    return {name: tasks[name] for name in names}
+    first = [name for name in suite.tasks if name in tasks] if suite else []
+    return {name: tasks[name] for name in [*first, *sorted(tasks.keys() - set(first))]}
 
 
 def _candidates(records: Sequence[RunRecord], tasks: Iterable[str], aggregate: Aggregate) -> Candidates:
@@ -186,18 +225,18 @@ def _rivals(groups: Sequence[Group]) -> list[Group]:
     return by_pool[_UNMARKED] or by_pool[most]
 
 
-def _ranked_comparisons(compared: Mapping[str, Comparison], tasks: Mapping[str, TaskFacts]) -> dict[str, Comparison]:
+def _ranked_comparisons(compared: Mapping[str, Comparison], members: set[str]) -> dict[str, Comparison]:
     """Comparisons of the suite's tasks, or of all, without those of less than half as many models as the largest."""
-    candidates = {task: one for task, one in compared.items() if tasks[task].suite == "glue"} or dict(compared)
+    candidates = {task: one for task, one in compared.items() if task in members} or dict(compared)
     most = max((len(one.groups) for one in candidates.values()), default=0)
     return {task: one for task, one in candidates.items() if 2 * len(one.groups) >= most}
 
 
 def _entry_order(
-    entry: Entry, tasks: Iterable[str], cells: Mapping[Pair, Cell], averages: Mapping[Pair, Cell]
+    entry: Entry, tasks: Iterable[str], cells: Mapping[Pair, Cell], averages: Mapping[Pair, Cell], first_average: str
 ) -> tuple[Any, ...]:
     """Sort key: the best average first, then most scores."""
-    average = averages.get((entry, "GLUE"), Cell()).score
+    average = averages.get((entry, first_average), Cell()).score
     scores = sum(cells.get((entry, name), Cell()).score is not None for name in tasks)
     return (average is None, -(average or 0.0), -scores, entry.label, entry.variant, entry)
 
@@ -205,21 +244,19 @@ def _entry_order(
 # -- notes -----------------------------------------------------------------------------------------------------
 
 
-def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord]) -> Iterator[str]:
+def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord], headings: Mapping[str, str]) -> Iterator[str]:
+    names = {group: f"{headings[group.spec.task]}, {group.entry.label} ({group.entry.variant})" for group in groups}
     for group in groups:
         for note in group_notes(group):
-            yield f"{_name(group)}: {note}."
+            yield f"{names[group]}: {note}."
     known = {run.run_id: run for run in records}
     for group in groups:
         parents = [known[run.spec.parent] for run in group.runs if run.spec.parent in known]
         is_partial = any(run.data is not None and run.data.is_partial for run in parents)
         if is_partial or any(run.spec.recipe.train_rows is not None for run in parents):
             rows = "partial data" if is_partial else "a reduced number of rows"
-            yield f"{_name(group)}: started from {task_title(parents[0].spec.task)} runs that were trained on {rows}."
-
-
-def _name(group: Group) -> str:
-    return f"{task_title(group.spec.task)}, {group.entry.label} ({group.entry.variant})"
+            parent = parents[0].spec.task
+            yield f"{names[group]}: started from {headings.get(parent, parent)} runs that were trained on {rows}."
 
 
 def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Iterator[str]:
@@ -232,11 +269,6 @@ def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Ite
 
 
 # -- cells -----------------------------------------------------------------------------------------------------
-
-
-def task_title(name: str) -> str:
-    """The benchmark's spelling of a GLUE task; other tasks keep their name."""
-    return GLUE.get(name, name)
 
 
 def format_metric(value: float | None, as_percent: bool) -> str:
@@ -298,13 +330,20 @@ def _baseline_cell(groups: Sequence[Group]) -> Cell:
 
 
 def _averages(
-    cells: Mapping[Pair, Cell], entries: Iterable[Entry], baseline: Entry, suite: set[str]
+    cells: Mapping[Pair, Cell],
+    entries: Iterable[Entry],
+    baseline: Entry,
+    tasks: Mapping[str, tuple[str, ...]],
+    members: set[str],
 ) -> dict[Pair, Cell]:
-    """Unweighted means over the tasks' scores, where every task has one, with the marks of their cells."""
+    """Unweighted means over the scores of each average's tasks, where all have one, with the marks of their cells.
+
+    `members` are the tasks whose records are of the suite; a task of the same name without one is another task.
+    """
     averages = {}
-    for entry in (*entries, baseline) if suite else ():
-        for name, members in AVERAGES.items():
-            parts = [cells.get((entry, task), Cell()) if task in suite else Cell() for task in members]
+    for entry in entries:
+        for name, parts_of in tasks.items():
+            parts = [cells.get((entry, task), Cell()) if task in members else Cell() for task in parts_of]
             averages[entry, name] = _average(parts, is_compared=entry != baseline)
     return averages
 
