@@ -133,14 +133,14 @@ def _measure(results: Path) -> dict[str, Any]:
     from harness.engine.provenance import peak_bytes
     from harness.facts.records import read_records
     from harness.reports.folder import write_leaderboard_files
-    from harness.reports.standings import build_leaderboard
+    from harness.reports.pages import build_pages
 
     began = time.perf_counter()
     records = read_records(results).records
     read = time.perf_counter()
-    board = build_leaderboard(records)
+    pages = build_pages(records)
     built = time.perf_counter()
-    write_leaderboard_files(board, results)
+    write_leaderboard_files(pages, results)
     written = time.perf_counter()
     import torch
 

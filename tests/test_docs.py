@@ -22,7 +22,8 @@ from harness.commands.sweep import read_options
 from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
 from harness.facts.recipes import Recipe
-from harness.facts.tasks import TaskSpec, all_tasks, read_task
+from harness.facts.suites import read_suite, registered_suites
+from harness.facts.tasks import SUITE_FILE, TaskSpec, read_task
 from harness.metrics.registry import title_of
 from harness.requests.options import RunOptions, parse_options
 from harness.stats.groups import MARKS
@@ -45,6 +46,8 @@ PLACEHOLDERS = {
     "<name>": "rte",
     "<model>": "a/model",
     "my/reviews.yaml": "rte",
+    "--tasks ./shops": "--tasks trglue",
+    "babylm --models ./my-model --data evaluation_data/full_eval/glue_filtered": "rte --models a/model",
     " ROW": " roberta-base",
 }
 """Placeholders for a value of the reader's own, and a value that parses."""
@@ -194,13 +197,24 @@ def _row(task: TaskSpec) -> list[str]:
         task.title,
         "pair" if len(task.text) == 2 else "text",
         "a value" if task.labels is None else str(task.classes),
-        f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}",
+        f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}" if "train" in task.rows else "",
         ", ".join(title_of(name) for name in task.main_metrics),
     ]
 
 
 def test_table_of_tasks_is_the_registry() -> None:
-    assert _table(_section("docs/tasks.md", "Registered tasks")) == [_row(task) for task in all_tasks()]
+    _, *sections = _section("docs/tasks.md", "Registered tasks").split("\n### ")
+    for section, suite in zip(sections, registered_suites().values(), strict=True):
+        assert section.startswith(f"{suite.title}: `{suite.name}`")
+        assert _table(section) == [_row(task) for task in suite.read_tasks()]
+
+
+def test_suite_file_of_the_docs_is_valid(tmp_path: Path) -> None:
+    (block,) = _blocks("docs/suites.md", "yaml")
+    (tmp_path / SUITE_FILE).write_text(block, encoding="utf-8")
+    for name in ("stars", "mood", "probe"):
+        (tmp_path / f"{name}.yaml").touch()
+    assert read_suite(tmp_path).members == {"Shops": ("stars", "mood")}
 
 
 def test_every_flag_is_in_its_group() -> None:
@@ -241,9 +255,7 @@ def test_architecture_names_every_module_in_its_room_and_no_other() -> None:
 
 
 def test_contributing_shows_a_task_as_it_is() -> None:
-    assert re.sub(r"^", "    ", _text("tasks/rte.yaml").split("suite:")[0].rstrip(), flags=re.MULTILINE) in _text(
-        "CONTRIBUTING.md"
-    )
+    assert re.sub(r"^", "    ", _text("tasks/glue/rte.yaml").rstrip(), flags=re.MULTILINE) in _text("CONTRIBUTING.md")
 
 
 @pytest.fixture

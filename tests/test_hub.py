@@ -18,6 +18,7 @@ from harness.facts.tasks import load_task
 from harness.rows.files import file_hash
 
 MODEL_COMMIT = "abc" + "0" * 37
+ROWS_COMMIT = "def" + "0" * 37
 ROWS = {"train": 32, "validation": 8, "test": 4}
 
 PROGRAM = """
@@ -73,7 +74,7 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> HubRuns:
         data_files.append({"split": split, "path": f"rte/{split}-*"})
     facts = json.dumps({"configs": [{"config_name": "rte", "data_files": data_files}]})
     (glue / "README.md").write_text(f"---\n{facts}\n---\n")
-    own = new_commit(folder / "hub", "datasets", "org/rows", "def" + "0" * 37)
+    own = new_commit(folder / "hub", "datasets", "org/rows", ROWS_COMMIT)
     (own / "train.csv").write_text("sentence,kind\n" + "c0s0 w1,no\nc1s0 w2,yes\n" * 8)
     (own / "test.csv").write_text("sentence,kind\n" + "c0s1 w3,no\nc1s1 w4,yes\n" * 2)
     (own / "all.csv").write_text("sentence,kind\n" + "c0s0 w1,no\nc1s0 w2,yes\n" * 8)
@@ -91,8 +92,10 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> HubRuns:
         small += ["--results", str(folder / "results")]
         names = ["rte", str(folder / "hub_rows.yaml"), str(folder / "url_rows.yaml")]
         commands = [["run", "--task", name, *small] for name in names]
+        shutil.copy(folder / "hub_rows.yaml", folder / "pinned.yaml")
+        pin = ["tasks", "--pin", str(folder / "pinned.yaml")]
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps([*commands, commands[0]])],
+            [sys.executable, "-c", PROGRAM, json.dumps([pin, *commands, commands[0]])],
             env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(folder / "home")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -122,6 +125,19 @@ def test_record_names_the_commits_of_model_and_rows(runs: HubRuns) -> None:
     assert (record.data.source, record.data.revision) == ("nyu-mll/glue/rte", load_task("rte").source.revision)
 
 
+def test_record_names_the_commit_of_unpinned_rows(runs: HubRuns) -> None:
+    data = runs.records["hub_rows"].data
+    assert data is not None
+    assert (data.revision, data.is_unpinned) == (ROWS_COMMIT, True)
+    assert not any(
+        record.data.is_unpinned for name, record in runs.records.items() if name != "hub_rows" and record.data
+    )
+
+
+def test_pinned_task_names_the_commit(runs: HubRuns) -> None:
+    assert f"pinned org/rows to {ROWS_COMMIT}" in runs.output
+
+
 def test_fewer_rows_than_the_task_has_are_marked_as_partial(runs: HubRuns) -> None:
     data = runs.records["rte"].data
     assert data is not None
@@ -134,7 +150,7 @@ def test_fewer_rows_than_the_task_has_are_marked_as_partial(runs: HubRuns) -> No
 def test_own_task_reads_rows_on_the_hub_by_its_own_columns(runs: HubRuns) -> None:
     record = runs.records["hub_rows"]
     assert record.data is not None
-    assert (record.data.source, record.data.revision, record.data.is_partial) == ("org/rows", None, False)
+    assert (record.data.source, record.data.is_partial) == ("org/rows", False)
     assert record.data.rows == {"train": 16, "validation": 4}
 
 

@@ -30,7 +30,8 @@ from harness.facts.packing import pack_array, unpack_array
 from harness.facts.prediction_files import read_prediction_file
 from harness.facts.published import PUBLISHED_FOLDER, read_row
 from harness.facts.records import read_records, record_text
-from harness.facts.tasks import TASKS_FOLDER, read_task
+from harness.facts.suites import read_suite, registered_suites
+from harness.facts.tasks import SUITE_FILE, read_task, registered_files
 from harness.reports.standings import build_leaderboard
 from harness.rows import loading
 from harness.rows.files import find_files
@@ -156,11 +157,11 @@ def _rank_records(path: Path) -> Any:
 
 def _bundle(name: str) -> Reader:
     def write(folder: Path, _: WriteRows) -> Path:
-        task = read_task(TASKS_FOLDER / "rte.yaml")
+        task = read_task(registered_files()["rte"])
         manifest = {"format": 1, "harness": "0.1.0", "run_id": "a-seed1-0", "files": {WEIGHTS: "0" * 64}}
         contents = {WEIGHTS: "", CONFIG: "{}", MANIFEST: json.dumps(manifest), RECORD: "", TASK: ""}
         contents[RECORD] = record_text(finished_record(facts=task_facts(task).model_dump()))
-        contents[TASK] = (TASKS_FOLDER / "rte.yaml").read_text(encoding="utf-8")
+        contents[TASK] = (registered_files()["rte"]).read_text(encoding="utf-8")
         for file, content in contents.items():
             (folder / file).write_text(content, encoding="utf-8")
         return folder / name
@@ -175,9 +176,17 @@ def _write_predictions(folder: Path, write_rows: WriteRows) -> Path:
     return folder / "run.validation.parquet"
 
 
+def _write_suite(folder: Path, _: WriteRows) -> Path:
+    source = registered_suites()["glue"].folder
+    for path in source.iterdir():
+        (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    return folder / SUITE_FILE
+
+
 READERS: dict[str, Reader] = {
-    "a task": _text_file("rte.yaml", (TASKS_FOLDER / "rte.yaml").read_text(encoding="utf-8"), read_task),
-    "a task of files": _text_file("t.yaml", (TASKS_FOLDER / "ttc4900.yaml").read_text(encoding="utf-8"), read_task),
+    "a suite": Reader(_write_suite, lambda path: read_suite(path.parent)),
+    "a task": _text_file("rte.yaml", (registered_files()["rte"]).read_text(encoding="utf-8"), read_task),
+    "a task of files": _text_file("t.yaml", (registered_files()["ttc4900"]).read_text(encoding="utf-8"), read_task),
     "a sweep": _text_file(
         "sweep.yaml", (ROOT / "results/sweep.yaml").read_text(encoding="utf-8"), lambda path: read_sweep(path, {})
     ),

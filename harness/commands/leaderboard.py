@@ -15,14 +15,17 @@ from rich.text import Text
 
 from harness.errors import UserError
 from harness.facts.choices import read_searches
-from harness.facts.records import read_records
+from harness.facts.records import RunRecord, read_records
+from harness.facts.suites import Suite, load_suite, registered_suites
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.budget import print_budget
+from harness.reports.cells import NO_SCORE
 from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
-from harness.reports.markdown import legend, page_title, table_head, table_lines
+from harness.reports.markdown import legend, table_head, table_lines
+from harness.reports.pages import build_pages
 from harness.reports.results_repository import pull_records
-from harness.reports.standings import NO_SCORE, Leaderboard, build_leaderboard
+from harness.reports.standings import FolderFacts, Leaderboard, build_leaderboard
 from harness.stats.calibration import read_calibrations
 from harness.stats.uncertainty import Aggregate
 from harness.stats.verification import read_reruns
@@ -30,9 +33,16 @@ from harness.system.command_line import parse_flags
 
 
 class LeaderboardOfFolder(NamedTuple):
-    """The leaderboard of a results folder, with a message for each unreadable file."""
+    """The leaderboard of a results folder, all tasks on one page, with a message for each unreadable file."""
 
     board: Leaderboard
+    messages: list[str]
+
+
+class PagesOfFolder(NamedTuple):
+    """The pages of a results folder by the names of their files, with a message for each unreadable file."""
+
+    pages: dict[str, Leaderboard]
     messages: list[str]
 
 
@@ -42,34 +52,51 @@ def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> Leaderboar
     Raises:
         UserError: there is no record.
     """
-    records, messages = read_records(results)
-    if records:
-        searches, unreadable_grids = read_searches(results)
-        reruns, unreadable_reruns = read_reruns(results)
-        calibrations, unreadable_scores = read_calibrations(records, results)
-        board = build_leaderboard(
-            records,
-            len(messages),
-            aggregate=aggregate,
-            searches=searches,
-            calibrations=calibrations,
-            reruns=reruns,
-        )
-        return LeaderboardOfFolder(board, [*messages, *unreadable_grids, *unreadable_scores, *unreadable_reruns])
-    problem = f"--results {results}: no records found under {results / 'runs'}."
-    remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
-    raise UserError("\n".join([f"{problem} {remedy}", *messages]))
+    records, facts, messages, unreadable = _read_folder(results)
+    board = build_leaderboard(records, unreadable, aggregate=aggregate, folder=facts)
+    return LeaderboardOfFolder(board, messages)
 
 
-def write_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
+def write_leaderboard(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
     """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
+
+    Each suite with an average has a page; `suites` are those that are not registered.
 
     Raises:
         UserError: there is no record.
     """
-    board, messages = read_leaderboard(results, aggregate)
-    write_leaderboard_files(board, results)
-    return LeaderboardOfFolder(board, messages)
+    pages, messages = read_pages(results, aggregate, suites)
+    write_leaderboard_files(pages, results)
+    return PagesOfFolder(pages, messages)
+
+
+def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
+    """The pages of the records under `results/runs`: one for each suite with an average.
+
+    Raises:
+        UserError: there is no record.
+    """
+    records, facts, messages, unreadable = _read_folder(results)
+    known = {**registered_suites(), **{suite.name: suite for suite in suites}}
+    return PagesOfFolder(build_pages(records, unreadable, aggregate, known, facts), messages)
+
+
+def _read_folder(results: Path) -> tuple[list[RunRecord], FolderFacts, list[str], int]:
+    """The records, the other facts of the folder, a message for each unreadable file, and the number of those records.
+
+    Raises:
+        UserError: there is no record.
+    """
+    records, messages = read_records(results)
+    if not records:
+        problem = f"--results {results}: no records found under {results / 'runs'}."
+        remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
+        raise UserError("\n".join([f"{problem} {remedy}", *messages]))
+    searches, unreadable_grids = read_searches(results)
+    reruns, unreadable_reruns = read_reruns(results)
+    calibrations, unreadable_scores = read_calibrations(records, results)
+    others = [*unreadable_grids, *unreadable_scores, *unreadable_reruns]
+    return records, FolderFacts(searches, calibrations, reruns), [*messages, *others], len(messages)
 
 
 _SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
@@ -78,8 +105,8 @@ _SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among t
 def print_leaderboard(board: Leaderboard, console: Console) -> None:
     """Prints the table and its legend; on a console too narrow for it, a line per model and task."""
     head = [Text(title) for title in table_head(board)]
-    wide = Table(title=page_title(board))
-    narrow = Table("Model", "Recipe", "Task", "Score", title=page_title(board))
+    wide = Table(title=board.title)
+    narrow = Table("Model", "Recipe", "Task", "Score", title=board.title)
     for title in head:
         wide.add_column(title)
     for entry, cells in table_lines(board):
@@ -109,6 +136,8 @@ class LeaderboardOptions:
     """List the models whose runs take at most that many device-minutes, the best first, and write nothing."""
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
+    suites: tuple[str, ...] = ()
+    """Folders of suites of your own: each gets a page with its averages, as the registered ones do."""
     strict: bool = False
     """Exit with code 1 if a file under runs/ or grids/ is not a readable record, file of predictions or grid."""
 
@@ -137,9 +166,12 @@ def main(arguments: Sequence[str]) -> None:
         board, messages = read_leaderboard(options.results, options.aggregate)
         print_budget(board, options.budget, console)
     else:
-        board, messages = write_leaderboard(options.results, options.aggregate)
-        print_leaderboard(board, console)
-        print(f"Wrote {options.results / 'leaderboard'}.md, .csv, .json, .html and plots/.")
+        suites = [load_suite(folder) for folder in options.suites]
+        pages, messages = write_leaderboard(options.results, options.aggregate, suites)
+        for board in pages.values():
+            print_leaderboard(board, console)
+        names = " and ".join(str(options.results / name) for name in pages)
+        print(f"Wrote {names}.md, .csv, .json, .html and plots/.")
     for message in messages:
         print(message, file=sys.stderr)
     if messages:

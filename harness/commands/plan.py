@@ -14,9 +14,11 @@ from rich.table import Table
 from harness.commands.leaderboard import read_leaderboard
 from harness.commands.sweep import WIDTH
 from harness.errors import UserError, did_you_mean
+from harness.facts.suites import expand_suites
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import is_fraction
-from harness.reports.standings import Leaderboard, format_metric, task_title
+from harness.reports.cells import format_metric
+from harness.reports.standings import Leaderboard
 from harness.stats.power import MORE_SEEDS, MOST_SEEDS, POWER, Column, column_of
 from harness.stats.uncertainty import Aggregate
 from harness.system.command_line import parse_flags
@@ -32,7 +34,7 @@ class PlanOptions:
     results: Path = Path("results")
     """The folder whose records have the variances: of two models or more, one of which has two seeds."""
     tasks: tuple[str, ...] = ()
-    """Tasks to plan; by default all that the folder has."""
+    """Tasks or suites to plan; by default all tasks that the folder has."""
     detect: float = 1.0
     """The difference to show, in points: hundredths for metrics from 0 to 1."""
     aggregate: Aggregate = "mean"
@@ -49,12 +51,13 @@ def main(arguments: Sequence[str]) -> None:
     if not 0 < options.detect < math.inf:
         raise UserError(f"--detect {options.detect}: expected a number of points above 0.")
     board, messages = read_leaderboard(options.results, options.aggregate)
-    for name in options.tasks:
+    tasks = expand_suites(options.tasks, board.tasks)
+    for name in tasks:
         if name not in board.tasks:
             raise UserError(
                 f"--tasks {name}: no records of this task in {options.results}.{did_you_mean(name, board.tasks)}"
             )
-    names = options.tasks or tuple(name for name in board.tasks if board.tasks[name].report)
+    names = tasks or tuple(name for name in board.tasks if board.tasks[name].report)
     DataConsole(width=None if sys.stdout.isatty() else WIDTH).print(_table(board, names, options.detect))
     for message in messages:
         print(message)
@@ -74,12 +77,12 @@ def _table(board: Leaderboard, names: Sequence[str], points: float) -> Table:
         compared = board.compared.get(name)
         column = column_of(compared) if compared else None
         if column is None:
-            table.add_row(task_title(name), *[""] * 5, "unknown: no two models that differ")
+            table.add_row(board.headings[name], *[""] * 5, "unknown: no two models that differ")
             continue
         as_percent = all(map(is_fraction, board.tasks[name].main_metrics))
         differences = column.smallest_differences()[2:]
         table.add_row(
-            task_title(name),
+            board.headings[name],
             f"{column.rows:,}",
             str(column.seeds),
             *("?" if difference is None else format_metric(difference, as_percent) for difference in differences),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.commands.leaderboard import read_leaderboard
+from harness.commands.leaderboard import read_pages
 from harness.errors import UserError
 from harness.facts.records import read_records
 from harness.reports.results_repository import stage_results
@@ -46,16 +46,16 @@ def main(arguments: Sequence[str]) -> None:
         raise UserError(
             f"--to {options.to}: expected the name of a dataset on the Hub, organisation/name.".replace("  ", " ")
         )
-    board, messages = read_leaderboard(options.results)
+    pages, messages = read_pages(options.results)
     for message in messages:
         print(f"left out: {message}", file=sys.stderr)
-    if board.is_test_mode:
+    if all(board.is_test_mode for board in pages.values()):
         raise UserError(f"--results {options.results}: all runs are in test mode, which has no benchmark results.")
     records = [record for record in read_records(options.results).records if not record.spec.test_mode]
     if not options.dry_run:
         check_sign_in(repository, "--to")
     with TemporaryDirectory(prefix="harness-publish-") as folder:
-        stage_results(board, records, options.results, Path(folder))
+        stage_results(pages, records, options.results, Path(folder))
         paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in paths)
         print(f"{len(records)} records, {len(paths)} files, {size / 2**20:.1f} MiB")

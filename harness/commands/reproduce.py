@@ -20,6 +20,7 @@ from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.published import PublishedRow, Score, load_row, read_row, row_text
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, read_records
+from harness.facts.suites import expand_suites
 from harness.facts.tasks import load_task
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import is_fraction
@@ -58,7 +59,7 @@ class ReproduceOptions:
     row: tyro.conf.Positional[str | None] = None
     """A row of `harness published`, or the path of your own."""
     tasks: tuple[str, ...] = ()
-    """Tasks of the row; all that runs can be compared with by default."""
+    """Tasks of the row, or suites; all tasks that runs can be compared with by default."""
     seeds: int | None = None
     """The number of runs of each task, 2 or more: by default as many as the row has, or 5 where it has one."""
     variant: str | None = None
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     if options.row is None:
         raise UserError("missing row: name one of `harness published`, or the path of your own.")
     row = load_row(options.row)
-    scores, excluded = _choose_scores(row, options.tasks)
+    scores, excluded = _choose_scores(row, expand_suites(options.tasks, row.tasks))
     _check_flags(row, scores, options)
     margin = MARGIN if options.margin is None else options.margin
     sweep = sweep_of(

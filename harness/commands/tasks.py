@@ -1,4 +1,4 @@
-"""`harness tasks`: the registry as a table, one task in full, or a check of a task file."""
+"""`harness tasks`: the registry as a table per suite, one task in full, a check of a task file, and pinned data."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from rich.table import Table
 
 from harness.errors import UserError, boundary
 from harness.facts.recipes import DEFAULT_MODEL, Recipe
-from harness.facts.tasks import TaskSpec, all_tasks, load_task, read_task, task_text
+from harness.facts.suites import Suite, load_suite, registered_suites
+from harness.facts.tasks import TaskSpec, load_task, read_task, task_names, task_text
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import title_of
 from harness.rows.own_data import OwnData, infer_task
+from harness.rows.pinning import pin_tasks
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
 from harness.system.output import LINE_CONTROLS, escape_controls
@@ -23,31 +25,39 @@ from harness.system.output import LINE_CONTROLS, escape_controls
 
 @dataclass(frozen=True)
 class TasksOptions:
-    """List the registered tasks, show or check one task, or write a task file."""
+    """List the registered tasks by suite, show or check one task, pin its data, or write a task file."""
 
     task: Annotated[str | None, tyro.conf.Positional] = None
     """A task to show in full, by name or by the path of its YAML file."""
+    suite: str | None = None
+    """Only the tasks of this suite: a name, or the path of the folder of your own."""
     check: Path | None = None
     """A task file to validate; exit code 2 and file:line for each error."""
     names: bool = False
     """Only the names, one per line."""
     new: Path | None = None
     """A task file to write, for your own data; the flags below name the data."""
+    pin: tuple[str, ...] | None = None
+    """Write the present commit of their Hub datasets into these task files, by name or path; without names into those
+    of all registered tasks that are unpinned."""
     own_data: tyro.conf.OmitArgPrefixes[OwnData] = field(default_factory=OwnData)
     """The data for --new; `harness run` takes the same flags."""
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints a table, a task or names, or writes a task file.
+    """Prints tables, a task or names, or writes a task file or the commit of one.
 
     Raises:
-        UserError: a task or file is not found or invalid, or the task file cannot be written.
+        UserError: a task, suite or file is not found or invalid, or a task file cannot be written.
     """
     options = parse_flags(TasksOptions, arguments, "tasks")
     if options.new is not None:
         _write_task(options.new, options.own_data)
     elif options.own_data.is_requested:
         raise UserError("--new: missing. Name the task file to write, such as --new my_task.yaml.")
+    elif options.pin is not None:
+        for message in pin_tasks(options.pin):
+            print(message, flush=True)
     elif options.check is not None:
         if not options.check.is_file():
             raise UserError(f"--check {options.check}: file not found.")
@@ -55,9 +65,12 @@ def main(arguments: Sequence[str]) -> None:
     elif options.task is not None:
         DataConsole().print(_task_table(load_task(options.task)))
     elif options.names:
-        print(*(task.name for task in all_tasks()), sep="\n")
+        print(*(load_suite(options.suite).tasks if options.suite else task_names()), sep="\n")
     else:
-        DataConsole().print(_registry_table(all_tasks()))
+        suites = [load_suite(options.suite)] if options.suite else registered_suites().values()
+        console = DataConsole()
+        for number, suite in enumerate(suites):
+            console.print(*[""] * bool(number), _suite_table(suite), sep="\n")
 
 
 def _write_task(path: Path, own: OwnData) -> None:
@@ -81,18 +94,23 @@ def _write_task(path: Path, own: OwnData) -> None:
     print(*messages, f"{path}: harness run --task {path}", sep="\n")
 
 
-def _registry_table(tasks: Sequence[TaskSpec]) -> Table:
-    table = Table(title="Tasks", box=None, title_justify="left", pad_edge=False)
+def _suite_table(suite: Suite) -> Table:
+    averages = "".join(f"; {name} of {len(tasks)} tasks" for name, tasks in suite.members.items())
+    table = Table(title=f"{suite.name}: {suite.title}{averages}", box=None, title_justify="left", pad_edge=False)
     for header in ("task", "title", "input", "labels", "train rows", "main metrics"):
         table.add_column(header, justify="right" if header == "train rows" else "left")
-    for task in tasks:
+    for task in suite.read_tasks():
         labels = f"any of {task.classes}" if task.is_multi_label else str(task.classes)
         table.add_row(
             task.name,
             task.title,
             "pair" if len(task.text) == 2 else "text",
             "a value" if task.labels is None else labels,
-            f"{task.rows['train']:,}" if "train" in task.rows else f"by {task.predicted_by}",
+            f"by {task.predicted_by}"
+            if task.predicted_by
+            else f"{task.rows['train']:,}"
+            if "train" in task.rows
+            else "",
             ", ".join(map(title_of, task.main_metrics)),
         )
     return table
@@ -110,6 +128,7 @@ def _task_table(task: TaskSpec) -> Table:
     if task.is_multi_label:
         label += f" (any number per row{f', separated by {task.separator!r}' if task.separator else ''})"
     facts = {
+        "suite": task.suite or "none",
         "version": str(task.version),
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),

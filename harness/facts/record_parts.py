@@ -82,6 +82,8 @@ class DataFacts(Facts):
     """Splits to predict that the source does not have."""
     shared_texts: dict[str, Count]
     """`a & b`: number of rows of split b whose text (and pair) is also in split a; left out where it is 0."""
+    is_unpinned: bool = False
+    """The task names no commit of its data set; `revision` is the one that was read."""
 
 
 class ModelFacts(Facts):

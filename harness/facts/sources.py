@@ -128,7 +128,7 @@ class Source(BaseModel):
     config: str | None = None
     """Its configuration."""
     revision: str | None = None
-    """Its commit, so that the rows never change."""
+    """Its commit, so that the rows never change; a branch such as main leaves the task unpinned."""
     file: str | None = None
     """One file (URL, or path relative to the task's YAML) that holds every row; its source split is called `all`."""
     files: dict[str, str | tuple[str, ...]] | None = None
@@ -170,6 +170,11 @@ class Source(BaseModel):
     @classmethod
     def _is_text_encoding(cls, encoding: str | None) -> str | None:
         return None if encoding is None else encoding_name(encoding)
+
+    @property
+    def is_unpinned(self) -> bool:
+        """True for a Hub dataset whose revision is no commit: its rows may change."""
+        return self.hub is not None and re.fullmatch("[0-9a-f]{40}", self.revision or "") is None
 
     @property
     def file_references(self) -> dict[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""A task: one YAML file, named like the task, read into a `TaskSpec`."""
+"""A task: one YAML file in the folder of its suite, named like the task, read into a `TaskSpec`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ from harness.system.paths import user_path
 
 _HERE = Path(__file__).resolve().parents[1]
 TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
-"""The folder of registered tasks: in an installed wheel, or next to the package in a checkout."""
+"""The folder of registered suites: in an installed wheel, or next to the package in a checkout."""
+
+SUITE_FILE = "suite.yaml"
+"""The file that makes a folder of task files a suite; see `harness.facts.suites`."""
 
 MAX_NAME_BYTES = 100
 """Length of a task's or split's name, so that the names of a run's files stay below the 255 bytes of file systems."""
@@ -72,8 +75,8 @@ class TaskSpec(BaseModel):
     """Names in the order of the classes, or name: value in the source; absent for a regression."""
     splits: dict[FileName, str]
     """Name: rows of the source, in the split syntax of `datasets`."""
-    rows: dict[str, Annotated[int, Field(ge=1, lt=2**63)]]
-    """Number of rows of each split of the full data; with other numbers a run is marked as on partial data."""
+    rows: dict[str, Annotated[int, Field(ge=1, lt=2**63)]] = {}
+    """Number of rows of splits of the full data, where known; with other numbers a run is marked as on partial data."""
     select_on: str = "validation"
     """The split that is evaluated during training, whose loss `select: best` minimises."""
     evaluate: Names = ("validation",)
@@ -90,7 +93,7 @@ class TaskSpec(BaseModel):
     recipe: dict[str, Any] = {}
     """Hyperparameters that differ from the defaults."""
     suite: str | None = None
-    """The benchmark whose average includes the task."""
+    """The name of its suite's folder. A file has the key only outside of such a folder: that of a saved model."""
 
     @property
     def is_regression(self) -> bool:
@@ -264,9 +267,42 @@ def apply_protocol(task: TaskSpec, protocol: str) -> TaskSpec:
     return task.model_copy(update={"evaluate": (*task.evaluate, *halves), "report": halves})
 
 
+def task_files(folder: Path) -> dict[str, Path]:
+    """The task files of a suite's folder by the names of the tasks, sorted."""
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != SUITE_FILE}
+
+
+def registered_folders() -> list[Path]:
+    """The folders of the registered suites, sorted."""
+    return sorted(path for path in TASKS_FOLDER.iterdir() if path.is_dir() and path.name[0] not in "._")
+
+
+def registered_files() -> dict[str, Path]:
+    """The files of all registered tasks by their names, sorted: names are unique over all suites.
+
+    Raises:
+        UserError: two suites have a task of the same name.
+    """
+    files: dict[str, Path] = {}
+    for folder in registered_folders():
+        for name, path in task_files(folder).items():
+            if name in files:
+                raise UserError(duplicate_task(files[name], path))
+            files[name] = path
+    return dict(sorted(files.items()))
+
+
+def duplicate_task(first: Path, second: Path) -> str:
+    """The message about two task files of the same name."""
+    return (
+        f"duplicate task {first.stem!r}: {first} and {second}. The runs of a task are in a folder of its name: rename "
+        "the second file."
+    )
+
+
 def task_names() -> list[str]:
     """The names of the registered tasks, sorted."""
-    return sorted(path.stem for path in TASKS_FOLDER.glob("*.yaml"))
+    return list(registered_files())
 
 
 def load_task(name_or_path: str) -> TaskSpec:
@@ -275,22 +311,28 @@ def load_task(name_or_path: str) -> TaskSpec:
     Raises:
         UserError: the task is not found, or its file is invalid (with file and line).
     """
-    is_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
-    path = user_path("--task", name_or_path) if is_path else TASKS_FOLDER / f"{name_or_path}.yaml"
-    if not (path.is_file() if is_path else name_or_path in task_names()):
-        if is_path:
+    if is_path(name_or_path):
+        path = user_path("--task", name_or_path)
+        if not path.is_file():
             raise UserError(f"--task {name_or_path}: file not found.")
-        known = task_names()
+        return read_task(path)
+    files = registered_files()
+    if name_or_path not in files:
         raise UserError(
-            f"--task {name_or_path}: task not found.{did_you_mean(name_or_path, known)} "
-            f"Registered: {', '.join(known)}. Or give the path of a task's YAML file."
+            f"--task {name_or_path}: task not found.{did_you_mean(name_or_path, files)} "
+            f"Registered: {', '.join(files)}. Or give the path of a task's YAML file."
         )
-    return read_task(path)
+    return read_task(files[name_or_path])
+
+
+def is_path(name_or_path: str) -> bool:
+    """True for the path of a task file or of a suite's folder, false for a name."""
+    return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
 
 
 def all_tasks() -> list[TaskSpec]:
     """All registered tasks, sorted by name."""
-    return [load_task(name) for name in task_names()]
+    return [read_task(path) for path in registered_files().values()]
 
 
 def companion_tasks(task: str) -> list[TaskSpec]:
@@ -308,6 +350,11 @@ def read_task(path: Path) -> TaskSpec:
     if "name" in values:
         line = line_number(node, ("name",))
         raise UserError(f"{path}:{line}: unknown key 'name': a task is named like its file. Remove the key.")
+    if (path.parent / SUITE_FILE).is_file():
+        if "suite" in values:
+            line = line_number(node, ("suite",))
+            raise UserError(f"{path}:{line}: unknown key 'suite': a task's suite is its folder. Remove the key.")
+        values["suite"] = path.parent.resolve().name
     try:
         spec = TaskSpec(**{**values, "name": path.stem})
     except ValidationError as error:

@@ -56,12 +56,19 @@ def yaml_text(values: Mapping[str, Any]) -> str:
 
 
 def line_number(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
-    """The line, from 1, of the innermost key or list item of `location` that the file has."""
+    """The line, from 1, of the innermost key or list item of `location` that the file has.
+
+    A list item is given by its number, from 0, or by its text.
+    """
     line = 1
     for part in location:
-        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            node = node.value[part]
-            line = node.start_mark.line + 1
+        if isinstance(node, yaml.SequenceNode):
+            items = {item.value: item for item in node.value if isinstance(item, yaml.ScalarNode)}
+            is_number = isinstance(part, int) and part < len(node.value)
+            item = node.value[part] if is_number else items.get(str(part))
+            if item is None:
+                break
+            line, node = item.start_mark.line + 1, item
             continue
         if not isinstance(node, yaml.MappingNode):
             break

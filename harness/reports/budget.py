@@ -9,9 +9,10 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError
+from harness.reports.cells import format_metric
 from harness.reports.data_files import render_json
 from harness.reports.panels import cost_points, panels_of, pareto_front
-from harness.reports.standings import Leaderboard, format_metric
+from harness.reports.standings import Leaderboard
 
 
 def print_budget(board: Leaderboard, minutes: float, console: Console) -> None:

@@ -12,8 +12,9 @@ from rich.text import Text
 
 from harness.errors import UserError, did_you_mean
 from harness.metrics.registry import is_fraction
+from harness.reports.cells import Cell, format_metric
 from harness.reports.markdown import column_title, format_p
-from harness.reports.standings import Cell, Leaderboard, format_metric
+from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
 from harness.stats.groups import Group
 from harness.stats.significance import Comparison, PairwiseTest, find_comparison
@@ -96,7 +97,10 @@ def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: C
     table = Table("Task", "A", "B", "A - B [95 %]", "p", "Holm", "A is", title=Text(f"A: {a}\nB: {b}"))
     for task, test, verdict in compared:
         cells = [board.cells.get((entry, task), Cell())._replace(is_tied=False) for entry in (first, second)]
-        line = [Text(column_title(task, board.tasks[task])), *(Text(f"{cell.text}{cell.suffix}") for cell in cells)]
+        line = [
+            Text(column_title(board.headings[task], board.tasks[task])),
+            *(Text(f"{cell.text}{cell.suffix}") for cell in cells),
+        ]
         if test is None:
             table.add_row(*line, "", "", "", Text(verdict, "dim"))
             continue

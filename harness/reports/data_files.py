@@ -11,10 +11,11 @@ from typing import Any
 
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import direction_of, is_fraction, title_of
+from harness.reports.cells import group_cell
 from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
 from harness.reports.resolution import resolution_of
-from harness.reports.standings import AVERAGES, Leaderboard, group_cell, task_title
+from harness.reports.standings import Leaderboard
 from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
@@ -76,7 +77,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
     direction, resolution = direction_of(task.main_metrics), resolution_of(board, name)
     return {
         "task": name,
-        "heading": task_title(name),
+        "heading": board.headings[name],
         "title": task.title,
         "suite": task.suite,
         "problem_type": task.problem_type,
@@ -96,12 +97,12 @@ def _identity(entry: Entry) -> dict[str, str]:
 
 
 def _averages(board: Leaderboard, entry: Entry) -> dict[str, float | None]:
-    return {name: board.averages[entry, name].score for name in AVERAGES} if board.averages else {}
+    return {name: board.averages[entry, name].score for name in board.average_names}
 
 
 def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
     groups = {name: board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups}
-    averages = {name: board.averages[entry, name] for name in AVERAGES} if board.averages else {}
+    averages = {name: board.averages[entry, name] for name in board.average_names}
     rank, cost, tuning = board.ranks.get(entry), cost_of(groups.values()), board.tuning.get(entry)
     return {
         **_identity(entry),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from harness.reports.standings import Leaderboard, task_title
+from harness.facts.suites import Suite
+from harness.reports.standings import Leaderboard
 from harness.stats.resampling import FEWEST_RESAMPLES, RESAMPLED_ROWS, RESAMPLES, SEED
 from harness.stats.verification import LEVELS
 
@@ -25,8 +26,7 @@ _SCORES = """\
   [v]. If all cells have one of these marks, it is the best among those with the same marks and training rows.
 - ≈ marks the set of the best: in 95 % of such columns the truly best model is in it, and models outside are worse.
   Without ≈, the best is in no doubt, or nothing is known about seeds.
-- GLUE is the unweighted mean of the nine tasks' scores, GLUE-8 that without WNLI; each needs all its tasks.
-- – is a missing score: no run finished, or the metric is undefined in one. An empty cell was not run.
+{averages}- – is a missing score: no run finished, or the metric is undefined in one. An empty cell was not run.
 - The majority-class baseline is the constant prediction with the best score on the labels of the split, which no model
   sees; for a regression, this constant baseline is the mean or the median of the gold labels."""
 
@@ -100,7 +100,24 @@ def formulas(board: Leaderboard) -> dict[str, list[str]]:
 
 def score_formulas(board: Leaderboard) -> str:
     """Formulas of the main table, as a Markdown list."""
-    return "\n".join([_SCORES.format(avg=board.aggregate), *_resampling_formulas(board)])
+    scores = _SCORES.format(avg=board.aggregate, averages=_average_formula(board.suite))
+    return "\n".join([scores, *_resampling_formulas(board)])
+
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+
+
+def _average_formula(suite: Suite | None) -> str:
+    """A line about the averages; each is described by the tasks that it has fewer than the first."""
+    if suite is None:
+        return ""
+    (first, tasks), *others = suite.members.items()
+    number = _NUMBERS[len(tasks)] if len(tasks) < len(_NUMBERS) else str(len(tasks))
+    parts = [f"{first} is the unweighted mean of the {number} tasks' scores"]
+    for name, members in others:
+        left_out = [suite.tasks[task] for task in tasks if task not in members]
+        parts.append(f"{name} that without {' and '.join(left_out)}")
+    return f"- {', '.join(parts)}; {'each' if others else 'it'} needs all its tasks.\n"
 
 
 def task_formulas(board: Leaderboard) -> str:
@@ -111,7 +128,7 @@ def task_formulas(board: Leaderboard) -> str:
 
 def _resampling_formulas(board: Leaderboard) -> Iterator[str]:
     if board.ranks:
-        tasks = ", ".join(task_title(name) for name in board.ranked_tasks)
+        tasks = ", ".join(board.headings[name] for name in board.ranked_tasks)
         yield (
             "- The mean rank is over the entries that are compared in all of the tasks below; 1 is the best, equal"
             "\n  scores share a rank. In brackets, the means of 1 + the number of significantly better models, and of"

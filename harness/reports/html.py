@@ -15,13 +15,14 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
+from harness.reports.cells import NO_SCORE, format_metric, format_spread
 from harness.reports.costs import parameters_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
+from harness.reports.pages import FIRST_PAGE, plot_name
 from harness.reports.panels import Content
 from harness.reports.resolution import resolution_note
-from harness.reports.standings import NO_SCORE, format_metric, format_spread
 from harness.stats.groups import sort_marks
 from harness.stats.power import SmallestDifferences
 from harness.stats.uncertainty import Interval
@@ -48,8 +49,18 @@ _PLOTS = {
 Dicts = list[dict[str, Any]]
 
 
-def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[str, Sequence[str]]) -> str:
-    """The page, from leaderboard.json, SVG by file name, and the `formulas` of each section."""
+def render_html(
+    content: Content,
+    plots: Mapping[str, str],
+    formulas: Mapping[str, Sequence[str]],
+    title: str,
+    page: str = FIRST_PAGE,
+    links: Mapping[str, str] | None = None,
+) -> str:
+    """The page, from leaderboard.json, SVG by file name, and the `formulas` of each section.
+
+    `page` is the name of its files, without their endings; `links` are those of all pages by their titles.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -59,11 +70,14 @@ def render_html(content: Content, plots: Mapping[str, str], formulas: Mapping[st
         metric=format_metric, interval=_interval, parameters=_parameters, disagreement=format_disagreement
     )
     figures = [
-        dict(file=name, title=title, caption=caption, svg=_inline(plots[name], name))
-        for name, (title, caption) in _PLOTS.items()
+        dict(file=plot_name(page, name), title=heading, caption=caption, svg=_inline(plots[name], name))
+        for name, (heading, caption) in _PLOTS.items()
         if name in plots
     ]
-    values = _values(content) | dict(plots=figures, formulas=formulas)
+    pages = [
+        dict(title=heading, href=f"{quote(name)}.html", is_own=name == page) for heading, name in (links or {}).items()
+    ]
+    values = _values(content) | dict(plots=figures, formulas=formulas, title=title, page=quote(page), pages=pages)
     return environment.from_string(_PAGE.read_text(encoding="utf-8")).render(values) + "\n"
 
 
@@ -86,7 +100,6 @@ def _values(content: Content) -> dict[str, Any]:
     results = [*(result for entry in entries for result in entry["tasks"].values()), *content["not_ranked"]]
     averages = _averages(content)
     runs, models = sum(len(result["runs"]) for result in results), len({entry["model"] for entry in entries})
-    test_mode = "Test mode: a check of the pipeline, these are no benchmark results"
     lines = [_line(entry, columns, averages) for entry in entries]
     for number in range(len(columns)):
         cells = [line["cells"][number] for line in lines]
@@ -94,7 +107,6 @@ def _values(content: Content) -> dict[str, Any]:
             for cell in cells:
                 cell["is_top"] = cell["is_best"] = False
     return dict(
-        title=test_mode if content["is_test_mode"] else "Leaderboard",
         summary=f"{_count(runs, 'run')} of {_count(models, 'model')} on {_count(len(columns), 'task')}.",
         columns=[_column(column) for column in columns],
         averages=[dict(title=name, note=note, first=first) for name, (note, first) in averages.items()],

@@ -14,21 +14,13 @@ from harness.facts.published import UNSTATED
 from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
+from harness.reports.cells import NO_SCORE, TIED, Cell, format_metric, group_cell
 from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
 from harness.reports.resolution import resolution_note, resolution_of
-from harness.reports.standings import (
-    AVERAGES,
-    NO_SCORE,
-    TIED,
-    Cell,
-    Leaderboard,
-    format_metric,
-    group_cell,
-    task_title,
-)
+from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
 from harness.stats.significance import FEW_ROWS, Evidence, Rank
@@ -38,32 +30,26 @@ from harness.stats.uncertainty import Interval
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
 
 
-def page_title(board: Leaderboard) -> str:
-    """The heading of every page."""
-    test_mode = "Test mode: a check of the pipeline, these are no benchmark results"
-    return test_mode if board.is_test_mode else "Leaderboard"
-
-
-def column_title(name: str, task: TaskFacts) -> str:
+def column_title(heading: str, task: TaskFacts) -> str:
     """The task and the numbers of its cells: `MRPC F1/accuracy`, `MNLI accuracy m/mm`, `imdb accuracy test`."""
     metrics = "/".join(map(title_of, task.main_metrics)) if task.report else ""
     is_plain = task.report == ["validation"]
     splits = "" if is_plain else "/".join(SHORT_SPLITS.get(split, split) for split in task.report)
-    return " ".join(part for part in (task_title(name), metrics, splits) if part)
+    return " ".join(part for part in (heading, metrics, splits) if part)
 
 
 def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
-    averages = AVERAGES if board.averages else ()
     optional = {"mean rank": bool(board.ranks), "tuning": bool(board.tuning), "verification": _has_levels(board)}
     present = [title for title, is_present in optional.items() if is_present]
-    return ["Model", "Recipe", *averages, *present, *(column_title(name, task) for name, task in board.tasks.items())]
+    columns = [column_title(board.headings[name], task) for name, task in board.tasks.items()]
+    return ["Model", "Recipe", *board.average_names, *present, *columns]
 
 
 def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
     """The table's lines, the baseline last, with the cells after the recipe."""
     for entry in (*board.entries, board.baseline):
-        averages = [board.averages[entry, name] for name in AVERAGES] if board.averages else []
+        averages = [board.averages[entry, name] for name in board.average_names]
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
         tuning = [_tuning_cell(board.tuning.get(entry))] if board.tuning else []
         level = [Cell(board.level(entry) or "")] if _has_levels(board) else []
@@ -92,10 +78,15 @@ def _tuning_cell(budget: TuningBudget | None) -> Cell:
     return Cell() if budget is None else Cell(tuning_text(**budget._asdict()), score=budget.device_seconds)
 
 
-def render_markdown(board: Leaderboard) -> str:
-    """The whole page: the table, costs, groups not ranked, published results, and each task's scores and runs."""
+def render_markdown(board: Leaderboard, links: Mapping[str, str] | None = None) -> str:
+    """The whole page: the table, costs, groups not ranked, published results, and each task's scores and runs.
+
+    `links` are the names of all pages' files, without their endings, by their titles.
+    """
+    pages = [f"[{escape_markdown(title)}]({quote(name)}.md)" for title, name in (links or {}).items()]
     parts = [
-        f"# {page_title(board)}",
+        f"# {escape_markdown(board.title)}",
+        *([f"Pages: {', '.join(pages)}"] if pages else []),
         "Written by `harness leaderboard` from the records under [runs](runs); edits are overwritten.",
         markdown_table(
             [escape_markdown(title) for title in table_head(board)],
@@ -119,7 +110,7 @@ def render_markdown(board: Leaderboard) -> str:
     parts += ["## Tasks", task_formulas(board), "About the runs:", columns]
     for name, task in board.tasks.items():
         groups = [board.groups[entry, name] for entry in board.entries if (entry, name) in board.groups]
-        parts += [f"### {escape_markdown(task_title(name))}: {escape_markdown(task.title)}"]
+        parts += [f"### {escape_markdown(board.headings[name])}: {escape_markdown(task.title)}"]
         parts += [_task_table(board, groups), _task_notes(board, name, groups), _runs_table(groups)]
     return "\n\n".join(parts) + "\n"
 
@@ -140,7 +131,7 @@ def _not_ranked_table(board: Leaderboard) -> str:
     body = []
     for group, difference in board.not_ranked:
         task, score = (
-            escape_markdown(task_title(group.spec.task)),
+            escape_markdown(board.headings[group.spec.task]),
             _in_markdown(group_cell(group, board.evidence[group])),
         )
         body.append([task, *_group_names(group), escape_markdown(difference), _links(group), score])
@@ -177,7 +168,7 @@ def _calibration_table(board: Leaderboard) -> str:
         for entry in board.entries:
             if one := board.calibrations.get((entry, name)):
                 plain, scaled = (calibration_cells(each and each._asdict()) for each in (one.plain, one.scaled))
-                names = [escape_markdown(task_title(name)), *_group_names(board.groups[entry, name])]
+                names = [escape_markdown(board.headings[name]), *_group_names(board.groups[entry, name])]
                 body.append([*names, str(one.runs), *plain[1:], *scaled])
     metrics = ["ECE", "Brier", "log loss"]
     head = ["Task", "Model", "Recipe", "n", *metrics, "temperature", *(f"{name} at it" for name in metrics)]
@@ -207,7 +198,7 @@ def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
         [*map(escape_markdown, line), *(", ".join(by_task.get(name, [])) for name in names)]
         for line, by_task in lines.items()
     ]
-    heads = [f"{task_title(name)} {title_of(board.tasks[name].main_metrics[0])}" for name in names]
+    heads = [f"{board.headings[name]} {title_of(board.tasks[name].main_metrics[0])}" for name in names]
     return markdown_table(["Model", "Setting", "Source", *map(escape_markdown, heads)], body, left=3)
 
 

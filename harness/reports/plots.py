@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.reports.cells import format_metric
 from harness.reports.drawing import (
     BLUE,
     CHARACTER,
@@ -41,7 +42,6 @@ from harness.reports.panels import (
     panels_of,
     pareto_front,
 )
-from harness.reports.standings import format_metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

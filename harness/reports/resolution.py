@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from harness.reports.standings import Leaderboard, format_metric
+from harness.reports.cells import format_metric
+from harness.reports.standings import Leaderboard
 from harness.stats.power import MORE_SEEDS, SmallestDifferences, column_of
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,7 +43,7 @@ class Pull(NamedTuple):
     """A message for each file that was not accepted."""
 
 
-def stage_results(board: Leaderboard, records: Sequence[RunRecord], results: Path, folder: Path) -> None:
+def stage_results(pages: Mapping[str, Leaderboard], records: Sequence[RunRecord], results: Path, folder: Path) -> None:
     """Writes the files to upload into an empty folder: card, scores, records, predictions and leaderboard."""
     for record in records:
         source = record_path(results, record.spec.task, record.run_id)
@@ -53,7 +53,7 @@ def stage_results(board: Leaderboard, records: Sequence[RunRecord], results: Pat
         for name in record.prediction_files.values():
             if (source.parent / name).is_file():
                 shutil.copyfile(source.parent / name, target.parent / name)
-    write_leaderboard_files(board, folder)
+    write_leaderboard_files(pages, folder)
     _write_scores(records, folder / SCORES)
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
     (folder / "README.md").write_text(_card(page), encoding="utf-8")

@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import __version__
+from harness.facts.suites import registered_suites
 from harness.metrics.registry import is_fraction, title_of
+from harness.reports.cells import format_metric, group_cell
 from harness.reports.drawing import (
     BLUE,
     FAINT,
@@ -29,7 +31,6 @@ from harness.reports.drawing import (
 )
 from harness.reports.markdown import format_p
 from harness.reports.markdown_text import escape_markdown, markdown_table
-from harness.reports.standings import format_metric, group_cell, task_title
 from harness.stats.groups import mean_or_none, reported_metrics
 from harness.stats.significance import PairwiseTest
 from harness.stats.trajectories import Trajectory, TrajectoryPoint
@@ -91,7 +92,7 @@ def trajectory_table(watched: WatchedRun) -> Table:
 
 def verdict_lines(watched: WatchedRun) -> list[str]:
     """A line for each task: the best checkpoint, and the one since which there is no significant gain."""
-    return [f"{task_title(task)}: {_verdict(watched, trajectory)}" for task, trajectory in watched.trajectories.items()]
+    return [f"{_heading(task)}: {_verdict(watched, trajectory)}" for task, trajectory in watched.trajectories.items()]
 
 
 def render_trajectory_markdown(watched: WatchedRun) -> str:
@@ -148,8 +149,13 @@ def _name(watched: WatchedRun, number: int | None) -> str | None:
     return None if number is None else watched.names[number]
 
 
+def _heading(task: str) -> str:
+    """The spelling of the task's suite, or its name."""
+    return next((suite.tasks[task] for suite in registered_suites().values() if task in suite.tasks), task)
+
+
 def _title(task: str, trajectory: Trajectory) -> str:
-    return f"{task_title(task)}, {'/'.join(title_of(name) for name in trajectory.task.main_metrics)}"
+    return f"{_heading(task)}, {'/'.join(title_of(name) for name in trajectory.task.main_metrics)}"
 
 
 def _score_of(trajectory: Trajectory, number: int) -> str:

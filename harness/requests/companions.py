@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.engine import test_mode
-from harness.errors import UserError
-from harness.facts.outcome import task_facts
+from harness.errors import UserError, boundary
+from harness.facts.outcome import score_split, split_fields, task_facts
+from harness.facts.record_parts import DataFacts
 from harness.facts.records import RunRecord, read_record, record_path, write_record
 from harness.facts.tasks import TaskSpec, companion_tasks
 from harness.requests.options import RunOptions
@@ -20,25 +22,37 @@ if TYPE_CHECKING:
 
 
 def companion_splits(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
-    """Loads the rows that models of `task` predict for companions, as `<companion>.<split>`; skips missing sources."""
-    from harness.rows import loading
+    """Loads the rows that models of `task` predict for companions, as `<companion>.<split>`; skips missing sources.
 
+    They have no labels, so that they are no part of the run's own data: `record_companion` scores them.
+    """
     splits: dict[str, Split] = {}
     for companion in companion_tasks(task.name):
         try:
-            files = None if options.test_mode else find_files(companion, options.data)
-            tables = test_mode.tables(companion) if options.test_mode else loading.read_tables(companion, files)
-            rows = loading.load_splits(companion, tables, "standard", None)
+            rows, _ = _load(companion, options)
         except UserError:
             continue
-        splits |= {f"{companion.name}.{split}": rows[split] for split in companion.predict}
+        splits |= {f"{companion.name}.{split}": rows[split]._replace(label=None) for split in _predicted(companion)}
     return splits
 
 
-def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOptions], RunRecord]) -> RunRecord:
-    """Writes and returns the record of a companion task, a copy of the record of the run that predicts it.
+def _predicted(companion: TaskSpec) -> tuple[str, ...]:
+    return (*companion.predict, *companion.evaluate)
 
-    `run` trains that run or returns its finished record.
+
+def _load(companion: TaskSpec, options: RunOptions) -> tuple[dict[str, Split], DataFacts]:
+    from harness.rows import loading
+
+    files = None if options.test_mode else find_files(companion, options.data)
+    tables = test_mode.tables(companion) if options.test_mode else loading.read_tables(companion, files)
+    rows = loading.load_splits(companion, tables, "standard", None)
+    return rows, loading.data_facts(companion, tables, rows, options.test_mode)
+
+
+def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOptions], RunRecord]) -> RunRecord:
+    """Writes and returns the record of a companion task: that of the run that predicts it, with the companion's scores.
+
+    `run` trains that run or returns its finished record. Splits to evaluate are scored from the prediction files.
 
     Raises:
         UserError: that run has no predictions for the companion's rows.
@@ -46,7 +60,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     from accelerate import PartialState
 
     parent = run(replace(options, task=str(task.predicted_by)))
-    files = {split: parent.prediction_files.get(f"{task.name}.{split}") for split in task.predict}
+    files = {split: parent.prediction_files.get(f"{task.name}.{split}") for split in _predicted(task)}
     if missing := next((split for split, file in files.items() if file is None), None):
         raise UserError(
             f"--task {task.name}: the {task.predicted_by} run {parent.run_id} ({parent.status}) has no predictions for "
@@ -69,12 +83,42 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
             trained_by=parent.run_id,
         )
     )
+    if task.evaluate:
+        folder = record_path(options.folder, str(task.predicted_by), parent.run_id).parent
+        paths = {split: folder / str(files[split]) for split in task.evaluate}
+        record = record.model_copy(update=_scored_fields(task, options, record, paths))
     path = record_path(options.folder, task.name, spec.run_id)
     if PartialState().is_main_process and not _is_copy(path, parent):
         write_record(
             record, options.folder, overwrite=True
         )  # overwrites no result: the record only copies the parent's
     return record
+
+
+def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths: Mapping[str, Path]) -> dict[str, Any]:
+    """The fields of the record that follow from the labels and the prediction files of the splits to evaluate."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows, facts = _load(task, options)
+    outcomes = {}
+    for split, path in paths.items():
+        with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
+            scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
+        outcomes[split] = score_split(task, split, np.array(scores, np.float32), rows[split].label)
+    assert record.data is not None
+    trained = record.data
+    data = trained.model_copy(
+        update={
+            "rows": {**trained.rows, **facts.rows},
+            "full_rows": {**trained.full_rows, **facts.full_rows},
+            "is_partial": trained.is_partial or facts.is_partial,
+            "fingerprint": hashlib.sha256(f"{trained.fingerprint} {facts.fingerprint}".encode()).hexdigest(),
+        }
+    )
+    notes = [note for outcome in outcomes.values() for note in outcome.notes]
+    return {**split_fields(task, outcomes), "notes": notes, "data": data}
 
 
 def _is_copy(path: Path, parent: RunRecord) -> bool:

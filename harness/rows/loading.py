@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,6 +54,9 @@ class Tables(NamedTuple):
     by_split: dict[str, datasets.Dataset]
     source: str
     revision: str | None
+    """The commit of a Hub dataset, or the checksum of a URL's file."""
+    is_unpinned: bool = False
+    """The task names no commit of its Hub dataset."""
 
 
 def read_tables(task: TaskSpec, files: Files | None) -> Tables:
@@ -106,6 +110,7 @@ def data_facts(task: TaskSpec, tables: Tables, splits: Mapping[str, Split], is_t
         is_partial=not is_test_mode and any(rows[name] != task.rows.get(name, rows[name]) for name in scored),
         missing_splits=[name for name in task.splits if name not in rows],
         shared_texts=shared_texts(splits),
+        is_unpinned=tables.is_unpinned,
     )
 
 
@@ -189,7 +194,14 @@ def _from_hub(task: TaskSpec) -> Tables:
             except ValueError as error:
                 if name not in task.predict:
                     raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
-    return Tables(by_split, str(source.hub) + (f"/{source.config}" if source.config else ""), source.revision)
+    name = str(source.hub) + (f"/{source.config}" if source.config else "")
+    commit = _commit_of(builder) if source.is_unpinned else source.revision
+    return Tables(by_split, name, commit, source.is_unpinned)
+
+
+def _commit_of(builder: datasets.DatasetBuilder) -> str | None:
+    """The commit of a builder's data set on the Hub; None where the library does not say."""
+    return builder.hash if re.fullmatch("[0-9a-f]{40}", builder.hash or "") else None
 
 
 def _from_url(task: TaskSpec) -> Tables:

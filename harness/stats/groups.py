@@ -29,6 +29,7 @@ MARKS = {
     "g": "selected on the reported split: the hyperparameters were chosen by the very score that is shown",
     "s": "the weights, or the threshold of a multi-label task, were selected on the split that is reported",
     "v": "another version, definition or data of the task than the column's",
+    "u": "unpinned data: the task names no commit of its data set, whose rows may change",
     "x": "runs code that comes with the model",
     "t": "test mode",
 }
@@ -235,7 +236,8 @@ def _marks(runs: Sequence[RunRecord], standard: RunRecord) -> frozenset[str]:
     reduction = _reduction(spec.recipe)
     definition = spec.task_version, spec.task_fingerprint
     is_other = definition != (standard.spec.task_version, standard.spec.task_fingerprint)
-    if spec.data != standard.spec.data and data is not None and standard.data is not None:
+    is_free = spec.data != standard.spec.data or (data is not None and data.is_unpinned)
+    if is_free and data is not None and standard.data is not None:
         # fewer rows have another fingerprint for that reason alone, and a mark of their own
         is_reduced = is_partial or spec.recipe.train_rows != standard.spec.recipe.train_rows
         is_other |= not is_reduced and data.fingerprint != standard.data.fingerprint
@@ -247,6 +249,7 @@ def _marks(runs: Sequence[RunRecord], standard: RunRecord) -> frozenset[str]:
             "p": is_partial,
             "s": selects and "h" not in reduction and task.select_on in task.report,
             "v": is_other,
+            "u": data is not None and data.is_unpinned,
             "x": bool(spec.trust_remote_code),
             "t": spec.test_mode,
         }

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, read_record, record_path
-from harness.facts.tasks import TaskSpec, all_tasks, apply_protocol, load_task, task_names
+from harness.facts.suites import load_suite, registered_suites
+from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names
 from harness.requests.identity import identify
 from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
@@ -93,25 +94,34 @@ class PlannedRun:
 def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
     """Every task with its settings; a suite stands for its tasks, and a task's settings override its suite's.
 
+    A suite's tasks that are not trained are left out if they are predicted only, and all of them in a grid.
+
     Raises:
-        UserError: a task or suite is unknown, or a task file is invalid.
+        UserError: a task or suite is unknown, or a task file or suite is invalid.
     """
-    suites: dict[str, list[str]] = {}
-    for task in all_tasks():
-        if task.suite:
-            suites.setdefault(task.suite, []).append(task.name)
     tasks: dict[str, TaskSettings] = {}
     for name, settings in sweep.tasks.items():
-        if not _is_path(name) and name not in suites and name not in task_names():
-            known = [*suites, *task_names()]
-            raise UserError(
-                f"tasks: unknown task or suite {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}; or give "
-                "the path of a task's YAML file."
-            )
-        for member in suites.get(name, [name]):
+        for member in _members(name, is_grid=bool(sweep.grid)):
             if member not in sweep.tasks or member == name:
                 tasks[member] = settings
     return tasks
+
+
+def _members(name: str, is_grid: bool) -> list[str]:
+    """The tasks of a suite, by name or by path as the suite is given; for a task itself alone."""
+    suites, known = registered_suites(), task_names()
+    is_folder = is_path(name) and Path(name).expanduser().is_dir()
+    if name in suites or is_folder:
+        suite = load_suite(name)
+        tasks = suite.read_tasks()
+        members = [task.name for task in tasks if task.predicted_by is None or (task.report and not is_grid)]
+        return [str(suite.path_of(task)) for task in members] if is_folder else members
+    if not is_path(name) and name not in known:
+        raise UserError(
+            f"tasks: unknown task or suite {name!r}.{did_you_mean(name, [*suites, *known])} Known: suites "
+            f"{', '.join(suites)}; tasks {', '.join(known)}. Or give the path of a task's file or a suite's folder."
+        )
+    return [name]
 
 
 def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -145,7 +155,7 @@ def expand(
     tasks = sweep.tasks
     for name, own in sweep.models.items():
         known = sorted({*tasks, *task_names()})
-        if unknown := next((task for task in own.recipe_by_task if task not in known and not _is_path(task)), None):
+        if unknown := next((task for task in own.recipe_by_task if task not in known and not is_path(task)), None):
             raise UserError(f"models.{name}.recipe_by_task: unknown task {unknown!r}.{did_you_mean(unknown, known)}")
     groups = [
         (task, model, points(task, model), (settings.seeds or sweep.seeds)[: 1 if first_seed_only else None])
@@ -237,10 +247,6 @@ def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str
         if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # the others start from it
             del recipe["init_from"]
     return {**for_all[0], **settings.recipe, **own.recipe, **by_task, **for_all[1]}
-
-
-def _is_path(task: str) -> bool:
-    return task.endswith((".yaml", ".yml")) or "/" in task
 
 
 def _switch(name: str, value: bool) -> str:

@@ -11,6 +11,7 @@ import pytest
 from harness.commands.tasks import main
 from harness.errors import UserError
 from harness.facts.recipes import Recipe
+from harness.facts.suites import load_suite, suite_names
 from harness.facts.tasks import load_task, task_names
 
 
@@ -27,9 +28,12 @@ def tasks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_table_has_a_line_for_every_task(tasks: Callable[..., str]) -> None:
-    _, header, *lines = tasks().splitlines()
-    assert "main metrics" in header
-    by_name = {line.split()[0]: line for line in lines}
+    lines = tasks().splitlines()
+    titles = [line for line in lines if re.match(rf"({'|'.join(suite_names())}): ", line)]
+    assert [title.partition(":")[0] for title in titles] == suite_names()
+    heads = [line for line in lines if line.startswith("task ")]
+    assert len(heads) == len(titles)
+    by_name = {line.split()[0]: line for line in lines if line.strip() and line not in (*titles, *heads)}
     assert sorted(by_name) == task_names()
     for name, line in by_name.items():
         assert load_task(name).title in line
@@ -42,9 +46,22 @@ def test_names_are_one_per_line(tasks: Callable[..., str]) -> None:
     assert tasks("--names").splitlines() == task_names()
 
 
+def test_listing_of_a_suite_has_its_tasks_in_their_order(tasks: Callable[..., str]) -> None:
+    title, _, *lines = tasks("--suite", "glue").splitlines()
+    assert title.startswith("glue: GLUE; GLUE of 9 tasks; GLUE-8 of 8 tasks")
+    assert [line.split()[0] for line in lines] == list(load_suite("glue").tasks)
+    assert tasks("--suite", "glue", "--names").splitlines() == list(load_suite("glue").tasks)
+
+
+def test_unknown_suite_gets_the_nearest() -> None:
+    with pytest.raises(UserError, match=r"--suite gleu: .*'glue'"):
+        main(["--suite", "gleu"])
+
+
 @pytest.mark.parametrize("name", task_names())
 def test_task_is_shown_in_full(tasks: Callable[..., str], name: str) -> None:
     text, task = tasks(name), load_task(name)
+    assert re.search(rf"suite +{task.suite}", text)
     assert text.startswith(f"{name}: {task.title}")
     for split, rows in task.rows.items():
         assert f"{split} ({rows:,} rows)" in text

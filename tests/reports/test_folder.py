@@ -9,8 +9,8 @@ from pathlib import Path
 from harness.facts.records import RunRecord
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.formulas import formulas
+from harness.reports.pages import build_pages
 from harness.reports.plots import PLOTS
-from harness.reports.standings import build_leaderboard
 
 Make = Callable[..., RunRecord]
 
@@ -27,28 +27,28 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def test_only_changed_files_are_written(make_record: Make, tmp_path: Path) -> None:
-    write_leaderboard_files(build_leaderboard([make_record()]), tmp_path)
+    write_leaderboard_files(build_pages([make_record()]), tmp_path)
     before = files(tmp_path)
     assert before.keys() == FILES
-    write_leaderboard_files(build_leaderboard([make_record()]), tmp_path)
+    write_leaderboard_files(build_pages([make_record()]), tmp_path)
     assert files(tmp_path) == before
-    write_leaderboard_files(build_leaderboard([make_record(scores={"accuracy": 0.71})]), tmp_path)
+    write_leaderboard_files(build_pages([make_record(scores={"accuracy": 0.71})]), tmp_path)
     assert all(files(tmp_path)[name] != before[name] for name in FILES)
 
 
 def test_plots_without_scores_are_removed(make_record: Make, tmp_path: Path) -> None:
-    write_leaderboard_files(build_leaderboard([make_record()]), tmp_path)
+    write_leaderboard_files(build_pages([make_record()]), tmp_path)
     lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
-    write_leaderboard_files(build_leaderboard([lost]), tmp_path)
+    write_leaderboard_files(build_pages([lost]), tmp_path)
     assert files(tmp_path).keys() == {name for name in FILES if not name.startswith("plots/")}
 
 
 def test_every_formula_is_on_both_pages(make_record: Make, tmp_path: Path) -> None:
-    board = build_leaderboard([make_record()])
-    write_leaderboard_files(board, tmp_path)
+    pages = build_pages([make_record()])
+    write_leaderboard_files(pages, tmp_path)
     for ending, read in (("md", str), ("html", unescape)):
         text = " ".join(read((tmp_path / f"leaderboard.{ending}").read_text(encoding="utf-8")).split())
-        for section, texts in formulas(board).items():
+        for section, texts in formulas(pages["leaderboard"]).items():
             assert texts, section
             for formula in texts:
                 assert formula in text or (section == "published" and ending == "md"), formula

@@ -38,8 +38,9 @@ def content_of(*records: RunRecord) -> dict[str, Any]:
 
 
 def page_of(*records: RunRecord, with_plots: bool = False) -> str:
-    content = content_of(*records)
-    return render_html(content, render_plots(content) if with_plots else {}, FORMULAS)
+    board = build_leaderboard(records)
+    content = json.loads(render_json(board))
+    return render_html(content, render_plots(content) if with_plots else {}, FORMULAS, board.title)
 
 
 class Page(HTMLParser):
@@ -175,7 +176,7 @@ def test_published_results_follow_the_own_ones_and_start_collapsed(some: list[Ru
         {**one, "task": "rte", "metric": "accuracy", "score": 0.612},
         {**one, "task": "cola", "metric": "unstated", "score": 0.5},
     ]
-    page = Page(render_html(content, {}, FORMULAS))
+    page = Page(render_html(content, {}, FORMULAS, "Leaderboard"))
     published = page.text[page.text.index("Show 1 published result") :]
     assert "a <paper>" in published
     assert "settings" in published

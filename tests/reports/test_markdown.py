@@ -137,7 +137,11 @@ def test_links_lead_to_the_records(tmp_path: Path) -> None:
     runs = [record(), record("a task (1)", seed=2), scoreless_record("diverged", seed=3)]
     for run in runs:
         write_record(run, tmp_path)
-    page = MarkdownIt("commonmark").enable("table").render(render_markdown(write_leaderboard(tmp_path).board))
+    page = (
+        MarkdownIt("commonmark")
+        .enable("table")
+        .render(render_markdown(write_leaderboard(tmp_path).pages["leaderboard"]))
+    )
     links = re.findall(r'href="(runs/[^"]+)"', page)
     assert len(links) == 3
     assert all(

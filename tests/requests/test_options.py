@@ -157,7 +157,7 @@ FLAGS = {
     "describe": OWN_DATA_FLAGS
     | {"--data", "--max-length", "--model", "--out", "--overwrite", "--revision", "--task", "--test-mode"}
     | {"--trust-remote-code"},
-    "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new"},
+    "tasks": OWN_DATA_FLAGS | {"--check", "--names", "--new", "--pin", "--suite"},
     "published": {"--names", "--variant"},
     "reproduce": {
         "--dry-run",
@@ -173,7 +173,7 @@ FLAGS = {
         "--write",
     },
     "selfcheck": {"--cpu"},
-    "leaderboard": {"--aggregate", "--results", "--strict", "--compare"},
+    "leaderboard": {"--aggregate", "--results", "--strict", "--suites", "--compare"},
     "export": {
         "--format",
         "--model",
