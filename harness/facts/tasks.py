@@ -336,8 +336,10 @@ def all_tasks() -> list[TaskSpec]:
 
 
 def companion_tasks(task: str) -> list[TaskSpec]:
-    """The registered tasks that are predicted by models trained on this one."""
-    return [spec for spec in all_tasks() if spec.predicted_by == task]
+    """The tasks of a registered task's suite that are predicted by models trained on it."""
+    path = registered_files().get(task)
+    files = task_files(path.parent) if path else {}
+    return [spec for spec in map(read_task, files.values()) if spec.predicted_by == task]
 
 
 def read_task(path: Path) -> TaskSpec:

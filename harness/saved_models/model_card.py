@@ -8,6 +8,7 @@ from typing import Any
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
+from harness.facts.suites import registered_suites
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import title_of
 from harness.reports.learning_curve import PLOT, curve_table
@@ -50,13 +51,15 @@ def _metadata(task: TaskSpec, record: RunRecord) -> str:
 
     spec, source = record.spec, task.source
     results = [] if spec.test_mode else model_index([record])
+    suite = registered_suites().get(task.suite or "")
+    benchmarks = [task.suite] if task.suite and (suite is None or suite.averages) else []
     is_hub_model = not spec.revision.startswith("sha256:") and not spec.test_mode
     data = ModelCardData(
         base_model=spec.model if is_hub_model else None,
         datasets=[source.hub] if source.hub and not spec.test_mode and spec.data is None else None,
         library_name="transformers",
         pipeline_tag="text-classification",
-        tags=["glue-harness", *([task.suite] if task.suite else [])],
+        tags=["glue-harness", *benchmarks],
         metrics=sorted({result.metric_type for result in results}) or None,
         model_name=record.run_id,
         eval_results=results or None,
@@ -71,6 +74,9 @@ def _warnings(record: RunRecord) -> list[str]:
         warnings.append(
             "A run in test mode, with generated rows and a tiny model: its scores are no benchmark results."
         )
+    if record.data is not None and record.data.is_unpinned:
+        commit = f" (commit {record.data.revision})" if record.data.revision else ""
+        warnings.append(f"The task is not pinned to a commit of its data set{commit}: later runs may read other rows.")
     if record.spec.trust_remote_code:
         warnings.append("The model runs code that comes with it, the .py files in this folder. Read them before use.")
     if record.status == "collapsed":

@@ -19,6 +19,7 @@ from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.facts.choices import read_choice
 from harness.facts.records import RunRecord, read_record, read_records
+from harness.facts.suites import load_suite
 from harness.sweeps.launch import sweep_lock_path
 from harness.sweeps.plan import expand
 from harness.system.locks import hold_lock, lock_path
@@ -564,3 +565,27 @@ def test_suite_stands_for_its_tasks(capsys: pytest.CaptureFixture[str], tmp_path
     assert all(
         name in shown for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "ttc4900")
     )
+
+
+def _planned(*args: str) -> list[str]:
+    _, request = read_options([*args, "--test-mode"])
+    return [run.task.name for run in expand(request, lambda task, model: [{}]) if run.is_requested]
+
+
+def test_labelled_companions_are_runs_of_their_suite_but_not_in_a_grid() -> None:
+    assert _planned("--tasks", "superglue") == ["boolq", "cb", "superglue_rte", "axb", "axg"]
+    grid = ["--grid", "epochs=1,2"]
+    assert set(_planned("--tasks", "superglue", *grid)) == {"boolq", "cb", "superglue_rte"}
+
+
+def test_suite_of_your_own_is_named_by_its_folder(tmp_path: Path) -> None:
+    source = load_suite("superglue").folder
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("one", "two"):
+        text = (source / "cb.yaml").read_text(encoding="utf-8")
+        (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=r"mine: suite\.yaml not found"):
+        _planned("--tasks", f"{folder}/")
+    (folder / "suite.yaml").write_text("title: Mine\ntasks: [two, one]\n", encoding="utf-8")
+    assert _planned("--tasks", f"{folder}/") == ["two", "one"]

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.facts import tasks
-from harness.facts.suites import Suite, load_suite, read_suite, registered_suites, suite_names
+from harness.facts.suites import Suite, expand_suites, load_suite, read_suite, registered_suites, suite_names
 from harness.facts.tasks import load_task, read_task, registered_files, task_files
 
 GOOD = """\
@@ -86,6 +86,12 @@ def test_same_name_in_two_suites_is_an_error_with_both_files(shops: Write, monke
         registered_files()
     assert str(first / "mood.yaml") in str(caught.value)
     assert str(second / "mood.yaml") in str(caught.value)
+
+
+def test_suite_stands_for_its_tasks_among_those_at_hand() -> None:
+    assert expand_suites(["glue"], ["imdb", "rte", "cola"]) == ("cola", "rte")
+    assert expand_suites(["rte", "glue", "imdb"], ["imdb", "rte", "cola"]) == ("rte", "cola", "imdb")
+    assert expand_suites(["trglue", "gleu"], ["rte"]) == ("trglue", "gleu"), "unchanged, for the caller's message"
 
 
 # -- a suite of one's own ----------------------------------------------------------------------------------------------

@@ -212,8 +212,11 @@ def test_diagnostic_set_is_predicted_by_mnli_with_its_labels() -> None:
     assert ax.text == mnli.text
 
 
-def test_task_predicted_by_another_names_a_registered_one() -> None:
-    assert {task.predicted_by for task in all_tasks()} - {None} <= set(task_names())
+def test_task_predicted_by_another_names_one_of_its_suite() -> None:
+    """Companions of a task are only looked for there."""
+    predicted = [task for task in all_tasks() if task.predicted_by]
+    assert {task.name for task in predicted} == {"ax", "axb", "axg"}
+    assert all(load_task(str(task.predicted_by)).suite == task.suite for task in predicted)
 
 
 def test_companions_are_the_tasks_predicted_by_this_one() -> None:

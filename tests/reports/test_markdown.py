@@ -75,6 +75,7 @@ def test_missing_rows_of_a_task_are_counted() -> None:
         ),
         ("s", {"recipe": {"select": "best"}}),
         ("s", {"recipe": {"threshold": "validation"}}),
+        ("u", {"data": {"is_unpinned": True}}),
         ("x", {"spec": {"trust_remote_code": True}}),
         ("t", {"spec": {"test_mode": True}}),
     ],
@@ -84,6 +85,13 @@ def test_marks_follow_the_cell_and_are_explained(mark: str, changes: dict[str, A
     shown = next(value for title, value in table(page)[0].items() if title.startswith("MRPC"))
     assert shown.endswith(f"(1) [{mark}]")
     assert re.findall(r"^- \\\[(.)\\\]", page, flags=re.MULTILINE) == [mark]
+
+
+def test_runs_on_other_rows_of_an_unpinned_data_set_are_not_averaged() -> None:
+    rows = {"is_unpinned": True, "fingerprint": "newer rows"}
+    board = build_leaderboard([record(seed=1, data={"is_unpinned": True}), record(seed=2, data=rows)])
+    marks = {group.fingerprint: group.marks for group in board.evidence}
+    assert sorted(map(sorted, marks.values())) == [["u"], ["u", "v"]]
 
 
 def test_page_without_marks_has_no_legend() -> None:

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from huggingface_hub import ModelCard
 from scipy import stats
+from support.records import finished_record
 
+from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array
 from harness.facts.record_parts import DataFacts, HistoryEntry
 from harness.facts.records import RunRecord
@@ -98,6 +100,21 @@ def test_partial_data_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
     card = card_with(data=DataFacts(**{**FACTS, "is_partial": True}))
     assert "partial data" in str(card.data.eval_results[0].metric_name)
     assert re.search("^> .*partial data", card.text, re.MULTILINE)
+
+
+def test_unpinned_data_are_a_warning(card_with: Callable[..., ModelCard]) -> None:
+    assert re.search(
+        r"^> .*not pinned.*c0ffee",
+        card_with(data=DataFacts(**{**FACTS, "revision": "c0ffee", "is_unpinned": True})).text,
+        re.MULTILINE,
+    )
+
+
+def test_collection_without_an_average_is_no_tag(card_with: Callable[..., ModelCard]) -> None:
+    assert card_with().data.tags == ["glue-harness", "glue"]
+    imdb = load_task("imdb")
+    record = finished_record("imdb", facts=task_facts(imdb).model_dump())
+    assert ModelCard(model_card(imdb, record)).data.tags == ["glue-harness"]
 
 
 def test_collapse_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
