@@ -237,7 +237,7 @@ def _fine_tune(
     progress, best_weights = _resume(this, ready, accelerator, checkpoint)
     for note in ready.notes:
         progress.note(note)
-    progress.begin(began, ready.topology, fault)
+    progress.begin(began, ready.topology, fault, ready.meters)
     try:
         best_weights, scores = _train(this, ready, evaluator, progress, best_weights)
         if best_weights is not None:
@@ -377,7 +377,7 @@ def _outcome_fields(
             write_predictions(this.path.with_name(name), scores[split], names, gold, threshold)
     return dict(
         split_fields(task, outcomes),
-        **cost_fields(progress, provenance.peak_bytes_by_process(accelerator)),
+        **cost_fields(progress, *provenance.memory_and_energy(accelerator, ready.meters)),
         notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected.epoch,
         threshold=threshold,

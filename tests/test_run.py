@@ -74,6 +74,8 @@ def test_record_describes_recipe_scores_data_cost_and_environment(rte):
     assert record.rows_per_second > 0
     assert record.tokens_per_second > record.rows_per_second
     assert record.peak_bytes > 2**20
+    assert record.energy.gpu_joules is None
+    assert any("RAPL" in source for source in record.energy.sources)
     assert record.cost.rows == EPOCHS * 384
     assert record.cost.steps == EPOCHS * 12
     assert record.model.head == "new"

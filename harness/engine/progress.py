@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.errors import UserError, boundary
 from harness.facts.recipes import Recipe, StepPlan
-from harness.facts.record_parts import Amount, Cost, Count, HistoryEntry, Value
+from harness.facts.record_parts import Amount, Cost, Count, Energy, HistoryEntry, Value
 from harness.facts.records import RunSpec
 from harness.system.atomic import write_atomically
 from harness.system.locks import progress_path
@@ -25,6 +25,7 @@ from harness.system.locks import progress_path
 if TYPE_CHECKING:
     from harness.engine.training import Step
     from harness.facts.outcome import SplitOutcome
+    from harness.system.energy import EnergyMeters
 
 WRITE_SECONDS = 5.0
 """Seconds between two writes of a progress file."""
@@ -76,6 +77,7 @@ class Progress:
         """Processes, batch size, precision and device; on another topology the numbers differ."""
         self._started = perf_counter()
         self._unchecked: list[Step] = []
+        self._meters: EnergyMeters | None = None
 
     @property
     def seconds(self) -> float:
@@ -102,11 +104,12 @@ class Progress:
         """The evaluation whose weights are scored; there is one after the last step."""
         return self.history[self.selected_number - 1]
 
-    def begin(self, started: float, topology: str, fault: str) -> None:
+    def begin(self, started: float, topology: str, fault: str, meters: EnergyMeters | None = None) -> None:
         """Ends a setup that began at `started`, a value of `perf_counter`; notes a changed topology or fp32 restart.
 
-        `fault` says why mixed precision diverged, if it did.
+        `fault` says why mixed precision diverged, if it did. `meters` are read at steps.
         """
+        self._meters = meters
         self._started = started
         self.setup_seconds += perf_counter() - started
         if self.topology and self.topology != topology:
@@ -125,6 +128,8 @@ class Progress:
 
     def add(self, step: Step) -> list[Step]:
         """Counts a step; returns the steps whose losses are known from now on, earlier ones included."""
+        if self._meters is not None:
+            self._meters.sample()
         self.step = step.number
         self.rows += step.rows
         self.tokens += step.tokens
@@ -246,10 +251,14 @@ def _is_valid(name: str, value: Any, default: Any) -> bool:
     return type(value) is type(default) and (not isinstance(value, int) or 0 <= value < 2**63)
 
 
-def cost_fields(progress: Progress, peak_bytes: Sequence[int]) -> dict[str, Any]:
-    """Returns the fields of a record about time and memory; `peak_bytes` has one value per process."""
+def cost_fields(progress: Progress, peak_bytes: Sequence[int], energy: Energy) -> dict[str, Any]:
+    """Returns the fields of a record about time, memory and energy; `peak_bytes` has one value per process."""
     seconds = progress.seconds
+    if progress.seconds_before:
+        reason = "resumed: the energy before the interruption is unknown"
+        energy = Energy(gpu_joules=None, processor_joules=None, sources=[*energy.sources, reason])
     return dict(
+        energy=energy,
         rows_per_second=progress.rows / progress.train_seconds,
         tokens_per_second=progress.tokens / progress.train_seconds,
         padding_share=1 - progress.tokens / progress.computed_tokens,

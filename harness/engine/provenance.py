@@ -6,6 +6,7 @@ import importlib.metadata
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 
+from harness.facts.record_parts import Energy
 from harness.system.devices import processor_name
+from harness.system.energy import EnergyMeter, EnergyMeters, gpu_counter, package_counters
 
 PACKAGES = (
     "torch",
@@ -93,6 +96,29 @@ def environment_fields(accelerator: Accelerator) -> dict[str, Any]:
     )
 
 
-def peak_bytes_by_process(accelerator: Accelerator) -> list[int]:
-    """Returns `peak_bytes` of each process; every process must call it."""
-    return list(gather_object([peak_bytes(accelerator.device)]))
+def energy_meters(accelerator: Accelerator) -> EnergyMeters:
+    """Returns meters that count from now on: this process's GPU, and on one process of a machine its processors."""
+    gpu = None
+    if accelerator.device.type == "cuda":
+        uuid = getattr(torch.cuda.get_device_properties(accelerator.device), "uuid", None)
+        gpu = EnergyMeter(gpu_counter(f"GPU-{uuid}"))
+    return EnergyMeters(gpu, EnergyMeter(package_counters()) if accelerator.is_local_main_process else None)
+
+
+def memory_and_energy(accelerator: Accelerator, meters: EnergyMeters) -> tuple[list[int], Energy]:
+    """Returns `peak_bytes` of each process, and the energy of all; every process must call it."""
+    return list(gather_object([peak_bytes(accelerator.device)])), _energy(meters)
+
+
+def _energy(meters: EnergyMeters) -> Energy:
+    own = [meter and (meter.joules(), meter.description) for meter in meters]
+    gpus, processors = zip(*gather_object([own]), strict=True)
+    sources = dict.fromkeys(one[1] for one in (*gpus, *processors) if one)
+    return Energy(gpu_joules=_sum(gpus), processor_joules=_sum(processors), sources=[*sources])
+
+
+def _sum(readings: Sequence[tuple[float | None, str] | None]) -> float | None:
+    """The sum over the meters that there are; None without any, or if one is unknown."""
+    joules = [reading[0] for reading in readings if reading is not None]
+    known = [value for value in joules if value is not None]
+    return sum(known) if known and len(known) == len(joules) else None

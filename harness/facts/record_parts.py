@@ -134,6 +134,17 @@ class Cost(Facts):
     """Peak device memory on a GPU, peak resident memory on a CPU."""
 
 
+class Energy(Facts):
+    """The energy of a run from its setup to its record, by the counters of whole devices; nothing is estimated."""
+
+    gpu_joules: Amount | None
+    """The sum over the GPUs of all processes, by NVML."""
+    processor_joules: Amount | None
+    """The sum over the processor packages of all machines, by RAPL, other programs on them included."""
+    sources: list[str]
+    """The counters that were read, and for what is None the reason."""
+
+
 class Environment(Facts):
     """The devices and the software of a run, without host names, user names or paths."""
 

@@ -24,6 +24,7 @@ from harness.facts.record_parts import (
     Cost,
     Count,
     DataFacts,
+    Energy,
     Environment,
     Facts,
     HistoryEntry,
@@ -115,6 +116,8 @@ class RunRecord(Facts):
     peak_bytes: Count | None = None
     """Peak memory of the process that used most."""
     cost: Cost | None = None
+    energy: Energy | None = None
+    """None in older records, and where the run has no score."""
     environment: Environment | None = None
     command: str
     started: AwareDatetime

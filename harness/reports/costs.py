@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -24,9 +24,15 @@ class EntryCost(NamedTuple):
     once_seconds: float
     """The cost of one run of each task: the sum of the tasks' means."""
     once_device_seconds: float
+    gpu_joules: float | None
+    """Energy of the GPUs, over the runs that measured it; None if none did."""
+    processor_joules: float | None
+    """Energy of the processor packages, alike."""
+    measured: int
+    """Runs with an energy of either kind."""
 
 
-def cost_of(groups: Iterable[Group]) -> EntryCost:
+def cost_of(groups: Sequence[Group]) -> EntryCost:
     """The sum over these groups; predictions made within another task's run cost nothing."""
     tasks = runs = uncounted = 0
     totals = [0.0, 0.0, 0.0, 0.0]
@@ -37,7 +43,22 @@ def cost_of(groups: Iterable[Group]) -> EntryCost:
         if costs:
             sums = [sum(cost.seconds for cost in costs), sum(cost.device_seconds for cost in costs)]
             totals = [t + s for t, s in zip(totals, [*sums, *(s / len(costs) for s in sums)], strict=True)]
-    return EntryCost(tasks, runs, uncounted, *totals)
+    energies = [run.energy for group in groups for run in group.runs if run.trained_by is None and run.energy]
+    gpu = [energy.gpu_joules for energy in energies if energy.gpu_joules is not None]
+    processor = [energy.processor_joules for energy in energies if energy.processor_joules is not None]
+    seconds, device_seconds, once_seconds, once_device_seconds = totals
+    return EntryCost(
+        tasks,
+        runs,
+        uncounted,
+        seconds,
+        device_seconds,
+        once_seconds,
+        once_device_seconds,
+        gpu_joules=sum(gpu) if gpu else None,
+        processor_joules=sum(processor) if processor else None,
+        measured=max(len(gpu), len(processor)),
+    )
 
 
 class GroupCost(NamedTuple):
@@ -65,6 +86,13 @@ def parameters_text(parameters: int | None, trainable: int | None) -> str:
         return ""
     counts = [parameters] if trainable is None or trainable == parameters else [trainable, parameters]
     return " of ".join(f"{count / 1e6:,.1f} M" if count >= 100_000 else f"{count:,}" for count in counts)
+
+
+def energy_text(joules: float | None, measured: int, runs: int) -> str:
+    """`12.3`, in kJ; `12.3 (2 of 5)` where only some runs measured it."""
+    if joules is None:
+        return ""
+    return f"{joules / 1000:,.1f}" + (f" ({measured} of {runs})" if measured < runs else "")
 
 
 def tuning_text(points: int, device_seconds: float, uncounted: int, **_: object) -> str:

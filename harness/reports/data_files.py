@@ -103,7 +103,7 @@ def _averages(board: Leaderboard, entry: Entry) -> dict[str, float | None]:
 def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
     groups = {name: board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups}
     averages = {name: board.averages[entry, name] for name in board.average_names}
-    rank, cost, tuning = board.ranks.get(entry), cost_of(groups.values()), board.tuning.get(entry)
+    rank, cost, tuning = board.ranks.get(entry), cost_of(list(groups.values())), board.tuning.get(entry)
     return {
         **_identity(entry),
         "label": entry.label,
@@ -209,6 +209,7 @@ def _run(board: Leaderboard, group: Group, run: RunRecord) -> dict[str, Any]:
         "peak_bytes": run.peak_bytes,
         "seconds": run.cost.seconds if run.cost else None,
         "device_seconds": run.cost.device_seconds if run.cost else None,
+        "energy": run.energy and run.energy.model_dump(),
         "precision": run.environment.precision if run.environment else None,
         "devices": run.environment.devices if run.environment else [],
     }

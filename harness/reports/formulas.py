@@ -33,7 +33,8 @@ _SCORES = """\
 COSTS = """\
 Sums over all runs of the entry, those without a score included: wall clock from start to record, and device-hours,
 Σ seconds × processes / 3,600. "Once" is a single seed: Σ over tasks of the mean over the task's runs. Costs are only
-comparable between entries with the same tasks, devices and rows."""
+comparable between entries with the same tasks, devices and rows. Energy, where runs measured it, is that of whole
+devices, by the counters NVML of GPUs and RAPL of processor packages; in brackets the runs that measured it."""
 
 TUNING = """\
 The tuning budget of an entry is the points that its grids tried, summed over the grids, and the device-hours of all of

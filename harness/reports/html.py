@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.reports.cells import NO_SCORE, format_metric, format_spread
-from harness.reports.costs import parameters_text, tuning_text
+from harness.reports.costs import energy_text, parameters_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
@@ -67,7 +67,11 @@ def render_html(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= dict(
-        metric=format_metric, interval=_interval, parameters=_parameters, disagreement=format_disagreement
+        metric=format_metric,
+        interval=_interval,
+        energy=energy_text,
+        parameters=_parameters,
+        disagreement=format_disagreement,
     )
     figures = [
         dict(file=plot_name(page, name), title=heading, caption=caption, svg=_inline(plots[name], name))
@@ -127,6 +131,7 @@ def _values(content: Content) -> dict[str, Any]:
         occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
         calibrations=_calibrations(columns, entries),
+        has_energy=any(entry["cost"]["measured"] for entry in entries),
         has_tuning="Tuning" in averages,
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),

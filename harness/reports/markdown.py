@@ -15,7 +15,7 @@ from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.cells import NO_SCORE, TIED, Cell, format_metric, group_cell
-from harness.reports.costs import GroupCost, cost_of, group_cost, parameters_text, tuning_text
+from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
@@ -140,13 +140,19 @@ def _not_ranked_table(board: Leaderboard) -> str:
 
 def _cost_table(board: Leaderboard) -> str:
     body = []
+    groups = {entry: [group for (owner, _), group in board.groups.items() if owner == entry] for entry in board.entries}
+    costs = {entry: cost_of(own) for entry, own in groups.items()}
+    has_energy = any(cost.measured for cost in costs.values())
     for entry in board.entries:
-        cost = cost_of(board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups)
+        cost = costs[entry]
         runs = str(cost.runs) + (f" ({cost.uncounted} unknown)" if cost.uncounted else "")
         total = f"{cost.seconds:,.0f}", f"{cost.device_seconds / 3600:,.2f}"
         once = f"{cost.once_seconds:,.0f}", f"{cost.once_device_seconds / 3600:,.2f}"
-        body.append([*_entry_names(entry), str(cost.tasks), runs, *total, *once])
+        joules = [cost.gpu_joules, cost.processor_joules] if has_energy else []
+        energy = [energy_text(one, cost.measured, cost.runs) for one in joules]
+        body.append([*_entry_names(entry), str(cost.tasks), runs, *total, *once, *energy])
     head = ["Model", "Recipe", "tasks", "runs", "seconds", "device-hours", "seconds once", "device-hours once"]
+    head += ["kJ of GPUs", "kJ of processors"] if has_energy else []
     return markdown_table(head, body, left=2)
 
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.engine.training import Training
     from harness.facts.record_parts import DataFacts, ModelFacts
     from harness.rows.loading import Split
+    from harness.system.energy import EnergyMeters
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class Prepared:
     """The environment without its step graphs, which are known only after a step."""
     notes: list[str]
     """Notes for the record about rows and memory."""
+    meters: EnergyMeters
+    """The energy since the setup began."""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -89,7 +92,7 @@ def prepare(
     from harness.engine.training import Training
     from harness.rows import loading
 
-    recipe = spec.recipe
+    recipe, meters = spec.recipe, provenance.energy_meters(accelerator)
     has_whole_weights = deployment.keeps_whole_weights(accelerator)
     if not has_whole_weights:
         _check_sharding(recipe)
@@ -157,7 +160,7 @@ def prepare(
         **provenance.environment_fields(accelerator),
     )
     model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
-    return Prepared(splits, encoded, model, tokenizer, training, data, model_facts, environment, notes)
+    return Prepared(splits, encoded, model, tokenizer, training, data, model_facts, environment, notes, meters)
 
 
 def _check_sharding(recipe: Recipe) -> None:

@@ -12,6 +12,7 @@ from harness.engine.training import Step
 from harness.errors import UserError
 from harness.facts.outcome import SplitOutcome
 from harness.facts.recipes import Recipe, plan_steps
+from harness.facts.record_parts import Energy
 
 
 def step(number, loss=1.0, rows=8, is_checked=True):
@@ -180,13 +181,23 @@ def test_cost_counts_all_processes():
     progress = Progress(Recipe())
     progress.step, progress.rows, progress.train_seconds = 3, 96, 2.0
     progress.tokens, progress.computed_tokens = 160, 200
-    fields = cost_fields(progress, [7, 9])
+    energy = Energy(gpu_joules=3.0, processor_joules=None, sources=["NVML of the GPU", "RAPL: none"])
+    fields = cost_fields(progress, [7, 9], energy)
+    assert fields["energy"] == energy
     assert fields["rows_per_second"] == 48
     assert fields["tokens_per_second"] == 80
     assert fields["padding_share"] == pytest.approx(1 - 160 / 200)
     assert fields["peak_bytes"] == 9
     assert fields["cost"].device_seconds == pytest.approx(2 * fields["cost"].seconds)
     assert fields["cost"].peak_bytes_per_process == [7, 9]
+
+
+def test_energy_of_a_resumed_run_is_unknown():
+    progress = progress_after(Recipe(), [0.5])
+    progress.seconds_before = 9.0
+    energy = cost_fields(progress, [7], Energy(gpu_joules=3.0, processor_joules=4.0, sources=["NVML"]))["energy"]
+    assert (energy.gpu_joules, energy.processor_joules) == (None, None)
+    assert "resumed" in energy.sources[-1]
 
 
 def test_summary_has_the_loss_of_the_epoch_so_far_and_at_its_end_of_the_whole_epoch():

@@ -20,13 +20,15 @@ from harness.engine.provenance import (
     PACKAGES,
     code_facts,
     device_name,
+    energy_meters,
     environment_fields,
     git_state,
+    memory_and_energy,
     peak_bytes,
-    peak_bytes_by_process,
     versions,
 )
 from harness.facts.record_parts import Environment
+from harness.system.energy import Counter, Counters, EnergyMeter, EnergyMeters
 
 CPU = torch.device("cpu")
 
@@ -60,8 +62,20 @@ def test_commit_is_that_of_the_loaded_code(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_peak_memory_has_one_value_per_process() -> None:
-    (value,) = peak_bytes_by_process(Accelerator(cpu=True))
+    accelerator = Accelerator(cpu=True)
+    (value,), energy = memory_and_energy(accelerator, energy_meters(accelerator))
     assert value > 2**20
+    assert energy.gpu_joules is None
+    assert [source.partition(" ")[0].strip(":") for source in energy.sources] == ["RAPL"]
+
+
+def test_energy_is_the_sum_over_processes_and_unknown_if_one_of_them_is() -> None:
+    joules = iter((5.0, 7.0))
+    meters = [EnergyMeter(Counters((Counter(lambda: next(joules, 7.0), None),), "counted"))]
+    meters.append(EnergyMeter(Counters((), "RAPL: no counters")))
+    _, energy = memory_and_energy(Accelerator(cpu=True), EnergyMeters(*meters))
+    assert (energy.gpu_joules, energy.processor_joules) == (2.0, None)
+    assert energy.sources == ["counted", "RAPL: no counters"]
 
 
 # -- the harness's commit ----------------------------------------------------------------------------------------------

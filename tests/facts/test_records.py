@@ -25,7 +25,7 @@ from support.records import minimal_record, run_spec
 from harness.errors import UserError
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
-from harness.facts.record_parts import MAX_RECORD_BYTES, Cost, DataFacts, Environment, HistoryEntry, ModelFacts
+from harness.facts.record_parts import MAX_RECORD_BYTES, Cost, DataFacts, Energy, Environment, HistoryEntry, ModelFacts
 from harness.facts.records import (
     SCHEMA_VERSION,
     RunRecord,
@@ -104,6 +104,7 @@ def _full_record() -> RunRecord:
             tokens=12_345,
             peak_bytes_per_process=[2**33, 2**32],
         ),
+        energy=Energy(gpu_joules=1.5, processor_joules=None, sources=["NVML of the GPU", "RAPL: not readable"]),
         environment=Environment(
             processes=2,
             devices=["cpu", "cpu"],

@@ -5,6 +5,7 @@ After an intended change of the page, `python tests/reports/test_markdown.py` wr
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from pathlib import Path
@@ -25,6 +26,7 @@ from support.boards import (
 )
 
 from harness.commands.leaderboard import write_leaderboard
+from harness.facts.record_parts import Energy
 from harness.facts.records import RunRecord, write_record
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.markdown import render_markdown
@@ -197,6 +199,18 @@ def test_cost_of_an_entry_is_the_sum_over_its_runs() -> None:
     assert line["seconds"] == f"{61 + 62 + 61}"
     assert line["seconds once"] == f"{61.5 + 61:.0f}"
     assert line["device-hours"] == f"{(61 + 62 + 61) / 3600:.2f}"
+
+
+def test_energy_is_summed_where_runs_measured_it_and_left_out_elsewhere() -> None:
+    plain = record("rte", seed=1)
+    assert "kJ of GPUs" not in render_markdown(build_leaderboard([plain]))
+    energy = Energy(gpu_joules=1500.0, processor_joules=None, sources=["NVML of the GPU", "RAPL: not readable"])
+    measured = [record("rte", seed=seed, energy=energy) for seed in (2, 3)]
+    (line,) = table_with(render_markdown(build_leaderboard([plain, *measured])), "kJ of GPUs")
+    assert (line["kJ of GPUs"], line["kJ of processors"]) == ("3.0 (2 of 3)", "")
+    (entry,) = json.loads(render_json(build_leaderboard(measured)))["entries"]
+    assert (entry["cost"]["gpu_joules"], entry["cost"]["processor_joules"]) == (3000.0, None)
+    assert [run["energy"]["gpu_joules"] for run in entry["tasks"]["rte"]["runs"]] == [1500.0] * 2
 
 
 def test_published_results_are_a_section_for_tasks_of_the_board() -> None:
