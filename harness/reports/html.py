@@ -102,9 +102,9 @@ def _inline(svg: str, name: str) -> str:
 def _values(content: Content) -> dict[str, Any]:
     columns, entries, baseline = content["columns"], content["entries"], content["baseline"]
     results = [*(result for entry in entries for result in entry["tasks"].values()), *content["not_ranked"]]
-    averages = _averages(content)
+    averages, facts = _averages(content), _facts(content)
     runs, models = sum(len(result["runs"]) for result in results), len({entry["model"] for entry in entries})
-    lines = [_line(entry, columns, averages) for entry in entries]
+    lines = [_line(entry, columns, averages, facts) for entry in entries]
     for number in range(len(columns)):
         cells = [line["cells"][number] for line in lines]
         if sum(cell["sort"] is not None for cell in cells) < 2:  # no rival
@@ -114,6 +114,7 @@ def _values(content: Content) -> dict[str, Any]:
         summary=f"{_count(runs, 'run')} of {_count(models, 'model')} on {_count(len(columns), 'task')}.",
         columns=[_column(column) for column in columns],
         averages=[dict(title=name, note=note, first=first) for name, (note, first) in averages.items()],
+        facts=[dict(title=name, note=note, first=first) for name, (note, first) in facts.items()],
         rows=lines,
         recipes=sorted({entry["variant"] for entry in entries}),
         baseline=dict(
@@ -132,7 +133,7 @@ def _values(content: Content) -> dict[str, Any]:
         notes=content["notes"],
         calibrations=_calibrations(columns, entries),
         has_energy=any(entry["cost"]["measured"] for entry in entries),
-        has_tuning="Tuning" in averages,
+        has_tuning="Tuning" in facts,
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),
         not_ranked_note=NOT_RANKED,
@@ -158,11 +159,17 @@ def _averages(content: Content) -> dict[str, tuple[str, str]]:
     averages = dict.fromkeys(used, ("mean score", "descending"))
     if any(entry["average_rank"] for entry in entries):
         averages["Rank"] = (f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
-    if any(entry["tuning"] for entry in entries):
-        averages["Tuning"] = ("points tried and device-hours", "ascending")
-    if any(entry["verification"] not in (None, "reported") for entry in entries):
-        averages["Verification"] = ("of all scores", "descending")
     return averages
+
+
+def _facts(content: Content) -> dict[str, tuple[str, str]]:
+    """A note and the direction of the first sort for each column after the tasks: facts about the entries' runs."""
+    facts = {}
+    if any(entry["tuning"] for entry in content["entries"]):
+        facts["Tuning"] = ("points tried and device-hours", "ascending")
+    if any(entry["verification"] not in (None, "reported") for entry in content["entries"]):
+        facts["Verification"] = ("of all scores", "descending")
+    return facts
 
 
 def _average(score: float | None) -> dict[str, Any]:
@@ -190,12 +197,10 @@ def _entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict
     return identity if recipe is None else identity | dict(subtitle="" if recipe == "default" else recipe)
 
 
-def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str]) -> dict[str, Any]:
+def _line(
+    entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str], facts: Iterable[str]
+) -> dict[str, Any]:
     def average(name: str) -> dict[str, Any]:
-        if name == "Verification":
-            return _level_cell(entry)
-        if name == "Tuning":
-            return _tuning_cell(entry["tuning"])
         if name != "Rank":
             is_best = name in entry["best_averages"]
             marks = entry["average_marks"].get(name, [])
@@ -208,7 +213,13 @@ def _line(entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averag
         return _cell(shown=f"{rank['mean']:.1f}", sort=rank["mean"], interval=interval)
 
     cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
-    return _entry_identity(entry) | dict(averages=list(map(average, averages)), cells=cells, cost=entry["cost"])
+    cells_of_facts = {"Tuning": _tuning_cell(entry["tuning"]), "Verification": _level_cell(entry)}
+    return _entry_identity(entry) | dict(
+        averages=list(map(average, averages)),
+        cells=cells,
+        facts=[cells_of_facts[name] for name in facts],
+        cost=entry["cost"],
+    )
 
 
 def _level_cell(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -40,10 +40,11 @@ def column_title(heading: str, task: TaskFacts) -> str:
 
 def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
-    optional = {"mean rank": bool(board.ranks), "tuning": bool(board.tuning), "verification": _has_levels(board)}
-    present = [title for title, is_present in optional.items() if is_present]
+    rank = ["mean rank"] if board.ranks else []
     columns = [column_title(board.headings[name], task) for name, task in board.tasks.items()]
-    return ["Model", "Recipe", *board.average_names, *present, *columns]
+    facts = {"tuning": bool(board.tuning), "verification": _has_levels(board)}
+    present = [title for title, is_present in facts.items() if is_present]
+    return ["Model", "Recipe", *board.average_names, *rank, *columns, *present]
 
 
 def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
@@ -51,12 +52,10 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
     for entry in (*board.entries, board.baseline):
         averages = [board.averages[entry, name] for name in board.average_names]
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
+        scores = [board.cells.get((entry, name), Cell()) for name in board.tasks]
         tuning = [_tuning_cell(board.tuning.get(entry))] if board.tuning else []
         level = [Cell(board.level(entry) or "")] if _has_levels(board) else []
-        yield (
-            entry,
-            [*averages, *rank, *tuning, *level, *(board.cells.get((entry, name), Cell()) for name in board.tasks)],
-        )
+        yield entry, [*averages, *rank, *scores, *tuning, *level]
 
 
 def legend(board: Leaderboard) -> list[str]:
