@@ -167,7 +167,7 @@ def _gold_table(task: TaskSpec, path: Path) -> Tables:
     if not path.is_file():
         raise UserError(f"--gold {path}: file not found.")
     table = read_table(path, str(path), ReadOptions())
-    names = {name.casefold(): name for name in (*task.text_columns, *task.label_columns)}
+    names = {name.casefold(): name for name in task.columns}
     header = [names.get(name.casefold(), name) for name in table.column_names]
     check_header(header, f"--gold {path}")
     table = table.rename_columns(header)

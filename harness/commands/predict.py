@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
+from harness.facts.texts import TextSource
 from harness.inspection.output_files import check_output_file
 from harness.inspection.prediction_output import (
     FORMATS,
@@ -220,8 +221,11 @@ def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRow
 
 def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
     flags = [options.text_column, options.pair_column]
-    columns = [(flag,) if flag else task.join.get(name, (name,)) for name, flag in zip(task.text, flags, strict=False)]
-    return TextColumns(columns[0], columns[1] if len(columns) > 1 else None)
+    sources = [
+        TextSource(flag, (flag,)) if flag else task.text_source(name)
+        for name, flag in zip(task.text, flags, strict=False)
+    ]
+    return TextColumns(sources[0], sources[1] if len(sources) > 1 else None)
 
 
 def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str]) -> TextRows:

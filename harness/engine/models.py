@@ -21,7 +21,14 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
 from harness.engine.adaptations.vocabulary import word_embeddings
 from harness.engine.inputs import fit_tokenizer
-from harness.engine.model_code import check_code, check_no_code, code_options, fill_uninitialised, name_encoder, untrained_classifier
+from harness.engine.model_code import (
+    check_code,
+    check_no_code,
+    code_options,
+    fill_uninitialised,
+    name_encoder,
+    untrained_classifier,
+)
 from harness.errors import UserError, first_line
 from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.facts.tasks import TaskSpec
+from harness.facts.texts import TextSource
 
 if TYPE_CHECKING:
     from harness.rows.loading import Tables
@@ -101,10 +102,25 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             rng.shuffle(tokens)
             column.append(" ".join(tokens))
         labels.append(label)
-    columns = dict(zip(task.text, texts, strict=True))
-    for joined, parts in task.join.items():
-        columns |= {part: [""] * rows for part in parts} | {parts[-1]: columns.pop(joined)}
+    columns = _text_columns([task.text_source(name) for name in task.text], texts)
     return {**columns, **_label_columns(task, labels), "idx": list(range(rows))}
+
+
+def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str, list[Any]]:
+    """Returns the columns of the texts: a composed text is in the last of its columns that no later text has."""
+    columns: dict[str, list[Any]] = {}
+    for source, generated in reversed(list(zip(sources, texts, strict=True))):
+        own = [part for part in source.parts if part not in columns]
+        for part in own:
+            other = "w0" if part in source.marks else ""
+            columns[part] = generated if part == own[-1] else [other] * len(generated)
+        for part, marks in source.marks.items():
+            for span in marks.values():  # around the first token
+                tokens = [text.split()[0] for text in columns[part]]
+                lengths, zeros = [len(token) for token in tokens], [0] * len(tokens)
+                values = {span.start: zeros, span.end: lengths, span.first_word: zeros, span.text: tokens}
+                columns |= {name: column for name, column in values.items() if name is not None}
+    return columns
 
 
 def _label_columns(task: TaskSpec, labels: list[Any]) -> dict[str, list[Any]]:

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
 from harness.facts.sources import Source
+from harness.facts.texts import Span, TextSource, template_columns
 from harness.facts.yaml_file import line_number, read_yaml, yaml_text
 from harness.metrics.metric import ProblemType
 from harness.metrics.registry import METRICS
@@ -62,6 +63,10 @@ class TaskSpec(BaseModel):
     """The source's text column, or both columns of a pair."""
     join: dict[str, Annotated[Names, Field(min_length=1)]] = {}
     """Texts joined from several columns, one per line: `article: [title, body]`. Empty columns are skipped."""
+    templates: dict[str, str] = {}
+    """Texts written from columns: `claim: "{speaker} says: {statement}"`; `{{` is a brace."""
+    marks: dict[str, dict[Annotated[str, Field(min_length=1)], Span]] = {}
+    """Spans to mark in a column, by the mark: `sentence: {"*": {start: first, end: last}}`; see `facts/texts.py`."""
     problem_type: ProblemType
     """One label per row (the default), a value (the default without labels), or any number of labels."""
     label: str | tuple[str, ...] = "label"
@@ -110,10 +115,16 @@ class TaskSpec(BaseModel):
         """Columns of a model's scores: the number of labels, or 1 for a regression."""
         return 1 if self.labels is None else len(self.labels)
 
+    def text_source(self, name: str) -> TextSource:
+        """The columns of the text with this name, and how it is made from them."""
+        template = self.templates.get(name)
+        parts = self.join.get(name, (name,)) if template is None else template_columns(template)
+        return TextSource(name, parts, template, {part: self.marks[part] for part in parts if part in self.marks})
+
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The source's columns that make up the texts."""
-        return tuple(column for name in self.text for column in self.join.get(name, (name,)))
+        return tuple(column for name in self.text for column in self.text_source(name).columns)
 
     @property
     def columns(self) -> set[str]:
@@ -130,7 +141,13 @@ class TaskSpec(BaseModel):
         facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
         if self.join:
             facts["join"] = self.join
+        facts |= {key: value for key, value in self._shape.items() if value}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def _shape(self) -> dict[str, Any]:
+        """The keys of a task's shape that most tasks do not have; absent from the fingerprint of those."""
+        return self.model_dump(include={"templates", "marks"}, exclude_none=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -156,7 +173,7 @@ class TaskSpec(BaseModel):
         if hidden := next((name for name in self.predict if name in labelled), None):
             raise ValueError(f"predict: {hidden!r} needs labels, because it is trained on, selected on or evaluated")
         _check_subset("report", self.report, "evaluate", self.evaluate)
-        _check_subset("join", self.join, "text", self.text)
+        self._check_texts()
         _check_subset("rows", self.rows, "splits", self.splits)
         _check_subset("main_metrics", self.main_metrics, "metrics", self.metrics)
         self._check_labels()
@@ -173,6 +190,19 @@ class TaskSpec(BaseModel):
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_texts(self) -> None:
+        _check_subset("join", self.join, "text", self.text)
+        _check_subset("templates", self.templates, "text", self.text)
+        if both := self.join.keys() & self.templates:
+            raise ValueError(f"templates: {min(both)!r} is also in 'join': drop one")
+        for name, template in self.templates.items():
+            try:
+                template_columns(template)
+            except ValueError as error:
+                raise ValueError(f"templates: {name}: {error}") from None
+        parts = [part for name in self.text for part in self.text_source(name).parts]
+        _check_subset("marks", self.marks, "the columns of the texts", parts)
 
     def _check_labels(self) -> None:
         if self.problem_type == "regression" and self.labels is not None:

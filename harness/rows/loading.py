@@ -291,24 +291,16 @@ def _check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns:
             )
 
 
-def _texts(task: TaskSpec, split: str, table: datasets.Dataset, column: str) -> list[str]:
-    """A text column, or the one that is joined from several columns."""
-    if column in task.join:
-        texts = [_join(row) for row in zip(*(column_values(table, part) for part in task.join[column]), strict=True)]
-    else:
-        texts = column_values(table, column)
-    for row, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            problem = "missing text" if text is None else f"{text!r} is not a text"
-            raise UserError(f"task {task.name}: column {column!r}, row {row} of split {split!r}: {problem}.")
+def _texts(task: TaskSpec, split: str, table: datasets.Dataset, name: str) -> list[str]:
+    """A text of each row: a column, or what is composed from several."""
+    source = task.text_source(name)
+    columns = [column_values(table, column) for column in source.columns]
+    if source.is_column and all(isinstance(text, str) for text in columns[0]):
+        return columns[0]
+    texts = []
+    for row, values in enumerate(zip(*columns, strict=True), start=1):
+        try:
+            texts.append(source.compose(dict(zip(source.columns, values, strict=True))))
+        except ValueError as error:
+            raise UserError(f"task {task.name}: column {name!r}, row {row} of split {split!r}: {error}.") from None
     return texts
-
-
-def _join(parts: Sequence[Any]) -> Any:
-    """The texts of a row, one per line, without empty and missing ones; None when all are missing.
-
-    A value that is not a text is returned instead, for the message.
-    """
-    if invalid := [part for part in parts if part is not None and not isinstance(part, str)]:
-        return invalid[0]
-    return None if all(part is None for part in parts) else "\n".join(part for part in parts if part)

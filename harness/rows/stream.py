@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
+from harness.facts.texts import TextSource
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
 from harness.system.paths import user_path
@@ -23,24 +24,34 @@ class TextRows(NamedTuple):
 
 
 class TextColumns(NamedTuple):
-    """The columns of the texts; several columns are joined into one text, one per line."""
+    """The texts of a row and their columns."""
 
-    text: tuple[str, ...]
-    pair: tuple[str, ...] | None
+    text: TextSource
+    pair: TextSource | None
+
+    @property
+    def sources(self) -> list[TextSource]:
+        """All texts of a row, in order."""
+        return [source for source in (self.text, self.pair) if source is not None]
 
     @property
     def names(self) -> list[str]:
-        return [*self.text, *(self.pair or ())]
+        """All columns, each once."""
+        return list(dict.fromkeys(column for source in self.sources for column in source.columns))
 
-    def join(self, values: Sequence[Sequence[str]]) -> TextRows:
-        """The rows of `values`, each row in the order of `names`."""
-        cut = len(self.text)
-        text = [_join(row[:cut]) for row in values]
-        return TextRows(text, None if self.pair is None else [_join(row[cut:]) for row in values])
+    @property
+    def texts(self) -> set[str]:
+        """The columns that must have a text in every row; others have positions of spans."""
+        return {part for source in self.sources for part in source.parts}
+
+    def compose(self, row: Mapping[str, Any]) -> list[str]:
+        """All texts of a row; raises ValueError as `TextSource.compose`."""
+        return [source.compose(row) for source in self.sources]
 
 
-def _join(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else "\n".join(part for part in parts if part)
+def _rows(texts: Sequence[Sequence[str]]) -> TextRows:
+    """The rows of texts in the order of `TextColumns.sources`."""
+    return TextRows([row[0] for row in texts], [row[1] for row in texts] if len(texts[0]) > 1 else None)
 
 
 def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[TextRows]:
@@ -64,8 +75,18 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
     for table in read_chunks(path, str(path), options._replace(columns=columns.names), chunk=chunk):
         _check_columns(table.column_names, columns, path)
         for batch in table.select(columns.names).to_batches(chunk):
-            texts = [_check_texts(batch.column(name).to_pylist(), name, path, rows) for name in columns.names]
-            yield columns.join(list(zip(*texts, strict=True)))
+            values = {name: batch.column(name).to_pylist() for name in columns.names}
+            for name in columns.names:
+                if name in columns.texts:
+                    _check_texts(values[name], name, path, rows)
+            texts = []
+            for row, each in enumerate(zip(*values.values(), strict=True), start=rows + 1):
+                try:
+                    texts.append(columns.compose(dict(zip(values, each, strict=True))))
+                except ValueError as error:
+                    raise UserError(f"{path}: row {row}: {error}.") from None
+            if texts:
+                yield _rows(texts)
             rows += batch.num_rows
     if rows == 0:
         raise UserError(f"{path}: no rows.")
@@ -86,10 +107,10 @@ def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK) -> Ite
                 raise UserError(f"standard input:{number}: expected two texts with a TAB between, got {len(texts)}.")
             yield texts
 
-    columns, is_empty, rows = TextColumns(("text",), ("pair",) if is_pair else None), True, values()
+    is_empty, rows = True, values()
     while part := list(itertools.islice(rows, chunk)):
         is_empty = False
-        yield columns.join(part)
+        yield _rows(part)
     if is_empty:
         raise UserError("standard input: no rows.")
 
@@ -103,17 +124,16 @@ def check_characters(text: str, where: str) -> None:
         raise UserError(f"{where}: invalid character {character!r}: not UTF-8. Convert the text to UTF-8.") from None
 
 
-def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> list[str]:
+def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> None:
     for row, text in enumerate(values, start=rows_before + 1):
         if not isinstance(text, str):
             problem = "missing text" if text is None else f"{text!r} is not a text"
             raise UserError(f"{path}: column {column!r}, row {row}: {problem}.")
-    return values
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:
-    for flag, names in (("--text-column", columns.text), ("--pair-column", columns.pair or ())):
-        for column in names:
+    for flag, source in (("--text-column", columns.text), ("--pair-column", columns.pair)):
+        for column in source.columns if source is not None else ():
             if column not in header:
                 raise UserError(
                     f"{path}: column {column!r} not found; its columns: {', '.join(header)}."

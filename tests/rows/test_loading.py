@@ -576,3 +576,43 @@ def test_a_smaller_number_of_training_rows_is_part_of_a_larger_one(make_task: Ma
     parts = [set(splits_of(path, train_rows=size)["train"].text) for size in (5, 20, 40, None)]
     assert [len(part) for part in parts] == [5, 20, 40, 60]
     assert parts[0] < parts[1] < parts[2] < parts[3]
+
+
+# -- texts of several columns ------------------------------------------------------------------------------------------
+
+SPANS: dict[str, Any] = dict(
+    text=["text", "question"],
+    templates={"question": "Is it {what}? {{yes}}"},
+    marks={"text": {"*": {"start": "first", "end": "last"}}},
+)
+
+
+def marked_rows(last: int = 6) -> dict[str, list[Any]]:
+    return {
+        "text": ["a bank", "a river"],
+        "first": [2, 0],
+        "last": [last, 1],
+        "what": ["wet", "dry"],
+        "label": ["no", "yes"],
+    }
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_texts_are_composed_from_marked_columns_and_templates(make_task: Make, ending: str) -> None:
+    path = make_task({"train": marked_rows(), "validation": marked_rows()}, ending=ending, **SPANS)
+    split = splits_of(path)["train"]
+    assert split.text == ["a * bank *", "* a * river"]
+    assert split.pair == ["Is it wet? {yes}", "Is it dry? {yes}"]
+
+
+def test_span_outside_its_text_is_named_with_its_row_and_split(make_task: Make) -> None:
+    path = make_task({"train": marked_rows(), "validation": marked_rows(last=7)}, **SPANS)
+    with pytest.raises(UserError, match=r"column 'text', row 1 of split 'validation': .*2 to 7"):
+        splits_of(path)
+
+
+@pytest.mark.parametrize("missing", ["what", "last"])
+def test_template_or_span_with_an_unknown_column_is_named(make_task: Make, missing: str) -> None:
+    rows = {name: values for name, values in marked_rows().items() if name != missing}
+    with pytest.raises(UserError, match=f"column '{missing}' not found"):
+        splits_of(make_task({"train": rows, "validation": rows}, **SPANS))
