@@ -93,7 +93,10 @@ def main(arguments: Sequence[str]) -> None:
     names = [split] if options.only else [name for name, rows in splits.items() if rows.label is not None]
     scores, threshold = {name: scorer.scores(splits[name]) for name in names}, bundle.record.threshold
     if scorer.accelerator.is_main_process:
-        outcomes = {name: score_split(task, name, scores[name], splits[name].label, threshold) for name in names}
+        outcomes = {
+            name: score_split(task, name, scores[name], splits[name].label, threshold, splits[name].row_groups)
+            for name in names
+        }
         if options.gold is not None:
             outcomes |= _outcomes_by_category(task, tables, scores[GOLD], splits[GOLD], threshold)
         gold, predicted = splits[split].label, predictions_from_scores(scores[split], threshold)
@@ -234,5 +237,6 @@ def _outcomes_by_category(
         if category in table.column_names:
             rows = np.flatnonzero([bool(str(cell or "").strip()) for cell in table[category]])
             if len(rows):
-                outcomes[category] = score_split(task, category, scores[rows], split.take(rows).label, threshold)
+                part = split.take(rows)
+                outcomes[category] = score_split(task, category, scores[rows], part.label, threshold, part.row_groups)
     return outcomes

@@ -32,6 +32,7 @@ _FILLERS = [f"w{number}" for number in range(40)]
 _WORDS_PER_CLASS = 3
 _MAX_CLASSES = 20
 _MAX_VALUE = 5
+_ROWS_PER_GROUP = 4
 
 
 def tables(task: TaskSpec) -> Tables:
@@ -103,7 +104,7 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             column.append(" ".join(tokens))
         labels.append(label)
     columns = _text_columns([task.text_source(name) for name in task.text], texts)
-    return {**columns, **_label_columns(task, labels), "idx": list(range(rows))}
+    return {**columns, **_label_columns(task, labels), **_id_columns(task, rows)}
 
 
 def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str, list[Any]]:
@@ -120,6 +121,21 @@ def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str
                 lengths, zeros = [len(token) for token in tokens], [0] * len(tokens)
                 values = {span.start: zeros, span.end: lengths, span.first_word: zeros, span.text: tokens}
                 columns |= {name: column for name, column in values.items() if name is not None}
+    return columns
+
+
+def _id_columns(task: TaskSpec, rows: int) -> dict[str, list[Any]]:
+    """Returns the numbers of rows and of their groups; `idx.question` is a part of the objects in `idx`."""
+    columns: dict[str, list[Any]] = {"idx": list(range(rows))}
+    for column in (*task.id, *task.group):
+        numbers = [row // (_ROWS_PER_GROUP if column in task.group else 1) for row in range(rows)]
+        whole, _, part = column.partition(".")
+        if part:
+            objects = columns.get(whole, [])
+            before = objects if objects and isinstance(objects[0], dict) else [{} for _ in numbers]
+            columns[whole] = [{**each, part: number} for each, number in zip(before, numbers, strict=True)]
+        else:
+            columns[column] = numbers
     return columns
 
 

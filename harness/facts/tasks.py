@@ -67,6 +67,10 @@ class TaskSpec(BaseModel):
     """Texts written from columns: `claim: "{speaker} says: {statement}"`; `{{` is a brace."""
     marks: dict[str, dict[Annotated[str, Field(min_length=1)], Span]] = {}
     """Spans to mark in a column, by the mark: `sentence: {"*": {start: first, end: last}}`; see `facts/texts.py`."""
+    group: Names = ()
+    """Columns whose values name the group of a row, such as the question that it answers; see `row_groups.py`."""
+    id: Names = ()
+    """Columns that identify a row; they are copied into the files of predictions. `idx.answer` is a part of `idx`."""
     problem_type: ProblemType
     """One label per row (the default), a value (the default without labels), or any number of labels."""
     label: str | tuple[str, ...] = "label"
@@ -128,8 +132,9 @@ class TaskSpec(BaseModel):
 
     @property
     def columns(self) -> set[str]:
-        """All columns of the source that the task uses."""
-        return {*self.text_columns, *self.label_columns}
+        """All columns of the source that the task uses; of an object, its column."""
+        columns = {*self.text_columns, *self.label_columns, *self.group, *self.id}
+        return columns | {column.split(".")[0] for column in columns}
 
     @property
     def fingerprint(self) -> str:
@@ -147,7 +152,7 @@ class TaskSpec(BaseModel):
     @property
     def _shape(self) -> dict[str, Any]:
         """The keys of a task's shape that most tasks do not have; absent from the fingerprint of those."""
-        return self.model_dump(include={"templates", "marks"}, exclude_none=True)
+        return self.model_dump(include={"templates", "marks", "group"}, exclude_none=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -183,6 +188,9 @@ class TaskSpec(BaseModel):
                 raise ValueError(
                     f"metrics: {name!r} does not support {self.problem_type}; supported: {', '.join(supported)}"
                 )
+        over_groups = [name for name in self.metrics if name in METRICS and METRICS[name].is_over_groups]
+        if over_groups and not self.group:
+            raise ValueError(f"metrics: {over_groups[0]!r} needs 'group', the column that names the group of a row")
         if "f1" in self.metrics and self.classes != 2:
             raise ValueError("metrics: 'f1' is the F1 of the second of two labels; for more labels use f1_macro")
         try:

@@ -68,6 +68,8 @@ class SplitFacts(NamedTuple):
     """Rows whose text (and pair) is also in an earlier row."""
     empty: int
     """Rows with an empty or blank text."""
+    group_sizes: dict[int, int] | None
+    """Groups by their number of rows, in a task of groups."""
     lengths: Lengths | None
     """None if tokens are not counted."""
     examples: list[Example]
@@ -145,9 +147,16 @@ def _split_facts(task: TaskSpec, split: Split, lengths: Lengths | None) -> Split
         values=values,
         repeated=len(texts) - len(set(texts)),
         empty=sum(not text.strip() or (pair is not None and not pair.strip()) for text, pair in texts),
+        group_sizes=None if split.row_groups is None else _group_sizes(split.row_groups),
         lengths=lengths,
         examples=_examples(task, split),
     )
+
+
+def _group_sizes(row_groups: NDArray[np.int64]) -> dict[int, int]:
+    _, rows = np.unique(row_groups, return_counts=True)
+    sizes, groups = np.unique(rows, return_counts=True)
+    return dict(zip(sizes.tolist(), groups.tolist(), strict=True))
 
 
 def _lengths(tokens: NDArray[np.int64], max_length: int) -> Lengths:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import datasets
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
-from harness.rows.columns import ReadOptions, column_values
+from harness.rows.columns import ReadOptions, column_values, has_column
 from harness.rows.files import ALL_ROWS, DataFile, Files, check_sha256, download, file_hash
 from harness.rows.formats import read_table
 from harness.rows.labels import read_labels
@@ -37,6 +39,10 @@ class Split(NamedTuple):
     pair: list[str] | None
     label: NDArray[Any] | None
     """Class numbers int64[N], values float64[N], label sets int8[N, C] of 0 and 1, or None if hidden."""
+    row_groups: NDArray[np.int64] | None = None
+    """The number of each row's group, from 0 in the order of their first rows, int64[N], in a task of groups."""
+    ids: Mapping[str, list[Any]] = MappingProxyType({})
+    """The columns that identify a row."""
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         """The rows with these numbers, from 0, in this order."""
@@ -44,6 +50,8 @@ class Split(NamedTuple):
             [self.text[row] for row in rows],
             None if self.pair is None else [self.pair[row] for row in rows],
             None if self.label is None else self.label[rows],
+            None if self.row_groups is None else self.row_groups[rows],
+            {name: [values[row] for row in rows] for name, values in self.ids.items()},
         )
 
 
@@ -79,11 +87,12 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     splits = {
         name: _canonical(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
     }
+    if task.group:
+        _check_groups(task, tables)
     if protocol == "holdout":
         for name in [name for name in splits if holdout_split(name) in task.report]:
-            full, half = splits[name], len(splits[name].text) // 2
-            order = np.random.default_rng(SUBSET_SEED).permutation(len(full.text))  # the order of Dataset.shuffle
-            splits[name], splits[holdout_split(name)] = full.take(order[:half]), full.take(order[half:])
+            full, (first, second) = splits[name], _halves(splits[name])
+            splits[name], splits[holdout_split(name)] = full.take(first), full.take(second)
     if train_rows is not None:
         available = len(splits["train"].text)
         if train_rows > available:
@@ -91,6 +100,15 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
         subset = np.random.default_rng(SUBSET_SEED).permutation(available)[:train_rows]
         splits["train"] = splits["train"].take(np.sort(subset))
     return splits
+
+
+def _halves(split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of two random halves; a group is in one of them."""
+    row_groups = np.arange(len(split.text)) if split.row_groups is None else split.row_groups
+    order = np.random.default_rng(SUBSET_SEED).permutation(row_groups.max() + 1)  # the order of Dataset.shuffle
+    position = np.argsort(order)[row_groups]
+    rows, half = np.argsort(position, kind="stable"), int((position < len(order) // 2).sum())
+    return rows[:half], rows[half:]
 
 
 def data_facts(task: TaskSpec, tables: Tables, splits: Mapping[str, Split], is_test_mode: bool) -> DataFacts:
@@ -135,8 +153,9 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
             if texts is not None:
                 digest.update(np.array([len(text) for text in texts], np.int64).tobytes())
                 digest.update("".join(texts).encode("utf-8", "surrogatepass"))
-        if split.label is not None:
-            digest.update(split.label.tobytes())
+        for numbers in (split.label, split.row_groups):
+            if numbers is not None:
+                digest.update(numbers.tobytes())
     return digest.hexdigest()
 
 
@@ -264,8 +283,9 @@ def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[s
 
 
 def _stratified(task: TaskSpec, name: str, part: StratifiedPart, table: datasets.Dataset) -> datasets.Dataset:
-    _check_columns(task, name, table, [*task.text_columns, *task.label_columns])
-    texts = list(zip(*(map(str, column_values(table, column)) for column in task.text_columns), strict=True))
+    together = task.group or task.text_columns
+    _check_columns(task, name, table, [*together, *task.label_columns])
+    texts = list(zip(*(map(str, column_values(table, column)) for column in together), strict=True))
     labels = zip(*(map(repr, column_values(table, column)) for column in task.label_columns), strict=True)
     return table.select(stratified_rows(part, texts, [()] * len(table) if task.is_regression else list(labels)))
 
@@ -276,15 +296,52 @@ def _stratified(task: TaskSpec, name: str, part: StratifiedPart, table: datasets
 def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool) -> Split:
     if len(table) == 0:
         raise UserError(f"task {task.name}: split {name!r} is empty.")
-    _check_columns(task, name, table, [*task.text_columns, *(() if hidden else task.label_columns)])
+    labelled = () if hidden else task.label_columns
+    _check_columns(task, name, table, [*task.text_columns, *labelled, *task.group, *task.id])
     texts = [_texts(task, name, table, column) for column in task.text]
     labels = None if hidden else read_labels(task, name, table)
-    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels)
+    ids = {column: column_values(table, column) for column in task.id}
+    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels, _row_groups(task, name, table), ids)
+
+
+def _row_groups(task: TaskSpec, name: str, table: datasets.Dataset) -> NDArray[np.int64] | None:
+    if not task.group:
+        return None
+    numbers: dict[tuple[Any, ...], int] = {}
+    values = _group_names(task, table)
+    for row, each in enumerate(values, start=1):
+        if None in each:
+            column = task.group[each.index(None)]
+            raise UserError(f"task {task.name}: column {column!r}, row {row} of split {name!r}: missing group.")
+        numbers.setdefault(each, len(numbers))
+    return np.array([numbers[each] for each in values], np.int64)
+
+
+def _group_names(task: TaskSpec, table: datasets.Dataset) -> list[tuple[Any, ...]]:
+    """The values that name the group of each row."""
+    return list(zip(*(map(_hashable, column_values(table, column)) for column in task.group), strict=True))
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, (list, dict)) else value
+
+
+def _check_groups(task: TaskSpec, tables: Tables) -> None:
+    """Raises UserError when a group has rows in two splits that are parts of the same split of the source."""
+    parts = {name: set(re.findall(r"[^\W\d][\w.-]*(?=\[|\+|$)", text)) for name, text in task.splits.items()}
+    names = {name: _group_names(task, table) for name, table in tables.by_split.items()}
+    for first, second in itertools.combinations(names, 2):
+        if parts[first] & parts[second] and (shared := set(names[first]) & set(names[second])):
+            row = next(row for row, name in enumerate(names[second], start=1) if name in shared)
+            raise UserError(
+                f"task {task.name}: the group {', '.join(map(repr, names[second][row - 1]))} has rows in the splits "
+                f"{first!r} and {second!r} (row {row}). Cut the splits between groups, or use `stratified`, which does."
+            )
 
 
 def _check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns: Iterable[str]) -> None:
     for column in columns:
-        if column not in table.column_names:
+        if not has_column(table, column):
             raise UserError(
                 f"task {task.name}: column {column!r} not found in split {split!r}; "
                 f"its columns: {', '.join(table.column_names)}.{did_you_mean(column, table.column_names)}"

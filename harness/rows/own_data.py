@@ -14,7 +14,7 @@ from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import MAX_NAME_BYTES, TaskSpec, task_names
 from harness.metrics.metric import ProblemType
-from harness.rows.columns import column_values
+from harness.rows.columns import column_values, has_column
 from harness.rows.files import DataFile, Files, collect_files
 from harness.rows.formats import DELIMITERS, detect_delimiter
 from harness.rows.label_inference import InferredLabels, infer_labels, is_unlabelled
@@ -56,6 +56,9 @@ class OwnData:
     """The column of the second text of a pair."""
     label_column: str = "label"
     """The label column; several, such as toxic,insult, are columns of 0 and 1, one per label."""
+    group_column: str | None = None
+    """The column that names the group of a row, such as the question that it answers: groups stay together, and the
+    share of groups without an error is measured. Several, such as text,question, are one name."""
     label_separator: str | None = None
     """Separator of the labels in one column of texts with several labels per row."""
     problem_type: ProblemType | None = None
@@ -189,12 +192,13 @@ def _draft(own: OwnData, name: str) -> TaskSpec:
             if len(columns) > 1:
                 join[text[-1]] = columns
     label = _columns("--label-column", own.label_column)
+    group = _columns("--group-column", own.group_column) if own.group_column else ()
     used = [*(column for name in text for column in join.get(name, (name,))), *label]
     if duplicate := next((column for column in used if used.count(column) > 1), None):
         raise UserError(f"--text-columns, --pair-column, --label-column: duplicate column {duplicate!r}.")
     source, splits = _hub_source(own) if own.dataset else _file_source(own)
     facts: dict[str, Any] = dict(name=name, title=name, source=source, text=tuple(text), join=join, splits=splits)
-    facts |= dict(label=label[0] if len(label) == 1 else label, rows={}, metrics=(), main_metrics=())
+    facts |= dict(group=group, label=label[0] if len(label) == 1 else label, rows={}, metrics=(), main_metrics=())
     return TaskSpec.model_construct(**facts)
 
 
@@ -286,9 +290,10 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
     flags = dict.fromkeys(draft.text_columns, "--text-columns") | dict.fromkeys(draft.label_columns, "--label-column")
     if own.pair_column:
         flags |= dict.fromkeys(_columns("--pair-column", own.pair_column), "--pair-column")
+    flags |= dict.fromkeys(draft.group, "--group-column")
     for split, table in tables.items():
         for column, flag in flags.items():
-            if column not in table.column_names and not (split == "test" and flag == "--label-column"):
+            if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
                 known = table.column_names
                 raise UserError(
                     f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}."
@@ -318,19 +323,22 @@ def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: ProblemType, 
         high = low + percent
         splits[split] = f"train[stratified {low}%:{'' if high == 100 else f'{high}%'}]"
         how = "at random" if problem_type == "regression" else "each label in its proportion"
+        together = "groups" if own.group_column else "equal texts"
         messages.append(
-            f"{split}: {percent}% of the training rows, {how}, the same ones in every run; equal texts stay together"
+            f"{split}: {percent}% of the training rows, {how}, the same ones in every run; {together} stay together"
         )
         low = high
     return splits
 
 
 def _task(draft: TaskSpec, labels: InferredLabels, splits: dict[str, str], is_test_hidden: bool) -> TaskSpec:
-    metrics = _METRICS[labels.problem_type]
+    metrics = [*_METRICS[labels.problem_type]]
+    if draft.group and labels.problem_type == "single_label_classification":
+        metrics.insert(1, "exact_match_by_group")
     order = {split: splits[split] for split in ("train", "validation", "test") if split in splits}
     is_tested = "test" in splits and not is_test_hidden
     facts: dict[str, Any] = dict(
-        draft.model_dump(include={"name", "title", "text", "join", "label"}),
+        draft.model_dump(include={"name", "title", "text", "join", "label", "group"}),
         source=draft.source,
         labels=labels.labels,
         splits=order,

@@ -109,8 +109,9 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
     if value is None or split not in record.predictions or split not in record.gold or not can_resample([metric]):
         return "–"
     gold, predictions = unpack_array(record.gold[split]), unpack_array(record.predictions[split])
-    drawn = resampled([metric], predictions[None], gold, f"{record.spec.task}.{split}", _RESAMPLES)
-    is_smoothed = len(pseudo_rows([metric], predictions, gold)[1]) > 0
+    row_groups = unpack_array(record.row_groups[split]) if split in record.row_groups else None
+    drawn = resampled([metric], predictions[None], gold, f"{record.spec.task}.{split}", _RESAMPLES, row_groups)
+    is_smoothed = len(pseudo_rows([metric], predictions, gold, row_groups)[1]) > 0
     (low,), (high,) = row_intervals(sample_of([[value]], drawn, len(gold), is_smoothed, [0], [True]))
     return f"{low:.4f} to {high:.4f}"
 

@@ -44,6 +44,7 @@ ROWS = {
     "sst2": {"train": 67_349, "validation": 872, "test": 1_821},
     "stsb": {"train": 5_749, "validation": 1_500, "test": 1_379},
     "ttc4900": {"train": 2_450, "validation": 1_225, "test": 1_225},
+    "multirc": {"train": 27_243, "validation": 4_848, "test": 9_693},
     "wic": {"train": 5_428, "validation": 638, "test": 1_400},
     "wnli": {"train": 635, "validation": 71, "test": 146},
     "wsc": {"train": 554, "validation": 104, "test": 146},
@@ -200,7 +201,7 @@ def test_suite_is_the_nine_tasks_of_glue() -> None:
     assert {task.name for task in all_tasks() if task.suite == "glue"} == set(LABELS) - {"ax"}
 
 
-SUPERGLUE = {"wic": "wic", "wsc": "wsc.fixed"}
+SUPERGLUE = {"multirc": "multirc", "wic": "wic", "wsc": "wsc.fixed"}
 """The configuration of the Hub's data set, by task."""
 
 
@@ -449,6 +450,7 @@ BAD = {
         "templates: 'text' is also in 'join'",
     ),
     "mark in no text": (("label: label", 'marks: {body: {"*": {start: a, end: b}}}'), 4, "marks: 'body' is not in"),
+    "metric over groups without groups": (("[accuracy]", "[accuracy, exact_match_by_group]"), 8, "metrics: 'exact_"),
     "half a span": (("label: label", 'marks: {text: {"*": {start: a}}}'), 4, "start and end, or first_word and text"),
     "two kinds of span": (
         ("label: label", 'marks: {text: {"*": {start: a, text: b}}}'),
@@ -707,6 +709,8 @@ def test_fingerprint_changes_with_rows_and_labels(tmp_path: Path, old: str, new:
         'marks: {text: {"*": {start: a, end: b}}}',
         'marks: {text: {"#": {start: a, end: b}}}',
         'marks: {text: {"*": {first_word: a, text: b}}}',
+        "group: question",
+        "group: [question, answer]",
     ],
 )
 def test_fingerprint_changes_with_templates_and_marks(tmp_path: Path, keys: str) -> None:
@@ -738,6 +742,7 @@ def test_fingerprint_changes_with_the_source(tmp_path: Path) -> None:
         ("[bad, good]", "{bad: 0, good: 1}"),
         ("main_metrics:", "select_on: validation\nmain_metrics:"),
         ("main_metrics:", "suite: mine\nmain_metrics:"),
+        ("main_metrics:", "id: idx\nmain_metrics:"),
         ("main_metrics:", "model: a/b\nmain_metrics:"),
         ("main_metrics:", "recipe: {epochs: 7}\nmain_metrics:"),
         ("{train: 2, validation: 2}", "{train: 3, validation: 3}"),

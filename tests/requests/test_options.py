@@ -59,6 +59,7 @@ OWN_DATA_FLAGS = {
     "--encoding",
     "--problem-type",
     "--label-column",
+    "--group-column",
     "--label-separator",
     "--name",
     "--pair-column",

@@ -17,6 +17,7 @@ import pytest
 from harness.errors import UserError
 from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task, read_task
+from harness.rows import loading
 from harness.rows.files import file_hash, find_files
 from harness.rows.loading import Split, Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
 
@@ -616,3 +617,71 @@ def test_template_or_span_with_an_unknown_column_is_named(make_task: Make, missi
     rows = {name: values for name, values in marked_rows().items() if name != missing}
     with pytest.raises(UserError, match=f"column '{missing}' not found"):
         splits_of(make_task({"train": rows, "validation": rows}, **SPANS))
+
+
+# -- groups of rows ----------------------------------------------------------------------------------------------------
+
+
+def grouped(**keys: Any) -> TaskSpec:
+    facts: dict[str, Any] = dict(
+        name="grouped", title="Grouped", source={"file": "a.jsonl"}, text="text", labels=["no", "yes"], rows={}
+    )
+    facts |= dict(splits={"train": "all", "validation": "all"}, metrics=["accuracy"], main_metrics="accuracy")
+    return TaskSpec(**{**facts, "group": ["idx.text", "idx.question"], **keys})
+
+
+def answers(questions: Sequence[int], document: int = 0) -> dict[str, list[Any]]:
+    """An answer to each of these questions."""
+    return {
+        "text": [f"q{question} a{row}" for row, question in enumerate(questions)],
+        "label": ["no", "yes"] * (len(questions) // 2) + ["no"] * (len(questions) % 2),
+        "idx": [{"text": document, "question": question, "answer": row} for row, question in enumerate(questions)],
+    }
+
+
+def test_groups_are_numbered_in_order_of_their_first_rows_and_ids_are_kept() -> None:
+    task = grouped(splits={"train": "train", "validation": "validation"}, id="idx.answer")
+    tables = in_memory({"train": answers([5, 5, 3, 5, 3]), "validation": answers([3, 5])})
+    splits = load_splits(task, tables, "standard", None)
+    assert splits["train"].row_groups is not None
+    assert splits["train"].row_groups.tolist() == [0, 0, 1, 0, 1]
+    assert splits["train"].ids == {"idx.answer": [0, 1, 2, 3, 4]}
+    assert fingerprint(splits) != fingerprint({name: split._replace(row_groups=None) for name, split in splits.items()})
+
+
+def test_group_of_several_columns_is_read_from_a_file(make_task: Make) -> None:
+    rows = answers([1, 1, 2, 2])
+    path = make_task({"train": rows, "validation": rows}, ending="jsonl", group=["idx.text", "idx.question"])
+    assert splits_of(path)["validation"].row_groups.tolist() == [0, 0, 1, 1]
+    with pytest.raises(UserError, match=r"column 'idx\.query' not found"):
+        splits_of(make_task({"train": rows, "validation": rows}, ending="jsonl", group="idx.query"))
+
+
+def test_row_without_a_group_is_named() -> None:
+    rows = answers([1, 1, 2])
+    rows["idx"][1]["question"] = None
+    with pytest.raises(UserError, match=r"column 'idx\.question', row 2 of split 'train': missing group"):
+        load_splits(grouped(), in_memory({"train": rows}), "standard", None)
+
+
+def test_group_in_two_parts_of_the_same_rows_is_refused() -> None:
+    """Numbers that start again in another split of the source are other groups."""
+    tables = in_memory({"train": answers([1, 1, 2]), "validation": answers([3, 2, 2])})
+    parts = {"train": "all[:50%]", "validation": "all[50%:]"}
+    with pytest.raises(UserError, match=r"the group 0, 2 .*'train' and 'validation' \(row 2\)"):
+        load_splits(grouped(splits=parts), tables, "standard", None)
+    load_splits(grouped(splits={"train": "train", "validation": "validation[:50%]"}), tables, "standard", None)
+
+
+def test_stratified_parts_and_halves_keep_groups_whole() -> None:
+    questions = [row // 3 for row in range(300)]
+    parts = {"train": "all[stratified :70%]", "validation": "all[stratified 70%:]"}
+    task = grouped(splits=parts)
+    tables = Tables(loading.cut_splits(task, in_memory({"all": answers(questions)}).by_split), "memory", None)
+    splits = load_splits(apply_protocol(task, "holdout"), tables, "holdout", None)
+    counts = [np.bincount(split.row_groups) for split in splits.values() if split.row_groups is not None]
+    assert sum(len(split.text) for split in splits.values()) == 300
+    names = {name: {text.split()[0] for text in split.text} for name, split in splits.items()}
+    assert sum(map(len, names.values())) == 100, "no question is in two of them"
+    assert set(np.concatenate(counts).tolist()) <= {0, 3}
+    assert abs(len(names["validation"]) - len(names["validation_holdout"])) <= 1

@@ -927,3 +927,23 @@ def test_task_file_that_cannot_be_written_is_refused(args: list[str], message: s
     with pytest.raises(UserError, match=message):
         tasks_command([*args, "--text-columns", "text"])
     assert not Path("mine.yaml").exists()
+
+
+# -- groups of rows ----------------------------------------------------------------------------------------------------
+
+
+def test_groups_stay_together_and_are_measured(write_rows: Write) -> None:
+    rows: dict[str, Sequence[Any]] = {
+        "text": [f"answer {row}" for row in range(120)],
+        "label": [("no", "yes")[row % 2] for row in range(120)],
+        "question": [f"q{row % 40}" for row in range(120)],
+    }
+    task = task_of(rows, write_rows, group_column="question")
+    assert task.group == ("question",)
+    assert task.main_metrics == ("accuracy", "exact_match_by_group")
+    train, validation = (splits_of(task)[name] for name in ("train", "validation"))
+    assert len(train.text) + len(validation.text) == 120
+    groups = [{int(text.split()[1]) % 40 for text in split.text} for split in (train, validation)]
+    assert not groups[0] & groups[1]
+    with pytest.raises(UserError, match=r"--group-column: column 'query' not found in train; .*question"):
+        task_of(rows, write_rows, group_column="query")
