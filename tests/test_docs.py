@@ -184,7 +184,7 @@ def _row(task: TaskSpec) -> list[str]:
     return [
         f"`{task.name}`",
         task.title,
-        "pair" if len(task.text) == 2 else "text",
+        "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
         "a value" if task.labels is None else str(task.classes),
         f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}",
         ", ".join(title_of(name) for name in task.main_metrics),

@@ -215,7 +215,7 @@ def _calibrations(
 
     Under the holdout protocol the reported half has a second one, at the temperature fitted on the other half.
     """
-    if task.problem_type != "single_label_classification":
+    if task.problem_type not in ("single_label_classification", "multiple_choice"):
         return {}
     by_split = {name: [calibration(scores[name], labels)] for name, labels in gold.items() if labels is not None}
     fitted_on = gold.get(task.select_on)

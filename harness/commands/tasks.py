@@ -90,7 +90,7 @@ def _registry_table(tasks: Sequence[TaskSpec]) -> Table:
         table.add_row(
             task.name,
             task.title,
-            "pair" if len(task.text) == 2 else "text",
+            "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
             "a value" if task.labels is None else labels,
             f"{task.rows['train']:,}" if "train" in task.rows else f"by {task.predicted_by}",
             ", ".join(map(title_of, task.main_metrics)),
@@ -113,6 +113,7 @@ def _task_table(task: TaskSpec) -> Table:
         "version": str(task.version),
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),
+        **({"choices": ", ".join(task.choices)} if task.choices else {}),
         "label": label if task.predicted_by is None else f"{label} (predicted by {task.predicted_by} models)",
         "labels": escape_controls(", ".join(task.labels or ["real values"]), LINE_CONTROLS),
         "splits": ", ".join(splits),

@@ -78,6 +78,7 @@ def write_model(folder: Path) -> None:
 def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
     texts: list[list[str]] = [[] for _ in task.text]
     labels: list[Any] = []
+    candidates: list[list[str]] = []
     values = list((task.labels or {}).values())
     for row in range(rows):
         if task.is_multi_label:
@@ -90,6 +91,10 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             signals = [_class_word(0, row % _WORDS_PER_CLASS)] * target
             signals += [_class_word(1, row % _WORDS_PER_CLASS)] * (_MAX_VALUE - target)
             label = -1.0 if is_hidden else float(target)
+        elif task.choices:
+            target = row % len(values)
+            label = (-1 if isinstance(values[0], int) else None) if is_hidden else values[target]
+            signals = []
         else:
             target = row % len(values)
             signals = [_class_word(target, int(rng.integers(_WORDS_PER_CLASS))) for _ in range(3)]
@@ -103,7 +108,16 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             rng.shuffle(tokens)
             column.append(" ".join(tokens))
         labels.append(label)
-    columns = _text_columns([task.text_source(name) for name in task.text], texts)
+        if task.choices:
+            endings = [_class_word(int(number == target), 0) for number in range(len(values))]
+            beginnings = rng.choice(_FILLERS, size=(len(values), 3))
+            candidates.append([" ".join([*first, last]) for first, last in zip(beginnings, endings, strict=True)])
+    sources = [task.text_source(name) for name in (*task.text, *task.choices)]
+    if len(task.choices) > 1:
+        texts += [list(each) for each in zip(*candidates, strict=True)]
+    columns = _text_columns(sources[: len(texts)], texts)
+    if len(task.choices) == 1:
+        columns[task.choices[0]] = candidates
     return {**columns, **_label_columns(task, labels), **_id_columns(task, rows)}
 
 

@@ -7,8 +7,10 @@ tokenizer needs no new token.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from string import Formatter
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -116,6 +118,37 @@ class TextSource(NamedTuple):
         return (
             value if marks is None else mark_spans(_text(value), [(m, s.locate(value, row)) for m, s in marks.items()])
         )
+
+
+class ChoiceSource(NamedTuple):
+    """The candidates of each row and the columns that they are made from: one each, or a column of lists."""
+
+    sources: tuple[TextSource, ...]
+    number: int
+    """Candidates of a row."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that they need, each once."""
+        return tuple(dict.fromkeys(column for source in self.sources for column in source.columns))
+
+    def compose(self, row: Mapping[str, Any]) -> tuple[str, ...]:
+        """The candidates of a row, which has the values of `columns`; a list may be written as JSON.
+
+        Raises:
+            ValueError: a candidate is missing or not a text.
+        """
+        if len(self.sources) > 1:
+            return tuple(source.compose(row) for source in self.sources)
+        value = row[self.sources[0].name]
+        if isinstance(value, str):
+            with suppress(ValueError, RecursionError):
+                value = json.loads(value)
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("missing candidates" if value is None else f"expected a list of candidates, got {value!r}")
+        if len(value) != self.number:
+            raise ValueError(f"expected {self.number} candidates, got {len(value)}")
+        return tuple(map(_text, value))
 
 
 def mark_spans(text: str, spans: Sequence[tuple[str, tuple[int, int]]]) -> str:

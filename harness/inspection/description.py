@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -139,7 +138,7 @@ def _split_facts(task: TaskSpec, split: Split, lengths: Lengths | None) -> Split
         sizes = {size: rows for size, rows in enumerate(rows_by_size) if rows}
     elif gold is not None:
         counts = dict(zip(names, np.bincount(gold, minlength=len(names)).tolist(), strict=True))
-    texts = _texts(split)
+    texts = split.texts
     return SplitFacts(
         rows=len(texts),
         counts=counts,
@@ -172,7 +171,7 @@ def _lengths(tokens: NDArray[np.int64], max_length: int) -> Lengths:
 
 def _examples(task: TaskSpec, split: Split) -> list[Example]:
     """The first row of each label or label set, or the first rows of a regression; in row order."""
-    texts = _texts(split)
+    texts = split.texts
     rows = list(range(len(texts)))[:EXAMPLES]
     if split.label is not None and not task.is_regression:
         _, first = np.unique(split.label, axis=0, return_index=True)
@@ -186,7 +185,7 @@ def _conflicts(task: TaskSpec, splits: Mapping[str, Split]) -> list[Conflict]:
     for name, split in splits.items():
         if split.label is not None:
             labels = label_names(task, split.label)
-            for row, (text, label) in enumerate(zip(_texts(split), labels, strict=True), start=1):
+            for row, (text, label) in enumerate(zip(split.texts, labels, strict=True), start=1):
                 rows[text].append((name, row, label))
     conflicts = [
         Conflict(*text, occurrences)
@@ -194,10 +193,6 @@ def _conflicts(task: TaskSpec, splits: Mapping[str, Split]) -> list[Conflict]:
         if any(label != occurrences[0][2] for _, _, label in occurrences)
     ]
     return sorted(conflicts, key=lambda conflict: -len(conflict.rows))
-
-
-def _texts(split: Split) -> list[tuple[str, str | None]]:
-    return list(zip(split.text, split.pair or repeat(None), strict=False))
 
 
 def _notes(task: TaskSpec, splits: Mapping[str, SplitFacts]) -> list[str]:

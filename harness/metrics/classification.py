@@ -82,7 +82,7 @@ def _resampled_accuracy(rows: LabelCounts) -> Floats:
 
 ACCURACY = Metric(
     "accuracy",
-    _CLASSES,
+    (*_CLASSES, "multiple_choice"),
     value=lambda predictions, gold: float(np.mean(predictions == gold)),
     resampled=_resampled_accuracy,
     is_share_of_rows=True,

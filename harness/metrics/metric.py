@@ -13,8 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ProblemType = Literal["single_label_classification", "regression", "multi_label_classification"]
-"""transformers' names. Labels are class numbers int64[N], values float64[N], or label sets of 0 and 1, int64[N, C]."""
+ProblemType = Literal["single_label_classification", "regression", "multi_label_classification", "multiple_choice"]
+"""transformers' names, and a choice among candidates, whose labels are their positions.
+
+Labels are class numbers int64[N], values float64[N], or label sets of 0 and 1, int64[N, C].
+"""
 
 Floats = NDArray[np.float64]
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
+from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.columns import ReadOptions, column_values, has_column
 from harness.rows.files import ALL_ROWS, DataFile, Files, check_sha256, download, file_hash
 from harness.rows.formats import read_table
@@ -43,6 +44,14 @@ class Split(NamedTuple):
     """The number of each row's group, from 0 in the order of their first rows, int64[N], in a task of groups."""
     ids: Mapping[str, list[Any]] = MappingProxyType({})
     """The columns that identify a row."""
+    choices: list[tuple[str, ...]] | None = None
+    """The candidates of each row, equally many, in a task of multiple choice."""
+
+    @property
+    def texts(self) -> list[tuple[str, str | None]]:
+        """The text of each row with its second text, or with its candidates in one text."""
+        seconds = self.pair or (None if self.choices is None else [" | ".join(each) for each in self.choices])
+        return list(zip(self.text, seconds or itertools.repeat(None), strict=False))
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         """The rows with these numbers, from 0, in this order."""
@@ -52,6 +61,7 @@ class Split(NamedTuple):
             None if self.label is None else self.label[rows],
             None if self.row_groups is None else self.row_groups[rows],
             {name: [values[row] for row in rows] for name, values in self.ids.items()},
+            None if self.choices is None else [self.choices[row] for row in rows],
         )
 
 
@@ -131,7 +141,8 @@ def data_notes(splits: Mapping[str, Split], shared: Mapping[str, int]) -> list[s
     """Notes on empty texts, and on texts of the training split in other splits, counted by `shared_texts`."""
     notes = []
     for name, split in splits.items():
-        for texts, noun in ((split.text, "texts"), (split.pair or [], "second texts")):
+        choices = [min(each, key=lambda choice: len(choice.strip())) for each in split.choices or ()]
+        for texts, noun in ((split.text, "texts"), (split.pair or [], "second texts"), (choices, "candidates")):
             if empty := [row for row, text in enumerate(texts, start=1) if not text.strip()]:
                 rows = ", ".join(map(str, empty[:_MOST_SHOWN])) + (", ..." if len(empty) > _MOST_SHOWN else "")
                 notes.append(f"{name}: {len(empty):,} of {len(texts):,} {noun} are empty: rows {rows}")
@@ -149,7 +160,7 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
     for name in sorted(splits):
         split = splits[name]
         digest.update(f"{name}:{len(split.text)};".encode())
-        for texts in (split.text, split.pair):
+        for texts in (split.text, split.pair, *zip(*split.choices or (), strict=True)):
             if texts is not None:
                 digest.update(np.array([len(text) for text in texts], np.int64).tobytes())
                 digest.update("".join(texts).encode("utf-8", "surrogatepass"))
@@ -161,10 +172,7 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
 
 def shared_texts(splits: Mapping[str, Split]) -> dict[str, int]:
     """`a & b`: number of rows of split b whose text (and pair) is also in split a; left out where it is 0."""
-    keys = {
-        name: list(zip(split.text, split.pair or itertools.repeat(None), strict=False))
-        for name, split in splits.items()
-    }
+    keys = {name: split.texts for name, split in splits.items()}
     shared = {}
     for first, second in itertools.combinations(splits, 2):
         first_keys = set(keys[first])
@@ -301,7 +309,9 @@ def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool)
     texts = [_texts(task, name, table, column) for column in task.text]
     labels = None if hidden else read_labels(task, name, table)
     ids = {column: column_values(table, column) for column in task.id}
-    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels, _row_groups(task, name, table), ids)
+    choices = None if task.choice_source is None else _composed(task, name, table, task.choice_source, "choices")
+    row_groups = _row_groups(task, name, table)
+    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels, row_groups, ids, choices)
 
 
 def _row_groups(task: TaskSpec, name: str, table: datasets.Dataset) -> NDArray[np.int64] | None:
@@ -351,13 +361,18 @@ def _check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns:
 def _texts(task: TaskSpec, split: str, table: datasets.Dataset, name: str) -> list[str]:
     """A text of each row: a column, or what is composed from several."""
     source = task.text_source(name)
+    texts = column_values(table, name) if source.is_column else []
+    is_whole = source.is_column and all(isinstance(text, str) for text in texts)
+    return texts if is_whole else list(_composed(task, split, table, source, name))
+
+
+def _composed(task: TaskSpec, split: str, table: datasets.Dataset, source: TextSource | ChoiceSource, name: str) -> Any:
+    """The text or the candidates that `source` composes for each row; an error shows `name`."""
     columns = [column_values(table, column) for column in source.columns]
-    if source.is_column and all(isinstance(text, str) for text in columns[0]):
-        return columns[0]
-    texts = []
+    composed = []
     for row, values in enumerate(zip(*columns, strict=True), start=1):
         try:
-            texts.append(source.compose(dict(zip(source.columns, values, strict=True))))
+            composed.append(source.compose(dict(zip(source.columns, values, strict=True))))
         except ValueError as error:
             raise UserError(f"task {task.name}: column {name!r}, row {row} of split {split!r}: {error}.") from None
-    return texts
+    return composed

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
-from harness.facts.texts import TextSource
+from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
 from harness.system.paths import user_path
@@ -21,13 +21,15 @@ class TextRows(NamedTuple):
     text: list[str]
     pair: list[str] | None
     label: None = None
+    choices: list[tuple[str, ...]] | None = None
 
 
 class TextColumns(NamedTuple):
-    """The texts of a row and their columns."""
+    """The texts of a row, its candidates in a task of multiple choice, and their columns."""
 
     text: TextSource
     pair: TextSource | None
+    choices: ChoiceSource | None = None
 
     @property
     def sources(self) -> list[TextSource]:
@@ -37,21 +39,25 @@ class TextColumns(NamedTuple):
     @property
     def names(self) -> list[str]:
         """All columns, each once."""
-        return list(dict.fromkeys(column for source in self.sources for column in source.columns))
+        columns = [column for source in self.sources for column in source.columns]
+        return list(dict.fromkeys([*columns, *(self.choices.columns if self.choices else ())]))
 
     @property
     def texts(self) -> set[str]:
         """The columns that must have a text in every row; others have positions of spans."""
         return {part for source in self.sources for part in source.parts}
 
-    def compose(self, row: Mapping[str, Any]) -> list[str]:
-        """All texts of a row; raises ValueError as `TextSource.compose`."""
-        return [source.compose(row) for source in self.sources]
-
-
-def _rows(texts: Sequence[Sequence[str]]) -> TextRows:
-    """The rows of texts in the order of `TextColumns.sources`."""
-    return TextRows([row[0] for row in texts], [row[1] for row in texts] if len(texts[0]) > 1 else None)
+    def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> TextRows:
+        """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""
+        texts: list[list[Any]] = []
+        for number, row in enumerate(rows, start=first):
+            try:
+                choices = [self.choices.compose(row)] if self.choices else []
+                texts.append([*(source.compose(row) for source in self.sources), *choices])
+            except ValueError as error:
+                raise UserError(f"{path}: row {number}: {error}.") from None
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        return TextRows(columns[0], columns[1] if self.pair else None, None, columns[1] if self.choices else None)
 
 
 def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[TextRows]:
@@ -79,38 +85,38 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
             for name in columns.names:
                 if name in columns.texts:
                     _check_texts(values[name], name, path, rows)
-            texts = []
-            for row, each in enumerate(zip(*values.values(), strict=True), start=rows + 1):
-                try:
-                    texts.append(columns.compose(dict(zip(values, each, strict=True))))
-                except ValueError as error:
-                    raise UserError(f"{path}: row {row}: {error}.") from None
-            if texts:
-                yield _rows(texts)
+            if batch.num_rows:
+                each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+                yield columns.compose(each_row, path, rows + 1)
             rows += batch.num_rows
     if rows == 0:
         raise UserError(f"{path}: no rows.")
 
 
-def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK) -> Iterator[TextRows]:
-    """One row per line: a text, or a pair with a TAB between. Empty lines are rows too.
+def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choices: int = 0) -> Iterator[TextRows]:
+    """One row per line: a text, or a text and its pair or candidates with TABs between. Empty lines are rows too.
 
     Raises:
-        UserError: there is no line, a line is not a text, or a line of a pair does not have two texts.
+        UserError: there is no line, a line is not a text, or a line does not have as many texts as a row.
     """
+    expected = 1 + is_pair + choices
 
     def values() -> Iterator[list[str]]:
         for number, line in enumerate(lines, start=1):
             check_characters(line, f"standard input:{number}")
-            texts = line.rstrip("\r\n").split("\t") if is_pair else [line.rstrip("\r\n")]
-            if is_pair and len(texts) != 2:
-                raise UserError(f"standard input:{number}: expected two texts with a TAB between, got {len(texts)}.")
+            texts = line.rstrip("\r\n").split("\t") if expected > 1 else [line.rstrip("\r\n")]
+            if len(texts) != expected:
+                count = {2: "two"}.get(expected, str(expected))
+                raise UserError(
+                    f"standard input:{number}: expected {count} texts with a TAB between, got {len(texts)}."
+                )
             yield texts
 
     is_empty, rows = True, values()
     while part := list(itertools.islice(rows, chunk)):
         is_empty = False
-        yield _rows(part)
+        pairs = [row[1] for row in part] if is_pair else None
+        yield TextRows([row[0] for row in part], pairs, None, [tuple(row[1:]) for row in part] if choices else None)
     if is_empty:
         raise UserError("standard input: no rows.")
 
@@ -132,10 +138,11 @@ def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:
-    for flag, source in (("--text-column", columns.text), ("--pair-column", columns.pair)):
+    flags = {"--text-column": columns.text, "--pair-column": columns.pair, "": columns.choices}
+    for flag, source in flags.items():
         for column in source.columns if source is not None else ():
             if column not in header:
                 raise UserError(
                     f"{path}: column {column!r} not found; its columns: {', '.join(header)}."
-                    f"{did_you_mean(column, header)} Name another with {flag}."
+                    f"{did_you_mean(column, header)}{f' Name another with {flag}.' if flag else ''}"
                 )

@@ -44,6 +44,7 @@ ROWS = {
     "sst2": {"train": 67_349, "validation": 872, "test": 1_821},
     "stsb": {"train": 5_749, "validation": 1_500, "test": 1_379},
     "ttc4900": {"train": 2_450, "validation": 1_225, "test": 1_225},
+    "copa": {"train": 400, "validation": 100, "test": 500},
     "multirc": {"train": 27_243, "validation": 4_848, "test": 9_693},
     "wic": {"train": 5_428, "validation": 638, "test": 1_400},
     "wnli": {"train": 635, "validation": 71, "test": 146},
@@ -201,7 +202,7 @@ def test_suite_is_the_nine_tasks_of_glue() -> None:
     assert {task.name for task in all_tasks() if task.suite == "glue"} == set(LABELS) - {"ax"}
 
 
-SUPERGLUE = {"multirc": "multirc", "wic": "wic", "wsc": "wsc.fixed"}
+SUPERGLUE = {"copa": "copa", "multirc": "multirc", "wic": "wic", "wsc": "wsc.fixed"}
 """The configuration of the Hub's data set, by task."""
 
 
@@ -450,6 +451,18 @@ BAD = {
         "templates: 'text' is also in 'join'",
     ),
     "mark in no text": (("label: label", 'marks: {body: {"*": {start: a, end: b}}}'), 4, "marks: 'body' is not in"),
+    "choices of another problem type": (
+        ("label: label", "choices: [a, b]\nproblem_type: single_label_classification"),
+        4,
+        "choices: needs 'problem_type: multiple_choice'",
+    ),
+    "choices of a pair": (("text: text\nlabel: label", "text: [text, other]\nchoices: [a, b]"), 4, "choices: "),
+    "too few labels of choices": (("label: label", "choices: [a, b, c]"), 4, "choices: expected a label for each of 3"),
+    "metric of no choice": (
+        ("[accuracy]", "[accuracy, f1_macro]\nchoices: [a, b]"),
+        8,
+        "metrics: 'f1_macro' does not support multiple_choice; supported: accuracy",
+    ),
     "metric over groups without groups": (("[accuracy]", "[accuracy, exact_match_by_group]"), 8, "metrics: 'exact_"),
     "half a span": (("label: label", 'marks: {text: {"*": {start: a}}}'), 4, "start and end, or first_word and text"),
     "two kinds of span": (
@@ -710,6 +723,8 @@ def test_fingerprint_changes_with_rows_and_labels(tmp_path: Path, old: str, new:
         'marks: {text: {"#": {start: a, end: b}}}',
         'marks: {text: {"*": {first_word: a, text: b}}}',
         "group: question",
+        "choices: [bad, good]",
+        "choices: [good, bad]",
         "group: [question, answer]",
     ],
 )

@@ -17,6 +17,7 @@ KINDS = {
     "single_label_classification": [*CLASSES],
     "regression": ["values"],
     "multi_label_classification": ["label sets"],
+    "multiple_choice": [],
 }
 CASES = [
     (name, kind)

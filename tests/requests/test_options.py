@@ -59,6 +59,7 @@ OWN_DATA_FLAGS = {
     "--encoding",
     "--problem-type",
     "--label-column",
+    "--choice-columns",
     "--group-column",
     "--label-separator",
     "--name",
@@ -137,8 +138,9 @@ FLAGS = {
         "--trust-remote-code",
         "--worst",
     },
-    "submit": {"--allow-missing", "--model", "--out", "--overwrite", "--results", "--run", "--seed"},
+    "submit": {"--allow-missing", "--model", "--out", "--overwrite", "--results", "--run", "--seed", "--suite"},
     "predict": {
+        "--choice",
         "--cpu",
         "--delimiter",
         "--device-batch-size",

@@ -685,3 +685,50 @@ def test_stratified_parts_and_halves_keep_groups_whole() -> None:
     assert sum(map(len, names.values())) == 100, "no question is in two of them"
     assert set(np.concatenate(counts).tolist()) <= {0, 3}
     assert abs(len(names["validation"]) - len(names["validation_holdout"])) <= 1
+
+
+# -- multiple choice ---------------------------------------------------------------------------------------------------
+
+
+def choice_rows(**columns: list[Any]) -> dict[str, list[Any]]:
+    rows = {"text": ["q1", "q2"], "a": ["yes", "one"], "b": ["no", "two"], "label": [0, 1]}
+    return {**rows, "list": [["yes", "no"], ["one", "two"]], **columns}
+
+
+def choice_task(make_task: Make, rows: dict[str, list[Any]], **keys: Any) -> Path:
+    facts: dict[str, Any] = dict(labels=None, choices=["a", "b"], ending="jsonl")
+    return make_task({"train": rows, "validation": rows}, **{**facts, **keys})
+
+
+def test_candidates_are_columns_templates_or_a_list(make_task: Make) -> None:
+    columns = splits_of(choice_task(make_task, choice_rows()))["train"]
+    assert columns.choices == [("yes", "no"), ("one", "two")]
+    assert columns.label is not None
+    assert columns.label.tolist() == [0, 1]
+    lists = splits_of(choice_task(make_task, choice_rows(), choices="list", labels=["a", "b"]))["train"]
+    assert lists.choices == columns.choices
+    keys = dict(choices=["c", "b"], templates={"c": "{text} {a}"}, labels={"first": "a", "second": "b"})
+    written = splits_of(choice_task(make_task, choice_rows(label=["b", "a"]), **keys))
+    assert written["train"].choices == [("q1 yes", "no"), ("q2 one", "two")]
+    assert written["train"].label.tolist() == [1, 0]
+    assert written["train"].texts == [("q1", "q1 yes | no"), ("q2", "q2 one | two")]
+    assert fingerprint({"train": lists}) != fingerprint({"train": lists._replace(choices=written["train"].choices)})
+
+
+@pytest.mark.parametrize(
+    "columns, keys, message",
+    [
+        ({"b": ["no", None]}, {}, "column 'choices', row 2 of split 'train': missing text"),
+        ({"list": [["yes", "no"], ["one"]]}, {"choices": "list", "labels": ["a", "b"]}, "row 2 .*2 candidates, got 1"),
+        ({"list": [["yes", "no"], None]}, {"choices": "list", "labels": ["a", "b"]}, "row 2 .*missing candidates"),
+        ({"label": [0, 2]}, {}, "column 'label', row 2 of split 'train': unknown label 2; labels: a, b"),
+        ({"label": [0, None]}, {}, "row 2 of split 'train': hidden label"),
+        ({"label": [[0, 1], [1]]}, {}, r"row 1 of split 'train': unknown label \[0, 1\]"),
+        ({}, {"choices": ["a", "c"]}, "column 'c' not found"),
+    ],
+)
+def test_row_without_all_candidates_or_one_right_one_is_named(
+    make_task: Make, columns: dict[str, list[Any]], keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        splits_of(choice_task(make_task, choice_rows(**columns), **keys))

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.facts.texts import Span, TextSource
+from harness.facts.texts import ChoiceSource, Span, TextSource
 from harness.rows.columns import ReadOptions
 from harness.rows.stream import TextColumns, TextRows, stream_file, stream_lines
 
@@ -151,6 +151,21 @@ def test_row_of_json_lines_counts_rows_and_not_blank_lines(tmp_path: Path) -> No
     path.write_text("\n" + json.dumps({"a": "x"}) + "\n\n" + json.dumps({"a": None}) + "\n")
     with pytest.raises(UserError, match="column 'a', row 2: missing text"):
         texts(path, ONE)
+
+
+def test_candidates_come_from_columns_lists_or_a_line(tmp_path: Path) -> None:
+    one = TextSource("a", ("a",))
+    (tmp_path / "rows.csv").write_text("a,c,d\nq,x,y\n")
+    sources = (TextSource("c", ("c",)), TextSource("d", ("d", "a"), "{d} {a}"))
+    (rows,) = texts(tmp_path / "rows.csv", TextColumns(one, None, ChoiceSource(sources, 2)))
+    assert rows == TextRows(["q"], None, None, [("x", "y q")])
+    path, lists = tmp_path / "rows.jsonl", ChoiceSource((TextSource("c", ("c",)),), 2)
+    path.write_text(json.dumps({"a": "q", "c": ["x", "y"]}) + "\n" + json.dumps({"a": "q", "c": ["x"]}) + "\n")
+    with pytest.raises(UserError, match="row 2: expected 2 candidates, got 1"):
+        texts(path, TextColumns(one, None, lists))
+    assert list(stream_lines(["q\tx\ty\n"], is_pair=False, choices=2)) == [TextRows(["q"], None, None, [("x", "y")])]
+    with pytest.raises(UserError, match=r"standard input:1: expected 3 texts .* got 2"):
+        list(stream_lines(["q\tx\n"], is_pair=False, choices=2))
 
 
 def test_spans_of_a_file_are_marked_and_one_outside_its_text_is_named_with_its_row(tmp_path: Path) -> None:
