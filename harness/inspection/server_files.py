@@ -48,7 +48,7 @@ _GLUE = (
     ServerFile("WNLI.tsv", "wnli", "test", 146, "number", "0"),
     ServerFile("AX.tsv", "mnli", "ax.test", 1104, "name", "entailment"),
 )
-"""As in the sample submission and the FAQ (gluebenchmark.com/faq); the server refuses a zip without one of them."""
+"""The files of the sample submission and the FAQ (gluebenchmark.com/faq); the server refuses a zip without one."""
 
 _FALSE_TRUE = {"false": "false", "true": "true"}
 _TWO_NAMES = {"entailment": "entailment", "not_entailment": "not_entailment"}
