@@ -37,6 +37,7 @@ def predict(
     texts: Sequence[str],
     pairs: Sequence[str] | None = None,
     *,
+    choices: Sequence[Sequence[str]] | None = None,
     precision: str = "auto",
     cpu: bool = False,
     trust_remote_code: bool = False,
@@ -44,15 +45,18 @@ def predict(
     """Predicts texts with a saved model: columns row, prediction, probability and `probability_<label>` per label.
 
     A multi-label prediction is a list of labels and has no probability of its own; a regression has no probabilities.
-    `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs. `cpu` computes on the CPU even
-    where there is a GPU. `trust_remote_code` runs the code that was saved with a model whose run needed it.
+    `folder` is what `save_model` wrote; `pairs` are the second texts of a task on pairs, `choices` the candidates of
+    each text in a task of multiple choice, where the prediction is the label of a position. `cpu` computes on the CPU
+    even where there is a GPU. `trust_remote_code` runs the code that was saved with a model whose run needed it.
 
     Raises:
         UserError: the folder holds no saved model, or texts and pairs do not fit it.
     """
     from harness.commands.predict import predict as predict_texts
 
-    return predict_texts(folder, texts, pairs, precision=precision, cpu=cpu, trust_remote_code=trust_remote_code)
+    return predict_texts(
+        folder, texts, pairs, choices=choices, precision=precision, cpu=cpu, trust_remote_code=trust_remote_code
+    )
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:

@@ -229,8 +229,7 @@ def _fine_tune(
 
     began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
     ready = prepare(task, this.spec, this.files, parent, options, accelerator)
-    gold = {name: split.label for name, split in ready.splits.items()}
-    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, gold, ready.environment.eval_batch_size)
+    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, ready.splits, ready.environment.eval_batch_size)
     if options.tracker:
         config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
@@ -373,8 +372,7 @@ def _outcome_fields(
     prediction_files = {split: f"{this.spec.run_id}.{split}.parquet" for split in sorted(scores)}
     if accelerator.is_main_process:
         for split, name in prediction_files.items():
-            names, gold = list(task.labels or []) or None, evaluator.gold[split]
-            write_predictions(this.path.with_name(name), scores[split], names, gold, threshold)
+            write_predictions(this.path.with_name(name), scores[split], task.labels, evaluator.splits[split], threshold)
     return dict(
         split_fields(task, outcomes),
         **cost_fields(progress, *provenance.memory_and_energy(accelerator, ready.meters)),

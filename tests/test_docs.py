@@ -23,7 +23,8 @@ from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
 from harness.facts.recipes import Recipe
 from harness.facts.suites import read_suite, registered_suites
-from harness.facts.tasks import SUITE_FILE, TaskSpec, read_task
+from harness.facts.task_files import SUITE_FILE
+from harness.facts.tasks import TaskSpec, read_task
 from harness.metrics.registry import title_of
 from harness.requests.options import RunOptions, parse_options
 from harness.stats.groups import MARKS
@@ -195,7 +196,7 @@ def _row(task: TaskSpec) -> list[str]:
     return [
         f"`{task.name}`",
         task.title,
-        "pair" if len(task.text) == 2 else "text",
+        "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
         "a value" if task.labels is None else str(task.classes),
         f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}" if "train" in task.rows else "",
         ", ".join(title_of(name) for name in task.main_metrics),

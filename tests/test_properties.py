@@ -31,7 +31,8 @@ from harness.facts.prediction_files import read_prediction_file
 from harness.facts.published import PUBLISHED_FOLDER, read_row
 from harness.facts.records import read_records, record_text
 from harness.facts.suites import read_suite, registered_suites
-from harness.facts.tasks import SUITE_FILE, read_task, registered_files
+from harness.facts.task_files import SUITE_FILE, registered_files
+from harness.facts.tasks import read_task
 from harness.reports.standings import build_leaderboard
 from harness.rows import loading
 from harness.rows.files import find_files

@@ -135,4 +135,4 @@ def _tokens(options: DescribeOptions, model: str, splits: Mapping[str, Split]) -
                 raise
             print(f"note: tokens are not counted. {redact_secrets(str(error))}\n")
             return {}
-        return {name: encode(split, tokenizer, _NO_LIMIT).lengths for name, split in splits.items()}
+        return {name: encode(split, tokenizer, _NO_LIMIT).widths for name, split in splits.items()}

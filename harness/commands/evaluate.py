@@ -93,7 +93,10 @@ def main(arguments: Sequence[str]) -> None:
     names = [split] if options.only else [name for name, rows in splits.items() if rows.label is not None]
     scores, threshold = {name: scorer.scores(splits[name]) for name in names}, bundle.record.threshold
     if scorer.accelerator.is_main_process:
-        outcomes = {name: score_split(task, name, scores[name], splits[name].label, threshold) for name in names}
+        outcomes = {
+            name: score_split(task, name, scores[name], splits[name].label, threshold, splits[name].row_groups)
+            for name in names
+        }
         if options.gold is not None:
             outcomes |= _outcomes_by_category(task, tables, scores[GOLD], splits[GOLD], threshold)
         gold, predicted = splits[split].label, predictions_from_scores(scores[split], threshold)
@@ -167,7 +170,7 @@ def _gold_table(task: TaskSpec, path: Path) -> Tables:
     if not path.is_file():
         raise UserError(f"--gold {path}: file not found.")
     table = read_table(path, str(path), ReadOptions())
-    names = {name.casefold(): name for name in (*task.text_columns, *task.label_columns)}
+    names = {name.casefold(): name for name in task.columns}
     header = [names.get(name.casefold(), name) for name in table.column_names]
     check_header(header, f"--gold {path}")
     table = table.rename_columns(header)
@@ -212,7 +215,7 @@ def _calibrations(
 
     Under the holdout protocol the reported half has a second one, at the temperature fitted on the other half.
     """
-    if task.problem_type != "single_label_classification":
+    if task.problem_type not in ("single_label_classification", "multiple_choice"):
         return {}
     by_split = {name: [calibration(scores[name], labels)] for name, labels in gold.items() if labels is not None}
     fitted_on = gold.get(task.select_on)
@@ -234,5 +237,6 @@ def _outcomes_by_category(
         if category in table.column_names:
             rows = np.flatnonzero([bool(str(cell or "").strip()) for cell in table[category]])
             if len(rows):
-                outcomes[category] = score_split(task, category, scores[rows], split.take(rows).label, threshold)
+                part = split.take(rows)
+                outcomes[category] = score_split(task, category, scores[rows], part.label, threshold, part.row_groups)
     return outcomes

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
+from harness.facts.texts import TextSource
 from harness.inspection.output_files import check_output_file
 from harness.inspection.prediction_output import (
     FORMATS,
@@ -53,6 +54,8 @@ class PredictOptions:
     """A text to predict; repeat the flag for several texts."""
     pair: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """The second text of a task on pairs, one for each --text."""
+    choice: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """A candidate of a multiple-choice task; repeat the flag for all candidates of the first --text, then the next."""
     file: Path | None = None
     """Rows in any format that tasks support; CSV, TSV, JSONL and Parquet are read in chunks."""
     delimiter: str | None = None
@@ -140,6 +143,7 @@ def predict(
     texts: Sequence[str],
     pairs: Sequence[str] | None = None,
     *,
+    choices: Sequence[Sequence[str]] | None = None,
     precision: str = "auto",
     cpu: bool = False,
     trust_remote_code: bool = False,
@@ -147,11 +151,14 @@ def predict(
     """Returns the table that `harness.api.predict` documents, for the same arguments.
 
     Raises:
-        UserError: the folder has no saved model, or texts and pairs do not suit its task.
+        UserError: the folder has no saved model, or texts, pairs and choices do not suit its task.
     """
     import pandas as pd
 
-    rows = _text_rows(bundles.read_bundle(Path(folder)), list(texts), list(pairs or ()))
+    bundle = bundles.read_bundle(Path(folder))
+    if uneven := next((each for each in choices or () if len(each) != bundle.task.classes), None):
+        raise UserError(f"choices: expected {bundle.task.classes} candidates of each text, got {len(uneven)}.")
+    rows = _text_rows(bundle, list(texts), list(pairs or ()), list(chain.from_iterable(choices or ())))
     scorer = open_model(Path(folder), precision, cpu, trusts_code=trust_remote_code)
     return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
@@ -203,34 +210,38 @@ def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRow
             f"--pair-column {options.pair_column}: the task {bundle.task.name} has single texts. Drop the flag."
         )
     if options.file is not None:
-        if options.text or options.pair:
+        if options.text or options.pair or options.choice:
             raise UserError("--file and --text exclude each other: drop one.")
         columns = _columns(bundle.task, options)
         return stream.stream_file(options.file, columns, ReadOptions(options.delimiter, options.encoding))
     if column := options.text_column or options.pair_column:
         raise UserError(f"--file is missing: it names the file with the column {column!r}.")
-    if options.text or options.pair:
-        return iter([_text_rows(bundle, list(options.text), list(options.pair))])
+    if options.text or options.pair or options.choice:
+        return iter([_text_rows(bundle, list(options.text), list(options.pair), list(options.choice))])
     if sys.stdin.isatty():
         raise UserError("nothing to predict: give --text, --file, or texts on standard input, one per line.")
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise UserError("standard input reaches one process only. Give the rows with --file.")
-    return stream.stream_lines(sys.stdin, is_pair)
+    return stream.stream_lines(sys.stdin, is_pair, choices=bundle.task.classes if bundle.task.choices else 0)
 
 
 def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
     flags = [options.text_column, options.pair_column]
-    columns = [(flag,) if flag else task.join.get(name, (name,)) for name, flag in zip(task.text, flags, strict=False)]
-    return TextColumns(columns[0], columns[1] if len(columns) > 1 else None)
+    sources = [
+        TextSource(flag, (flag,)) if flag else task.text_source(name)
+        for name, flag in zip(task.text, flags, strict=False)
+    ]
+    return TextColumns(sources[0], sources[1] if len(sources) > 1 else None, task.choice_source)
 
 
-def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str]) -> TextRows:
+def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str], choices: list[str]) -> TextRows:
     """Checks texts from the command line or Python against the task, and returns them as rows."""
     is_pair, name = len(bundle.task.text) == 2, bundle.task.name
-    invalid: list[Any] = [text for text in (*texts, *pairs) if not isinstance(text, str)]
+    number = bundle.task.classes if bundle.task.choices else 0
+    invalid: list[Any] = [text for text in (*texts, *pairs, *choices) if not isinstance(text, str)]
     if invalid:
         raise UserError(f"expected texts, got {invalid[0]!r}.")
-    for flag, values in (("--text", texts), ("--pair", pairs)):
+    for flag, values in (("--text", texts), ("--pair", pairs), ("--choice", choices)):
         for text in values:
             stream.check_characters(text, flag)
     if not texts:
@@ -242,4 +253,10 @@ def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str]) -> Te
             f"--pair: the task {name} has pairs ({', '.join(bundle.task.text)}): expected one --pair for each of "
             f"{len(texts)} --text, got {len(pairs)}."
         )
-    return TextRows(texts, pairs if is_pair else None)
+    if len(choices) != number * len(texts):
+        raise UserError(
+            f"--choice: the task {name} has {number or 'no'} candidates: expected {number * len(texts)} --choice for "
+            f"{len(texts)} --text, got {len(choices)}."
+        )
+    rows = [tuple(choices[start : start + number]) for start in range(0, len(choices), number)] if number else None
+    return TextRows(texts, pairs if is_pair else None, None, rows)

@@ -111,11 +111,13 @@ def check_steps_match_plain_loop(accelerator: Accelerator) -> Check:
 
 
 def check_other_losses_match_plain_loop(accelerator: Accelerator) -> Check:
-    """The same holds for multi-label rows, with class weights and with label smoothing."""
+    """The same holds for multi-label rows, multiple choice, with class weights and with label smoothing."""
     settings = [(True, recipe()), (True, recipe(class_weights="balanced")), (False, recipe(class_weights="balanced"))]
     settings += [(False, recipe(label_smoothing=0.1))]
     cases = [(generated(rows, is_multi_label), recipe) for rows in (17, 33) for is_multi_label, recipe in settings]
-    return _compare_steps(accelerator, "the same for multi-label rows, class weights and label smoothing", cases)
+    cases += [(generated(rows, choices=CLASSES), recipe()) for rows in (17, 33)]
+    name = "the same for multi-label rows, multiple choice, class weights and label smoothing"
+    return _compare_steps(accelerator, name, cases)
 
 
 def check_lora_matches_plain_loop(accelerator: Accelerator) -> Check:
@@ -148,8 +150,9 @@ def _compare_steps(
     of_steps, of_scores = [0.0], [0.0]
     for encoded, own_recipe in cases:
         step_plans, batch = plans(accelerator, len(encoded)), cut_batch(encoded, np.arange(len(encoded)))
-        inputs = batch.to(accelerator.device).inputs
-        plain = (peft_model() if own_recipe.adapter else tiny_model()).to(accelerator.device)
+        batch = batch.to(accelerator.device)
+        plain = peft_model() if own_recipe.adapter else tiny_model(scores_candidates=encoded.choices > 1)
+        plain = plain.to(accelerator.device)
         reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], own_recipe))
         for plan in step_plans[:1] if has_graphs else step_plans:
             ours, steps = _train(accelerator, encoded, plan, own_recipe, has_graphs=has_graphs)
@@ -157,7 +160,10 @@ def _compare_steps(
                 numbers = (step.loss, step.gradient_norm, step.learning_rate)
                 of_steps += [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(numbers, expected, strict=True)]
             with torch.inference_mode():
-                of_scores.append((ours.eval()(**inputs).logits - plain.eval()(**inputs).logits).abs().max().item())
+                logits = (batch.scores(model.eval()(**batch.inputs).logits) for model in (ours, plain))
+                # what all candidates of a row have in common has no gradient and does not matter
+                scores = [each - each.mean(dim=1, keepdim=True) if batch.choices > 1 else each for each in logits]
+                of_scores.append((scores[0] - scores[1]).abs().max().item())
     detail = (
         f"largest relative difference of a step {max(of_steps):.1e} (at most 1e-05), of a score {max(of_scores):.1e}"
     )
@@ -192,19 +198,19 @@ def check_scores_in_row_order(accelerator: Accelerator) -> Check:
     from harness.engine.batches import cut_batch, scoring_batches
     from harness.engine.inference import infer
 
-    model, on_gpu = tiny_model().to(accelerator.device).eval(), accelerator.device.type == "cuda"
-    wrong = []
-    for rows in SIZES:
-        encoded = generated(rows)
+    on_gpu, wrong = accelerator.device.type == "cuda", []
+    for rows, choices in [*((rows, 1) for rows in SIZES), (17, CLASSES), (33, CLASSES)]:
+        encoded = generated(rows, choices=choices)
+        model = tiny_model(scores_candidates=choices > 1).to(accelerator.device).eval()
         for device_batch_size in (1, 4, 16, 64):
             expected = np.zeros((rows, CLASSES), np.float32)
             with torch.inference_mode():
                 for batch in scoring_batches(encoded, device_batch_size, 0, 1, fills_up=on_gpu):
-                    inputs = cut_batch(encoded, batch).to(accelerator.device).inputs
-                    expected[batch] = model(**inputs).logits.cpu().numpy()
+                    cut = cut_batch(encoded, batch).to(accelerator.device)
+                    expected[batch] = cut.scores(model(**cut.inputs).logits).cpu().numpy()
             scores = infer(accelerator, model, encoded, device_batch_size)
             if not np.array_equal(scores.values, expected) or not np.array_equal(scores.rows, np.arange(rows)):
-                wrong.append(f"{rows} rows, batch {device_batch_size}")
+                wrong.append(f"{rows} rows of {choices} inputs, batch {device_batch_size}")
     return Check(
         "scores equal one process's bit-for-bit, each row once", not wrong, "; ".join(wrong) or "4 batch sizes"
     )
@@ -336,7 +342,8 @@ def _train(
     from harness.engine.adaptations import restore
     from harness.engine.training import training_steps
 
-    training = _training(accelerator, tiny_model(), encoded, plan, recipe, optimizer_of, has_graphs)
+    model = tiny_model(scores_candidates=encoded.choices > 1)
+    training = _training(accelerator, model, encoded, plan, recipe, optimizer_of, has_graphs)
     steps = list(training_steps(training, seed=1))
     assert training.graphs is None or not training.graphs.failure, training.graphs.failure
     model = accelerator.unwrap_model(training.model)

@@ -1,8 +1,4 @@
-"""`harness submit`: predictions of one model's runs as the zip that the GLUE server takes.
-
-The format is that of the server's sample submission and its FAQ (gluebenchmark.com/faq): at the top of a zip one file
-per test set, tab-separated, with the header `index prediction` and rows numbered from 0.
-"""
+"""`harness submit`: predictions of one model's runs as the zip that the server of GLUE or SuperGLUE takes."""
 
 from __future__ import annotations
 
@@ -12,51 +8,20 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.facts.tasks import load_task
 from harness.inspection.output_files import check_output_file
+from harness.inspection.server_files import SERVER_FILES, ServerFile, file_text, nesting_fault
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
 
 
-class ServerFile(NamedTuple):
-    """One file of the zip."""
-
-    name: str
-    task: str
-    """The task whose models predict it."""
-    split: str
-    """The split that these predictions have in a record of the task."""
-    rows: int
-    """Rows of the server's test set."""
-    form: Literal["number", "name", "value"]
-    """The server's form of a prediction: a class number, a label's name, or a value from 0 to 5."""
-    constant: str
-    """Prediction for a row that has none: the most frequent training label, or the middle of the scale."""
-
-
-FILES = (
-    ServerFile("CoLA.tsv", "cola", "test", 1063, "number", "1"),
-    ServerFile("SST-2.tsv", "sst2", "test", 1821, "number", "1"),
-    ServerFile("MRPC.tsv", "mrpc", "test", 1725, "number", "1"),
-    ServerFile("STS-B.tsv", "stsb", "test", 1379, "value", "2.5"),
-    ServerFile("MNLI-m.tsv", "mnli", "test_matched", 9796, "name", "entailment"),
-    ServerFile("MNLI-mm.tsv", "mnli", "test_mismatched", 9847, "name", "entailment"),
-    ServerFile("QNLI.tsv", "qnli", "test", 5463, "name", "entailment"),
-    ServerFile("QQP.tsv", "qqp", "test", 390_965, "number", "0"),
-    ServerFile("RTE.tsv", "rte", "test", 3000, "name", "entailment"),
-    ServerFile("WNLI.tsv", "wnli", "test", 146, "number", "0"),
-    ServerFile("AX.tsv", "mnli", "ax.test", 1104, "name", "entailment"),
-)
-"""All files of the zip; the server refuses a zip without one of them."""
-
-
 @dataclass(frozen=True)
 class SubmitOptions:
-    """Make the zip for the GLUE server from the predictions next to the records."""
+    """Make the zip for the server of GLUE or SuperGLUE from the predictions next to the records."""
 
     model: str
     """Name of the model in the records."""
@@ -64,6 +29,8 @@ class SubmitOptions:
     """Seed of the runs."""
     out: Path
     """The zip to write."""
+    suite: Literal["glue", "superglue"] = "glue"
+    """The benchmark whose server takes the zip."""
     results: Path = Path("results")
     """Folder of the records: DIR/runs/<task>/<run_id>.json."""
     run: tuple[str, ...] = ()
@@ -79,8 +46,10 @@ class FilePredictions(NamedTuple):
 
     file: ServerFile
     run_id: str | None
-    by_row: dict[int, str]
+    by_row: dict[int, str | int]
     """Predictions in the server's form, by row number."""
+    ids: dict[int, Any]
+    """The server's name of a row where that is no number, by row number."""
     problem: str | None
     """The reason why predictions are missing."""
 
@@ -90,10 +59,15 @@ class FilePredictions(NamedTuple):
         return self.file.rows - len(self.by_row)
 
     @property
+    def is_left_out(self) -> bool:
+        """True when there is no constant for the missing rows."""
+        return self.missing > 0 and self.file.constant is None
+
+    @property
     def text(self) -> str:
         """The content of the file; missing predictions are its constant."""
-        lines = [f"{row}\t{self.by_row.get(row, self.file.constant)}" for row in range(self.file.rows)]
-        return "\n".join(["index\tprediction", *lines, ""])
+        predictions = [self.by_row.get(row, self.file.constant) for row in range(self.file.rows)]
+        return file_text(self.file, predictions, [self.ids.get(row) for row in range(self.file.rows)])
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -109,18 +83,20 @@ def main(arguments: Sequence[str]) -> None:
     records, messages = read_records(options.results)
     for message in messages:
         print(message, file=sys.stderr)
-    runs = {task: _find_run(task, records, options) for task in dict.fromkeys(file.task for file in FILES)}
-    files = [_file_predictions(file, runs[file.task], options.results) for file in FILES]
+    expected = SERVER_FILES[options.suite]
+    runs = {task: _find_run(task, records, options) for task in dict.fromkeys(file.task for file in expected)}
+    files = [_file_predictions(file, runs[file.task], options.results) for file in expected]
     incomplete = [each for each in files if each.missing]
     if incomplete and not options.allow_missing:
         raise UserError(
-            f"{len(incomplete)} of {len(FILES)} files lack predictions of {options.model}, seed {options.seed}:\n"
+            f"{len(incomplete)} of {len(files)} files lack predictions of {options.model}, seed {options.seed}:\n"
             + "".join(f"  {each.file.name}: {each.problem}\n" for each in incomplete)
             + "Make these runs, or fill the rows with a constant prediction: --allow-missing."
         )
-    _write_zip(options.out, {each.file.name: each.text for each in files})
+    _write_zip(options.out, {each.file.name: each.text for each in files if not each.is_left_out})
     for each in files:
         filled = f"  {each.missing:,} rows are the constant {each.file.constant}" if each.missing else ""
+        filled = "  left out: there is no constant for its rows" if each.is_left_out else filled
         print(f"{each.file.name:<12} {each.file.rows:>7,} rows  {each.run_id or '–'}{filled}")
     if incomplete:
         print(
@@ -152,19 +128,21 @@ def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -
 
 def _file_predictions(file: ServerFile, run: RunRecord | str, results: Path) -> FilePredictions:
     if isinstance(run, str):
-        return FilePredictions(file, None, {}, run)
+        return FilePredictions(file, None, {}, {}, run)
     if file.split not in run.prediction_files:
-        return FilePredictions(file, run.run_id, {}, f"the run {run.run_id} has no predictions for {file.split!r}")
+        return FilePredictions(file, run.run_id, {}, {}, f"the run {run.run_id} has no predictions for {file.split!r}")
     path = record_path(results, file.task, run.run_id).with_name(run.prediction_files[file.split])
     if not path.is_file():
-        return FilePredictions(file, run.run_id, {}, f"file not found: {path}; run it again with --overwrite")
-    by_row = _read_predictions(file, run, path)
+        return FilePredictions(file, run.run_id, {}, {}, f"file not found: {path}; run it again with --overwrite")
+    by_row, ids = _read_predictions(file, run, path)
     problem = f"{path} has {len(by_row):,} of {file.rows:,} rows" if len(by_row) < file.rows else None
-    return FilePredictions(file, run.run_id, by_row, problem)
+    return FilePredictions(file, run.run_id, by_row, ids, problem)
 
 
-def _read_predictions(file: ServerFile, run: RunRecord, path: Path) -> dict[int, str]:
-    """Predictions in the server's form, by row number.
+def _read_predictions(
+    file: ServerFile, run: RunRecord, path: Path
+) -> tuple[dict[int, str | int], dict[int, dict[str, int]]]:
+    """Predictions in the server's form, and names of rows that are no numbers, by row number.
 
     Raises:
         UserError: the file cannot be read, or has rows or labels that the server does not have.
@@ -173,20 +151,29 @@ def _read_predictions(file: ServerFile, run: RunRecord, path: Path) -> dict[int,
     import pyarrow.parquet as pq
 
     with boundary(f"{path}: cannot be read", pa.ArrowException):
-        table = pq.read_table(path, columns=["row", "prediction"])
+        has_ids = "id_idx" in pq.read_schema(path).names
+        table = pq.read_table(path, columns=["row", "prediction", *(["id_idx"] if has_ids else [])])
     rows, predicted = table["row"].to_pylist(), table["prediction"].to_pylist()
+    ids = table["id_idx"].to_pylist() if has_ids else []
+    if ids and not file.is_nested:
+        rows = ids  # the server's own number
     if len(set(rows)) != len(rows) or not set(rows) <= set(range(file.rows)):
         raise UserError(
             f"{path}: expected {file.rows:,} different rows for the server's {file.name}, got {len(rows):,}, numbered "
-            f"up to {max(rows)}. The run {run.run_id} did not predict GLUE's test set."
+            f"up to {max(rows)}. The run {run.run_id} did not predict the server's test set."
         )
+    if file.is_nested and (fault := nesting_fault(ids, len(rows))):
+        raise UserError(f"{path}: {fault}. Train with the registered task {file.task}, whose predictions have it.")
     if file.form == "value":
-        return {row: f"{min(5.0, max(0.0, value)):.4f}" for row, value in zip(rows, predicted, strict=True)}
-    labels = list(load_task(file.task).labels or {})
-    if unknown := set(predicted) - set(labels):
-        raise UserError(f"{path}: unknown label {sorted(unknown)[0]!r}; the server's labels: {', '.join(labels)}.")
-    texts = {label: str(number) if file.form == "number" else label for number, label in enumerate(labels)}
-    return {row: texts[label] for row, label in zip(rows, predicted, strict=True)}
+        return {row: f"{min(5.0, max(0.0, value)):.4f}" for row, value in zip(rows, predicted, strict=True)}, {}
+    texts: dict[str, str | int] = dict(file.labels)
+    if not texts:
+        labels = list(load_task(file.task).labels or {})
+        texts = {label: str(number) if file.form == "number" else label for number, label in enumerate(labels)}
+    if unknown := set(predicted) - set(texts):
+        raise UserError(f"{path}: unknown label {sorted(unknown)[0]!r}; the server's labels: {', '.join(texts)}.")
+    by_row = {row: texts[label] for row, label in zip(rows, predicted, strict=True)}
+    return by_row, dict(zip(rows, ids, strict=True)) if file.is_nested else {}
 
 
 def _write_zip(path: Path, texts: Mapping[str, str]) -> None:

@@ -104,7 +104,7 @@ def _suite_table(suite: Suite) -> Table:
         table.add_row(
             task.name,
             task.title,
-            "pair" if len(task.text) == 2 else "text",
+            "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
             "a value" if task.labels is None else labels,
             f"by {task.predicted_by}"
             if task.predicted_by
@@ -132,6 +132,7 @@ def _task_table(task: TaskSpec) -> Table:
         "version": str(task.version),
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),
+        **({"choices": ", ".join(task.choices)} if task.choices else {}),
         "label": label if task.predicted_by is None else f"{label} (predicted by {task.predicted_by} models)",
         "labels": escape_controls(", ".join(task.labels or ["real values"]), LINE_CONTROLS),
         "splits": ", ".join(splits),

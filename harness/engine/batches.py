@@ -20,9 +20,15 @@ class Batch(NamedTuple):
     rows: NDArray[np.int64]
     """Row numbers, int64[B]; empty for a filler, whose single row weighs nothing."""
     inputs: dict[str, torch.Tensor]
-    """int64[B, T] tensors by name, attention_mask included."""
+    """int64[B K, T] tensors by name, attention_mask included; K is the number of inputs of a row."""
     labels: torch.Tensor | None
     """int64[B] class numbers, float32[B] values, or int8[B, C] label sets."""
+    choices: int = 1
+    """K, above 1 in a task of multiple choice."""
+
+    def scores(self, logits: torch.Tensor) -> torch.Tensor:
+        """The model's logits as one line per row, [B, C]; those of candidates, [B K, 1], become [B, K]."""
+        return logits.view(-1, self.choices) if self.choices > 1 else logits
 
     def to(self, device: torch.device) -> Batch:
         """Copies the batch to the device; the copy to a GPU overlaps with its computation."""
@@ -50,14 +56,15 @@ class StepBatches(NamedTuple):
 def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], int] = int) -> Batch:
     """Cuts the batch of these rows, in this order; without rows, a filler that holds row 0 and counts for nothing.
 
-    Its width is `width(tokens of the longest row)`.
+    Its width is `width(tokens of the longest input)`. The candidates of a row are always in one batch.
     """
     chosen = rows if len(rows) else np.zeros(1, np.int64)
-    lengths = encoded.offsets[chosen + 1] - encoded.offsets[chosen]
+    inputs_of_rows = (chosen[:, None] * encoded.choices + np.arange(encoded.choices)).ravel()
+    lengths = encoded.offsets[inputs_of_rows + 1] - encoded.offsets[inputs_of_rows]
     total = width(max(1, int(lengths.max())))  # a decoder's tokenizer gives an empty text no token
     columns = np.arange(total) - (total - lengths[:, None] if encoded.pads_left else 0)
     is_token = (columns >= 0) & (columns < lengths[:, None])
-    indices = np.where(is_token, encoded.offsets[chosen][:, None] + columns, 0)
+    indices = np.where(is_token, encoded.offsets[inputs_of_rows][:, None] + columns, 0)
     inputs = {
         name: torch.from_numpy(np.where(is_token, flat[indices], encoded.padding[name]).astype(np.int64))
         for name, flat in encoded.tokens.items()
@@ -67,7 +74,7 @@ def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], 
     if encoded.labels is not None:
         labels = torch.from_numpy(encoded.labels[chosen])
         labels = labels.float() if labels.is_floating_point() else labels
-    return Batch(rows, inputs, labels)
+    return Batch(rows, inputs, labels, encoded.choices)
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -75,28 +82,28 @@ def epoch_order(rows: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, epoch]).permutation(rows)
 
 
-def rows_of_steps(lengths: NDArray[np.int64], plan: StepPlan, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """Returns the rows of each step of the epoch, longest first; every row once, from seed, epoch and lengths alone.
+def rows_of_steps(widths: NDArray[np.int64], plan: StepPlan, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """Returns the rows of each step of the epoch, longest first; every row once, from seed, epoch and widths alone.
 
     The epoch's permutation is cut into groups of `plan.grouped_steps` whole steps. Each group is sorted by length
     before it is cut into steps, so that the rows of a step have similar lengths; then the steps are shuffled. The rest
     of the permutation, less than a whole step, is a step of its own with rows of any length.
     """
-    order = epoch_order(len(lengths), seed, epoch)
+    order = epoch_order(len(widths), seed, epoch)
     whole = len(order) - len(order) % plan.global_batch_size
     steps = []
     for start in range(0, whole, plan.global_batch_size * plan.grouped_steps):
         group = order[start : min(start + plan.global_batch_size * plan.grouped_steps, whole)]
-        steps += np.split(_longest_first(group, lengths), len(group) // plan.global_batch_size)
+        steps += np.split(_longest_first(group, widths), len(group) // plan.global_batch_size)
     if whole < len(order):
-        steps.append(_longest_first(order[whole:], lengths))
+        steps.append(_longest_first(order[whole:], widths))
     if plan.grouped_steps > 1:
         steps = [steps[position] for position in np.random.default_rng([seed, epoch, 1]).permutation(len(steps))]
     return steps
 
 
-def _longest_first(rows: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[np.argsort(-lengths[rows], kind="stable")]
+def _longest_first(rows: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return rows[np.argsort(-widths[rows], kind="stable")]
 
 
 def step_batches(
@@ -114,8 +121,8 @@ def step_batches(
     fillers where a last step has too few rows. The rows of a step are sorted by length, so that its batches need little
     padding and the processes' shares are similar; their order does not matter to the step.
     """
-    lengths = encoded.lengths
-    for step in rows_of_steps(lengths, plan, seed, epoch)[skip:]:
+    lengths, widths = encoded.lengths, encoded.widths
+    for step in rows_of_steps(widths, plan, seed, epoch)[skip:]:
         share = math.ceil(len(step) / plan.processes)
         starts = range(0, share, plan.device_batch_size)
         shares = [step[p :: plan.processes] for p in range(plan.processes)]
@@ -124,7 +131,8 @@ def step_batches(
             [cut_batch(encoded, shares[process][start : start + plan.device_batch_size], width) for start in starts],
             rows=len(step),
             tokens=int(lengths[step].sum()),
-            computed_tokens=sum(len(batch) * width(int(lengths[batch[0]])) for batch in dealt if len(batch)),
+            computed_tokens=encoded.choices
+            * sum(len(batch) * width(int(widths[batch[0]])) for batch in dealt if len(batch)),
         )
 
 
@@ -138,11 +146,12 @@ def scoring_batches(
     that a row has the same neighbours, and bit-for-bit the same score, for any number of processes. All processes get
     the same number of batches; the last may be empty.
     """
-    order = np.argsort(-encoded.lengths, kind="stable")
+    widths = encoded.widths
+    order = np.argsort(-widths, kind="stable")
     dealt, start = [], 0
-    most_tokens = device_batch_size * max(1, int(encoded.lengths.max(initial=1)))
+    most_tokens = device_batch_size * max(1, int(widths.max(initial=1)))
     while start < len(order):
-        longest = max(1, int(encoded.lengths[order[start]]))
+        longest = max(1, int(widths[order[start]]))
         end = start + (most_tokens // longest if fills_up else device_batch_size)
         dealt.append(order[start:end])
         start = end

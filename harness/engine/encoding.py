@@ -34,15 +34,20 @@ class Rows(Protocol):
     def pair(self) -> list[str] | None: ...
     @property
     def label(self) -> NDArray[Any] | None: ...
+    @property
+    def choices(self) -> list[tuple[str, ...]] | None: ...
 
 
 class Encoded(NamedTuple):
-    """A split as flat token arrays: row r is `[offsets[r]:offsets[r + 1]]` of each."""
+    """A split as flat token arrays: row r is `[offsets[r]:offsets[r + 1]]` of each.
+
+    In a task of multiple choice, a row has K inputs, its candidates: those of row r are inputs K r to K r + K - 1.
+    """
 
     tokens: dict[str, NDArray[np.int32]]
     """int32[total tokens] for each input of the model: input_ids and, where the model has them, token_type_ids."""
     offsets: NDArray[np.int64]
-    """int64[N + 1]."""
+    """int64[N K + 1], with one input of the model for each row (K = 1), or for each of its candidates."""
     padding: dict[str, int]
     """The padding value of each input of the model."""
     labels: NDArray[Any] | None
@@ -50,22 +55,34 @@ class Encoded(NamedTuple):
     pads_left: bool = False
     """True where batches have their padding in front of the tokens."""
 
+    choices: int = 1
+    """K, the inputs of a row."""
+
     def __len__(self) -> int:
-        return len(self.offsets) - 1
+        return (len(self.offsets) - 1) // self.choices
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each row, int64[N]."""
-        return np.diff(self.offsets)
+        """Tokens of each row, of all its inputs, int64[N]."""
+        return np.diff(self.offsets[:: self.choices])
+
+    @property
+    def widths(self) -> NDArray[np.int64]:
+        """Tokens of each row's longest input, int64[N], to which a batch pads."""
+        return np.diff(self.offsets).reshape(-1, self.choices).max(axis=1, initial=0)
 
 
 def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
-    """Tokenises every row and truncates it to `max_length` tokens, the longer text of a pair first."""
+    """Tokenises every row and truncates it to `max_length` tokens, the longer text of a pair first.
+
+    Each candidate of a row is the second text of a pair of its own.
+    """
+    texts, number = input_texts(split), len(split.choices[0]) if split.choices else 1
     lengths: list[NDArray[np.int64]] = []
     tokens: dict[str, list[NDArray[np.int32]]] = defaultdict(list)
     with _own_settings(tokenizer):
-        for rows in _chunks(split):
-            columns = [column[rows] for column in (split.text, split.pair) if column is not None]
+        for rows in _chunks(texts):
+            columns = [column[rows] for column in texts]
             output = tokenizer(
                 *columns, truncation=True, max_length=max_length, padding=False, return_attention_mask=False
             )
@@ -81,7 +98,16 @@ def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
         padding=padding,
         labels=split.label,
         pads_left=tokenizer.padding_side == "left",
+        choices=number,
     )
+
+
+def input_texts(split: Rows) -> list[list[str]]:
+    """The texts of the model's inputs, one or two columns; with candidates, K inputs for each row."""
+    if split.choices is None:
+        return [column for column in (split.text, split.pair) if column is not None]
+    contexts = [text for text, choices in zip(split.text, split.choices, strict=True) for _ in choices]
+    return [contexts, [choice for choices in split.choices for choice in choices]]
 
 
 def tokenizer_identity(tokenizer: Tokenizer) -> str:
@@ -106,12 +132,11 @@ def tokenizer_identity(tokenizer: Tokenizer) -> str:
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def _chunks(split: Rows) -> list[slice]:
-    """Returns the rows of each call of the tokenizer: chunks of about `CHARACTERS_PER_CALL` characters."""
-    ends = np.zeros(len(split.text), np.int64)
-    for texts in (split.text, split.pair):
-        if texts is not None:
-            ends += np.fromiter(map(len, texts), np.int64, count=len(texts))
+def _chunks(columns: list[list[str]]) -> list[slice]:
+    """Returns the inputs of each call of the tokenizer: chunks of about `CHARACTERS_PER_CALL` characters."""
+    ends = np.zeros(len(columns[0]), np.int64)
+    for texts in columns:
+        ends += np.fromiter(map(len, texts), np.int64, count=len(texts))
     (starts,) = np.nonzero(np.diff(ends.cumsum() // CHARACTERS_PER_CALL, prepend=-1))
     return list(itertools.starmap(slice, itertools.pairwise([*starts.tolist(), len(ends)])))
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
 from accelerate import Accelerator
-from numpy.typing import NDArray
 from torch import nn
 
 from harness.engine import deployment
@@ -17,6 +15,9 @@ from harness.facts.outcome import SplitOutcome, prediction_threshold, score_spli
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec
 
+if TYPE_CHECKING:
+    from harness.rows.loading import Split
+
 
 class Evaluator(NamedTuple):
     """The splits of a run with their gold labels; every process must call each method together."""
@@ -25,7 +26,7 @@ class Evaluator(NamedTuple):
     task: TaskSpec
     recipe: Recipe
     encoded: Mapping[str, Encoded]
-    gold: Mapping[str, NDArray[np.generic] | None]
+    splits: Mapping[str, Split]
     batch_size: int
 
     def scores(self, model: nn.Module, split: str) -> Scores:
@@ -38,14 +39,14 @@ class Evaluator(NamedTuple):
 
     def threshold(self, scores: Scores) -> float | None:
         """The threshold that goes with these scores of the selection split; None for other than label sets."""
-        gold = self.gold[self.task.select_on]
+        gold = self.splits[self.task.select_on].label
         return deployment.compute_on_main(
             self.accelerator, lambda: prediction_threshold(self.task, self.recipe, scores.values, gold)
         )
 
     def outcome(self, split: str, scores: Scores, threshold: float | None) -> SplitOutcome:
         """Loss and metrics of a labelled split, the same on every process."""
-        gold = self.gold[split]
+        gold, row_groups = self.splits[split].label, self.splits[split].row_groups
         return deployment.compute_on_main(
-            self.accelerator, lambda: score_split(self.task, split, scores.values, gold, threshold)
+            self.accelerator, lambda: score_split(self.task, split, scores.values, gold, threshold, row_groups)
         )

@@ -41,8 +41,8 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
     with torch.inference_mode():
         on_gpu, process, processes = device.type == "cuda", accelerator.process_index, accelerator.num_processes
         for rows in scoring_batches(encoded, device_batch_size, process, processes, fills_up=on_gpu):
-            logits = model(**cut_batch(encoded, rows).to(device).inputs).logits.float()
-            values.append(logits[: len(rows)])
+            batch = cut_batch(encoded, rows).to(device)
+            values.append(batch.scores(model(**batch.inputs).logits.float())[: len(rows)])
             numbers.append(torch.from_numpy(rows).to(device))
     model.train(was_training)
     scores = _in_row_order(accelerator, torch.cat(numbers), torch.cat(values), len(encoded))

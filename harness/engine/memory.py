@@ -72,14 +72,14 @@ def _fits(
     device_batch_size: int,
 ) -> bool:
     """Tries a forward and backward pass of the longest rows, next to memory for the optimizer's state."""
-    longest = np.argsort(-encoded.lengths, kind="stable")[:device_batch_size]
+    longest = np.argsort(-encoded.widths, kind="stable")[:device_batch_size]
     try:
         shapes = [shape for each in state_shapes(optimizer) for shape in each.values()]
         state = [torch.empty(shape, device=accelerator.device) for shape in shapes]
         batch = cut_batch(encoded, longest).to(accelerator.device)
         model.train()
         with accelerator.autocast():
-            logits = model(**batch.inputs).logits
+            logits = batch.scores(model(**batch.inputs).logits)
         summed_loss(logits, batch.labels).backward()
         del state
     except torch.OutOfMemoryError:

@@ -222,11 +222,11 @@ def _commit(name: str, revision: str) -> str | None:
 
 
 def _set_labels(config: Any, task: TaskSpec) -> None:
-    names = list(task.labels or {"score": 0})
+    names = list(task.labels or {"score": 0}) if not task.choices else ["score"]  # of one candidate
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
-    config.problem_type = task.problem_type
+    config.problem_type = "regression" if task.choices else task.problem_type
 
 
 def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
@@ -234,7 +234,11 @@ def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
 
     Scores of a multi-label head and of a softmax head do not mean the same.
     """
-    if task.labels is None or (config.problem_type == "multi_label_classification") != task.is_multi_label:
+    if (
+        task.labels is None
+        or task.choices
+        or (config.problem_type == "multi_label_classification") != task.is_multi_label
+    ):
         return None
     numbers = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     names = [name.casefold() for name in task.labels]

@@ -24,14 +24,16 @@ def plain_loop(
     all_labels = torch.as_tensor(encoded.labels).to(model.device)
     model.train()
     for epoch in range(recipe.epochs):
-        for rows in rows_of_steps(encoded.lengths, plan, 1, epoch):
+        for rows in rows_of_steps(encoded.widths, plan, 1, epoch):
             rate = peak * (step / warmup if step < warmup else (total - step) / max(1, total - warmup))
             for group in optimizer.param_groups:
                 group["lr"] = rate
             batch = cut_batch(encoded, rows).to(model.device)
             assert batch.labels is not None
             balanced = all_labels if recipe.class_weights == "balanced" else None
-            loss = _mean_loss(model(**batch.inputs).logits, batch.labels, balanced, recipe.label_smoothing or 0.0)
+            loss = _mean_loss(
+                batch.scores(model(**batch.inputs).logits), batch.labels, balanced, recipe.label_smoothing or 0.0
+            )
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(model.parameters(), recipe.max_grad_norm or math.inf)

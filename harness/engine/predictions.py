@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -16,27 +16,37 @@ from harness.metrics.scoring import predictions_from_scores
 from harness.system.atomic import atomic_path
 
 
+class IdentifiedRows(Protocol):
+    """The columns that a file of predictions needs of a split."""
+
+    @property
+    def label(self) -> NDArray[Any] | None: ...
+    @property
+    def ids(self) -> Mapping[str, list[Any]]: ...
+
+
 def write_predictions(
-    path: Path, scores: Scores, labels: Sequence[str] | None, gold: NDArray[Any] | None, threshold: float | None = None
+    path: Path, scores: Scores, labels: Iterable[str] | None, split: IdentifiedRows, threshold: float | None = None
 ) -> None:
-    """Writes columns row, prediction, label (where known) and scores, as a whole file or none.
+    """Writes columns row, prediction, label (where known), scores and those that identify a row; a file or none.
 
     Predictions and labels are names for classes, numbers for a regression, and lists of names for a multi-label task,
     which has a threshold.
     """
-    predicted = predictions_from_scores(scores.values, threshold)
+    predicted, gold, names = predictions_from_scores(scores.values, threshold), split.label, list(labels or ())
 
     def named(values: NDArray[Any]) -> list[Any]:
-        if labels is None:
+        if not names:
             return list(values.tolist())
         if threshold is not None:
-            return [[labels[int(number)] for number in np.flatnonzero(row)] for row in values]
-        return [labels[number] for number in values]
+            return [[names[int(number)] for number in np.flatnonzero(row)] for row in values]
+        return [names[number] for number in values]
 
     lists = None if threshold is None else pa.list_(pa.string())
     columns: dict[str, Any] = {"row": scores.rows, "prediction": pa.array(named(predicted), lists)}
     if gold is not None:
         columns["label"] = pa.array(named(gold), lists)
     columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
+    columns |= {f"id_{column}": pa.array(values) for column, values in split.ids.items()}
     with atomic_path(path) as temporary:
         pq.write_table(pa.table(columns), temporary)

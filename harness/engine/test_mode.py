@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from harness.facts.tasks import TaskSpec
+from harness.facts.texts import TextSource
 
 if TYPE_CHECKING:
     from harness.rows.loading import Tables
@@ -31,6 +32,7 @@ _FILLERS = [f"w{number}" for number in range(40)]
 _WORDS_PER_CLASS = 3
 _MAX_CLASSES = 20
 _MAX_VALUE = 5
+_ROWS_PER_GROUP = 4
 
 
 def tables(task: TaskSpec) -> Tables:
@@ -76,6 +78,7 @@ def write_model(folder: Path) -> None:
 def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
     texts: list[list[str]] = [[] for _ in task.text]
     labels: list[Any] = []
+    candidates: list[list[str]] = []
     values = list((task.labels or {}).values())
     for row in range(rows):
         if task.is_multi_label:
@@ -88,6 +91,10 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             signals = [_class_word(0, row % _WORDS_PER_CLASS)] * target
             signals += [_class_word(1, row % _WORDS_PER_CLASS)] * (_MAX_VALUE - target)
             label = -1.0 if is_hidden else float(target)
+        elif task.choices:
+            target = row % len(values)
+            label = (-1 if isinstance(values[0], int) else None) if is_hidden else values[target]
+            signals = []
         else:
             target = row % len(values)
             signals = [_class_word(target, int(rng.integers(_WORDS_PER_CLASS))) for _ in range(3)]
@@ -101,10 +108,49 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             rng.shuffle(tokens)
             column.append(" ".join(tokens))
         labels.append(label)
-    columns = dict(zip(task.text, texts, strict=True))
-    for joined, parts in task.join.items():
-        columns |= {part: [""] * rows for part in parts} | {parts[-1]: columns.pop(joined)}
-    return {**columns, **_label_columns(task, labels), "idx": list(range(rows))}
+        if task.choices:
+            endings = [_class_word(int(number == target), 0) for number in range(len(values))]
+            beginnings = rng.choice(_FILLERS, size=(len(values), 3))
+            candidates.append([" ".join([*first, last]) for first, last in zip(beginnings, endings, strict=True)])
+    sources = [task.text_source(name) for name in (*task.text, *task.choices)]
+    if len(task.choices) > 1:
+        texts += [list(each) for each in zip(*candidates, strict=True)]
+    columns = _text_columns(sources[: len(texts)], texts)
+    if len(task.choices) == 1:
+        columns[task.choices[0]] = candidates
+    return {**columns, **_label_columns(task, labels), **_id_columns(task, rows)}
+
+
+def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str, list[Any]]:
+    """Returns the columns of the texts: a composed text is in the last of its columns that no later text has."""
+    columns: dict[str, list[Any]] = {}
+    for source, generated in reversed(list(zip(sources, texts, strict=True))):
+        own = [part for part in source.parts if part not in columns]
+        for part in own:
+            other = "w0" if part in source.marks else ""
+            columns[part] = generated if part == own[-1] else [other] * len(generated)
+        for part, marks in source.marks.items():
+            for span in marks.values():  # around the first token
+                tokens = [text.split()[0] for text in columns[part]]
+                lengths, zeros = [len(token) for token in tokens], [0] * len(tokens)
+                values = {span.start: zeros, span.end: lengths, span.first_word: zeros, span.text: tokens}
+                columns |= {name: column for name, column in values.items() if name is not None}
+    return columns
+
+
+def _id_columns(task: TaskSpec, rows: int) -> dict[str, list[Any]]:
+    """Returns the numbers of rows and of their groups; `idx.question` is a part of the objects in `idx`."""
+    columns: dict[str, list[Any]] = {"idx": list(range(rows))}
+    for column in (*task.id, *task.group):
+        numbers = [row // (_ROWS_PER_GROUP if column in task.group else 1) for row in range(rows)]
+        whole, _, part = column.partition(".")
+        if part:
+            objects = columns.get(whole, [])
+            before = objects if objects and isinstance(objects[0], dict) else [{} for _ in numbers]
+            columns[whole] = [{**each, part: number} for each, number in zip(before, numbers, strict=True)]
+        else:
+            columns[column] = numbers
+    return columns
 
 
 def _label_columns(task: TaskSpec, labels: list[Any]) -> dict[str, list[Any]]:

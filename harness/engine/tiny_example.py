@@ -21,18 +21,19 @@ GLOBAL_BATCH_SIZE = 16
 CLASSES = 3
 
 
-def generated(rows: int, is_multi_label: bool = False) -> Encoded:
-    """Generates rows of random tokens and lengths with labels, the same each time."""
+def generated(rows: int, is_multi_label: bool = False, choices: int = 1) -> Encoded:
+    """Generates rows of random tokens and lengths with labels, the same each time; `choices` is the inputs of a row."""
     from harness.engine.encoding import Encoded
 
     rng = np.random.default_rng(rows)
-    lengths = rng.integers(3, 24, size=rows)
+    lengths = rng.integers(3, 24, size=rows * choices)
     tokens = rng.integers(5, 60, size=lengths.sum()).astype(np.int32)
     return Encoded(
         tokens={"input_ids": tokens, "token_type_ids": np.zeros_like(tokens)},
         offsets=np.concatenate([[0], lengths.cumsum()]),
         padding={"input_ids": 0, "token_type_ids": 0},
         labels=rng.integers(0, 2, (rows, CLASSES), np.int8) if is_multi_label else rng.integers(0, CLASSES, size=rows),
+        choices=choices,
     )
 
 
@@ -60,11 +61,11 @@ def plans(accelerator: Accelerator, rows: int) -> list[StepPlan]:
     return [plan_steps(rows, recipe(), accelerator.num_processes, size) for size in sizes]
 
 
-def tiny_model(dropout: float = 0.0) -> Any:
-    """Returns the test mode's tiny BERT with a head, with the same weights each time."""
+def tiny_model(dropout: float = 0.0, scores_candidates: bool = False) -> Any:
+    """Returns the test mode's tiny BERT with a head for classes or for candidates, with the same weights each time."""
     from torch import nn
 
-    model = copy.deepcopy(_tiny_bert())
+    model = copy.deepcopy(_tiny_bert("copa" if scores_candidates else "mnli"))
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout
@@ -81,10 +82,10 @@ def peft_model() -> Any:
 
 
 @functools.cache
-def _tiny_bert() -> Any:
+def _tiny_bert(task: str) -> Any:
     from harness.engine import models, test_mode
     from harness.facts.tasks import load_task
 
     with TemporaryDirectory() as folder:
         test_mode.write_model(Path(folder))
-        return models.build_model(folder, "sha256:", load_task("mnli"), seed=0).model
+        return models.build_model(folder, "sha256:", load_task(task), seed=0).model

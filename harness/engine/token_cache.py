@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.encoding import Encoded, Rows, encode, tokenizer_identity
+from harness.engine.encoding import Encoded, Rows, encode, input_texts, tokenizer_identity
 from harness.errors import UserError
 from harness.system.atomic import write_atomically
 
@@ -66,17 +66,16 @@ def encode_splits(
 
 
 def _texts_hash(name: str, split: Rows) -> str:
-    """Returns the sha256 of every row's text and pair, in order."""
-    digest = hashlib.sha256(f"{len(split.text)} {split.pair is not None};".encode())
-    for texts in (split.text, split.pair):
-        if texts is None:
-            continue
+    """Returns the sha256 of every input's text and pair, in order."""
+    columns = input_texts(split)
+    digest = hashlib.sha256(f"{len(columns[0])} {len(columns) > 1};".encode())
+    for texts in columns:
         lengths = np.fromiter(map(len, texts), np.int64, count=len(texts))
         digest.update(lengths.tobytes())
         try:
             digest.update("".join(texts).encode())
         except UnicodeEncodeError as error:
-            row = 1 + int(np.searchsorted(lengths.cumsum(), error.start, side="right"))
+            row = 1 + int(np.searchsorted(lengths.cumsum(), error.start, side="right")) * len(split.text) // len(texts)
             raise UserError(
                 f"row {row} of split {name!r}: invalid text, it contains {error.object[error.start]!r}, half of a "
                 "character in UTF-16. Replace it by the whole character or remove it."
@@ -103,9 +102,10 @@ def _read(path: Path, split: Rows, tokenizer: Tokenizer, warn: Callable[[str], N
     with suppress(OSError):
         os.utime(path)  # marks it as used today
     offsets = arrays.pop("offsets")
-    assert len(offsets) == len(split.text) + 1, (len(offsets), len(split.text))
+    choices = len(split.choices[0]) if split.choices else 1
+    assert len(offsets) == len(split.text) * choices + 1, (len(offsets), len(split.text))
     padding = json.loads(metadata["padding"])
-    return Encoded(arrays, offsets, padding, split.label, pads_left=tokenizer.padding_side == "left")
+    return Encoded(arrays, offsets, padding, split.label, tokenizer.padding_side == "left", choices)
 
 
 def _write(path: Path, encoded: Encoded) -> None:

@@ -245,7 +245,7 @@ class Training:
             batch = batch.to(accelerator.device)
             accelerator.sync_gradients = is_last
             with nullcontext() if is_last else accelerator.no_sync(self.model):  # gradients are exchanged once
-                logits = self.logits(batch.inputs)
+                logits = batch.scores(self.logits(batch.inputs))
                 loss = summed_loss(logits, batch.labels, self.class_weights, self.recipe.label_smoothing or 0.0)
                 loss = loss * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows

@@ -43,6 +43,8 @@ class SplitOutcome(NamedTuple):
     """Packed predictions: a class, a value or a label set per row."""
     gold: str
     """Packed gold labels."""
+    row_groups: str | None
+    """Packed number of each row's group, in a task of groups."""
 
     @property
     def defined(self) -> dict[str, float]:
@@ -63,23 +65,32 @@ def prediction_threshold(
 
 
 def score_split(
-    task: TaskSpec, name: str, scores: NDArray[np.float32], gold: NDArray[Any] | None, threshold: float | None = None
+    task: TaskSpec,
+    name: str,
+    scores: NDArray[np.float32],
+    gold: NDArray[Any] | None,
+    threshold: float | None = None,
+    row_groups: NDArray[np.int64] | None = None,
 ) -> SplitOutcome:
-    """The outcome of scores: float32[N, C] in row order, against gold [N], or label sets [N, C] with a threshold."""
+    """The outcome of scores: float32[N, C] in row order, against gold [N], or label sets [N, C] with a threshold.
+
+    row_groups: the number of each row's group, [N], in a task of groups.
+    """
     assert gold is not None, f"split {name} has hidden labels"
     loss = mean_loss(scores, gold)
-    scored = score(task.metrics, scores, gold, threshold)
+    scored = score(task.metrics, scores, gold, threshold, row_groups)
     predictions = predictions_from_scores(scores, threshold)
     mean = main_score(task.main_metrics, scored.values)
     return SplitOutcome(
         loss=loss,
         main_score=-math.inf if mean is None else mean,
         values={"loss": loss, **scored.values},
-        baseline=baseline(task.metrics, gold, task.classes, task.main_metrics),
+        baseline=baseline(task.metrics, gold, task.classes, task.main_metrics, row_groups),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
         is_collapsed=is_collapsed(predictions, gold, task.is_regression),
         predictions=pack_array(predictions),
         gold=pack_array(np.asarray(gold)),
+        row_groups=None if row_groups is None else pack_array(row_groups),
     )
 
 
@@ -106,6 +117,7 @@ def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[s
         baseline={name: outcome.baseline for name, outcome in outcomes.items()},
         predictions={name: outcomes[name].predictions for name in task.report},
         gold={name: outcomes[name].gold for name in task.report},
+        row_groups={name: packed for name in task.report if (packed := outcomes[name].row_groups) is not None},
     )
 
 

@@ -32,6 +32,7 @@ from harness.facts.record_parts import (
     TaskFacts,
     Values,
 )
+from harness.metrics.registry import METRICS
 from harness.system.atomic import check_writable, write_atomically
 
 SCHEMA_VERSION = 2
@@ -130,6 +131,8 @@ class RunRecord(Facts):
     """Predicted class, value or label set of each row, in row order, by reported split; packed by `pack_array`."""
     gold: dict[str, str] = {}
     """Gold labels by reported split, packed alike, so that any metric can be recomputed from the record."""
+    row_groups: dict[str, str] = {}
+    """Number of each row's group by reported split, in a task of groups; packed alike."""
     prediction_files: dict[str, str] = {}
     """Name of the Parquet file next to the record, by predicted split."""
     parent_group_key: str | None = None
@@ -142,6 +145,15 @@ class RunRecord(Facts):
         for packed in (*self.predictions.values(), *self.gold.values()):
             if not _are_labels(unpack_array(packed), self.task):
                 raise ValueError(f"predictions, gold: expected labels of a {self.task.problem_type}")
+        is_over_groups = any(name in METRICS and METRICS[name].is_over_groups for name in self.task.metrics)
+        if is_over_groups and (missing := self.gold.keys() - self.row_groups.keys()):
+            raise ValueError(f"row_groups: missing split {min(missing)}")
+        for split, packed in self.row_groups.items():
+            numbers = unpack_array(packed)
+            if numbers.dtype.kind != "i" or numbers.ndim != 1 or split not in self.gold:
+                raise ValueError("row_groups: expected the number of a group for each row of a split with gold labels")
+            if len(numbers) != len(unpack_array(self.gold[split])):
+                raise ValueError(f"row_groups: {len(numbers)} rows of {split}, but gold has another number")
         return self
 
     @property

@@ -11,19 +11,15 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from harness.errors import UserError, did_you_mean
-from harness.facts.tasks import (
+from harness.facts.task_files import (
     SUITE_FILE,
     TASKS_FOLDER,
-    FileName,
-    Names,
-    TaskSpec,
     duplicate_task,
-    is_path,
-    read_task,
     registered_files,
     registered_folders,
     task_files,
 )
+from harness.facts.tasks import FileName, Names, TaskSpec, is_path, read_task
 from harness.facts.yaml_file import line_number, read_yaml
 from harness.system.paths import user_path
 

@@ -13,19 +13,15 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
+from harness.facts.label_values import number_labels
 from harness.facts.recipes import Recipe
 from harness.facts.sources import Source
+from harness.facts.task_files import SUITE_FILE, registered_files, task_files
+from harness.facts.texts import ChoiceSource, Span, TextSource, template_columns
 from harness.facts.yaml_file import line_number, read_yaml, yaml_text
 from harness.metrics.metric import ProblemType
 from harness.metrics.registry import METRICS
 from harness.system.paths import user_path
-
-_HERE = Path(__file__).resolve().parents[1]
-TASKS_FOLDER = next((folder for folder in (_HERE / "registry", _HERE.parent / "tasks") if folder.is_dir()), _HERE)
-"""The folder of registered suites: in an installed wheel, or next to the package in a checkout."""
-
-SUITE_FILE = "suite.yaml"
-"""The file that makes a folder of task files a suite; see `harness.facts.suites`."""
 
 MAX_NAME_BYTES = 100
 """Length of a task's or split's name, so that the names of a run's files stay below the 255 bytes of file systems."""
@@ -65,13 +61,23 @@ class TaskSpec(BaseModel):
     """The source's text column, or both columns of a pair."""
     join: dict[str, Annotated[Names, Field(min_length=1)]] = {}
     """Texts joined from several columns, one per line: `article: [title, body]`. Empty columns are skipped."""
+    templates: dict[str, str] = {}
+    """Texts written from columns: `claim: "{speaker} says: {statement}"`; `{{` is a brace."""
+    marks: dict[str, dict[Annotated[str, Field(min_length=1)], Span]] = {}
+    """Spans to mark in a column, by the mark: `sentence: {"*": {start: first, end: last}}`; see `facts/texts.py`."""
+    choices: Names = ()
+    """The columns of a row's candidates, one of which is right, or a column of lists; `labels` name their positions."""
+    group: Names = ()
+    """Columns whose values name the group of a row, such as the question that it answers; see `row_groups.py`."""
+    id: Names = ()
+    """Columns that identify a row; they are copied into the files of predictions. `idx.answer` is a part of `idx`."""
     problem_type: ProblemType
     """One label per row (the default), a value (the default without labels), or any number of labels."""
     label: str | tuple[str, ...] = "label"
     """The source's label column; in a multi-label task also one column of 0 and 1 per label."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """Separator of a multi-label row's labels in a text column; absent for lists."""
-    labels: Annotated[dict[str, str | int], BeforeValidator(lambda value: _number_labels(value))] | None = None
+    labels: Annotated[dict[str, str | int], BeforeValidator(number_labels)] | None = None
     """Names in the order of the classes, or name: value in the source; absent for a regression."""
     splits: dict[FileName, str]
     """Name: rows of the source, in the split syntax of `datasets`."""
@@ -113,15 +119,27 @@ class TaskSpec(BaseModel):
         """Columns of a model's scores: the number of labels, or 1 for a regression."""
         return 1 if self.labels is None else len(self.labels)
 
+    def text_source(self, name: str) -> TextSource:
+        """The columns of the text with this name, and how it is made from them."""
+        template = self.templates.get(name)
+        parts = self.join.get(name, (name,)) if template is None else template_columns(template)
+        return TextSource(name, parts, template, {part: self.marks[part] for part in parts if part in self.marks})
+
+    @property
+    def choice_source(self) -> ChoiceSource | None:
+        """The candidates of a row, in a task of multiple choice."""
+        return ChoiceSource(tuple(map(self.text_source, self.choices)), self.classes) if self.choices else None
+
     @property
     def text_columns(self) -> tuple[str, ...]:
         """The source's columns that make up the texts."""
-        return tuple(column for name in self.text for column in self.join.get(name, (name,)))
+        return tuple(column for name in (*self.text, *self.choices) for column in self.text_source(name).columns)
 
     @property
     def columns(self) -> set[str]:
-        """All columns of the source that the task uses."""
-        return {*self.text_columns, *self.label_columns}
+        """All columns of the source that the task uses; of an object, its column."""
+        columns = {*self.text_columns, *self.label_columns, *self.group, *self.id}
+        return columns | {column.split(".")[0] for column in columns}
 
     @property
     def fingerprint(self) -> str:
@@ -133,7 +151,13 @@ class TaskSpec(BaseModel):
         facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
         if self.join:
             facts["join"] = self.join
+        facts |= {key: value for key, value in self._shape.items() if value}
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def _shape(self) -> dict[str, Any]:
+        """The keys of a task's shape that most tasks do not have; absent from the fingerprint of those."""
+        return self.model_dump(include={"templates", "marks", "choices", "group"}, exclude_none=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -143,7 +167,11 @@ class TaskSpec(BaseModel):
             return values
         if isinstance(values.get("label"), (list, tuple)) and values.get("labels") is None:
             values = {**values, "labels": list(values["label"])}
+        choices = values.get("choices")
+        if choices and isinstance(choices, (list, tuple)) and values.get("labels") is None:
+            values = {**values, "labels": list(choices)}
         default = "regression" if values.get("labels") is None else "single_label_classification"
+        default = "multiple_choice" if choices else default
         return {**values, "problem_type": values.get("problem_type") or default}
 
     @model_validator(mode="after")
@@ -159,16 +187,20 @@ class TaskSpec(BaseModel):
         if hidden := next((name for name in self.predict if name in labelled), None):
             raise ValueError(f"predict: {hidden!r} needs labels, because it is trained on, selected on or evaluated")
         _check_subset("report", self.report, "evaluate", self.evaluate)
-        _check_subset("join", self.join, "text", self.text)
+        self._check_texts()
         _check_subset("rows", self.rows, "splits", self.splits)
         _check_subset("main_metrics", self.main_metrics, "metrics", self.metrics)
         self._check_labels()
+        self._check_choices()
         supported = [name for name, metric in METRICS.items() if self.problem_type in metric.problem_types]
         for name in self.metrics:
             if name not in supported and (name in METRICS or self.is_multi_label):
                 raise ValueError(
                     f"metrics: {name!r} does not support {self.problem_type}; supported: {', '.join(supported)}"
                 )
+        over_groups = [name for name in self.metrics if name in METRICS and METRICS[name].is_over_groups]
+        if over_groups and not self.group:
+            raise ValueError(f"metrics: {over_groups[0]!r} needs 'group', the column that names the group of a row")
         if "f1" in self.metrics and self.classes != 2:
             raise ValueError("metrics: 'f1' is the F1 of the second of two labels; for more labels use f1_macro")
         try:
@@ -176,6 +208,32 @@ class TaskSpec(BaseModel):
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_texts(self) -> None:
+        names = (*self.text, *self.choices)
+        _check_subset("join", self.join, "text", names)
+        _check_subset("templates", self.templates, "text", names)
+        if both := self.join.keys() & self.templates:
+            raise ValueError(f"templates: {min(both)!r} is also in 'join': drop one")
+        for name, template in self.templates.items():
+            try:
+                template_columns(template)
+            except ValueError as error:
+                raise ValueError(f"templates: {name}: {error}") from None
+        parts = [part for name in names for part in self.text_source(name).parts]
+        _check_subset("marks", self.marks, "the columns of the texts", parts)
+
+    def _check_choices(self) -> None:
+        if bool(self.choices) != (self.problem_type == "multiple_choice"):
+            raise ValueError(
+                f"choices: needs 'problem_type: multiple_choice', and the other way round; got {self.problem_type}"
+            )
+        if self.choices and (len(self.text) > 1 or self.group):
+            raise ValueError("choices: the candidates are second texts and a group: expected one text and no 'group'")
+        if len(self.choices) > 1 and len(self.choices) != self.classes:
+            raise ValueError(
+                f"choices: expected a label for each of {len(self.choices)} candidates, got {self.classes}"
+            )
 
     def _check_labels(self) -> None:
         if self.problem_type == "regression" and self.labels is not None:
@@ -200,39 +258,12 @@ def _check_subset(key: str, names: Iterable[str], known_key: str, known: Collect
             raise ValueError(f"{key}: {name!r} is not in {known_key} ({', '.join(known)})")
 
 
-def _number_labels(labels: Any) -> Any:
-    """Labels with their values in the source: a list numbers its names from 0, as the Hub does; a number is its own
-    value."""
-    if isinstance(labels, list):
-        if others := [name for name in labels if type(name) not in (str, int)]:
-            raise ValueError(f"{others[0]!r} is not a text; put quotes around a label such as 'true' or '1.5'")
-        if len(set(map(str, labels))) != len(labels):
-            raise ValueError("duplicate label")
-        labels = {str(name): name if isinstance(name, int) else number for number, name in enumerate(labels)}
-    if not isinstance(labels, dict):
-        return labels
-    if len(labels) < 2:
-        raise ValueError("a classification needs two labels or more; remove 'labels' for a regression")
-    for name, value in labels.items():
-        if not isinstance(name, str):
-            raise ValueError(f"{name!r} is not a text; write the name before its value, as in 'negative: 0'")
-        if not isinstance(value, (str, int)):
-            raise ValueError(f"the value of {name!r} is {value!r}: expected a text or a whole number")
-    values = [str(value) for value in labels.values()]
-    if len(set(values)) != len(values):
-        raise ValueError("duplicate value: two labels have the same one")
-    for name, value in zip(labels, values, strict=True):
-        if value in labels and value != name:
-            raise ValueError(f"{labels[name]!r} is the value of {name!r} and the name of another label")
-    return labels
-
-
 def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
     """Raises UserError when the recipe has an option that tasks of this problem type do not support."""
-    if recipe.class_weights is not None and task.is_regression:
+    if recipe.class_weights is not None and (task.is_regression or task.choices):
         raise UserError(
-            f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a regression and "
-            "has no classes"
+            f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a "
+            f"{task.problem_type} task and has no classes"
         )
     if recipe.label_smoothing is not None and task.problem_type != "single_label_classification":
         raise UserError(
@@ -265,39 +296,6 @@ def apply_protocol(task: TaskSpec, protocol: str) -> TaskSpec:
         )
     halves = tuple(holdout_split(split) for split in task.report)
     return task.model_copy(update={"evaluate": (*task.evaluate, *halves), "report": halves})
-
-
-def task_files(folder: Path) -> dict[str, Path]:
-    """The task files of a suite's folder by the names of the tasks, sorted."""
-    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != SUITE_FILE}
-
-
-def registered_folders() -> list[Path]:
-    """The folders of the registered suites, sorted."""
-    return sorted(path for path in TASKS_FOLDER.iterdir() if path.is_dir() and path.name[0] not in "._")
-
-
-def registered_files() -> dict[str, Path]:
-    """The files of all registered tasks by their names, sorted: names are unique over all suites.
-
-    Raises:
-        UserError: two suites have a task of the same name.
-    """
-    files: dict[str, Path] = {}
-    for folder in registered_folders():
-        for name, path in task_files(folder).items():
-            if name in files:
-                raise UserError(duplicate_task(files[name], path))
-            files[name] = path
-    return dict(sorted(files.items()))
-
-
-def duplicate_task(first: Path, second: Path) -> str:
-    """The message about two task files of the same name."""
-    return (
-        f"duplicate task {first.stem!r}: {first} and {second}. The runs of a task are in a folder of its name: rename "
-        "the second file."
-    )
 
 
 def task_names() -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from itertools import repeat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -68,6 +67,8 @@ class SplitFacts(NamedTuple):
     """Rows whose text (and pair) is also in an earlier row."""
     empty: int
     """Rows with an empty or blank text."""
+    group_sizes: dict[int, int] | None
+    """Groups by their number of rows, in a task of groups."""
     lengths: Lengths | None
     """None if tokens are not counted."""
     examples: list[Example]
@@ -137,7 +138,7 @@ def _split_facts(task: TaskSpec, split: Split, lengths: Lengths | None) -> Split
         sizes = {size: rows for size, rows in enumerate(rows_by_size) if rows}
     elif gold is not None:
         counts = dict(zip(names, np.bincount(gold, minlength=len(names)).tolist(), strict=True))
-    texts = _texts(split)
+    texts = split.texts
     return SplitFacts(
         rows=len(texts),
         counts=counts,
@@ -145,9 +146,16 @@ def _split_facts(task: TaskSpec, split: Split, lengths: Lengths | None) -> Split
         values=values,
         repeated=len(texts) - len(set(texts)),
         empty=sum(not text.strip() or (pair is not None and not pair.strip()) for text, pair in texts),
+        group_sizes=None if split.row_groups is None else _group_sizes(split.row_groups),
         lengths=lengths,
         examples=_examples(task, split),
     )
+
+
+def _group_sizes(row_groups: NDArray[np.int64]) -> dict[int, int]:
+    _, rows = np.unique(row_groups, return_counts=True)
+    sizes, groups = np.unique(rows, return_counts=True)
+    return dict(zip(sizes.tolist(), groups.tolist(), strict=True))
 
 
 def _lengths(tokens: NDArray[np.int64], max_length: int) -> Lengths:
@@ -163,7 +171,7 @@ def _lengths(tokens: NDArray[np.int64], max_length: int) -> Lengths:
 
 def _examples(task: TaskSpec, split: Split) -> list[Example]:
     """The first row of each label or label set, or the first rows of a regression; in row order."""
-    texts = _texts(split)
+    texts = split.texts
     rows = list(range(len(texts)))[:EXAMPLES]
     if split.label is not None and not task.is_regression:
         _, first = np.unique(split.label, axis=0, return_index=True)
@@ -177,7 +185,7 @@ def _conflicts(task: TaskSpec, splits: Mapping[str, Split]) -> list[Conflict]:
     for name, split in splits.items():
         if split.label is not None:
             labels = label_names(task, split.label)
-            for row, (text, label) in enumerate(zip(_texts(split), labels, strict=True), start=1):
+            for row, (text, label) in enumerate(zip(split.texts, labels, strict=True), start=1):
                 rows[text].append((name, row, label))
     conflicts = [
         Conflict(*text, occurrences)
@@ -185,10 +193,6 @@ def _conflicts(task: TaskSpec, splits: Mapping[str, Split]) -> list[Conflict]:
         if any(label != occurrences[0][2] for _, _, label in occurrences)
     ]
     return sorted(conflicts, key=lambda conflict: -len(conflict.rows))
-
-
-def _texts(split: Split) -> list[tuple[str, str | None]]:
-    return list(zip(split.text, split.pair or repeat(None), strict=False))
 
 
 def _notes(task: TaskSpec, splits: Mapping[str, SplitFacts]) -> list[str]:

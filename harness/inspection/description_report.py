@@ -34,6 +34,10 @@ def print_description(description: Description) -> None:
     sizes = sorted(set().union(*rows_by_size.values()))
     rows = [[str(size), *(f"{rows.get(size, 0):,}" for rows in rows_by_size.values())] for size in sizes]
     print_table("rows by number of labels", ["labels", *rows_by_size], rows)
+    groups_by_size = {name: facts.group_sizes for name, facts in splits.items() if facts.group_sizes is not None}
+    sizes = sorted(set().union(*groups_by_size.values()))
+    rows = [[str(size), *(f"{groups.get(size, 0):,}" for groups in groups_by_size.values())] for size in sizes]
+    print_table("groups by number of rows", ["rows", *groups_by_size], rows)
     values = {name: facts.values for name, facts in splits.items() if facts.values is not None}
     rows = [[name, *(f"{value:.3f}" for value in by_percent.values())] for name, by_percent in values.items()]
     print_table("values, by percentile", ["split", *next(iter(values.values()), {})], rows)

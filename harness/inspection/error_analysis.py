@@ -101,8 +101,8 @@ def worst_errors(
         return separator_of(task).join(label) if isinstance(label, list) else label
 
     worst = np.argsort(-size, kind="stable")[:most]
-    pairs = dict(enumerate(split.pair or ()))
+    texts = split.texts
     return [
-        ErrorRow(row, name(gold, row), name(predicted, row), float(size[row]), split.text[row], pairs.get(row))
+        ErrorRow(row, name(gold, row), name(predicted, row), float(size[row]), *texts[row])
         for row in worst[size[worst] > 0].tolist()
     ]

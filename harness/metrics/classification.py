@@ -26,8 +26,10 @@ class LabelCounts(Resamples):
 
     dtype = np.float32
 
-    def __init__(self, predictions: NDArray[Any], gold: NDArray[Any]) -> None:
-        super().__init__(predictions, gold)
+    def __init__(
+        self, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64] | None = None
+    ) -> None:
+        super().__init__(predictions, gold, row_groups)
         self._indicators: dict[tuple[str, int], NDArray[np.float32]] = {}
         self.are_sets = gold.ndim == 2
         self.labels = list(range(gold.shape[1]) if self.are_sets else np.union1d(gold, predictions))
@@ -80,7 +82,7 @@ def _resampled_accuracy(rows: LabelCounts) -> Floats:
 
 ACCURACY = Metric(
     "accuracy",
-    _CLASSES,
+    (*_CLASSES, "multiple_choice"),
     value=lambda predictions, gold: float(np.mean(predictions == gold)),
     resampled=_resampled_accuracy,
     is_share_of_rows=True,

@@ -13,8 +13,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ProblemType = Literal["single_label_classification", "regression", "multi_label_classification"]
-"""transformers' names. Labels are class numbers int64[N], values float64[N], or label sets of 0 and 1, int64[N, C]."""
+ProblemType = Literal["single_label_classification", "regression", "multi_label_classification", "multiple_choice"]
+"""transformers' names, and a choice among candidates, whose labels are their positions.
+
+Labels are class numbers int64[N], values float64[N], or label sets of 0 and 1, int64[N, C].
+"""
 
 Floats = NDArray[np.float64]
 
@@ -30,14 +33,16 @@ class Metric:
     title: str
     problem_types: tuple[ProblemType, ...]
     """The kinds of labels it compares."""
-    value: Callable[[NDArray[Any], NDArray[Any]], float]
-    """(predictions, gold) -> the metric; raises Undefined."""
+    value: Callable[..., float]
+    """(predictions, gold), and row_groups if it `is_over_groups` -> the metric; raises Undefined."""
     resampled: Callable[[Any], Floats] | None = None
     """(the family's kind of `Resamples`) -> [block, runs], NaN where undefined."""
     is_share_of_rows: bool = False
     """True for the share of rows that are predicted correctly."""
     is_mean_over_labels: bool = False
     """True for a mean over labels in which rare ones weigh as much as others."""
+    is_over_groups: bool = False
+    """True for a mean over groups of rows, for tasks with a `group` only."""
     lower_is_better: bool = False
     lowest: float = 0.0
     highest: float = 1.0
@@ -47,12 +52,17 @@ class Metric:
         """1, or -1 where less is better."""
         return -1 if self.lower_is_better else 1
 
+    def of(self, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64] | None = None) -> float:
+        """The metric; row_groups: the number of each row's group, [N]. Raises Undefined."""
+        return self.value(predictions, gold, row_groups) if self.is_over_groups else self.value(predictions, gold)
+
     def on_resamples(self, rows: Resamples) -> Floats:
         """[block, runs]: the metric on the current block of resamples, NaN where undefined."""
         if self.resampled is not None:
             return self.resampled(rows)
         numbers = np.arange(len(rows.gold))
         drawn = [np.repeat(numbers, weights.astype(np.intp)) for weights in rows.weights]
+        assert not self.is_over_groups, "a group that is drawn twice would count once"
         return np.array([[self._value_or_nan(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn])
 
     def _value_or_nan(self, predictions: NDArray[Any], gold: NDArray[Any]) -> float:
@@ -68,9 +78,11 @@ class Resamples:
     dtype: type[np.floating[Any]] = np.float64
     """The type of the weights."""
 
-    def __init__(self, predictions: NDArray[Any], gold: NDArray[Any]) -> None:
-        """predictions: [runs, N], or [runs, N, C] for label sets."""
-        self.predictions, self.gold = predictions, gold
+    def __init__(
+        self, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64] | None = None
+    ) -> None:
+        """predictions: [runs, N], or [runs, N, C] for label sets; row_groups: the number of each row's group, [N]."""
+        self.predictions, self.gold, self.row_groups = predictions, gold, row_groups
 
     def weigh(self, weights: NDArray[Any]) -> None:
         """Starts a block of resamples; weights: whole numbers [block, N], such as counts of the rows."""
@@ -80,6 +92,13 @@ class Resamples:
     def mean(self, numbers: NDArray[Any]) -> Floats:
         """numbers: [columns, N] -> their weighted means over rows [block, columns]."""
         return np.asarray((self.weights @ numbers.T).astype(np.float64) / self.total)
+
+    def mean_over_groups(self, numbers: NDArray[Any]) -> Floats:
+        """numbers: [columns, G] by group -> their weighted means [block, columns]; the rows of a group weigh alike."""
+        assert self.row_groups is not None
+        _, first = np.unique(self.row_groups, return_index=True)
+        weights = self.weights[:, first].astype(np.float64)
+        return np.asarray(weights @ numbers.T / weights.sum(axis=1, keepdims=True))
 
 
 def ratio(above: Any, below: Any) -> Floats:

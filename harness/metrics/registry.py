@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import UserError, did_you_mean
-from harness.metrics import classification, regression
+from harness.metrics import classification, regression, row_groups
 from harness.metrics.metric import Metric, ProblemType
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ METRICS: dict[str, Metric] = {
     "f1_micro": classification.F1_MICRO,
     "precision_macro": classification.PRECISION_MACRO,
     "recall_macro": classification.RECALL_MACRO,
+    "exact_match_by_group": row_groups.EXACT_MATCH,
     "subset_accuracy": classification.SUBSET_ACCURACY,
     "hamming_loss": classification.HAMMING_LOSS,
     "matthews_correlation": classification.MATTHEWS,
@@ -81,10 +82,14 @@ def load_metric(name: str, problem_type: ProblemType | None = None) -> evaluate.
     class InMemory(evaluate.Metric):  # type: ignore[misc]
         def _info(self) -> evaluate.MetricInfo:
             features = datasets.Features(dict.fromkeys(("predictions", "references"), feature))
+            if metric.is_over_groups:
+                features["row_groups"] = datasets.Value("int64")
             return evaluate.MetricInfo(description=metric.title, citation="", features=features)
 
-        def _compute(self, predictions: Sequence[float], references: Sequence[float]) -> dict[str, float]:
-            return {name: metric.value(np.asarray(predictions), np.asarray(references))}
+        def _compute(
+            self, predictions: Sequence[float], references: Sequence[float], row_groups: Sequence[int] | None = None
+        ) -> dict[str, float]:
+            return {name: metric.of(*map(np.asarray, (predictions, references, row_groups)))}
 
     return InMemory(keep_in_memory=True, experiment_id=name)
 

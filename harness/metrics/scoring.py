@@ -41,12 +41,16 @@ def predictions_from_scores(scores: NDArray[np.float32], threshold: float | None
 
 
 def score(
-    names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any], threshold: float | None = None
+    names: Sequence[str],
+    scores: NDArray[np.float32],
+    gold: NDArray[Any],
+    threshold: float | None = None,
+    row_groups: NDArray[np.int64] | None = None,
 ) -> Scored:
     """Every named metric of scores: float32[N, C], all finite, against gold [N] (class numbers; values when C = 1).
 
-    Gold sets of labels, [N, C], need a threshold. A metric of `evaluate` that returns several numbers contributes each
-    under its own name.
+    Gold sets of labels, [N, C], need a threshold, and metrics over groups the number of each row's group, [N]. A metric
+    of `evaluate` that returns several numbers contributes each under its own name.
 
     Raises:
         UserError: a metric is unknown or does not accept this kind of label.
@@ -59,8 +63,11 @@ def score(
     values: dict[str, float | None] = {}
     notes: dict[str, str] = {}
     for name in names:
+        columns: dict[str, Any] = {"predictions": predictions, "references": gold}
+        if name in METRICS and METRICS[name].is_over_groups:
+            columns["row_groups"] = row_groups
         try:
-            result = load_metric(name, problem_type).compute(predictions=predictions, references=gold)
+            result = load_metric(name, problem_type).compute(**columns)
             numbers = {key: float(value) for key, value in result.items()}
         except Undefined as reason:
             values[name], notes[name] = None, f"undefined: {reason}"
@@ -120,42 +127,51 @@ def mean_loss(scores: NDArray[np.floating[Any]], gold: NDArray[Any]) -> float:
 
 
 def baseline(
-    names: Sequence[str], gold: NDArray[Any], classes: int, main_metrics: Sequence[str] = ()
+    names: Sequence[str],
+    gold: NDArray[Any],
+    classes: int,
+    main_metrics: Sequence[str] = (),
+    row_groups: NDArray[np.int64] | None = None,
 ) -> dict[str, float | None]:
     """The harness's own metrics of the best constant prediction; None if undefined.
 
     main_metrics: those by which the constant is the best, by default all of the named ones.
     """
-    constant = best_constant(main_metrics or names, gold, classes)
-    return {name: _value(name, constant, gold) for name in names if name in METRICS}
+    constant = best_constant(main_metrics or names, gold, classes, row_groups)
+    return {name: _value(name, constant, gold, row_groups) for name in names if name in METRICS}
 
 
-def best_constant(main_metrics: Sequence[str], gold: NDArray[Any], classes: int) -> NDArray[Any]:
+def best_constant(
+    main_metrics: Sequence[str], gold: NDArray[Any], classes: int, row_groups: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
     """The prediction of one class, value or label set for all rows that has the best main score; shaped as gold.
 
     Only constants that are the best for one of the metrics are tried, so that thousands of labels cost no more than
-    two. For classes: the most frequent one, and class 1, whose F1 is `f1`. For values (classes = 1): the mean and the
-    median of gold, which minimise squared and absolute error. For sets of labels, see `_constant_sets`.
+    two. For classes: the most frequent one, and class 1, whose F1 is `f1`; with groups of rows, all that occur. For
+    values (classes = 1): the mean and the median of gold, which minimise squared and absolute error. For sets of
+    labels, see `_constant_sets`.
     """
     constants: Iterable[Any]
     if gold.ndim == 2:
         constants = _constant_sets(gold)
     elif classes > 1:
-        constants = (np.bincount(gold).argmax(), 1)
+        constants = (np.bincount(gold).argmax(), 1) if row_groups is None else np.unique(gold)
     else:
         constants = (np.mean(gold), np.median(gold))
     own = [name for name in main_metrics if name in METRICS]
 
     def rank(constant: NDArray[Any]) -> float:
-        mean = main_score(own, {name: _value(name, constant, gold) for name in own}) if own else None
+        mean = main_score(own, {name: _value(name, constant, gold, row_groups) for name in own}) if own else None
         return -math.inf if mean is None else mean
 
     return max((np.full(gold.shape, constant) for constant in constants), key=rank)
 
 
-def _value(name: str, predictions: NDArray[Any], gold: NDArray[Any]) -> float | None:
+def _value(
+    name: str, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64] | None
+) -> float | None:
     try:
-        return METRICS[name].value(predictions, gold)
+        return METRICS[name].of(predictions, gold, row_groups)
     except Undefined:
         return None
 

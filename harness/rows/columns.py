@@ -27,14 +27,28 @@ class ReadOptions(NamedTuple):
 
 
 def column_values(table: datasets.Dataset, column: str) -> list[Any]:
-    """A column's values in row order, straight from Arrow, which is many times as fast as `table[column]`."""
+    """A column's values in row order, straight from Arrow, which is many times as fast as `table[column]`.
+
+    `idx.answer` is the part `answer` of the objects in the column `idx`.
+    """
     import pyarrow as pa
+
+    if column not in table.column_names and "." in column:
+        whole, part = column.split(".", 1)
+        return [None if value is None else value.get(part) for value in column_values(table, whole)]
 
     files = [Path(file["filename"]).parent for file in table.cache_files]
     advice = f"Delete {files[0]}, and the rows are prepared again." if files else ""
     with boundary(f"column {column!r}: damaged rows", pa.ArrowException, advice=advice):
         values: list[Any] = table.select_columns([column]).with_format("arrow")[:].column(column).to_pylist()
     return values
+
+
+def has_column(table: datasets.Dataset, column: str) -> bool:
+    """True when the table has the column, or the object of which `idx.answer` is a part."""
+    whole, _, part = column.partition(".")
+    feature = table.features.get(whole)
+    return column in table.column_names or bool(part and isinstance(feature, dict) and part in feature)
 
 
 def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:

@@ -35,7 +35,7 @@ class InferredLabels(NamedTuple):
     """The labels of a task."""
 
     problem_type: ProblemType
-    labels: list[str] | list[int] | dict[str, str] | None
+    labels: list[str] | list[int] | dict[str, Any] | None
     """`TaskSpec.labels` as a task file has them; None for a regression."""
     separator: str | None
     messages: list[str]
@@ -96,6 +96,48 @@ def infer_labels(
     if class_names and (unused := [name for name in class_names if name not in counts]):
         messages.append(f"labels without training rows, left out: {', '.join(unused)}")
     return InferredLabels(problem_type, _task_labels(ordered), None, messages, class_names)
+
+
+def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[str]) -> InferredLabels:
+    """The labels of a task of multiple choice: the names of the columns of candidates; choice1, choice2, ... for lists.
+
+    The label column has these names, the numbers of the candidates from 0 or from 1, or letters from A.
+
+    Raises:
+        UserError: a label names no candidate, or the first list has fewer than two.
+    """
+    values, class_names = column_values(table, column), getattr(table.features[column], "names", None)
+    _check_complete(values, column)
+    names = list(choices)
+    if len(choices) == 1:
+        first = column_values(table, choices[0])[0]
+        number = len(parse_label_list(first) or ())
+        if number < 2:
+            raise UserError(f"--choice-columns {choices[0]}: expected a list of candidates in row 1, got {first!r}.")
+        names = [f"choice{position}" for position in range(1, number + 1)]
+    numbers = range(len(names) + 1)
+    spellings: dict[str, list[Any]] = {
+        "its name": names,
+        "its number from 1": list(numbers[1:]),
+        "its number from 0": list(numbers[:-1]),
+        "its letter": [chr(ord("A") + number) for number in numbers[:-1]],
+    }
+    occurring = set(_to_names(values, class_names))
+    if "0" in occurring or str(len(names)) not in occurring:
+        del spellings["its number from 1"]
+    for how, spelling in spellings.items():
+        if occurring <= set(map(str, spelling)):
+            messages = [f"problem type: multiple_choice, {len(names)} candidates; {column!r} has {how}"]
+            labels = dict(zip(names, spelling, strict=True))
+            return InferredLabels("multiple_choice", labels, None, messages, class_names)
+    likely = max((set(map(str, spelling)) for spelling in spellings.values()), key=lambda known: len(known & occurring))
+    row, value = next(
+        (row, name) for row, name in enumerate(_to_names(values, class_names), start=1) if name not in likely
+    )
+    raise UserError(
+        f"--label-column {column}: {value!r} in row {row} names no candidate: expected {', '.join(names)}, 0 to "
+        f"{len(names) - 1}, 1 to {len(names)}, or A to {chr(ord('A') + len(names) - 1)}, alike in all rows."
+    )
 
 
 def is_unlabelled(value: Any) -> bool:

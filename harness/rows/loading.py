@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import datasets
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from harness.errors import UserError, boundary, did_you_mean, first_line
 from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
-from harness.rows.columns import ReadOptions, column_values
+from harness.facts.texts import ChoiceSource, TextSource
+from harness.rows.columns import ReadOptions, column_values, has_column
 from harness.rows.files import ALL_ROWS, DataFile, Files, check_sha256, download, file_hash
 from harness.rows.formats import read_table
 from harness.rows.labels import read_labels
@@ -38,6 +40,18 @@ class Split(NamedTuple):
     pair: list[str] | None
     label: NDArray[Any] | None
     """Class numbers int64[N], values float64[N], label sets int8[N, C] of 0 and 1, or None if hidden."""
+    row_groups: NDArray[np.int64] | None = None
+    """The number of each row's group, from 0 in the order of their first rows, int64[N], in a task of groups."""
+    ids: Mapping[str, list[Any]] = MappingProxyType({})
+    """The columns that identify a row."""
+    choices: list[tuple[str, ...]] | None = None
+    """The candidates of each row, equally many, in a task of multiple choice."""
+
+    @property
+    def texts(self) -> list[tuple[str, str | None]]:
+        """The text of each row with its second text, or with its candidates in one text."""
+        seconds = self.pair or (None if self.choices is None else [" | ".join(each) for each in self.choices])
+        return list(zip(self.text, seconds or itertools.repeat(None), strict=False))
 
     def take(self, rows: NDArray[np.int64]) -> Split:
         """The rows with these numbers, from 0, in this order."""
@@ -45,6 +59,9 @@ class Split(NamedTuple):
             [self.text[row] for row in rows],
             None if self.pair is None else [self.pair[row] for row in rows],
             None if self.label is None else self.label[rows],
+            None if self.row_groups is None else self.row_groups[rows],
+            {name: [values[row] for row in rows] for name, values in self.ids.items()},
+            None if self.choices is None else [self.choices[row] for row in rows],
         )
 
 
@@ -83,11 +100,12 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     splits = {
         name: _canonical(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
     }
+    if task.group:
+        _check_groups(task, tables)
     if protocol == "holdout":
         for name in [name for name in splits if holdout_split(name) in task.report]:
-            full, half = splits[name], len(splits[name].text) // 2
-            order = np.random.default_rng(SUBSET_SEED).permutation(len(full.text))  # the order of Dataset.shuffle
-            splits[name], splits[holdout_split(name)] = full.take(order[:half]), full.take(order[half:])
+            full, (first, second) = splits[name], _halves(splits[name])
+            splits[name], splits[holdout_split(name)] = full.take(first), full.take(second)
     if train_rows is not None:
         available = len(splits["train"].text)
         if train_rows > available:
@@ -95,6 +113,15 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
         subset = np.random.default_rng(SUBSET_SEED).permutation(available)[:train_rows]
         splits["train"] = splits["train"].take(np.sort(subset))
     return splits
+
+
+def _halves(split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The rows of two random halves; a group is in one of them."""
+    row_groups = np.arange(len(split.text)) if split.row_groups is None else split.row_groups
+    order = np.random.default_rng(SUBSET_SEED).permutation(row_groups.max() + 1)  # the order of Dataset.shuffle
+    position = np.argsort(order)[row_groups]
+    rows, half = np.argsort(position, kind="stable"), int((position < len(order) // 2).sum())
+    return rows[:half], rows[half:]
 
 
 def data_facts(task: TaskSpec, tables: Tables, splits: Mapping[str, Split], is_test_mode: bool) -> DataFacts:
@@ -118,7 +145,8 @@ def data_notes(splits: Mapping[str, Split], shared: Mapping[str, int]) -> list[s
     """Notes on empty texts, and on texts of the training split in other splits, counted by `shared_texts`."""
     notes = []
     for name, split in splits.items():
-        for texts, noun in ((split.text, "texts"), (split.pair or [], "second texts")):
+        choices = [min(each, key=lambda choice: len(choice.strip())) for each in split.choices or ()]
+        for texts, noun in ((split.text, "texts"), (split.pair or [], "second texts"), (choices, "candidates")):
             if empty := [row for row, text in enumerate(texts, start=1) if not text.strip()]:
                 rows = ", ".join(map(str, empty[:_MOST_SHOWN])) + (", ..." if len(empty) > _MOST_SHOWN else "")
                 notes.append(f"{name}: {len(empty):,} of {len(texts):,} {noun} are empty: rows {rows}")
@@ -136,21 +164,19 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
     for name in sorted(splits):
         split = splits[name]
         digest.update(f"{name}:{len(split.text)};".encode())
-        for texts in (split.text, split.pair):
+        for texts in (split.text, split.pair, *zip(*split.choices or (), strict=True)):
             if texts is not None:
                 digest.update(np.array([len(text) for text in texts], np.int64).tobytes())
                 digest.update("".join(texts).encode("utf-8", "surrogatepass"))
-        if split.label is not None:
-            digest.update(split.label.tobytes())
+        for numbers in (split.label, split.row_groups):
+            if numbers is not None:
+                digest.update(numbers.tobytes())
     return digest.hexdigest()
 
 
 def shared_texts(splits: Mapping[str, Split]) -> dict[str, int]:
     """`a & b`: number of rows of split b whose text (and pair) is also in split a; left out where it is 0."""
-    keys = {
-        name: list(zip(split.text, split.pair or itertools.repeat(None), strict=False))
-        for name, split in splits.items()
-    }
+    keys = {name: split.texts for name, split in splits.items()}
     shared = {}
     for first, second in itertools.combinations(splits, 2):
         first_keys = set(keys[first])
@@ -276,8 +302,9 @@ def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[s
 
 
 def _stratified(task: TaskSpec, name: str, part: StratifiedPart, table: datasets.Dataset) -> datasets.Dataset:
-    _check_columns(task, name, table, [*task.text_columns, *task.label_columns])
-    texts = list(zip(*(map(str, column_values(table, column)) for column in task.text_columns), strict=True))
+    together = task.group or task.text_columns
+    _check_columns(task, name, table, [*together, *task.label_columns])
+    texts = list(zip(*(map(str, column_values(table, column)) for column in together), strict=True))
     labels = zip(*(map(repr, column_values(table, column)) for column in task.label_columns), strict=True)
     return table.select(stratified_rows(part, texts, [()] * len(table) if task.is_regression else list(labels)))
 
@@ -288,39 +315,75 @@ def _stratified(task: TaskSpec, name: str, part: StratifiedPart, table: datasets
 def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool) -> Split:
     if len(table) == 0:
         raise UserError(f"task {task.name}: split {name!r} is empty.")
-    _check_columns(task, name, table, [*task.text_columns, *(() if hidden else task.label_columns)])
+    labelled = () if hidden else task.label_columns
+    _check_columns(task, name, table, [*task.text_columns, *labelled, *task.group, *task.id])
     texts = [_texts(task, name, table, column) for column in task.text]
     labels = None if hidden else read_labels(task, name, table)
-    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels)
+    ids = {column: column_values(table, column) for column in task.id}
+    choices = None if task.choice_source is None else _composed(task, name, table, task.choice_source, "choices")
+    row_groups = _row_groups(task, name, table)
+    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels, row_groups, ids, choices)
+
+
+def _row_groups(task: TaskSpec, name: str, table: datasets.Dataset) -> NDArray[np.int64] | None:
+    if not task.group:
+        return None
+    numbers: dict[tuple[Any, ...], int] = {}
+    values = _group_names(task, table)
+    for row, each in enumerate(values, start=1):
+        if None in each:
+            column = task.group[each.index(None)]
+            raise UserError(f"task {task.name}: column {column!r}, row {row} of split {name!r}: missing group.")
+        numbers.setdefault(each, len(numbers))
+    return np.array([numbers[each] for each in values], np.int64)
+
+
+def _group_names(task: TaskSpec, table: datasets.Dataset) -> list[tuple[Any, ...]]:
+    """The values that name the group of each row."""
+    return list(zip(*(map(_hashable, column_values(table, column)) for column in task.group), strict=True))
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, (list, dict)) else value
+
+
+def _check_groups(task: TaskSpec, tables: Tables) -> None:
+    """Raises UserError when a group has rows in two splits that are parts of the same split of the source."""
+    parts = {name: set(re.findall(r"[^\W\d][\w.-]*(?=\[|\+|$)", text)) for name, text in task.splits.items()}
+    names = {name: _group_names(task, table) for name, table in tables.by_split.items()}
+    for first, second in itertools.combinations(names, 2):
+        if parts[first] & parts[second] and (shared := set(names[first]) & set(names[second])):
+            row = next(row for row, name in enumerate(names[second], start=1) if name in shared)
+            raise UserError(
+                f"task {task.name}: the group {', '.join(map(repr, names[second][row - 1]))} has rows in the splits "
+                f"{first!r} and {second!r} (row {row}). Cut the splits between groups, or use `stratified`, which does."
+            )
 
 
 def _check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns: Iterable[str]) -> None:
     for column in columns:
-        if column not in table.column_names:
+        if not has_column(table, column):
             raise UserError(
                 f"task {task.name}: column {column!r} not found in split {split!r}; "
                 f"its columns: {', '.join(table.column_names)}.{did_you_mean(column, table.column_names)}"
             )
 
 
-def _texts(task: TaskSpec, split: str, table: datasets.Dataset, column: str) -> list[str]:
-    """A text column, or the one that is joined from several columns."""
-    if column in task.join:
-        texts = [_join(row) for row in zip(*(column_values(table, part) for part in task.join[column]), strict=True)]
-    else:
-        texts = column_values(table, column)
-    for row, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            problem = "missing text" if text is None else f"{text!r} is not a text"
-            raise UserError(f"task {task.name}: column {column!r}, row {row} of split {split!r}: {problem}.")
-    return texts
+def _texts(task: TaskSpec, split: str, table: datasets.Dataset, name: str) -> list[str]:
+    """A text of each row: a column, or what is composed from several."""
+    source = task.text_source(name)
+    texts = column_values(table, name) if source.is_column else []
+    is_whole = source.is_column and all(isinstance(text, str) for text in texts)
+    return texts if is_whole else list(_composed(task, split, table, source, name))
 
 
-def _join(parts: Sequence[Any]) -> Any:
-    """The texts of a row, one per line, without empty and missing ones; None when all are missing.
-
-    A value that is not a text is returned instead, for the message.
-    """
-    if invalid := [part for part in parts if part is not None and not isinstance(part, str)]:
-        return invalid[0]
-    return None if all(part is None for part in parts) else "\n".join(part for part in parts if part)
+def _composed(task: TaskSpec, split: str, table: datasets.Dataset, source: TextSource | ChoiceSource, name: str) -> Any:
+    """The text or the candidates that `source` composes for each row; an error shows `name`."""
+    columns = [column_values(table, column) for column in source.columns]
+    composed = []
+    for row, values in enumerate(zip(*columns, strict=True), start=1):
+        try:
+            composed.append(source.compose(dict(zip(source.columns, values, strict=True))))
+        except ValueError as error:
+            raise UserError(f"task {task.name}: column {name!r}, row {row} of split {split!r}: {error}.") from None
+    return composed

@@ -14,10 +14,10 @@ from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import MAX_NAME_BYTES, TaskSpec, task_names
 from harness.metrics.metric import ProblemType
-from harness.rows.columns import column_values
+from harness.rows.columns import column_values, has_column
 from harness.rows.files import DataFile, Files, collect_files
 from harness.rows.formats import DELIMITERS, detect_delimiter
-from harness.rows.label_inference import InferredLabels, infer_labels, is_unlabelled
+from harness.rows.label_inference import InferredLabels, infer_choice_labels, infer_labels, is_unlabelled
 from harness.system.output import LINE_CONTROLS, escape_controls
 from harness.system.paths import user_path
 
@@ -30,6 +30,7 @@ VALIDATION_PERCENT = 10
 _METRICS: dict[ProblemType, list[str]] = {
     "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
     "multi_label_classification": ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],
+    "multiple_choice": ["accuracy"],
     "regression": ["pearson", "spearman", "mse", "rmse", "mae"],
 }
 """Metrics by problem type; the first two are the main metrics."""
@@ -54,8 +55,13 @@ class OwnData:
     """The text column; several, such as title,body, are joined into one text, one column per line."""
     pair_column: str | None = None
     """The column of the second text of a pair."""
+    choice_columns: str | None = None
+    """The columns of the candidates, such as a,b,c,d, of which one is right, or one column of lists."""
     label_column: str = "label"
     """The label column; several, such as toxic,insult, are columns of 0 and 1, one per label."""
+    group_column: str | None = None
+    """The column that names the group of a row, such as the question that it answers: groups stay together, and the
+    share of groups without an error is measured. Several, such as text,question, are one name."""
     label_separator: str | None = None
     """Separator of the labels in one column of texts with several labels per row."""
     problem_type: ProblemType | None = None
@@ -134,7 +140,11 @@ def infer_task(own: OwnData) -> InferredTask:
         messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")
     _check_tables(own, draft, tables)
     messages.insert(0, f"task {name!r}: {', '.join(f'{len(table):,} {split} rows' for split, table in tables.items())}")
-    labels = infer_labels(tables["train"], draft.label_columns, own.problem_type, own.label_separator)
+    labels = (
+        infer_choice_labels(tables["train"], draft.label_columns[0], draft.choices)
+        if draft.choices
+        else infer_labels(tables["train"], draft.label_columns, own.problem_type, own.label_separator)
+    )
     messages += labels.messages
     is_test_hidden = "test" in tables and _has_no_labels(tables["test"], draft.label_columns)
     if is_test_hidden:
@@ -163,6 +173,13 @@ def _check_flags(own: OwnData) -> None:
         raise UserError("--train-file: missing. Name a file of training rows, or a dataset of the Hub with --dataset.")
     if own.dataset is not None and (own.train_file or own.validation_file or own.test_file):
         raise UserError(f"--dataset {own.dataset}: a dataset and files both provide rows: drop one.")
+    kind = own.problem_type
+    if kind == "multiple_choice" and own.choice_columns is None:
+        raise UserError("--choice-columns: missing. Name the columns of the candidates, as in a,b,c,d.")
+    others = {"--pair-column": own.pair_column, "--group-column": own.group_column, "--problem-type": kind}
+    for flag, value in others.items() if own.choice_columns is not None else ():
+        if value not in (None, "multiple_choice"):
+            raise UserError(f"{flag} {value}: not supported with --choice-columns {own.choice_columns}: drop one.")
     if own.text_columns is None:
         raise UserError("--text-columns: missing. Name the text column, or several columns as title,body.")
     for split, files, percent in (
@@ -182,6 +199,7 @@ def _check_flags(own: OwnData) -> None:
 def _draft(own: OwnData, name: str) -> TaskSpec:
     """The task as far as the flags define it, not validated: enough to read its rows."""
     text, join = [], {}
+    choices = _columns("--choice-columns", own.choice_columns) if own.choice_columns else ()
     for flag, value in (("--text-columns", own.text_columns), ("--pair-column", own.pair_column)):
         if value is not None:
             columns = _columns(flag, value)
@@ -189,12 +207,17 @@ def _draft(own: OwnData, name: str) -> TaskSpec:
             if len(columns) > 1:
                 join[text[-1]] = columns
     label = _columns("--label-column", own.label_column)
-    used = [*(column for name in text for column in join.get(name, (name,))), *label]
+    group = _columns("--group-column", own.group_column) if own.group_column else ()
+    used = [*(column for name in text for column in join.get(name, (name,))), *choices, *label]
     if duplicate := next((column for column in used if used.count(column) > 1), None):
-        raise UserError(f"--text-columns, --pair-column, --label-column: duplicate column {duplicate!r}.")
+        raise UserError(
+            f"--text-columns, --pair-column, --choice-columns, --label-column: duplicate column {duplicate!r}."
+        )
     source, splits = _hub_source(own) if own.dataset else _file_source(own)
     facts: dict[str, Any] = dict(name=name, title=name, source=source, text=tuple(text), join=join, splits=splits)
-    facts |= dict(label=label[0] if len(label) == 1 else label, rows={}, metrics=(), main_metrics=())
+    facts |= dict(
+        choices=choices, group=group, label=label[0] if len(label) == 1 else label, rows={}, metrics=(), main_metrics=()
+    )
     return TaskSpec.model_construct(**facts)
 
 
@@ -286,9 +309,10 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
     flags = dict.fromkeys(draft.text_columns, "--text-columns") | dict.fromkeys(draft.label_columns, "--label-column")
     if own.pair_column:
         flags |= dict.fromkeys(_columns("--pair-column", own.pair_column), "--pair-column")
+    flags |= dict.fromkeys(draft.choices, "--choice-columns") | dict.fromkeys(draft.group, "--group-column")
     for split, table in tables.items():
         for column, flag in flags.items():
-            if column not in table.column_names and not (split == "test" and flag == "--label-column"):
+            if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
                 known = table.column_names
                 raise UserError(
                     f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}."
@@ -318,19 +342,22 @@ def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: ProblemType, 
         high = low + percent
         splits[split] = f"train[stratified {low}%:{'' if high == 100 else f'{high}%'}]"
         how = "at random" if problem_type == "regression" else "each label in its proportion"
+        together = "groups" if own.group_column else "equal texts"
         messages.append(
-            f"{split}: {percent}% of the training rows, {how}, the same ones in every run; equal texts stay together"
+            f"{split}: {percent}% of the training rows, {how}, the same ones in every run; {together} stay together"
         )
         low = high
     return splits
 
 
 def _task(draft: TaskSpec, labels: InferredLabels, splits: dict[str, str], is_test_hidden: bool) -> TaskSpec:
-    metrics = _METRICS[labels.problem_type]
+    metrics = [*_METRICS[labels.problem_type]]
+    if draft.group and labels.problem_type == "single_label_classification":
+        metrics.insert(1, "exact_match_by_group")
     order = {split: splits[split] for split in ("train", "validation", "test") if split in splits}
     is_tested = "test" in splits and not is_test_hidden
     facts: dict[str, Any] = dict(
-        draft.model_dump(include={"name", "title", "text", "join", "label"}),
+        draft.model_dump(include={"name", "title", "text", "join", "label", "group", "choices"}),
         source=draft.source,
         labels=labels.labels,
         splits=order,

@@ -12,7 +12,8 @@ from typing import Any
 import yaml
 
 from harness.errors import UserError, boundary, first_line
-from harness.facts.tasks import is_path, load_task, read_task, registered_files
+from harness.facts.task_files import registered_files
+from harness.facts.tasks import is_path, load_task, read_task
 from harness.facts.yaml_file import read_yaml
 from harness.system.atomic import write_atomically
 from harness.system.paths import user_path

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
+from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
 from harness.system.paths import user_path
@@ -20,27 +21,43 @@ class TextRows(NamedTuple):
     text: list[str]
     pair: list[str] | None
     label: None = None
+    choices: list[tuple[str, ...]] | None = None
 
 
 class TextColumns(NamedTuple):
-    """The columns of the texts; several columns are joined into one text, one per line."""
+    """The texts of a row, its candidates in a task of multiple choice, and their columns."""
 
-    text: tuple[str, ...]
-    pair: tuple[str, ...] | None
+    text: TextSource
+    pair: TextSource | None
+    choices: ChoiceSource | None = None
+
+    @property
+    def sources(self) -> list[TextSource]:
+        """All texts of a row, in order."""
+        return [source for source in (self.text, self.pair) if source is not None]
 
     @property
     def names(self) -> list[str]:
-        return [*self.text, *(self.pair or ())]
+        """All columns, each once."""
+        columns = [column for source in self.sources for column in source.columns]
+        return list(dict.fromkeys([*columns, *(self.choices.columns if self.choices else ())]))
 
-    def join(self, values: Sequence[Sequence[str]]) -> TextRows:
-        """The rows of `values`, each row in the order of `names`."""
-        cut = len(self.text)
-        text = [_join(row[:cut]) for row in values]
-        return TextRows(text, None if self.pair is None else [_join(row[cut:]) for row in values])
+    @property
+    def texts(self) -> set[str]:
+        """The columns that must have a text in every row; others have positions of spans."""
+        return {part for source in self.sources for part in source.parts}
 
-
-def _join(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else "\n".join(part for part in parts if part)
+    def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> TextRows:
+        """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""
+        texts: list[list[Any]] = []
+        for number, row in enumerate(rows, start=first):
+            try:
+                choices = [self.choices.compose(row)] if self.choices else []
+                texts.append([*(source.compose(row) for source in self.sources), *choices])
+            except ValueError as error:
+                raise UserError(f"{path}: row {number}: {error}.") from None
+        columns = [list(column) for column in zip(*texts, strict=True)]
+        return TextRows(columns[0], columns[1] if self.pair else None, None, columns[1] if self.choices else None)
 
 
 def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[TextRows]:
@@ -64,32 +81,42 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
     for table in read_chunks(path, str(path), options._replace(columns=columns.names), chunk=chunk):
         _check_columns(table.column_names, columns, path)
         for batch in table.select(columns.names).to_batches(chunk):
-            texts = [_check_texts(batch.column(name).to_pylist(), name, path, rows) for name in columns.names]
-            yield columns.join(list(zip(*texts, strict=True)))
+            values = {name: batch.column(name).to_pylist() for name in columns.names}
+            for name in columns.names:
+                if name in columns.texts:
+                    _check_texts(values[name], name, path, rows)
+            if batch.num_rows:
+                each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+                yield columns.compose(each_row, path, rows + 1)
             rows += batch.num_rows
     if rows == 0:
         raise UserError(f"{path}: no rows.")
 
 
-def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK) -> Iterator[TextRows]:
-    """One row per line: a text, or a pair with a TAB between. Empty lines are rows too.
+def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choices: int = 0) -> Iterator[TextRows]:
+    """One row per line: a text, or a text and its pair or candidates with TABs between. Empty lines are rows too.
 
     Raises:
-        UserError: there is no line, a line is not a text, or a line of a pair does not have two texts.
+        UserError: there is no line, a line is not a text, or a line does not have as many texts as a row.
     """
+    expected = 1 + is_pair + choices
 
     def values() -> Iterator[list[str]]:
         for number, line in enumerate(lines, start=1):
             check_characters(line, f"standard input:{number}")
-            texts = line.rstrip("\r\n").split("\t") if is_pair else [line.rstrip("\r\n")]
-            if is_pair and len(texts) != 2:
-                raise UserError(f"standard input:{number}: expected two texts with a TAB between, got {len(texts)}.")
+            texts = line.rstrip("\r\n").split("\t") if expected > 1 else [line.rstrip("\r\n")]
+            if len(texts) != expected:
+                count = {2: "two"}.get(expected, str(expected))
+                raise UserError(
+                    f"standard input:{number}: expected {count} texts with a TAB between, got {len(texts)}."
+                )
             yield texts
 
-    columns, is_empty, rows = TextColumns(("text",), ("pair",) if is_pair else None), True, values()
+    is_empty, rows = True, values()
     while part := list(itertools.islice(rows, chunk)):
         is_empty = False
-        yield columns.join(part)
+        pairs = [row[1] for row in part] if is_pair else None
+        yield TextRows([row[0] for row in part], pairs, None, [tuple(row[1:]) for row in part] if choices else None)
     if is_empty:
         raise UserError("standard input: no rows.")
 
@@ -103,19 +130,19 @@ def check_characters(text: str, where: str) -> None:
         raise UserError(f"{where}: invalid character {character!r}: not UTF-8. Convert the text to UTF-8.") from None
 
 
-def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> list[str]:
+def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> None:
     for row, text in enumerate(values, start=rows_before + 1):
         if not isinstance(text, str):
             problem = "missing text" if text is None else f"{text!r} is not a text"
             raise UserError(f"{path}: column {column!r}, row {row}: {problem}.")
-    return values
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:
-    for flag, names in (("--text-column", columns.text), ("--pair-column", columns.pair or ())):
-        for column in names:
+    flags = {"--text-column": columns.text, "--pair-column": columns.pair, "": columns.choices}
+    for flag, source in flags.items():
+        for column in source.columns if source is not None else ():
             if column not in header:
                 raise UserError(
                     f"{path}: column {column!r} not found; its columns: {', '.join(header)}."
-                    f"{did_you_mean(column, header)} Name another with {flag}."
+                    f"{did_you_mean(column, header)}{f' Name another with {flag}.' if flag else ''}"
                 )

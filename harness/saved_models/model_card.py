@@ -115,15 +115,23 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
     if value is None or split not in record.predictions or split not in record.gold or not can_resample([metric]):
         return "–"
     gold, predictions = unpack_array(record.gold[split]), unpack_array(record.predictions[split])
-    drawn = resampled([metric], predictions[None], gold, f"{record.spec.task}.{split}", _RESAMPLES)
-    is_smoothed = len(pseudo_rows([metric], predictions, gold)[1]) > 0
+    row_groups = unpack_array(record.row_groups[split]) if split in record.row_groups else None
+    drawn = resampled([metric], predictions[None], gold, f"{record.spec.task}.{split}", _RESAMPLES, row_groups)
+    is_smoothed = len(pseudo_rows([metric], predictions, gold, row_groups)[1]) > 0
     (low,), (high,) = row_intervals(sample_of([[value]], drawn, len(gold), is_smoothed, [0], [True]))
     return f"{low:.4f} to {high:.4f}"
 
 
 def _use(task: TaskSpec, record: RunRecord) -> str:
-    example = '{"text": "a text", "text_pair": "its pair"}' if len(task.text) == 2 else '"a text"'
-    extra = ', function_to_apply="none"' if task.is_regression else ", top_k=None" if task.is_multi_label else ""
+    is_pair = len(task.text) == 2 or task.choices
+    example = '{"text": "a text", "text_pair": "its pair"}' if is_pair else '"a text"'
+    extra = (
+        ', function_to_apply="none"'
+        if task.is_regression or task.choices
+        else ", top_k=None"
+        if task.is_multi_label
+        else ""
+    )
     loading = ", trust_remote_code=True" if record.spec.trust_remote_code else ""
     return (
         "```python\n"
@@ -140,6 +148,11 @@ def _use(task: TaskSpec, record: RunRecord) -> str:
 def _output(task: TaskSpec, record: RunRecord) -> str:
     if task.labels is None:
         return "It predicts a value."
+    if task.choices:
+        return (
+            f"It gives a score to a text with one of its {task.classes} candidates as the pair; the candidate with the "
+            "highest score is the answer."
+        )
     names = ", ".join(map(_code, task.labels))
     if record.threshold is None:
         return f"It predicts one of {len(task.labels)} labels: {names}."

@@ -139,7 +139,8 @@ class Group:
         gold = next((run.gold[split] for run in self.runs if split in run.gold), None)
         if gold is None:
             return next((run.baseline.get(split, {}).get(metric) for run in self.runs if run.baseline), None)
-        return _baseline(gold, tuple(self.task.metrics), tuple(self.task.main_metrics)).get(metric)
+        row_groups = next((run.row_groups[split] for run in self.runs if split in run.row_groups), None)
+        return _baseline(gold, row_groups, tuple(self.task.metrics), tuple(self.task.main_metrics)).get(metric)
 
     def preference(self) -> tuple[Any, ...]:
         """Sort key, highest for the group that is shown in its entry's cell."""
@@ -149,10 +150,12 @@ class Group:
 
 
 @lru_cache
-def _baseline(gold: str, metrics: tuple[str, ...], main_metrics: tuple[str, ...]) -> dict[str, float | None]:
-    """The baseline for packed gold labels, of which a leaderboard has few."""
-    labels = unpack_array(gold)
-    return baseline(metrics, labels, 2 if labels.dtype.kind in "iu" else 1, main_metrics)
+def _baseline(
+    gold: str, row_groups: str | None, metrics: tuple[str, ...], main_metrics: tuple[str, ...]
+) -> dict[str, float | None]:
+    """The baseline for packed gold labels and groups of rows, of which a leaderboard has few."""
+    labels, numbers = unpack_array(gold), None if row_groups is None else unpack_array(row_groups)
+    return baseline(metrics, labels, 2 if labels.dtype.kind in "iu" else 1, main_metrics, numbers)
 
 
 def reported_metrics(task: TaskFacts) -> list[tuple[str, str]]:

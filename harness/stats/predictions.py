@@ -13,20 +13,36 @@ from harness.facts.packing import unpack_array
 from harness.stats.groups import Group
 
 
+class SplitPredictions(NamedTuple):
+    """Predictions of several runs for the rows of a split."""
+
+    runs: NDArray[Any]
+    """[runs, N], or [runs, N, C] for label sets."""
+    gold: NDArray[Any]
+    """[N], or [N, C] for label sets."""
+    row_groups: NDArray[np.int64] | None
+    """The number of each row's group, [N], in a task of groups."""
+
+    @property
+    def units(self) -> int:
+        """Number of groups, or of rows where there are none: what another sample would draw."""
+        return len(self.gold) if self.row_groups is None else len(np.unique(self.row_groups))
+
+
 class Predictions(NamedTuple):
     """Predictions of several runs for the same rows."""
 
     metrics: tuple[str, ...]
     """The main metrics, whose mean is the score."""
-    splits: dict[str, tuple[NDArray[Any], NDArray[Any]]]
-    """Predictions [runs, N] and gold labels [N] by reported split; [runs, N, C] and [N, C] for label sets."""
+    splits: dict[str, SplitPredictions]
+    """The predictions by reported split."""
     key: tuple[Any, ...]
     """Equal for groups that predicted the same rows."""
 
 
 def read_predictions(group: Group) -> Predictions | None:
     """The group's predictions; None where a record has none or the runs have other rows."""
-    splits = {}
+    splits: dict[str, SplitPredictions] = {}
     for split in group.task.report:
         try:
             packed = [(run.predictions[split], run.gold[split]) for run in group.scored]
@@ -36,10 +52,23 @@ def read_predictions(group: Group) -> Predictions | None:
         is_complete = len(gold[0]) > 0 and all(one.shape == gold[0].shape for one in predictions)
         if not is_complete or any(not np.array_equal(gold[0], other) for other in gold):
             return None
-        splits[split] = np.stack(predictions), gold[0]
+        packed_groups = {run.row_groups.get(split) for run in group.scored}
+        if len(packed_groups) > 1:
+            return None
+        (row_groups,) = packed_groups
+        numbers = None if row_groups is None else unpack_array(row_groups)
+        splits[split] = SplitPredictions(np.stack(predictions), gold[0], numbers)
     if not splits:
         return None
-    key = tuple((split, len(gold), zlib.crc32(gold.tobytes())) for split, (_, gold) in splits.items())
+    key = tuple(
+        (
+            split,
+            len(one.gold),
+            zlib.crc32(one.gold.tobytes()),
+            None if one.row_groups is None else one.row_groups.tobytes(),
+        )
+        for split, one in splits.items()
+    )
     return Predictions(tuple(group.task.main_metrics), splits, key)
 
 
@@ -49,7 +78,7 @@ def seed_disagreement(predictions: Predictions) -> float | None:
     The share of rows whose label or label set differs between two runs, the mean over all pairs of runs, whose
     expectation does not depend on their number. For values, the standard deviation over runs, the mean over rows.
     """
-    by_row = [_row_disagreement(runs) for runs, _ in predictions.splits.values() if len(runs) > 1]
+    by_row = [_row_disagreement(one.runs) for one in predictions.splits.values() if len(one.runs) > 1]
     return float(np.concatenate(by_row).mean()) if by_row else None
 
 

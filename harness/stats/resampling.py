@@ -53,7 +53,12 @@ def resample_number(metrics: Sequence[str], rows: int) -> int:
 
 
 def resampled(
-    metrics: Sequence[str], predictions: NDArray[Any], gold: NDArray[Any], purpose: str, resamples: int
+    metrics: Sequence[str],
+    predictions: NDArray[Any],
+    gold: NDArray[Any],
+    purpose: str,
+    resamples: int,
+    row_groups: NDArray[np.int64] | None = None,
 ) -> Floats:
     """float64[R, B]: scores of each run, means over the metrics. A metric that is undefined on a resample counts 0.
 
@@ -62,18 +67,20 @@ def resampled(
         gold: [N] or [N, C].
         purpose: names the draws.
         resamples: B.
+        row_groups: [N], the number of each row's group, if groups are drawn and not rows.
     """
     assert can_resample(metrics), metrics
     assert predictions.shape[1:] == gold.shape, predictions.shape
     assert len(gold) > 0
-    pseudo_predictions, pseudo_gold = pseudo_rows(metrics, predictions, gold)
+    pseudo_predictions, pseudo_gold = pseudo_rows(metrics, predictions, gold, row_groups)
     all_gold = np.concatenate([gold, pseudo_gold])
     repeated = np.broadcast_to(pseudo_predictions, (len(predictions), *pseudo_predictions.shape))
     all_predictions = np.concatenate([predictions, repeated], axis=1)
-    rows = (LabelCounts if gold.dtype.kind in "iu" else WeightedValues)(all_predictions, all_gold)
+    rows = (LabelCounts if gold.dtype.kind in "iu" else WeightedValues)(all_predictions, all_gold, row_groups)
     needs_counts = any(METRICS[name].resampled is None for name in metrics)
     blocks = []
-    for weights in (counts if needs_counts else weights_of)(len(gold), len(pseudo_gold), purpose, resamples):
+    draw = counts if needs_counts else weights_of
+    for weights in draw(len(gold), len(pseudo_gold), purpose, resamples, row_groups):
         rows.weigh(weights)
         parts = [np.nan_to_num(METRICS[name].on_resamples(rows)) for name in metrics]
         blocks.append(sum(parts[1:], parts[0]) / len(parts))
@@ -81,16 +88,19 @@ def resampled(
 
 
 def pseudo_rows(
-    metrics: Sequence[str], predictions: NDArray[Any], gold: NDArray[Any]
+    metrics: Sequence[str],
+    predictions: NDArray[Any],
+    gold: NDArray[Any],
+    row_groups: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     """Predictions and gold labels of one row of each kind that the score depends on; empty where kinds are many.
 
     A share of correct rows depends on two kinds, correct and wrong; any metric of two classes on the four cells of the
-    confusion matrix.
+    confusion matrix. Groups of rows are of many kinds.
     """
     wrong, right = np.zeros((2, *gold.shape[1:]), gold.dtype), np.zeros((2, *gold.shape[1:]), gold.dtype)
     wrong[0] += 1
-    if any(METRICS[name].resampled is None for name in metrics):
+    if row_groups is not None or any(METRICS[name].resampled is None for name in metrics):
         return right[:0], right[:0]
     if all(METRICS[name].is_share_of_rows for name in metrics):
         return wrong, right
@@ -99,26 +109,41 @@ def pseudo_rows(
     return right[:0], right[:0]
 
 
-def weights_of(rows: int, pseudo: int, purpose: str, resamples: int) -> Iterator[NDArray[np.float64]]:
+def weights_of(
+    rows: int, pseudo: int, purpose: str, resamples: int, row_groups: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.float64]]:
     """Weights [block, rows + pseudo], whole numbers, block by block; neither blocks nor pseudo-rows change the others.
 
-    A row has an exponential weight, a pseudo-row half a squared normal one, that is Gamma(1/2).
+    A row has an exponential weight, a pseudo-row half a squared normal one, that is Gamma(1/2). With `row_groups`, each
+    group has one, which all of its rows share (the cluster bootstrap: Davison & Hinkley 1997, section 3.8).
     """
     random, pseudo_random = generator(purpose), generator(f"{purpose}, pseudo-rows")
+    units, unit_of_row = _units(rows, row_groups)
     for number in _block_sizes(rows, resamples):
-        exponential = random.standard_exponential((number, rows))
+        exponential = random.standard_exponential((number, units))[:, unit_of_row]
         gamma = pseudo_random.standard_normal((number, 4))[:, :pseudo] ** 2 / 2
         yield np.rint(np.concatenate([exponential, gamma], axis=1) * (_TOTAL_WEIGHT / rows))
 
 
-def counts(rows: int, pseudo: int, purpose: str, resamples: int) -> Iterator[NDArray[np.int64]]:
-    """Counts [block, rows] of rows drawn with replacement: Efron's bootstrap, for metrics that know no weights."""
+def counts(
+    rows: int, pseudo: int, purpose: str, resamples: int, row_groups: NDArray[np.int64] | None = None
+) -> Iterator[NDArray[np.int64]]:
+    """Counts [block, rows] of rows, or of their groups, drawn with replacement: Efron's bootstrap, for metrics that
+    know no weights."""
     assert not pseudo
-    random = generator(purpose)
+    random, (units, unit_of_row) = generator(purpose), _units(rows, row_groups)
     for number in _block_sizes(rows, resamples):
-        drawn = random.integers(rows, size=(number, rows), dtype=np.uint32).astype(np.intp)
-        drawn += np.arange(number)[:, None] * rows
-        yield np.bincount(drawn.ravel(), minlength=number * rows).reshape(number, rows)
+        drawn = random.integers(units, size=(number, units), dtype=np.uint32).astype(np.intp)
+        drawn += np.arange(number)[:, None] * units
+        yield np.bincount(drawn.ravel(), minlength=number * units).reshape(number, units)[:, unit_of_row]
+
+
+def _units(rows: int, row_groups: NDArray[np.int64] | None) -> tuple[int, NDArray[np.intp] | slice]:
+    """The number of units that are drawn, rows or groups, and the unit of each row as an index."""
+    if row_groups is None:
+        return rows, slice(None)
+    numbers, unit_of_row = np.unique(row_groups, return_inverse=True)
+    return len(numbers), unit_of_row
 
 
 def _block_sizes(rows: int, resamples: int) -> Iterator[int]:

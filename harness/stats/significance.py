@@ -217,15 +217,15 @@ def _comparisons(predictions: Mapping[Group, Predictions], resamples: int | None
 def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None) -> Comparison:
     groups = [group for group, _ in members]
     metrics, splits, _ = members[0][1]
-    rows = sum(len(gold) for _, gold in splits.values())
-    number = resamples or resample_number(metrics, rows)
+    number = resamples or resample_number(metrics, sum(len(one.gold) for one in splits.values()))
+    units = sum(one.units for one in splits.values())
     drawn, constant_scores, is_smoothed = [], [], False
-    for split, (first, gold) in splits.items():
-        constant = best_constant(metrics, gold, 2 if gold.dtype.kind in "iu" else 1)
+    for split, (first, gold, row_groups) in splits.items():
+        constant = best_constant(metrics, gold, 2 if gold.dtype.kind in "iu" else 1, row_groups)
         constant_scores.append(mean_or_none([groups[0].baseline(split, name) for name in metrics]))
-        runs = np.concatenate([*(predictions.splits[split][0] for _, predictions in members), constant[None]])
-        drawn.append(resampled(metrics, runs, gold, f"{groups[0].spec.task}.{split}", number))
-        is_smoothed = len(pseudo_rows(metrics, first, gold)[1]) > 0
+        runs = np.concatenate([*(predictions.splits[split].runs for _, predictions in members), constant[None]])
+        drawn.append(resampled(metrics, runs, gold, f"{groups[0].spec.task}.{split}", number, row_groups))
+        is_smoothed = len(pseudo_rows(metrics, first, gold, row_groups)[1]) > 0
     *of_runs, of_constant = np.mean(drawn, axis=0)
     scores = [_defined_scores(group) for group in groups]
     by_group = np.split(np.array(of_runs), np.cumsum([len(one) for one in scores])[:-1])
@@ -233,14 +233,14 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     centers = np.array([aggregated(one, aggregate) for one in by_group])
     pools, is_lender = [group.pool for group in groups], [group.is_lender for group in groups]
     sample, direction = (
-        sample_of(scores, centers, rows, is_smoothed, pools, is_lender, aggregate),
+        sample_of(scores, centers, units, is_smoothed, pools, is_lender, aggregate),
         direction_of(metrics),
     )
     constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
     if constant_score is not None and direction is not None:
         is_above_baseline = is_above(sample, constant_score, of_constant, direction)
     has_rare_label = any(METRICS[name].is_mean_over_labels for name in metrics) and any(
-        _fewest_rows(gold) < FEW_ROWS for _, gold in splits.values()
+        _fewest_rows(one.gold) < FEW_ROWS for one in splits.values()
     )
     return Comparison(groups, sample, direction, is_above_baseline, has_rare_label)
 

@@ -217,3 +217,32 @@ def test_token_without_an_embedding_is_an_error(
     monkeypatch.setattr(bundles, "load_model", add_token)
     run_predict(single, "--text", "w1 unseen", code=2)
     assert re.search(r"error: .*bundle: .*token \d+, .* embeddings", capsys.readouterr().err)
+
+
+def test_question_gets_a_probability_for_each_candidate(
+    make_bundle: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The softmax of what transformers' pipeline says about each candidate as the second text of a pair."""
+    from transformers import pipeline
+
+    folder = make_bundle(load_task("copa"), "choices")
+    texts, choices = ["w1 w2", "w3"], [["w4 c0s0", "c1s0"], ["w5", "w6 w7 w8"]]
+    ours = predict(folder, texts, choices=choices, precision="fp32")
+    score = pipeline("text-classification", str(folder), truncation=True, function_to_apply="none")
+    for row, (text, candidates) in enumerate(zip(texts, choices, strict=True)):
+        scores = np.array([score({"text": text, "text_pair": candidate})["score"] for candidate in candidates])
+        assert ours.loc[row, "probability_choice1"] == pytest.approx(1 / (1 + np.exp(scores[1] - scores[0])), abs=1e-6)
+        assert ours.loc[row, "prediction"] == ["choice1", "choice2"][scores.argmax()]
+
+    (tmp_path / "rows.csv").write_text("premise,question,choice1,choice2\nw1,cause,w2,w3\n")
+    flags = ["--text", "w1 What was the cause of this?", "--choice", "w2", "--choice", "w3"]
+    run_predict(folder, "--cpu", "--file", tmp_path / "rows.csv")
+    (line,) = capsys.readouterr().out.splitlines()
+    run_predict(folder, "--cpu", *flags)
+    shown = dict(each.split() for each in capsys.readouterr().out.splitlines())
+    assert {name: round(value, 4) for name, value in json.loads(line)["probabilities"].items()} == {
+        name: float(value) for name, value in shown.items()
+    }
+    for wrong in (flags[:-2], ["--text", "w1"], ["--text", "w1", "--text", "w2", *flags[2:]]):
+        run_predict(folder, *wrong, code=2)
+        assert re.search("--choice: .*expected [24] --choice", capsys.readouterr().err)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import zipfile
@@ -223,3 +224,123 @@ def test_output_and_results_are_checked_first(tmp_path: Path, refusal: Callable[
     assert "cannot be written" in refusal("--out", str(tmp_path / "file" / "glue.zip"))
     assert (tmp_path / "glue.zip").read_text() == "earlier"
     assert re.search("--results .*results: folder not found", refusal("--out", str(tmp_path / "other.zip")))
+
+
+# -- SuperGLUE: a checker that knows only the published files ----------------------------------------------------------
+
+JSONL: dict[str, tuple[int, set[Any]]] = {
+    "AX-b.jsonl": (1104, {"entailment", "not_entailment"}),
+    "AX-g.jsonl": (356, {"entailment", "not_entailment"}),
+    "BoolQ.jsonl": (3245, {"false", "true"}),
+    "CB.jsonl": (250, {"entailment", "contradiction", "neutral"}),
+    "COPA.jsonl": (500, {0, 1}),
+    "RTE.jsonl": (3000, {"entailment", "not_entailment"}),
+    "WSC.jsonl": (146, {"False", "True"}),
+    "WiC.jsonl": (1400, {"false", "true"}),
+}
+"""Rows and labels of each file that has one object per row."""
+
+
+def superglue_predictions(path: Path) -> dict[str, list[Any]]:
+    """The labels by file, in order of the server's numbers; fails where the server would refuse the zip."""
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        texts = {name: archive.read(name).decode("ascii") for name in archive.namelist()}
+    objects = {name: [json.loads(line) for line in text.splitlines()] for name, text in texts.items()}
+    labels: dict[str, list[Any]] = {}
+    for name, (rows, known) in JSONL.items():
+        assert all(set(each) == {"idx", "label"} for each in objects[name]), name
+        assert sorted(each["idx"] for each in objects[name]) == list(range(rows)), name
+        assert {each["label"] for each in objects[name]} <= known, name
+        assert len({type(each["label"]) for each in objects[name]}) == 1, name
+        labels[name] = [each["label"] for each in sorted(objects[name], key=lambda each: int(each["idx"]))]
+    if "MultiRC.jsonl" in objects:
+        paragraphs = objects["MultiRC.jsonl"]
+        assert len({each["idx"] for each in paragraphs}) == len(paragraphs)
+        questions = [question for each in paragraphs for question in each["passage"]["questions"]]
+        answers = [
+            (question["idx"], each["idx"], each["label"]) for question in questions for each in question["answers"]
+        ]
+        assert len({each[:2] for each in answers}) == len(answers) == 9693
+        assert {label for *_, label in answers} <= {0, 1}
+        labels["MultiRC.jsonl"] = [label for *_, label in sorted(answers)]
+    return labels
+
+
+SUPERGLUE_LABELS = {
+    "copa": ["choice1", "choice2"],
+    "wic": ["false", "true"],
+    "wsc": ["false", "true"],
+    "multirc": ["false", "true"],
+    "boolq": ["False", "True"],
+    "superglue_rte": ["entailment", "not_entailment"],
+}
+SUPERGLUE_ROWS = {"copa": 500, "wic": 1400, "wsc": 146, "multirc": 9693, "boolq": 3245, "superglue_rte": 3000}
+
+
+def nested_id(row: int) -> dict[str, int]:
+    return {"paragraph": row // 60, "question": row // 6, "answer": row}
+
+
+@pytest.fixture
+def add_superglue(tmp_path: Path, make_record: Callable[..., RunRecord]) -> Callable[..., list[str]]:
+    """`add_superglue(task, ids=...)`: writes a record and its predictions; returns the predicted labels by id."""
+
+    def write(task: str, ids: Callable[[int], Any] | None = None) -> list[str]:
+        rows, labels = SUPERGLUE_ROWS[task], SUPERGLUE_LABELS[task]
+        record = make_record(task, model="org/tiny")
+        name = f"{record.run_id}.test.parquet"
+        path = write_record(record.model_copy(update={"prediction_files": {"test": name}}), tmp_path / "results")
+        predictions = [labels[zlib.crc32(f"{task}{row}".encode()) % 2] for row in range(rows)]
+        columns: dict[str, Any] = {"row": list(range(rows)), "prediction": predictions}
+        if ids is not None:
+            columns["id_idx"] = [ids(row) for row in range(rows)]
+        pq.write_table(pa.table(columns), path.with_name(name))
+        return predictions
+
+    return write
+
+
+def test_superglue_zip_has_every_prediction_in_the_form_of_the_server(
+    tmp_path: Path, add_superglue: Callable[..., list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    wic = add_superglue("wic", lambda row: 1399 - row)
+    wsc, copa, multirc = add_superglue("wsc"), add_superglue("copa", int), add_superglue("multirc", nested_id)
+    boolq, rte = add_superglue("boolq"), add_superglue("superglue_rte")
+    labels = superglue_predictions(submit(tmp_path, "--suite", "superglue", "--allow-missing"))
+    assert labels["BoolQ.jsonl"] == [label.lower() for label in boolq]
+    assert labels["RTE.jsonl"] == rte
+    assert labels["WiC.jsonl"] == wic[::-1]
+    assert labels["WSC.jsonl"] == [label.capitalize() for label in wsc]
+    assert labels["COPA.jsonl"] == [int(label == "choice2") for label in copa]
+    assert labels["MultiRC.jsonl"] == [int(label == "true") for label in multirc]
+    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "left out" in shown["ReCoRD.jsonl"]
+    assert "250 rows are the constant" in shown["CB.jsonl"]
+    assert "constant" not in shown["MultiRC.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "task, ids, message",
+    [
+        ("multirc", None, "no column id_idx with paragraph, question and answer"),
+        ("multirc", int, "no column id_idx with paragraph"),
+        ("multirc", lambda row: nested_id(row // 2 * 2), "id_idx names an answer twice"),
+        ("wic", lambda row: row + 1, r"expected 1,400 different rows for the server's WiC\.jsonl"),
+        ("wic", lambda row: row // 2, r"expected 1,400 different rows for the server's WiC\.jsonl"),
+    ],
+)
+def test_superglue_rows_that_the_server_does_not_have_are_refused(
+    refusal: Callable[..., str], add_superglue: Callable[..., list[str]], task: str, ids: Any, message: str
+) -> None:
+    add_superglue(task, ids)
+    assert re.search(message, refusal("--suite", "superglue", "--allow-missing"))
+
+
+def test_superglue_zip_without_all_predictions_is_refused(
+    refusal: Callable[..., str], add_superglue: Callable[..., list[str]]
+) -> None:
+    add_superglue("wsc")
+    message = refusal("--suite", "superglue")
+    assert "9 of 10 files" in message
+    assert "MultiRC.jsonl: run of multirc not found" in message

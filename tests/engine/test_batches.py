@@ -31,7 +31,7 @@ def test_batch_pads_to_its_longest_row_and_masks_the_padding():
 def test_batch_can_have_its_padding_in_front():
     encoded, rows = generated(9), np.array([4, 0, 7])
     right = cut_batch(encoded, rows, lambda longest: longest + 3)
-    left = cut_batch(Encoded(*list(encoded._asdict().values())[:-1], pads_left=True), rows, lambda longest: longest + 3)
+    left = cut_batch(Encoded(*tuple(encoded)[:4], pads_left=True), rows, lambda longest: longest + 3)
     for name, values in right.inputs.items():
         for line, length in enumerate(encoded.lengths[rows]):
             assert left.inputs[name][line].tolist() == values[line].roll(-int(length)).tolist()
@@ -149,3 +149,30 @@ def test_scoring_batches_fill_up_with_short_rows_to_the_tokens_of_the_first():
     assert len(batches[0]) == 4 < len(batches[-2])
     assert max(tokens) == tokens[0]
     assert sorted(np.concatenate(batches)) == list(range(100))
+
+
+def test_candidates_of_a_row_are_in_one_batch_and_their_logits_in_one_line():
+    encoded = generated(9, choices=3)
+    assert len(encoded) == 9
+    assert encoded.lengths.sum() == encoded.offsets[-1]
+    batch = cut_batch(encoded, np.array([4, 0]))
+    for line, number in enumerate([12, 13, 14, 0, 1, 2]):
+        first, last = encoded.offsets[number : number + 2]
+        tokens = batch.inputs["input_ids"][line][batch.inputs["attention_mask"][line] > 0]
+        assert tokens.tolist() == encoded.tokens["input_ids"][first:last].tolist()
+    assert batch.labels.tolist() == encoded.labels[[4, 0]].tolist()
+    assert batch.inputs["input_ids"].shape[1] == encoded.widths[[4, 0]].max()
+    assert batch.scores(torch.arange(6.0)[:, None]).tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert cut_batch(encoded, np.zeros(0, np.int64)).scores(torch.zeros(3, 1)).shape == (1, 3)
+
+
+def test_steps_of_candidates_count_rows_and_all_their_tokens():
+    encoded, plan = generated(9, choices=3), plan_steps(9, Recipe(global_batch_size=4, epochs=1), 2, 1)
+    steps = [list(step_batches(encoded, plan, 1, 0, process)) for process in range(2)]
+    batches = [batch for each in steps for step in each for batch in step.batches if len(batch.rows)]
+    assert sorted(int(row) for batch in batches for row in batch.rows) == [*range(9)]
+    assert sum(step.tokens for step in steps[0]) == encoded.offsets[-1]
+    assert sum(step.computed_tokens for step in steps[0]) == sum(batch.inputs["input_ids"].numel() for batch in batches)
+    scored = scoring_batches(encoded, 2, 0, 1, fills_up=True)
+    assert sorted(np.concatenate(scored).tolist()) == [*range(9)]
+    assert encoded.widths[scored[0][0]] == encoded.widths.max()

@@ -73,7 +73,7 @@ def test_encoding_in_many_calls_gives_the_same_tokens(tokenizer, monkeypatch, ch
     chunked = encode(split, tokenizer, 16)
     assert np.array_equal(whole.tokens["input_ids"], chunked.tokens["input_ids"])
     assert np.array_equal(whole.offsets, chunked.offsets)
-    assert len(encoding._chunks(split)) > 1
+    assert len(encoding._chunks(encoding.input_texts(split))) > 1
 
 
 def test_settings_of_the_tokenizer_are_restored(tiny):
@@ -114,3 +114,13 @@ def test_identity_differs_for_everything_that_changes_tokens(tiny, monkeypatch):
     assert len(set(identities)) == len(others)
     monkeypatch.setattr("tokenizers.__version__", "0.0.1")
     assert tokenizer_identity(others[0]) != identities[0]
+
+
+def test_each_candidate_is_the_second_text_of_a_pair_of_its_own(tiny):
+    choices = [("w1", "w2 w3"), ("w4 w5 w6", "w7")]
+    together = encode(Split(["w8", "w9 w10"], None, np.array([1, 0]), choices=choices), tiny, 32)
+    pairs = encode(Split(["w8", "w8", "w9 w10", "w9 w10"], [c for each in choices for c in each], None), tiny, 32)
+    assert (together.choices, len(together), len(pairs)) == (2, 2, 4)
+    assert together.offsets.tolist() == pairs.offsets.tolist()
+    for name, ids in together.tokens.items():
+        assert ids.tolist() == pairs.tokens[name].tolist()

@@ -122,6 +122,7 @@ def _full_record() -> RunRecord:
         ),
         predictions={"validation": pack_array(np.arange(277) % 2)},
         gold={"validation": pack_array(np.arange(277) // 3 % 2)},
+        row_groups={"validation": pack_array(np.arange(277) // 4)},
         prediction_files={"test": "rte-test.parquet"},
         parent_group_key="bert-base-cased-seed0-0123456789",
         trained_by="bert-base-cased-seed42-0123456789",
@@ -566,6 +567,20 @@ def test_copy_is_not_the_record_of_another_run(tmp_path: Path) -> None:
 def test_folder_whose_name_is_too_long_is_named() -> None:
     with pytest.raises(UserError, match=f"^{'a' * 300}/runs: .*too long"):
         read_records(Path("a" * 300))
+
+
+def test_groups_of_rows_must_fit_the_gold_labels() -> None:
+    fields: dict[str, Any] = {"predictions": {"validation": pack_array(np.array([0, 1]))}}
+    fields["gold"] = fields["predictions"]
+    assert _record(**fields, row_groups={"validation": pack_array(np.array([0, 0]))}).row_groups
+    for packed in (np.array([0]), np.array([0.0, 1.0]), np.array([[0], [1]])):
+        with pytest.raises(ValidationError, match="row_groups: "):
+            _record(**fields, row_groups={"validation": pack_array(packed)})
+    with pytest.raises(ValidationError, match="row_groups: "):
+        _record(row_groups={"validation": pack_array(np.array([0, 0]))})
+    over_groups = {"metrics": ["exact_match_by_group"], "main_metrics": ["exact_match_by_group"]}
+    with pytest.raises(ValidationError, match="row_groups: missing split validation"):
+        _record(**fields, task=_record().task.model_copy(update=over_groups))
 
 
 # -- no NaN ------------------------------------------------------------------------------------------------------------

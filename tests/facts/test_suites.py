@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.facts import tasks
+from harness.facts import task_files
 from harness.facts.suites import Suite, expand_suites, load_suite, read_suite, registered_suites, suite_names
-from harness.facts.tasks import load_task, read_task, registered_files, task_files
+from harness.facts.task_files import registered_files
+from harness.facts.tasks import load_task, read_task
 
 GOOD = """\
 title: Shops
@@ -57,7 +58,7 @@ def test_every_folder_of_the_registry_is_a_valid_suite_of_all_its_tasks() -> Non
     assert list(suites) == suite_names()
     assert suite_names()[0] == "glue"
     for name, suite in suites.items():
-        assert suite.tasks.keys() == task_files(suite.folder).keys()
+        assert suite.tasks.keys() == task_files.task_files(suite.folder).keys()
         assert {task.suite for task in suite.read_tasks()} == {name}
 
 
@@ -81,7 +82,7 @@ def test_tasks_of_an_average_have_a_reported_split() -> None:
 
 def test_same_name_in_two_suites_is_an_error_with_both_files(shops: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = shops(name="a"), shops(name="b")
-    monkeypatch.setattr(tasks, "TASKS_FOLDER", first.parent)
+    monkeypatch.setattr(task_files, "TASKS_FOLDER", first.parent)
     with pytest.raises(UserError) as caught:
         registered_files()
     assert str(first / "mood.yaml") in str(caught.value)

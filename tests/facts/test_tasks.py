@@ -9,6 +9,7 @@ import yaml
 
 from harness.errors import UserError
 from harness.facts.recipes import Recipe
+from harness.facts.task_files import registered_files
 from harness.facts.tasks import (
     TaskSpec,
     all_tasks,
@@ -18,7 +19,6 @@ from harness.facts.tasks import (
     holdout_split,
     load_task,
     read_task,
-    registered_files,
     task_names,
     task_text,
 )
@@ -44,7 +44,11 @@ ROWS = {
     "sst2": {"train": 67_349, "validation": 872, "test": 1_821},
     "stsb": {"train": 5_749, "validation": 1_500, "test": 1_379},
     "ttc4900": {"train": 2_450, "validation": 1_225, "test": 1_225},
+    "copa": {"train": 400, "validation": 100, "test": 500},
+    "multirc": {"train": 27_243, "validation": 4_848, "test": 9_693},
+    "wic": {"train": 5_428, "validation": 638, "test": 1_400},
     "wnli": {"train": 635, "validation": 71, "test": 146},
+    "wsc": {"train": 554, "validation": 104, "test": 146},
 }
 
 # As the Hub's data set numbers them.
@@ -196,6 +200,18 @@ def test_hidden_glue_tests_are_predicted_and_never_scored(name: str) -> None:
 
 def test_suite_of_a_task_is_its_folder() -> None:
     assert {task.name for task in all_tasks() if task.suite == "glue"} == set(LABELS)
+
+
+SUPERGLUE = {"copa": "copa", "multirc": "multirc", "wic": "wic", "wsc": "wsc.fixed"}
+"""The configuration of the Hub's data set, by task."""
+
+
+@pytest.mark.parametrize("name", SUPERGLUE)
+def test_superglue_task_comes_from_one_commit_and_hides_its_test_labels(name: str) -> None:
+    task = load_task(name)
+    source = (task.source.hub, task.source.config, task.source.revision)
+    assert source == ("aps/super_glue", SUPERGLUE[name], "3de24cf8022e94f4ee4b9d55a6f539891524d646")
+    assert (task.suite, task.predict) == ("superglue", ("test",))
 
 
 def test_regression_has_one_score_and_no_labels() -> None:
@@ -423,6 +439,38 @@ BAD = {
         ("file: data.csv", "files: {train: a.csv, validation: b}"),
         2,
         "'b': unsupported file format",
+    ),
+    "template without a column": (("label: label", "templates: {text: x}"), 4, "templates: text: 'x' has no"),
+    "template with code": (
+        ("label: label", 'templates: {text: "{title.upper()!r}"}'),
+        4,
+        "templates: text: invalid {title",
+    ),
+    "template of no text": (("label: label", 'templates: {body: "{title}"}'), 4, "templates: 'body' is not in text"),
+    "template and join": (
+        ("label: label", 'join: {text: [a, b]}\ntemplates: {text: "{title}"}'),
+        5,
+        "templates: 'text' is also in 'join'",
+    ),
+    "mark in no text": (("label: label", 'marks: {body: {"*": {start: a, end: b}}}'), 4, "marks: 'body' is not in"),
+    "choices of another problem type": (
+        ("label: label", "choices: [a, b]\nproblem_type: single_label_classification"),
+        4,
+        "choices: needs 'problem_type: multiple_choice'",
+    ),
+    "choices of a pair": (("text: text\nlabel: label", "text: [text, other]\nchoices: [a, b]"), 4, "choices: "),
+    "too few labels of choices": (("label: label", "choices: [a, b, c]"), 4, "choices: expected a label for each of 3"),
+    "metric of no choice": (
+        ("[accuracy]", "[accuracy, f1_macro]\nchoices: [a, b]"),
+        8,
+        "metrics: 'f1_macro' does not support multiple_choice; supported: accuracy",
+    ),
+    "metric over groups without groups": (("[accuracy]", "[accuracy, exact_match_by_group]"), 8, "metrics: 'exact_"),
+    "half a span": (("label: label", 'marks: {text: {"*": {start: a}}}'), 4, "start and end, or first_word and text"),
+    "two kinds of span": (
+        ("label: label", 'marks: {text: {"*": {start: a, text: b}}}'),
+        4,
+        "start and end, or first_word",
     ),
     "revision of a file": (("data.csv", "data.csv, revision: abc"), 2, "source: config and revision"),
     "checksum of a Hub source": (("file: data.csv", f"hub: a/b, sha256: {'0' * 64}"), 2, "source: sha256 and shuffle"),
@@ -668,6 +716,28 @@ def test_fingerprint_changes_with_rows_and_labels(tmp_path: Path, old: str, new:
     assert _read(tmp_path, (old, new)).fingerprint != before
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        'templates: {text: "{title}: {body}"}',
+        'templates: {text: "{title} - {body}"}',
+        'marks: {text: {"*": {start: a, end: b}}}',
+        'marks: {text: {"#": {start: a, end: b}}}',
+        'marks: {text: {"*": {first_word: a, text: b}}}',
+        "group: question",
+        "choices: [bad, good]",
+        "choices: [good, bad]",
+        "group: [question, answer]",
+    ],
+)
+def test_fingerprint_changes_with_templates_and_marks(tmp_path: Path, keys: str) -> None:
+    fingerprints = {
+        read_task(_file(tmp_path)).fingerprint,
+        _read(tmp_path, ("label: label", "join: {text: [title, body]}")).fingerprint,
+    }
+    assert _read(tmp_path, ("label: label", keys)).fingerprint not in fingerprints
+
+
 def test_fingerprint_changes_with_the_source(tmp_path: Path) -> None:
     sources = [
         "{hub: a/b}",
@@ -689,6 +759,7 @@ def test_fingerprint_changes_with_the_source(tmp_path: Path) -> None:
         ("[bad, good]", "{bad: 0, good: 1}"),
         ("main_metrics:", "select_on: validation\nmain_metrics:"),
         ("main_metrics:", "suite: mine\nmain_metrics:"),
+        ("main_metrics:", "id: idx\nmain_metrics:"),
         ("main_metrics:", "model: a/b\nmain_metrics:"),
         ("main_metrics:", "recipe: {epochs: 7}\nmain_metrics:"),
         ("{train: 2, validation: 2}", "{train: 3, validation: 3}"),

@@ -14,7 +14,11 @@ from harness.metrics.classification import LabelCounts
 from harness.metrics.metric import Undefined
 from harness.metrics.registry import METRICS
 
-CLASS_METRICS = [name for name, metric in METRICS.items() if "single_label_classification" in metric.problem_types]
+CLASS_METRICS = [
+    name
+    for name, metric in METRICS.items()
+    if "single_label_classification" in metric.problem_types and not metric.is_over_groups
+]
 SET_METRICS = [name for name, metric in METRICS.items() if "multi_label_classification" in metric.problem_types]
 AVERAGES = [("f1", "macro"), ("f1", "micro"), ("precision", "macro"), ("recall", "macro")]
 

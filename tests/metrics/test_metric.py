@@ -17,13 +17,14 @@ KINDS = {
     "single_label_classification": [*CLASSES],
     "regression": ["values"],
     "multi_label_classification": ["label sets"],
+    "multiple_choice": [],
 }
 CASES = [
     (name, kind)
     for name, metric in METRICS.items()
     for problem_type in metric.problem_types
     for kind in KINDS[problem_type]
-    if (name, kind) != ("f1", "four classes")
+    if (name, kind) != ("f1", "four classes") and not metric.is_over_groups
 ]
 
 

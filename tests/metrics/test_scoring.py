@@ -18,7 +18,11 @@ from harness.metrics.metric import Undefined
 from harness.metrics.registry import METRICS
 from harness.metrics.scoring import baseline, best_threshold, main_score, mean_loss, predictions_from_scores, score
 
-CLASS_METRICS = [name for name, metric in METRICS.items() if "single_label_classification" in metric.problem_types]
+CLASS_METRICS = [
+    name
+    for name, metric in METRICS.items()
+    if "single_label_classification" in metric.problem_types and not metric.is_over_groups
+]
 SET_METRICS = [name for name, metric in METRICS.items() if "multi_label_classification" in metric.problem_types]
 VALUE_METRICS = [name for name, metric in METRICS.items() if "regression" in metric.problem_types]
 

@@ -17,6 +17,7 @@ import pytest
 from harness.errors import UserError
 from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task, read_task
+from harness.rows import loading
 from harness.rows.files import file_hash, find_files
 from harness.rows.loading import Split, Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
 
@@ -576,3 +577,158 @@ def test_a_smaller_number_of_training_rows_is_part_of_a_larger_one(make_task: Ma
     parts = [set(splits_of(path, train_rows=size)["train"].text) for size in (5, 20, 40, None)]
     assert [len(part) for part in parts] == [5, 20, 40, 60]
     assert parts[0] < parts[1] < parts[2] < parts[3]
+
+
+# -- texts of several columns ------------------------------------------------------------------------------------------
+
+SPANS: dict[str, Any] = dict(
+    text=["text", "question"],
+    templates={"question": "Is it {what}? {{yes}}"},
+    marks={"text": {"*": {"start": "first", "end": "last"}}},
+)
+
+
+def marked_rows(last: int = 6) -> dict[str, list[Any]]:
+    return {
+        "text": ["a bank", "a river"],
+        "first": [2, 0],
+        "last": [last, 1],
+        "what": ["wet", "dry"],
+        "label": ["no", "yes"],
+    }
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_texts_are_composed_from_marked_columns_and_templates(make_task: Make, ending: str) -> None:
+    path = make_task({"train": marked_rows(), "validation": marked_rows()}, ending=ending, **SPANS)
+    split = splits_of(path)["train"]
+    assert split.text == ["a * bank *", "* a * river"]
+    assert split.pair == ["Is it wet? {yes}", "Is it dry? {yes}"]
+
+
+def test_span_outside_its_text_is_named_with_its_row_and_split(make_task: Make) -> None:
+    path = make_task({"train": marked_rows(), "validation": marked_rows(last=7)}, **SPANS)
+    with pytest.raises(UserError, match=r"column 'text', row 1 of split 'validation': .*2 to 7"):
+        splits_of(path)
+
+
+@pytest.mark.parametrize("missing", ["what", "last"])
+def test_template_or_span_with_an_unknown_column_is_named(make_task: Make, missing: str) -> None:
+    rows = {name: values for name, values in marked_rows().items() if name != missing}
+    with pytest.raises(UserError, match=f"column '{missing}' not found"):
+        splits_of(make_task({"train": rows, "validation": rows}, **SPANS))
+
+
+# -- groups of rows ----------------------------------------------------------------------------------------------------
+
+
+def grouped(**keys: Any) -> TaskSpec:
+    facts: dict[str, Any] = dict(
+        name="grouped", title="Grouped", source={"file": "a.jsonl"}, text="text", labels=["no", "yes"], rows={}
+    )
+    facts |= dict(splits={"train": "all", "validation": "all"}, metrics=["accuracy"], main_metrics="accuracy")
+    return TaskSpec(**{**facts, "group": ["idx.text", "idx.question"], **keys})
+
+
+def answers(questions: Sequence[int], document: int = 0) -> dict[str, list[Any]]:
+    """An answer to each of these questions."""
+    return {
+        "text": [f"q{question} a{row}" for row, question in enumerate(questions)],
+        "label": ["no", "yes"] * (len(questions) // 2) + ["no"] * (len(questions) % 2),
+        "idx": [{"text": document, "question": question, "answer": row} for row, question in enumerate(questions)],
+    }
+
+
+def test_groups_are_numbered_in_order_of_their_first_rows_and_ids_are_kept() -> None:
+    task = grouped(splits={"train": "train", "validation": "validation"}, id="idx.answer")
+    tables = in_memory({"train": answers([5, 5, 3, 5, 3]), "validation": answers([3, 5])})
+    splits = load_splits(task, tables, "standard", None)
+    assert splits["train"].row_groups is not None
+    assert splits["train"].row_groups.tolist() == [0, 0, 1, 0, 1]
+    assert splits["train"].ids == {"idx.answer": [0, 1, 2, 3, 4]}
+    assert fingerprint(splits) != fingerprint({name: split._replace(row_groups=None) for name, split in splits.items()})
+
+
+def test_group_of_several_columns_is_read_from_a_file(make_task: Make) -> None:
+    rows = answers([1, 1, 2, 2])
+    path = make_task({"train": rows, "validation": rows}, ending="jsonl", group=["idx.text", "idx.question"])
+    assert splits_of(path)["validation"].row_groups.tolist() == [0, 0, 1, 1]
+    with pytest.raises(UserError, match=r"column 'idx\.query' not found"):
+        splits_of(make_task({"train": rows, "validation": rows}, ending="jsonl", group="idx.query"))
+
+
+def test_row_without_a_group_is_named() -> None:
+    rows = answers([1, 1, 2])
+    rows["idx"][1]["question"] = None
+    with pytest.raises(UserError, match=r"column 'idx\.question', row 2 of split 'train': missing group"):
+        load_splits(grouped(), in_memory({"train": rows}), "standard", None)
+
+
+def test_group_in_two_parts_of_the_same_rows_is_refused() -> None:
+    """Numbers that start again in another split of the source are other groups."""
+    tables = in_memory({"train": answers([1, 1, 2]), "validation": answers([3, 2, 2])})
+    parts = {"train": "all[:50%]", "validation": "all[50%:]"}
+    with pytest.raises(UserError, match=r"the group 0, 2 .*'train' and 'validation' \(row 2\)"):
+        load_splits(grouped(splits=parts), tables, "standard", None)
+    load_splits(grouped(splits={"train": "train", "validation": "validation[:50%]"}), tables, "standard", None)
+
+
+def test_stratified_parts_and_halves_keep_groups_whole() -> None:
+    questions = [row // 3 for row in range(300)]
+    parts = {"train": "all[stratified :70%]", "validation": "all[stratified 70%:]"}
+    task = grouped(splits=parts)
+    tables = Tables(loading.cut_splits(task, in_memory({"all": answers(questions)}).by_split), "memory", None)
+    splits = load_splits(apply_protocol(task, "holdout"), tables, "holdout", None)
+    counts = [np.bincount(split.row_groups) for split in splits.values() if split.row_groups is not None]
+    assert sum(len(split.text) for split in splits.values()) == 300
+    names = {name: {text.split()[0] for text in split.text} for name, split in splits.items()}
+    assert sum(map(len, names.values())) == 100, "no question is in two of them"
+    assert set(np.concatenate(counts).tolist()) <= {0, 3}
+    assert abs(len(names["validation"]) - len(names["validation_holdout"])) <= 1
+
+
+# -- multiple choice ---------------------------------------------------------------------------------------------------
+
+
+def choice_rows(**columns: list[Any]) -> dict[str, list[Any]]:
+    rows = {"text": ["q1", "q2"], "a": ["yes", "one"], "b": ["no", "two"], "label": [0, 1]}
+    return {**rows, "list": [["yes", "no"], ["one", "two"]], **columns}
+
+
+def choice_task(make_task: Make, rows: dict[str, list[Any]], **keys: Any) -> Path:
+    facts: dict[str, Any] = dict(labels=None, choices=["a", "b"], ending="jsonl")
+    return make_task({"train": rows, "validation": rows}, **{**facts, **keys})
+
+
+def test_candidates_are_columns_templates_or_a_list(make_task: Make) -> None:
+    columns = splits_of(choice_task(make_task, choice_rows()))["train"]
+    assert columns.choices == [("yes", "no"), ("one", "two")]
+    assert columns.label is not None
+    assert columns.label.tolist() == [0, 1]
+    lists = splits_of(choice_task(make_task, choice_rows(), choices="list", labels=["a", "b"]))["train"]
+    assert lists.choices == columns.choices
+    keys = dict(choices=["c", "b"], templates={"c": "{text} {a}"}, labels={"first": "a", "second": "b"})
+    written = splits_of(choice_task(make_task, choice_rows(label=["b", "a"]), **keys))
+    assert written["train"].choices == [("q1 yes", "no"), ("q2 one", "two")]
+    assert written["train"].label.tolist() == [1, 0]
+    assert written["train"].texts == [("q1", "q1 yes | no"), ("q2", "q2 one | two")]
+    assert fingerprint({"train": lists}) != fingerprint({"train": lists._replace(choices=written["train"].choices)})
+
+
+@pytest.mark.parametrize(
+    "columns, keys, message",
+    [
+        ({"b": ["no", None]}, {}, "column 'choices', row 2 of split 'train': missing text"),
+        ({"list": [["yes", "no"], ["one"]]}, {"choices": "list", "labels": ["a", "b"]}, "row 2 .*2 candidates, got 1"),
+        ({"list": [["yes", "no"], None]}, {"choices": "list", "labels": ["a", "b"]}, "row 2 .*missing candidates"),
+        ({"label": [0, 2]}, {}, "column 'label', row 2 of split 'train': unknown label 2; labels: a, b"),
+        ({"label": [0, None]}, {}, "row 2 of split 'train': hidden label"),
+        ({"label": [[0, 1], [1]]}, {}, r"row 1 of split 'train': unknown label \[0, 1\]"),
+        ({}, {"choices": ["a", "c"]}, "column 'c' not found"),
+    ],
+)
+def test_row_without_all_candidates_or_one_right_one_is_named(
+    make_task: Make, columns: dict[str, list[Any]], keys: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        splits_of(choice_task(make_task, choice_rows(**columns), **keys))

@@ -541,7 +541,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     ),
     "column in two flags": (
         lambda: _file(GOOD, label_column="text"),
-        r"--text-columns, --pair-column, --label-column: duplicate column 'text'",
+        r"--text-columns, .*--label-column: duplicate column 'text'",
     ),
     "empty name of a column": (lambda: _file(GOOD, text_columns="text,"), r"--text-columns 'text,': empty"),
     "missing --text-columns": (lambda: _file(GOOD, text_columns=None), r"--text-columns: missing"),
@@ -927,3 +927,67 @@ def test_task_file_that_cannot_be_written_is_refused(args: list[str], message: s
     with pytest.raises(UserError, match=message):
         tasks_command([*args, "--text-columns", "text"])
     assert not Path("mine.yaml").exists()
+
+
+# -- groups of rows ----------------------------------------------------------------------------------------------------
+
+
+def test_groups_stay_together_and_are_measured(write_rows: Write) -> None:
+    rows: dict[str, Sequence[Any]] = {
+        "text": [f"answer {row}" for row in range(120)],
+        "label": [("no", "yes")[row % 2] for row in range(120)],
+        "question": [f"q{row % 40}" for row in range(120)],
+    }
+    task = task_of(rows, write_rows, group_column="question")
+    assert task.group == ("question",)
+    assert task.main_metrics == ("accuracy", "exact_match_by_group")
+    train, validation = (splits_of(task)[name] for name in ("train", "validation"))
+    assert len(train.text) + len(validation.text) == 120
+    groups = [{int(text.split()[1]) % 40 for text in split.text} for split in (train, validation)]
+    assert not groups[0] & groups[1]
+    with pytest.raises(UserError, match=r"--group-column: column 'query' not found in train; .*question"):
+        task_of(rows, write_rows, group_column="query")
+
+
+# -- multiple choice ---------------------------------------------------------------------------------------------------
+
+
+def questions(label: Sequence[Any]) -> dict[str, Sequence[Any]]:
+    numbers = range(len(label))
+    candidates = {letter: [f"{letter} {number}" for number in numbers] for letter in ("a", "b", "c")}
+    lists = [[candidates[letter][number] for letter in ("a", "b", "c")] for number in numbers]
+    return {"text": [f"q{number}" for number in numbers], **candidates, "list": lists, "label": label}
+
+
+@pytest.mark.parametrize("spellings", [["a", "b", "c"], [0, 1, 2], [1, 2, 3], ["A", "B", "C"]])
+@pytest.mark.parametrize("columns", ["a,b,c", "list"])
+def test_right_candidate_is_named_in_any_usual_way(write_rows: Write, spellings: list[Any], columns: str) -> None:
+    if columns == "list" and spellings[0] == "a":
+        spellings = ["choice1", "choice2", "choice3"]
+    task = task_of(questions([spellings[row % 3] for row in range(60)]), write_rows, choice_columns=columns)
+    assert (task.problem_type, task.classes, task.main_metrics) == ("multiple_choice", 3, ("accuracy",))
+    split = splits_of(task)["train"]
+    assert split.choices is not None
+    assert split.label is not None
+    assert split.label.tolist() == [int(text[1:]) % 3 for text in split.text]
+    assert all(choices[0] == text.replace("q", "a ") for text, choices in zip(split.text, split.choices, strict=True))
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"problem_type": "multiple_choice"}, "--choice-columns: missing"),
+        (
+            {"choice_columns": "a,b,c", "problem_type": "regression"},
+            "--problem-type regression: .*--choice-columns a,b,c",
+        ),
+        ({"choice_columns": "a,b", "pair_column": "c"}, "--pair-column c: .*--choice-columns a,b"),
+        ({"choice_columns": "a,d"}, "--choice-columns: column 'd' not found"),
+        ({"choice_columns": "a,text"}, "--choice-columns, .*duplicate column 'text'"),
+        ({"choice_columns": "a,b"}, "--label-column label: '2' in row 3 names no candidate"),
+        ({"choice_columns": "a"}, "--choice-columns a: expected a list of candidates in row 1"),
+    ],
+)
+def test_invalid_choice_columns_are_named(write_rows: Write, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task_of(questions([row % 3 for row in range(60)]), write_rows, **keys)

@@ -67,11 +67,12 @@ def test_pinned_task_is_another_definition(hub: None, tmp_path: Path, capsys: py
 def test_registered_unpinned_tasks_are_pinned_without_names(
     hub: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from harness.facts import tasks
+
+    from harness.facts import task_files
 
     (tmp_path / "mine").mkdir()
     path = _file(tmp_path / "mine")
-    monkeypatch.setattr(tasks, "TASKS_FOLDER", tmp_path)
+    monkeypatch.setattr(task_files, "TASKS_FOLDER", tmp_path)
     main(["--pin"])
     assert read_task(path).source.revision == COMMIT
 

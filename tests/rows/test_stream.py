@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.facts.texts import ChoiceSource, Span, TextSource
 from harness.rows.columns import ReadOptions
 from harness.rows.stream import TextColumns, TextRows, stream_file, stream_lines
 
 TEXT = ["plain", 'with "quotes", a comma', "two\nlines", "", "null", "NA", "Işık ığüşöç", "=1+1", " x\ty "]
 PAIR = [f"pair {row}" for row in range(len(TEXT))]
-COLUMNS = TextColumns(("a",), ("b",))
-ONE = TextColumns(("a",), None)
+COLUMNS = TextColumns(TextSource("a", ("a",)), TextSource("b", ("b",)))
+ONE = TextColumns(TextSource("a", ("a",)), None)
 
 
 def texts(path: Path, columns: TextColumns = COLUMNS, chunk: int = 4, **options: str) -> list[TextRows]:
@@ -46,7 +47,7 @@ def test_compressed_files_are_read_too(ending: str, tmp_path: Path, write_rows: 
 
 def test_several_columns_are_joined_into_one_text(tmp_path: Path, write_rows: Callable[..., Path]) -> None:
     path = write_rows(tmp_path / "rows.csv", {"title": ["T", ""], "body": ["B", "only"], "q": ["1", "2"]})
-    (rows,) = texts(path, TextColumns(("title", "body"), ("q",)))
+    (rows,) = texts(path, TextColumns(TextSource("article", ("title", "body")), TextSource("q", ("q",))))
     assert rows == TextRows(["T\nB", "only"], ["1", "2"])
 
 
@@ -150,3 +151,29 @@ def test_row_of_json_lines_counts_rows_and_not_blank_lines(tmp_path: Path) -> No
     path.write_text("\n" + json.dumps({"a": "x"}) + "\n\n" + json.dumps({"a": None}) + "\n")
     with pytest.raises(UserError, match="column 'a', row 2: missing text"):
         texts(path, ONE)
+
+
+def test_candidates_come_from_columns_lists_or_a_line(tmp_path: Path) -> None:
+    one = TextSource("a", ("a",))
+    (tmp_path / "rows.csv").write_text("a,c,d\nq,x,y\n")
+    sources = (TextSource("c", ("c",)), TextSource("d", ("d", "a"), "{d} {a}"))
+    (rows,) = texts(tmp_path / "rows.csv", TextColumns(one, None, ChoiceSource(sources, 2)))
+    assert rows == TextRows(["q"], None, None, [("x", "y q")])
+    path, lists = tmp_path / "rows.jsonl", ChoiceSource((TextSource("c", ("c",)),), 2)
+    path.write_text(json.dumps({"a": "q", "c": ["x", "y"]}) + "\n" + json.dumps({"a": "q", "c": ["x"]}) + "\n")
+    with pytest.raises(UserError, match="row 2: expected 2 candidates, got 1"):
+        texts(path, TextColumns(one, None, lists))
+    assert list(stream_lines(["q\tx\ty\n"], is_pair=False, choices=2)) == [TextRows(["q"], None, None, [("x", "y")])]
+    with pytest.raises(UserError, match=r"standard input:1: expected 3 texts .* got 2"):
+        list(stream_lines(["q\tx\n"], is_pair=False, choices=2))
+
+
+def test_spans_of_a_file_are_marked_and_one_outside_its_text_is_named_with_its_row(tmp_path: Path) -> None:
+    marked = TextSource("a", ("a",), None, {"a": {"*": Span(start="first", end="last")}})
+    path = tmp_path / "rows.csv"
+    path.write_text("a,first,last\na bank of mud,2,6\n")
+    (rows,) = texts(path, TextColumns(marked, None))
+    assert rows.text == ["a * bank * of mud"]
+    path.write_text("a,first,last\na bank of mud,2,6\na bank,2,7\n")
+    with pytest.raises(UserError, match=r"rows\.csv: row 2: .*2 to 7"):
+        texts(path, TextColumns(marked, None))

@@ -75,6 +75,27 @@ def test_a_single_run_and_runs_on_other_rows_have_none() -> None:
     assert disagreement([*runs_that_predict("rte", [0, 1], [0, 1]), record("rte", 0.7, seed=9)]) is None
 
 
+def test_groups_of_rows_are_the_units_and_two_numberings_are_other_rows() -> None:
+    over_groups = {"metrics": ["exact_match_by_group"], "main_metrics": ["exact_match_by_group"]}
+    runs = runs_that_predict("answers", [0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1])
+    metrics = {"validation": {"exact_match_by_group": 0.5}}
+    numbers = [{"validation": pack_array(np.array(row_groups))} for row_groups in ([0, 0, 1, 1], [0, 1, 1, 1])]
+
+    def of(*row_groups: Any) -> list[RunRecord]:
+        changes = [
+            {"task": run.task.model_copy(update=over_groups), "row_groups": n, "metrics": metrics}
+            for run, n in zip(runs, row_groups, strict=True)
+        ]
+        return [run.model_copy(update=change) for run, change in zip(runs, changes, strict=True)]
+
+    board = build_leaderboard(of(numbers[0], numbers[0]))
+    ((group, evidence),) = board.evidence.items()
+    assert evidence.rows == 2
+    assert group.baseline("validation", "exact_match_by_group") == 0
+    (group,) = group_runs(of(*numbers))
+    assert read_predictions(group) is None
+
+
 def test_metrics_of_evaluate_have_it_too() -> None:
     facts = {"metrics": ["perplexity"], "main_metrics": ["perplexity"]}
     runs = runs_that_predict("rte", [0, 1], [0, 1], [0, 0])
