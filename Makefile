@@ -9,7 +9,7 @@ BIN := .venv/bin
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.ready ## Run all of GLUE in test mode, two at a time on the CPU, and print the leaderboard (1 minute)
+demo: .venv/.ready ## Run GLUE, ax, imdb and ttc4900 in test mode, two at a time, and print the leaderboard (1 minute)
 	$(BIN)/harness sweep --tasks glue ax imdb ttc4900 --test-mode --max-jobs 2
 	$(BIN)/harness leaderboard --results results/test-mode
 

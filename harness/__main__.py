@@ -17,17 +17,17 @@ COMMANDS = {
     "predict": "predict texts with a saved model",
     "evaluate": "score a saved model on every labelled split and show its errors",
     "submit": "write the GLUE server's zip from the predictions of one model's runs",
-    "tasks": "list the tasks, show one in full, check or write a task file",
+    "tasks": "list tasks by suite, show or check one, pin its data, write a task file",
     "published": "list published rows, show one in full with its sweep",
     "reproduce": "run a published row's recipe and say whether its scores agree, differ or need more seeds",
     "watch": "fine-tune every checkpoint of a pretraining run as it appears, and show the scores over its steps",
     "describe": "show the rows of a task: labels, lengths, duplicates, contradictions",
     "selfcheck": "check that training and evaluation are exact on your devices",
-    "leaderboard": "write the leaderboard of a results folder, or compare two of its entries",
+    "leaderboard": "write the leaderboard, compare two entries, list what a budget affords, add records from the Hub",
     "publish": "upload a results folder to the Hub as a dataset with a leaderboard",
-    "verify": "check that records hold: scores from answers, run IDs, data, weights, re-runs by others",
+    "verify": "check records for edits and errors: recompute scores from predictions, check run IDs, data and weights",
     "plan": "show how many seeds a difference between two models needs, task by task",
-    "export": "write records as model-index metadata or in the Every Eval Ever schema",
+    "export": "write records as model-index, .eval_results or Every Eval Ever",
 }
 """The purpose of each command. `harness.run` runs the first, `harness.commands.<name>` any other: `main(arguments)`."""
 

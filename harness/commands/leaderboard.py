@@ -139,7 +139,7 @@ class LeaderboardOptions:
     suites: tuple[str, ...] = ()
     """Folders of suites of your own: each gets a page with its averages, as the registered ones do."""
     strict: bool = False
-    """Exit with code 1 if a file under runs/ or grids/ is not a readable record, file of predictions or grid."""
+    """Exit with code 1 if a record, grid, file of predictions or re-run cannot be read."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -166,12 +166,12 @@ def main(arguments: Sequence[str]) -> None:
         board, messages = read_leaderboard(options.results, options.aggregate)
         print_budget(board, options.budget, console)
     else:
-        suites = [load_suite(folder) for folder in options.suites]
+        suites = [load_suite(folder, "--suites") for folder in options.suites]
         pages, messages = write_leaderboard(options.results, options.aggregate, suites)
         for board in pages.values():
             print_leaderboard(board, console)
-        names = " and ".join(str(options.results / name) for name in pages)
-        print(f"Wrote {names}.md, .csv, .json, .html and plots/.")
+        names = ", ".join(f"{name}.md" for name in pages)
+        print(f"Wrote {names}, the same as .csv, .json and .html, and plots/ to {options.results}.")
     for message in messages:
         print(message, file=sys.stderr)
     if messages:

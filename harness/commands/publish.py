@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     if not options.dry_run:
         check_sign_in(repository, "--to")
     with TemporaryDirectory(prefix="harness-publish-") as folder:
-        stage_results(pages, records, options.results, Path(folder))
+        stage_results(pages, records, options.results, Path(folder), repository)
         paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in paths)
         print(f"{len(records)} records, {len(paths)} files, {size / 2**20:.1f} MiB")

@@ -170,7 +170,7 @@ def _write_row(options: ReproduceOptions, passed: Sequence[str]) -> None:
     records, messages = read_records(results / "test-mode" if options.test_mode else results)
     for message in messages:
         print(message, file=sys.stderr)
-    names = {load_task(task).name: task for task in options.tasks} if options.tasks else None
+    names = {load_task(task, "--tasks").name: task for task in options.tasks} if options.tasks else None
     row = own_row(records, path.stem, options.model, names)
     with boundary(f"--write {path}: cannot be written"):
         write_atomically(path, row_text(row))

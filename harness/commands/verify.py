@@ -28,7 +28,7 @@ SCHEMA_VERSION = 1
 class VerifyOptions:
     """Check every record of a results folder: schema, run_id, scores, rows, gold labels, predictions, data and weights.
 
-    Exit code 1 if anything does not hold. Data come from the local cache only, weights from DIR/models; re-runs by
+    Exit code 1 if there is a mismatch. Data come from the local cache only, weights from DIR/models; re-runs by
     others are the results folders in DIR/reruns.
     """
 
@@ -39,7 +39,7 @@ class VerifyOptions:
 
 
 class Verified(NamedTuple):
-    """A record with everything that does not hold and everything that could not be checked."""
+    """A record with its mismatches and everything that could not be checked."""
 
     record: RunRecord
     level: Level
@@ -50,7 +50,7 @@ class Verified(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Prints the checks, and exits with 1 if anything does not hold.
+    """Prints the checks, and exits with 1 if there is a mismatch.
 
     Raises:
         UserError: there is no record and no file that could be one.
@@ -103,7 +103,7 @@ def _levels(results: Path) -> dict[str, Level]:
 def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
     counts = Counter(one.level for one in verified)
     lines = [[one.record.spec.task, one.record.run_id, one.level, _fields(one)] for one in verified]
-    print_table("", ["task", "run", "level", "does not hold"], lines)
+    print_table("", ["task", "run", "level", "mismatches"], lines)
     for one in verified:
         for finding in one.findings:
             print(f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}")
@@ -114,7 +114,8 @@ def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
     for level, meaning in LEVELS.items():
         print(f"{counts[level]} {level}: {meaning}")
     broken = sum(bool(one.findings) for one in verified)
-    print(f"{len(verified)} records: {len(verified) - broken} hold, {broken} do not; {len(messages)} unreadable.")
+    counted = f"{len(verified) - broken} consistent, {broken} with mismatches; {len(messages)} unreadable"
+    print(f"{len(verified)} records: {counted}.")
 
 
 def _fields(one: Verified) -> str:
@@ -124,7 +125,7 @@ def _fields(one: Verified) -> str:
 def _content(verified: Sequence[Verified], messages: Sequence[str]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "holds": not messages and not any(one.findings for one in verified),
+        "is_consistent": not messages and not any(one.findings for one in verified),
         "levels": LEVELS,
         "records": [
             {

@@ -44,11 +44,11 @@ class WatchOptions:
     source: tyro.conf.Positional[str]
     """A folder of checkpoints, or a repository on the Hub."""
     revisions: tuple[str, ...] = ()
-    """Branches or tags of the repository: those alone, in a single look."""
+    """Only these branches or tags; checks once and exits."""
     every: str = "10m"
-    """Pause between two looks for new checkpoints: 30s, 10m or 2h."""
+    """Time between two checks: 30s, 10m or 2h."""
     once: bool = False
-    """Look once, fine-tune what is there, and end."""
+    """Check once, fine-tune the checkpoints found, and exit."""
     output: Path | None = None
     """Folder of trajectory.md, .json and .svg: RESULTS/watched/SOURCE by default."""
 
@@ -57,7 +57,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     """Exits with 0 if every run of the last look has a score, 1 if some has none, 130 or 143 after a signal.
 
     Raises:
-        UserError: the source has no checkpoints, a flag is invalid, or a run has found a mistake.
+        UserError: the source has no checkpoints, a flag is invalid, or a run ended with a user error.
     """
     options, passed = split_watch_arguments(arguments)
     pause = _seconds(options.every)
@@ -116,7 +116,7 @@ class _Watch:
         """Does the runs of the checkpoints that are new, writes the report, and returns the exit code.
 
         Raises:
-            UserError: the source cannot be read, or, where the command looks only once, a run has found a mistake.
+            UserError: the source cannot be read, or, where the command looks only once, a run ended with a user error.
         """
         checkpoints = find_checkpoints(self.options.source, self.options.revisions)
         self._print_state(checkpoints)
@@ -226,6 +226,6 @@ _REFUSED = {
     "grid_halving": "choose the recipe first, with `harness sweep --grid`",
     "grid_per": "choose the recipe first, with `harness sweep --grid`",
     "select_on_reported": "choose the recipe first, with `harness sweep --grid`",
-    "detach": "the watch itself has to go on",
+    "detach": "the watch itself must keep running",
 }
 """Flags of the sweep that the watch does not pass on, with the reason."""

@@ -96,8 +96,8 @@ def registered_suites() -> Mapping[str, Suite]:
     return {name: read_suite(TASKS_FOLDER / name) for name in suite_names()}
 
 
-def load_suite(name_or_path: str) -> Suite:
-    """A registered suite by name, or one of your own by the path of its folder.
+def load_suite(name_or_path: str, flag: str = "--suite") -> Suite:
+    """A registered suite by name, or one of your own by the path of its folder; `flag` is where the user named it.
 
     Raises:
         UserError: the suite is not found or invalid, or has the name of a registered suite or task.
@@ -106,16 +106,16 @@ def load_suite(name_or_path: str) -> Suite:
     if not is_path(name_or_path):
         if name_or_path not in known:
             raise UserError(
-                f"--suite {name_or_path}: suite not found.{did_you_mean(name_or_path, known)} Registered: "
+                f"{flag} {name_or_path}: suite not found.{did_you_mean(name_or_path, known)} Registered: "
                 f"{', '.join(known)}. Or give the path of a suite's folder, such as ./{name_or_path}."
             )
         return known[name_or_path]
-    path = user_path("--suite", name_or_path)
+    path = user_path(flag, name_or_path)
     if not path.is_dir():
-        raise UserError(f"--suite {name_or_path}: folder not found.")
+        raise UserError(f"{flag} {name_or_path}: folder not found.")
     suite = read_suite(path)
     if suite.name in known and not suite.folder.samefile(known[suite.name].folder):
-        raise UserError(f"--suite {name_or_path}: duplicate suite {suite.name!r}: {known[suite.name].folder} has it.")
+        raise UserError(f"{flag} {name_or_path}: duplicate suite {suite.name!r}: {known[suite.name].folder} has it.")
     for task, file in registered_files().items():
         if task in suite.tasks and not suite.path_of(task).samefile(file):
             raise UserError(duplicate_task(file, suite.path_of(task)))

@@ -303,21 +303,21 @@ def task_names() -> list[str]:
     return list(registered_files())
 
 
-def load_task(name_or_path: str) -> TaskSpec:
-    """A registered task by name, or one of your own by the path of its YAML file.
+def load_task(name_or_path: str, flag: str = "--task") -> TaskSpec:
+    """A registered task by name, or one of your own by the path of its YAML file; `flag` is where the user named it.
 
     Raises:
         UserError: the task is not found, or its file is invalid (with file and line).
     """
     if is_path(name_or_path):
-        path = user_path("--task", name_or_path)
+        path = user_path(flag, name_or_path)
         if not path.is_file():
-            raise UserError(f"--task {name_or_path}: file not found.")
+            raise UserError(f"{flag} {name_or_path}: file not found.")
         return read_task(path)
     files = registered_files()
     if name_or_path not in files:
         raise UserError(
-            f"--task {name_or_path}: task not found.{did_you_mean(name_or_path, files)} "
+            f"{flag} {name_or_path}: task not found.{did_you_mean(name_or_path, files)} "
             f"Registered: {', '.join(files)}. Or give the path of a task's YAML file."
         )
     return read_task(files[name_or_path])

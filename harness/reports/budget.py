@@ -32,7 +32,7 @@ def print_budget(board: Leaderboard, minutes: float, console: Console) -> None:
         least = min(60 * point.hours for point in points)
         raise UserError(f"--budget {minutes:g}: every model costs more; the cheapest needs {least:.3g} device-minutes.")
     front = set(pareto_front(points))
-    table = Table("Model", "score", "device-minutes", "devices", "no better one for less", box=None, pad_edge=False)
+    table = Table("Model", "score", "device-minutes", "devices", "Pareto front", box=None, pad_edge=False)
     for point in affordable:
         cells = (point.name, format_metric(point.score, True), f"{60 * point.hours:.3g}", point.devices)
         table.add_row(*map(Text, cells), Text("yes" if point in front else ""))

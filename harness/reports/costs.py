@@ -27,9 +27,9 @@ class EntryCost(NamedTuple):
     gpu_joules: float | None
     """Energy of the GPUs, over the runs that measured it; None if none did."""
     processor_joules: float | None
-    """Energy of the processor packages, alike."""
-    measured: int
-    """Runs with an energy of either kind."""
+    """The same for processor packages."""
+    measured: dict[str, int]
+    """Runs with the energy of the GPUs, and of the processors, by the name of the field."""
 
 
 def cost_of(groups: Sequence[Group]) -> EntryCost:
@@ -57,7 +57,7 @@ def cost_of(groups: Sequence[Group]) -> EntryCost:
         once_device_seconds,
         gpu_joules=sum(gpu) if gpu else None,
         processor_joules=sum(processor) if processor else None,
-        measured=max(len(gpu), len(processor)),
+        measured={"gpu_joules": len(gpu), "processor_joules": len(processor)},
     )
 
 

@@ -132,7 +132,7 @@ def _values(content: Content) -> dict[str, Any]:
         occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
         calibrations=_calibrations(columns, entries),
-        has_energy=any(entry["cost"]["measured"] for entry in entries),
+        has_energy=any(any(entry["cost"]["measured"].values()) for entry in entries),
         has_tuning="Tuning" in facts,
         tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),

@@ -141,14 +141,14 @@ def _cost_table(board: Leaderboard) -> str:
     body = []
     groups = {entry: [group for (owner, _), group in board.groups.items() if owner == entry] for entry in board.entries}
     costs = {entry: cost_of(own) for entry, own in groups.items()}
-    has_energy = any(cost.measured for cost in costs.values())
+    has_energy = any(any(cost.measured.values()) for cost in costs.values())
     for entry in board.entries:
         cost = costs[entry]
         runs = str(cost.runs) + (f" ({cost.uncounted} unknown)" if cost.uncounted else "")
         total = f"{cost.seconds:,.0f}", f"{cost.device_seconds / 3600:,.2f}"
         once = f"{cost.once_seconds:,.0f}", f"{cost.once_device_seconds / 3600:,.2f}"
-        joules = [cost.gpu_joules, cost.processor_joules] if has_energy else []
-        energy = [energy_text(one, cost.measured, cost.runs) for one in joules]
+        joules = {"gpu_joules": cost.gpu_joules, "processor_joules": cost.processor_joules} if has_energy else {}
+        energy = [energy_text(one, cost.measured[name], cost.runs) for name, one in joules.items()]
         body.append([*_entry_names(entry), str(cost.tasks), runs, *total, *once, *energy])
     head = ["Model", "Recipe", "tasks", "runs", "seconds", "device-hours", "seconds once", "device-hours once"]
     head += ["kJ of GPUs", "kJ of processors"] if has_energy else []

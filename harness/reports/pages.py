@@ -1,4 +1,4 @@
-"""The pages of the leaderboard: one for each suite with an average; the first also has the tasks of no such suite."""
+"""The pages of the leaderboard: one for each suite with an average; the first also has the tasks of all others."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, first_line
+from harness.facts.prediction_files import prediction_path
 from harness.facts.record_parts import MAX_RECORD_BYTES
 from harness.facts.records import RunRecord, read_record_copy, record_path, record_text
 from harness.facts.yaml_file import yaml_text
@@ -24,7 +25,9 @@ SCORES = "scores.parquet"
 MAX_FILES = 100_000
 """Files of a repository that is read."""
 MAX_BYTES = 2 * 2**30
-"""Size of all its records."""
+"""Size of all its records and predictions."""
+ENDINGS = (".json", ".parquet")
+"""Endings of the files that are downloaded: records and predictions."""
 
 _ADDRESS = re.compile(r"hf://datasets/(?P<repository>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _RECORD = re.compile(r"runs/[^/]+/[A-Za-z0-9._-]{1,100}\.json")
@@ -43,23 +46,38 @@ class Pull(NamedTuple):
     """A message for each file that was not accepted."""
 
 
-def stage_results(pages: Mapping[str, Leaderboard], records: Sequence[RunRecord], results: Path, folder: Path) -> None:
-    """Writes the files to upload into an empty folder: card, scores, records, predictions and leaderboard."""
+def stage_results(
+    pages: Mapping[str, Leaderboard], records: Sequence[RunRecord], results: Path, folder: Path, repository: str
+) -> None:
+    """Writes the files to upload to `repository` into an empty folder.
+
+    They are the card, the scores, records with their predictions, and the leaderboard with the grids and re-runs that
+    it links.
+    """
     for record in records:
-        source = record_path(results, record.spec.task, record.run_id)
-        target = record_path(folder, record.spec.task, record.run_id)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(record_text(record), encoding="utf-8")
-        for name in record.prediction_files.values():
-            if (source.parent / name).is_file():
-                shutil.copyfile(source.parent / name, target.parent / name)
+        write_atomically(record_path(folder, record.spec.task, record.run_id), record_text(record))
+        _copy_predictions(record, results, folder)
+    linked = {search.path for board in pages.values() for search in board.searches}
+    linked |= {rerun.path for board in pages.values() for several in board.reruns.values() for rerun in several}
+    for name in sorted(linked):
+        write_atomically(folder / name, (results / name).read_text(encoding="utf-8"))
     write_leaderboard_files(pages, folder)
     _write_scores(records, folder / SCORES)
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
-    (folder / "README.md").write_text(_card(page), encoding="utf-8")
+    (folder / "README.md").write_text(_card(page, repository), encoding="utf-8")
 
 
-def _card(leaderboard: str) -> str:
+def _copy_predictions(record: RunRecord, source: Path, target: Path) -> None:
+    """Copies the files of predictions of a record from one results folder to another, those that are there."""
+    for split in record.prediction_files:
+        path = prediction_path(record, source, split)
+        if path.is_file():
+            copy = prediction_path(record, target, split)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
+def _card(leaderboard: str, repository: str) -> str:
     metadata = {
         "pretty_name": "Fine-tuning scores of encoders",
         "tags": ["glue-harness", "leaderboard", "benchmark"],
@@ -70,7 +88,7 @@ def _card(leaderboard: str) -> str:
         "- `runs/<task>/<run_id>.json`: the record of a run, with its recipe, data, environment and predictions.\n"
         f"- `{SCORES}`: every score, a row per run, split and metric.\n"
         "- `leaderboard.html`: the table above as a page that sorts and filters.\n\n"
-        "`harness leaderboard --from hf://datasets/THIS/REPOSITORY` adds the records to your own results folder.\n"
+        f"`harness leaderboard --from hf://datasets/{repository}` adds the records to your own results folder.\n"
     )
 
 
@@ -104,7 +122,7 @@ def _score_rows(records: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:
 
 
 def pull_records(address: str, results: Path) -> Pull:
-    """Adds the records of a repository to a results folder; nothing else of it is downloaded, and no code is run.
+    """Adds the records of a repository and their predictions to a results folder; no code of it is run.
 
     Raises:
         UserError: the address is invalid, the repository cannot be read or is too large, or a record contradicts one of
@@ -140,6 +158,7 @@ def pull_records(address: str, results: Path) -> Pull:
                 "another folder (--results)."
             )
     for path, record in new.items():
+        _copy_predictions(record, folder, results)
         write_atomically(path, record_text(record))
     return Pull(f"hf://datasets/{repository}@{commit}", len(new), len(accepted) - len(new), messages)
 
@@ -160,9 +179,10 @@ def _listed_records(address: str, repository: str, revision: str | None) -> tupl
     for number, entry in enumerate(listing):
         if number >= MAX_FILES:
             raise UserError(f"--from {address}: expected at most {MAX_FILES:,} files.")
-        if isinstance(entry, RepoFile) and entry.path.startswith("runs/") and entry.path.endswith(".json"):
+        if isinstance(entry, RepoFile) and entry.path.startswith("runs/") and entry.path.endswith(ENDINGS):
             sizes[entry.path] = entry.size
-    if sum(sizes.values()) > MAX_BYTES or max(sizes.values(), default=0) > MAX_RECORD_BYTES:
+    largest = max((size for path, size in sizes.items() if path.endswith(".json")), default=0)
+    if sum(sizes.values()) > MAX_BYTES or largest > MAX_RECORD_BYTES:
         raise UserError(
             f"--from {address}: records too large: expected at most {MAX_RECORD_BYTES:,} bytes each and "
             f"{MAX_BYTES:,} bytes in all."
@@ -180,7 +200,9 @@ def _download(repository: str, commit: str) -> str:
     disable_progress_bars()
     return call_with_retries(
         repository,
-        lambda: snapshot_download(repository, repo_type="dataset", revision=commit, allow_patterns="runs/*.json"),
+        lambda: snapshot_download(
+            repository, repo_type="dataset", revision=commit, allow_patterns=[f"runs/*{ending}" for ending in ENDINGS]
+        ),
     )
 
 
@@ -192,7 +214,7 @@ def _checked_record(path: Path) -> RunRecord:
     """
     record = read_record_copy(path)
     if record.run_id != path.stem or record.spec.task != path.parent.name:
-        raise UserError(f"{path}: the record is that of run {record.run_id} of {record.spec.task}. Rename the file.")
+        raise UserError(f"{path}: expected the path runs/{record.spec.task}/{record.run_id}.json for this record.")
     if record.run_id != record.spec.run_id:
         raise UserError(f"{path}: run_id: expected {record.spec.run_id} by its spec, got {record.run_id}.")
     return record

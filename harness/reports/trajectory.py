@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 """The version of trajectory.json, raised when a key is renamed or changes its meaning."""
 
-HEAD = ("checkpoint", "score", "less the one before", "p", "less the best", "p")
+HEAD = ("checkpoint", "score", "change from previous", "p", "difference from best", "p")
 
 METHOD = """\
 ± is the distance to the farther end of the 95 % interval over seeds and rows, with the number of runs. Differences have
 95 % intervals; their p-values are Holm-corrected, those of neighbours as one family, those of all pairs as another. *No
-gain since* names the first checkpoint than which no later one is significantly better, at 0.05: a gain that so few rows
-and seeds cannot show may be there."""
+gain since* names the earliest checkpoint that no later one significantly beats, at 0.05. Smaller gains may exist that
+this many rows and seeds cannot detect."""
 
 _PANELS = 3
 """The number of panels in a line."""
@@ -177,7 +177,7 @@ def _verdict(watched: WatchedRun, trajectory: Trajectory) -> str:
     if trajectory.no_gain_since is None:
         return f"{best}; gains unknown, one run per checkpoint: add --seeds"
     if trajectory.no_gain_since == trajectory.points[-1].checkpoint:
-        return f"{best}; the last checkpoint is better than every earlier one"
+        return f"{best}; still improving at the last checkpoint"
     return f"{best}; no gain since {_name(watched, trajectory.no_gain_since)}"
 
 

@@ -46,7 +46,7 @@ def pin_tasks(names: Iterable[str]) -> Iterator[str]:
 
 
 def _path_of(name: str) -> Path:
-    load_task(name)
+    load_task(name, "--pin")
     return user_path("--pin", name) if is_path(name) else registered_files()[name]
 
 

@@ -40,7 +40,7 @@ _GPU = re.compile(r"NVIDIA|Tesla|GeForce|Quadro|Instinct|Radeon|GPU")
 
 
 class Finding(NamedTuple):
-    """A field of a record that does not hold."""
+    """A field of a record that contradicts another, or a file."""
 
     field: str
     """Its path, such as `metrics.validation.accuracy`."""
@@ -89,12 +89,12 @@ def contradictions(record: RunRecord) -> list[Finding]:
     return [*_identity(record), *_rows(record), *_scores(record)]
 
 
-def follows_from_answers(record: RunRecord) -> bool:
+def follows_from_predictions(record: RunRecord) -> bool:
     """True where every main score is the metric of predictions and gold in the record, without a contradiction."""
     task = record.task
-    has_answers = all(split in record.predictions and split in record.gold for split in task.report)
+    has_predictions = all(split in record.predictions and split in record.gold for split in task.report)
     is_known = all(name in METRICS for name in task.main_metrics)
-    return bool(task.report) and has_answers and is_known and not contradictions(record)
+    return bool(task.report) and has_predictions and is_known and not contradictions(record)
 
 
 def _identity(record: RunRecord) -> Iterator[Finding]:
@@ -186,7 +186,7 @@ def _value(name: str, predictions: NDArray[Any], gold: NDArray[Any]) -> float | 
 
 def level_of(group: Group, interval: Interval | None, reruns: Mapping[str, Sequence[Rerun]]) -> Level:
     """The level of a group's score, with its 95 % interval: the weakest of its runs' levels."""
-    if not group.scored or not all(map(follows_from_answers, group.scored)):
+    if not group.scored or not all(map(follows_from_predictions, group.scored)):
         return "reported"
     repeated = [agreeing_reruns(run, reruns.get(run.run_id, ())) for run in group.scored]
     if all(repeated):
@@ -201,13 +201,13 @@ def level_of(group: Group, interval: Interval | None, reruns: Mapping[str, Seque
 
 
 def independent_reruns(record: RunRecord, reruns: Sequence[Rerun]) -> list[Rerun]:
-    """The re-runs of the same spec whose own scores follow from their answers; a copy of the record is none."""
+    """The re-runs of the same spec whose scores follow from their own predictions; copies do not count."""
     return [
         rerun
         for rerun in reruns
         if rerun.record.spec == record.spec
         and (rerun.record.started, rerun.record.finished) != (record.started, record.finished)
-        and follows_from_answers(rerun.record)
+        and follows_from_predictions(rerun.record)
     ]
 
 

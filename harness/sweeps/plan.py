@@ -112,7 +112,7 @@ def _members(name: str, is_grid: bool) -> list[str]:
     suites, known = registered_suites(), task_names()
     is_folder = is_path(name) and Path(name).expanduser().is_dir()
     if name in suites or is_folder:
-        suite = load_suite(name)
+        suite = load_suite(name, "--tasks")
         tasks = suite.read_tasks()
         members = [task.name for task in tasks if task.predicted_by is None or (task.report and not is_grid)]
         return [str(suite.path_of(task)) for task in members] if is_folder else members

@@ -54,7 +54,7 @@ def find_checkpoints(source: str, revisions: Sequence[str] = ()) -> Checkpoints:
     folder = Path(source).expanduser()
     if folder.is_dir():
         if revisions:
-            raise UserError(f"--revisions: {source} is a folder, which has none; drop the flag.")
+            raise UserError(f"--revisions: unsupported for a folder ({source}); drop the flag.")
         return _in_folder(folder)
     if source.startswith((".", "/", "~")) or source.count("/") > 1:
         raise UserError(f"{source}: folder not found. Name the folder whose subfolders are the checkpoints.")
@@ -103,7 +103,8 @@ def _missing_part(folder: Path) -> str | None:
     if not (folder / "config.json").is_file():
         return "config.json is missing"
     try:
-        json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        for path in folder.glob("*.json"):
+            json.loads(path.read_text(encoding="utf-8"))
         weights = _weights(folder)
     except (OSError, ValueError):
         return "a JSON file is incomplete"
@@ -146,7 +147,7 @@ def _revisions(repository: str) -> list[str]:
         refs = call_with_retries(repository, lambda: HfApi().list_repo_refs(repository))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
         raise UserError(
-            f"{repository}: cannot list its revisions: {first_line(error)}\nCheck the name and the connection, name "
-            "them with --revisions, or name a folder."
+            f"{repository}: not a local folder, and its branches and tags on the Hub cannot be listed: "
+            f"{first_line(error)}\nCheck the spelling and the connection, or name them with --revisions."
         ) from None
     return [ref.name for ref in (*refs.branches, *refs.tags)]

@@ -22,20 +22,31 @@ from harness.facts.records import read_records, write_record
 COMMIT = "c0ffee" + "0" * 34
 
 
-def harness(*args: Any, address: str, home: Path) -> subprocess.CompletedProcess[str]:
-    """Runs a command in a process of its own: the Hub's client reads its settings once, when it is imported."""
+PULL = """
+import sys
+from pathlib import Path
+from harness.reports.results_repository import pull_records
+pull = pull_records(sys.argv[1], Path(sys.argv[2]))
+print(pull.source, pull.new, pull.known, *pull.messages)
+"""
+
+
+def python(*args: Any, address: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program in a process of its own: the Hub's client reads its settings once, when it is imported."""
     settings = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_HOME": str(home)}
     environment = {**os.environ, **settings, "HF_TOKEN": TOKEN}
-    command = [sys.executable, "-m", "harness", *map(str, args)]
+    command = [sys.executable, *map(str, args)]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
 def test_results_are_uploaded_and_read_back(tmp_path: Path) -> None:
     for seed in (1, 2):
-        write_record(record_with_predictions("mrpc", 0.7, seed=seed), tmp_path / "mine")
+        run = record_with_predictions("mrpc", 0.7, seed=seed, prediction_files={"validation": f"{seed}.parquet"})
+        write_record(run, tmp_path / "mine")
+        (tmp_path / f"mine/runs/mrpc/{seed}.parquet").write_bytes(b"predictions")
     with upload_hub(kind="datasets") as server:
-        args = ("publish", "--to", "me/saved", "--results", tmp_path / "mine")
-        done = harness(*args, address=server.address, home=tmp_path / "hf")
+        args = ("-m", "harness", "publish", "--to", "me/saved", "--results", tmp_path / "mine")
+        done = python(*args, address=server.address, home=tmp_path / "hf")
     assert done.returncode == 0, done.stderr
     assert server.created["type"] == "dataset"
     assert "datasets/me/saved" in done.stdout
@@ -53,13 +64,13 @@ def test_results_are_uploaded_and_read_back(tmp_path: Path) -> None:
     scores = pd.read_parquet(folder / "scores.parquet")
     assert sorted(set(scores["seed"])) == [1, 2]
     with serve(tmp_path / "hub") as address:
-        args = ("leaderboard", "--from", "hf://datasets/me/saved", "--results", tmp_path / "theirs")
-        done = harness(*args, address=address, home=tmp_path / "hf2")
+        args = ("-c", PULL, "hf://datasets/me/saved", tmp_path / "theirs")
+        done = python(*args, address=address, home=tmp_path / "hf2")
     assert done.returncode == 0, done.stderr
-    assert f"hf://datasets/me/saved@{COMMIT}: 2 new records, 0 known" in done.stdout
-    assert "edited.json" in done.stderr
+    assert done.stdout.startswith(f"hf://datasets/me/saved@{COMMIT} 2 0 ")
+    assert "edited.json" in done.stdout
     assert read_records(tmp_path / "theirs") == read_records(tmp_path / "mine")
-    assert not list((tmp_path / "theirs").rglob("*.py"))
+    assert {path.name for path in (tmp_path / "theirs").rglob("*.p*")} == {"1.parquet", "2.parquet"}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_published_records_are_checked_and_ten_tampered_copies_are_ten_found(
         main(["verify", str(tmp_path), "--json"])
     assert stop.value.code == 1
     content = json.loads(capsys.readouterr().out)
-    assert content["holds"] is False
+    assert content["is_consistent"] is False
     fields = {one["run_id"]: [finding["field"] for finding in one["findings"]] for one in content["records"]}
     assert {run_id for run_id, names in fields.items() if names} == expected.keys()
     assert all(field in fields[run_id] for run_id, field in expected.items()), (expected, fields)
@@ -132,7 +132,7 @@ def test_every_edit_is_named_with_its_field(results: Path) -> None:
 def test_table_is_printed_and_everything_holds(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["verify", str(results)])
     shown = capsys.readouterr().out
-    assert "6 records: 6 hold, 0 do not; 0 unreadable." in shown
+    assert "6 records: 6 consistent, 0 with mismatches; 0 unreadable." in shown
     assert "6 checked: " in shown
     assert "not checked in 6 record(s): weights" in shown
 
