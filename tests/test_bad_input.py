@@ -104,7 +104,7 @@ def _fifo(world: World) -> str:
 
 MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     # the task
-    "unknown task": (lambda w: ["--task", "rtf"], r"--task rtf: .*Did you mean 'rte'\? .*ax, cola"),
+    "unknown task": (lambda w: ["--task", "rtf"], r"--task rtf: .*Did you mean 'rte'\? .*ax, axb"),
     "missing task file": (lambda w: ["--task", f"{w.folder}/none.yaml"], r"--task .*/none\.yaml: file not found"),
     "file that is not YAML": (lambda w: w.task_with_replacement("labels:", "labels: ]"), r"small\.yaml:\d+: .*YAML"),
     "unknown key": (lambda w: w.task(metrik="f1"), r"small\.yaml:\d+: .*'metrik'.*Did you mean 'metrics'\?"),

@@ -33,7 +33,7 @@ def records(results, task):
 
 def reproducible_fields(record):
     """The record without times, speed, memory, command and environment, in which two equal runs may differ."""
-    varying = {"started", "finished", "cost", "rows_per_second", "tokens_per_second", "peak_bytes", "command"}
+    varying = {"started", "finished", "cost", "energy", "rows_per_second", "tokens_per_second", "peak_bytes", "command"}
     fields = record.model_dump(exclude={*varying, "environment"})
     fields["history"] = [{**epoch, "seconds": 0} for epoch in fields["history"]]
     return fields

@@ -43,7 +43,7 @@ class SplitOutcome(NamedTuple):
     """Packed predictions: a class, a value or a label set per row."""
     gold: str
     """Packed gold labels."""
-    row_groups: str | None
+    row_groups: str | None = None
     """Packed number of each row's group, in a task of groups."""
 
     @property

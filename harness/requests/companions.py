@@ -106,7 +106,8 @@ def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths
     for split, path in paths.items():
         with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
             scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
-        outcomes[split] = score_split(task, split, np.array(scores, np.float32), rows[split].label)
+        gold, row_groups = rows[split].label, rows[split].row_groups
+        outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
     assert record.data is not None
     trained = record.data
     data = trained.model_copy(

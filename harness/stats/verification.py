@@ -155,9 +155,11 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
             message = f"expected the shape of the gold labels, {gold.shape}, got {predictions.shape}"
             yield Finding(f"predictions.{split}", message)
             continue
+        packed = record.row_groups.get(split)
+        row_groups = None if packed is None else unpack_array(packed)
         collapsed.append(is_collapsed(predictions, gold, task.problem_type == "regression"))
         for name in (name for name in task.metrics if name in METRICS):
-            expected, actual = _value(name, predictions, gold), record.metrics.get(split, {}).get(name)
+            expected, actual = _value(name, predictions, gold, row_groups), record.metrics.get(split, {}).get(name)
             if not are_equal(expected, actual):
                 message = f"expected {expected} from the predictions, got {actual}"
                 yield Finding(f"metrics.{split}.{name}", message)
@@ -174,9 +176,9 @@ def are_equal(one: float | None, other: float | None) -> bool:
     return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
 
 
-def _value(name: str, predictions: NDArray[Any], gold: NDArray[Any]) -> float | None:
+def _value(name: str, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[Any] | None) -> float | None:
     try:
-        return METRICS[name].value(predictions, gold)
+        return METRICS[name].of(predictions, gold, row_groups)
     except Undefined:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ def test_predictions_are_read_as_they_were_written(
     labels = None if problem_type == "regression" else NAMES
     values = np.random.default_rng(1).normal(size=(4, columns)).astype(np.float32)
     path = tmp_path / "run.test.parquet"
-    labelled = None if is_hidden else np.array(gold)
-    write_predictions(path, Scores(np.arange(4), values), labels, labelled, threshold)
+    split = SimpleNamespace(label=None if is_hidden else np.array(gold), ids={})
+    write_predictions(path, Scores(np.arange(4), values), labels, split, threshold)
     stored = read_prediction_file(path, task_facts(problem_type=problem_type, labels=labels))
     np.testing.assert_array_equal(stored.rows, np.arange(4))
     np.testing.assert_array_equal(stored.scores, values)

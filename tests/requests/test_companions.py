@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,9 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     path = record_path(options.folder, task, record.run_id)
     values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
     for file in files.values():
-        write_predictions(path.with_name(file), Scores(np.arange(ROWS), values), ["no", "yes"], None)
+        write_predictions(
+            path.with_name(file), Scores(np.arange(ROWS), values), ["no", "yes"], SimpleNamespace(label=None, ids={})
+        )
     return record
 
 

@@ -176,7 +176,9 @@ FLAGS = {
         "--write",
     },
     "selfcheck": {"--cpu"},
-    "leaderboard": {"--aggregate", "--results", "--strict", "--suites", "--compare"},
+    "leaderboard": {"--aggregate", "--budget", "--compare", "--from", "--results", "--strict", "--suites"},
+    "publish": {"--dry-run", "--public", "--results", "--to"},
+    "watch": {"--every", "--once", "--output", "--revisions"},
     "export": {
         "--format",
         "--model",

@@ -17,6 +17,7 @@ from harness.reports.data_files import render_csv, render_json
 from harness.reports.standings import build_leaderboard
 from harness.stats.groups import group_runs
 from harness.stats.predictions import read_predictions, seed_disagreement
+from harness.stats.verification import contradictions
 
 
 def runs_that_predict(task: str, gold: Any, *predictions: Any) -> list[RunRecord]:
@@ -94,6 +95,22 @@ def test_groups_of_rows_are_the_units_and_two_numberings_are_other_rows() -> Non
     assert group.baseline("validation", "exact_match_by_group") == 0
     (group,) = group_runs(of(*numbers))
     assert read_predictions(group) is None
+
+
+def test_score_of_groups_is_verified_from_the_groups_in_the_record() -> None:
+    over_groups = {"metrics": ["exact_match_by_group"], "main_metrics": ["exact_match_by_group"]}
+    (run,) = runs_that_predict("answers", [0, 1, 1, 0], [0, 1, 1, 1])
+
+    def findings(score: float) -> list[str]:
+        changes: dict[str, Any] = {
+            "task": run.task.model_copy(update=over_groups),
+            "row_groups": {"validation": pack_array(np.array([0, 0, 1, 1]))},
+            "metrics": {"validation": {"exact_match_by_group": score}},
+        }
+        return [finding.field for finding in contradictions(run.model_copy(update=changes))]
+
+    assert "metrics.validation.exact_match_by_group" not in findings(0.5)
+    assert "metrics.validation.exact_match_by_group" in findings(0.75)
 
 
 def test_metrics_of_evaluate_have_it_too() -> None:

@@ -46,8 +46,10 @@ class RayCluster:
     def __init__(self, folder: Path, nodes: int, **resources: float) -> None:
         """Starts the processes; `resources` are those of each node, such as num_cpus=1."""
         os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_worker_niceness": "0"}  # of the processes of its nodes
+        from ray._private.utils import get_ray_address_file
         from ray.cluster_utils import Cluster
 
+        Path(get_ray_address_file(None)).parent.mkdir(parents=True, exist_ok=True)  # as the first `ray.init` does
         self.resources, self.started = resources, 0
         prompt = {
             "health_check_initial_delay_ms": 500,
