@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 
 from harness.commands.leaderboard import read_pages
 from harness.errors import UserError
-from harness.facts.records import read_records
 from harness.reports.results_repository import stage_results
 from harness.system.command_line import parse_flags
 from harness.system.uploads import check_sign_in, upload
@@ -51,7 +50,8 @@ def main(arguments: Sequence[str]) -> None:
         print(f"left out: {message}", file=sys.stderr)
     if all(board.is_test_mode for board in pages.values()):
         raise UserError(f"--results {options.results}: all runs are in test mode, which has no benchmark results.")
-    records = [record for record in read_records(options.results).records if not record.spec.test_mode]
+    runs = (run for board in pages.values() for group in board.evidence for run in group.runs)
+    records = [run for run in runs if not run.spec.test_mode]
     if not options.dry_run:
         check_sign_in(repository, "--to")
     with TemporaryDirectory(prefix="harness-publish-") as folder:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from harness.sweeps.jobs import SweepPlan, plan_jobs
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command, Scheduler
-from harness.sweeps.search import SearchSettings, search_grid
+from harness.sweeps.search import Finish, SearchSettings, search_grid
 from harness.system.command_line import parse_flags
 from harness.system.signals import catch_stop_signals
 
@@ -128,12 +128,12 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     finish = run_planned(options, request, command, console)
     if not request.sweep.grid:
         sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})
-        return finish(expand(request, lambda task, model: sizes))
+        return finish(expand(request, lambda task, model: sizes), False)
     settings = SearchSettings(options.grid_per, options.select_on_reported, options.grid_halving, options.dry_run)
     return search_grid(request, settings, finish, console)
 
 
-def run_planned(options: SweepOptions, request: SweepRequest, command: Command, console: Console) -> Callable[..., int]:
+def run_planned(options: SweepOptions, request: SweepRequest, command: Command, console: Console) -> Finish:
     """A function that does planned runs of the sweep, or shows them in a dry run, and returns the exit code.
 
     Raises:
@@ -141,7 +141,7 @@ def run_planned(options: SweepOptions, request: SweepRequest, command: Command, 
     """
     executor = make_executor(request.sweep.executor, options.test_mode)
 
-    def finish(runs: Sequence[PlannedRun], may_diverge: bool = False) -> int:
+    def finish(runs: Sequence[PlannedRun], may_diverge: bool) -> int:
         plan = plan_jobs(runs, executor.device, options.retry_failed)
         print_plan(plan, executor.slots[: request.sweep.executor.workers], console)
         if options.dry_run:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -110,7 +110,7 @@ class _Watch:
 
     def __post_init__(self) -> None:
         self.console: Console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
-        self._finish: Callable[..., int] = run_planned(self.sweep_options, self.request, self.command, self.console)
+        self._finish = run_planned(self.sweep_options, self.request, self.command, self.console)
 
     def look(self) -> int:
         """Does the runs of the checkpoints that are new, writes the report, and returns the exit code.
@@ -137,7 +137,7 @@ class _Watch:
 
     def _do(self, runs: Sequence[PlannedRun]) -> int:
         try:
-            return self._finish(list({run.run_id: run for run in runs}.values()))
+            return self._finish(list({run.run_id: run for run in runs}.values()), False)
         except UserError as error:
             if self.options.once or self.options.revisions:
                 self._report()

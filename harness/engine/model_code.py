@@ -81,12 +81,13 @@ def fill_uninitialised(model: PreTrainedModel, options: dict[str, Any], missing:
     transformers 5 creates both as uninitialised memory and leaves their values to `_init_weights`, in which the code of
     many models has neither biases nor buffers such as the frequencies of rotary positions.
     """
+    names = [*missing, *(name for name, _ in model.named_non_persistent_buffers())]
+    if not names:
+        return
     untrained = untrained_classifier(model.config, options)
     with torch.no_grad():
-        for name in missing:
+        for name in names:
             model.get_parameter_or_buffer(name).copy_(untrained.get_parameter_or_buffer(name))
-        for name, buffer in model.named_non_persistent_buffers():
-            buffer.copy_(untrained.get_buffer(name))
 
 
 def name_encoder(name: str, model: PreTrainedModel) -> None:

@@ -68,11 +68,10 @@ def stage_results(
 
 
 def _copy_predictions(record: RunRecord, source: Path, target: Path) -> None:
-    """Copies the files of predictions of a record from one results folder to another, those that are there."""
+    """Copies the files of predictions of a record that one results folder has and the other lacks."""
     for split in record.prediction_files:
-        path = prediction_path(record, source, split)
-        if path.is_file():
-            copy = prediction_path(record, target, split)
+        path, copy = (prediction_path(record, folder, split) for folder in (source, target))
+        if path.is_file() and not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
 
@@ -207,7 +206,7 @@ def _download(repository: str, commit: str) -> str:
 
 
 def _checked_record(path: Path) -> RunRecord:
-    """The record of a file whose name and identity belong together.
+    """The record of a file whose name and identity belong together, and whose predictions are Parquet files.
 
     Raises:
         UserError: the file is not a record, has another name, or its run ID is not that of its spec.
@@ -217,4 +216,7 @@ def _checked_record(path: Path) -> RunRecord:
         raise UserError(f"{path}: expected the path runs/{record.spec.task}/{record.run_id}.json for this record.")
     if record.run_id != record.spec.run_id:
         raise UserError(f"{path}: run_id: expected {record.spec.run_id} by its spec, got {record.run_id}.")
+    for split in record.prediction_files:
+        if prediction_path(record, path.parents[2], split).suffix != ".parquet":
+            raise UserError(f"{path}: prediction_files.{split}: expected a .parquet file.")
     return record

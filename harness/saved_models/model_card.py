@@ -75,10 +75,8 @@ def _warnings(record: RunRecord) -> list[str]:
             "A run in test mode, with generated rows and a tiny model: its scores are no benchmark results."
         )
     if record.data is not None and record.data.is_unpinned:
-        commit = f" This run read commit {record.data.revision};" if record.data.revision else ""
-        warnings.append(
-            f"The task's data are not pinned.{commit} later runs may read other rows.".replace(". l", ". L")
-        )
+        commit = f" This run read commit {record.data.revision}." if record.data.revision else ""
+        warnings.append(f"The task's data are not pinned: later runs may read other rows.{commit}")
     if record.spec.trust_remote_code:
         warnings.append("The model runs code that comes with it, the .py files in this folder. Read them before use.")
     if record.status == "collapsed":

@@ -21,7 +21,7 @@ RULE = (
 )
 
 HALVING_RULE = (
-    "successive halving: every rung is a run of its own over its epochs, the better half of its points goes on, and "
+    "successive halving: every rung is a run of its own over its epochs, the better half of its points advances, and "
     "the last rung, with all epochs, decides"
 )
 

@@ -1,4 +1,4 @@
-"""Successive halving of a grid: in each rung the points train twice as long, and the better half goes on.
+"""Successive halving of a grid: in each rung the points train twice as long, and the better half advances.
 
 Jamieson and Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", algorithm 1, with
 epochs as the resource. A rung is a run of its own with a whole schedule over its epochs, not a run that is stopped: a
@@ -20,5 +20,5 @@ def rung_epochs(rung: int, rungs: int, epochs: int) -> int:
 
 
 def half(points: int) -> int:
-    """Points that go on from a rung: half of them, rounded up."""
+    """Points that advance from a rung: half of them, rounded up."""
     return -(-points // 2)

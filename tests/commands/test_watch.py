@@ -59,6 +59,12 @@ def world(tmp_path: Path, make_task: Callable[..., Path], tiny_model: Path) -> W
     return World(tmp_path, make_task(), tiny_model)
 
 
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch) -> Callable[[Iterator[int]], None]:
+    """`play(pauses)`: each pause of the watch runs the generator to its next value, the signal that ends the pause."""
+    return lambda pauses: monkeypatch.setattr("harness.commands.watch._wait", lambda seconds: next(pauses))
+
+
 def test_new_checkpoints_are_fine_tuned_and_finished_ones_are_kept(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,7 +89,7 @@ def test_new_checkpoints_are_fine_tuned_and_finished_ones_are_kept(
 
 
 def test_a_watch_waits_for_checkpoints_until_a_signal(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, capsys: pytest.CaptureFixture[str], play: Callable[[Iterator[int]], None]
 ) -> None:
     def pauses() -> Iterator[int]:
         half = world.checkpoint("step1")
@@ -96,8 +102,7 @@ def test_a_watch_waits_for_checkpoints_until_a_signal(
         yield 0
         yield signal.SIGTERM
 
-    pause = pauses()
-    monkeypatch.setattr("harness.commands.watch._wait", lambda seconds: next(pause))
+    play(pauses())
     assert world.watch() == 128 + signal.SIGTERM
     assert world.starts == 2
     assert len(world.report()["tasks"]["small"]["points"]) == 2
@@ -135,7 +140,7 @@ def test_a_mistake_ends_a_single_look_after_its_report(world: World) -> None:
 
 
 def test_a_mistake_does_not_end_a_watch(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    world: World, capsys: pytest.CaptureFixture[str], play: Callable[[Iterator[int]], None]
 ) -> None:
     world.checkpoint("step1")
     (world.folder / "small-1").write_text("mistake")
@@ -146,8 +151,7 @@ def test_a_mistake_does_not_end_a_watch(
         yield 0
         yield signal.SIGINT
 
-    pause = pauses()
-    monkeypatch.setattr("harness.commands.watch._wait", lambda seconds: next(pause))
+    play(pauses())
     assert world.watch() == 128 + signal.SIGINT
     assert "not installed" in capsys.readouterr().err
     assert [one["checkpoint"] for one in world.report()["tasks"]["small"]["points"]] == ["step2"]

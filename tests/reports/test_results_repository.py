@@ -101,3 +101,27 @@ def test_invalid_address_is_an_error(address: str, tmp_path: Path) -> None:
 def test_repository_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--from {ADDRESS}: cannot be read"):
         pull_records(ADDRESS, tmp_path)
+
+
+def test_predictions_come_along_and_replace_no_file_of_the_folder(repository: Path, tmp_path: Path) -> None:
+    run = finished_record(prediction_files={"validation": "mine.parquet", "test": "theirs.parquet"})
+    folder = write_record(run, repository).parent
+    for name in ("mine.parquet", "theirs.parquet", "other.parquet"):
+        (folder / name).write_bytes(b"theirs")
+    own = tmp_path / "results/runs/rte/mine.parquet"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    assert pull_records(ADDRESS, tmp_path / "results").new == 1
+    assert own.read_bytes() == b"mine"
+    assert own.with_name("theirs.parquet").read_bytes() == b"theirs"
+    assert not own.with_name("other.parquet").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "../rte/run.json", "../../x.parquet", "/etc/x.parquet"])
+def test_record_that_names_another_file_as_predictions_is_not_accepted(
+    repository: Path, tmp_path: Path, name: str
+) -> None:
+    write_record(finished_record(prediction_files={"validation": name}), repository)
+    pull = pull_records(ADDRESS, tmp_path / "results")
+    assert (pull.new, len(pull.messages)) == (0, 1)
+    assert "prediction_files.validation" in pull.messages[0]
