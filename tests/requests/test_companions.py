@@ -17,10 +17,12 @@ from harness.errors import UserError
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord, read_record, record_path
 from harness.facts.tasks import load_task
+from harness.inspection.record_checks import check_files
 from harness.requests.companions import companion_splits, record_companion
 from harness.requests.options import RunOptions, parse_options
 
 ROWS = test_mode.ROWS["labelled"]
+NAMES = ["entailment", "not_entailment"]
 
 
 @pytest.fixture
@@ -33,10 +35,9 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     record = record.model_copy(update={"prediction_files": files, "run_id": record.spec.run_id})
     path = record_path(options.folder, task, record.run_id)
     values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
+    hidden = SimpleNamespace(label=None, ids={})
     for file in files.values():
-        write_predictions(
-            path.with_name(file), Scores(np.arange(ROWS), values), ["no", "yes"], SimpleNamespace(label=None, ids={})
-        )
+        write_predictions(path.with_name(file), Scores(np.arange(ROWS), values), NAMES, hidden)
     return record
 
 
@@ -53,6 +54,7 @@ def test_labelled_companion_is_scored_from_the_prediction_file(options: RunOptio
     assert record.data.rows == {"train": 9, "validation": 5, "test": ROWS}
     assert record.data.fingerprint != parent.data.fingerprint  # type: ignore[union-attr]
     assert read_record(record_path(options.folder, "axb", record.run_id)) == record
+    assert [finding for finding in check_files(record, options.folder).findings if "test" in finding.field] == []
 
 
 def test_companion_with_hidden_labels_has_no_scores(options: RunOptions) -> None:
