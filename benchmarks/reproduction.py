@@ -14,11 +14,13 @@ from pathlib import Path
 if not __package__:  # run as a file: Python put benchmarks/ first on the path; the repository root belongs there
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+import itertools
 import json
 import os
 import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +77,8 @@ class Options:
     """The folder of the row, the scores and the records; finished runs in it are not repeated."""
     threads: int = 1
     """Threads of each run."""
+    jobs: int = 1
+    """Runs at the same time; they share the GPU where there is one."""
     output: Path = report.RESULTS / "reproduction.json"
     """The JSON file to write."""
 
@@ -102,7 +106,7 @@ def compare_programs(options: Options) -> dict[str, Any]:
         raise UserError(f"--tasks {unknown}: no recipe here; tasks: {', '.join(BY_TASK)}.")
     if len(options.seeds) < 2:
         raise UserError(f"--seeds: expected 2 or more seeds; got {len(options.seeds)}.")
-    trainer = {task: _trainer_runs(options, task) for task in options.tasks}
+    trainer = _trainer_runs(options)
     path = options.records.resolve() / f"{ROW}.yaml"
     write_atomically(path, row_text(make_row(options, trainer)))
     row = read_row(path)
@@ -176,26 +180,36 @@ def _scores(task: str, runs: Sequence[Mapping[str, float]]) -> tuple[Score, ...]
     return tuple(scores)
 
 
-def _trainer_runs(options: Options, task: str) -> dict[str, dict[str, float]]:
-    """The scores of Trainer by seed; finished runs of the same recipe are not repeated."""
+def _trainer_runs(options: Options) -> dict[str, dict[str, dict[str, float]]]:
+    """The scores of Trainer by task and seed; finished runs of the same recipe are not repeated."""
+    runs = list(itertools.product(options.tasks, options.seeds))
+    with ThreadPoolExecutor(options.jobs) as pool:
+        scores = dict(zip(runs, pool.map(lambda run: _trainer_run(options, *run), runs), strict=True))
+    return {task: {str(seed): scores[task, seed] for seed in options.seeds} for task in options.tasks}
+
+
+def _trainer_run(options: Options, task: str, seed: int) -> dict[str, float]:
     recipe = recipe_of(options, task)
     folder = options.records / ROW / f"{task}-{recipe.train_rows or 'all'}-rows"
-    paths = {seed: folder / f"seed-{seed}" / "scores.json" for seed in options.seeds}
-    if missing := [str(seed) for seed, path in paths.items() if not path.exists()]:
+    path = folder / f"seed-{seed}" / "scores.json"
+    if not path.exists():
         flags: dict[str, Any] = dict(task=task, model=options.model, output=folder.resolve(), precision="fp32")
         names = ("epochs", "train_rows", "global_batch_size", "max_length", "learning_rate", "warmup", "weight_decay")
         flags |= {name: value for name in names if (value := getattr(recipe, name)) is not None}
         flags |= {} if options.data is None else {"data": options.data.resolve()}
         args = [str(part) for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-        _call(options, {0}, "benchmarks/trainer_script.py", *args, "--no-length-grouping", "--seeds", *missing)
-    return {str(seed): json.loads(path.read_text(encoding="utf-8")) for seed, path in paths.items()}
+        _call(options, {0}, "benchmarks/trainer_script.py", *args, "--no-length-grouping", "--seeds", str(seed))
+    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
 def _reproduce(options: Options, row: Path, variant: str | None) -> dict[str, Any]:
     """The verdicts of `harness reproduce` and the seconds of its runs."""
+    import torch
+
+    jobs = "--runs-per-device" if torch.cuda.is_available() else "--max-jobs"
     results = options.records.resolve() / "results"
     args = ["-m", "harness", "reproduce", str(row), "--results", str(results), "--margin", str(options.margin)]
-    args += ["--precision", "fp32", "--max-jobs", "1"]
+    args += ["--precision", "fp32", jobs, str(options.jobs)]
     args += [] if variant is None else ["--variant", variant]
     args += [] if options.data is None else ["--data", str(options.data.resolve())]
     _call(options, {0, 1}, *args)  # 1: a score differs
