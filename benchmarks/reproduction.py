@@ -229,7 +229,8 @@ def _call(options: Options, expected: set[int], *args: str) -> None:
     Raises:
         UserError: its exit code is not one of those expected.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": str(report.ROOT)}
+    path = os.pathsep.join(filter(None, [str(report.ROOT), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"OMP_NUM_THREADS": str(options.threads), "PYTHONPATH": path}
     code = subprocess.run([sys.executable, *args], cwd=report.ROOT, env=environment).returncode
     if code not in expected:
         raise UserError(f"{' '.join(args)}: exit code {code}. Repeat the same command to resume.")

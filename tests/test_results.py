@@ -41,6 +41,15 @@ def test_published_records_have_no_paths_and_have_their_predictions():
         assert all((folder / name).is_file() for name in record.prediction_files.values())
 
 
+def test_every_line_of_the_adapters_was_chosen_by_its_own_grid():
+    entries = json.loads((RESULTS / "adapters" / "leaderboard.json").read_text())["entries"]
+    tuned = [(entry["tuning"]["points"], entry["tuning"]["uncounted"], entry["verification"]) for entry in entries]
+    assert tuned == [(3, 0, "checked")] * 4
+    for record in read_records(RESULTS / "adapters").records:
+        assert "--results results/adapters" in record.command
+        assert " /" not in record.command
+
+
 def test_published_grid_chose_the_published_learning_rates():
     chosen = [json.loads(path.read_text()) for path in (RESULTS / "grid" / "grids").glob("*.json")]
     assert {one["selected_on"] for one in chosen} == {"rows that are not reported"}

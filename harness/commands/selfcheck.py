@@ -5,6 +5,7 @@ Each check computes the same numbers twice: with the harness on all processes, a
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +76,7 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
         check_other_losses_match_plain_loop,
         check_lora_matches_plain_loop,
         check_graphs_match_plain_loop,
+        check_graphs_draw_dropout,
         check_weights_after_sgd,
         check_scores_in_row_order,
         check_divergence_stops_all_processes,
@@ -136,6 +138,23 @@ def check_graphs_match_plain_loop(accelerator: Accelerator) -> Check:
     if reason := capture_obstacle(accelerator, plans(accelerator, max(SIZES))[0], _adamw(tiny_model())):
         return Check(name, None, reason)
     return _compare_steps(accelerator, name, [(generated(rows), recipe()) for rows in SIZES], has_graphs=True)
+
+
+def check_graphs_draw_dropout(accelerator: Accelerator) -> Check:
+    """Replays of a captured step draw new dropout masks: with the same rows and weights, their losses differ."""
+    from harness.engine.step_graphs import capture_obstacle
+    from harness.engine.training import training_steps
+    from harness.facts.recipes import plan_steps
+
+    name, model = "CUDA graphs draw new dropout masks", tiny_model(dropout=0.5)
+    constant = recipe(learning_rate=1e-12, weight_decay=0, global_batch_size=1, epochs=8)
+    plan = plan_steps(1, constant, accelerator.num_processes)
+    if reason := capture_obstacle(accelerator, plan, _adamw(model)):
+        return Check(name, None, reason)
+    training = _training(accelerator, model, generated(1), plan, constant, has_graphs=True)
+    losses = sorted(step.loss for step in training_steps(training, seed=1) if step.number > 1)
+    difference = min(after - before for before, after in itertools.pairwise(losses))
+    return Check(name, difference > 1e-5, f"smallest difference of two losses {difference:.1e} (more than 1e-05)")
 
 
 def _compare_steps(

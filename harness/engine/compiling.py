@@ -15,15 +15,20 @@ from torch import nn
 from harness.errors import first_line
 
 MIN_STEPS_TO_COMPILE = 6_000
-"""Steps from which `auto` compiles on a GPU. Compiling takes about a minute, and a step of a small model may become
-some 10 ms faster; both are estimates, not measurements."""
+"""Steps from which `auto` compiles on a GPU, if a step becomes 10 ms faster, an estimate, and compiling takes a minute.
+"""
+
+MIN_CAPTURED_STEPS_TO_COMPILE = 60_000
+"""The same for steps that are captured as CUDA graphs: compiling took 80 s there, and a step of BERT-base became 1.3 ms
+faster (BENCHMARKS.md)."""
 
 LogitsFunction = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 
-def should_compile(mode: str, steps: int, device: torch.device) -> bool:
+def should_compile(mode: str, steps: int, device: torch.device, is_captured: bool) -> bool:
     """Decides for a mode, off, on or auto; auto compiles when the run has enough steps to make up for compiling."""
-    return mode == "on" or (mode == "auto" and device.type == "cuda" and steps >= MIN_STEPS_TO_COMPILE)
+    enough = MIN_CAPTURED_STEPS_TO_COMPILE if is_captured else MIN_STEPS_TO_COMPILE
+    return mode == "on" or (mode == "auto" and device.type == "cuda" and steps >= enough)
 
 
 def obstacle(device: torch.device) -> str:

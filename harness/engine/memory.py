@@ -27,7 +27,7 @@ def limit_memory(device: torch.device) -> None:
     share = os.environ.get(GPU_MEMORY_SHARE)
     if share and device.type == "cuda":
         with boundary(GPU_MEMORY_SHARE, ValueError, advice="A sweep sets this variable: unset it."):
-            torch.cuda.set_per_process_memory_fraction(float(share), device)
+            torch.cuda.set_per_process_memory_fraction(float(share))
 
 
 def plan_that_fits(

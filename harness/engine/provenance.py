@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import platform
 import subprocess
 import sys
@@ -16,8 +17,8 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from harness.facts.record_parts import Energy
-from harness.system.devices import processor_name
-from harness.system.energy import EnergyMeter, EnergyMeters, gpu_counter, package_counters
+from harness.system.devices import GPU_MEMORY_SHARE, processor_name
+from harness.system.energy import SHARED_GPU, EnergyMeter, EnergyMeters, gpu_counter, package_counters
 
 PACKAGES = (
     "torch",
@@ -101,7 +102,8 @@ def energy_meters(accelerator: Accelerator) -> EnergyMeters:
     gpu = None
     if accelerator.device.type == "cuda":
         uuid = getattr(torch.cuda.get_device_properties(accelerator.device), "uuid", None)
-        gpu = EnergyMeter(gpu_counter(f"GPU-{uuid}"))
+        is_shared = bool(os.environ.get(GPU_MEMORY_SHARE))
+        gpu = EnergyMeter(SHARED_GPU if is_shared else gpu_counter(f"GPU-{uuid}"))
     return EnergyMeters(gpu, EnergyMeter(package_counters()) if accelerator.is_local_main_process else None)
 
 

@@ -64,7 +64,7 @@ class Leaderboard:
     groups: dict[Pair, Group]
     """The groups in the table by entry and task."""
     not_ranked: tuple[tuple[Group, str], ...]
-    """Groups whose cell shows another group, with their differences from it."""
+    """Groups whose cell shows another group, with their differences from it, and those that a grid rejected."""
     cells: dict[Pair, Cell]
     """Cells by entry, `baseline` included, and task."""
     averages: dict[Pair, Cell]
@@ -115,6 +115,9 @@ class Leaderboard:
 Candidates = dict[str, dict[Entry, list[Group]]]
 """Groups by task and entry; the first of each list is shown in the table."""
 
+REJECTED = "a point that a grid tried and did not choose"
+"""The reason not to rank a recipe that nobody ran outside the grid."""
+
 
 def build_leaderboard(
     records: Iterable[RunRecord],
@@ -139,8 +142,8 @@ def build_leaderboard(
     tasks = _sorted_tasks(used, suite)
     headings = {name: heading for one in suites.values() for name, heading in one.tasks.items() if name in tasks}
     headings = {name: headings.get(name, name) for name in tasks}
-    candidates = _candidates(used, tasks, aggregate)
-    assessed = {name: _assess(by_entry, resamples) for name, by_entry in candidates.items()}
+    candidates, rejected = _candidates(used, tasks, aggregate, folder.searches)
+    assessed = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
     evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
     compared = {name: task.compared for name, task in assessed.items() if task.compared}
 
@@ -161,12 +164,14 @@ def build_leaderboard(
         for entry, name in pairs
         for other in candidates[name][entry][1:]
     ]
+    others = [group for group, _ in not_ranked]
+    not_ranked += [(group, REJECTED) for groups in rejected.values() for group in groups]
     budgets = {entry: tuning_budget(_of_entry(groups, entry), folder.searches) for entry in best_first}
     tuning = {entry: budget for entry, budget in budgets.items() if budget}
     used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
     notes = [
-        *_notes_on_runs([*groups.values(), *(group for group, _ in not_ranked)], [*used, *elsewhere], headings),
+        *_notes_on_runs([*groups.values(), *others], [*used, *elsewhere], headings),
         *_notes_on_omissions(sum(len(group.runs) for group, _ in not_ranked), len(ordered) - len(used), unreadable),
     ]
     return Leaderboard(
@@ -227,16 +232,31 @@ def _sorted_tasks(records: Iterable[RunRecord], suite: Suite | None) -> dict[str
     return {name: tasks[name] for name in [*first, *sorted(tasks.keys() - set(first))]}
 
 
-def _candidates(records: Sequence[RunRecord], tasks: Iterable[str], aggregate: Aggregate) -> Candidates:
+def _candidates(
+    records: Sequence[RunRecord], tasks: Iterable[str], aggregate: Aggregate, searches: Iterable[GridSearch]
+) -> tuple[Candidates, dict[str, list[Group]]]:
+    """The groups by task and entry, and by task those that only a grid ran and rejected, where there are others."""
+    rejected_runs = set[str]().union(*(search.choice.rejected_runs for search in searches))
     candidates: Candidates = {name: defaultdict(list) for name in tasks}
+    rejected: dict[str, list[Group]] = {name: [] for name in tasks}
     for group in sorted(group_runs(records, aggregate), key=Group.preference, reverse=True):
-        candidates[group.spec.task][group.entry].append(group)
-    return candidates
+        if {run.run_id for run in group.runs} <= rejected_runs:
+            rejected[group.spec.task].append(group)
+        else:
+            candidates[group.spec.task][group.entry].append(group)
+    for name, groups in rejected.items():
+        if not candidates[name]:
+            for group in groups:
+                candidates[name][group.entry].append(group)
+            groups.clear()
+    return candidates, rejected
 
 
-def _assess(by_entry: Mapping[Entry, Sequence[Group]], resamples: int | None) -> TaskEvidence:
+def _assess(
+    by_entry: Mapping[Entry, Sequence[Group]], rejected: Sequence[Group], resamples: int | None
+) -> TaskEvidence:
     rivals = _rivals([groups[0] for groups in by_entry.values()])
-    return assess([group for groups in by_entry.values() for group in groups], rivals, resamples)
+    return assess([*(group for groups in by_entry.values() for group in groups), *rejected], rivals, resamples)
 
 
 def _rivals(groups: Sequence[Group]) -> list[Group]:
@@ -285,7 +305,10 @@ def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord], headin
 
 def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Iterator[str]:
     if not_ranked:
-        yield f"Not ranked: {not_ranked} run(s) of another task version, data or recipe than those in the table."
+        yield (
+            f"Not ranked: {not_ranked} run(s) of another task version, data or recipe than those in the table, or of a "
+            "point that a grid did not choose."
+        )
     if test_mode:
         yield f"Ignored: {test_mode} record(s) of test mode, which are no benchmark results."
     if unreadable:

@@ -172,9 +172,11 @@ def _check_sharding(recipe: Recipe) -> None:
 
 def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
     """Tells whether the steps are compiled; prints why they are not although --compile asks for it."""
-    from harness.engine import compiling
+    from harness.engine import compiling, step_graphs
 
-    if not compiling.should_compile(options.compile, plan.total_steps, accelerator.device):
+    steps, device = plan.total_steps, accelerator.device
+    is_captured = step_graphs.should_capture(options.cuda_graphs, steps, device)
+    if not compiling.should_compile(options.compile, steps, device, is_captured):
         return False
     obstacle = compiling.obstacle(accelerator.device)
     if obstacle:

@@ -38,6 +38,10 @@ class Counters(NamedTuple):
     description: str
 
 
+SHARED_GPU = Counters((), "NVML: other runs share the GPU")
+"""A GPU's counter counts for all of its runs, and no part of it is that of one."""
+
+
 def package_counters(folder: Path = POWERCAP) -> Counters:
     """The counters of all processor packages of this machine.
 

@@ -16,18 +16,20 @@ CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.mark.parametrize(
-    "mode, steps, device, expected",
+    "mode, steps, device, is_captured, expected",
     [
-        ("off", 10**6, GPU, False),
-        ("on", 1, CPU, True),
-        ("on", 1, GPU, True),
-        ("auto", 10**6, GPU, True),
-        ("auto", 10**6, CPU, False),
-        ("auto", 100, GPU, False),
+        ("off", 10**6, GPU, False, False),
+        ("on", 1, CPU, False, True),
+        ("on", 1, GPU, True, True),
+        ("auto", 10**6, GPU, True, True),
+        ("auto", 10**4, GPU, False, True),
+        ("auto", 10**4, GPU, True, False),
+        ("auto", 10**6, CPU, False, False),
+        ("auto", 100, GPU, False, False),
     ],
 )
-def test_auto_compiles_long_runs_on_a_gpu(mode, steps, device, expected):
-    assert should_compile(mode, steps, device) == expected
+def test_auto_compiles_long_runs_on_a_gpu(mode, steps, device, is_captured, expected):
+    assert should_compile(mode, steps, device, is_captured) == expected
 
 
 def test_lengths_fall_into_few_padded_lengths_that_waste_little():

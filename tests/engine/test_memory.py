@@ -41,13 +41,13 @@ def test_device_batch_is_halved_until_it_fits(error, capsys):
 def test_run_that_shares_its_gpu_uses_its_part_of_the_memory(monkeypatch):
     limits = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *limit: limits.append(limit))
-    gpu = torch.device("cuda", 0)
+    gpu = torch.device("cuda")  # accelerate's device on one GPU has no index, which torch refuses here
     limit_memory(gpu)
     assert limits == [], "it has the GPU alone"
     monkeypatch.setenv(GPU_MEMORY_SHARE, Slot(("0",), 1, 3).environment[GPU_MEMORY_SHARE])
     limit_memory(torch.device("cpu"))
     limit_memory(gpu)
-    assert limits == [(0.3, gpu)]
+    assert limits == [(0.3,)]
 
 
 def test_share_of_memory_that_is_no_number_is_an_error(monkeypatch):

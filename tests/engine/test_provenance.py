@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -28,6 +29,7 @@ from harness.engine.provenance import (
     versions,
 )
 from harness.facts.record_parts import Environment
+from harness.system.devices import GPU_MEMORY_SHARE
 from harness.system.energy import Counter, Counters, EnergyMeter, EnergyMeters
 
 CPU = torch.device("cpu")
@@ -76,6 +78,20 @@ def test_energy_is_the_sum_over_processes_and_unknown_if_one_of_them_is() -> Non
     _, energy = memory_and_energy(Accelerator(cpu=True), EnergyMeters(*meters))
     assert (energy.gpu_joules, energy.processor_joules) == (2.0, None)
     assert energy.sources == ["counted", "RAPL: no counters"]
+
+
+def test_energy_of_a_gpu_that_runs_share_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Accelerator, "device", torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="1"))
+    counter = Counters((Counter(lambda: 5.0, None),), "NVML of the GPU")
+    monkeypatch.setattr(provenance, "gpu_counter", lambda _: counter)
+    alone = energy_meters(Accelerator(cpu=True)).gpu
+    monkeypatch.setenv(GPU_MEMORY_SHARE, "0.45")
+    shared = energy_meters(Accelerator(cpu=True)).gpu
+    assert alone
+    assert shared
+    assert (alone.joules(), shared.joules()) == (0.0, None)
+    assert "share" in shared.description
 
 
 # -- the harness's commit ----------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from harness.commands.selfcheck import check_graphs_match_plain_loop
+from harness.commands.selfcheck import check_graphs_draw_dropout, check_graphs_match_plain_loop
 from harness.engine import step_graphs
+from harness.engine.adaptations import dropout
 from harness.engine.optimizers import create_optimizer
 from harness.engine.step_graphs import capture_obstacle, should_capture
 from harness.engine.tiny_example import generated, tiny_model
@@ -122,3 +123,23 @@ def test_selfcheck_compares_graphs_with_a_plain_loop(monkeypatch):
     monkeypatch.setattr(step_graphs, "gpu_capture", recording_capture(captured := []))
     assert check_graphs_match_plain_loop(accelerator).passed
     assert captured
+
+
+@pytest.mark.parametrize("draws", [True, False])
+def test_selfcheck_finds_replays_that_repeat_their_dropout_masks(monkeypatch, draws):
+    def capture(run):
+        state = torch.get_rng_state()
+
+        def replay():
+            if not draws:
+                torch.set_rng_state(state)
+            return run()
+
+        return replay
+
+    accelerator = Accelerator(cpu=True)
+    assert check_graphs_draw_dropout(accelerator).passed is None
+    monkeypatch.setattr(step_graphs, "capture_obstacle", lambda *_: "")
+    monkeypatch.setattr(step_graphs, "gpu_capture", lambda: capture)
+    monkeypatch.setattr(dropout, "draw_in_bulk", lambda model: None)  # as on a GPU: masks come from torch's generator
+    assert check_graphs_draw_dropout(accelerator).passed is draws

@@ -47,7 +47,7 @@ def budgets(results: Path) -> dict[tuple[str, str], Any]:
     return {(entry["model"], entry["variant"]): entry["tuning"] for entry in entries}
 
 
-def test_chosen_point_has_the_cost_of_all_points_and_no_other_point_has_one(tmp_path: Path) -> None:
+def test_chosen_point_has_the_cost_of_all_points_and_no_other_point_is_an_entry(tmp_path: Path) -> None:
     path = write_grid(tmp_path)
     by_entry = budgets(tmp_path)
     assert by_entry.pop((BERT, "learning_rate=3e-05, protocol=holdout")) == {
@@ -57,12 +57,20 @@ def test_chosen_point_has_the_cost_of_all_points_and_no_other_point_has_one(tmp_
         "uncounted": 0,
         "device_seconds": 3 * 61.0,
     }
-    assert len(by_entry) == 2
-    assert set(by_entry.values()) == {None}
-    lines = table((tmp_path / "leaderboard.md").read_text())
-    assert [line["tuning"] for line in lines] == ["", "3 points, 0.05 h", "", ""]
+    assert by_entry == {}
+    lines = table(page := (tmp_path / "leaderboard.md").read_text())
+    assert [line["tuning"] for line in lines] == ["3 points, 0.05 h", ""]
+    assert "Not ranked: 2 run(s)" in page
     assert f'href="grids/{path.name}"' in (tmp_path / "leaderboard.html").read_text()
     assert "tuning_points" in (tmp_path / "leaderboard.csv").read_text().splitlines()[0]
+
+
+def test_rejected_point_that_has_a_run_outside_the_grid_is_an_entry(tmp_path: Path) -> None:
+    write_grid(tmp_path)
+    other = trial(5e-5)
+    write_record(record("mrpc", seed=2, recipe=other.spec.recipe.model_dump()), tmp_path)
+    recipes = {group.spec.recipe.learning_rate for group in read_leaderboard(tmp_path).board.groups.values()}
+    assert recipes == {3e-5, 5e-5}
 
 
 @pytest.mark.parametrize(
