@@ -129,6 +129,16 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
         for each in values["rows"]
     ]
 
+    own_rows = [
+        (
+            f"{each['rows']:,}",
+            f"{each['first_seconds']:.1f}",
+            f"{each['cached_seconds']:.1f}",
+            _mib(each["peak_bytes"]),
+        )
+        for each in values["own_rows"]
+    ]
+
     def step_rows(name: str, column: str) -> list[tuple[str, ...]]:
         return [
             (
@@ -156,6 +166,11 @@ def scaling_tables(values: Mapping[str, Any]) -> list[Table]:
             "Pairs of mnli's lengths: seconds to encode, to read the tokens again, to cut the batches of an epoch",
             ("rows", "encode", "from the cache", "batches", "padding", "memory, MiB"),
             rows,
+        ),
+        Table(
+            "Pairs of one's own in a Parquet file, a tiny model, one step: seconds from command to record",
+            ("rows", "first", "tokens from the cache", "memory, MiB"),
+            own_rows,
         ),
         Table(
             f"Shapes of BERT, rows of 64 tokens, {batch}", ("shape", *step_head), step_rows("shapes", column="shape")

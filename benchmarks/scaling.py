@@ -14,7 +14,7 @@ if not __package__:  # run as a file: Python put benchmarks/ first on the path; 
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -36,6 +36,8 @@ class Options:
 
     rows: tuple[int, ...] = (1_000, 10_000, 100_000, 400_000)
     """Numbers of pairs of mnli's lengths, to encode and to cut into the batches of an epoch."""
+    own_rows: tuple[int, ...] = (100_000, 300_000, 1_000_000)
+    """Numbers of such pairs in a Parquet file, for whole runs of one step."""
     shapes: tuple[str, ...] = ("tiny", "mini", "MiniLM", "medium", "base")
     """Models, on rows of 64 tokens."""
     lengths: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
@@ -83,6 +85,7 @@ def measure_scaling(options: Options) -> dict[str, Any]:
             machine=machine_facts(device, options.threads),
             settings=dict(shape=options.shape, precision=options.precision, global_batch_size=GLOBAL_BATCH_SIZE),
             rows=_printed(_rows_cost(number, scratch) for number in options.rows),
+            own_rows=_printed(_own_rows_cost(number, scratch) for number in options.own_rows),
             shapes=_printed(_step_cost(options, shape, 64, device, scratch) for shape in options.shapes),
             lengths=_printed(_step_cost(options, options.shape, length, device, scratch) for length in options.lengths),
             processes=_printed(_processes_cost(options, scratch)),
@@ -143,6 +146,53 @@ def _rows_cost(number: int, scratch: Path) -> dict[str, Any]:
     )
 
 
+def _own_rows_cost(number: int, scratch: Path) -> dict[str, Any]:
+    """Seconds and memory of a whole run of one step on rows of one's own: read, checked, hashed, encoded, and again."""
+    import pandas as pd
+
+    from benchmarks.generated import generate_split
+    from harness.facts.records import read_records
+
+    folder = scratch / f"own-{number}"
+    for name, rows, seed in (("train", number, 0), ("validation", 1000, 1)):
+        split = generate_split(load_task("mnli"), rows, seed)
+        folder.mkdir(exist_ok=True)
+        columns = {"premise": split.text, "hypothesis": split.pair, "label": split.label}
+        pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet")
+    args = ["harness/run.py", "--train-file", str(folder / "train.parquet"), "--text-columns", "premise"]
+    args += ["--validation-file", str(folder / "validation.parquet"), "--pair-column", "hypothesis"]
+    args += [
+        "--label-column",
+        "label",
+        "--model",
+        str(_bert(scratch, "tiny")),
+        "--max-steps",
+        "1",
+        "--precision",
+        "fp32",
+    ]
+    environment = os.environ | {"ACCELERATE_USE_CPU": "yes", "HARNESS_CACHE": str(folder / "cache")}
+    seconds, peaks = [], []
+    for times in ("first", "again"):
+        began = time.perf_counter()
+        _run([*args, "--results", str(folder / times)], environment)
+        seconds.append(time.perf_counter() - began)
+        (record,) = read_records(folder / times).records
+        peaks.append(record.peak_bytes or 0)
+    return dict(rows=number, first_seconds=seconds[0], cached_seconds=seconds[1], peak_bytes=max(peaks))
+
+
+def _run(args: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Runs Python with these arguments.
+
+    Raises:
+        UserError: it failed.
+    """
+    done = subprocess.run([sys.executable, *args], cwd=report.ROOT, env=environment, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise UserError(f"{' '.join(args)}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+
+
 def _step_cost(options: Options, shape: str, length: int, device: Any, scratch: Path) -> dict[str, Any]:
     """Seconds per step of the harness, and memory, for a shape of model and rows of one length."""
     import torch
@@ -199,9 +249,7 @@ def _processes_cost(options: Options, scratch: Path) -> Iterator[dict[str, Any]]
         args += ["harness/run.py", "--task", task.name, "--model", str(folder), "--data", str(scratch / "data")]
         args += ["--epochs", "1", "--results", str(results), "--precision", options.precision]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "ACCELERATE_USE_CPU": "yes", "HARNESS_CACHE": ""}
-        done = subprocess.run([sys.executable, *args], cwd=report.ROOT, env=environment, capture_output=True, text=True)
-        if done.returncode != 0:
-            raise UserError(f"{' '.join(args[1:])}: exit code {done.returncode}\n{done.stderr[-2000:]}")
+        _run(args, environment)
         (record,) = read_records(results).records
         assert record.cost is not None
         yield dict(

@@ -274,6 +274,7 @@ def test_growth_is_shown_in_the_units_of_the_tables() -> None:
     values = dict(
         settings=dict(shape="MiniLM", precision="bf16", global_batch_size=32),
         rows=[encoding | dict(padding_share=0.03, peak_bytes=2**20)],
+        own_rows=[dict(rows=1000, first_seconds=12.34, cached_seconds=8, peak_bytes=2**30)],
         shapes=[dict(shape="tiny", length=64, **step)],
         lengths=[dict(shape="MiniLM", length=16, **step)],
         processes=[
@@ -281,8 +282,9 @@ def test_growth_is_shown_in_the_units_of_the_tables() -> None:
             dict(processes=2, threads=1, rows_per_second=18.0, peak_bytes=2**31),
         ],
     )
-    rows, shapes, lengths, processes = report.scaling_tables(values)
+    rows, own_rows, shapes, lengths, processes = report.scaling_tables(values)
     assert rows.rows == [("1,000", "1.00", "0.10", "2.00", "3.0%", "1")]
+    assert own_rows.rows == [("1,000", "12.3", "8.0", "1,024")]
     assert shapes.rows == [("tiny", "0.500", "1,234", "1,024")]
     assert lengths.rows == [("16", "0.500", "1,234", "1,024")]
     assert processes.rows[1] == ("2 x 1", "18", "1.80", "2,048")
