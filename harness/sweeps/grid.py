@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from harness.facts.choices import GridChoice, Per, TriedPoint
 from harness.facts.records import RunRecord
@@ -26,32 +26,13 @@ HALVING_RULE = (
 )
 
 
-class Trial(NamedTuple):
-    """One point of a grid with its runs and scores."""
-
-    values: dict[str, Any]
-    """The value of each hyperparameter of the grid."""
-    runs: dict[str, str]
-    """The run_id per task."""
-    scores: dict[str, float | None]
-    """The selection score per task."""
-    rung: int = 1
-    """The rung of a successive halving, from 1."""
-
-    @property
-    def score(self) -> float | None:
-        """The mean over the tasks; None if a task has no score."""
-        known = [score for score in self.scores.values() if score is not None]
-        return fmean(known) if known and len(known) == len(self.scores) else None
-
-
 class Choice(NamedTuple):
     """The chosen point of a model, for one task or for several together."""
 
     model: str
     tasks: tuple[str, ...]
-    points: list[Trial]
-    chosen: Trial | None
+    points: list[TriedPoint]
+    chosen: TriedPoint | None
     """None if no point has a score."""
 
     def __str__(self) -> str:
@@ -68,7 +49,7 @@ class Choice(NamedTuple):
             if point.rung == self.points[-1].rung
         )
 
-    def better_half(self) -> list[Trial]:
+    def better_half(self) -> list[TriedPoint]:
         """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
         scored = [point for point in self.points if point.score is not None]
         best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
@@ -109,10 +90,10 @@ def choose(
             choices.append(Choice(model, tasks, [], None))
             continue
         by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points]
-        trials = [_trial(point, at_point, records, rung) for point, at_point in by_point if at_point]
-        scored = [point for point in trials if point.score is not None]
+        tried = [_tried(point, at_point, records, rung) for point, at_point in by_point if at_point]
+        scored = [point for point in tried if point.score is not None]
         best = max(scored, key=lambda point: point.score or 0.0, default=None)
-        choices.append(Choice(model, tasks, trials, best))
+        choices.append(Choice(model, tasks, tried, best))
     return choices
 
 
@@ -124,12 +105,15 @@ def _is_at(run: PlannedRun, point: Point) -> bool:
     return all(getattr(run.spec.recipe, name) == value for name, value in point.items())
 
 
-def _trial(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRecord], rung: int) -> Trial:
-    return Trial(
-        dict(point),
-        {run.task.name: run.run_id for run in runs},
-        {run.task.name: selection_score(records[run.run_id]) for run in runs},
-        rung,
+def _tried(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRecord], rung: int) -> TriedPoint:
+    scores = {run.task.name: selection_score(records[run.run_id]) for run in runs}
+    known = [score for score in scores.values() if score is not None]
+    return TriedPoint(
+        values=dict(point),
+        runs={run.task.name: run.run_id for run in runs},
+        scores=scores,
+        score=fmean(known) if len(known) == len(scores) else None,
+        rung=rung,
     )
 
 
@@ -142,7 +126,7 @@ def grid_choice(choice: Choice, per: Per, seed: int, select_on_reported: bool, i
         seed=seed,
         rule=f"{RULE}; {HALVING_RULE}" if is_halved else RULE,
         selected_on="the reported split" if select_on_reported else "rows that are not reported",
-        points=[TriedPoint(**point._asdict(), score=point.score) for point in choice.points],
+        points=choice.points,
         chosen=choice.chosen.values if choice.chosen else None,
     )
 

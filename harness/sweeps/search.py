@@ -39,7 +39,7 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
     grid = _Grid(request, settings)
     points, seed = grid.points, grid.requested[0].spec.seed
     console.print(f"Grid of {len(points)} points, seed {seed}:")
-    trials: dict[_Key, Choice] = {}
+    choices: dict[_Key, Choice] = {}
     survivors: dict[_Key, list[Point]] = {key: [*points] for key in grid.rungs}
     code, epochs = 0, dict[str, int]()
     for rung in range(1, max(grid.rungs.values()) + 1):
@@ -63,8 +63,8 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
                 names = f"{', '.join(choice.tasks)}, {choice.model}"
                 to_next = "; ".join(map(assignments, better)) or "none"
                 console.print(f"rung {rung} for {names}: kept {to_next} ({choice.scores_text()})", soft_wrap=True)
-            earlier = trials[key].points if key in trials else []
-            trials[key] = choice._replace(points=[*earlier, *choice.points])
+            earlier = choices[key].points if key in choices else []
+            choices[key] = choice._replace(points=[*earlier, *choice.points])
             survivors[key] = better if rung < grid.rungs[key] else []
     if settings.is_dry_run:
         if settings.is_halved:
@@ -74,14 +74,13 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
         number = sum(run.is_requested for run in rest)
         console.print(f"Then the chosen points with all seeds: {number} runs, including those of the grid.")
         return code
-    choices = list(trials.values())
-    for choice in choices:
+    for choice in choices.values():
         console.print(str(choice), soft_wrap=True)
         if choice.chosen is not None:
             facts = grid_choice(choice, settings.per, seed, settings.select_on_reported, settings.is_halved)
             console.print(f"written to {write_choice(facts, grid.requested[0].options.folder)}", soft_wrap=True)
-    console.print("For a sweep file:\n" + sweep_file_lines(choices, settings.per), soft_wrap=True)
-    runs = grid.expand_chosen(choices)
+    console.print("For a sweep file:\n" + sweep_file_lines([*choices.values()], settings.per), soft_wrap=True)
+    runs = grid.expand_chosen([*choices.values()])
     return max(code, finish(runs, False)) if runs else 1
 
 
