@@ -96,9 +96,7 @@ def slots(
     if not devices.gpus:
         if gpus_per_run is not None and gpus_per_run > 1:
             raise UserError(f"--gpus-per-run {gpus_per_run}: no GPU is visible, so a run uses the CPU.")
-        threads = max(1, devices.cores // (max_jobs or 1))
-        limit = os.environ.get("OMP_NUM_THREADS", "")
-        return [Slot((), min(threads, int(limit)) if limit.isdigit() and int(limit) else threads)] * (max_jobs or 1)
+        return [Slot((), threads_of(devices.cores // (max_jobs or 1)))] * (max_jobs or 1)
     each = gpus_per_run or 1
     if each > len(devices.gpus):
         raise UserError(f"--gpus-per-run {each}: {len(devices.gpus)} GPU(s) are visible: {', '.join(devices.gpus)}.")
@@ -109,8 +107,14 @@ def slots(
         raise UserError(
             f"--max-jobs {max_jobs}: expected at most {most}: {len(devices.gpus)} GPU(s) are visible and {use}."
         )
-    threads = max(1, devices.cores // (len(devices.gpus) * sharing))
+    threads = threads_of(devices.cores // (len(devices.gpus) * sharing))
     return [Slot(gpus, threads, sharing) for gpus in groups * sharing][: max_jobs or most]
+
+
+def threads_of(cores: int) -> int:
+    """The threads of a run that has these cores: at least one, at most OMP_NUM_THREADS."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, int(limit))) if limit.isdigit() and int(limit) else max(1, cores)
 
 
 def processor_name() -> str:

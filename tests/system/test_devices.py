@@ -25,6 +25,7 @@ def test_omp_num_threads_limits_the_threads(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     assert slots(CPU, None, None) == [Slot((), 2)]
     assert slots(CPU, 8, None) == [Slot((), 1)] * 8
+    assert {slot.threads for slot in slots(GPUS, None, None)} == {2}
 
 
 def test_each_gpu_is_in_one_slot() -> None:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
-from harness.system.devices import MAX_JOBS, Slot
+from harness.system.devices import MAX_JOBS, Slot, threads_of
 
 RETRIES = 3
 """Times that Ray starts a task again whose node or worker is lost, or whose node runs out of memory."""
@@ -143,7 +143,7 @@ def share_of(nodes: Sequence[Mapping[str, float]], settings: ExecutorSettings, o
     runs = [int(node["GPU"]) // gpus * together for node in useful]
     cpus = min(int(node.get("CPU", 0)) // number for node, number in zip(useful, runs, strict=True))
     part = gpus if together == 1 else 10_000 // together / 10_000  # Ray rounds, and all of them must fit
-    slot = Slot(tuple(map(str, range(gpus))), max(1, cpus // gpus), together)
+    slot = Slot(tuple(map(str, range(gpus))), threads_of(cpus // gpus), together)
     return Share(cpus, part, settings.nodes_per_run or 1, [slot] * _runs_at_a_time(runs, settings))
 
 
@@ -154,10 +154,8 @@ def _share_of_cpus(cpus: Sequence[int], settings: ExecutorSettings) -> Share:
         raise UserError("--executor ray: no node of the Ray cluster has a CPU for runs.")
     runs_per_node = -(-(settings.max_jobs or 1) * nodes // len(useful))
     each = max(1, min(useful) // runs_per_node)
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    threads = min(each, int(limit)) if limit.isdigit() and int(limit) else each
     runs = _runs_at_a_time([number // each for number in useful], settings)
-    return Share(each, 0, nodes, [Slot((), threads)] * runs)
+    return Share(each, 0, nodes, [Slot((), threads_of(each))] * runs)
 
 
 def _runs_at_a_time(runs: Sequence[int], settings: ExecutorSettings) -> int:
