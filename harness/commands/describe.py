@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 _NO_LIMIT = 1_000_000_000
 """Tokens; no row is longer."""

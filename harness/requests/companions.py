@@ -18,7 +18,7 @@ from harness.requests.options import RunOptions
 from harness.rows.files import find_files
 
 if TYPE_CHECKING:
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 
 def companion_splits(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
@@ -106,7 +106,7 @@ def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths
     for split, path in paths.items():
         with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
             scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
-        gold, row_groups = rows[split].label, rows[split].row_groups
+        gold, row_groups = rows[split].gold, rows[split].row_groups
         outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
     assert record.data is not None
     trained = record.data

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.engine.models import BuiltModel
     from harness.engine.training import Training
     from harness.facts.record_parts import DataFacts, ModelFacts
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
     from harness.system.energy import EnergyMeters
 
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
-from harness.facts.tasks import MAX_NAME_BYTES, TaskSpec, task_names
+from harness.facts.task_rows import MAX_NAME_BYTES
+from harness.facts.tasks import TaskSpec, task_names
 from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_values, has_column
 from harness.rows.files import DataFile, Files, collect_files

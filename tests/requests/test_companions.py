@@ -35,7 +35,7 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     record = record.model_copy(update={"prediction_files": files, "run_id": record.spec.run_id})
     path = record_path(options.folder, task, record.run_id)
     values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
-    hidden = SimpleNamespace(label=None, ids={})
+    hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
     for file in files.values():
         write_predictions(path.with_name(file), Scores(np.arange(ROWS), values), NAMES, hidden)
     return record

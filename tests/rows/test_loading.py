@@ -19,7 +19,8 @@ from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task, read_task
 from harness.rows import loading
 from harness.rows.files import file_hash, find_files
-from harness.rows.loading import Split, Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
+from harness.rows.loading import Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
+from harness.rows.splits import Split
 
 Make = Callable[..., Path]
 Write = Callable[[Path, Mapping[str, Sequence[Any]]], Path]
