@@ -176,11 +176,28 @@ def all_tasks() -> list[TaskSpec]:
     return [read_task(path) for path in registered_files().values()]
 
 
+def neighbour(task: str, name: str) -> str:
+    """The name or path of another task of the same suite; `task` is the one's name or path, as the user gave it."""
+    path = Path(task).expanduser().with_name(f"{name}.yaml")
+    return str(path) if is_path(task) and path.with_name(SUITE_FILE).is_file() and path.is_file() else name
+
+
+def trained_task(task: str) -> str:
+    """The name or path of the task whose models predict a task: that of another, or its own, by name or path.
+
+    Raises:
+        UserError: the task is not found, or its file is invalid.
+    """
+    predicted_by = load_task(task).predicted_by
+    return neighbour(task, predicted_by) if predicted_by else task
+
+
 def companion_tasks(task: str) -> list[TaskSpec]:
-    """The tasks of a registered task's suite that are predicted by models trained on it."""
-    path = registered_files().get(task)
-    files = task_files(path.parent) if path else {}
-    return [spec for spec in map(read_task, files.values()) if spec.predicted_by == task]
+    """The tasks of a task's suite that are predicted by models trained on it; by name, or by the path of its file."""
+    path = Path(task).expanduser() if is_path(task) else registered_files().get(task)
+    if path is None or not path.with_name(SUITE_FILE).is_file():
+        return []
+    return [spec for spec in map(read_task, task_files(path.parent).values()) if spec.predicted_by == path.stem]
 
 
 def read_task(path: Path) -> TaskSpec:
