@@ -168,7 +168,7 @@ READ: dict[str, dict[str, Any]] = {
 """The columns of a labelled split of these rows."""
 
 ELSEWHERE = {"imdb", "ttc4900"}
-"""Tasks whose splits are parts of large ones, and whose file has a checksum; tests/rows/test_loading.py has such ones."""
+"""Tasks whose splits are parts of large ones, and whose file has a checksum; test_loading.py has such ones."""
 
 
 def _serve(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None, str | None]]:
