@@ -148,7 +148,8 @@ class RunRecord(Facts):
             if not all(_are_labels(unpack_array(packed), self.task, is_gold) for packed in by_split.values()):
                 raise ValueError(f"predictions, gold: expected labels of a {self.task.problem_type}")
         is_over_groups = any(name in METRICS and METRICS[name].is_over_groups for name in self.task.metrics)
-        if is_over_groups and (missing := self.gold.keys() - self.row_groups.keys()):
+        needs_groups = is_over_groups or self.task.problem_type == "answer_selection"
+        if needs_groups and (missing := self.gold.keys() - self.row_groups.keys()):
             raise ValueError(f"row_groups: missing split {min(missing)}")
         for split, packed in self.row_groups.items():
             numbers = unpack_array(packed)
@@ -157,8 +158,9 @@ class RunRecord(Facts):
             if len(numbers) != len(unpack_array(self.gold[split])):
                 raise ValueError(f"row_groups: {len(numbers)} rows of {split}, but gold has another number")
             if self.task.problem_type == "answer_selection" and split in self.predictions:
-                selected = unpack_array(self.predictions[split])
-                if not np.array_equal(np.sort(numbers[selected == 1]), np.unique(numbers)):
+                selected = np.flatnonzero(unpack_array(self.predictions[split]) == 1)
+                fits = len(selected) and selected[-1] < len(numbers)
+                if not fits or not np.array_equal(np.sort(numbers[selected]), np.unique(numbers)):
                     raise ValueError(f"predictions: expected one row of each group of {split}")
         return self
 

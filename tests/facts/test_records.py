@@ -578,8 +578,10 @@ def test_selected_answers_are_one_of_each_group_and_gold_labels_agreements() -> 
         return _record(task=task, row_groups={"validation": packed}, **arrays)
 
     agreements = np.array([1, 0.5, 0])
-    assert record(np.array([0, 1, 1]), agreements).gold
-    for selected in ([1, 1, 1], [0, 1, 0], [0, 0, 1]):
+    complete = record(np.array([0, 1, 1]), agreements)
+    with pytest.raises(ValidationError, match="row_groups: missing split validation"):
+        _record(task=task.model_copy(update={"metrics": ["foreign"]}), gold=complete.gold)
+    for selected in ([1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0, 0, 1]):
         with pytest.raises(ValidationError, match="predictions: expected one row of each group of validation"):
             record(np.array(selected), agreements)
     for gold in (np.array([1, 0, 0]), agreements * 2, -agreements):
