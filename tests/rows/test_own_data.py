@@ -417,6 +417,14 @@ def test_every_field_has_a_flag_of_the_run() -> None:
     assert {"--train-file", "--text-columns", "--label-column", "--problem-type", "--encoding"} <= set(OWN_DATA_FLAGS)
 
 
+def test_selection_of_answers_is_not_described_by_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--train-file", "own.csv", "--text-columns", "text", "--problem-type", "answer_selection"]
+    with pytest.raises(SystemExit) as end:
+        parse_options(flags)
+    assert end.value.code == 2
+    assert "--problem-type" in capsys.readouterr().err
+
+
 # -- notes on the data -------------------------------------------------------------------------------------------------
 
 
