@@ -196,7 +196,7 @@ def _row(task: TaskSpec) -> list[str]:
     return [
         f"`{task.name}`",
         task.title,
-        "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
+        "candidates" if task.candidates else "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
         "a value" if task.labels is None else str(task.classes),
         f"by `{task.predicted_by}`" if task.predicted_by else f"{task.rows['train']:,}" if "train" in task.rows else "",
         ", ".join(title_of(name) for name in task.main_metrics),

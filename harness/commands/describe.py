@@ -13,7 +13,7 @@ import tyro
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.recipes import DEFAULT_MODEL
-from harness.facts.tasks import TaskSpec, load_task
+from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.inspection.description import describe_rows
 from harness.inspection.description_report import print_description, write_description
 from harness.inspection.output_files import check_output_folder
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 _NO_LIMIT = 1_000_000_000
 """Tokens; no row is longer."""
@@ -74,8 +74,9 @@ def main(arguments: Sequence[str]) -> None:
     if not options.test_mode and (message := use_cache_unless_reachable()) is not None:
         print(message)
     task = _task(options)
-    model = test_mode.MODEL if options.test_mode else options.model or task.model or DEFAULT_MODEL
-    max_length = options.max_length or default_recipe(task, model, options.test_mode).max_length
+    trained = task if options.own_data.is_requested else load_task(trained_task(str(options.task)))
+    model = test_mode.MODEL if options.test_mode else options.model or trained.model or DEFAULT_MODEL
+    max_length = options.max_length or default_recipe(trained, model, options.test_mode).max_length
 
     from harness.rows import loading
 

@@ -30,7 +30,8 @@ from harness.system.command_line import parse_flags
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from harness.rows.loading import Split, Tables
+    from harness.rows.loading import Tables
+    from harness.rows.splits import Split
 
 GOLD = "gold"
 """Name of the split with the rows of --gold."""
@@ -94,12 +95,13 @@ def main(arguments: Sequence[str]) -> None:
     scores, threshold = {name: scorer.scores(splits[name]) for name in names}, bundle.record.threshold
     if scorer.accelerator.is_main_process:
         outcomes = {
-            name: score_split(task, name, scores[name], splits[name].label, threshold, splits[name].row_groups)
+            name: score_split(task, name, scores[name], splits[name].gold, threshold, splits[name].row_groups)
             for name in names
         }
         if options.gold is not None:
             outcomes |= _outcomes_by_category(task, tables, scores[GOLD], splits[GOLD], threshold)
-        gold, predicted = splits[split].label, predictions_from_scores(scores[split], threshold)
+        gold = splits[split].label
+        predicted = predictions_from_scores(scores[split], threshold, splits[split].questions)
         assert gold is not None
         errors = worst_errors(task, scores[split], splits[split], options.worst, threshold)
         by_split = _calibrations(task, scores, {name: splits[name].label for name in names})
@@ -238,5 +240,5 @@ def _outcomes_by_category(
             rows = np.flatnonzero([bool(str(cell or "").strip()) for cell in table[category]])
             if len(rows):
                 part = split.take(rows)
-                outcomes[category] = score_split(task, category, scores[rows], part.label, threshold, part.row_groups)
+                outcomes[category] = score_split(task, category, scores[rows], part.gold, threshold, part.row_groups)
     return outcomes

@@ -21,6 +21,7 @@ from harness.inspection.output_files import check_output_file
 from harness.inspection.prediction_output import (
     FORMATS,
     PredictedRows,
+    answers_from_scores,
     json_rows,
     prediction_columns,
     prediction_writer,
@@ -110,6 +111,12 @@ class Scorer(NamedTuple):
         """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
         return rows_from_scores(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
 
+    def select(self, rows: TextRows, first: int) -> PredictedRows:
+        """Predicts rows as `predict` does, or the answer to each question where they are candidates."""
+        if rows.questions is None or rows.candidates is None:
+            return self.predict(rows, first)
+        return answers_from_scores(self.bundle.task, self.scores(rows), rows.questions, rows.candidates, first)
+
 
 def open_model(
     folder: Path,
@@ -197,9 +204,9 @@ def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[Predict
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())
     with tqdm(unit="row", unit_scale=True, dynamic_ncols=True, leave=False, disable=hidden) as bar:
         for rows in chunks:
-            yield scorer.predict(rows, first)
-            first += len(rows.text)
-            bar.update(len(rows.text))
+            yield scorer.select(rows, first)
+            first += rows.predicted
+            bar.update(rows.predicted)
 
 
 def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRows]:
@@ -227,11 +234,16 @@ def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRow
 
 def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
     flags = [options.text_column, options.pair_column]
+    if task.candidates is not None and (flag := options.text_column or options.pair_column):
+        raise UserError(
+            f"--text-column, --pair-column: the task {task.name} composes its texts with candidates. Rename the column "
+            f"{flag!r} of the file to that of the task: {', '.join(task.text_columns)}."
+        )
     sources = [
         TextSource(flag, (flag,)) if flag else task.text_source(name)
         for name, flag in zip(task.text, flags, strict=False)
     ]
-    return TextColumns(sources[0], sources[1] if len(sources) > 1 else None, task.choice_source)
+    return TextColumns(sources[0], sources[1] if len(sources) > 1 else None, task.choice_source, task.candidates)
 
 
 def _text_rows(bundle: bundles.Bundle, texts: list[str], pairs: list[str], choices: list[str]) -> TextRows:

@@ -14,7 +14,7 @@ from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.facts.tasks import load_task
 from harness.inspection.output_files import check_output_file
-from harness.inspection.server_files import SERVER_FILES, ServerFile, file_text, nesting_fault
+from harness.inspection.server_files import SERVER_FILES, ServerFile, answers_by_query, file_text, nesting_fault
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
 
@@ -151,11 +151,18 @@ def _read_predictions(
     import pyarrow.parquet as pq
 
     with boundary(f"{path}: cannot be read", pa.ArrowException):
-        has_ids = "id_idx" in pq.read_schema(path).names
-        table = pq.read_table(path, columns=["row", "prediction", *(["id_idx"] if has_ids else [])])
-    rows, predicted = table["row"].to_pylist(), table["prediction"].to_pylist()
-    ids = table["id_idx"].to_pylist() if has_ids else []
-    if ids and not file.is_nested:
+        names = ["row", "prediction", "candidate", "id_idx"]
+        columns = pq.read_table(
+            path, columns=[name for name in names if name in pq.read_schema(path).names]
+        ).to_pydict()
+    rows, predicted, ids = columns["row"], columns["prediction"], columns.get("id_idx", [])
+    if file.form == "answer":
+        try:
+            answers = answers_by_query(predicted, columns.get("candidate", []), ids)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}. Train with the registered task {file.task}.") from None
+        rows, predicted = list(answers), list(answers.values())
+    elif ids and not file.is_nested:
         rows = ids  # the server's own number
     if len(set(rows)) != len(rows) or not set(rows) <= set(range(file.rows)):
         raise UserError(
@@ -164,6 +171,8 @@ def _read_predictions(
         )
     if file.is_nested and (fault := nesting_fault(ids, len(rows))):
         raise UserError(f"{path}: {fault}. Train with the registered task {file.task}, whose predictions have it.")
+    if file.form == "answer":
+        return dict(zip(rows, predicted, strict=True)), {}
     if file.form == "value":
         return {row: f"{min(5.0, max(0.0, value)):.4f}" for row, value in zip(rows, predicted, strict=True)}, {}
     texts: dict[str, str | int] = dict(file.labels)

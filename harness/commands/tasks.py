@@ -104,7 +104,13 @@ def _suite_table(suite: Suite) -> Table:
         table.add_row(
             task.name,
             task.title,
-            "choice" if task.choices else "pair" if len(task.text) == 2 else "text",
+            "candidates"
+            if task.candidates
+            else "choice"
+            if task.choices
+            else "pair"
+            if len(task.text) == 2
+            else "text",
             "a value" if task.labels is None else labels,
             f"by {task.predicted_by}"
             if task.predicted_by
@@ -133,6 +139,7 @@ def _task_table(task: TaskSpec) -> Table:
         "source": ", ".join(f"{name} {value}" for name, value in source.items()),
         "text": ", ".join(task.text),
         **({"choices": ", ".join(task.choices)} if task.choices else {}),
+        **({"candidates": task.candidates} if task.candidates else {}),
         "label": label if task.predicted_by is None else f"{label} (predicted by {task.predicted_by} models)",
         "labels": escape_controls(", ".join(task.labels or ["real values"]), LINE_CONTROLS),
         "splits": ", ".join(splits),

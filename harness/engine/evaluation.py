@@ -16,7 +16,7 @@ from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec
 
 if TYPE_CHECKING:
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 
 class Evaluator(NamedTuple):
@@ -46,7 +46,7 @@ class Evaluator(NamedTuple):
 
     def outcome(self, split: str, scores: Scores, threshold: float | None) -> SplitOutcome:
         """Loss and metrics of a labelled split, the same on every process."""
-        gold, row_groups = self.splits[split].label, self.splits[split].row_groups
+        gold, row_groups = self.splits[split].gold, self.splits[split].row_groups
         return deployment.compute_on_main(
             self.accelerator, lambda: score_split(self.task, split, scores.values, gold, threshold, row_groups)
         )

@@ -226,7 +226,8 @@ def _set_labels(config: Any, task: TaskSpec) -> None:
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: number for number, name in enumerate(names)}
-    config.problem_type = "regression" if task.choices else task.problem_type
+    own_names = {"multiple_choice": "regression", "answer_selection": "single_label_classification"}
+    config.problem_type = own_names.get(task.problem_type, task.problem_type)
 
 
 def _label_order(config: Any, task: TaskSpec) -> list[int] | None:

@@ -23,6 +23,10 @@ class IdentifiedRows(Protocol):
     def label(self) -> NDArray[Any] | None: ...
     @property
     def ids(self) -> Mapping[str, list[Any]]: ...
+    @property
+    def questions(self) -> NDArray[np.int64] | None: ...
+    @property
+    def candidates(self) -> list[str] | None: ...
 
 
 def write_predictions(
@@ -31,9 +35,10 @@ def write_predictions(
     """Writes columns row, prediction, label (where known), scores and those that identify a row; a file or none.
 
     Predictions and labels are names for classes, numbers for a regression, and lists of names for a multi-label task,
-    which has a threshold.
+    which has a threshold. In a selection of answers, the columns question and candidate follow.
     """
-    predicted, gold, names = predictions_from_scores(scores.values, threshold), split.label, list(labels or ())
+    predicted = predictions_from_scores(scores.values, threshold, split.questions)
+    gold, names = split.label, list(labels or ())
 
     def named(values: NDArray[Any]) -> list[Any]:
         if not names:
@@ -47,6 +52,8 @@ def write_predictions(
     if gold is not None:
         columns["label"] = pa.array(named(gold), lists)
     columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
+    if split.questions is not None:
+        columns |= {"question": split.questions, "candidate": split.candidates}
     columns |= {f"id_{column}": pa.array(values) for column, values in split.ids.items()}
     with atomic_path(path) as temporary:
         pq.write_table(pa.table(columns), temporary)

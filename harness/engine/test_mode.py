@@ -76,6 +76,8 @@ def write_model(folder: Path) -> None:
 
 
 def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
+    if task.candidates is not None:
+        return _question_columns(task, rows // _ROWS_PER_GROUP, is_hidden, rng)
     texts: list[list[str]] = [[] for _ in task.text]
     labels: list[Any] = []
     candidates: list[list[str]] = []
@@ -119,6 +121,25 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
     if len(task.choices) == 1:
         columns[task.choices[0]] = candidates
     return {**columns, **_label_columns(task, labels), **_id_columns(task, rows)}
+
+
+def _question_columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
+    """Returns questions with lists of candidates, of which those are right that end with the word of class 1."""
+    assert task.candidates is not None
+    names = [task.text_source(name) for name in task.text]
+    parts = dict.fromkeys(part for source in names for part in source.parts if part != task.candidates)
+    columns: dict[str, list[Any]] = {part: [] for part in parts} | {task.candidates: [], task.label_columns[0]: []}
+    for _ in range(rows):
+        number = int(rng.integers(3, 2 * _ROWS_PER_GROUP - 2))
+        is_right = rng.permutation(number) < rng.integers(1, 3)
+        candidates = [f"{rng.choice(_FILLERS)} {_class_word(int(right), 0)}" for right in is_right]
+        for part in parts:
+            tokens = map(str, rng.choice(_FILLERS, size=rng.integers(3, 7)))
+            columns[part].append(" ".join([*tokens, *filter(None, [task.fill.get(part)])]))
+        columns[task.candidates].append(candidates)
+        right = [] if is_hidden else [each for each, is_one in zip(candidates, is_right, strict=True) if is_one]
+        columns[task.label_columns[0]].append(right)
+    return {**columns, **_id_columns(task, rows)}
 
 
 def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str, list[Any]]:

@@ -13,6 +13,8 @@ from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
 from harness.facts.record_parts import TaskFacts, Values
 from harness.facts.tasks import TaskSpec
+from harness.metrics.answers import positions_in_groups
+from harness.metrics.metric import ProblemType
 from harness.metrics.scoring import (
     THRESHOLD,
     baseline,
@@ -74,12 +76,13 @@ def score_split(
 ) -> SplitOutcome:
     """The outcome of scores: float32[N, C] in row order, against gold [N], or label sets [N, C] with a threshold.
 
+    gold: `Split.gold`.
     row_groups: the number of each row's group, [N], in a task of groups.
     """
     assert gold is not None, f"split {name} has hidden labels"
-    loss = mean_loss(scores, gold)
-    scored = score(task.metrics, scores, gold, threshold, row_groups)
-    predictions = predictions_from_scores(scores, threshold)
+    loss = mean_loss(scores, (gold == 1).astype(np.int64) if task.selects_answers else gold)
+    scored = score(task.metrics, scores, gold, threshold, row_groups, task.selects_answers)
+    predictions = predictions_from_scores(scores, threshold, row_groups if task.selects_answers else None)
     mean = main_score(task.main_metrics, scored.values)
     return SplitOutcome(
         loss=loss,
@@ -87,16 +90,27 @@ def score_split(
         values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes, task.main_metrics, row_groups),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
-        is_collapsed=is_collapsed(predictions, gold, task.is_regression),
+        is_collapsed=is_collapsed(predictions, gold, task.problem_type, row_groups),
         predictions=pack_array(predictions),
         gold=pack_array(np.asarray(gold)),
         row_groups=None if row_groups is None else pack_array(row_groups),
     )
 
 
-def is_collapsed(predictions: NDArray[Any], gold: NDArray[Any], is_regression: bool) -> bool:
-    """True where all rows have the same prediction, of values nearly, although their gold labels differ."""
-    least_range = COLLAPSED_RANGE * _range(gold) if is_regression else 1
+def is_collapsed(
+    predictions: NDArray[Any],
+    gold: NDArray[Any],
+    problem_type: ProblemType,
+    row_groups: NDArray[np.int64] | None = None,
+) -> bool:
+    """True where all rows have the same prediction, of values nearly, although their gold labels differ.
+
+    Where answers are selected: the candidate at the same position of each question.
+    """
+    if problem_type == "answer_selection":
+        assert row_groups is not None
+        predictions = positions_in_groups(row_groups)[predictions > 0]
+    least_range = COLLAPSED_RANGE * _range(gold) if problem_type == "regression" else 1
     return bool(_range(gold) > 0 and _range(predictions) < least_range)
 
 

@@ -28,6 +28,8 @@ class StoredPredictions(NamedTuple):
     """Class numbers or values [N], or label sets [N, C]."""
     gold: NDArray[Any] | None
     """Gold labels alike; None where they are hidden."""
+    questions: NDArray[np.int64] | None
+    """The number of each row's question, [N], in a selection of answers."""
 
 
 def prediction_path(record: RunRecord, results: Path, split: str) -> Path:
@@ -73,7 +75,12 @@ def read_prediction_file(path: Path, task: TaskFacts) -> StoredPredictions:
             raise UserError(f"{path}: invalid scores: expected one or more rows of finite numbers.")
         predictions = _numbers(columns["prediction"].to_pylist(), task)
         gold = _numbers(columns["label"].to_pylist(), task) if "label" in columns else None
-    return StoredPredictions(rows, scores, predictions, gold)
+        questions = None
+        if task.problem_type == "answer_selection":
+            if "question" not in columns:
+                raise UserError(f"{path}: not a file of predictions: missing column 'question'.")
+            questions = np.asarray(columns["question"].to_numpy(zero_copy_only=False), np.int64)
+    return StoredPredictions(rows, scores, predictions, gold, questions)
 
 
 def _numbers(values: list[Any], task: TaskFacts) -> NDArray[Any]:

@@ -130,7 +130,9 @@ class RunRecord(Facts):
     predictions: dict[str, str] = {}
     """Predicted class, value or label set of each row, in row order, by reported split; packed by `pack_array`."""
     gold: dict[str, str] = {}
-    """Gold labels by reported split, packed alike, so that any metric can be recomputed from the record."""
+    """Gold labels by reported split, packed alike, so that any metric can be recomputed from the record.
+
+    In a selection of answers: the agreement of each candidate with the right ones."""
     row_groups: dict[str, str] = {}
     """Number of each row's group by reported split, in a task of groups; packed alike."""
     prediction_files: dict[str, str] = {}
@@ -142,11 +144,12 @@ class RunRecord(Facts):
 
     @model_validator(mode="after")
     def _check_labels(self) -> RunRecord:
-        for packed in (*self.predictions.values(), *self.gold.values()):
-            if not _are_labels(unpack_array(packed), self.task):
+        for by_split, is_gold in ((self.predictions, False), (self.gold, True)):
+            if not all(_are_labels(unpack_array(packed), self.task, is_gold) for packed in by_split.values()):
                 raise ValueError(f"predictions, gold: expected labels of a {self.task.problem_type}")
         is_over_groups = any(name in METRICS and METRICS[name].is_over_groups for name in self.task.metrics)
-        if is_over_groups and (missing := self.gold.keys() - self.row_groups.keys()):
+        needs_groups = is_over_groups or self.task.problem_type == "answer_selection"
+        if needs_groups and (missing := self.gold.keys() - self.row_groups.keys()):
             raise ValueError(f"row_groups: missing split {min(missing)}")
         for split, packed in self.row_groups.items():
             numbers = unpack_array(packed)
@@ -154,6 +157,11 @@ class RunRecord(Facts):
                 raise ValueError("row_groups: expected the number of a group for each row of a split with gold labels")
             if len(numbers) != len(unpack_array(self.gold[split])):
                 raise ValueError(f"row_groups: {len(numbers)} rows of {split}, but gold has another number")
+            if self.task.problem_type == "answer_selection" and split in self.predictions:
+                selected = np.flatnonzero(unpack_array(self.predictions[split]) == 1)
+                fits = len(selected) and selected[-1] < len(numbers)
+                if not fits or not np.array_equal(np.sort(numbers[selected]), np.unique(numbers)):
+                    raise ValueError(f"predictions: expected one row of each group of {split}")
         return self
 
     @property
@@ -162,8 +170,10 @@ class RunRecord(Facts):
         return self.status != "failed"
 
 
-def _are_labels(rows: NDArray[Any], task: TaskFacts) -> bool:
-    """True for values [N], class numbers [N] or label sets [N, C] of 0 and 1, as the task has them."""
+def _are_labels(rows: NDArray[Any], task: TaskFacts, is_gold: bool) -> bool:
+    """True for values [N], class numbers [N], label sets [N, C] of 0 and 1, or agreements [N], as the task has them."""
+    if task.problem_type == "answer_selection" and is_gold:
+        return rows.dtype.kind == "f" and rows.ndim == 1 and bool(((rows >= 0) & (rows <= 1)).all())
     if task.problem_type == "regression":
         return rows.ndim == 1 and bool((np.abs(rows) <= MAX_NUMBER).all())
     classes = len(task.labels or ())

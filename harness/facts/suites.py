@@ -19,7 +19,8 @@ from harness.facts.task_files import (
     registered_folders,
     task_files,
 )
-from harness.facts.tasks import FileName, Names, TaskSpec, is_path, read_task
+from harness.facts.task_rows import FileName, Names
+from harness.facts.tasks import TaskSpec, is_path, read_task
 from harness.facts.yaml_file import line_number, read_yaml
 from harness.system.paths import user_path
 

@@ -1,4 +1,6 @@
-"""A text of a row, made from the source's columns: marked spans, then a template or a join; no code in a task file.
+"""A text of a row, made from the source's columns: spans marked or placeholders filled, then a template or a join.
+
+There is no code in a task file.
 
 A mark surrounds a span as T5 does for the Winograd schemas (Raffel et al. 2020): the mark, a space, the span, a space,
 the mark, as in `* the trophy * does not fit because # it # is too big`. Any encoder reads such a text, and its
@@ -83,25 +85,31 @@ class TextSource(NamedTuple):
     template: str | None = None
     """The text with `{column}` for each column; None: the parts are joined, one per line, without empty ones."""
     marks: Marks = MappingProxyType({})
+    fill: Mapping[str, str] = MappingProxyType({})
+    """The placeholder of each column in which the row's candidate replaces one."""
+    candidate: str | None = None
+    """The column of candidates."""
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that it needs, each once."""
         spans = [column for part in self.parts for span in self.marks.get(part, {}).values() for column in span.columns]
-        return tuple(dict.fromkeys((*self.parts, *spans)))
+        candidates = [self.candidate] if self.fill and self.candidate is not None else []
+        return tuple(dict.fromkeys((*self.parts, *spans, *candidates)))
 
     @property
     def is_column(self) -> bool:
         """True when the text is a column as it is."""
-        return self.parts == (self.name,) and self.template is None and self.name not in self.marks
+        return self.parts == (self.name,) and self.template is None and not self.marks and not self.fill
 
     def compose(self, row: Mapping[str, Any]) -> str:
         """The text of a row, which has the values of `columns`.
 
         Raises:
-            ValueError: a text is missing, a value is not a text, or a span is outside its text.
+            ValueError: a text is missing, a value is not a text, a span is outside its text, or a placeholder is not in
+                it.
         """
-        values = [self._marked(part, row) for part in self.parts]
+        values = [self._filled(part, row) if part in self.fill else self._marked(part, row) for part in self.parts]
         if self.template is not None:
             by_name = dict(zip(self.parts, values, strict=True))
             return "".join(
@@ -112,6 +120,13 @@ class TextSource(NamedTuple):
         if all(value is None for value in values):
             return _text(None)
         return "\n".join(value for value in values if value) if len(values) > 1 else str(values[0])
+
+    def _filled(self, part: str, row: Mapping[str, Any]) -> str:
+        text, placeholder = _text(row[part]), self.fill[part]
+        assert self.candidate is not None
+        if placeholder not in text:
+            raise ValueError(f"placeholder {placeholder!r} not found in the text of {part!r}")
+        return text.replace(placeholder, _text(row[self.candidate]))
 
     def _marked(self, part: str, row: Mapping[str, Any]) -> Any:
         value, marks = row[part], self.marks.get(part)

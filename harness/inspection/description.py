@@ -13,7 +13,7 @@ from harness.facts.tasks import TaskSpec
 from harness.inspection.prediction_output import label_names
 
 if TYPE_CHECKING:
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 VALUE_PERCENTS = (0, 5, 25, 50, 75, 95, 100)
 """Percentiles of values and of errors of a regression."""

@@ -13,7 +13,7 @@ from harness.inspection.prediction_output import label_names, rows_from_scores, 
 from harness.metrics.scoring import predictions_from_scores
 
 if TYPE_CHECKING:
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 
 class LabelMetrics(NamedTuple):
@@ -80,16 +80,19 @@ def worst_errors(
 ) -> list[ErrorRow]:
     """The most confident wrong predictions, or the values furthest from gold; the worst first.
 
-    A label set is as wrong as its worst label: one missed at a low probability, or added at a high one.
+    A label set is as wrong as its worst label: one missed at a low probability, or added at a high one. Of candidates,
+    those that were selected although they are wrong.
 
     Args:
         scores: float32[N, C] in row order.
     """
-    gold, predicted = split.label, predictions_from_scores(scores, threshold)
+    gold, predicted = split.label, predictions_from_scores(scores, threshold, split.questions)
     assert gold is not None
     probabilities = rows_from_scores(task, scores, threshold=threshold).probabilities
     if task.is_regression:
         size = np.abs(predicted - gold)
+    elif task.selects_answers:
+        size = np.where(predicted > gold, probabilities[:, 1], 0.0)
     elif threshold is None:
         size = np.where(predicted == gold, 0.0, probabilities.max(axis=1))
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,7 @@ class PredictedRows(NamedTuple):
     first: int
     """Number of the first row, from 0."""
     predictions: list[Any]
-    """One label name per row, or a list of names in a multi-label task, or a value."""
+    """One label name per row, or a list of names in a multi-label task, or a value, or the answer to a question."""
     labels: tuple[str, ...]
     """All labels of the task; empty for a regression."""
     probabilities: NDArray[np.float64]
@@ -62,6 +62,22 @@ def rows_from_scores(
     if threshold is None:
         return PredictedRows(first, predictions, labels, softmax(exact, axis=1))
     return PredictedRows(first, predictions, labels, expit(exact), separator_of(task))
+
+
+def answers_from_scores(
+    task: TaskSpec, scores: NDArray[np.float32], questions: NDArray[np.int64], candidates: Sequence[str], first: int = 0
+) -> PredictedRows:
+    """The answer to each question: its candidate that is most probably right, with this probability.
+
+    scores: float32[N, 2] of all candidates; questions: the number of each one's question, [N], in ascending order.
+    """
+    from scipy.special import softmax
+
+    selected = np.flatnonzero(predictions_from_scores(scores, questions=questions))
+    probabilities = softmax(scores[selected].astype(np.float64), axis=1)[:, 1:]
+    return PredictedRows(
+        first, [candidates[row] for row in selected.tolist()], tuple(task.labels or ())[1:], probabilities
+    )
 
 
 def label_names(task: TaskSpec, labels: NDArray[Any]) -> list[Any]:

@@ -24,7 +24,7 @@ from harness.saved_models import bundles
 from harness.stats.verification import Finding
 
 if TYPE_CHECKING:
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 _LOSS_TOLERANCE = 1e-6
 """Two losses of the same float32 scores are equal up to this."""
@@ -121,7 +121,7 @@ def _stored_findings(record: RunRecord, split: str, stored: StoredPredictions) -
     expected_rows = record.data.rows.get(split) if record.data and record.trained_by is None else None
     if expected_rows is not None and expected_rows != rows:
         yield Finding(f"data.rows.{split}", f"expected {rows:,}, as in the file of predictions, got {expected_rows:,}")
-    predicted = predictions_from_scores(stored.scores, record.threshold)
+    predicted = predictions_from_scores(stored.scores, record.threshold, stored.questions)
     if predicted.shape != stored.predictions.shape or not np.array_equal(predicted, stored.predictions):
         yield Finding(f"prediction_files.{split}", "its predictions do not follow from its scores")
     for name, packed, values in (
@@ -130,7 +130,10 @@ def _stored_findings(record: RunRecord, split: str, stored: StoredPredictions) -
     ):
         if split not in packed or (values is None and record.trained_by is not None):
             continue  # the run that predicts a companion task does not know its labels
-        if values is None or not np.array_equal(unpack_array(packed[split]), values):
+        recorded = unpack_array(packed[split])
+        if name == "gold" and stored.questions is not None:
+            recorded = recorded == 1  # of agreements with the right answers, the file has those of right candidates
+        if values is None or not np.array_equal(recorded, values):
             yield Finding(f"{name}.{split}", "other values than in the file of predictions")
     loss = record.metrics.get(split, {}).get("loss")
     if loss is not None and stored.gold is not None:
@@ -167,7 +170,7 @@ def _check_data(record: RunRecord, task: TaskSpec, checks: FileChecks) -> None:
         message = f"expected {expected}, that of the pinned data, got {data.fingerprint}"
         checks.findings.append(Finding("data.fingerprint", message))
     for name, packed in record.gold.items():
-        if name in splits and not np.array_equal(unpack_array(packed), np.asarray(splits[name].label)):
+        if name in splits and not np.array_equal(unpack_array(packed), np.asarray(splits[name].gold)):
             checks.findings.append(Finding(f"gold.{name}", "other labels than in the pinned data"))
 
 

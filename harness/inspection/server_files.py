@@ -25,8 +25,8 @@ class ServerFile(NamedTuple):
     """The split that these predictions have in a record of the task."""
     rows: int
     """Rows of the server's test set."""
-    form: Literal["number", "name", "value"]
-    """The server's form of a prediction: a class number, a label's name, or a value from 0 to 5."""
+    form: Literal["number", "name", "value", "answer"]
+    """The server's form of a prediction: a class number, a label's name, a value from 0 to 5, or an answer's text."""
     constant: str | int | None
     """Prediction for a row that has none: the most frequent training label, or the middle of the scale."""
     labels: Mapping[str, str | int] = _NO_LABELS
@@ -61,7 +61,7 @@ _SUPERGLUE = (
     ServerFile("CB.jsonl", "cb", "test", 250, "name", "contradiction", _CB),
     ServerFile("COPA.jsonl", "copa", "test", 500, "number", 0, {"choice1": 0, "choice2": 1}),
     ServerFile("MultiRC.jsonl", "multirc", "test", 9693, "number", None, {"false": 0, "true": 1}, is_nested=True),
-    ServerFile("ReCoRD.jsonl", "record", "test", 10_000, "name", None),
+    ServerFile("ReCoRD.jsonl", "record", "test", 10_000, "answer", None),
     ServerFile("RTE.jsonl", "superglue_rte", "test", 3000, "name", "entailment", _TWO_NAMES),
     ServerFile("WiC.jsonl", "wic", "test", 1400, "name", "false", _FALSE_TRUE),
     ServerFile("WSC.jsonl", "wsc", "test", 146, "name", "False", _WSC),
@@ -85,6 +85,26 @@ def file_text(file: ServerFile, predictions: Sequence[str | int | None], ids: Se
     else:
         objects = [{"idx": row, "label": prediction} for row, prediction in enumerate(predictions)]
     return "".join(f"{json.dumps(each)}\n" for each in objects)
+
+
+def answers_by_query(predictions: Sequence[str], candidates: Sequence[str], ids: Sequence[Any]) -> dict[int, str]:
+    """The text of each query's answer, by the server's number of the query, from predictions of all candidates.
+
+    Raises:
+        ValueError: a row has no number, or a query has no answer or several.
+    """
+    queries = [each["query"] for each in ids if isinstance(each, dict) and isinstance(each.get("query"), int)]
+    if not len(queries) == len(predictions) == len(candidates):
+        raise ValueError("no columns candidate and id_idx with passage and query of each row")
+    answers: dict[int, str] = {}
+    for query, prediction, candidate in zip(queries, predictions, candidates, strict=True):
+        if prediction == "right":
+            if query in answers:
+                raise ValueError(f"query {query} has several answers")
+            answers[query] = candidate
+    if missing := set(queries) - set(answers):
+        raise ValueError(f"query {min(missing)} has no answer")
+    return answers
 
 
 def nesting_fault(ids: Sequence[Any], rows: int) -> str:

@@ -13,10 +13,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-ProblemType = Literal["single_label_classification", "regression", "multi_label_classification", "multiple_choice"]
-"""transformers' names, and a choice among candidates, whose labels are their positions.
+ProblemType = Literal[
+    "single_label_classification", "regression", "multi_label_classification", "multiple_choice", "answer_selection"
+]
+"""transformers' names; a choice among candidates, whose labels are their positions; and a selection of one row of each
+group, where any number of rows may be right.
 
-Labels are class numbers int64[N], values float64[N], or label sets of 0 and 1, int64[N, C].
+Labels are class numbers int64[N], values float64[N], or label sets of 0 and 1, int64[N, C]. In a selection, predictions
+are 1 for the selected row of each group and 0 for the others, and gold labels agreements, see `answers.py`.
 """
 
 Floats = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import UserError, did_you_mean
-from harness.metrics import classification, regression, row_groups
+from harness.metrics import answers, classification, regression, row_groups
 from harness.metrics.metric import Metric, ProblemType
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ METRICS: dict[str, Metric] = {
     "precision_macro": classification.PRECISION_MACRO,
     "recall_macro": classification.RECALL_MACRO,
     "exact_match_by_group": row_groups.EXACT_MATCH,
+    "parity_by_group": row_groups.PARITY,
+    "answer_f1": answers.ANSWER_F1,
+    "answer_exact_match": answers.ANSWER_EXACT_MATCH,
     "subset_accuracy": classification.SUBSET_ACCURACY,
     "hamming_loss": classification.HAMMING_LOSS,
     "matthews_correlation": classification.MATTHEWS,
@@ -75,7 +78,7 @@ def load_metric(name: str, problem_type: ProblemType | None = None) -> evaluate.
 
     metric = METRICS[name]
     problem_type = problem_type or metric.problem_types[0]
-    feature = datasets.Value("float64" if problem_type == "regression" else "int64")
+    feature = datasets.Value("float64" if problem_type in ("regression", "answer_selection") else "int64")
     if problem_type == "multi_label_classification":
         feature = datasets.Sequence(feature)
 

@@ -35,3 +35,26 @@ EXACT_MATCH = Metric(
     is_over_groups=True,
 )
 """The share of groups whose rows are all predicted correctly: MultiRC's EM (Khashabi et al. 2018)."""
+
+
+def _are_equal(predictions: NDArray[Any], row_groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[N] by row -> bool[G]: all rows of the group have the same prediction; groups in the order of their numbers."""
+    _, first, numbers = np.unique(row_groups, return_index=True, return_inverse=True)
+    return _are_all(predictions == predictions[first[numbers]], row_groups)
+
+
+def _resampled_parity(rows: LabelCounts) -> Floats:
+    assert rows.row_groups is not None
+    row_groups = rows.row_groups
+    return rows.mean_over_groups(np.array([_are_equal(run, row_groups) for run in rows.predictions]))
+
+
+PARITY = Metric(
+    "parity",
+    ("single_label_classification",),
+    lambda predictions, gold, row_groups: float(np.mean(_are_equal(predictions, row_groups))),
+    _resampled_parity,
+    is_over_groups=True,
+)
+"""The share of groups whose rows all have the same prediction, right or wrong: gender parity, where the rows of a pair
+differ in the gender of a pronoun only (Poliak et al. 2018)."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.errors import UserError
+from harness.metrics.answers import positions_in_groups, select_rows
 from harness.metrics.metric import Undefined
 from harness.metrics.registry import METRICS, load_metric
 
@@ -28,11 +29,17 @@ class Scored(NamedTuple):
     notes: dict[str, str]
 
 
-def predictions_from_scores(scores: NDArray[np.float32], threshold: float | None = None) -> NDArray[Any]:
+def predictions_from_scores(
+    scores: NDArray[np.float32], threshold: float | None = None, questions: NDArray[np.int64] | None = None
+) -> NDArray[Any]:
     """scores: float32[N, C] -> the class with the highest score, int64[N]; for C = 1 the value itself, float64[N].
 
-    With a threshold, sets of labels, int64[N, C]: 1 where the sigmoid of a score is at least that probability.
+    With a threshold, sets of labels, int64[N, C]: 1 where the sigmoid of a score is at least that probability. With the
+    number of each row's question, [N], in a selection of answers: 1 for the row of each question that is most probably
+    of class 1, and 0 for the others.
     """
+    if questions is not None:
+        return select_rows(scores[:, 1] - scores[:, 0], questions)
     if threshold is not None:
         return (scores >= np.float32(math.log(threshold / (1 - threshold)))).astype(np.int64)
     if scores.shape[1] == 1:
@@ -46,18 +53,20 @@ def score(
     gold: NDArray[Any],
     threshold: float | None = None,
     row_groups: NDArray[np.int64] | None = None,
+    selects_answers: bool = False,
 ) -> Scored:
     """Every named metric of scores: float32[N, C], all finite, against gold [N] (class numbers; values when C = 1).
 
-    Gold sets of labels, [N, C], need a threshold, and metrics over groups the number of each row's group, [N]. A metric
-    of `evaluate` that returns several numbers contributes each under its own name.
+    Gold sets of labels, [N, C], need a threshold, and metrics over groups the number of each row's group, [N]; where
+    answers are selected, one row of each group is predicted and gold labels are agreements. A metric of `evaluate` that
+    returns several numbers contributes each under its own name.
 
     Raises:
         UserError: a metric is unknown or does not accept this kind of label.
     """
     assert len(scores) == len(gold) > 0, (len(scores), len(gold))
     assert np.isfinite(scores).all()  # argmax takes the position of a NaN for a prediction
-    predictions = predictions_from_scores(scores, threshold)
+    predictions = predictions_from_scores(scores, threshold, row_groups if selects_answers else None)
     assert predictions.shape == gold.shape, (predictions.shape, gold.shape)
     problem_type = None if threshold is None else "multi_label_classification"
     values: dict[str, float | None] = {}
@@ -149,9 +158,13 @@ def best_constant(
     Only constants that are the best for one of the metrics are tried, so that thousands of labels cost no more than
     two. For classes: the most frequent one, and class 1, whose F1 is `f1`; with groups of rows, all that occur. For
     values (classes = 1): the mean and the median of gold, which minimise squared and absolute error. For sets of
-    labels, see `_constant_sets`.
+    labels, see `_constant_sets`. Where answers are selected: the candidate at the same position of each question.
     """
     constants: Iterable[Any]
+    if any(name in METRICS and "answer_selection" in METRICS[name].problem_types for name in main_metrics):
+        assert row_groups is not None
+        positions = positions_in_groups(row_groups)
+        return np.asarray(positions == np.bincount(positions, weights=gold).argmax(), np.int64)
     if gold.ndim == 2:
         constants = _constant_sets(gold)
     elif classes > 1:

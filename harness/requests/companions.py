@@ -13,21 +13,21 @@ from harness.errors import UserError, boundary
 from harness.facts.outcome import score_split, split_fields, task_facts
 from harness.facts.record_parts import DataFacts
 from harness.facts.records import RunRecord, read_record, record_path, write_record
-from harness.facts.tasks import TaskSpec, companion_tasks
+from harness.facts.tasks import TaskSpec, companion_tasks, trained_task
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files
 
 if TYPE_CHECKING:
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
 
 
-def companion_splits(task: TaskSpec, options: RunOptions) -> dict[str, Split]:
-    """Loads the rows that models of `task` predict for companions, as `<companion>.<split>`; skips missing sources.
+def companion_splits(options: RunOptions) -> dict[str, Split]:
+    """Loads the rows that the run's model predicts for companions, as `<companion>.<split>`; skips missing sources.
 
     They have no labels, so that they are no part of the run's own data: `record_companion` scores them.
     """
     splits: dict[str, Split] = {}
-    for companion in companion_tasks(task.name):
+    for companion in companion_tasks(options.task):
         try:
             rows, _ = _load(companion, options)
         except UserError:
@@ -59,7 +59,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     """
     from accelerate import PartialState
 
-    parent = run(replace(options, task=str(task.predicted_by)))
+    parent = run(replace(options, task=trained_task(options.task)))
     files = {split: parent.prediction_files.get(f"{task.name}.{split}") for split in _predicted(task)}
     if missing := next((split for split, file in files.items() if file is None), None):
         raise UserError(
@@ -106,7 +106,7 @@ def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths
     for split, path in paths.items():
         with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
             scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
-        gold, row_groups = rows[split].label, rows[split].row_groups
+        gold, row_groups = rows[split].gold, rows[split].row_groups
         outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
     assert record.data is not None
     trained = record.data

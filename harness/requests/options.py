@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
-from harness.facts.tasks import TaskSpec, load_task
+from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
 
 
@@ -139,9 +139,8 @@ def resolve_options(values: Mapping[str, Any]) -> RunOptions:
 
 
 def default_recipe(task: TaskSpec, model: str, is_test_mode: bool) -> Recipe:
-    """Returns the recipe of this task and model before any flag changes it."""
-    trained = load_task(task.predicted_by) if task.predicted_by else task
-    return resolve_recipe(model, trained.name, trained.recipe, test_mode.RECIPE if is_test_mode else None)
+    """Returns the recipe of this task, which is trained itself, and model before any flag changes it."""
+    return resolve_recipe(model, task.name, task.recipe, test_mode.RECIPE if is_test_mode else None)
 
 
 def _check_text(arguments: Iterable[str]) -> None:
@@ -173,7 +172,7 @@ def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
         model = test_mode.MODEL if is_test_mode else named.get("model") or DEFAULT_MODEL
         recipe = resolve_recipe(model, "", {}, test_mode.RECIPE if is_test_mode else None)
         return RunOptions(task="", model=model, recipe=recipe)
-    task = load_task(named["task"])
+    task = load_task(trained_task(named["task"]))
     model = test_mode.MODEL if is_test_mode else named.get("model") or task.model or DEFAULT_MODEL
     return RunOptions(task=named["task"], model=model, recipe=default_recipe(task, model, is_test_mode))
 

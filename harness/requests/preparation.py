@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from harness.engine.models import BuiltModel
     from harness.engine.training import Training
     from harness.facts.record_parts import DataFacts, ModelFacts
-    from harness.rows.loading import Split
+    from harness.rows.splits import Split
     from harness.system.energy import EnergyMeters
 
 
@@ -104,7 +104,7 @@ def prepare(
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
         tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, files)
         splits = loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
-        splits |= companion_splits(task, options)
+        splits |= companion_splits(options)
         built = _initial_model(task, spec, parent, Path(scratch))
         model, tokenizer = built.model, built.tokenizer
         models.check_length(model, recipe.max_length)

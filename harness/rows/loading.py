@@ -1,13 +1,12 @@
-"""The splits of a task in canonical columns; outside this module, the source's own column names are not used."""
+"""The splits of a task, read from its source and cut as the task and the protocol say."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import datasets
 import numpy as np
@@ -15,14 +14,13 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.errors import UserError, boundary, did_you_mean, first_line
+from harness.errors import UserError, boundary, first_line
 from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
-from harness.facts.texts import ChoiceSource, TextSource
-from harness.rows.columns import ReadOptions, column_values, has_column
+from harness.rows.columns import ReadOptions, column_values
 from harness.rows.files import ALL_ROWS, DataFile, Files, check_sha256, download, file_hash
 from harness.rows.formats import read_table
-from harness.rows.labels import read_labels
+from harness.rows.splits import Split, canonical_split, check_columns, check_groups
 from harness.rows.stratified import StratifiedPart, parse_stratified, stratified_rows
 from harness.system.hub import call_with_retries
 from harness.system.redaction import redact_secrets
@@ -31,38 +29,6 @@ SUBSET_SEED = 42
 """Seed of `train_rows` and of the holdout protocol, so that every run uses the same rows."""
 
 _MOST_SHOWN = 5
-
-
-class Split(NamedTuple):
-    """The rows of a split, in order."""
-
-    text: list[str]
-    pair: list[str] | None
-    label: NDArray[Any] | None
-    """Class numbers int64[N], values float64[N], label sets int8[N, C] of 0 and 1, or None if hidden."""
-    row_groups: NDArray[np.int64] | None = None
-    """The number of each row's group, from 0 in the order of their first rows, int64[N], in a task of groups."""
-    ids: Mapping[str, list[Any]] = MappingProxyType({})
-    """The columns that identify a row."""
-    choices: list[tuple[str, ...]] | None = None
-    """The candidates of each row, equally many, in a task of multiple choice."""
-
-    @property
-    def texts(self) -> list[tuple[str, str | None]]:
-        """The text of each row with its second text, or with its candidates in one text."""
-        seconds = self.pair or (None if self.choices is None else [" | ".join(each) for each in self.choices])
-        return list(zip(self.text, seconds or itertools.repeat(None), strict=False))
-
-    def take(self, rows: NDArray[np.int64]) -> Split:
-        """The rows with these numbers, from 0, in this order."""
-        return Split(
-            [self.text[row] for row in rows],
-            None if self.pair is None else [self.pair[row] for row in rows],
-            None if self.label is None else self.label[rows],
-            None if self.row_groups is None else self.row_groups[rows],
-            {name: [values[row] for row in rows] for name, values in self.ids.items()},
-            None if self.choices is None else [self.choices[row] for row in rows],
-        )
 
 
 class Tables(NamedTuple):
@@ -98,10 +64,10 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
         UserError: a column is missing, a text or label is invalid (with its row), or a split is empty.
     """
     splits = {
-        name: _canonical(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
+        name: canonical_split(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
     }
     if task.group:
-        _check_groups(task, tables)
+        check_groups(task, tables.by_split)
     if protocol == "holdout":
         for name in [name for name in splits if holdout_split(name) in task.report]:
             full, (first, second) = splits[name], _halves(splits[name])
@@ -133,7 +99,7 @@ def data_facts(task: TaskSpec, tables: Tables, splits: Mapping[str, Split], is_t
         revision=tables.revision,
         fingerprint=fingerprint({name: split for name, split in splits.items() if split.label is not None}),
         rows={name: len(split.text) for name, split in splits.items()},
-        full_rows=task.rows,
+        full_rows={} if task.candidates else task.rows,  # of questions, where rows are candidates
         is_partial=not is_test_mode and any(rows[name] != task.rows.get(name, rows[name]) for name in scored),
         missing_splits=[name for name in task.splits if name not in rows],
         shared_texts=shared_texts(splits),
@@ -168,7 +134,7 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
             if texts is not None:
                 digest.update(np.array([len(text) for text in texts], np.int64).tobytes())
                 digest.update("".join(texts).encode("utf-8", "surrogatepass"))
-        for numbers in (split.label, split.row_groups):
+        for numbers in (split.label, split.row_groups, split.agreement):
             if numbers is not None:
                 digest.update(numbers.tobytes())
     return digest.hexdigest()
@@ -303,87 +269,7 @@ def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[s
 
 def _stratified(task: TaskSpec, name: str, part: StratifiedPart, table: datasets.Dataset) -> datasets.Dataset:
     together = task.group or task.text_columns
-    _check_columns(task, name, table, [*together, *task.label_columns])
+    check_columns(task, name, table, [*together, *task.label_columns])
     texts = list(zip(*(map(str, column_values(table, column)) for column in together), strict=True))
     labels = zip(*(map(repr, column_values(table, column)) for column in task.label_columns), strict=True)
     return table.select(stratified_rows(part, texts, [()] * len(table) if task.is_regression else list(labels)))
-
-
-# -- columns -----------------------------------------------------------------------------------------------------------
-
-
-def _canonical(task: TaskSpec, name: str, table: datasets.Dataset, hidden: bool) -> Split:
-    if len(table) == 0:
-        raise UserError(f"task {task.name}: split {name!r} is empty.")
-    labelled = () if hidden else task.label_columns
-    _check_columns(task, name, table, [*task.text_columns, *labelled, *task.group, *task.id])
-    texts = [_texts(task, name, table, column) for column in task.text]
-    labels = None if hidden else read_labels(task, name, table)
-    ids = {column: column_values(table, column) for column in task.id}
-    choices = None if task.choice_source is None else _composed(task, name, table, task.choice_source, "choices")
-    row_groups = _row_groups(task, name, table)
-    return Split(texts[0], texts[1] if len(texts) > 1 else None, labels, row_groups, ids, choices)
-
-
-def _row_groups(task: TaskSpec, name: str, table: datasets.Dataset) -> NDArray[np.int64] | None:
-    if not task.group:
-        return None
-    numbers: dict[tuple[Any, ...], int] = {}
-    values = _group_names(task, table)
-    for row, each in enumerate(values, start=1):
-        if None in each:
-            column = task.group[each.index(None)]
-            raise UserError(f"task {task.name}: column {column!r}, row {row} of split {name!r}: missing group.")
-        numbers.setdefault(each, len(numbers))
-    return np.array([numbers[each] for each in values], np.int64)
-
-
-def _group_names(task: TaskSpec, table: datasets.Dataset) -> list[tuple[Any, ...]]:
-    """The values that name the group of each row."""
-    return list(zip(*(map(_hashable, column_values(table, column)) for column in task.group), strict=True))
-
-
-def _hashable(value: Any) -> Any:
-    return repr(value) if isinstance(value, (list, dict)) else value
-
-
-def _check_groups(task: TaskSpec, tables: Tables) -> None:
-    """Raises UserError when a group has rows in two splits that are parts of the same split of the source."""
-    parts = {name: set(re.findall(r"[^\W\d][\w.-]*(?=\[|\+|$)", text)) for name, text in task.splits.items()}
-    names = {name: _group_names(task, table) for name, table in tables.by_split.items()}
-    for first, second in itertools.combinations(names, 2):
-        if parts[first] & parts[second] and (shared := set(names[first]) & set(names[second])):
-            row = next(row for row, name in enumerate(names[second], start=1) if name in shared)
-            raise UserError(
-                f"task {task.name}: the group {', '.join(map(repr, names[second][row - 1]))} has rows in the splits "
-                f"{first!r} and {second!r} (row {row}). Cut the splits between groups, or use `stratified`, which does."
-            )
-
-
-def _check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns: Iterable[str]) -> None:
-    for column in columns:
-        if not has_column(table, column):
-            raise UserError(
-                f"task {task.name}: column {column!r} not found in split {split!r}; "
-                f"its columns: {', '.join(table.column_names)}.{did_you_mean(column, table.column_names)}"
-            )
-
-
-def _texts(task: TaskSpec, split: str, table: datasets.Dataset, name: str) -> list[str]:
-    """A text of each row: a column, or what is composed from several."""
-    source = task.text_source(name)
-    texts = column_values(table, name) if source.is_column else []
-    is_whole = source.is_column and all(isinstance(text, str) for text in texts)
-    return texts if is_whole else list(_composed(task, split, table, source, name))
-
-
-def _composed(task: TaskSpec, split: str, table: datasets.Dataset, source: TextSource | ChoiceSource, name: str) -> Any:
-    """The text or the candidates that `source` composes for each row; an error shows `name`."""
-    columns = [column_values(table, column) for column in source.columns]
-    composed = []
-    for row, values in enumerate(zip(*columns, strict=True), start=1):
-        try:
-            composed.append(source.compose(dict(zip(source.columns, values, strict=True))))
-        except ValueError as error:
-            raise UserError(f"task {task.name}: column {name!r}, row {row} of split {split!r}: {error}.") from None
-    return composed

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.sources import Source, file_ending
-from harness.facts.tasks import MAX_NAME_BYTES, TaskSpec, task_names
-from harness.metrics.metric import ProblemType
+from harness.facts.task_rows import MAX_NAME_BYTES, FlagProblemType
+from harness.facts.tasks import TaskSpec, task_names
 from harness.rows.columns import column_values, has_column
 from harness.rows.files import DataFile, Files, collect_files
 from harness.rows.formats import DELIMITERS, detect_delimiter
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 VALIDATION_PERCENT = 10
 """Default share of the training rows that become validation rows."""
 
-_METRICS: dict[ProblemType, list[str]] = {
+_METRICS: dict[FlagProblemType, list[str]] = {
     "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
     "multi_label_classification": ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],
     "multiple_choice": ["accuracy"],
@@ -64,7 +64,7 @@ class OwnData:
     share of groups without an error is measured. Several, such as text,question, are one name."""
     label_separator: str | None = None
     """Separator of the labels in one column of texts with several labels per row."""
-    problem_type: ProblemType | None = None
+    problem_type: FlagProblemType | None = None
     """One label per row, any number of labels, or a value."""
     name: str | None = None
     """Name of the task; by default that of the training file, without its extension."""
@@ -328,7 +328,7 @@ def _has_no_labels(table: datasets.Dataset, columns: Sequence[str]) -> bool:
     return all(is_unlabelled(value) for column in columns for value in column_values(table, column))
 
 
-def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: ProblemType, messages: list[str]) -> dict[str, str]:
+def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: str, messages: list[str]) -> dict[str, str]:
     splits = {split: split for split in tables}
     shares = {
         split: percent

@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
 from harness.facts.texts import ChoiceSource, TextSource
+from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
 from harness.system.paths import user_path
@@ -22,6 +26,15 @@ class TextRows(NamedTuple):
     pair: list[str] | None
     label: None = None
     choices: list[tuple[str, ...]] | None = None
+    candidates: list[str] | None = None
+    """The candidate of each row, in a selection of answers from a file of questions."""
+    questions: NDArray[np.int64] | None = None
+    """The number of each candidate's question, from 0."""
+
+    @property
+    def predicted(self) -> int:
+        """The number of predictions: one for each row, or for each question."""
+        return len(self.text) if self.questions is None else int(self.questions[-1]) + 1
 
 
 class TextColumns(NamedTuple):
@@ -30,6 +43,8 @@ class TextColumns(NamedTuple):
     text: TextSource
     pair: TextSource | None
     choices: ChoiceSource | None = None
+    candidates: str | None = None
+    """The column of lists of candidates, in a selection of answers."""
 
     @property
     def sources(self) -> list[TextSource]:
@@ -45,19 +60,29 @@ class TextColumns(NamedTuple):
     @property
     def texts(self) -> set[str]:
         """The columns that must have a text in every row; others have positions of spans."""
-        return {part for source in self.sources for part in source.parts}
+        return {part for source in self.sources for part in source.parts} - {self.candidates}
 
     def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> TextRows:
         """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""
         texts: list[list[Any]] = []
+        candidates: list[str] = []
+        sizes = []
         for number, row in enumerate(rows, start=first):
             try:
                 choices = [self.choices.compose(row)] if self.choices else []
-                texts.append([*(source.compose(row) for source in self.sources), *choices])
+                own = question_candidates(row[self.candidates]) if self.candidates else [""]
+                for candidate in own:
+                    filled = {**row, self.candidates: candidate} if self.candidates else row
+                    texts.append([*(source.compose(filled) for source in self.sources), *choices])
             except ValueError as error:
                 raise UserError(f"{path}: row {number}: {error}.") from None
+            candidates += own
+            sizes.append(len(own))
         columns = [list(column) for column in zip(*texts, strict=True)]
-        return TextRows(columns[0], columns[1] if self.pair else None, None, columns[1] if self.choices else None)
+        composed = TextRows(columns[0], columns[1] if self.pair else None, None, columns[1] if self.choices else None)
+        if self.candidates is None:
+            return composed
+        return composed._replace(candidates=candidates, questions=np.repeat(np.arange(len(sizes)), sizes))
 
 
 def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[TextRows]:

@@ -154,6 +154,11 @@ def _output(task: TaskSpec, record: RunRecord) -> str:
             "highest score is the answer."
         )
     names = ", ".join(map(_code, task.labels))
+    if task.selects_answers:
+        return (
+            f"It says of a text with one candidate whether this is the answer ({names}). The most probable candidate "
+            "of a question is its answer; `harness predict --file` finds it."
+        )
     if record.threshold is None:
         return f"It predicts one of {len(task.labels)} labels: {names}."
     return (

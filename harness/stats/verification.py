@@ -157,7 +157,7 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
             continue
         packed = record.row_groups.get(split)
         row_groups = None if packed is None else unpack_array(packed)
-        collapsed.append(is_collapsed(predictions, gold, task.problem_type == "regression"))
+        collapsed.append(is_collapsed(predictions, gold, task.problem_type, row_groups))
         for name in (name for name in task.metrics if name in METRICS):
             expected, actual = _value(name, predictions, gold, row_groups), record.metrics.get(split, {}).get(name)
             if not are_equal(expected, actual):

@@ -16,7 +16,7 @@ import subprocess
 from collections.abc import Iterable
 
 from harness.errors import UserError
-from harness.facts.tasks import companion_tasks, load_task
+from harness.facts.tasks import companion_tasks, load_task, neighbour, trained_task
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files, model_revision
 from harness.system.exit_codes import exit_code_on_error
@@ -38,14 +38,13 @@ def downloads_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[tuple[str,
     for options in runs:
         if options.test_mode:
             continue
-        task = load_task(options.task)
-        names = [options.task, *([task.predicted_by] if task.predicted_by else [])]
-        names += [companion.name for companion in companion_tasks(task.name)]
+        trained = trained_task(options.task)
+        names = [options.task, trained, *(neighbour(trained, task.name) for task in companion_tasks(trained))]
         data |= {name: None for name in names if _is_downloaded(name, options)}
         revision = model_revision(options.model, options.revision, options.trust_remote_code)
         if not revision.startswith("sha256:"):
             model = options.model, revision, options.trust_remote_code
-            models.setdefault(model, task.predicted_by or options.task)
+            models.setdefault(model, trained)
     return list(data), [(*model, task) for model, task in models.items()]
 
 

@@ -13,7 +13,7 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, read_record, record_path
 from harness.facts.suites import load_suite, registered_suites
-from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names
+from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
 from harness.requests.identity import identify
 from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
@@ -222,7 +222,7 @@ def _plan(
         args += ["--parent", before[-1].run_id]
         options = replace(options, parent=before[-1].run_id)
     loaded = load_task(options.task)
-    trained = apply_protocol(load_task(loaded.predicted_by or options.task), options.recipe.protocol)
+    trained = apply_protocol(load_task(trained_task(options.task)), options.recipe.protocol)
     files = None if options.test_mode else find_files(trained, options.data)
     spec = identify(trained, files, options)
     after = before[-1].run_id if before else None
@@ -231,7 +231,7 @@ def _plan(
         after = spec.run_id
         identity = {"task": loaded.name, "task_version": loaded.version, "task_fingerprint": loaded.fingerprint}
         spec = spec.model_copy(update=identity)
-    default = default_recipe(loaded, options.model, options.test_mode)
+    default = default_recipe(trained, options.model, options.test_mode)
     changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained
     return [*before, PlannedRun(task, options, tuple(args), spec, changes, after, parent_group_key)]

@@ -10,7 +10,7 @@ from harness.engine import test_mode
 from harness.errors import UserError, did_you_mean
 from harness.facts.published import UNSTATED, PublishedRow, Score, common_hyperparameters
 from harness.facts.recipes import Recipe
-from harness.facts.tasks import load_task
+from harness.facts.tasks import load_task, trained_task
 from harness.facts.yaml_file import yaml_text
 from harness.requests.options import default_recipe
 from harness.sweeps.file import Sweep, make_sweep
@@ -121,7 +121,7 @@ def _overrides(task: str, stated: Mapping[str, Any], model: str, is_test_mode: b
         own = {} if model == test_mode.MODEL else test_mode.RECIPE
         return {name: value for name, value in stated.items() if name not in own}
     try:
-        default = default_recipe(load_task(task), model, False)
+        default = default_recipe(load_task(trained_task(task)), model, False)
     except UserError:  # such a task is shown, not run
         return dict(stated)
     recipe = Recipe(**stated)

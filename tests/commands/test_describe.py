@@ -22,7 +22,8 @@ from harness.engine.test_mode import tables
 from harness.facts.tasks import TaskSpec, all_tasks, load_task
 from harness.inspection.description import TOKEN_PERCENTS, Description, describe_rows
 from harness.inspection.description_plots import label_bars, label_pie
-from harness.rows.loading import Split, load_splits, shared_texts
+from harness.rows.loading import load_splits, shared_texts
+from harness.rows.splits import Split
 
 
 def run_describe(*args: Any, code: int = 0) -> None:

@@ -246,3 +246,37 @@ def test_question_gets_a_probability_for_each_candidate(
     for wrong in (flags[:-2], ["--text", "w1"], ["--text", "w1", "--text", "w2", *flags[2:]]):
         run_predict(folder, *wrong, code=2)
         assert re.search("--choice: .*expected [24] --choice", capsys.readouterr().err)
+
+
+def test_answer_to_a_question_of_a_file_is_its_most_probable_candidate(
+    make_bundle: Callable[..., Path],
+    tmp_path: Path,
+    write_rows: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With the probability that the candidate has as a text of its own; chunks keep questions whole."""
+    folder = make_bundle(load_task("record"), "answers")
+    entities = [["w1", "c0s0 w2"], ["w3"], ["w4", "w5 c1s1", "w6"]]
+    columns = {"passage": ["w7", "w8", "w9"], "query": ["w1 @ w2", "@", "w3 @"], "entities": entities}
+    columns["query"] = [query.replace("@", "@placeholder") for query in columns["query"]]
+    monkeypatch.setattr(stream.stream_file, "__defaults__", (2,))
+    run_predict(folder, "--cpu", "--file", write_rows(tmp_path / "rows.jsonl", columns))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["row"] for line in lines] == [0, 1, 2]
+    for row, line in enumerate(lines):
+        filled = [columns["query"][row].replace("@placeholder", each) for each in entities[row]]
+        alone = predict(folder, [columns["passage"][row]] * len(filled), filled)["probability_right"]
+        assert line["prediction"] == entities[row][alone.argmax()]
+        assert line["probabilities"]["right"] == pytest.approx(alone.max(), abs=1e-5)
+    out = tmp_path / "out.csv"
+    run_predict(folder, "--cpu", "--file", tmp_path / "rows.jsonl", "--out", out)
+    assert pd.read_csv(out)["prediction"].tolist() == [line["prediction"] for line in lines]
+
+    write_rows(tmp_path / "bad.jsonl", {**columns, "entities": [["w1"], [], ["w2"]]})
+    for file, flags, message in (
+        ("bad.jsonl", [], r"bad\.jsonl: row 2: expected a list of 1"),
+        ("rows.jsonl", ["--pair-column", "query"], "--pair-column: the task record"),
+    ):
+        run_predict(folder, "--file", tmp_path / file, *flags, code=2)
+        assert re.search(message, capsys.readouterr().err)

@@ -320,6 +320,56 @@ def test_superglue_zip_has_every_prediction_in_the_form_of_the_server(
     assert "constant" not in shown["MultiRC.jsonl"]
 
 
+def add_record(tmp_path: Path, make_record: Callable[..., RunRecord], **changes: list[Any]) -> list[str]:
+    """Writes a record of ReCoRD with predictions of three candidates for each query; returns the answers."""
+    record = make_record("record", model="org/tiny")
+    name = f"{record.run_id}.test.parquet"
+    path = write_record(record.model_copy(update={"prediction_files": {"test": name}}), tmp_path / "results")
+    rows = range(3 * 10_000)
+    columns: dict[str, list[Any]] = {
+        "row": list(rows),
+        "prediction": ["right" if row % 3 == row // 3 % 3 else "wrong" for row in rows],
+        "candidate": [f'entity "{row}" é' for row in rows],
+        "id_idx": [{"passage": row // 30, "query": 9999 - row // 3} for row in rows],
+    }
+    columns |= changes
+    pq.write_table(pa.table(columns), path.with_name(name))
+    pairs = zip(columns["candidate"], columns["prediction"], strict=True)
+    return [candidate for candidate, prediction in pairs if prediction == "right"]
+
+
+def test_record_file_has_the_text_of_the_answer_to_each_query(
+    tmp_path: Path, make_record: Callable[..., RunRecord], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = add_record(tmp_path, make_record)
+    out = submit(tmp_path, "--suite", "superglue", "--allow-missing")
+    with zipfile.ZipFile(out) as archive:
+        objects = [json.loads(line) for line in archive.read("ReCoRD.jsonl").decode("ascii").splitlines()]
+    assert [each["idx"] for each in objects] == list(range(10_000))
+    assert all(set(each) == {"idx", "label"} for each in objects)
+    assert [each["label"] for each in objects] == answers[::-1]
+    assert "10,000 rows" in next(line for line in capsys.readouterr().out.splitlines() if "ReCoRD" in line)
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"prediction": ["wrong", "right", "right"] * 10_000}, "query 9999 has several answers"),
+        ({"prediction": ["right", "wrong", "wrong"] * 9_999 + ["wrong"] * 3}, "query 0 has no answer"),
+        ({"id_idx": list(range(30_000))}, "no columns candidate and id_idx with passage and query"),
+        (
+            {"id_idx": [{"passage": 0, "query": row // 3 + 1} for row in range(30_000)]},
+            "expected 10,000 different rows",
+        ),
+    ],
+)
+def test_record_rows_that_the_server_does_not_have_are_refused(
+    tmp_path: Path, make_record: Callable[..., RunRecord], refusal: Callable[..., str], changes: Any, message: str
+) -> None:
+    add_record(tmp_path, make_record, **changes)
+    assert message in refusal("--suite", "superglue", "--allow-missing")
+
+
 @pytest.mark.parametrize(
     "task, ids, message",
     [

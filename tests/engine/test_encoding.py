@@ -6,7 +6,7 @@ from transformers import AutoTokenizer, BertTokenizer, ByT5Tokenizer, RobertaTok
 
 from harness.engine import encoding
 from harness.engine.encoding import encode, tokenizer_identity
-from harness.rows.loading import Split
+from harness.rows.splits import Split
 
 LONG = "w1 w2 w3 " * 40
 TEXTS = ["w1 c0s1", "", LONG, "w2", "w3 w4 w5 w6", "👩‍👩‍👧 w7", "日本 w1 ağaç\u2028w2", " \t ", "[SEP] </s> w3", LONG]

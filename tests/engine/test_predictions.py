@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from harness.engine.inference import Scores
 from harness.engine.predictions import write_predictions
-from harness.rows.loading import Split
+from harness.rows.splits import Split
 
 SCORES = Scores(np.arange(3), np.array([[0.1, 0.9], [2.0, -1.0], [0.5, 0.25]], np.float32))
 VALUES = Scores(np.arange(2), np.array([[2.5], [-0.5]], np.float32))
@@ -50,6 +50,16 @@ def test_label_sets_are_lists_of_names(tmp_path: Path) -> None:
     assert table["prediction"].to_pylist() == [["yes"], ["no"], ["no"]]
     assert table["label"].to_pylist() == [[], ["no"], ["no", "yes"]]
     assert str(table.schema.field("prediction").type) == "list<element: string>"
+
+
+def test_answers_have_their_question_and_candidate(tmp_path: Path) -> None:
+    selection: dict[str, Any] = {"row_groups": np.array([0, 0, 1]), "candidates": ["Ann", "Bob", "Cy"]}
+    write_predictions(tmp_path / "run.parquet", SCORES, ["wrong", "right"], rows(np.array([1, 1, 0]), **selection))
+    assert pq.read_table(tmp_path / "run.parquet").drop(["scores"]).to_pylist() == [
+        {"row": 0, "prediction": "right", "label": "right", "question": 0, "candidate": "Ann"},
+        {"row": 1, "prediction": "wrong", "label": "right", "question": 0, "candidate": "Bob"},
+        {"row": 2, "prediction": "right", "label": "wrong", "question": 1, "candidate": "Cy"},
+    ]
 
 
 def test_hidden_labels_have_no_column(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from harness.engine import token_cache
 from harness.engine.encoding import encode
 from harness.engine.token_cache import cache_folder, encode_splits
 from harness.errors import UserError
-from harness.rows.loading import Split
+from harness.rows.splits import Split
 
 SPLITS = {
     "train": Split(["w1 w2", "w3", "w4 w5"], ["w6", "", "w7 w8"], np.array([0, 1, 0])),

@@ -119,3 +119,22 @@ def test_threshold_is_one_half_unless_the_recipe_chooses_it():
 def test_hidden_labels_are_never_scored():
     with pytest.raises(AssertionError, match="hidden"):
         score_split(load_task("rte"), "test", one_hot([0], 2), None)
+
+
+def test_answers_are_scored_by_question_and_their_loss_is_that_of_the_candidates() -> None:
+    scores = np.array([[0, 1], [0, 2], [0, 3], [1, 0]], np.float32)
+    gold, questions = np.array([1.0, 0.5, 0.25, 1.0]), np.array([0, 0, 1, 1])
+    outcome = score_split(load_task("record"), "validation", scores, gold, None, questions)
+    assert outcome.values["answer_f1"] == pytest.approx((0.5 + 0.25) / 2)
+    assert outcome.values["answer_exact_match"] == 0
+    right = np.array([1, 0, 0, 1])
+    expected = np.log(np.exp(scores).sum(axis=1)) - scores[np.arange(4), right]
+    assert outcome.loss == pytest.approx(expected.mean())
+    assert unpack_array(outcome.predictions).tolist() == [0, 1, 1, 0]
+    assert not outcome.is_collapsed
+
+
+def test_answers_at_one_position_of_every_question_are_a_collapse() -> None:
+    questions, gold = np.array([0, 0, 1, 1]), np.array([1.0, 0.0, 0.0, 1.0])
+    outcome = score_split(load_task("record"), "validation", np.zeros((4, 2), np.float32), gold, None, questions)
+    assert outcome.is_collapsed

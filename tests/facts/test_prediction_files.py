@@ -12,6 +12,7 @@ from support.records import task_facts
 
 from harness.engine.inference import Scores
 from harness.engine.predictions import write_predictions
+from harness.errors import UserError
 from harness.facts.prediction_files import read_prediction_file
 
 NAMES = ["no", "yes", "perhaps"]
@@ -32,7 +33,7 @@ def test_predictions_are_read_as_they_were_written(
     labels = None if problem_type == "regression" else NAMES
     values = np.random.default_rng(1).normal(size=(4, columns)).astype(np.float32)
     path = tmp_path / "run.test.parquet"
-    split = SimpleNamespace(label=None if is_hidden else np.array(gold), ids={})
+    split = SimpleNamespace(label=None if is_hidden else np.array(gold), ids={}, questions=None, candidates=None)
     write_predictions(path, Scores(np.arange(4), values), labels, split, threshold)
     stored = read_prediction_file(path, task_facts(problem_type=problem_type, labels=labels))
     np.testing.assert_array_equal(stored.rows, np.arange(4))
@@ -41,3 +42,18 @@ def test_predictions_are_read_as_they_were_written(
     assert (stored.gold is None) == is_hidden
     if stored.gold is not None:
         np.testing.assert_array_equal(stored.gold, gold)
+
+
+def test_questions_of_candidates_are_read_and_required(tmp_path: Path) -> None:
+    path, values = tmp_path / "run.test.parquet", np.array([[0, 1], [0, 2], [3, 0]], np.float32)
+    facts = task_facts(problem_type="answer_selection", labels=["wrong", "right"])
+    split = SimpleNamespace(label=None, ids={}, questions=np.array([4, 4, 7]), candidates=["a", "b", "c"])
+    write_predictions(path, Scores(np.arange(3), values), facts.labels, split)
+    stored = read_prediction_file(path, facts)
+    assert stored.questions is not None
+    assert stored.questions.tolist() == [4, 4, 7]
+    assert stored.predictions.tolist() == [0, 1, 1]
+    split.questions = None
+    write_predictions(path, Scores(np.arange(3), values), facts.labels, split)
+    with pytest.raises(UserError, match="missing column 'question'"):
+        read_prediction_file(path, facts)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
-from support.records import minimal_record, run_spec
+from support.records import minimal_record, run_spec, task_facts
 
 from harness.errors import UserError
 from harness.facts.packing import pack_array
@@ -567,6 +567,26 @@ def test_copy_is_not_the_record_of_another_run(tmp_path: Path) -> None:
 def test_folder_whose_name_is_too_long_is_named() -> None:
     with pytest.raises(UserError, match=f"^{'a' * 300}/runs: .*too long"):
         read_records(Path("a" * 300))
+
+
+def test_selected_answers_are_one_of_each_group_and_gold_labels_agreements() -> None:
+    task = task_facts(problem_type="answer_selection", metrics=["answer_f1"], main_metrics=["answer_f1"])
+    packed = pack_array(np.array([3, 3, 5]))
+
+    def record(predictions: Any, gold: Any) -> RunRecord:
+        arrays = dict(predictions={"validation": pack_array(predictions)}, gold={"validation": pack_array(gold)})
+        return _record(task=task, row_groups={"validation": packed}, **arrays)
+
+    agreements = np.array([1, 0.5, 0])
+    complete = record(np.array([0, 1, 1]), agreements)
+    with pytest.raises(ValidationError, match="row_groups: missing split validation"):
+        _record(task=task.model_copy(update={"metrics": ["foreign"]}), gold=complete.gold)
+    for selected in ([1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0, 0, 1]):
+        with pytest.raises(ValidationError, match="predictions: expected one row of each group of validation"):
+            record(np.array(selected), agreements)
+    for gold in (np.array([1, 0, 0]), agreements * 2, -agreements):
+        with pytest.raises(ValidationError, match="predictions, gold: expected labels of a answer_selection"):
+            record(np.array([0, 1, 1]), gold)
 
 
 def test_groups_of_rows_must_fit_the_gold_labels() -> None:

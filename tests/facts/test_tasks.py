@@ -465,6 +465,28 @@ BAD = {
         8,
         "metrics: 'f1_macro' does not support multiple_choice; supported: accuracy",
     ),
+    "candidates of another problem type": (
+        ("label: label", "candidates: text\nproblem_type: single_label_classification"),
+        4,
+        "candidates: needs 'problem_type: answer_selection'",
+    ),
+    "candidates in no text": (("label: label", "candidates: names"), 4, "candidates: 'names' is in no text"),
+    "candidates with groups": (("label: label", "candidates: text\ngroup: a"), 4, "candidates: they are the rows of a"),
+    "filled text that is marked": (
+        ("label: label", 'candidates: names\nfill: {text: "@"}\nmarks: {text: {"*": {start: a, end: b}}}'),
+        5,
+        "fill: 'text' is also in 'marks'",
+    ),
+    "placeholder without candidates": (("label: label", 'fill: {text: "@"}'), 4, "fill: needs 'candidates'"),
+    "placeholder in no text": (("label: label", 'candidates: text\nfill: {body: "@"}'), 5, "fill: 'body' is not in"),
+    "empty placeholder": (("label: label", 'candidates: text\nfill: {text: ""}'), 5, "fill: text: expected the text"),
+    "metric of another kind of answer": (
+        ("[accuracy]", "[accuracy]\ncandidates: text"),
+        8,
+        "metrics: 'accuracy' does not support answer_selection; supported: answer_f1, answer_exact_match",
+    ),
+    "two kinds of group": (("label: label", "group: a\ngroup_rows: 2"), 5, "group_rows: not used with 'group'"),
+    "group of one row": (("label: label", "group_rows: 1"), 4, "group_rows: "),
     "metric over groups without groups": (("[accuracy]", "[accuracy, exact_match_by_group]"), 8, "metrics: 'exact_"),
     "half a span": (("label: label", 'marks: {text: {"*": {start: a}}}'), 4, "start and end, or first_word and text"),
     "two kinds of span": (
@@ -725,6 +747,7 @@ def test_fingerprint_changes_with_rows_and_labels(tmp_path: Path, old: str, new:
         'marks: {text: {"#": {start: a, end: b}}}',
         'marks: {text: {"*": {first_word: a, text: b}}}',
         "group: question",
+        "group_rows: 2",
         "choices: [bad, good]",
         "choices: [good, bad]",
         "group: [question, answer]",
@@ -736,6 +759,14 @@ def test_fingerprint_changes_with_templates_and_marks(tmp_path: Path, keys: str)
         _read(tmp_path, ("label: label", "join: {text: [title, body]}")).fingerprint,
     }
     assert _read(tmp_path, ("label: label", keys)).fingerprint not in fingerprints
+
+
+def test_fingerprint_changes_with_candidates_and_their_placeholder(tmp_path: Path) -> None:
+    keys = ["candidates: text", 'candidates: names\nfill: {text: "@"}', 'candidates: names\nfill: {text: "#"}']
+    metrics = (("[accuracy]", "[answer_f1]"), ("main_metrics: accuracy", "main_metrics: answer_f1"))
+    tasks = [_read(tmp_path, ("label: label", key), *metrics) for key in keys]
+    assert len({task.fingerprint for task in tasks}) == 3
+    assert {"names", "label", "text"} == tasks[1].columns
 
 
 def test_fingerprint_changes_with_the_source(tmp_path: Path) -> None:

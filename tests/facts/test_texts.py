@@ -29,6 +29,15 @@ def test_join_skips_empty_columns_and_a_template_keeps_them() -> None:
     assert TextSource("ab", ("a", "b"), "{a}|{b}").compose(row) == "|y"
 
 
+def test_candidate_replaces_every_placeholder_of_its_column() -> None:
+    source = TextSource("both", ("a", "b"), "{a} | {b}", {}, {"a": "@"}, "names")
+    assert (source.columns, source.is_column) == (("a", "b", "names"), False)
+    assert source.compose({"a": "@ and @", "b": "@", "names": "{b}"}) == "{b} and {b} | @"
+    assert not TextSource("a", ("a",), None, {}, {"a": "@"}, "names").is_column
+    with pytest.raises(ValueError, match="placeholder '@' not found in the text of 'a'"):
+        source.compose({"a": "none", "b": "@", "names": "x"})
+
+
 def test_marks_surround_the_characters_of_the_span() -> None:
     assert marked("a bank of mud", BY_CHARACTER, start=2, end="6") == "a * bank * of mud"
 

@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from harness.facts.tasks import load_task
 from harness.inspection.error_analysis import confusion_counts, label_metrics, most_confused, worst_errors
-from harness.rows.loading import Split
+from harness.rows.splits import Split
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -70,3 +70,12 @@ def test_label_set_is_as_wrong_as_its_worst_label() -> None:
     errors = worst_errors(load_task("rte").model_copy(update=labels), scores, rows, 5, threshold=0.25)
     assert [(e.row, e.gold, e.predicted) for e in errors] == [(2, "a", "c"), (1, "a|c", "a|b"), (0, "a", "a|c")]
     assert [e.size for e in errors] == pytest.approx([0.95, 0.9, 0.3])
+
+
+def test_errors_of_answers_are_the_selected_candidates_that_are_wrong() -> None:
+    """The second right answer to the first question is not selected, which is no error."""
+    scores = np.array([[0, 3], [0, 2], [0, 1], [0, 2]], np.float32)
+    rows = Split(list("abcd"), list("efgh"), np.array([1, 1, 1, 0]), np.array([0, 0, 1, 1]), candidates=list("ijkl"))
+    (error,) = worst_errors(load_task("record"), scores, rows, 9)
+    assert (error.row, error.gold, error.predicted, error.pair) == (3, "wrong", "right", "h")
+    assert error.size == pytest.approx(1 / (1 + np.exp(-2)))

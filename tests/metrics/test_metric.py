@@ -18,6 +18,7 @@ KINDS = {
     "regression": ["values"],
     "multi_label_classification": ["label sets"],
     "multiple_choice": [],
+    "answer_selection": [],
 }
 CASES = [
     (name, kind)

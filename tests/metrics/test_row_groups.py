@@ -36,7 +36,7 @@ def value_of(metric: Metric, run: np.ndarray, drawn: np.ndarray) -> float:
     return metric.of(run[at], GOLD[at], numbers)
 
 
-@pytest.mark.parametrize("name", ["exact_match_by_group", "f1", "accuracy"])
+@pytest.mark.parametrize("name", ["exact_match_by_group", "parity_by_group", "f1", "accuracy"])
 def test_resampled_metric_is_that_of_the_drawn_groups(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0], [1, 0, 2]])
     monkeypatch.setattr("harness.stats.resampling.weights_of", lambda *_: [drawn[:, GROUPS].astype(float)])
@@ -73,3 +73,9 @@ def test_few_large_groups_are_less_certain_than_as_many_rows() -> None:
     by_row = resampled(["accuracy"], is_right.astype(np.int64)[None], gold, "t.v", 2000)
     by_group = resampled(["accuracy"], is_right.astype(np.int64)[None], gold, "t.v", 2000, groups)
     assert by_group.std() > 3 * by_row.std()
+
+
+def test_parity_is_the_share_of_groups_with_one_prediction_right_or_wrong() -> None:
+    parity = METRICS["parity_by_group"]
+    assert [parity.of(run, GOLD, GROUPS) for run in RUNS] == pytest.approx([2 / 3, 1 / 3, 1])
+    assert parity.of(RUNS[2], 1 - GOLD, GROUPS) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,9 @@ from harness.facts.tasks import load_task
 from harness.inspection.record_checks import check_files
 from harness.requests.companions import companion_splits, record_companion
 from harness.requests.options import RunOptions, parse_options
+from harness.sweeps.fetch import downloads_of
+from harness.sweeps.file import Sweep
+from harness.sweeps.plan import SweepRequest, expand, tasks_of
 
 ROWS = test_mode.ROWS["labelled"]
 NAMES = ["entailment", "not_entailment"]
@@ -35,7 +39,7 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     record = record.model_copy(update={"prediction_files": files, "run_id": record.spec.run_id})
     path = record_path(options.folder, task, record.run_id)
     values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
-    hidden = SimpleNamespace(label=None, ids={})
+    hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
     for file in files.values():
         write_predictions(path.with_name(file), Scores(np.arange(ROWS), values), NAMES, hidden)
     return record
@@ -70,6 +74,70 @@ def test_run_without_predictions_for_the_companion_is_named(options: RunOptions)
 
 
 def test_rows_of_companions_have_no_labels_in_the_run_that_predicts_them(options: RunOptions) -> None:
-    splits = companion_splits(load_task("superglue_rte"), options)
+    splits = companion_splits(replace(options, task="superglue_rte"))
     assert splits.keys() == {"axb.test", "axg.test"}
     assert all(split.label is None for split in splits.values())
+
+
+SHOPS = {
+    "suite": "title: Shops\ntasks: [stars, probe]\n",
+    "stars": "source: {file: data.csv}\ntext: text\nlabels: [bad, good]\nmodel: org/own\n"
+    "splits: {train: 'all[:4]', validation: 'all[4:]'}\nmetrics: [accuracy]\nmain_metrics: accuracy\n"
+    "recipe: {epochs: 7}\n",
+    "probe": "source: {file: data.csv}\npredicted_by: stars\ntext: text\nlabels: [bad, good]\n"
+    "splits: {test: all}\nevaluate: test\nreport: test\nmetrics: [accuracy]\nmain_metrics: accuracy\n",
+}
+
+
+@pytest.fixture
+def shops(tmp_path: Path) -> Path:
+    """The folder of a suite of one's own, whose task probe is predicted by the models of stars."""
+    folder = tmp_path / "shops"
+    folder.mkdir()
+    for name, text in SHOPS.items():
+        (folder / f"{name}.yaml").write_text(text if name == "suite" else f"title: {name}\n{text}")
+    (folder / "data.csv").write_text(
+        "text,label\n" + "".join(f"w{row},{('bad', 'good')[row % 2]}\n" for row in range(8))
+    )
+    return folder
+
+
+def test_companions_of_an_own_suite_are_found_next_to_the_file_of_the_task(shops: Path) -> None:
+    stars = str(shops / "stars.yaml")
+    options = parse_options(["--task", stars, "--results", str(shops.parent)])
+    splits = companion_splits(options)
+    assert {name: len(split.text) for name, split in splits.items()} == {"probe.test": 8}
+    assert companion_splits(replace(options, task="stars")) == {}, "no registered task has this name"
+    (shops / "suite.yaml").unlink()
+    assert companion_splits(options) == {}, "a folder of files is no suite"
+
+
+def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(shops: Path) -> None:
+    own = parse_options(["--task", str(shops / "probe.yaml"), "--results", str(shops.parent)])
+    assert (own.model, own.recipe.epochs) == ("org/own", 7), "those of the task that is trained"
+    trained: list[str] = []
+    record = finished_record("stars", data={"rows": {"train": 4, "validation": 4}, "full_rows": {}})
+    record = record.model_copy(
+        update={"prediction_files": {"probe.test": "a.probe.test.parquet"}, "run_id": record.spec.run_id}
+    )
+    path = record_path(own.folder, "stars", record.run_id).with_name("a.probe.test.parquet")
+    hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
+    scores = np.eye(2, dtype=np.float32)[[0, 1] * 3 + [0, 0]]
+    write_predictions(path, Scores(np.arange(8), scores), ["bad", "good"], hidden)
+
+    def run(options: RunOptions) -> RunRecord:
+        trained.append(options.task)
+        return record
+
+    probe = record_companion(load_task(own.task), own, run)
+    assert trained == [str(shops / "stars.yaml")]
+    assert (probe.spec.task, probe.trained_by, probe.metrics["test"]["accuracy"]) == ("probe", record.run_id, 7 / 8)
+
+
+def test_sweep_of_an_own_suite_plans_the_run_that_predicts_its_companion(shops: Path, tmp_path: Path) -> None:
+    sweep = Sweep.model_validate({"tasks": [str(shops)], "models": ["org/own"]})
+    sweep = sweep.model_copy(update={"tasks": tasks_of(sweep)})
+    stars, probe = expand(SweepRequest(sweep, {}, ("--results", str(tmp_path)), False), lambda *_: [{}])
+    assert [run.task.name for run in (stars, probe)] == ["stars", "probe"]
+    assert probe.after == stars.run_id
+    assert downloads_of([stars.options, probe.options])[1] == [("org/own", "main", False, str(shops / "stars.yaml"))]

@@ -19,7 +19,8 @@ from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task, read_task
 from harness.rows import loading
 from harness.rows.files import file_hash, find_files
-from harness.rows.loading import Split, Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
+from harness.rows.loading import Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
+from harness.rows.splits import Split
 
 Make = Callable[..., Path]
 Write = Callable[[Path, Mapping[str, Sequence[Any]]], Path]
@@ -671,6 +672,17 @@ def test_group_in_two_parts_of_the_same_rows_is_refused() -> None:
     with pytest.raises(UserError, match=r"the group 0, 2 .*'train' and 'validation' \(row 2\)"):
         load_splits(grouped(splits=parts), tables, "standard", None)
     load_splits(grouped(splits={"train": "train", "validation": "validation[:50%]"}), tables, "standard", None)
+
+
+def test_consecutive_rows_are_a_group_where_no_column_names_it(make_task: Make) -> None:
+    keys: dict[str, Any] = dict(group_rows=2, metrics=["parity_by_group"], main_metrics="parity_by_group")
+    rows = {"text": list("abcd"), "label": ["no", "yes"] * 2}
+    train = splits_of(make_task({"train": rows, "validation": rows}, **keys))["train"]
+    assert train.row_groups is not None
+    assert train.row_groups.tolist() == [0, 0, 1, 1]
+    odd = {name: values[:3] for name, values in rows.items()}
+    with pytest.raises(UserError, match=r"split 'validation' has 3 rows: .* 2 consecutive rows \(group_rows\)"):
+        splits_of(make_task({"train": rows, "validation": odd}, **keys))
 
 
 def test_stratified_parts_and_halves_keep_groups_whole() -> None:

@@ -29,8 +29,9 @@ from harness.requests.options import parse_options
 from harness.rows import loading
 from harness.rows.files import file_hash, find_files
 from harness.rows.label_inference import MAX_LABELS
-from harness.rows.loading import Split, load_splits, read_tables
+from harness.rows.loading import load_splits, read_tables
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData, infer_task
+from harness.rows.splits import Split
 
 Write = Callable[..., Path]
 
@@ -414,6 +415,14 @@ def test_identity_does_not_depend_on_the_folder_of_the_files(folder: Path) -> No
 
 def test_every_field_has_a_flag_of_the_run() -> None:
     assert {"--train-file", "--text-columns", "--label-column", "--problem-type", "--encoding"} <= set(OWN_DATA_FLAGS)
+
+
+def test_selection_of_answers_is_not_described_by_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--train-file", "own.csv", "--text-columns", "text", "--problem-type", "answer_selection"]
+    with pytest.raises(SystemExit) as end:
+        parse_options(flags)
+    assert end.value.code == 2
+    assert "--problem-type" in capsys.readouterr().err
 
 
 # -- notes on the data -------------------------------------------------------------------------------------------------
