@@ -16,7 +16,7 @@ from harness.errors import UserError, boundary, first_line
 from harness.facts.outcome import task_facts
 from harness.facts.packing import unpack_array
 from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
-from harness.facts.records import RunRecord
+from harness.facts.records import RunRecord, record_path
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.metrics.scoring import mean_loss, predictions_from_scores
 from harness.requests.parents import model_folder
@@ -102,6 +102,10 @@ def _check_task(record: RunRecord, checks: FileChecks) -> TaskSpec | None:
 def _check_predictions(record: RunRecord, results: Path, checks: FileChecks) -> None:
     if not record.prediction_files:
         checks.unchecked.append("predictions: the record names no files of predictions")
+    folder = record_path(results, record.spec.task, record.run_id).parent
+    if record.prediction_files and not any((folder / name).is_file() for name in record.prediction_files.values()):
+        checks.unchecked.append("files of predictions: none is here; the scores follow from the record alone")
+        return
     for split in record.prediction_files:
         try:
             path = prediction_path(record, results, split)
