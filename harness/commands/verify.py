@@ -50,6 +50,7 @@ from harness.sweeps.reruns import (
 )
 from harness.sweeps.scheduler import Command
 from harness.system.command_line import parse_flags
+from harness.system.devices import find_devices
 from harness.system.output import LINE_CONTROLS, escape_controls
 
 SCHEMA_VERSION = 1
@@ -62,6 +63,10 @@ _AGREEMENTS = {
     "unknown": "not equal, and the score has no interval",
 }
 """The words for each agreement of a re-run."""
+
+
+_MAX_REASONS = 5
+"""Reasons that are printed where no run can be done again."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +153,7 @@ def _run_again(options: VerifyOptions, command: Command) -> int:
         print_plan(plan, executor.slots, console)
         if plan.finished:
             console.print(f"Finished re-runs in reruns/{options.name} are kept; another --name runs them again.")
-        code = max(code, run_jobs(plan, executor, console, command, may_diverge=True))
+        code = max(code, run_jobs(plan, executor, console, command, may_diverge=False))
         if code > 1:
             sys.exit(code)
     return code
@@ -164,38 +169,45 @@ def _planned_runs(options: VerifyOptions, console: Console) -> Iterator[tuple[To
     by_id = {record.run_id: record for record in records}
     folder = options.results / "reruns" / options.name
     settings = RerunSettings(folder, options.data, options.trust_remote_code)
+    has_gpu = bool(find_devices(on_cpu=False).gpus)
     for run_id in dict.fromkeys(options.rerun):
         if run_id == SMALLEST:
             known = {record.run_id: record for record in read_records(options.base).records} if options.base else {}
-            yield from _smallest(by_id, known, settings, console)
+            yield from _smallest(by_id, known, settings, has_gpu, console)
         else:
             record = find_record(run_id, by_id, messages)
-            yield topology_of(record), _plan(record, by_id, settings, console)
+            runs = plan_rerun(record, by_id, settings)
+            yield topology_of(record, has_gpu), _announced(runs, by_id, console)
 
 
 def _smallest(
-    records: Mapping[str, RunRecord], known: Mapping[str, RunRecord], settings: RerunSettings, console: Console
+    records: Mapping[str, RunRecord],
+    known: Mapping[str, RunRecord],
+    settings: RerunSettings,
+    has_gpu: bool,
+    console: Console,
 ) -> Iterator[tuple[Topology, list[PlannedRun]]]:
     """The run that took the fewest seconds among those that can be done again here, if there is one."""
+    reasons: list[str] = []
     for record in smallest_first(records.values(), known):
         try:
-            yield topology_of(record), _plan(record, records, settings, console)
+            topology, runs = topology_of(record, has_gpu), plan_rerun(record, records, settings)
         except UserError as error:
-            console.print(f"not run again: {error}", soft_wrap=True)
+            reasons.append(str(error))
         else:
+            yield topology, _announced(runs, records, console)
             return
     console.print("--rerun smallest: no new record of a run that can be done again here.")
+    for reason in reasons[:_MAX_REASONS]:
+        console.print(reason, soft_wrap=True)
 
 
-def _plan(
-    record: RunRecord, records: Mapping[str, RunRecord], settings: RerunSettings, console: Console
-) -> list[PlannedRun]:
-    runs = plan_rerun(record, records, settings)
-    seconds = [records[run.run_id].cost for run in runs]
-    took = duration(sum(cost.seconds for cost in seconds if cost))
-    console.print(
-        f"{record.run_id}: took {took} when it was recorded: harness run {shlex.join(runs[-1].args)}", soft_wrap=True
-    )
+def _announced(runs: list[PlannedRun], records: Mapping[str, RunRecord], console: Console) -> list[PlannedRun]:
+    """The runs, after a line with the command of the last and the time that all of them took before."""
+    costs = [records[run.run_id].cost for run in runs]
+    took = duration(sum(cost.seconds for cost in costs if cost))
+    command = shlex.join(["harness", "run", *runs[-1].args])
+    console.print(f"{runs[-1].run_id}: took {took} when it was recorded: {command}", soft_wrap=True)
     return runs
 
 

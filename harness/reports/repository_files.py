@@ -45,8 +45,12 @@ def requirements() -> str:
     """The installed harness and the libraries that it names, each with its version, as a requirements file for pip.
 
     A harness that pip installed from a commit is named by it; any other by its version.
+
+    Raises:
+        UserError: the harness is not installed.
     """
-    harness = metadata.distribution(_PACKAGE)
+    with boundary("--init-repository", metadata.PackageNotFoundError, advice="Install the harness with pip first."):
+        harness = metadata.distribution(_PACKAGE)
     pinned = f"{_PACKAGE}=={harness.version}"
     origin = json.loads(harness.read_text("direct_url.json") or "{}")
     if "vcs_info" in origin:

@@ -18,7 +18,6 @@ from harness.rows.own_data import OwnData
 from harness.stats.verification import ran_on_gpu
 from harness.sweeps.plan import PlannedRun, planned_run, recipe_args
 from harness.system.command_line import split_flags
-from harness.system.devices import find_devices
 
 SMALLEST = "smallest"
 """The name, in place of a run_id, of the run that took the fewest seconds."""
@@ -52,8 +51,8 @@ class Topology(NamedTuple):
     threads: int
 
 
-def topology_of(record: RunRecord) -> Topology:
-    """The devices that a re-run of a record with a score needs.
+def topology_of(record: RunRecord, has_gpu: bool) -> Topology:
+    """The devices that a re-run of a record with a score needs; `has_gpu` is about this machine.
 
     Raises:
         UserError: the run was on a GPU, and none is visible here.
@@ -62,7 +61,7 @@ def topology_of(record: RunRecord) -> Topology:
     assert environment is not None
     if not ran_on_gpu(record):
         return Topology(record.spec.test_mode, 0, environment.threads)
-    if not find_devices(on_cpu=False).gpus:
+    if not has_gpu:
         devices = ", ".join(sorted(set(environment.devices)))
         raise UserError(
             f"--rerun {record.run_id}: it ran on {devices}, but no GPU is visible here; on a CPU nothing is verified."

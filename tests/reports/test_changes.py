@@ -47,6 +47,13 @@ def test_entries_are_added_changed_and_removed_with_their_ranks() -> None:
     assert f"- rte/{other.run_id}".replace("_", "\\_") in text
 
 
+def test_an_entry_has_a_rank_among_those_that_it_competes_with() -> None:
+    full = record("rte", 0.6)
+    partial = record("rte", 0.9, model=ELECTRA, data={"is_partial": True})
+    ranks = {line[0]: line[-1] for line in rows(page([], [full, partial]))[4:]}
+    assert ranks == {BERT: "– → 1", ELECTRA: "– → 1"}
+
+
 def test_an_edited_record_is_named_although_its_score_is_the_same() -> None:
     run = record("rte", 0.6)
     text = page([run], [run.model_copy(update={"notes": ["edited"]})])

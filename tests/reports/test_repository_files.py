@@ -143,41 +143,51 @@ def test_a_pull_request_that_changes_a_known_record_is_reported(repository: Path
 GH = """#!/bin/bash -e
 echo "$*" >> "$CALLS"
 case "$1 $2" in
-  "run download") mkdir report && cp "$REPORT" report/report.txt ;;
+  "run download") test -e "$REPORT" && mkdir report && cp "$REPORT" report/report.txt ;;
   "pr list") echo "$NUMBER" ;;
   "pr comment") cat comment.md > "$CALLS.comment" ;;
 esac
 """
 
 
-@pytest.mark.parametrize("number", ["7", ""])
-def test_the_comment_shows_the_report_as_code_whatever_is_in_it(tmp_path: Path, number: str) -> None:
+def comment(tmp_path: Path, number: str) -> tuple[list[str], Path]:
+    """The calls of `gh` by the workflow, and the file of the comment; the report is `report.txt`."""
     repository, scratch = tmp_path / "repository", tmp_path / "bin"
     write_repository(repository)
     scratch.mkdir()
     (scratch / "gh").write_text(GH)
     (scratch / "gh").chmod(0o755)
-    report = "| a\\_b |\n```\n@everybody [x](http://x)\n\n# head\r\r<img src=x>\n\x1b[31m~~~\n$(touch x)`touch x`\n"
-    (tmp_path / "report.txt").write_bytes((report + "é" * 20_000).encode())
     calls = tmp_path / "calls"
     blocks = run_blocks(repository / ".github" / "workflows" / "comment.yml")
     variables = {"CALLS": str(calls), "REPORT": str(tmp_path / "report.txt"), "NUMBER": number}
     event = {"RUN_ID": "12", "RUN_URL": "https://example.org/runs/12", "CONCLUSION": "failure", "COMMIT": "c0ffee"}
     steps = run_steps(blocks, repository, scratch, main, **variables, **event)
     assert [step.code for step in steps] == [0, 0], steps[-1].output
-    assert not (repository / "x").exists()
-    lines = calls.read_text().splitlines()
-    assert lines[0] == "run download 12 --name report --dir report"
-    comment = Path(f"{calls}.comment")
+    return calls.read_text().splitlines(), Path(f"{calls}.comment")
+
+
+@pytest.mark.parametrize("number", ["7", ""])
+def test_the_comment_shows_the_report_as_code_whatever_is_in_it(tmp_path: Path, number: str) -> None:
+    report = "| a\\_b |\n```\n@everybody [x](http://x)\n\n# head\r\r<img src=x>\n\x1b[31m~~~\n$(touch x)`touch x`\n"
+    (tmp_path / "report.txt").write_bytes((report + "é" * 20_000).encode())
+    calls, posted = comment(tmp_path, number)
+    assert not (tmp_path / "repository" / "x").exists()
+    assert calls[0] == "run download 12 --name report --dir report"
     if not number:
-        assert len(lines) == 2
-        assert not comment.exists()
+        assert len(calls) == 2
+        assert not posted.exists()
         return
-    assert lines[2].startswith("pr comment 7 ")
-    kinds = {token.type for token in MarkdownIt("commonmark").parse(comment.read_text(errors="replace"))}
+    assert calls[2].startswith("pr comment 7 ")
+    kinds = {token.type for token in MarkdownIt("commonmark").parse(posted.read_text(errors="replace"))}
     assert kinds == {"paragraph_open", "inline", "paragraph_close", "code_block"}
-    assert len(comment.read_bytes()) < 15_000
-    assert "| a_b |" in comment.read_text(errors="replace")
+    assert len(posted.read_bytes()) < 15_000
+    assert "| a_b |" in posted.read_text(errors="replace")
+
+
+def test_the_comment_of_a_check_without_a_report_says_so(tmp_path: Path) -> None:
+    _, posted = comment(tmp_path, "7")
+    assert posted.read_text().splitlines()[0] == "Check: failure. [All output](https://example.org/runs/12)"
+    assert len(posted.read_text().splitlines()) == 3
 
 
 def test_the_page_is_built_from_the_records(repository: Path, tmp_path: Path) -> None:

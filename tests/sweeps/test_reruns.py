@@ -195,12 +195,12 @@ def test_the_smallest_run_has_the_fewest_seconds_and_is_new(record_of: Make) -> 
     assert list(smallest_first([slow, edited], by_id(fast))) == [edited, slow]
 
 
-def test_a_run_on_a_gpu_needs_one(record_of: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_on_a_gpu_needs_one(record_of: Make) -> None:
     on_cpu, on_gpus = (
         record_of("--task", "rte", **environment)
         for environment in ({"threads": 3}, {"devices": ["NVIDIA H100"] * 2, "processes": 2})
     )
-    assert topology_of(on_cpu)[:3] == (False, 0, 3)
-    monkeypatch.setenv("ACCELERATE_USE_CPU", "yes")
+    assert topology_of(on_cpu, False) == topology_of(on_cpu, True) == (False, 0, 3)
+    assert topology_of(on_gpus, True) == (False, 2, 1)
     with pytest.raises(UserError, match="NVIDIA H100"):
-        topology_of(on_gpus)
+        topology_of(on_gpus, False)
