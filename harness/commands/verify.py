@@ -169,29 +169,29 @@ def _planned_runs(options: VerifyOptions, console: Console) -> Iterator[tuple[To
     by_id = {record.run_id: record for record in records}
     folder = options.results / "reruns" / options.name
     settings = RerunSettings(folder, options.data, options.trust_remote_code)
-    has_gpu = bool(find_devices(on_cpu=False).gpus)
+    gpus = len(find_devices(on_cpu=False).gpus)
     for run_id in dict.fromkeys(options.rerun):
         if run_id == SMALLEST:
             known = {record.run_id: record for record in read_records(options.base).records} if options.base else {}
-            yield from _smallest(by_id, known, settings, has_gpu, console)
+            yield from _smallest(by_id, known, settings, gpus, console)
         else:
             record = find_record(run_id, by_id, messages)
             runs = plan_rerun(record, by_id, settings)
-            yield topology_of(record, has_gpu), _announced(runs, by_id, console)
+            yield topology_of(record, gpus), _announced(runs, by_id, console)
 
 
 def _smallest(
     records: Mapping[str, RunRecord],
     known: Mapping[str, RunRecord],
     settings: RerunSettings,
-    has_gpu: bool,
+    gpus: int,
     console: Console,
 ) -> Iterator[tuple[Topology, list[PlannedRun]]]:
     """The run that took the fewest seconds among those that can be done again here, if there is one."""
     reasons: list[str] = []
     for record in smallest_first(records.values(), known):
         try:
-            topology, runs = topology_of(record, has_gpu), plan_rerun(record, records, settings)
+            topology, runs = topology_of(record, gpus), plan_rerun(record, records, settings)
         except UserError as error:
             reasons.append(str(error))
         else:

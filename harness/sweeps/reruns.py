@@ -51,8 +51,8 @@ class Topology(NamedTuple):
     threads: int
 
 
-def topology_of(record: RunRecord, has_gpu: bool) -> Topology:
-    """The devices that a re-run of a record with a score needs; `has_gpu` is about this machine.
+def topology_of(record: RunRecord, gpus: int) -> Topology:
+    """The devices for a re-run of a record with a score: as many GPUs as the run had, or all `gpus` of this machine.
 
     Raises:
         UserError: the run was on a GPU, and none is visible here.
@@ -61,12 +61,12 @@ def topology_of(record: RunRecord, has_gpu: bool) -> Topology:
     assert environment is not None
     if not ran_on_gpu(record):
         return Topology(record.spec.test_mode, 0, environment.threads)
-    if not has_gpu:
+    if not gpus:
         devices = ", ".join(sorted(set(environment.devices)))
         raise UserError(
             f"--rerun {record.run_id}: it ran on {devices}, but no GPU is visible here; on a CPU nothing is verified."
         )
-    return Topology(False, environment.processes, environment.threads)
+    return Topology(False, min(environment.processes, gpus), environment.threads)
 
 
 def find_record(run_id: str, records: Mapping[str, RunRecord], messages: Sequence[str]) -> RunRecord:

@@ -90,9 +90,12 @@ def here(args: Sequence[str]) -> None:
         main(args)
 
 
-def check(repository: Path, tmp_path: Path) -> list[Step]:
+def check(repository: Path, tmp_path: Path, last: str = "") -> list[Step]:
+    """The steps of the check, up to the one named `last`."""
     blocks = run_blocks(repository / ".github" / "workflows" / "check.yml")
     del blocks["Install"]  # from the network
+    names = list(blocks)
+    blocks = {name: blocks[name] for name in names[: names.index(last) + 1 if last else None]}
     return run_steps(blocks, repository, tmp_path / "bin", here)
 
 
@@ -134,10 +137,10 @@ def test_a_pull_request_that_changes_a_known_record_is_reported(repository: Path
     edit(path, '"notes": []', '"notes": ["edited"]')
     git(repository, "commit", "-am", "edit")
     merge(repository)
-    steps = check(repository, tmp_path)
-    assert "Records: 0 added, 1 changed, 0 removed." in steps[1].output
-    assert path.stem.replace("_", "\\_") in steps[1].output
-    assert [step.code for step in steps] == [0, 0, 0, 0]
+    steps = check(repository, tmp_path, last="Changes")
+    assert "Records: 0 added, 1 changed, 0 removed." in steps[-1].output
+    assert path.stem.replace("_", "\\_") in steps[-1].output
+    assert [step.code for step in steps] == [0, 0]
 
 
 GH = """#!/bin/bash -e

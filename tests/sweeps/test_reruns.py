@@ -200,7 +200,7 @@ def test_a_run_on_a_gpu_needs_one(record_of: Make) -> None:
         record_of("--task", "rte", **environment)
         for environment in ({"threads": 3}, {"devices": ["NVIDIA H100"] * 2, "processes": 2})
     )
-    assert topology_of(on_cpu, False) == topology_of(on_cpu, True) == (False, 0, 3)
-    assert topology_of(on_gpus, True) == (False, 2, 1)
+    assert topology_of(on_cpu, 0) == topology_of(on_cpu, 8) == (False, 0, 3)
+    assert [topology_of(on_gpus, gpus).gpus for gpus in (1, 2, 8)] == [1, 2, 2]
     with pytest.raises(UserError, match="NVIDIA H100"):
-        topology_of(on_gpus, False)
+        topology_of(on_gpus, 0)
