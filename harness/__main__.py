@@ -23,9 +23,9 @@ COMMANDS = {
     "watch": "fine-tune every checkpoint of a pretraining run as it appears, and show the scores over its steps",
     "describe": "show the rows of a task: labels, lengths, duplicates, contradictions",
     "selfcheck": "check that training and evaluation are exact on your devices",
-    "leaderboard": "write the leaderboard, compare two entries, list what a budget affords, add records from the Hub",
-    "publish": "upload a results folder to the Hub as a dataset with a leaderboard",
-    "verify": "check records for edits and errors: recompute scores from predictions, check run IDs, data and weights",
+    "leaderboard": "write the leaderboard, compare entries or folders, add records from the Hub, start a repository",
+    "publish": "upload a results folder to the Hub as a dataset, or its leaderboard as a Space",
+    "verify": "check records for edits and errors: scores, run IDs, data and weights; run some again",
     "plan": "show how many seeds a difference between two models needs, task by task",
     "export": "write records as model-index, .eval_results or Every Eval Ever",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,10 +21,12 @@ from harness.facts.suites import Suite, load_suite, registered_suites
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.budget import print_budget
 from harness.reports.cells import NO_SCORE
+from harness.reports.changes import changes_page
 from harness.reports.comparison import find_entry, print_comparison
 from harness.reports.folder import write_leaderboard_files
 from harness.reports.markdown import legend, table_head, table_lines
 from harness.reports.pages import build_pages
+from harness.reports.repository_files import write_repository
 from harness.reports.results_repository import pull_records
 from harness.reports.standings import FolderFacts, Leaderboard, build_leaderboard
 from harness.stats.calibration import read_calibrations
@@ -138,6 +141,11 @@ class LeaderboardOptions:
     """A model's score is the mean or the median over its runs."""
     suites: tuple[str, ...] = ()
     """Folders of suites of your own: each gets a page with its averages, as the registered ones do."""
+    base: Path | None = None
+    """Print as Markdown what changes from this results folder, such as that of the main branch, and write nothing."""
+    init_repository: Path | None = None
+    """Write a results repository into this empty folder, and nothing else: workflows that check each pull request with
+    records and publish the leaderboard."""
     strict: bool = False
     """Exit with code 1 if a record, grid, file of predictions or re-run cannot be read."""
 
@@ -149,6 +157,9 @@ def main(arguments: Sequence[str]) -> None:
         UserError: there is no record.
     """
     options = parse_flags(LeaderboardOptions, arguments, "leaderboard")
+    if options.init_repository is not None:
+        _init_repository(options)
+        return
     console = DataConsole()
     for address in options.from_:
         pull = pull_records(address, options.results)
@@ -162,6 +173,9 @@ def main(arguments: Sequence[str]) -> None:
             names = " and ".join(map(repr, options.compare))
             raise UserError(f"--compare: {names} are the same entry, {first.label}. Name two different ones.")
         print_comparison(board, first, second, console)
+    elif options.base is not None:
+        page, messages = _changes(options.base, options.results, options.aggregate)
+        print(page)
     elif options.budget is not None:
         board, messages = read_leaderboard(options.results, options.aggregate)
         print_budget(board, options.budget, console)
@@ -178,3 +192,37 @@ def main(arguments: Sequence[str]) -> None:
         print(f"{len(messages)} file(s) ignored: not readable as records, grids or predictions.", file=sys.stderr)
         if options.strict:
             sys.exit(1)
+
+
+def _changes(base: Path, results: Path, aggregate: Aggregate) -> tuple[str, list[str]]:
+    """The Markdown of `--base`, with a message for each unreadable file of the results folder.
+
+    Raises:
+        UserError: the base is no folder, or there is no record.
+    """
+    if not base.is_dir():
+        raise UserError(f"--base {base}: folder not found.")
+    old, _ = read_records(base)
+    before = read_leaderboard(base, aggregate).board if old else None
+    after, messages = read_leaderboard(results, aggregate)
+    return changes_page(before, after, old, read_records(results).records), messages
+
+
+def _init_repository(options: LeaderboardOptions) -> None:
+    """Writes the repository and prints the next commands.
+
+    Raises:
+        UserError: other flags are given, or the folder is not empty or cannot be written.
+    """
+    assert options.init_repository is not None
+    if options != LeaderboardOptions(init_repository=options.init_repository):
+        raise UserError("--init-repository: takes no other flags; drop them.")
+    paths = write_repository(options.init_repository)
+    for path in paths:
+        print(path)
+    for line in ("Next:", f"cd {shlex.quote(str(options.init_repository))}", *_NEXT_COMMANDS):
+        print(line)
+
+
+_NEXT_COMMANDS = ("git init -b main", "git add .", "git commit -m 'A results repository'")
+"""Commands after --init-repository."""

@@ -1,4 +1,4 @@
-"""`harness publish`: uploads a results folder to the Hub as a dataset, with a card that shows the leaderboard."""
+"""`harness publish`: uploads a results folder to the Hub, as a dataset or as a static Space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.commands.leaderboard import read_pages
 from harness.errors import UserError
 from harness.reports.results_repository import stage_results
 from harness.system.command_line import parse_flags
-from harness.system.uploads import check_sign_in, upload
+from harness.system.uploads import Kind, check_sign_in, upload
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,12 @@ class PublishOptions:
     """
 
     to: str
-    """The dataset's name, as in organisation/name. A new one is private."""
+    """The dataset's name, as in organisation/name, or spaces/organisation/name for a static Space whose page is the
+    leaderboard. A new one is private."""
     results: Path = Path("results")
     """The folder with runs/."""
     public: bool = False
-    """A new dataset is public; an existing one stays as it is."""
+    """A new dataset or Space is public; an existing one stays as it is."""
     dry_run: bool = False
     """List the files with their sizes, and upload nothing."""
 
@@ -40,11 +41,14 @@ def main(arguments: Sequence[str]) -> None:
         UserError: the name is invalid, there are no records, or only those of test mode, or the upload failed.
     """
     options = parse_flags(PublishOptions, arguments, "publish")
-    repository = options.to.removeprefix("hf://").removeprefix("datasets/")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+    match = re.fullmatch(r"(?:hf://)?(?:(dataset|space)s/)?([\w.-]+/[\w.-]+)", options.to)
+    if match is None:
         raise UserError(
-            f"--to {options.to}: expected the name of a dataset on the Hub, organisation/name.".replace("  ", " ")
+            f"--to {options.to}: expected the name of a dataset on the Hub, organisation/name, or of a Space, "
+            "spaces/organisation/name."
         )
+    kind: Kind = "space" if match[1] == "space" else "dataset"
+    repository = match[2]
     pages, messages = read_pages(options.results)
     for message in messages:
         print(f"left out: {message}", file=sys.stderr)
@@ -55,7 +59,7 @@ def main(arguments: Sequence[str]) -> None:
     if not options.dry_run:
         check_sign_in(repository, "--to")
     with TemporaryDirectory(prefix="harness-publish-") as folder:
-        stage_results(pages, records, options.results, Path(folder), repository)
+        stage_results(pages, records, options.results, Path(folder), repository, kind)
         paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
         size = sum(path.stat().st_size for path in paths)
         print(f"{len(records)} records, {len(paths)} files, {size / 2**20:.1f} MiB")
@@ -63,5 +67,5 @@ def main(arguments: Sequence[str]) -> None:
             for path in paths:
                 print(f"{path.stat().st_size:>12,} {path.relative_to(folder)}")
             return
-        address = upload(Path(folder), repository, f"{len(records)} runs", "dataset", not options.public, "--to")
+        address = upload(Path(folder), repository, f"{len(records)} runs", kind, not options.public, "--to")
     print(f"on the Hub: {address}")

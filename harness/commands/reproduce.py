@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -78,8 +77,6 @@ class ReproduceOptions:
     """Show what can be compared and what would be run, and run nothing."""
     write: Path | None = None
     """Run nothing, and write a row file from the records of one model's runs; --model and --tasks choose among them."""
-    from_: Annotated[Path | None, tyro.conf.arg(name="from")] = None
-    """The results folder for --write; that of --results by default."""
 
 
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
@@ -92,8 +89,6 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     if options.write is not None:
         _write_row(options, passed)
         return
-    if options.from_ is not None:
-        raise UserError(f"--from {options.from_}: --write is missing; name the row file to write.")
     if options.row is None:
         raise UserError("missing row: name one of `harness published`, or the path of your own.")
     row = load_row(options.row)
@@ -151,7 +146,7 @@ def _write_row(options: ReproduceOptions, passed: Sequence[str]) -> None:
     Raises:
         UserError: the file exists or has another extension, or the records make no row.
     """
-    path, results = options.write, options.from_ or options.results
+    path, results = options.write, options.results
     assert path is not None
     used = ReproduceOptions(
         tasks=options.tasks,
@@ -159,10 +154,9 @@ def _write_row(options: ReproduceOptions, passed: Sequence[str]) -> None:
         results=options.results,
         test_mode=options.test_mode,
         write=path,
-        from_=options.from_,
     )
     if passed or options != used:
-        raise UserError("--write: takes --from, --model, --tasks and --test-mode alone; drop the rest.")
+        raise UserError("--write: takes --results, --model, --tasks and --test-mode alone; drop the rest.")
     if path.suffix not in (".yaml", ".yml"):
         raise UserError(f"--write {path}: unsupported extension: expected .yaml.")
     if path.exists():

@@ -1,39 +1,96 @@
-"""`harness verify`: checks every record of a results folder against itself and against the files around it."""
+"""`harness verify`: checks every record of a results folder, and runs some again from their records alone."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import tyro
+from rich.console import Console
 
 from harness.commands.leaderboard import read_leaderboard
+from harness.commands.sweep import WIDTH, run_jobs
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records, record_path
-from harness.inspection.terminal_table import print_table
-from harness.stats.verification import LEVELS, Finding, Level, contradictions, independent_reruns, read_reruns
+from harness.inspection.terminal_table import DataConsole, print_table
+from harness.metrics.registry import is_fraction
+from harness.reports.cells import format_metric
+from harness.stats.verification import (
+    LEVELS,
+    Finding,
+    Level,
+    RerunOutcome,
+    compare_reruns,
+    contradictions,
+    read_reruns,
+)
+from harness.sweeps.display import duration, print_plan
+from harness.sweeps.executor import ExecutorSettings
+from harness.sweeps.executors import make_executor
+from harness.sweeps.jobs import plan_jobs
+from harness.sweeps.launch import launch_command
+from harness.sweeps.plan import PlannedRun
+from harness.sweeps.reruns import (
+    SMALLEST,
+    RerunSettings,
+    Topology,
+    find_record,
+    plan_rerun,
+    smallest_first,
+    topology_of,
+)
+from harness.sweeps.scheduler import Command
 from harness.system.command_line import parse_flags
+from harness.system.devices import find_devices
+from harness.system.output import LINE_CONTROLS, escape_controls
 
 SCHEMA_VERSION = 1
 """The version of the output of --json."""
+
+_AGREEMENTS = {
+    "equal": "bit-for-bit equal",
+    "within": "within the interval",
+    "outside": "OUTSIDE the interval",
+    "unknown": "not equal, and the score has no interval",
+}
+"""The words for each agreement of a re-run."""
+
+
+_MAX_REASONS = 5
+"""Reasons that are printed where no run can be done again."""
 
 
 @dataclass(frozen=True)
 class VerifyOptions:
     """Check every record of a results folder: schema, run_id, scores, rows, gold labels, predictions, data and weights.
 
-    Exit code 1 if there is a mismatch. Data come from the local cache only, weights from DIR/models; re-runs by
-    others are the results folders in DIR/reruns.
+    Exit code 1 if there is a mismatch, or a re-run whose score is outside the interval. Data come from the local cache
+    only, weights from DIR/models; re-runs are the results folders in DIR/reruns. --rerun makes one.
     """
 
     results: Annotated[Path, tyro.conf.Positional] = Path("results")
     """The folder with runs/."""
+    rerun: tuple[str, ...] = ()
+    """Run these again, each from its record alone, on a CPU or GPUs as before: run_ids, or smallest for the run that
+    took the fewest seconds. The new records are in DIR/reruns; the same command resumes."""
+    name: str = "local"
+    """The person or lab that runs again: the folder in DIR/reruns."""
+    base: Path | None = None
+    """Show what is new: leave out records without a mismatch that this results folder has too, such as that of the main
+    branch."""
+    data: Path | None = None
+    """The folder or file with the rows of runs that had --data."""
+    trust_remote_code: bool = False
+    """Allow re-runs of models that come with code of their own: read it first."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -45,28 +102,122 @@ class Verified(NamedTuple):
     level: Level
     findings: list[Finding]
     unchecked: list[str]
-    reruns: list[str]
-    """Files of independent re-runs, relative to the results folder."""
+    reruns: list[RerunOutcome]
+    """The outcomes of its independent re-runs."""
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Prints the checks, and exits with 1 if there is a mismatch.
+def main(arguments: Sequence[str], command: Command = launch_command) -> None:
+    """Prints the checks, and exits with 1 if there is a mismatch; `command` builds the command that starts a run.
 
     Raises:
-        UserError: there is no record and no file that could be one.
+        UserError: there is no record and no file that could be one, or a run cannot be done again.
     """
     options = parse_flags(VerifyOptions, arguments, "verify")
-    verified, messages = verify(options.results)
+    if options.base is not None and not options.base.is_dir():
+        raise UserError(f"--base {options.base}: folder not found.")
+    if not options.rerun and options != VerifyOptions(options.results, base=options.base, json=options.json):
+        raise UserError("--name, --data, --trust-remote-code: --rerun is missing; name a run_id.")
+    code = _run_again(options, command) if options.rerun else 0
+    verified, messages = verify(options.results, options.base)
     if options.json:
         print(json.dumps(_content(verified, messages), indent=1, ensure_ascii=False))
     else:
         _print(verified, messages)
-    if messages or any(one.findings for one in verified):
+    is_outside = any(outcome.agreement == "outside" for one in verified for outcome in one.reruns)
+    if code or messages or is_outside or any(one.findings for one in verified):
         sys.exit(1)
 
 
-def verify(results: Path) -> tuple[list[Verified], list[str]]:
+# -- runs again --------------------------------------------------------------------------------------------------------
+
+
+def _run_again(options: VerifyOptions, command: Command) -> int:
+    """Does the runs again that --rerun names, and returns the exit code.
+
+    Raises:
+        UserError: a run is not found, or cannot be done again here; then none is done.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", options.name):
+        raise UserError(f"--name {options.name}: expected letters, digits, '-', '_' and '.' only, at most 100.")
+    stream = {"file": sys.stderr} if options.json else {}
+    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH, **stream)
+    by_topology = sorted(_planned_runs(options, console), key=lambda planned: planned[0])
+    code = 0
+    for topology, planned in groupby(by_topology, key=lambda planned: planned[0]):
+        if topology.gpus == 0:
+            os.environ["OMP_NUM_THREADS"] = str(topology.threads)  # the executor takes at most as many
+        gpus = topology.gpus or None
+        executor = make_executor(ExecutorSettings(gpus_per_run=gpus), test_mode=topology.gpus == 0)
+        runs = list({run.run_id: run for _, several in planned for run in several}.values())
+        plan = plan_jobs(runs, executor.device, retry_failed=True)
+        print_plan(plan, executor.slots, console)
+        if plan.finished:
+            console.print(f"Finished re-runs in reruns/{options.name} are kept; another --name runs them again.")
+        code = max(code, run_jobs(plan, executor, console, command, may_diverge=False))
+        if code > 1:
+            sys.exit(code)
+    return code
+
+
+def _planned_runs(options: VerifyOptions, console: Console) -> Iterator[tuple[Topology, list[PlannedRun]]]:
+    """The runs to do for each name in --rerun, with the devices that they need.
+
+    Raises:
+        UserError: a run is not found, or cannot be done again here.
+    """
+    records, messages = read_records(options.results)
+    by_id = {record.run_id: record for record in records}
+    folder = options.results / "reruns" / options.name
+    settings = RerunSettings(folder, options.data, options.trust_remote_code)
+    gpus = len(find_devices(on_cpu=False).gpus)
+    for run_id in dict.fromkeys(options.rerun):
+        if run_id == SMALLEST:
+            known = {record.run_id: record for record in read_records(options.base).records} if options.base else {}
+            yield from _smallest(by_id, known, settings, gpus, console)
+        else:
+            record = find_record(run_id, by_id, messages)
+            runs = plan_rerun(record, by_id, settings)
+            yield topology_of(record, gpus), _announced(runs, by_id, console)
+
+
+def _smallest(
+    records: Mapping[str, RunRecord],
+    known: Mapping[str, RunRecord],
+    settings: RerunSettings,
+    gpus: int,
+    console: Console,
+) -> Iterator[tuple[Topology, list[PlannedRun]]]:
+    """The run that took the fewest seconds among those that can be done again here, if there is one."""
+    reasons: list[str] = []
+    for record in smallest_first(records.values(), known):
+        try:
+            topology, runs = topology_of(record, gpus), plan_rerun(record, records, settings)
+        except UserError as error:
+            reasons.append(str(error))
+        else:
+            yield topology, _announced(runs, records, console)
+            return
+    console.print("--rerun smallest: no new record of a run that can be done again here.")
+    for reason in reasons[:_MAX_REASONS]:
+        console.print(reason, soft_wrap=True)
+
+
+def _announced(runs: list[PlannedRun], records: Mapping[str, RunRecord], console: Console) -> list[PlannedRun]:
+    """The runs, after a line with the command of the last and the time that all of them took before."""
+    costs = [records[run.run_id].cost for run in runs]
+    took = duration(sum(cost.seconds for cost in costs if cost))
+    command = shlex.join(["harness", "run", *runs[-1].args])
+    console.print(f"{runs[-1].run_id}: took {took} when it was recorded: {command}", soft_wrap=True)
+    return runs
+
+
+# -- checks ------------------------------------------------------------------------------------------------------------
+
+
+def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], list[str]]:
     """The checks of every record, and a message for each file that is not a readable record.
+
+    Records without a mismatch that `base` has too, with the same re-runs, are left out.
 
     Raises:
         UserError: there is no record and no file that could be one.
@@ -80,24 +231,26 @@ def verify(results: Path) -> tuple[list[Verified], list[str]]:
             return [], messages
         raise UserError(f"{results}: no records found under {results / 'runs'}. Name a results folder.")
     reruns, unreadable = read_reruns(results)
-    levels = _levels(results)
+    board = read_leaderboard(results).board
+    groups = {run.run_id: group for group in board.levels for run in group.runs}
     conflicts = gold_conflicts(records)
+    known = {record.run_id: record for record in read_records(base).records} if base else {}
+    known_reruns = read_reruns(base).by_run if base else {}
     verified = []
     for record in records:
         findings, unchecked = check_files(record, results)
         own = contradictions(record)
         conflict = [conflicts[record.run_id]] if record.run_id in conflicts else []
         every = list({finding.field: finding for finding in (*conflict, *findings, *own)}.values())
-        level: Level = "reported" if every else levels.get(record.run_id, "reported")
-        paths = [rerun.path for rerun in independent_reruns(record, reruns.get(record.run_id, []))]
-        verified.append(Verified(record, level, every, unchecked, paths))
+        is_known = known.get(record.run_id) == record and known_reruns.get(record.run_id) == reruns.get(record.run_id)
+        if is_known and not every:
+            continue
+        group = groups.get(record.run_id)
+        level: Level = "reported" if every or group is None else board.levels[group]
+        interval = board.evidence[group].total if group else None
+        outcomes = compare_reruns(record, reruns.get(record.run_id, []), group, interval)
+        verified.append(Verified(record, level, every, unchecked, outcomes))
     return verified, [*messages, *unreadable]
-
-
-def _levels(results: Path) -> dict[str, Level]:
-    """The level of each run's group in the leaderboard."""
-    board = read_leaderboard(results).board
-    return {run.run_id: level for group, level in board.levels.items() for run in group.runs}
 
 
 def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
@@ -107,6 +260,9 @@ def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
     for one in verified:
         for finding in one.findings:
             print(f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}")
+        for outcome in one.reruns:
+            for line in _outcome_lines(one.record, outcome):
+                print(escape_controls(line, LINE_CONTROLS))
     for message in messages:
         print(message)
     for reason, number in Counter(reason for one in verified for reason in one.unchecked).items():
@@ -116,6 +272,20 @@ def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
     broken = sum(bool(one.findings) for one in verified)
     counted = f"{len(verified) - broken} consistent, {broken} with mismatches; {len(messages)} unreadable"
     print(f"{len(verified)} records: {counted}.")
+
+
+def _outcome_lines(record: RunRecord, outcome: RerunOutcome) -> Iterator[str]:
+    """The agreement of a re-run, with scores and changed predictions where it is not equal, and what else differs."""
+    parts = [_AGREEMENTS[outcome.agreement]]
+    if outcome.agreement != "equal":
+        as_percent = all(map(is_fraction, record.task.main_metrics))
+        score, rerun_score = (format_metric(one, as_percent) for one in (outcome.score, outcome.rerun_score))
+        ends = [format_metric(end, as_percent) for end in outcome.interval or ()]
+        parts += [f"score {score}, again {rerun_score}" + (f", interval {' to '.join(ends)}" if ends else "")]
+        parts += [f"another prediction in {rows:,} row(s) of {split}" for split, rows in outcome.changed_rows.items()]
+    yield f"{record.spec.task}/{record.run_id}: {outcome.path}: {'; '.join(parts)}"
+    if outcome.differences:
+        yield f"  differs in {'; '.join(outcome.differences)}"
 
 
 def _fields(one: Verified) -> str:
@@ -135,7 +305,10 @@ def _content(verified: Sequence[Verified], messages: Sequence[str]) -> dict[str,
                 "level": one.level,
                 "findings": [finding._asdict() for finding in one.findings],
                 "unchecked": one.unchecked,
-                "reruns": one.reruns,
+                "reruns": [
+                    {**outcome._asdict(), "interval": outcome.interval and list(outcome.interval)}
+                    for outcome in one.reruns
+                ],
             }
             for one in verified
         ],

@@ -16,7 +16,7 @@ from harness.errors import UserError, boundary, first_line
 from harness.facts.outcome import task_facts
 from harness.facts.packing import unpack_array
 from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
-from harness.facts.records import RunRecord
+from harness.facts.records import RunRecord, record_path
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.metrics.scoring import mean_loss, predictions_from_scores
 from harness.requests.parents import model_folder
@@ -102,6 +102,10 @@ def _check_task(record: RunRecord, checks: FileChecks) -> TaskSpec | None:
 def _check_predictions(record: RunRecord, results: Path, checks: FileChecks) -> None:
     if not record.prediction_files:
         checks.unchecked.append("predictions: the record names no files of predictions")
+    folder = record_path(results, record.spec.task, record.run_id).parent
+    if record.prediction_files and not any((folder / name).is_file() for name in record.prediction_files.values()):
+        checks.unchecked.append("files of predictions: none is here; the scores follow from the record alone")
+        return
     for split in record.prediction_files:
         try:
             path = prediction_path(record, results, split)
@@ -152,9 +156,8 @@ def _check_data(record: RunRecord, task: TaskSpec, checks: FileChecks) -> None:
     if spec.data is not None:
         checks.unchecked.append(f"data of {spec.task}: files of the user")
         return
-    try:
-        splits = _pinned_splits(spec.task, spec.recipe.protocol, spec.recipe.train_rows, spec.test_mode)
-    except UserError:
+    splits = _pinned_splits(spec.task, spec.recipe.protocol, spec.recipe.train_rows, spec.test_mode)
+    if splits is None:
         checks.unchecked.append(f"data of {spec.task}: not in the local cache")
         return
     rows = {name: len(split.text) for name, split in splits.items()}
@@ -181,17 +184,22 @@ def _fingerprint(splits: Mapping[str, Split]) -> str:
 
 
 @cache
-def _pinned_splits(name: str, protocol: str, train_rows: int | None, is_test_mode: bool) -> dict[str, Split]:
-    """The rows of a task's pinned source; those of test mode are generated again.
+def _pinned_splits(name: str, protocol: str, train_rows: int | None, is_test_mode: bool) -> dict[str, Split] | None:
+    """The rows of a task's pinned source, None where they cannot be had; those of test mode are generated again."""
+    import datasets
 
-    Raises:
-        UserError: they cannot be had.
-    """
     from harness.rows import loading
 
     task = apply_protocol(load_task(name), protocol)
-    tables = test_mode.tables(task) if is_test_mode else loading.read_tables(task, None)
-    return loading.load_splits(task, tables, protocol, train_rows)
+    verbosity = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity_error()  # it would warn that it uses the cache
+    try:
+        tables = test_mode.tables(task) if is_test_mode else loading.read_tables(task, None)
+        return loading.load_splits(task, tables, protocol, train_rows)
+    except UserError:
+        return None
+    finally:
+        datasets.logging.set_verbosity(verbosity)
 
 
 # -- the saved model ---------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from harness.reports.folder import write_leaderboard_files
 from harness.reports.standings import Leaderboard
 from harness.system.atomic import write_atomically
 from harness.system.hub import call_with_retries
+from harness.system.uploads import Kind
 
 SCORES = "scores.parquet"
 """The table that the Hub shows: a row per run, split and metric."""
@@ -47,7 +48,12 @@ class Pull(NamedTuple):
 
 
 def stage_results(
-    pages: Mapping[str, Leaderboard], records: Sequence[RunRecord], results: Path, folder: Path, repository: str
+    pages: Mapping[str, Leaderboard],
+    records: Sequence[RunRecord],
+    results: Path,
+    folder: Path,
+    repository: str,
+    kind: Kind = "dataset",
 ) -> None:
     """Writes the files to upload to `repository` into an empty folder.
 
@@ -64,7 +70,7 @@ def stage_results(
     write_leaderboard_files(pages, folder)
     _write_scores(records, folder / SCORES)
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
-    (folder / "README.md").write_text(_card(page, repository), encoding="utf-8")
+    (folder / "README.md").write_text(_card(page, repository, kind), encoding="utf-8")
 
 
 def _copy_predictions(record: RunRecord, source: Path, target: Path) -> None:
@@ -76,19 +82,28 @@ def _copy_predictions(record: RunRecord, source: Path, target: Path) -> None:
             shutil.copyfile(path, copy)
 
 
-def _card(leaderboard: str, repository: str) -> str:
+def _card(leaderboard: str, repository: str, kind: Kind) -> str:
+    """The README of the repository: that of a Space names the page that it shows, that of a dataset its table."""
+    is_space = kind == "space"
     metadata = {
-        "pretty_name": "Fine-tuning scores of encoders",
+        "title" if is_space else "pretty_name": "Fine-tuning scores of encoders",
         "tags": ["glue-harness", "leaderboard", "benchmark"],
-        "configs": [{"config_name": "scores", "data_files": SCORES}],
+        **(
+            {"sdk": "static", "app_file": "leaderboard.html"}
+            if is_space
+            else {"configs": [{"config_name": "scores", "data_files": SCORES}]}
+        ),
     }
-    return (
-        f"---\n{yaml_text(metadata)}---\n\n{leaderboard}\n## Files\n\n"
-        "- `runs/<task>/<run_id>.json`: the record of a run, with its recipe, data, environment and predictions.\n"
-        f"- `{SCORES}`: every score, a row per run, split and metric.\n"
-        "- `leaderboard.html`: the table above as a page that sorts and filters.\n\n"
-        f"`harness leaderboard --from hf://datasets/{repository}` adds the records to your own results folder.\n"
-    )
+    lines = [
+        "- `runs/<task>/<run_id>.json`: the record of a run, with its recipe, data, environment and predictions.",
+        f"- `{SCORES}`: every score, a row per run, split and metric.",
+        "- `leaderboard.html`: the table above as a page that sorts and filters.",
+    ]
+    if not is_space:
+        address = f"hf://datasets/{repository}"
+        lines += ["", f"`harness leaderboard --from {address}` adds the records to your own results folder."]
+    text = "\n".join(lines)
+    return f"---\n{yaml_text(metadata)}---\n\n{leaderboard}\n## Files\n\n{text}\n"
 
 
 def _write_scores(records: Sequence[RunRecord], path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -55,6 +55,27 @@ class Rerun(NamedTuple):
     record: RunRecord
 
 
+Agreement = Literal["equal", "within", "outside", "unknown"]
+"""A re-run is equal in every bit; or its score is within the interval, or outside; or there is no interval."""
+
+
+class RerunOutcome(NamedTuple):
+    """A re-run compared with the record of the same spec."""
+
+    path: str
+    """The file, relative to the results folder."""
+    agreement: Agreement
+    score: float | None
+    """The main score of the record."""
+    rerun_score: float | None
+    interval: Interval | None
+    """The 95 % interval of the group's score, widened for a single run."""
+    changed_rows: dict[str, int]
+    """The number of rows with another prediction, by split."""
+    differences: list[str]
+    """Differences of machine, versions, precision, model and data, as `torch: 2.12.0 -> 2.13.0`."""
+
+
 class Reruns(NamedTuple):
     """Re-runs by run_id, and a message for each file that is not a readable record."""
 
@@ -63,13 +84,14 @@ class Reruns(NamedTuple):
 
 
 def read_reruns(results: Path) -> Reruns:
-    """Reads the records under `results/reruns/<name>/runs`.
+    """Reads the records under `results/reruns/<name>`, and those of test mode under `results/reruns/<name>/test-mode`.
 
     Raises:
         UserError: a folder cannot be read.
     """
     reruns = Reruns(defaultdict(list), [])
-    for folder in sorted(path for path in (results / "reruns").glob("*") if path.is_dir()):
+    folders = [path for pattern in ("*", "*/test-mode") for path in (results / "reruns").glob(pattern)]
+    for folder in sorted(path for path in folders if path.is_dir()):
         records, messages = read_records(folder)
         reruns.messages.extend(messages)
         for record in records:
@@ -199,7 +221,7 @@ def level_of(group: Group, interval: Interval | None, reruns: Mapping[str, Seque
     every = [rerun.record for one in by_run for rerun in one]
     score = mean_or_none([_main_score(run, group) for run in every])
     is_within = score is not None and interval.low <= score <= interval.high
-    return "verified" if is_within and all(map(_ran_on_gpu, [*every, *group.scored])) else "checked"
+    return "verified" if is_within and all(map(ran_on_gpu, [*every, *group.scored])) else "checked"
 
 
 def independent_reruns(record: RunRecord, reruns: Sequence[Rerun]) -> list[Rerun]:
@@ -226,10 +248,61 @@ def agreeing_reruns(record: RunRecord, reruns: Sequence[Rerun]) -> list[Rerun]:
     ]
 
 
+def compare_reruns(
+    record: RunRecord, reruns: Sequence[Rerun], group: Group | None, interval: Interval | None
+) -> list[RerunOutcome]:
+    """The outcome of each independent re-run of a run; `interval` is that of the score of its group."""
+    equal = [rerun.path for rerun in agreeing_reruns(record, reruns)]
+    if group is None or group.score.center is None or interval is None:
+        interval = None
+    else:  # of one run in place of n: the variance over seeds is n times that of their mean
+        center, widening = group.score.center, math.sqrt(len(group.scored))
+        interval = Interval(center - widening * (center - interval.low), center + widening * (interval.high - center))
+    outcomes = []
+    for path, rerun in independent_reruns(record, reruns):
+        score, rerun_score = (_main_score(run, group) if group else None for run in (record, rerun))
+        if path in equal:
+            agreement: Agreement = "equal"
+        elif interval is None or rerun_score is None:
+            agreement = "unknown"
+        else:
+            agreement = "within" if interval.low <= rerun_score <= interval.high else "outside"
+        changed, differences = _changed_rows(record, rerun), list(_differences(record, rerun))
+        outcomes.append(RerunOutcome(path, agreement, score, rerun_score, interval, changed, differences))
+    return outcomes
+
+
+def _changed_rows(record: RunRecord, rerun: RunRecord) -> dict[str, int]:
+    """The number of rows with another prediction, by split with the same number of rows."""
+    changed = {}
+    for split in record.predictions.keys() & rerun.predictions.keys():
+        one, other = (unpack_array(run.predictions[split]) for run in (record, rerun))
+        if one.shape == other.shape:
+            changed[split] = int((one != other).reshape(len(one), -1).any(axis=1).sum())
+    return dict(sorted(changed.items()))
+
+
+def _differences(record: RunRecord, rerun: RunRecord) -> Iterator[str]:
+    """The differences besides the results: of the environment, the model's commit and the data."""
+    one, other = _circumstances(record), _circumstances(rerun)
+    for name in sorted(one.keys() | other.keys()):
+        if one.get(name) != other.get(name):
+            yield f"{name}: {one.get(name)} -> {other.get(name)}"
+
+
+def _circumstances(record: RunRecord) -> dict[str, Any]:
+    environment = record.environment.model_dump(exclude={"git_dirty", "accumulation"}) if record.environment else {}
+    versions: dict[str, Any] = environment.pop("versions", {})
+    devices = ", ".join(f"{number} x {name}" for name, number in Counter(environment.pop("devices", [])).items())
+    commit, fingerprint = record.model and record.model.commit, record.data and record.data.fingerprint
+    return versions | environment | {"devices": devices, "model.commit": commit, "data.fingerprint": fingerprint}
+
+
 def _main_score(run: RunRecord, group: Group) -> float | None:
     return mean_or_none([run.metrics.get(split, {}).get(name) for split, name in reported_metrics(group.task)])
 
 
-def _ran_on_gpu(record: RunRecord) -> bool:
+def ran_on_gpu(record: RunRecord) -> bool:
+    """True when every device of the run was a GPU."""
     devices = record.environment.devices if record.environment else []
     return bool(devices) and all(_GPU.search(name) for name in devices)

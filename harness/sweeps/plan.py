@@ -14,7 +14,7 @@ from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, read_record, record_path
 from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
-from harness.requests.identity import identify
+from harness.requests.identity import identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
 from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
@@ -204,13 +204,11 @@ def _plan(
     args += ["--revision", own.revision] if own.revision else []
     args += ["--trust-remote-code"] if own.trust_remote_code else []
     overrides = {**_overrides(request, name, own), **point}
-    if switches := [key for key, value in overrides.items() if isinstance(value, bool)]:
+    if switches := {key for key, value in overrides.items() if isinstance(value, bool)}:
         default = parse_options([*args, *request.args]).recipe  # a switch has a flag only for its other position
-        changed = {key: overrides.pop(key) for key in switches}
-        args += [_switch(key, value) for key, value in changed.items() if value is not getattr(default, key)]
-    for key, value in overrides.items():
-        args += [f"--{key.replace('_', '-')}", str(value)]
-    args += ["--seed", str(seed), *request.args]
+        unchanged = {key for key in switches if overrides[key] is getattr(default, key)}
+        overrides = {key: value for key, value in overrides.items() if key not in unchanged}
+    args += [*recipe_args(overrides), "--seed", str(seed), *request.args]
     options = parse_options(args)
     before: list[PlannedRun] = []
     if options.recipe.init_from is not None:
@@ -221,12 +219,22 @@ def _plan(
         before = [replace(run, is_requested=False) for run in before]
         args += ["--parent", before[-1].run_id]
         options = replace(options, parent=before[-1].run_id)
-    loaded = load_task(options.task)
-    trained = apply_protocol(load_task(trained_task(options.task)), options.recipe.protocol)
+    return [*before, planned_run(args, options, before[-1] if before else None)]
+
+
+def planned_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:
+    """The run of these arguments of `harness run`, and of the options that they give; it starts from `parent`.
+
+    Raises:
+        UserError: the task, its rows or the model cannot be used.
+    """
+    loaded, _ = resolve_task(options)
+    trained = load_task(trained_task(options.task)) if loaded.predicted_by else loaded
+    trained = apply_protocol(trained, options.recipe.protocol)
     files = None if options.test_mode else find_files(trained, options.data)
     spec = identify(trained, files, options)
-    after = before[-1].run_id if before else None
-    parent_group_key = before[-1].spec.group_key(before[-1].parent_group_key) if before else None
+    after = parent.run_id if parent else None
+    parent_group_key = parent.spec.group_key(parent.parent_group_key) if parent else None
     if loaded.predicted_by:
         after = spec.run_id
         identity = {"task": loaded.name, "task_version": loaded.version, "task_fingerprint": loaded.fingerprint}
@@ -234,7 +242,16 @@ def _plan(
     default = default_recipe(trained, options.model, options.test_mode)
     changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained
-    return [*before, PlannedRun(task, options, tuple(args), spec, changes, after, parent_group_key)]
+    return PlannedRun(task, options, tuple(args), spec, changes, after, parent_group_key)
+
+
+def recipe_args(values: Point) -> list[str]:
+    """The flags of `harness run` that set hyperparameters; a switch has one for the other position than its default."""
+    args: list[str] = []
+    for name, value in values.items():
+        flag = name.replace("_", "-")
+        args += [f"--{'' if value else 'no-'}{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
+    return args
 
 
 def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str, Any]:
@@ -247,10 +264,6 @@ def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str
         if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # the others start from it
             del recipe["init_from"]
     return {**for_all[0], **settings.recipe, **own.recipe, **by_task, **for_all[1]}
-
-
-def _switch(name: str, value: bool) -> str:
-    return f"--{'' if value else 'no-'}{name.replace('_', '-')}"
 
 
 def _with_seed(args: Sequence[str], seed: int) -> tuple[str, ...]:

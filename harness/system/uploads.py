@@ -9,7 +9,7 @@ from harness.errors import UserError, first_line
 from harness.system.hub import call_with_retries
 from harness.system.redaction import redact_secrets
 
-Kind = Literal["model", "dataset"]
+Kind = Literal["model", "dataset", "space"]
 
 
 def check_sign_in(repository: str, flag: str = "--push-to-hub") -> None:
@@ -49,6 +49,7 @@ def upload(
 
     Args:
         message: that of the commit.
+        kind: a space is a static one.
         is_private: a new repository is private; an existing one stays as it is.
         flag: where the user gave the repository's name.
 
@@ -62,7 +63,14 @@ def upload(
     hub = HfApi()
     try:
         created = call_with_retries(
-            repository, lambda: hub.create_repo(repository, private=is_private, exist_ok=True, repo_type=kind)
+            repository,
+            lambda: hub.create_repo(
+                repository,
+                private=is_private,
+                exist_ok=True,
+                repo_type=kind,
+                space_sdk="static" if kind == "space" else None,
+            ),
         )
         call_with_retries(
             repository,

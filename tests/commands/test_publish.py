@@ -6,10 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
+from huggingface_hub import HfApi
 from support.boards import record, record_with_predictions
 from support.local_hub import new_commit, serve
 from support.records import finished_record
@@ -71,6 +74,31 @@ def test_results_are_uploaded_and_read_back(tmp_path: Path) -> None:
     assert "edited.json" in done.stdout
     assert read_records(tmp_path / "theirs") == read_records(tmp_path / "mine")
     assert {path.name for path in (tmp_path / "theirs").rglob("*.p*")} == {"1.parquet", "2.parquet"}
+
+
+def test_a_space_shows_the_leaderboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_record(record("mrpc", 0.7), tmp_path)
+    created: dict[str, Any] = {}
+    files: dict[str, str] = {}
+
+    def create(_: HfApi, repository: str, **settings: Any) -> SimpleNamespace:
+        created.update(settings)
+        return SimpleNamespace(repo_id=repository)
+
+    def upload(_: HfApi, folder_path: Path, repo_type: str, **settings: Any) -> None:
+        files["repo_type"] = repo_type
+        files.update({path.name: path.read_text() for path in folder_path.glob("*.*") if path.suffix != ".parquet"})
+
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(HfApi, "whoami", lambda _: {"name": "me"})
+    monkeypatch.setattr(HfApi, "create_repo", create)
+    monkeypatch.setattr(HfApi, "upload_folder", upload)
+    main(["--to", "spaces/me/saved", "--public", "--results", str(tmp_path)])
+    assert (created["repo_type"], created["space_sdk"], created["private"]) == ("space", "static", False)
+    assert files["repo_type"] == "space"
+    card = yaml.safe_load(files["README.md"].split("---\n")[1])
+    assert card["sdk"] == "static"
+    assert card["app_file"] in files
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_own_row_is_written_and_repeated(world: World, capsys: pytest.CaptureFix
     row = world.write("own", SCORE, conflicts={"script": conflict})
     world.reproduce(row, "--seeds", "3", "--max-jobs", "2")
     path = world.folder / "mine.yaml"
-    main(["--write", str(path), "--from", str(world.folder / "results"), "--test-mode"])
+    main(["--write", str(path), "--results", str(world.folder / "results"), "--test-mode"])
     assert f"harness reproduce {path}" in capsys.readouterr().out
     written = read_row(path)
     assert (written.model, written.seeds, list(written.tasks)) == ("tiny-bert", (0, 1, 2), ["qnli", "rte"])
@@ -195,12 +195,12 @@ def test_own_row_is_written_and_repeated(world: World, capsys: pytest.CaptureFix
     assert "finished already" in capsys.readouterr().out
     assert world.outcome("mine")["tasks"] == {"qnli": "agrees", "rte": "agrees"}
     with pytest.raises(UserError, match="exists"):
-        main(["--write", str(path), "--from", str(world.folder / "results"), "--test-mode"])
+        main(["--write", str(path), "--results", str(world.folder / "results"), "--test-mode"])
     with pytest.raises(UserError, match="--test-mode"):
         main([str(path), "--dry-run", "--results", str(world.folder / "results")])
     world.reproduce(row, "--seeds", "2", "--tasks", "rte", "--variant", "script")
     with pytest.raises(UserError, match="several recipes"):
-        main(["--write", str(world.folder / "two.yaml"), "--from", str(world.folder / "results"), "--test-mode"])
+        main(["--write", str(world.folder / "two.yaml"), "--results", str(world.folder / "results"), "--test-mode"])
 
 
 def test_real_runs_are_had_again_exactly(tmp_path: Path, make_task: Callable[..., Path], tiny_model: Path) -> None:
@@ -210,7 +210,7 @@ def test_real_runs_are_had_again_exactly(tmp_path: Path, make_task: Callable[...
     with pytest.raises(SystemExit) as end:
         sweep([*args, "--results", str(tmp_path / "first"), *run_all])
     assert end.value.code == 0
-    main(["--write", str(row), "--from", str(tmp_path / "first"), "--tasks", str(task)])
+    main(["--write", str(row), "--results", str(tmp_path / "first"), "--tasks", str(task)])
     with pytest.raises(SystemExit) as end:
         main([str(row), "--results", str(tmp_path / "second"), *run_all])
     assert end.value.code == 0
@@ -226,8 +226,7 @@ def test_real_runs_are_had_again_exactly(tmp_path: Path, make_task: Callable[...
         (["row", "--write", "row.yaml"], "--write"),
         (["--write", "row.yaml", "--max-jobs", "3"], "--write"),
         (["--write", "row.txt"], ".yaml"),
-        (["--write", "row.yaml", "--from", "nowhere"], "no records"),
-        (["roberta-base", "--from", "results"], "--write"),
+        (["--write", "row.yaml", "--results", "nowhere"], "no records"),
     ],
 )
 def test_mistakes_in_writing_a_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, args: list[str], part: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,18 @@ import numpy as np
 import pytest
 
 from harness.__main__ import main
+from harness.commands.leaderboard import read_leaderboard
+from harness.commands.verify import main as verify_main
 from harness.commands.verify import verify
+from harness.errors import UserError
 from harness.facts.packing import pack_array, unpack_array
 from harness.facts.records import RunRecord, read_record, read_records, record_path, write_record
 from harness.metrics.registry import METRICS
+from harness.requests.options import parse_options
+from harness.run import run
+from harness.stats.verification import Rerun, compare_reruns
+from harness.sweeps.launch import launch_command
+from harness.sweeps.scheduler import Command
 
 RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
 
@@ -137,6 +147,25 @@ def test_table_is_printed_and_everything_holds(results: Path, capsys: pytest.Cap
     assert "not checked in 6 record(s): weights" in shown
 
 
+def test_files_of_predictions_that_were_never_published_are_no_mismatch(results: Path) -> None:
+    for path in (results / "runs" / "rte").glob("*.parquet"):
+        path.unlink()
+    verified, _ = verify(results)
+    assert [(one.level, one.findings) for one in verified] == [("checked", [])] * 6
+    assert all(any(reason.startswith("files of predictions: ") for reason in one.unchecked) for one in verified)
+
+
+def test_the_base_leaves_out_the_records_that_it_has(results: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.mktemp("base")
+    shutil.copytree(results / "runs", base / "runs")
+    first, second, third, *_ = sorted((results / "runs" / "rte").glob("*.json"))
+    assert verify(results, base) == ([], [])
+    edit(first, lambda one: one.update(notes=["edited"]))
+    second.with_name(f"{second.stem}.validation.parquet").unlink()
+    write_record(later(read_record(third)), results / "reruns" / "lab")
+    assert [one.record.run_id for one in verify(results, base)[0]] == [first.stem, second.stem, third.stem]
+
+
 def test_no_records_is_bad_input_and_an_unreadable_one_does_not_hold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,7 +194,7 @@ def rerun_levels(results: Path, change: Callable[[RunRecord], RunRecord]) -> dic
     for record in read_records(results).records:
         if record.spec.model.endswith("L6-v2"):
             write_record(change(record), results / "reruns" / "another-lab", overwrite=True)
-    return {one.record.run_id: (one.level, one.reruns) for one in verify(results)[0]}
+    return {one.record.run_id: (one.level, [rerun.path for rerun in one.reruns]) for one in verify(results)[0]}
 
 
 def test_equal_rerun_by_somebody_else_verifies_a_row_and_a_copy_does_not(results: Path) -> None:
@@ -192,8 +221,9 @@ def on_gpu(record: RunRecord) -> RunRecord:
     )
 
 
-@pytest.mark.parametrize(("wrong", "expected"), [(1, "verified"), (80, "checked")])
-def test_rerun_on_a_gpu_verifies_within_the_interval(results: Path, wrong: int, expected: str) -> None:
+def with_wrong_rows(wrong: int) -> Callable[[RunRecord], RunRecord]:
+    """A change of a record: the re-run of it on a GPU, with that many correct predictions turned into wrong ones."""
+
     def other(record: RunRecord) -> RunRecord:
         gold = unpack_array(record.gold["validation"])
         predictions = unpack_array(record.predictions["validation"]).copy()
@@ -203,6 +233,12 @@ def test_rerun_on_a_gpu_verifies_within_the_interval(results: Path, wrong: int, 
         changed = {"metrics": {"validation": metrics}, "predictions": {"validation": pack_array(predictions)}}
         return on_gpu(later(record, **changed))
 
+    return other
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(1, "verified"), (80, "checked")])
+def test_rerun_on_a_gpu_verifies_within_the_interval(results: Path, wrong: int, expected: str) -> None:
+    other = with_wrong_rows(wrong)
     on_cpu = rerun_levels(results, other)
     assert {level for level, _ in on_cpu.values()} == {"checked"}, "the published runs were on a CPU"
     for record in read_records(results).records:
@@ -217,3 +253,95 @@ def test_rerun_that_contradicts_itself_verifies_nothing(results: Path) -> None:
 
     assert list(rerun_levels(results, edited).values()) == [("checked", [])] * 6
     assert read_record(next((results / "runs" / "rte").glob("*.json"))).metrics["validation"]["f1"] != 0.99
+
+
+# -- runs again --------------------------------------------------------------------------------------------------------
+
+
+def code_of(*args: str | Path, command: Command = launch_command) -> int:
+    """The exit code of the command."""
+    try:
+        verify_main([*map(str, args)], command)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(1, "within"), (80, "outside")])
+def test_a_rerun_that_is_not_equal_is_compared_with_the_interval(
+    results: Path, capsys: pytest.CaptureFixture[str], wrong: int, expected: str
+) -> None:
+    rerun_levels(results, with_wrong_rows(wrong))
+    capsys.readouterr()
+    assert code_of(results, "--json") == (expected == "outside")
+    outcomes = [one for record in json.loads(capsys.readouterr().out)["records"] for one in record["reruns"]]
+    assert len(outcomes) == 3
+    for one in outcomes:
+        assert one["agreement"] == expected
+        assert one["changed_rows"] == {"validation": wrong}
+        assert one["score"] - one["rerun_score"] == pytest.approx(wrong / 277)
+        assert one["differences"] == ["devices: 1 x AMD EPYC -> 1 x NVIDIA H100 80GB HBM3"]
+        low, high = one["interval"]
+        assert (low <= one["rerun_score"] <= high) == (expected == "within")
+
+
+def test_the_interval_of_one_run_is_wider_than_that_of_the_mean_over_seeds(results: Path) -> None:
+    board = read_leaderboard(results).board
+    record = read_records(results).records[0]
+    group = next(group for group in board.levels if record in group.runs)
+    interval = board.evidence[group].total
+    assert interval is not None
+    (outcome,) = compare_reruns(record, [Rerun("a.json", later(record, weights_sha256="other"))], group, interval)
+    assert outcome.agreement == "within"
+    assert outcome.interval is not None
+    width = (outcome.interval.high - outcome.interval.low) / (interval.high - interval.low)
+    assert width == pytest.approx(3**0.5)
+    (outcome,) = compare_reruns(record, [Rerun("a.json", later(record, weights_sha256="other"))], group, None)
+    assert (outcome.agreement, outcome.interval) == ("unknown", None)
+
+
+def test_a_run_is_done_again_from_its_record_and_is_equal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--test-mode", "--max-steps", "3", "--global-batch-size", "16", "--results", str(tmp_path))
+    record = run(parse_options(["--task", "rte", "--seed", "3", *flags]))
+    results, starts = tmp_path / "test-mode", []
+    capsys.readouterr()
+
+    def command(config: Path, processes: int, threads: int, args: Sequence[str]) -> list[str]:
+        starts.append(threads)
+        with redirect_stdout(sys.stderr):
+            run(parse_options(args))
+        return ["false"]  # never started: the supervisor finds the record finished
+
+    assert code_of(results, "--rerun", "smallest", "--name", "lab", "--json", command=command) == 0
+    assert starts == [1]
+    (checked,) = json.loads(capsys.readouterr().out)["records"]
+    (outcome,) = checked["reruns"]
+    assert (checked["level"], outcome["agreement"], outcome["differences"]) == ("verified", "equal", [])
+    again = read_record(results / outcome["path"])
+    assert outcome["path"] == f"reruns/lab/test-mode/runs/rte/{record.run_id}.json"
+    assert (again.spec, again.weights_sha256) == (record.spec, record.weights_sha256)
+    assert again.started > record.finished
+
+    assert code_of(results, "--rerun", record.run_id, "--name", "lab", command=command) == 0
+    assert len(starts) == 1, "a finished re-run is kept"
+    assert "bit-for-bit equal" in capsys.readouterr().out
+
+
+def test_nothing_is_run_for_invalid_flags(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_id = next((results / "runs" / "rte").glob("*.json")).stem
+    for flags, expected in (
+        (["--rerun", f"{run_id}x"], run_id),
+        (["--rerun", run_id, "--name", "../other"], "--name"),
+        (["--rerun", "smallest", "--base", str(results / "nosuch")], "--base"),
+        (["--name", "lab"], "--rerun"),
+    ):
+        with pytest.raises(UserError) as error:
+            code_of(results, *flags, command=lambda *_: pytest.fail("started"))
+        assert expected in str(error.value)
+    assert not (results / "reruns").exists()
+
+
+def test_smallest_leaves_out_the_records_of_the_base(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ("--rerun", "smallest", "--base", results)
+    assert code_of(results, *flags, command=lambda *_: pytest.fail("started")) == 0
+    assert "no new record" in capsys.readouterr().out

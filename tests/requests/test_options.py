@@ -123,7 +123,7 @@ FLAGS = {
         "--train-rows",
         "--workers",
     },
-    "verify": {"--json"},
+    "verify": {"--base", "--data", "--json", "--name", "--rerun", "--trust-remote-code"},
     "plan": {"--aggregate", "--detect", "--results", "--tasks"},
     "status": {"--results", "--watch"},
     "evaluate": {
@@ -164,7 +164,6 @@ FLAGS = {
     "published": {"--names", "--variant"},
     "reproduce": {
         "--dry-run",
-        "--from",
         "--margin",
         "--model",
         "--output",
@@ -176,7 +175,17 @@ FLAGS = {
         "--write",
     },
     "selfcheck": {"--cpu"},
-    "leaderboard": {"--aggregate", "--budget", "--compare", "--from", "--results", "--strict", "--suites"},
+    "leaderboard": {
+        "--aggregate",
+        "--base",
+        "--budget",
+        "--compare",
+        "--from",
+        "--init-repository",
+        "--results",
+        "--strict",
+        "--suites",
+    },
     "publish": {"--dry-run", "--public", "--results", "--to"},
     "watch": {"--every", "--once", "--output", "--revisions"},
     "export": {

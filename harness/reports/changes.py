@@ -1,0 +1,149 @@
+"""`harness leaderboard --base DIR`: what a results folder adds to another, removes and changes, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from harness.facts.records import RunRecord
+from harness.reports.cells import NO_SCORE, Cell
+from harness.reports.markdown_text import escape_markdown, markdown_table
+from harness.reports.standings import Leaderboard
+from harness.stats.entries import Entry
+from harness.stats.groups import sort_marks
+from harness.stats.verification import Level
+
+MAX_LINES = 100
+"""Lines of each table and list."""
+
+
+class _Line(NamedTuple):
+    """An entry in one of the two leaderboards."""
+
+    label: str
+    level: Level | None
+    cells: dict[str, Cell]
+    """Cells by the headings of averages and tasks."""
+    ranks: dict[str, int]
+    """Ranks of the cells that are compared, 1 for the best."""
+
+
+_Key = tuple[str, str, str]
+"""Model, revision and variant: the label may change with the other entries."""
+
+
+def changes_page(
+    before: Leaderboard | None, after: Leaderboard, old: Sequence[RunRecord], new: Sequence[RunRecord]
+) -> str:
+    """The entries, scores and records that differ from those `before`, which is None where there are no records.
+
+    Intervals alone make no difference: they depend on the other entries, too.
+    """
+    lines_before, lines_after = _lines(before) if before else {}, _lines(after)
+    added = [key for key in lines_after if key not in lines_before]
+    removed = [key for key in lines_before if key not in lines_after]
+    changed = [
+        key for key, line in lines_after.items() if key in lines_before and _shown(line) != _shown(lines_before[key])
+    ]
+    records = _record_changes(old, new)
+    counts = ", ".join(f"{len(names)} {change}" for change, names in records.items())
+    parts = [
+        "## Changes of the leaderboard",
+        f"Entries: {len(added)} added, {len(changed)} changed, {len(removed)} removed. Records: {counts}.",
+        *(_run_list(f"Records that were {change}:", records[change]) for change in ("changed", "removed")),
+    ]
+    if keys := [*added, *changed, *removed]:
+        pairs = [(lines_before.get(key), lines_after.get(key)) for key in keys]
+        entries = [_entry_line(*pair, variant) for pair, (*_, variant) in zip(pairs, keys, strict=True)]
+        scores = [line for pair in pairs for line in _score_lines(*pair)]
+        parts.append(_table(["Entry", "Recipe", "Change", "Verification"], entries))
+        parts.append(_table(["Entry", "Score", "Before", "After", "Rank"], scores))
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _lines(board: Leaderboard) -> dict[_Key, _Line]:
+    cells = {entry: _cells(board, entry) for entry in board.entries}
+    return {
+        (entry.model, entry.revision, entry.variant): _Line(
+            entry.label,
+            board.level(entry),
+            own,
+            {name: rank for name, cell in own.items() if (rank := _rank(cell, name, cells.values()))},
+        )
+        for entry, own in cells.items()
+    }
+
+
+def _cells(board: Leaderboard, entry: Entry) -> dict[str, Cell]:
+    averages = {name: board.averages[entry, name] for name in board.average_names}
+    tasks = {board.headings[task]: board.cells[entry, task] for task in board.tasks if (entry, task) in board.cells}
+    return {name: cell for name, cell in (averages | tasks).items() if cell.text != NO_SCORE}
+
+
+def _rank(cell: Cell, name: str, entries: Iterable[Mapping[str, Cell]]) -> int | None:
+    """1 + the number of better cells among those of the column that the cell competes with."""
+    if cell.comparable is None:
+        return None
+    rivals = [cells[name] for cells in entries if name in cells and cells[name].pool == cell.pool]
+    return 1 + sum(rival.comparable is not None and rival.comparable > cell.comparable for rival in rivals)
+
+
+def _shown(line: _Line) -> Any:
+    """The parts of a line that depend on its own runs alone: the last word of a spread is their number."""
+    cells = line.cells.items()
+    return line.level, {name: (cell.text, cell.spread.split()[-1:], sort_marks(cell.marks)) for name, cell in cells}
+
+
+def _record_changes(old: Sequence[RunRecord], new: Sequence[RunRecord]) -> Mapping[str, list[str]]:
+    """`task/run_id` of the records that were added, changed and removed."""
+    before, after = ({f"{one.spec.task}/{one.run_id}": one for one in records} for records in (old, new))
+    return {
+        "added": [name for name in after if name not in before],
+        "changed": [name for name, record in after.items() if name in before and before[name] != record],
+        "removed": [name for name in before if name not in after],
+    }
+
+
+def _run_list(title: str, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    rest = [f"- and {len(names) - MAX_LINES:,} more"] if len(names) > MAX_LINES else []
+    return "\n".join([title, "", *(f"- {escape_markdown(name)}" for name in names[:MAX_LINES]), *rest])
+
+
+def _entry_line(before: _Line | None, after: _Line | None, variant: str) -> list[str]:
+    change = "added" if before is None else "removed" if after is None else "changed"
+    levels = [str(line.level) if line and line.level else NO_SCORE for line in (before, after)]
+    return [_label(before, after), escape_markdown(variant), change, _arrow(*levels)]
+
+
+def _score_lines(before: _Line | None, after: _Line | None) -> Iterator[list[str]]:
+    one, other = (line.cells if line else {} for line in (before, after))
+    for name in dict.fromkeys([*other, *one]):
+        cells = [_cell_text(cells.get(name, Cell(NO_SCORE))) for cells in (one, other)]
+        ranks = [str(line.ranks.get(name, NO_SCORE)) if line else NO_SCORE for line in (before, after)]
+        yield [_label(before, after), escape_markdown(name), *cells, _arrow(*ranks)]
+
+
+def _label(before: _Line | None, after: _Line | None) -> str:
+    line = after or before
+    assert line is not None
+    return escape_markdown(line.label)
+
+
+def _cell_text(cell: Cell) -> str:
+    text = escape_markdown(f"{cell.text}{cell._replace(is_tied=False).suffix}")
+    return f"**{text}**" if cell.is_best else text
+
+
+def _arrow(before: str, after: str) -> str:
+    return after if before == after else f"{before} → {after}"
+
+
+def _table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table whose columns are also aligned as plain text."""
+    shown = [head, *lines[:MAX_LINES]]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    head, *body = ([cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in shown)
+    rest = f"\n\nand {len(lines) - MAX_LINES:,} more" if len(lines) > MAX_LINES else ""
+    return markdown_table(head, body, left=2) + rest

@@ -1,0 +1,179 @@
+"""Runs that are done again, planned from their records alone."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from harness.errors import UserError, did_you_mean
+from harness.facts.recipes import plan_steps, recipe_difference
+from harness.facts.record_parts import Environment
+from harness.facts.records import RunRecord, RunSpec
+from harness.facts.tasks import task_names
+from harness.requests.options import parse_options
+from harness.rows.own_data import OwnData
+from harness.stats.verification import ran_on_gpu
+from harness.sweeps.plan import PlannedRun, planned_run, recipe_args
+from harness.system.command_line import split_flags
+
+SMALLEST = "smallest"
+"""The name, in place of a run_id, of the run that took the fewest seconds."""
+
+_ADVICE = {
+    "task_version": "Install the version of the harness that the record names.",
+    "task_fingerprint": "Install the version of the harness that the record names, or name the same task file.",
+    "data": "Name the folder of the same rows with --data.",
+    "revision": "The folder of the model is missing here, or has other files.",
+}
+"""Advice where a field of the spec cannot be had here."""
+
+
+class RerunSettings(NamedTuple):
+    """Settings of re-runs that no record has."""
+
+    folder: Path
+    """The results folder of the re-runs."""
+    data: Path | None
+    """The folder of rows for `--data`."""
+    trusts_code: bool
+    """Code that comes with a model may run."""
+
+
+class Topology(NamedTuple):
+    """The devices of a run, which decide how sums are rounded."""
+
+    is_test_mode: bool
+    gpus: int
+    """0: the run was on a CPU."""
+    threads: int
+
+
+def topology_of(record: RunRecord, gpus: int) -> Topology:
+    """The devices for a re-run of a record with a score: as many GPUs as the run had, or all `gpus` of this machine.
+
+    Raises:
+        UserError: the run was on a GPU, and none is visible here.
+    """
+    environment = record.environment
+    assert environment is not None
+    if not ran_on_gpu(record):
+        return Topology(record.spec.test_mode, 0, environment.threads)
+    if not gpus:
+        devices = ", ".join(sorted(set(environment.devices)))
+        raise UserError(
+            f"--rerun {record.run_id}: it ran on {devices}, but no GPU is visible here; on a CPU nothing is verified."
+        )
+    return Topology(False, min(environment.processes, gpus), environment.threads)
+
+
+def find_record(run_id: str, records: Mapping[str, RunRecord], messages: Sequence[str]) -> RunRecord:
+    """The record of a run; `messages` are about the files that are not readable as records.
+
+    Raises:
+        UserError: there is no such record, or it is one of the unreadable files.
+    """
+    if run_id in records:
+        return records[run_id]
+    if unreadable := next((message for message in messages if f"/{run_id}.json" in message), None):
+        raise UserError(f"--rerun {run_id}: {unreadable}")
+    raise UserError(
+        f"--rerun {run_id}: run_id not found.{did_you_mean(run_id, records)} `harness verify` without --rerun lists "
+        f"all; {SMALLEST} is the run that took the fewest seconds."
+    )
+
+
+def smallest_first(records: Collection[RunRecord], known: Mapping[str, RunRecord]) -> Iterator[RunRecord]:
+    """The records with a score that are not the same in `known`, those with the fewest recorded seconds first."""
+    candidates = [
+        (record.cost.seconds, record.run_id, record)
+        for record in records
+        if record.cost is not None and has_score(record) and known.get(record.run_id) != record
+    ]
+    return (record for *_, record in sorted(candidates, key=lambda candidate: candidate[:2]))
+
+
+def has_score(record: RunRecord) -> bool:
+    """True for a run that did not fail or diverge: there is something to compare with."""
+    return record.status in ("ok", "collapsed") and record.environment is not None
+
+
+def plan_rerun(record: RunRecord, records: Mapping[str, RunRecord], settings: RerunSettings) -> list[PlannedRun]:
+    """The run of the record, after those that it starts from, which are done again too.
+
+    Raises:
+        UserError: the run cannot be done again here, with the field of its spec that cannot be had.
+    """
+    flag = f"--rerun {record.run_id}"
+    if not has_score(record):
+        raise UserError(f"{flag}: {record.status}: expected a run with a score. Name another run.")
+    if record.run_id != record.spec.run_id:  # so that no chain of parents is circular
+        raise UserError(f"{flag}: edited record: its spec has the run_id {record.spec.run_id}.")
+    if record.spec.trust_remote_code and not settings.trusts_code:
+        raise UserError(
+            f"{flag}: runs code that comes with {record.spec.model}. Read the code of the commit "
+            f"{record.spec.revision}, then allow it with --trust-remote-code."
+        )
+    before: list[PlannedRun] = []
+    if (parent := record.spec.parent) is not None:
+        if parent not in records:
+            raise UserError(f"{flag}: missing parent run: it starts from {parent}, which has no record here.")
+        before = [replace(run, is_requested=False) for run in plan_rerun(records[parent], records, settings)]
+    try:
+        args = _args(record, settings)
+        run = planned_run(args, parse_options(args), before[-1] if before else None)
+    except UserError as error:
+        raise UserError(f"{flag}: {error}") from None
+    _check_spec(record.spec, run.spec, flag)
+    return [*before, run]
+
+
+def _check_spec(expected: RunSpec, spec: RunSpec, flag: str) -> None:
+    for name in RunSpec.model_fields:
+        if (value := getattr(expected, name)) != (actual := getattr(spec, name)):
+            advice = f" {_ADVICE[name]}" if name in _ADVICE else ""
+            raise UserError(f"{flag}: spec.{name}: expected {value!r} as in the record, got {actual!r} here.{advice}")
+
+
+def _args(record: RunRecord, settings: RerunSettings) -> list[str]:
+    """The arguments of `harness run` that give the record's spec, in its precision and with batches of its size."""
+    spec, environment = record.spec, record.environment
+    assert environment is not None
+    args = _task_args(record, has_data=settings.data is not None)
+    if spec.test_mode:
+        args += ["--test-mode"]
+    else:
+        args += ["--model", spec.model]
+        args += [] if spec.revision.startswith("sha256:") else ["--revision", spec.revision]
+        args += ["--trust-remote-code"] * bool(spec.trust_remote_code)
+        args += ["--data", str(settings.data)] if settings.data and spec.data else []
+    args += recipe_args(recipe_difference(spec.recipe, parse_options(args).recipe))
+    args += ["--parent", spec.parent] if spec.parent else []
+    return [*args, "--seed", str(spec.seed), *_environment_args(record, environment), "--results", str(settings.folder)]
+
+
+def _task_args(record: RunRecord, has_data: bool) -> list[str]:
+    """The task's name; for a task that is not registered, the flags of the record's command that describe it."""
+    if record.spec.task in task_names():
+        return ["--task", record.spec.task]
+    try:
+        command = shlex.split(record.command)
+    except ValueError:
+        command = []
+    flags = command[next((number for number, arg in enumerate(command) if arg.startswith("--")), len(command)) :]
+    names = {"task", *(field.name for field in fields(OwnData)), *(["data"] if not has_data else [])}
+    args, _ = split_flags(flags, names)
+    return args or ["--task", record.spec.task]
+
+
+def _environment_args(record: RunRecord, environment: Environment) -> list[str]:
+    recipe = record.spec.recipe
+    args = ["--precision", environment.precision, "--eval-batch-size", str(environment.eval_batch_size)]
+    args += ["--compile", "on"] * environment.is_compiled
+    args += ["--deterministic"] * environment.deterministic
+    args += ["--cuda-graphs", "auto" if environment.has_step_graphs else "off"]
+    if environment.device_batch_size != plan_steps(1, recipe, environment.processes).device_batch_size:
+        args += ["--device-batch-size", str(environment.device_batch_size)]
+    return args
