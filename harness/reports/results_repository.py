@@ -86,7 +86,8 @@ def _card(leaderboard: str, repository: str) -> str:
         f"---\n{yaml_text(metadata)}---\n\n{leaderboard}\n## Files\n\n"
         "- `runs/<task>/<run_id>.json`: the record of a run, with its recipe, data, environment and predictions.\n"
         f"- `{SCORES}`: every score, a row per run, split and metric.\n"
-        "- `leaderboard.html`: the table above as a page that sorts and filters.\n\n"
+        "- `leaderboard.html`: the table above as a page that sorts, filters and compares.\n"
+        "- `leaderboard/<task>.html`: a task's scores in full, with confused labels.\n\n"
         f"`harness leaderboard --from hf://datasets/{repository}` adds the records to your own results folder.\n"
     )
 

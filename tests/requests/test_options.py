@@ -176,7 +176,10 @@ FLAGS = {
         "--write",
     },
     "selfcheck": {"--cpu"},
-    "leaderboard": {"--aggregate", "--budget", "--compare", "--from", "--results", "--strict", "--suites"},
+    "leaderboard": {
+        *("--aggregate", "--budget", "--compare", "--from", "--results", "--show-texts", "--strict", "--suites"),
+        "--task",
+    },
     "publish": {"--dry-run", "--public", "--results", "--to"},
     "watch": {"--every", "--once", "--output", "--revisions"},
     "export": {
