@@ -238,7 +238,7 @@ return steps;
 
 
 def test_a_browser_compares_two_entries_downloads_the_view_and_restores_it(tmp_path: Path) -> None:
-    models = {"a/=one": 0.9, "b/onto": 0.6, "c/three": 0.5}
+    models = {"=one": 0.9, "b/onto": 0.6, "c/three": 0.5}
     records = [
         record_with_predictions(task, quality, model=model, seed=seed)
         for task in ("rte", "qnli")
@@ -276,12 +276,12 @@ return steps;
 
     assert steps["state"]["names"] == ["=one", "onto"]  # qnli ascending, without a score last
     lines = list(csv.DictReader(io.StringIO(steps["csv"])))
-    assert [line["model"] for line in lines] == ["a/=one", "b/onto"]
+    assert [line["model"] for line in lines] == ["'=one", "b/onto"]  # no formula for a spreadsheet
     result = board.groups[board.entries[0], "qnli"]
     assert float(lines[0]["qnli"]) == result.score.center
     assert lines[1]["qnli"] == ""
     shown = steps["json"]["rows"]
-    assert [row["model"] for row in shown] == ["a/=one", "b/onto"]
+    assert [row["model"] for row in shown] == ["=one", "b/onto"]
     assert shown[0]["columns"]["qnli"]["value"] == result.score.center
     assert shown[0]["columns"]["qnli"]["low"] == pytest.approx(board.evidence[result].total.low, abs=1e-6)
     assert "Rank" not in {*shown[0]["columns"], *lines[0]}
