@@ -68,6 +68,8 @@ def test_published_leaderboard_follows_from_the_records_and_writing_again_change
         shutil.copytree(RESULTS / folder, tmp_path / folder)
     write_leaderboard(tmp_path)
     names = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
+    names += sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("leaderboard/*.html"))
+    assert len(names) == 3 + len({record.spec.task for record in read_records(RESULTS).records})
     if matplotlib.__version__ == PINNED_MATPLOTLIB:  # another one may draw the same with other bytes
         names += ["leaderboard.html", *(f"plots/{name}" for name in PLOTS if (RESULTS / "plots" / name).exists())]
         assert {path.name for path in (tmp_path / "plots").iterdir()} == {

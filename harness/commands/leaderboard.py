@@ -14,16 +14,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.errors import UserError
+from harness.errors import UserError, did_you_mean
 from harness.facts.choices import read_searches
 from harness.facts.records import RunRecord, read_records
 from harness.facts.suites import Suite, load_suite, registered_suites
+from harness.inspection.record_checks import texts_of_pinned_rows
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.budget import print_budget
 from harness.reports.cells import NO_SCORE
 from harness.reports.changes import changes_page
 from harness.reports.comparison import find_entry, print_comparison
-from harness.reports.folder import write_leaderboard_files
+from harness.reports.folder import write_leaderboard_files, write_task_page
 from harness.reports.markdown import legend, table_head, table_lines
 from harness.reports.pages import build_pages
 from harness.reports.repository_files import write_repository
@@ -125,6 +126,29 @@ def print_leaderboard(board: Leaderboard, console: Console) -> None:
         console.print(Text(line))
 
 
+def _write_task_page(options: LeaderboardOptions) -> list[str]:
+    """Writes the page of `--task`; returns a message for each unreadable file.
+
+    Raises:
+        UserError: the task has no run, or its texts are not to be had.
+    """
+    if options.task is None:
+        raise UserError("--show-texts: --task is missing. Name the task whose page shows the texts of its rows.")
+    suites = [load_suite(folder, "--suites") for folder in options.suites]
+    pages, messages = read_pages(options.results, options.aggregate, suites)
+    page = next((name for name, board in pages.items() if options.task in board.tasks), None)
+    if page is None:
+        tasks = [task for board in pages.values() for task in board.tasks]
+        suggestion = did_you_mean(options.task, tasks)
+        problem = f"--task {options.task!r}: no run of this task found in {options.results}.{suggestion}"
+        raise UserError(f"{problem} Tasks with runs: {', '.join(tasks)}.")
+    runs = [run for (_, task), group in pages[page].groups.items() if task == options.task for run in group.scored]
+    texts = texts_of_pinned_rows(runs) if options.show_texts else None
+    path = write_task_page(pages[page], page, options.task, options.results, texts)
+    print(f"Wrote {path}.")
+    return messages
+
+
 @dataclass(frozen=True)
 class LeaderboardOptions:
     """Write leaderboard.md, .csv, .json, .html and plots from the records of a results folder, and print the table."""
@@ -137,6 +161,10 @@ class LeaderboardOptions:
     """Compare two models task by task and write nothing: their names in the table, or the start of these."""
     budget: float | None = None
     """List the models whose runs take at most that many device-minutes, the best first, and write nothing."""
+    task: str | None = None
+    """Write the page of this task alone, leaderboard/<task>.html."""
+    show_texts: bool = False
+    """Put the texts of the rows on which models disagree into the page of `--task`; other commands leave them out."""
     aggregate: Aggregate = "mean"
     """A model's score is the mean or the median over its runs."""
     suites: tuple[str, ...] = ()
@@ -179,6 +207,8 @@ def main(arguments: Sequence[str]) -> None:
     elif options.budget is not None:
         board, messages = read_leaderboard(options.results, options.aggregate)
         print_budget(board, options.budget, console)
+    elif options.task is not None or options.show_texts:
+        messages = _write_task_page(options)
     else:
         suites = [load_suite(folder, "--suites") for folder in options.suites]
         pages, messages = write_leaderboard(options.results, options.aggregate, suites)

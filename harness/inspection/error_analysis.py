@@ -43,12 +43,6 @@ class ErrorRow(NamedTuple):
     pair: str | None
 
 
-def confusion_counts(gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """Numbers of rows, int64[C, C], by gold class (first index) and predicted class (second)."""
-    counts = np.bincount(gold * classes + predicted, minlength=classes * classes)
-    return counts.reshape(classes, classes).astype(np.int64)
-
-
 def label_metrics(labels: Sequence[str], gold: NDArray[Any], predicted: NDArray[Any]) -> list[LabelMetrics]:
     """Metrics of each label, in order, from class numbers [N] or from label sets [N, C] of 0 and 1."""
     if gold.ndim == 1:
@@ -64,15 +58,6 @@ def label_metrics(labels: Sequence[str], gold: NDArray[Any], predicted: NDArray[
 
 def _ratio(numerator: int, denominator: int) -> float | None:
     return numerator / denominator if denominator else None
-
-
-def most_confused(labels: Sequence[str], counts: NDArray[np.int64], most: int) -> list[tuple[str, str, int]]:
-    """(gold label, predicted label, rows) of the most frequent confusions, most frequent first."""
-    wrong = counts.copy()
-    np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most].tolist()
-    pairs = [divmod(index, len(labels)) for index in order]
-    return [(labels[gold], labels[other], int(wrong[gold, other])) for gold, other in pairs if wrong[gold, other]]
 
 
 def worst_errors(

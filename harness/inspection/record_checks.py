@@ -156,8 +156,9 @@ def _check_data(record: RunRecord, task: TaskSpec, checks: FileChecks) -> None:
     if spec.data is not None:
         checks.unchecked.append(f"data of {spec.task}: files of the user")
         return
-    splits = _pinned_splits(spec.task, spec.recipe.protocol, spec.recipe.train_rows, spec.test_mode)
-    if splits is None:
+    try:
+        splits = pinned_splits(spec.task, spec.recipe.protocol, spec.recipe.train_rows, spec.test_mode)
+    except UserError:
         checks.unchecked.append(f"data of {spec.task}: not in the local cache")
         return
     rows = {name: len(split.text) for name, split in splits.items()}
@@ -184,8 +185,12 @@ def _fingerprint(splits: Mapping[str, Split]) -> str:
 
 
 @cache
-def _pinned_splits(name: str, protocol: str, train_rows: int | None, is_test_mode: bool) -> dict[str, Split] | None:
-    """The rows of a task's pinned source, None where they cannot be had; those of test mode are generated again."""
+def pinned_splits(name: str, protocol: str, train_rows: int | None, is_test_mode: bool) -> dict[str, Split]:
+    """The rows of a task's pinned source; those of test mode are generated again.
+
+    Raises:
+        UserError: they cannot be had.
+    """
     import datasets
 
     from harness.rows import loading
@@ -196,10 +201,24 @@ def _pinned_splits(name: str, protocol: str, train_rows: int | None, is_test_mod
     try:
         tables = test_mode.tables(task) if is_test_mode else loading.read_tables(task, None)
         return loading.load_splits(task, tables, protocol, train_rows)
-    except UserError:
-        return None
     finally:
         datasets.logging.set_verbosity(verbosity)
+
+
+def texts_of_pinned_rows(runs: Sequence[RunRecord]) -> dict[str, list[tuple[str, str | None]]]:
+    """The texts of each split of a task, from the rows that its runs have read.
+
+    Raises:
+        UserError: the runs have read files of the user, or other rows than the task's pinned ones.
+    """
+    run = next((run for run in runs if run.data is not None and run.trained_by is None), None)
+    if run is None or run.data is None or run.spec.data is not None:
+        raise UserError("--show-texts: no texts found, since no run has read the rows of a registered task.")
+    spec = run.spec
+    splits = pinned_splits(spec.task, spec.recipe.protocol, spec.recipe.train_rows, spec.test_mode)
+    if _fingerprint(splits) != run.data.fingerprint:
+        raise UserError(f"--show-texts: the rows of {spec.task} that can be read here are not those of {run.run_id}.")
+    return {name: splits[name].texts for name in splits}
 
 
 # -- the saved model ---------------------------------------------------------------------------------------------------

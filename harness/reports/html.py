@@ -1,7 +1,7 @@
-"""leaderboard.html: the content of leaderboard.json as one self-contained page, to sort and to filter.
+"""leaderboard.html: the content of leaderboard.json as one page, to sort, filter, compare and download.
 
-The template is `leaderboard.html.jinja`; this module prepares its values. Jinja2 escapes all of them but the plots,
-whose own writer has escaped their text.
+This module prepares the values of its template, which escapes all of them but the plots, whose own writer has escaped
+their text.
 """
 
 from __future__ import annotations
@@ -9,26 +9,28 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.reports.cells import NO_SCORE, format_metric, format_spread
-from harness.reports.costs import energy_text, parameters_text, tuning_text
+from harness.reports.costs import energy_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
-from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
-from harness.reports.pages import FIRST_PAGE, plot_name
+from harness.reports.html_parts import (
+    entry_identity,
+    html_cell,
+    interval_text,
+    model_identity,
+    record_links,
+    render_template,
+)
+from harness.reports.markdown import SHORT_SPLITS
+from harness.reports.pages import FIRST_PAGE, plot_name, task_page_name
 from harness.reports.panels import Content
-from harness.reports.resolution import resolution_note
 from harness.stats.groups import sort_marks
-from harness.stats.power import SmallestDifferences
 from harness.stats.uncertainty import Interval
 from harness.stats.verification import LEVELS
-
-_PAGE = Path(__file__).with_name("leaderboard.html.jinja")
 
 _COLORS = {INK: "--plot-ink", FAINT: "--plot-faint", BLUE: "--plot-blue", ORANGE: "--plot-orange"}
 """The page's variables for the plots' colours: clearer, since the page knows its background."""
@@ -54,25 +56,14 @@ def render_html(
     plots: Mapping[str, str],
     formulas: Mapping[str, Sequence[str]],
     title: str,
+    pair_tests: Mapping[str, Any],
     page: str = FIRST_PAGE,
     links: Mapping[str, str] | None = None,
 ) -> str:
-    """The page, from leaderboard.json, SVG by file name, and the `formulas` of each section.
+    """The page, from leaderboard.json, SVG by file name, the `formulas` of each section, and the tests of `pair_tests`.
 
     `page` is the name of its files, without their endings; `links` are those of all pages by their titles.
     """
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= dict(
-        metric=format_metric,
-        interval=_interval,
-        energy=energy_text,
-        parameters=_parameters,
-        disagreement=format_disagreement,
-    )
     figures = [
         dict(file=plot_name(page, name), title=heading, caption=caption, svg=_inline(plots[name], name))
         for name, (heading, caption) in _PLOTS.items()
@@ -82,7 +73,7 @@ def render_html(
         dict(title=heading, href=f"{quote(name)}.html", is_own=name == page) for heading, name in (links or {}).items()
     ]
     values = _values(content) | dict(plots=figures, formulas=formulas, title=title, page=quote(page), pages=pages)
-    return environment.from_string(_PAGE.read_text(encoding="utf-8")).render(values) + "\n"
+    return render_template("leaderboard.html.jinja", values | dict(pair_tests=pair_tests), dict(energy=energy_text))
 
 
 def _inline(svg: str, name: str) -> str:
@@ -105,36 +96,28 @@ def _values(content: Content) -> dict[str, Any]:
     averages, facts = _averages(content), _facts(content)
     runs, models = sum(len(result["runs"]) for result in results), len({entry["model"] for entry in entries})
     lines = [_line(entry, columns, averages, facts) for entry in entries]
-    for number in range(len(columns)):
-        cells = [line["cells"][number] for line in lines]
+    for cells in zip(*(line["cells"] for line in lines), strict=True):
         if sum(cell["sort"] is not None for cell in cells) < 2:  # no rival
             for cell in cells:
                 cell["is_top"] = cell["is_best"] = False
+    baseline_cells = [
+        *(_average(baseline["averages"][name]) if name in baseline["averages"] else html_cell() for name in averages),
+        *(html_cell(shown=baseline["shown"][one["task"]], sort=baseline["tasks"][one["task"]]) for one in columns),
+        *(html_cell() for _ in facts),
+    ]
     return dict(
+        root="",
         summary=f"{_count(runs, 'run')} of {_count(models, 'model')} on {_count(len(columns), 'task')}.",
-        columns=[_column(column) for column in columns],
-        averages=[dict(title=name, note=note, first=first) for name, (note, first) in averages.items()],
-        facts=[dict(title=name, note=note, first=first) for name, (note, first) in facts.items()],
+        columns=[*averages.values(), *map(_column, columns), *facts.values()],
         rows=lines,
         recipes=sorted({entry["variant"] for entry in entries}),
-        baseline=dict(
-            label=baseline["label"],
-            averages=[
-                _average(baseline["averages"][name]) if name in baseline["averages"] else _cell() for name in averages
-            ],
-            cells=[
-                _cell(shown=baseline["shown"].get(column["task"]), sort=baseline["tasks"].get(column["task"]))
-                for column in columns
-            ],
-        ),
-        published=_published(content),
+        baseline=dict(label=baseline["label"], cells=baseline_cells),
+        published=_published(content, len(averages), len(facts)),
         marks=content["marks"],
         occurring=sort_marks(mark for result in results for mark in result["marks"]),
         notes=content["notes"],
-        calibrations=_calibrations(columns, entries),
         has_energy=any(any(entry["cost"]["measured"].values()) for entry in entries),
         has_tuning="Tuning" in facts,
-        tables=[_task_table(column, entries) for column in columns],
         not_ranked=_not_ranked(content),
         not_ranked_note=NOT_RANKED,
     )
@@ -148,58 +131,45 @@ def _column(column: Mapping[str, Any]) -> dict[str, Any]:
     splits = [SHORT_SPLITS.get(split, split) for split in column["report"]]
     subtitle = "/".join(column["main_metric_titles"]) + ("" if splits == ["validation"] else f" {'/'.join(splits)}")
     first = "ascending" if column["lower_is_better"] else "descending"
-    return dict(task=column["task"], heading=column["heading"], subtitle=subtitle, first=first)
+    link = dict(href=quote(f"{task_page_name(column['task'])}.html"), title=column["title"])
+    return _head(column["heading"], subtitle, first, kind="task") | link | dict(key=column["task"])
 
 
-def _averages(content: Content) -> dict[str, tuple[str, str]]:
-    """A note and the direction of the first sort for each average that an entry has."""
+def _head(heading: str, note: str, first: str, kind: str) -> dict[str, Any]:
+    """The head of a column; `first` is the direction of its first sort, `key` its name in links."""
+    return dict(key=heading, kind=kind, heading=heading, subtitle=note, first=first, href="", title="")
+
+
+def _averages(content: Content) -> dict[str, dict[str, Any]]:
+    """The column of each average that an entry has."""
     entries = content["entries"]
     names = entries[0]["averages"] if entries else ()
     used = [name for name in names if any(entry["averages"][name] is not None for entry in entries)]
-    averages = dict.fromkeys(used, ("mean score", "descending"))
+    averages = {name: _head(name, "mean score", "descending", "average") for name in used}
     if any(entry["average_rank"] for entry in entries):
-        averages["Rank"] = (f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending")
+        averages["Rank"] = _head("Rank", f"over {_count(len(content['ranked_tasks']), 'task')}", "ascending", "average")
     return averages
 
 
-def _facts(content: Content) -> dict[str, tuple[str, str]]:
-    """A note and the direction of the first sort for each column after the tasks: facts about the entries' runs."""
+def _facts(content: Content) -> dict[str, dict[str, Any]]:
+    """The columns after the tasks: facts about the entries' runs."""
     facts = {}
     if any(entry["tuning"] for entry in content["entries"]):
-        facts["Tuning"] = ("points tried and device-hours", "ascending")
+        facts["Tuning"] = _head("Tuning", "points tried and device-hours", "ascending", "text")
     if any(entry["verification"] not in (None, "reported") for entry in content["entries"]):
-        facts["Verification"] = ("of all scores", "descending")
+        facts["Verification"] = _head("Verification", "of all scores", "descending", "text")
     return facts
 
 
 def _average(score: float | None) -> dict[str, Any]:
-    return _cell(shown=NO_SCORE if score is None else format_metric(score, as_percent=True), sort=score)
-
-
-def _cell(**values: Any) -> dict[str, Any]:
-    empty: dict[str, Any] = dict(shown="", sort=None, spread="", interval="", marks=[], runs=[], links=[])
-    return empty | dict(is_best=False, is_tied=False, is_top=False) | values
-
-
-def _identity(label: str, variant: str, is_on_hub: bool) -> dict[str, Any]:
-    owner, _, name = label.partition("/")
-    page = label.partition("@")[0]
-    has_page = is_on_hub and re.fullmatch(r"[A-Za-z0-9][\w.-]*/[\w.-]+", page, re.ASCII) is not None
-    names = dict(label=label, owner=owner if name else "", name=name or owner, recipe=variant)
-    subtitle = "" if variant == "default" else variant
-    return names | dict(subtitle=subtitle, tooltip="", page=f"https://huggingface.co/{page}" if has_page else None)
-
-
-def _entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict[str, Any]:
-    """The names of an entry, with `recipe`, that of a single task, instead of its variant."""
-    is_on_hub = not entry["revision"].startswith("sha256:")
-    identity = _identity(entry.get("label", entry["model"]), entry["variant"], is_on_hub)
-    return identity if recipe is None else identity | dict(subtitle="" if recipe == "default" else recipe)
+    return html_cell(shown=NO_SCORE if score is None else format_metric(score, as_percent=True), sort=score)
 
 
 def _line(
     entry: Mapping[str, Any], columns: Sequence[Mapping[str, Any]], averages: Iterable[str], facts: Iterable[str]
 ) -> dict[str, Any]:
+    """The names and the cells of an entry."""
+
     def average(name: str) -> dict[str, Any]:
         if name != "Rank":
             is_best = name in entry["best_averages"]
@@ -208,77 +178,67 @@ def _line(
             uncertainty = _uncertainty(score, intervals, as_percent=True)
             return _average(score) | dict(marks=marks, is_best=is_best, is_top=is_best) | uncertainty
         if (rank := entry["average_rank"]) is None:
-            return _cell()
+            return html_cell()
         interval = f"by the pairwise tests {rank['low']:.1f} to {rank['high']:.1f}"
-        return _cell(shown=f"{rank['mean']:.1f}", sort=rank["mean"], interval=interval)
+        return html_cell(
+            shown=f"{rank['mean']:.1f}", sort=rank["mean"], interval=interval, ends=(rank["low"], rank["high"])
+        )
 
     cells = [_result_cell(entry["tasks"].get(column["task"]), column) for column in columns]
     cells_of_facts = {"Tuning": _tuning_cell(entry["tuning"]), "Verification": _level_cell(entry)}
-    return _entry_identity(entry) | dict(
-        averages=list(map(average, averages)),
-        cells=cells,
-        facts=[cells_of_facts[name] for name in facts],
-        cost=entry["cost"],
-    )
+    cells = [*map(average, averages), *cells, *(cells_of_facts[name] for name in facts)]
+    return entry_identity(entry) | dict(cells=cells, cost=entry["cost"])
 
 
 def _level_cell(entry: Mapping[str, Any]) -> dict[str, Any]:
     level = entry["verification"]
     if level is None:
-        return _cell()
+        return html_cell()
     reruns = [path for result in entry["tasks"].values() for run in result["runs"] for path in run["reruns"]]
     links = [dict(href=quote(path), tooltip=path, text="re-run") for path in reruns]
-    return _cell(shown=level, sort=list(LEVELS).index(level), interval=LEVELS[level], links=links)
+    return html_cell(shown=level, sort=list(LEVELS).index(level), interval=LEVELS[level], links=links)
 
 
 def _tuning_cell(tuning: Mapping[str, Any] | None) -> dict[str, Any]:
     if tuning is None:
-        return _cell()
+        return html_cell()
     links = [dict(href=quote(path), tooltip=path, text="grid") for path in tuning["grids"]]
-    return _cell(shown=tuning_text(**tuning), sort=tuning["device_seconds"], links=links)
+    return html_cell(shown=tuning_text(**tuning), sort=tuning["device_seconds"], links=links)
 
 
 def _result_cell(result: Mapping[str, Any] | None, column: Mapping[str, Any]) -> dict[str, Any]:
     if result is None:
-        return _cell()
+        return html_cell()
     as_percent = column["as_percent"]
-    return _cell(
+    return html_cell(
         shown=result["shown"],
         sort=result["score"],
         **_uncertainty(result["score"], result["intervals"], as_percent),
         marks=result["marks"],
-        runs=_runs(result, as_percent),
+        runs=record_links(result, as_percent),
         is_best=result["is_best"],
         is_tied=result["is_tied"],
         is_top=result["is_best"] or result["is_tied"],
     )
 
 
-def _uncertainty(score: float | None, intervals: Mapping[str, Any], as_percent: bool) -> dict[str, str]:
+def _uncertainty(score: float | None, intervals: Mapping[str, Any], as_percent: bool) -> dict[str, Any]:
     if not intervals.get("total"):
         return {}
     ends, is_over_rows_only = Interval(*intervals["total"]), intervals["is_over_rows_only"]
     kind = "other rows only" if is_over_rows_only else "other seeds and rows"
     return dict(
         spread=format_spread(score, ends, is_over_rows_only, as_percent),
-        interval=f"95 % interval for {kind}: {_interval(ends, as_percent)}",
+        interval=f"95 % interval for {kind}: {interval_text(ends, as_percent)}",
+        ends=ends,
     )
 
 
-def _runs(result: Mapping[str, Any], as_percent: bool) -> Dicts:
-    return [
-        dict(
-            seed=run["seed"],
-            href=quote(run["record"]),
-            status=run["status"],
-            tooltip=f"seed {run['seed']}: {format_metric(run['score'], as_percent)} ({run['status']}), {run['run_id']}",
-        )
-        for run in result["runs"]
-    ]
+def _published(content: Content, averages: int, facts: int) -> Dicts:
+    """A line for each model and source with a score on a reported split; `?`: the source does not name the metric.
 
-
-def _published(content: Content) -> Dicts:
-    """A line for each model and source with a score on a reported split; `?`: the source does not name the metric."""
+    Its cells are empty in the columns before and after the tasks.
+    """
     numbers: dict[tuple[str, str], dict[tuple[str, str, str], float]] = defaultdict(dict)
     settings: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
     for one in content["references"]:
@@ -291,77 +251,26 @@ def _published(content: Content) -> Dicts:
         values = [known.get((task, split, metric)) for split in splits for metric in metrics]
         if any(value is not None for value in values):
             text = "/".join(format_metric(value, as_percent) for value in values)
-            return _cell(shown=text, sort=None if None in values else fmean(value or 0.0 for value in values))
+            return html_cell(shown=text, sort=None if None in values else fmean(value or 0.0 for value in values))
         vague = [known[task, split, "unstated"] for split in splits if (task, split, "unstated") in known]
         text = "/".join(format_metric(value, as_percent) for value in vague)
-        return _cell(shown=f"{text} ?", interval="the source does not name the metric") if vague else _cell()
+        return html_cell(shown=f"{text} ?", interval="the source does not name the metric") if vague else html_cell()
 
     lines = (
-        _identity(model, "", is_on_hub=True)
+        model_identity(model, "", is_on_hub=True)
         | dict(subtitle=source, tooltip="; ".join(settings[model, source]))
         | dict(cells=[cell(known, column) for column in content["columns"]])
         for (model, source), known in numbers.items()
     )
-    return [line for line in lines if any(one != _cell() for one in line["cells"])]
-
-
-def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A task's own table, with a column for every metric of every split."""
-    results = [(entry, entry["tasks"][column["task"]]) for entry in entries if column["task"] in entry["tasks"]]
-    pairs = list(dict.fromkeys((one["metric"], one["split"]) for _, result in results for one in result["figures"]))
-    heads = []
-    for metric, split in pairs:
-        is_lower = metric == "loss" or (metric in METRICS and METRICS[metric].lower_is_better)
-        heads.append((title_of(metric), split, "ascending" if is_lower else "descending"))
-    rows = []
-    for entry, result in results:
-        figures = {(figure["metric"], figure["split"]): figure for figure in result["figures"]}
-        cells = [_figure_cell(figures.get(pair)) for pair in pairs]
-        identity = _entry_identity(entry, result["recipe"])
-        rows.append(identity | dict(cells=cells, result=result, runs=_runs(result, column["as_percent"])))
-    differences = column["smallest_differences"]
-    resolution = resolution_note(SmallestDifferences(**differences), column["as_percent"]) if differences else ""
-    return dict(column=column, heads=heads, rows=rows, resolution=resolution)
-
-
-def _interval(ends: Sequence[float] | None, as_percent: bool) -> str:
-    return f"{format_metric(ends[0], as_percent)} to {format_metric(ends[1], as_percent)}" if ends else ""
-
-
-def _parameters(cost: Mapping[str, Any]) -> str:
-    return parameters_text(cost["parameters"], cost["trainable_parameters"])
-
-
-def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
-    """The text and the sort key of a metric."""
-    if figure is None:
-        return "", None
-    as_percent = is_fraction(figure["metric"])
-    spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
-    return format_metric(figure["value"], as_percent) + spread, figure["value"]
-
-
-def _calibrations(columns: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]) -> Dicts:
-    """A line per task and entry whose scores are stored: the text and the sort key of each number."""
-    lines = []
-    for column in columns:
-        for entry in entries:
-            result = entry["tasks"].get(column["task"])
-            if result and (calibration := result["calibration"]):
-                plain, scaled = calibration["plain"], calibration["scaled"]
-                texts = [*calibration_cells(plain)[1:], *calibration_cells(scaled)]
-                keys = ("temperature", "expected_calibration_error", "brier_score", "log_loss")
-                sorts = [*(plain[key] for key in keys[1:]), *(scaled and scaled[key] for key in keys)]
-                identity = _entry_identity(entry, result["recipe"])
-                cells = list(zip(texts, sorts, strict=True))
-                lines.append(identity | dict(heading=column["heading"], runs=calibration["runs"], cells=cells))
-    return lines
+    before, after = ([html_cell()] * number for number in (averages, facts))
+    scored = [line for line in lines if any(one != html_cell() for one in line["cells"])]
+    return [line | dict(cells=[*before, *line["cells"], *after]) for line in scored]
 
 
 def _not_ranked(content: Content) -> Dicts:
     columns = {column["task"]: column for column in content["columns"]}
     return [
-        _entry_identity(result, result["recipe"])
+        entry_identity(result, result["recipe"])
         | dict(heading=columns[result["task"]]["heading"], reason=result["reason"])
         | dict(cell=_result_cell(result, columns[result["task"]]))
         for result in content["not_ranked"]

@@ -18,6 +18,11 @@ def page_name(suite: str) -> str:
     return f"{FIRST_PAGE}-{suite}"
 
 
+def task_page_name(task: str) -> str:
+    """The name of a task's page in the results folder, without its ending."""
+    return f"{FIRST_PAGE}/{task}"
+
+
 def plot_name(page: str, plot: str) -> str:
     """The name of a plot's file: that of a suite's own page begins with the suite."""
     return plot if page == FIRST_PAGE else f"{page.removeprefix(page_name(''))}-{plot}"

@@ -97,7 +97,8 @@ def _card(leaderboard: str, repository: str, kind: Kind) -> str:
     lines = [
         "- `runs/<task>/<run_id>.json`: the record of a run, with its recipe, data, environment and predictions.",
         f"- `{SCORES}`: every score, a row per run, split and metric.",
-        "- `leaderboard.html`: the table above as a page that sorts and filters.",
+        "- `leaderboard.html`: the table above as a page that sorts, filters and compares.",
+        "- `leaderboard/<task>.html`: a task's scores in full, with confused labels.",
     ]
     if not is_space:
         address = f"hf://datasets/{repository}"

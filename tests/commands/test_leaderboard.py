@@ -11,15 +11,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.boards import (
-    record,
-    sample,
-)
+from support.boards import record, record_with_predictions, sample
 
 from harness.commands.leaderboard import main, print_leaderboard, write_leaderboard
 from harness.errors import UserError
 from harness.facts.records import record_path, write_record
 from harness.reports.standings import build_leaderboard
+from harness.system.exit_codes import exit_code_on_error
 
 
 def test_terminal_shows_the_table_and_no_markup_of_names() -> None:
@@ -112,3 +110,19 @@ def test_models_within_a_budget_are_listed_and_nothing_is_written(
     for budget, message in (("0.5", "cheapest needs 1"), ("0", "--budget 0"), ("nan", "--budget nan")):
         with pytest.raises(UserError, match=message):
             main(["--results", str(tmp_path), "--budget", budget])
+
+
+def test_page_of_one_task_is_written_alone_and_one_that_nobody_ran_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for task in ("rte", "cola"):
+        write_record(record_with_predictions(task, 0.7), tmp_path)
+    main(["--results", str(tmp_path), "--task", "rte"])
+    assert "rte.html" in capsys.readouterr().out
+    written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*") if "runs" not in path.parts]
+    assert written == ["leaderboard/rte.html"]
+    for flags, named in ((["--task", "rte2"], "'rte'"), (["--task", "qqp"], "cola"), (["--show-texts"], "--task")):
+        with pytest.raises(SystemExit) as ended, exit_code_on_error():
+            main(["--results", str(tmp_path), *flags])
+        assert ended.value.code == 2
+        assert named in capsys.readouterr().err

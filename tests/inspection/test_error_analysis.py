@@ -7,8 +7,9 @@ import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from harness.facts.tasks import load_task
-from harness.inspection.error_analysis import confusion_counts, label_metrics, most_confused, worst_errors
+from harness.inspection.error_analysis import label_metrics, worst_errors
 from harness.rows.splits import Split
+from harness.stats.row_errors import confusion_counts
 
 
 @pytest.mark.parametrize("classes", [2, 3, 7])
@@ -34,12 +35,6 @@ def test_metric_with_denominator_0_is_none() -> None:
     assert (first.precision, first.recall, first.f1) == (1.0, 0.5, 2 / 3)
     assert (second.precision, second.recall, second.f1) == (0.0, None, 0.0)
     assert third[1:] == (None, None, None, 0, 0)
-
-
-def test_most_frequent_confusion_comes_first() -> None:
-    counts = np.array([[5, 2, 0], [7, 5, 0], [0, 1, 5]])
-    assert most_confused(["a", "b", "c"], counts, 2) == [("b", "a", 7), ("a", "b", 2)]
-    assert most_confused(["a", "b", "c"], np.diag([3, 3, 3]), 5) == []
 
 
 def test_worst_errors_are_the_most_confident_ones() -> None:

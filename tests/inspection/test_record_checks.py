@@ -13,11 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.engine import models, test_mode
+from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array
 from harness.facts.records import RunRecord
 from harness.facts.tasks import load_task
-from harness.inspection.record_checks import check_files, gold_conflicts
+from harness.inspection.record_checks import check_files, gold_conflicts, texts_of_pinned_rows
 from harness.requests.parents import model_folder
 from harness.rows import loading
 from harness.saved_models import bundles
@@ -63,6 +64,18 @@ def test_data_that_cannot_be_had_are_named_as_not_checked(make: Make, tmp_path: 
         checks = check_files(other, tmp_path)
         assert checks.findings == []
         assert any(reason in one for one in checks.unchecked)
+
+
+def test_texts_are_those_of_the_rows_that_the_run_has_read(make: Make) -> None:
+    record = make()
+    tables = test_mode.tables(TASK)
+    assert texts_of_pinned_rows([record]) == {
+        name: split.texts for name, split in loading.load_splits(TASK, tables, "standard", None).items()
+    }
+    other = record.model_copy(update={"spec": record.spec.model_copy(update={"data": "0" * 64})})
+    for runs in ([], [other], [make({"fingerprint": "0" * 64})]):
+        with pytest.raises(UserError, match="--show-texts"):
+            texts_of_pinned_rows(runs)
 
 
 def test_task_of_the_record_is_the_registered_one(make: Make, tmp_path: Path) -> None:

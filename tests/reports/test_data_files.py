@@ -98,5 +98,9 @@ def test_pages_show_trained_parameters_where_others_are_frozen(
     board = build_leaderboard([record().model_copy(update={"model": model})])
     assert f" {shown} |" in render_markdown(board)
     assert f">{shown}</td>" in render_html(
-        json.loads(render_json(board)), {}, dict.fromkeys(("scores", "costs", "tasks", "published"), ()), board.title
+        json.loads(render_json(board)),
+        {},
+        dict.fromkeys(("scores", "costs", "tasks", "published"), ()),
+        board.title,
+        {"entries": 0, "tests": {}},
     )

@@ -17,6 +17,7 @@ Make = Callable[..., RunRecord]
 FILES = {
     *(f"leaderboard.{ending}" for ending in ("md", "csv", "json", "html")),
     *(f"plots/{name}" for name in PLOTS),
+    "leaderboard/rte.html",
 } - {"plots/learning_curves.svg"}
 
 
@@ -43,11 +44,23 @@ def test_plots_without_scores_are_removed(make_record: Make, tmp_path: Path) -> 
     assert files(tmp_path).keys() == {name for name in FILES if not name.startswith("plots/")}
 
 
+def test_pages_of_tasks_without_runs_are_removed_but_no_page_of_somebody_else(
+    make_record: Make, tmp_path: Path
+) -> None:
+    write_leaderboard_files(build_pages([make_record(), make_record("cola")]), tmp_path)
+    other = tmp_path / "leaderboard" / "mine.html"
+    other.write_text("<p>my own page</p>")
+    assert (tmp_path / "leaderboard" / "cola.html").is_file()
+    write_leaderboard_files(build_pages([make_record()]), tmp_path)
+    assert {path.name for path in (tmp_path / "leaderboard").iterdir()} == {"rte.html", "mine.html"}
+
+
 def test_every_formula_is_on_both_pages(make_record: Make, tmp_path: Path) -> None:
     pages = build_pages([make_record()])
     write_leaderboard_files(pages, tmp_path)
     for ending, read in (("md", str), ("html", unescape)):
-        text = " ".join(read((tmp_path / f"leaderboard.{ending}").read_text(encoding="utf-8")).split())
+        parts = [tmp_path / f"leaderboard.{ending}", *(tmp_path / "leaderboard").glob(f"*.{ending}")]
+        text = " ".join(read("".join(path.read_text(encoding="utf-8") for path in parts)).split())
         for section, texts in formulas(pages["leaderboard"]).items():
             assert texts, section
             for formula in texts:

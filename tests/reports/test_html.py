@@ -1,34 +1,36 @@
-"""leaderboard.html: self-contained, safe with any name, every number linked; a browser sorts and filters it."""
+"""leaderboard.html: self-contained, safe with any name, every number linked; a browser sorts, filters and compares."""
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
+import io
 import json
 import re
-import shutil
-import subprocess
 from collections.abc import Callable
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
+from support.boards import record_with_predictions
+from support.html_pages import Page, check_self_containment, run_in_browser
 
 from harness.facts.records import RunRecord, write_record
 from harness.reports.data_files import render_json
 from harness.reports.html import render_html
+from harness.reports.pair_tests import pair_tests
 from harness.reports.plots import render_plots
 from harness.reports.standings import build_leaderboard
 
 EVIL = "evil/</td><script>document.title='owned'</script>\"'&<b>مثال"
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FORMULAS = {
     "scores": ["1 < 2", "x̄ ± t s/√n"],
     "costs": ["Σ hours"],
     "tasks": ["McNemar"],
     "published": ["other settings"],
 }
-VOID = {"wbr", "meta", "input", "br", "link", "img", "hr"}
 
 Make = Callable[..., RunRecord]
 
@@ -40,42 +42,8 @@ def content_of(*records: RunRecord) -> dict[str, Any]:
 def page_of(*records: RunRecord, with_plots: bool = False) -> str:
     board = build_leaderboard(records)
     content = json.loads(render_json(board))
-    return render_html(content, render_plots(content) if with_plots else {}, FORMULAS, board.title)
-
-
-class Page(HTMLParser):
-    """The elements with their attributes and the text of a page, whose tags must be balanced."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.texts: list[str] = []
-        self.open: list[str] = []
-        self.feed(text)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag, (tag, self.open[-3:], self.getpos())
-
-    def handle_data(self, data: str) -> None:
-        if self.open and self.open[-1] not in ("script", "style"):
-            self.texts.append(data)
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
-
-    @property
-    def text(self) -> str:
-        return " ".join("".join(self.texts).split())
+    plots = render_plots(content) if with_plots else {}
+    return render_html(content, plots, FORMULAS, board.title, pair_tests(board))
 
 
 @pytest.fixture
@@ -97,22 +65,7 @@ def some(make_record: Make) -> list[RunRecord]:
 
 
 def test_page_is_self_contained(some: list[RunRecord]) -> None:
-    text = page_of(*some, with_plots=True)
-    page = Page(text)
-    for tag, attributes in page.elements:
-        assert tag not in ("link", "img", "iframe", "object", "embed", "base", "form[action]")
-        assert not {"src", "srcset", "action", "background"} & attributes.keys()
-        assert not any(name.startswith("on") for name in attributes)
-        for name in ("href", "xlink:href"):
-            link = attributes.get(name) or ""
-            assert not link.startswith("//")
-            if ":" in link:
-                assert tag == "a"
-                assert re.fullmatch(r"https://huggingface\.co/[\w.-]+/[\w.-]+", link)
-    assert not re.search(r"@import|@font-face|url\((?!#)", text)
-    (policy,) = (meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
-    assert policy is not None
-    assert policy.startswith("default-src 'none'")
+    check_self_containment(page_of(*some, with_plots=True))
 
 
 def test_ids_are_unique_and_references_resolve(some: list[RunRecord]) -> None:
@@ -127,7 +80,7 @@ def test_ids_are_unique_and_references_resolve(some: list[RunRecord]) -> None:
 
 def test_names_are_escaped(some: list[RunRecord]) -> None:
     page = Page(page_of(*some, with_plots=True))
-    assert len(page.all("script")) == 1
+    assert [script.get("id") for script in page.all("script")] == ["pair-tests", None]
     assert page.all("b") == []
     assert EVIL.partition("/")[2] in page.text
     assert not any("evil" in (link.get("href") or "") for link in page.all("a") if "//" in (link.get("href") or ""))
@@ -145,8 +98,11 @@ def test_headers_have_scopes_and_buttons(some: list[RunRecord]) -> None:
     page = Page(page_of(*some))
     assert all(head.get("scope") in ("col", "row", "rowgroup") for head in page.all("th"))
     sortable = [head for head in page.all("th") if "data-first" in head]
-    assert len(sortable) > 20
-    assert len([button for button in page.all("button") if "id" not in button]) == len(sortable)
+    assert len(sortable) > 10
+    own = {"id", "data-download", "data-columns"}
+    buttons = [button for button in page.all("button") if button["type"] != "reset" and not own & button.keys()]
+    assert len(buttons) == len(sortable)
+    assert all(box.get("aria-label") for box in page.all("input") if box.get("class") == "pick")
     assert all(part.get("aria-label") for part in page.all("div") if part.get("role") == "region")
 
 
@@ -161,7 +117,6 @@ def test_page_has_numbers_marks_notes_and_formulas(some: list[RunRecord]) -> Non
         "1 < 2",
         "x̄ ± t s/√n",
         "Σ hours",
-        "McNemar",
         "Not ranked",
         "diverged",
     ):
@@ -176,11 +131,11 @@ def test_published_results_follow_the_own_ones_and_start_collapsed(some: list[Ru
         {**one, "task": "rte", "metric": "accuracy", "score": 0.612},
         {**one, "task": "cola", "metric": "unstated", "score": 0.5},
     ]
-    page = Page(render_html(content, {}, FORMULAS, "Leaderboard"))
+    page = Page(render_html(content, {}, FORMULAS, "Leaderboard", {"entries": 0, "tests": {}}))
     published = page.text[page.text.index("Show 1 published result") :]
     assert "a <paper>" in published
     assert "settings" in published
-    assert published.index("61.2") < published.index("Tasks in full")
+    assert published.index("61.2") < published.index("A page for each task")
     assert "50.0 ?" in published
     (body,) = [attributes for attributes in page.all("tbody") if attributes.get("id") == "published"]
     assert "collapsed" in (body["class"] or "").split()
@@ -201,21 +156,35 @@ def test_test_mode_is_in_the_title(make_record: Make) -> None:
 
 # -- in a browser ------------------------------------------------------------------------------------------------------
 
-DRIVER = """
-<script>
-const steps = [];
-const names = () => [...document.querySelectorAll("#board tbody:first-of-type tr")]
-    .filter(row => !row.hidden).map(row => row.querySelector("th .name").textContent.slice(0, 5));
-const heads = () => [...document.querySelectorAll("#board thead th")].filter(head => !head.hidden);
-const head = title => heads().find(one => one.textContent.startsWith(title));
-const press = title => head(title).querySelector("button").click();
-const note = step => steps.push([step, names(), [...document.querySelectorAll("[aria-sort]")]
-    .map(one => one.textContent.slice(0, 4) + " " + one.getAttribute("aria-sort")),
-    heads().map(one => one.querySelector("button").textContent), document.getElementById("count").textContent,
-    document.querySelectorAll("#board .masked").length]);
-const type = text => { const box = document.getElementById("search"); box.value = text;
-    box.dispatchEvent(new Event("input", {bubbles: true})); };
-const tick = selector => document.querySelector(selector).click();
+HELPERS = """
+const board = document.getElementById("board"), one = selector => document.querySelector(selector);
+const all = (selector, from = document) => [...from.querySelectorAll(selector)];
+const isVisible = element => element.checkVisibility();
+const heads = () => all("thead th", board).filter(isVisible);
+const press = title => heads().find(head => head.textContent.startsWith(title)).querySelector("button").click();
+const rows = () => all("tbody:first-of-type tr", board).filter(isVisible);
+const names = () => rows().map(row => row.querySelector(".name").textContent.slice(0, 5));
+const state = () => ({
+    names: names(),
+    sorted: all("[aria-sort]", board).map(head => head.textContent.slice(0, 4) + " " + head.getAttribute("aria-sort")),
+    heads: heads().map(head => head.querySelector("button").textContent),
+    count: document.getElementById("count").textContent,
+    masked: all(".masked", board).length,
+});
+const type = text => {
+    one("[name=q]").value = text;
+    one("[name=q]").dispatchEvent(new Event("input", { bubbles: true }));
+};
+const saved = [];
+URL.createObjectURL = blob => { saved.push(blob); return "data:,"; };
+const download = async kind => { one(`[data-download=${kind}]`).click(); return saved.pop().text(); };
+const pause = () => new Promise(resolve => setTimeout(resolve, 300));
+"""
+
+
+def test_a_browser_sorts_and_filters(some: list[RunRecord], tmp_path: Path) -> None:
+    script = """
+const steps = {}, note = step => { steps[step] = state(); };
 note("initial");
 press("RTE"); note("by rte");
 press("RTE"); note("by rte again");
@@ -223,73 +192,109 @@ press("stars"); note("by stars, where less is better");
 press("Model"); note("by name");
 type("THIRD epochs=9"); note("typed");
 type("nobody"); note("typed nonsense");
-const message = document.getElementById("none").hidden;
+steps.message = document.getElementById("none").hidden;
 type("");
 press("CoLA"); note("by cola");
-tick("[name=mark][value=p]"); note("without partial data");
-tick("[name=mark][value=p]");
-tick("[name=task][value=rte]"); note("without rte");
-const visible = () => [...document.querySelectorAll("#published tr[data-text]")]
-    .filter(row => getComputedStyle(row).display !== "none").length;
-const published = [visible()];
-tick("#toggle"); published.push(visible(), document.getElementById("toggle").getAttribute("aria-expanded"));
-tick("#toggle"); published.push(visible());
-for (const task of ["cola", "stars", "wnli"]) tick(`[name=task][value=${task}]`);
-note("without any task");
-const themes = [];
-for (const _ of [1, 2, 3]) { tick("#theme"); themes.push([document.documentElement.dataset.theme ?? "system",
-    getComputedStyle(document.body).backgroundColor]); }
-const outcome = document.createElement("pre");
-outcome.id = "outcome";
-outcome.textContent = JSON.stringify({steps, message, themes, published, errors: window.errors, title: document.title});
-document.body.append(outcome);
-</script>
-</body>
+one("[name=mark][value=p]").click(); note("without partial data");
+one("[name=mark][value=p]").click();
+one("[name=column][value=rte]").click(); note("without rte");
+const visible = () => all("#published tr[data-label]").filter(isVisible).length;
+steps.published = [visible()];
+one("#toggle").click(); steps.published.push(visible(), one("#toggle").getAttribute("aria-expanded"));
+one("#toggle").click(); steps.published.push(visible());
+one("[data-columns=none]").click(); note("without any column");
+one("[type=reset]").click(); note("reset");
+steps.themes = [1, 2, 3].map(() => { one("#theme").click(); return [document.documentElement.dataset.theme ?? "system",
+    getComputedStyle(document.body).backgroundColor]; });
+steps.title = document.title;
+return steps;
 """
-
-
-@pytest.fixture(scope="module")
-def browser() -> str:
-    path = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if path is None:
-        pytest.skip(f"none of these browsers is installed: {', '.join(BROWSERS)}")
-    return path
-
-
-def test_a_browser_sorts_and_filters(browser: str, some: list[RunRecord], tmp_path: Path) -> None:
-    text = page_of(*some, with_plots=True)
-    watch = "<head><script>window.errors = []; onerror = message => errors.push(message);</script>"
-    watch += "<script>addEventListener('securitypolicyviolation', event => errors.push(event.blockedURI))</script>"
-    (tmp_path / "page.html").write_text(text.replace("<head>", watch, 1).replace("</body>", DRIVER), encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom"]
-    command = [browser, *flags, (tmp_path / "page.html").as_uri()]
-    browsed = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    match = re.search(r'<pre id="outcome">(.*?)</pre>', browsed.stdout, re.DOTALL)
-    assert match, browsed.stdout[-2000:] + browsed.stderr[-2000:]
-    outcome = json.loads(match[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
-
-    assert outcome["errors"] == []
-    assert outcome["title"] == "Leaderboard"
-    state = {step: values for step, *values in outcome["steps"]}
-    evil = "</td>"
-    assert set(state["initial"][0]) == {"bert", evil, "third"}
-    assert state["initial"][1:] == [[], ["Model", "CoLA", "RTE", "WNLI", "stars"], "3 of 3 entries", 0]
-    assert state["by rte"][:2] == [[evil, "bert", "third"], ["RTEa descending"]]
-    assert state["by rte again"][:2] == [["third", "bert", evil], ["RTEa ascending"]]
-    assert state["by stars, where less is better"][:2] == [["bert", evil, "third"], ["star ascending"]]
-    assert state["by name"][0] == [evil, "bert", "third"]
-    assert (state["typed"][0], state["typed"][3]) == (["third"], "1 of 3 entries")
-    assert (state["typed nonsense"][0], state["typed nonsense"][3]) == ([], "0 of 3 entries")
-    assert outcome["message"] is False
-    assert state["by cola"][0] == ["bert", "third", evil]
-    assert state["without partial data"][0][0] == "bert"
-    assert state["without partial data"][4] == 1
-    assert state["without rte"][2] == ["Model", "CoLA", "WNLI", "stars"]
-    assert set(state["without rte"][0]) == {"bert", evil, "third"}
-    assert (state["without any task"][0], state["without any task"][2]) == ([], ["Model"])
-    (light, white), (dark, black), (system, _) = outcome["themes"]
+    steps = run_in_browser(page_of(*some, with_plots=True), HELPERS + script, tmp_path)
+    assert steps["title"] == "Leaderboard"
+    evil, columns = "</td>", ["Model", "CoLA", "RTE", "WNLI", "stars"]
+    assert set(steps["initial"]["names"]) == {"bert", evil, "third"}
+    assert (steps["initial"]["sorted"], steps["initial"]["heads"]) == ([], columns)
+    assert (steps["initial"]["count"], steps["initial"]["masked"]) == ("3 of 3 entries", 0)
+    orders = {step: (steps[step]["names"], steps[step]["sorted"]) for step in steps if step.startswith("by ")}
+    assert orders["by rte"] == ([evil, "bert", "third"], ["RTEa descending"])
+    assert orders["by rte again"] == (["third", "bert", evil], ["RTEa ascending"])
+    assert orders["by stars, where less is better"] == (["bert", evil, "third"], ["star ascending"])
+    assert orders["by name"][0] == [evil, "bert", "third"]
+    assert (steps["typed"]["names"], steps["typed"]["count"]) == (["third"], "1 of 3 entries")
+    assert (steps["typed nonsense"]["names"], steps["typed nonsense"]["count"]) == ([], "0 of 3 entries")
+    assert steps["message"] is False
+    assert orders["by cola"][0] == ["bert", "third", evil]
+    assert (steps["without partial data"]["names"][0], steps["without partial data"]["masked"]) == ("bert", 1)
+    assert steps["without rte"]["heads"] == ["Model", "CoLA", "WNLI", "stars"]
+    assert set(steps["without rte"]["names"]) == {"bert", evil, "third"}
+    assert (steps["without any column"]["names"], steps["without any column"]["heads"]) == ([], ["Model"])
+    assert steps["reset"] == steps["initial"]
+    (light, white), (dark, black), (system, _) = steps["themes"]
     assert (light, dark, system) == ("light", "dark", "system")
     assert white != black
-    before, after, expanded, again = outcome["published"]
+    before, after, expanded, again = steps["published"]
     assert (before, expanded, again) == (0, "true", 0)
     assert after > 0
+
+
+def test_a_browser_compares_two_entries_downloads_the_view_and_restores_it(tmp_path: Path) -> None:
+    models = {"=one": 0.9, "b/onto": 0.6, "c/three": 0.5}
+    records = [
+        record_with_predictions(task, quality, model=model, seed=seed)
+        for task in ("rte", "qnli")
+        for model, quality in models.items()
+        for seed in (1, 2)
+        if (task, model) != ("qnli", "b/onto")
+    ]
+    board, text = build_leaderboard(records), page_of(*records)
+    script = """
+const comparison = () => all("#comparison tbody tr").map(line => [...line.cells].map(cell => cell.innerText));
+const steps = {};
+for (const pick of all(".pick")) pick.click();  // the third takes the place of the first
+steps.ticked = all(".pick").map(pick => pick.checked);
+press("QNLI"); press("QNLI");
+one("[name=column][value=Rank]")?.click();
+type("ON");
+steps.comparison = comparison();
+steps.csv = await download("csv");
+steps.json = JSON.parse(await download("json"));
+await pause();
+steps.hash = location.hash;
+steps.state = state();
+return steps;
+"""
+    steps = run_in_browser(text, HELPERS + script, tmp_path)
+    assert steps["ticked"] == [False, True, True]
+    second, third = board.entries[1:]
+    (test,) = pair_tests(board)["tests"]["rte"][1]
+    by_task = {line[0]: line[1:] for line in steps["comparison"]}
+    assert by_task["RTE"][2:6] == test[:4]
+    assert by_task["RTE"][6] == {1: "better", -1: "worse", 0: "tied"}[test[4]]
+    assert board.cells[second, "rte"].text in by_task["RTE"][0]
+    assert board.cells[third, "rte"].text in by_task["RTE"][1]
+    assert by_task["QNLI"][2:] == ["not run by both"]
+
+    assert steps["state"]["names"] == ["=one", "onto"]  # qnli ascending, without a score last
+    lines = list(csv.DictReader(io.StringIO(steps["csv"])))
+    assert [line["model"] for line in lines] == ["'=one", "b/onto"]  # no formula for a spreadsheet
+    result = board.groups[board.entries[0], "qnli"]
+    assert float(lines[0]["qnli"]) == result.score.center
+    assert lines[1]["qnli"] == ""
+    shown = steps["json"]["rows"]
+    assert [row["model"] for row in shown] == ["=one", "b/onto"]
+    assert shown[0]["columns"]["qnli"]["value"] == result.score.center
+    assert shown[0]["columns"]["qnli"]["low"] == pytest.approx(board.evidence[result].total.low, abs=1e-6)
+    assert "Rank" not in {*shown[0]["columns"], *lines[0]}
+
+    script = (
+        "return { comparison: all('#comparison tbody tr').map(line => [...line.cells].map(cell => cell.innerText)), "
+    )
+    restored = run_in_browser(text, HELPERS + script + "state: state() };", tmp_path, fragment=steps["hash"])
+    assert restored == {"comparison": steps["comparison"], "state": steps["state"]}
+
+
+def test_the_policy_of_the_page_allows_its_own_script(some: list[RunRecord]) -> None:
+    text = page_of(*some)
+    (digest,) = re.findall(r"script-src 'sha256-([^']+)'", text)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() == digest
