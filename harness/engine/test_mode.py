@@ -98,7 +98,7 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             label = (-1 if isinstance(values[0], int) else None) if is_hidden else values[target]
             signals = []
         else:
-            target = row % len(values)
+            target = row // (task.group_rows or 1) % len(values)  # a minimal pair has one label
             signals = [_class_word(target, int(rng.integers(_WORDS_PER_CLASS))) for _ in range(3)]
             hidden = -1 if isinstance(values[0], int) else None
             label = hidden if is_hidden else values[target]

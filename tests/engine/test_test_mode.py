@@ -61,6 +61,12 @@ def test_in_a_pair_the_rule_is_in_the_second_text_alone():
     assert all(any("c" in token for token in text.split()) for text in rows["sentence2"])
 
 
+def test_both_rows_of_a_minimal_pair_have_one_label():
+    task = load_task("axg")
+    label = load_splits(task, test_mode.tables(task), "standard", None)["test"].label
+    assert label[::2].tolist() == label[1::2].tolist()
+
+
 SHAPES = {
     (len(task.text), task.classes, task.main_metrics): task.name for task in all_tasks() if task.predicted_by is None
 }

@@ -45,6 +45,7 @@ ROWS = {
     "stsb": {"train": 5_749, "validation": 1_500, "test": 1_379},
     "ttc4900": {"train": 2_450, "validation": 1_225, "test": 1_225},
     "copa": {"train": 400, "validation": 100, "test": 500},
+    "record": {"train": 100_730, "validation": 10_000, "test": 10_000},
     "multirc": {"train": 27_243, "validation": 4_848, "test": 9_693},
     "wic": {"train": 5_428, "validation": 638, "test": 1_400},
     "wnli": {"train": 635, "validation": 71, "test": 146},
