@@ -11,6 +11,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from harness.metrics.metric import Floats, Metric, Resamples
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
+@lru_cache(maxsize=1 << 16)  # right answers and the candidates of a passage are compared many times
 def normalize_answer(text: str) -> str:
     """The form in which answers are compared."""
     return " ".join(re.sub(r"\b(?:a|an|the)\b", " ", text.lower().translate(_PUNCTUATION)).split())
@@ -36,8 +38,10 @@ def agreement(answer: str, right_answers: Sequence[str]) -> float:
 
 
 def _token_f1(predicted: Sequence[str], right: Sequence[str]) -> float:
+    if set(predicted).isdisjoint(right):
+        return 0.0
     shared = (Counter(predicted) & Counter(right)).total()
-    return 2 * shared / (len(predicted) + len(right)) if shared else 0.0
+    return 2 * shared / (len(predicted) + len(right))
 
 
 def select_rows(scores: NDArray[Any], row_groups: NDArray[np.int64]) -> NDArray[np.int64]:
