@@ -19,7 +19,7 @@ from rich.console import Console
 
 from harness.commands.leaderboard import read_leaderboard
 from harness.commands.sweep import WIDTH, run_jobs
-from harness.errors import UserError
+from harness.errors import UserError, first_line
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.inspection.terminal_table import DataConsole, print_table
 from harness.metrics.registry import is_fraction
@@ -90,7 +90,7 @@ class VerifyOptions:
     data: Path | None = None
     """The folder or file with the rows of runs that had --data."""
     trust_remote_code: bool = False
-    """Allow re-runs of models that come with code of their own: read it first."""
+    """Allow re-runs with code that comes with the model or a metric: read it first."""
     json: bool = False
     """Print one JSON object instead of a table."""
 
@@ -193,13 +193,13 @@ def _smallest(
         try:
             topology, runs = topology_of(record, gpus), plan_rerun(record, records, settings)
         except UserError as error:
-            reasons.append(str(error))
+            reasons.append(first_line(error))
         else:
             yield topology, _announced(runs, records, console)
             return
     console.print("--rerun smallest: no new record of a run that can be done again here.")
     for reason in reasons[:_MAX_REASONS]:
-        console.print(reason, soft_wrap=True)
+        console.print(escape_controls(reason, LINE_CONTROLS), soft_wrap=True)
 
 
 def _announced(runs: list[PlannedRun], records: Mapping[str, RunRecord], console: Console) -> list[PlannedRun]:
@@ -207,7 +207,8 @@ def _announced(runs: list[PlannedRun], records: Mapping[str, RunRecord], console
     costs = [records[run.run_id].cost for run in runs]
     took = duration(sum(cost.seconds for cost in costs if cost))
     command = shlex.join(["harness", "run", *runs[-1].args])
-    console.print(f"{runs[-1].run_id}: took {took} when it was recorded: {command}", soft_wrap=True)
+    line = f"{runs[-1].run_id}: took {took} when it was recorded: {command}"
+    console.print(escape_controls(line, LINE_CONTROLS), soft_wrap=True)
     return runs
 
 
@@ -257,21 +258,23 @@ def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
     counts = Counter(one.level for one in verified)
     lines = [[one.record.spec.task, one.record.run_id, one.level, _fields(one)] for one in verified]
     print_table("", ["task", "run", "level", "mismatches"], lines)
-    for one in verified:
-        for finding in one.findings:
-            print(f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}")
-        for outcome in one.reruns:
-            for line in _outcome_lines(one.record, outcome):
-                print(escape_controls(line, LINE_CONTROLS))
-    for message in messages:
-        print(message)
+    for line in (*(line for one in verified for line in _lines(one)), *messages):
+        print(escape_controls(line, LINE_CONTROLS))
     for reason, number in Counter(reason for one in verified for reason in one.unchecked).items():
-        print(f"not checked in {number} record(s): {reason}")
+        print(escape_controls(f"not checked in {number} record(s): {reason}", LINE_CONTROLS))
     for level, meaning in LEVELS.items():
         print(f"{counts[level]} {level}: {meaning}")
     broken = sum(bool(one.findings) for one in verified)
     counted = f"{len(verified) - broken} consistent, {broken} with mismatches; {len(messages)} unreadable"
     print(f"{len(verified)} records: {counted}.")
+
+
+def _lines(one: Verified) -> Iterator[str]:
+    """A line for each mismatch of a record, and the outcomes of its re-runs."""
+    for finding in one.findings:
+        yield f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}"
+    for outcome in one.reruns:
+        yield from _outcome_lines(one.record, outcome)
 
 
 def _outcome_lines(record: RunRecord, outcome: RerunOutcome) -> Iterator[str]:

@@ -13,6 +13,7 @@ from harness.facts.recipes import plan_steps, recipe_difference
 from harness.facts.record_parts import Environment
 from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import task_names
+from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.rows.own_data import OwnData
 from harness.stats.verification import ran_on_gpu
@@ -28,7 +29,7 @@ _ADVICE = {
     "data": "Name the folder of the same rows with --data.",
     "revision": "The folder of the model is missing here, or has other files.",
 }
-"""Advice where a field of the spec cannot be had here."""
+"""Advice where a field of the spec has another value here."""
 
 
 class RerunSettings(NamedTuple):
@@ -39,7 +40,7 @@ class RerunSettings(NamedTuple):
     data: Path | None
     """The folder of rows for `--data`."""
     trusts_code: bool
-    """Code that comes with a model may run."""
+    """Code that comes with a model or a metric may run."""
 
 
 class Topology(NamedTuple):
@@ -104,7 +105,7 @@ def plan_rerun(record: RunRecord, records: Mapping[str, RunRecord], settings: Re
     """The run of the record, after those that it starts from, which are done again too.
 
     Raises:
-        UserError: the run cannot be done again here, with the field of its spec that cannot be had.
+        UserError: the run cannot be done again here; the message names the field of its spec that differs.
     """
     flag = f"--rerun {record.run_id}"
     if not has_score(record):
@@ -126,7 +127,14 @@ def plan_rerun(record: RunRecord, records: Mapping[str, RunRecord], settings: Re
         run = planned_run(args, parse_options(args), before[-1] if before else None)
     except UserError as error:
         raise UserError(f"{flag}: {error}") from None
+    except SystemExit:  # of the parser, even with 0 where a value is -h
+        raise UserError(f"{flag}: invalid record: `harness run` refuses flags of its spec or its command.") from None
     _check_spec(record.spec, run.spec, flag)
+    if not settings.trusts_code and (foreign := [name for name in run.task.metrics if name not in METRICS]):
+        raise UserError(
+            f"{flag}: the metric {foreign[0]!r} is code that `evaluate` loads. Read it, then allow it with "
+            "--trust-remote-code."
+        )
     return [*before, run]
 
 

@@ -327,6 +327,16 @@ def test_a_run_is_done_again_from_its_record_and_is_equal(tmp_path: Path, capsys
     assert "bit-for-bit equal" in capsys.readouterr().out
 
 
+def test_a_name_with_a_line_break_imitates_no_other_line(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = next((results / "runs" / "rte").glob("*.json"))
+    forged = "validation\n0 records: 0 consistent, 0 with mismatches; 0 unreadable."
+    edit(path, lambda content: content["prediction_files"].update({forged: "../secret"}))
+    assert code_of(results) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("0 records")] == []
+    assert any("validation\\u000a0 records" in line for line in lines)
+
+
 def test_nothing_is_run_for_invalid_flags(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_id = next((results / "runs" / "rte").glob("*.json")).stem
     for flags, expected in (

@@ -174,6 +174,31 @@ def test_what_cannot_be_done_again_is_refused(record_of: Make) -> None:
     assert run.options.trust_remote_code
 
 
+@pytest.mark.parametrize(
+    ("spec", "command"),
+    [
+        ({"model": "-h"}, "harness/run.py --task rte"),
+        ({"revision": "--help"}, "harness/run.py --task rte"),
+        ({"task": "unknown"}, "harness/run.py --train-file rows.csv -h"),
+        ({"task": "unknown"}, "harness/run.py --task -h"),
+    ],
+)
+def test_a_value_that_reads_as_a_flag_ends_no_check(record_of: Make, spec: dict[str, str], command: str) -> None:
+    record = record_of("--task", "rte")
+    edited = record.spec.model_copy(update=spec)
+    fields = {"spec": edited, "run_id": edited.run_id, "command": command}
+    with pytest.raises(UserError, match=f"--rerun {edited.run_id}: invalid record"):
+        plan(record.model_copy(update=fields))
+
+
+def test_code_of_a_metric_needs_trust(record_of: Make, make_task: Callable[..., Path]) -> None:
+    record = record_of("--task", str(make_task(metrics=["accuracy", "./metric"])))
+    with pytest.raises(UserError, match=r"'\./metric'.*--trust-remote-code"):
+        plan(record)
+    (run,) = plan(record, code=True)
+    assert run.spec == record.spec
+
+
 def test_an_unknown_or_unreadable_record_is_named(record_of: Make) -> None:
     record = record_of("--task", "rte")
     assert find_record(record.run_id, by_id(record), []) is record
