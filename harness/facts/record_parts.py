@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from harness.metrics.metric import ProblemType
 from harness.metrics.registry import METRICS
@@ -63,6 +63,16 @@ class TaskFacts(Facts):
     """Splits whose main metrics are in the leaderboard."""
     select_on: str
     """The split that is evaluated during training."""
+
+    @model_validator(mode="after")
+    def _check_selection(self) -> TaskFacts:
+        is_selection = self.problem_type == "answer_selection"
+        for name in self.metrics:
+            if name in METRICS and ("answer_selection" in METRICS[name].problem_types) != is_selection:
+                raise ValueError(f"metrics: {name!r} does not support {self.problem_type}")
+        if is_selection and len(self.labels or ()) != 2:
+            raise ValueError("labels: expected two, for wrong and right candidates")
+        return self
 
 
 class DataFacts(Facts):
@@ -148,7 +158,7 @@ class Energy(Facts):
 class Environment(Facts):
     """The devices and the software of a run, without host names, user names or paths."""
 
-    processes: Count
+    processes: Annotated[Count, Field(ge=1)]
     devices: list[str]
     precision: Literal["fp32", "tf32", "bf16", "fp16"]
     """The precision that was used, not the one that was requested."""

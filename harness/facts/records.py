@@ -146,7 +146,7 @@ class RunRecord(Facts):
     def _check_labels(self) -> RunRecord:
         for by_split, is_gold in ((self.predictions, False), (self.gold, True)):
             if not all(_are_labels(unpack_array(packed), self.task, is_gold) for packed in by_split.values()):
-                raise ValueError(f"predictions, gold: expected labels of a {self.task.problem_type}")
+                raise ValueError(f"predictions, gold: expected one or more labels of {self.task.problem_type}")
         is_over_groups = any(name in METRICS and METRICS[name].is_over_groups for name in self.task.metrics)
         needs_groups = is_over_groups or self.task.problem_type == "answer_selection"
         if needs_groups and (missing := self.gold.keys() - self.row_groups.keys()):
@@ -172,6 +172,8 @@ class RunRecord(Facts):
 
 def _are_labels(rows: NDArray[Any], task: TaskFacts, is_gold: bool) -> bool:
     """True for values [N], class numbers [N], label sets [N, C] of 0 and 1, or agreements [N], as the task has them."""
+    if len(rows) == 0:
+        return False
     if task.problem_type == "answer_selection" and is_gold:
         return rows.dtype.kind == "f" and rows.ndim == 1 and bool(((rows >= 0) & (rows <= 1)).all())
     if task.problem_type == "regression":

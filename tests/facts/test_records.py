@@ -399,6 +399,11 @@ def test_json_that_is_not_a_record_is_named(tmp_path: Path, text: str) -> None:
     assert str(caught.value).startswith(f"{path}: not a record")
 
 
+def _with(part: str, **values: Any) -> dict[str, Any]:
+    """A part of the full record with other values."""
+    return {part: {**_full_record().model_dump(mode="json")[part], **values}}
+
+
 @pytest.mark.parametrize(
     "changes, where",
     [
@@ -409,6 +414,10 @@ def test_json_that_is_not_a_record_is_named(tmp_path: Path, text: str) -> None:
         ({"metrics": {"validation": {"accuracy": "high"}}}, "metrics.validation.accuracy"),
         ({"metrics": {"validation": {"accuracy": math.nan}}}, "metrics.validation.accuracy"),
         ({"padding_share": math.inf}, "padding_share"),
+        (_with("environment", processes=0), "environment.processes"),
+        (_with("task", problem_type="answer_selection"), "task"),
+        (_with("task", metrics=["answer_f1"]), "task"),
+        (_with("task", problem_type="answer_selection", metrics=["answer_f1"], labels=["right"]), "task"),
     ],
 )
 def test_record_with_an_invalid_field_is_named_with_the_field(
@@ -505,6 +514,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "lone surrogate in a name": (_replace('"train & validation"', '"\\ud800"'), "shared_texts"),
     "time without a time zone": (_replace('05Z"', '05"'), "started"),
     "run_id that leaves the folder": (_replace('"run_id": "', '"run_id": "../'), "run_id"),
+    "no predictions": (_predict(np.zeros(0, np.int64)), "predictions"),
     "class without a label": (_predict(np.arange(277)), "predictions"),
     "class number that would need terabytes": (_predict(np.full(277, 10**12)), "predictions"),
     "values instead of classes": (_predict(np.full(277, 0.5)), "predictions"),
@@ -585,7 +595,7 @@ def test_selected_answers_are_one_of_each_group_and_gold_labels_agreements() -> 
         with pytest.raises(ValidationError, match="predictions: expected one row of each group of validation"):
             record(np.array(selected), agreements)
     for gold in (np.array([1, 0, 0]), agreements * 2, -agreements):
-        with pytest.raises(ValidationError, match="predictions, gold: expected labels of a answer_selection"):
+        with pytest.raises(ValidationError, match=r"predictions, gold: .* answer_selection"):
             record(np.array([0, 1, 1]), gold)
 
 

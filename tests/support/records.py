@@ -21,9 +21,11 @@ def run_spec(task: str = "rte", **fields: Any) -> RunSpec:
 
 
 def task_facts(task: str = "rte", **fields: Any) -> TaskFacts:
-    """A classification with two labels that reports accuracy on validation; `fields` replace these."""
-    shape = dict(labels=["no", "yes"], problem_type="single_label_classification", metrics=["accuracy"])
-    reported = dict(main_metrics=["accuracy"], report=["validation"], select_on="validation")
+    """A task of two labels that reports the first metric of its problem type on validation; `fields` replace these."""
+    problem_type = fields.get("problem_type", "single_label_classification")
+    first = next(name for name, metric in METRICS.items() if problem_type in metric.problem_types)
+    shape = dict(labels=["no", "yes"], problem_type=problem_type, metrics=[first])
+    reported = dict(main_metrics=[first], report=["validation"], select_on="validation")
     return TaskFacts(**{"title": f"The {task} task", "suite": "glue", **shape, **reported, **fields})
 
 
