@@ -130,7 +130,7 @@ def _write_task_page(options: LeaderboardOptions) -> list[str]:
     """Writes the page of `--task`; returns a message for each unreadable file.
 
     Raises:
-        UserError: the task has no run, or its texts are not to be had.
+        UserError: the task has no run, or its texts cannot be read.
     """
     if options.task is None:
         raise UserError("--show-texts: --task is missing. Name the task whose page shows the texts of its rows.")
@@ -182,9 +182,12 @@ def main(arguments: Sequence[str]) -> None:
     """Writes and prints; names unreadable files on stderr.
 
     Raises:
-        UserError: there is no record.
+        UserError: there is no record, or flags exclude each other.
     """
     options = parse_flags(LeaderboardOptions, arguments, "leaderboard")
+    views = {name: getattr(options, name) for name in ("compare", "base", "budget", "task")}
+    if len(chosen := [f"--{name}" for name, value in views.items() if value is not None]) > 1:
+        raise UserError(f"{', '.join(chosen)}: only one of them has an effect; drop the others.")
     if options.init_repository is not None:
         _init_repository(options)
         return
@@ -228,7 +231,7 @@ def _changes(base: Path, results: Path, aggregate: Aggregate) -> tuple[str, list
     """The Markdown of `--base`, with a message for each unreadable file of the results folder.
 
     Raises:
-        UserError: the base is no folder, or there is no record.
+        UserError: the base is not a folder, or there is no record.
     """
     if not base.is_dir():
         raise UserError(f"--base {base}: folder not found.")

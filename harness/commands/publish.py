@@ -41,7 +41,7 @@ def main(arguments: Sequence[str]) -> None:
         UserError: the name is invalid, there are no records, or only those of test mode, or the upload failed.
     """
     options = parse_flags(PublishOptions, arguments, "publish")
-    match = re.fullmatch(r"(?:hf://)?(?:(dataset|space)s/)?([\w.-]+/[\w.-]+)", options.to)
+    match = re.fullmatch(r"(?:hf://)?(?:(dataset|space)s/)?((?!(?:dataset|space|model)s/)[\w.-]+/[\w.-]+)", options.to)
     if match is None:
         raise UserError(
             f"--to {options.to}: expected the name of a dataset on the Hub, organisation/name, or of a Space, "

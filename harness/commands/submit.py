@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from harness.errors import UserError, boundary
-from harness.facts.records import RunRecord, read_records, record_path
+from harness.facts.prediction_files import prediction_path
+from harness.facts.records import RunRecord, read_records
 from harness.facts.tasks import load_task
 from harness.inspection.output_files import check_output_file
 from harness.inspection.server_files import SERVER_FILES, ServerFile, answers_by_query, file_text, nesting_fault
@@ -127,14 +128,17 @@ def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -
 
 
 def _file_predictions(file: ServerFile, run: RunRecord | str, results: Path) -> FilePredictions:
+    import pyarrow as pa
+
     if isinstance(run, str):
         return FilePredictions(file, None, {}, {}, run)
     if file.split not in run.prediction_files:
         return FilePredictions(file, run.run_id, {}, {}, f"the run {run.run_id} has no predictions for {file.split!r}")
-    path = record_path(results, file.task, run.run_id).with_name(run.prediction_files[file.split])
+    path = prediction_path(run, results, file.split)
     if not path.is_file():
         return FilePredictions(file, run.run_id, {}, {}, f"file not found: {path}; run it again with --overwrite")
-    by_row, ids = _read_predictions(file, run, path)
+    with boundary(f"{path}: not a readable file of predictions", pa.ArrowException, LookupError, TypeError, ValueError):
+        by_row, ids = _read_predictions(file, run, path)
     problem = f"{path} has {len(by_row):,} of {file.rows:,} rows" if len(by_row) < file.rows else None
     return FilePredictions(file, run.run_id, by_row, ids, problem)
 
@@ -147,14 +151,10 @@ def _read_predictions(
     Raises:
         UserError: the file cannot be read, or has rows or labels that the server does not have.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with boundary(f"{path}: cannot be read", pa.ArrowException):
-        names = ["row", "prediction", "candidate", "id_idx"]
-        columns = pq.read_table(
-            path, columns=[name for name in names if name in pq.read_schema(path).names]
-        ).to_pydict()
+    names = {"row", "prediction", "candidate", "id_idx"}.intersection(pq.read_schema(path).names)
+    columns = pq.read_table(path, columns=list(names)).to_pydict()
     rows, predicted, ids = columns["row"], columns["prediction"], columns.get("id_idx", [])
     if file.form == "answer":
         try:

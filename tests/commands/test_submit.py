@@ -213,7 +213,18 @@ def test_labels_that_the_server_does_not_have_are_an_error(
     pq.write_table(pa.table({"row": [0], "prediction": ["maybe"]}), path)
     assert re.search(r"test\.parquet: .*'maybe'.* entailment, not_entailment", refusal("--allow-missing"))
     path.write_text("no parquet")
-    assert "test.parquet: cannot be read" in refusal("--allow-missing")
+    assert "test.parquet: not a readable file of predictions" in refusal("--allow-missing")
+    for columns in ({"row": [0]}, {"row": [[1]], "prediction": ["entailment"]}, {"row": [0], "prediction": [[1]]}):
+        pq.write_table(pa.table(columns), path)
+        assert "test.parquet: not a readable file of predictions" in refusal("--allow-missing")
+
+
+def test_files_of_predictions_in_another_folder_are_refused(
+    add: Callable[..., Path], refusal: Callable[..., str]
+) -> None:
+    path = add("rte")
+    path.write_text(path.read_text().replace(f"{path.stem}.test.parquet", "../../secret.parquet"))
+    assert "invalid prediction_files.test" in refusal("--allow-missing")
 
 
 def test_output_and_results_are_checked_first(tmp_path: Path, refusal: Callable[..., str]) -> None:

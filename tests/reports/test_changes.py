@@ -88,6 +88,7 @@ def test_base_prints_the_changes_and_writes_nothing(tmp_path: Path, capsys: pyte
     main(["leaderboard", "--results", str(results), "--base", str(base)])
     assert "Entries: 0 added, 0 changed, 0 removed" in capsys.readouterr().out
     assert [path.name for path in results.iterdir()] == ["runs"]
-    with pytest.raises(SystemExit) as stop:
-        main(["leaderboard", "--results", str(results), "--base", str(base / "nosuch")])
-    assert stop.value.code == 2
+    for flags in (["--base", str(base / "nosuch")], ["--base", str(base), "--task", "rte"]):
+        with pytest.raises(SystemExit) as stop:
+            main(["leaderboard", "--results", str(results), *flags])
+        assert stop.value.code == 2
