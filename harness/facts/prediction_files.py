@@ -27,7 +27,7 @@ class StoredPredictions(NamedTuple):
     predictions: NDArray[Any]
     """Class numbers or values [N], or label sets [N, C]."""
     gold: NDArray[Any] | None
-    """Gold labels alike; None where they are hidden."""
+    """Gold labels in the same form; None where they are hidden."""
     questions: NDArray[np.int64] | None
     """The number of each row's question, [N], in a selection of answers."""
 

@@ -189,7 +189,7 @@ def pinned_splits(name: str, protocol: str, train_rows: int | None, is_test_mode
     """The rows of a task's pinned source; those of test mode are generated again.
 
     Raises:
-        UserError: they cannot be had.
+        UserError: they cannot be read.
     """
     import datasets
 

@@ -98,7 +98,7 @@ class Resamples:
         return np.asarray((self.weights @ numbers.T).astype(np.float64) / self.total)
 
     def mean_over_groups(self, numbers: NDArray[Any]) -> Floats:
-        """numbers: [columns, G] by group -> their weighted means [block, columns]; the rows of a group weigh alike."""
+        """numbers: [columns, G] by group -> their weighted means [block, columns]; a group has one weight."""
         assert self.row_groups is not None
         _, first = np.unique(self.row_groups, return_index=True)
         weights = self.weights[:, first].astype(np.float64)

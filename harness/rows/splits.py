@@ -34,7 +34,7 @@ class Split(NamedTuple):
     ids: Mapping[str, list[Any]] = MappingProxyType({})
     """The columns that identify a row."""
     choices: list[tuple[str, ...]] | None = None
-    """The candidates of each row, equally many, in a task of multiple choice."""
+    """The candidates of each row, the same number in all rows, in a task of multiple choice."""
     candidates: list[str] | None = None
     """The candidate that each row is about, in a selection of answers, whose questions are the groups of rows."""
     agreement: NDArray[np.float64] | None = None
