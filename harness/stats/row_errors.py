@@ -48,8 +48,14 @@ def predictions_of_groups(groups: Sequence[Group]) -> dict[Group, Predictions]:
     by_rows: dict[Any, dict[Group, Predictions]] = defaultdict(dict)
     for group in groups:
         if (one := read_predictions(group)) is not None:
-            by_rows[one.key][group] = one
+            by_rows[one.key][group] = _with_classes(one) if group.task.problem_type == "answer_selection" else one
     return max(by_rows.values(), key=len, default={})
+
+
+def _with_classes(predictions: Predictions) -> Predictions:
+    """The predictions with the gold class of each candidate in place of its agreement: 1 for a right one."""
+    splits = {name: one._replace(gold=(one.gold == 1).astype(np.int64)) for name, one in predictions.splits.items()}
+    return predictions._replace(splits=splits)
 
 
 def confusion_counts(gold: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -93,6 +93,18 @@ def test_confusions_are_means_over_runs() -> None:
     assert label_counts(split).tolist() == [[0.5, 1, 0.5], [1, 0, 1]]
 
 
+def test_candidates_are_right_or_wrong_whatever_their_agreement() -> None:
+    facts = dict(problem_type="answer_selection", metrics=["answer_f1"], main_metrics=["answer_f1"])
+    packed = {name: {"validation": pack_array(np.array(values))} for name, values in SELECTION.items()}
+    (group,) = group_runs([record("task", facts=facts, **packed)], "mean")
+    split = predictions_of_groups([group])[group].splits["validation"]
+    assert mean_confusion(split, 2).tolist() == [[1, 1], [0, 1]]
+
+
+SELECTION = {"predictions": [1, 0, 1], "gold": [1, 0.5, 0.25], "row_groups": [0, 0, 1]}
+"""Two questions: the first is answered by its right candidate, the second has none."""
+
+
 def test_only_models_with_the_same_rows_are_compared() -> None:
     groups = [group_of([[0, 1]], gold, model) for model, gold in (("a", [0, 1]), ("b", [0, 0]), ("c", [0, 1]))]
     assert list(predictions_of_groups(groups)) == [groups[0], groups[2]]
