@@ -48,7 +48,7 @@ def predictions_of_groups(groups: Sequence[Group]) -> dict[Group, Predictions]:
     by_rows: dict[Any, dict[Group, Predictions]] = defaultdict(dict)
     for group in groups:
         if (one := read_predictions(group)) is not None:
-            by_rows[one.key][group] = one
+            by_rows[one.key, group.task.problem_type][group] = one
     return max(by_rows.values(), key=len, default={})
 
 
