@@ -14,7 +14,6 @@ from pathlib import Path
 if not __package__:  # run as a file: Python put benchmarks/ first on the path; the repository root belongs there
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import itertools
 import json
 import os
 import statistics
@@ -182,24 +181,35 @@ def _scores(task: str, runs: Sequence[Mapping[str, float]]) -> tuple[Score, ...]
 
 def _trainer_runs(options: Options) -> dict[str, dict[str, dict[str, float]]]:
     """The scores of Trainer by task and seed; finished runs of the same recipe are not repeated."""
-    runs = list(itertools.product(options.tasks, options.seeds))
+    paths = {
+        task: {seed: _trainer_folder(options, task) / f"seed-{seed}" / "scores.json" for seed in options.seeds}
+        for task in options.tasks
+    }
+    programs = []
+    for task, by_seed in paths.items():
+        missing = [seed for seed, path in by_seed.items() if not path.exists()]
+        programs += [(task, part) for number in range(options.jobs) if (part := missing[number :: options.jobs])]
     with ThreadPoolExecutor(options.jobs) as pool:
-        scores = dict(zip(runs, pool.map(lambda run: _trainer_run(options, *run), runs), strict=True))
-    return {task: {str(seed): scores[task, seed] for seed in options.seeds} for task in options.tasks}
+        list(pool.map(lambda program: _run_trainer(options, *program), programs))
+    return {
+        task: {str(seed): json.loads(path.read_text(encoding="utf-8")) for seed, path in by_seed.items()}
+        for task, by_seed in paths.items()
+    }
 
 
-def _trainer_run(options: Options, task: str, seed: int) -> dict[str, float]:
-    recipe = recipe_of(options, task)
-    folder = options.records / ROW / f"{task}-{recipe.train_rows or 'all'}-rows"
-    path = folder / f"seed-{seed}" / "scores.json"
-    if not path.exists():
-        flags: dict[str, Any] = dict(task=task, model=options.model, output=folder.resolve(), precision="fp32")
-        names = ("epochs", "train_rows", "global_batch_size", "max_length", "learning_rate", "warmup", "weight_decay")
-        flags |= {name: value for name in names if (value := getattr(recipe, name)) is not None}
-        flags |= {} if options.data is None else {"data": options.data.resolve()}
-        args = [str(part) for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
-        _call(options, {0}, "benchmarks/trainer_script.py", *args, "--no-length-grouping", "--seeds", str(seed))
-    return json.loads(path.read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+def _trainer_folder(options: Options, task: str) -> Path:
+    return options.records / ROW / f"{task}-{recipe_of(options, task).train_rows or 'all'}-rows"
+
+
+def _run_trainer(options: Options, task: str, seeds: Sequence[int]) -> None:
+    """Makes the runs of these seeds, one after the other, in one program."""
+    recipe, folder = recipe_of(options, task), _trainer_folder(options, task).resolve()
+    flags: dict[str, Any] = dict(task=task, model=options.model, output=folder, precision="fp32")
+    names = ("epochs", "train_rows", "global_batch_size", "max_length", "learning_rate", "warmup", "weight_decay")
+    flags |= {name: value for name in names if (value := getattr(recipe, name)) is not None}
+    flags |= {} if options.data is None else {"data": options.data.resolve()}
+    args = [str(part) for name, value in flags.items() for part in (f"--{name.replace('_', '-')}", value)]
+    _call(options, {0}, "benchmarks/trainer_script.py", *args, "--no-length-grouping", "--seeds", *map(str, seeds))
 
 
 def _reproduce(options: Options, row: Path, variant: str | None) -> dict[str, Any]:

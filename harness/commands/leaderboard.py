@@ -191,6 +191,9 @@ def main(arguments: Sequence[str]) -> None:
     if options.init_repository is not None:
         _init_repository(options)
         return
+    views = {"--compare": options.compare, "--base": options.base, "--budget": options.budget, "--task": options.task}
+    if len(chosen := [flag for flag, value in views.items() if value is not None]) > 1:
+        raise UserError(f"{' and '.join(chosen)}: each prints or writes something else. Choose one.")
     console = DataConsole()
     for address in options.from_:
         pull = pull_records(address, options.results)
@@ -218,7 +221,7 @@ def main(arguments: Sequence[str]) -> None:
         for board in pages.values():
             print_leaderboard(board, console)
         names = ", ".join(f"{name}.md" for name in pages)
-        print(f"Wrote {names}, the same as .csv, .json and .html, and plots/ to {options.results}.")
+        print(f"Wrote {names}, the same as .csv, .json and .html, plots/ and leaderboard/ to {options.results}.")
     for message in messages:
         print(message, file=sys.stderr)
     if messages:

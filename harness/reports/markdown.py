@@ -27,7 +27,7 @@ from harness.stats.significance import FEW_ROWS, Evidence, Rank
 from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval
 
-SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm"}
+SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm", "validation_holdout": "holdout"}
 
 
 def column_title(heading: str, task: TaskFacts) -> str:

@@ -48,7 +48,8 @@ def predictions_of_groups(groups: Sequence[Group]) -> dict[Group, Predictions]:
     by_rows: dict[Any, dict[Group, Predictions]] = defaultdict(dict)
     for group in groups:
         if (one := read_predictions(group)) is not None:
-            by_rows[one.key][group] = _with_classes(one) if group.task.problem_type == "answer_selection" else one
+            kind = group.task.problem_type
+            by_rows[one.key, kind][group] = _with_classes(one) if kind == "answer_selection" else one
     return max(by_rows.values(), key=len, default={})
 
 

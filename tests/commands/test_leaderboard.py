@@ -121,7 +121,9 @@ def test_page_of_one_task_is_written_alone_and_one_that_nobody_ran_is_bad_input(
     assert "rte.html" in capsys.readouterr().out
     written = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*") if "runs" not in path.parts]
     assert written == ["leaderboard/rte.html"]
-    for flags, named in ((["--task", "rte2"], "'rte'"), (["--task", "qqp"], "cola"), (["--show-texts"], "--task")):
+    bad = [(["--task", "rte2"], "'rte'"), (["--task", "qqp"], "cola"), (["--show-texts"], "--task")]
+    bad += [(["--task", "rte", "--budget", "5"], "--budget"), (["--compare", "a", "b", "--base", "c"], "--base")]
+    for flags, named in bad:
         with pytest.raises(SystemExit) as ended, exit_code_on_error():
             main(["--results", str(tmp_path), *flags])
         assert ended.value.code == 2

@@ -572,7 +572,7 @@ def _planned(*args: str) -> list[str]:
     return [run.task.name for run in expand(request, lambda task, model: [{}]) if run.is_requested]
 
 
-SUPERGLUE = ("boolq", "cb", "copa", "multirc", "superglue_rte", "wic", "wsc")
+SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "superglue_rte", "wic", "wsc")
 
 
 def test_labelled_companions_are_runs_of_their_suite_but_not_in_a_grid() -> None:

@@ -19,9 +19,10 @@ from support.boards import (
 
 from harness.facts.record_parts import ModelFacts
 from harness.reports.data_files import render_csv, render_json
-from harness.reports.html import render_html
+from harness.reports.formulas import formulas
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
+from harness.reports.task_page import render_task_page
 
 
 def test_csv_and_json_have_every_number_of_every_group() -> None:
@@ -97,10 +98,5 @@ def test_pages_show_trained_parameters_where_others_are_frozen(
     )
     board = build_leaderboard([record().model_copy(update={"model": model})])
     assert f" {shown} |" in render_markdown(board)
-    assert f">{shown}</td>" in render_html(
-        json.loads(render_json(board)),
-        {},
-        dict.fromkeys(("scores", "costs", "tasks", "published"), ()),
-        board.title,
-        {"entries": 0, "tests": {}},
-    )
+    page = render_task_page(board, json.loads(render_json(board)), formulas(board), "mrpc", "leaderboard")
+    assert f">{shown}</td>" in page

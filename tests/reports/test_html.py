@@ -150,6 +150,15 @@ def test_page_of_a_failed_run(make_record: Make) -> None:
     assert "failed" in text
 
 
+def test_page_of_many_entries_has_a_layout_of_its_own(make_record: Make) -> None:
+    for entries, classes in ((60, None), (61, "large")):
+        page = Page(page_of(*(make_record(model=f"m{number}") for number in range(entries)), with_plots=True))
+        (board,) = [table for table in page.all("table") if table.get("id") == "board"]
+        assert board.get("class") == classes
+        assert page.all("figure")
+        assert len([box for box in page.all("input") if box.get("class") == "pick"]) == entries
+
+
 def test_test_mode_is_in_the_title(make_record: Make) -> None:
     assert "no benchmark results" in Page(page_of(make_record(spec={"test_mode": True}))).text
 

@@ -13,9 +13,9 @@ from support.boards import BERT, ELECTRA, record_with_predictions
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.formulas import formulas
-from harness.reports.html import render_html
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import Leaderboard, build_leaderboard
+from harness.reports.task_page import render_task_page
 
 
 def two_models(task: str = "qnli", seeds: tuple[int, ...] = (1, 2, 3)) -> list[RunRecord]:
@@ -44,7 +44,7 @@ def test_pages_and_files_have_the_same_numbers() -> None:
     assert present > ten > limit > 0
     (note,) = resolutions(render_markdown(board))
     assert re.findall(r"\d+\.\d", note) == [f"{100 * value:.1f}" for value in (present, ten, limit)]
-    assert resolutions(render_html(content, {}, formulas(board), board.title, {"entries": 0, "tests": {}})) == [note]
+    assert resolutions(render_task_page(board, content, formulas(board), "qnli", "leaderboard")) == [note]
     lines = [line for line in csv.DictReader(io.StringIO(render_csv(board))) if not line["source"]]
     names = ("smallest_difference", "smallest_difference_ten_seeds", "smallest_difference_any_number")
     assert {tuple(float(line[name]) for name in names) for line in lines} == {(present, ten, limit)}
@@ -58,9 +58,8 @@ def test_nothing_is_said_where_no_two_models_differ(models: tuple[str, ...]) -> 
     assert len(board.entries) == len(models)
     content = json.loads(render_json(board))
     assert [column["smallest_differences"] for column in content["columns"]] == [None]
-    assert "Resolution:" not in render_markdown(board) + render_html(
-        content, {}, formulas(board), board.title, {"entries": 0, "tests": {}}
-    )
+    page = render_task_page(board, content, formulas(board), "qnli", "leaderboard")
+    assert "Resolution:" not in render_markdown(board) + page
 
 
 def test_one_seed_of_each_model_knows_the_limit_of_the_rows_alone() -> None:

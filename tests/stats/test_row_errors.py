@@ -109,6 +109,8 @@ def test_only_models_with_the_same_rows_are_compared() -> None:
     groups = [group_of([[0, 1]], gold, model) for model, gold in (("a", [0, 1]), ("b", [0, 0]), ("c", [0, 1]))]
     assert list(predictions_of_groups(groups)) == [groups[0], groups[2]]
     assert most_disagreed_rows(predictions_of_groups(groups[:1]), "validation", 5) is None
+    values = group_of([[0.0, 0.5]], [0.0, 0.0], "d", problem_type="regression", labels=None)
+    assert list(predictions_of_groups([groups[1], values])) == [groups[1]]  # all labels are zero bytes
     (without,) = group_runs([record("rte")], "mean")
     (single,) = group_runs([record_with_predictions("rte", 0.7)], "mean")
     assert list(predictions_of_groups([without, single])) == [single]

@@ -11,6 +11,7 @@ from harness.system.devices import GPU_MEMORY_SHARE, Devices
 
 
 def test_runs_per_device_share_each_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(local, "find_devices", lambda on_cpu: Devices(("0", "1"), "a GPU", 8))
     settings = read_options(["--tasks", "rte", "--runs-per-device", "2"])[1].sweep.executor
     executor = make_executor(settings, test_mode=False)

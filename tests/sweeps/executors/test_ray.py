@@ -59,7 +59,10 @@ class Sweep(SteppedSweep):
 
 
 @needs_ray
-def test_every_run_is_a_task_and_is_done_once(cluster: RayCluster, tmp_path: Path) -> None:
+def test_every_run_is_a_task_and_is_done_once(
+    cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # it would limit the threads of a run
     sweep = Sweep(tmp_path, cluster, 6)
     assert len(sweep.scheduler.free_slots) == 2
     states = sweep.states_at_the_end()
