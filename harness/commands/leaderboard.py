@@ -191,9 +191,6 @@ def main(arguments: Sequence[str]) -> None:
     if options.init_repository is not None:
         _init_repository(options)
         return
-    views = {"--compare": options.compare, "--base": options.base, "--budget": options.budget, "--task": options.task}
-    if len(chosen := [flag for flag, value in views.items() if value is not None]) > 1:
-        raise UserError(f"{' and '.join(chosen)}: each prints or writes something else. Choose one.")
     console = DataConsole()
     for address in options.from_:
         pull = pull_records(address, options.results)
