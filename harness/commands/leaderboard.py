@@ -237,8 +237,9 @@ def _changes(base: Path, results: Path, aggregate: Aggregate) -> tuple[str, list
         raise UserError(f"--base {base}: folder not found.")
     old, _ = read_records(base)
     before = read_leaderboard(base, aggregate).board if old else None
-    after, messages = read_leaderboard(results, aggregate)
-    return changes_page(before, after, old, read_records(results).records), messages
+    records, facts, messages, unreadable = _read_folder(results)
+    after = build_leaderboard(records, unreadable, aggregate=aggregate, folder=facts)
+    return changes_page(before, after, old, records), messages
 
 
 def _init_repository(options: LeaderboardOptions) -> None:

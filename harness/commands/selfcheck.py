@@ -135,7 +135,7 @@ def check_graphs_match_plain_loop(accelerator: Accelerator) -> Check:
     from harness.engine.step_graphs import capture_obstacle
 
     name = "the same for steps as CUDA graphs"
-    if reason := capture_obstacle(accelerator, plans(accelerator, max(SIZES))[0], _adamw(tiny_model())):
+    if reason := capture_obstacle(accelerator, plans(accelerator, max(SIZES))[0], recipe()):
         return Check(name, None, reason)
     return _compare_steps(accelerator, name, [(generated(rows), recipe()) for rows in SIZES], has_graphs=True)
 
@@ -149,7 +149,7 @@ def check_graphs_draw_dropout(accelerator: Accelerator) -> Check:
     name, model = "CUDA graphs draw new dropout masks", tiny_model(dropout=0.5)
     constant = recipe(learning_rate=1e-12, weight_decay=0, global_batch_size=1, epochs=8)
     plan = plan_steps(1, constant, accelerator.num_processes)
-    if reason := capture_obstacle(accelerator, plan, _adamw(model)):
+    if reason := capture_obstacle(accelerator, plan, constant):
         return Check(name, None, reason)
     training = _training(accelerator, model, generated(1), plan, constant, has_graphs=True)
     losses = sorted(step.loss for step in training_steps(training, seed=1) if step.number > 1)

@@ -16,7 +16,7 @@ from accelerate.utils import DistributedType
 
 from harness.engine.batches import Batch, StepBatches
 from harness.errors import first_line
-from harness.facts.recipes import StepPlan
+from harness.facts.recipes import Recipe, StepPlan
 
 MIN_STEPS_TO_CAPTURE = 100
 """Steps from which `auto` captures: up to 20 widths are captured, each of which costs as much as some steps."""
@@ -30,14 +30,14 @@ def should_capture(mode: str, steps: int, device: torch.device) -> bool:
     return mode == "on" or (mode == "auto" and device.type == "cuda" and steps >= MIN_STEPS_TO_CAPTURE)
 
 
-def capture_obstacle(accelerator: Accelerator, plan: StepPlan, optimizer: torch.optim.Optimizer) -> str:
-    """Returns why steps of this plan with this optimizer cannot be captured here, empty when they can."""
+def capture_obstacle(accelerator: Accelerator, plan: StepPlan, recipe: Recipe) -> str:
+    """Returns why the steps of this plan and recipe cannot be captured here, empty when they can."""
     if accelerator.device.type != "cuda":
         return "it needs an NVIDIA GPU"
     if accelerator.distributed_type != DistributedType.NO:
         return "it needs a run on one GPU"
-    if not optimizer.defaults.get("fused"):
-        return f"it needs AdamW, whose steps do not wait for the host, not {type(optimizer).__name__}"
+    if recipe.optimizer not in (None, "adamw"):
+        return f"it needs AdamW, whose steps do not wait for the host, not {recipe.optimizer}"
     if plan.accumulation > 1:
         return f"a step has {plan.accumulation} batches, it needs one"
     return ""

@@ -130,11 +130,11 @@ class RunRecord(Facts):
     predictions: dict[str, str] = {}
     """Predicted class, value or label set of each row, in row order, by reported split; packed by `pack_array`."""
     gold: dict[str, str] = {}
-    """Gold labels by reported split, packed alike, so that any metric can be recomputed from the record.
+    """Gold labels by reported split, packed in the same way, so that any metric can be recomputed from the record.
 
     In a selection of answers: the agreement of each candidate with the right ones."""
     row_groups: dict[str, str] = {}
-    """Number of each row's group by reported split, in a task of groups; packed alike."""
+    """Number of each row's group by reported split, in a task of groups; packed in the same way."""
     prediction_files: dict[str, str] = {}
     """Name of the Parquet file next to the record, by predicted split."""
     parent_group_key: str | None = None

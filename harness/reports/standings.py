@@ -235,7 +235,10 @@ def _sorted_tasks(records: Iterable[RunRecord], suite: Suite | None) -> dict[str
 def _candidates(
     records: Sequence[RunRecord], tasks: Iterable[str], aggregate: Aggregate, searches: Iterable[GridSearch]
 ) -> tuple[Candidates, dict[str, list[Group]]]:
-    """The groups by task and entry, and by task those that only a grid ran and rejected, where there are others."""
+    """The groups by task and entry, and those that a grid rejected by task.
+
+    A group with a run outside the grid is not rejected, and a task with rejected groups alone keeps them as entries.
+    """
     rejected_runs = set[str]().union(*(search.choice.rejected_runs for search in searches))
     candidates: Candidates = {name: defaultdict(list) for name in tasks}
     rejected: dict[str, list[Group]] = {name: [] for name in tasks}

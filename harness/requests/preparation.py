@@ -21,7 +21,6 @@ from harness.saved_models import adapter_folder
 from harness.saved_models.bundles import ADAPTER, Bundle
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -137,7 +136,7 @@ def prepare(
     can_run_out = [deployment.reports_out_of_memory(device), options.device_batch_size is not None]
     if any(deployment.any_process(accelerator, can_run_out)) and has_whole_weights:
         plan = plan_that_fits(accelerator, model.to(device), optimizer, encoded["train"], plan)
-    has_graphs = _has_step_graphs(options, plan, optimizer, accelerator)
+    has_graphs = _has_step_graphs(options, plan, accelerator)
     training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled, has_graphs)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
@@ -176,23 +175,22 @@ def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) 
 
     steps, device = plan.total_steps, accelerator.device
     is_captured = step_graphs.should_capture(options.cuda_graphs, steps, device)
+    is_captured = is_captured and not step_graphs.capture_obstacle(accelerator, plan, options.recipe)
     if not compiling.should_compile(options.compile, steps, device, is_captured):
         return False
-    obstacle = compiling.obstacle(accelerator.device)
+    obstacle = compiling.obstacle(device)
     if obstacle:
         accelerator.print(f"--compile {options.compile}: torch.compile fails here ({obstacle}); training without it")
     return not obstacle
 
 
-def _has_step_graphs(
-    options: RunOptions, plan: StepPlan, optimizer: torch.optim.Optimizer, accelerator: Accelerator
-) -> bool:
+def _has_step_graphs(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
     """Tells whether steps are captured as CUDA graphs; prints why they are not although --cuda-graphs asks for it."""
     from harness.engine import step_graphs
 
     if not step_graphs.should_capture(options.cuda_graphs, plan.total_steps, accelerator.device):
         return False
-    obstacle = step_graphs.capture_obstacle(accelerator, plan, optimizer)
+    obstacle = step_graphs.capture_obstacle(accelerator, plan, options.recipe)
     if obstacle and options.cuda_graphs == "on":
         accelerator.print(f"--cuda-graphs on: {obstacle}; training without")
     return not obstacle

@@ -90,9 +90,9 @@ def label_counts(predictions: SplitPredictions) -> Floats:
 
 
 def most_disagreed_rows(predictions: Mapping[Group, Predictions], split: str, most: int) -> Disagreement | None:
-    """The rows of a split on which the groups disagree most, at most that many; None for a single group.
+    """The rows of a split on which the groups disagree most, at most `most` of them.
 
-    None, too, where there are so many labels that rows times labels do not fit into memory.
+    Returns None for a single group, and where rows times labels are too many for memory.
     """
     by_group = {group: one.splits[split] for group, one in predictions.items()}
     if len(by_group) < 2:

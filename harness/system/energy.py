@@ -39,7 +39,7 @@ class Counters(NamedTuple):
 
 
 SHARED_GPU = Counters((), "NVML: other runs share the GPU")
-"""A GPU's counter counts for all of its runs, and no part of it is that of one."""
+"""The counter of a GPU counts all of its runs together, so the energy of each is unknown."""
 
 
 def package_counters(folder: Path = POWERCAP) -> Counters:

@@ -4,6 +4,7 @@ import functools
 
 import pytest
 import torch
+from accelerate import Accelerator
 
 from harness.engine import compiling
 from harness.engine.compiling import obstacle, padded_length, should_compile
@@ -11,6 +12,8 @@ from harness.engine.optimizers import create_optimizer
 from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.facts.recipes import Recipe, plan_steps
+from harness.requests import preparation
+from harness.requests.options import parse_options
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -32,6 +35,16 @@ def test_auto_compiles_long_runs_on_a_gpu(mode, steps, device, is_captured, expe
     assert should_compile(mode, steps, device, is_captured) == expected
 
 
+@pytest.mark.parametrize("optimizer, is_compiled", [("adamw", False), ("sgd", True)])
+def test_steps_that_cannot_be_captured_are_compiled_in_shorter_runs(monkeypatch, optimizer, is_compiled):
+    monkeypatch.setattr(Accelerator, "device", GPU)
+    monkeypatch.setattr(compiling, "obstacle", lambda device: "")
+    options = parse_options(["--task", "rte", "--test-mode", "--compile", "auto", "--optimizer", optimizer])
+    plan = plan_steps(32 * 10_000, options.recipe.model_copy(update={"epochs": 1, "max_steps": None}), 1)
+    assert compiling.MIN_STEPS_TO_COMPILE < plan.total_steps < compiling.MIN_CAPTURED_STEPS_TO_COMPILE
+    assert preparation._is_compiled(options, plan, Accelerator(cpu=True)) == is_compiled
+
+
 def test_lengths_fall_into_few_padded_lengths_that_waste_little():
     widths = {padded_length(tokens) for tokens in range(1, 513)}
     assert len(widths) <= 20
@@ -49,8 +62,6 @@ def test_obstacle_is_the_first_line_of_the_error(monkeypatch):
 
 def test_steps_of_a_compiled_model_equal_those_of_an_eager_one(monkeypatch):
     """The graph is traced but run by PyTorch itself, without a compiler."""
-    from accelerate import Accelerator
-
     monkeypatch.setattr(compiling.torch, "compile", functools.partial(torch.compile, backend="eager"))
     recipe = Recipe(global_batch_size=8, epochs=1, learning_rate=1e-3, max_length=24)
     plan, encoded = plan_steps(33, recipe, 1), generated(33)

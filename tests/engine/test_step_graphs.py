@@ -105,14 +105,13 @@ def test_record_says_whether_steps_were_captured(monkeypatch, tmp_path, can_capt
 
 
 def test_graphs_need_one_gpu_one_batch_and_adamw(monkeypatch):
-    plan = plan_steps(ROWS, Recipe(global_batch_size=BATCH, learning_rate=1e-3), 1)
-    model = tiny_model()
-    adamw = create_optimizer(model, Recipe(learning_rate=1e-3), CPU)
+    adamw = Recipe(global_batch_size=BATCH, learning_rate=1e-3)
+    plan = plan_steps(ROWS, adamw, 1)
     assert "GPU" in capture_obstacle(Accelerator(cpu=True), plan, adamw)
     monkeypatch.setattr(Accelerator, "device", GPU)
     accelerator = Accelerator(cpu=True)
     assert capture_obstacle(accelerator, plan, adamw) == ""
-    assert "AdamW" in capture_obstacle(accelerator, plan, torch.optim.SGD(model.parameters()))
+    assert "AdamW" in capture_obstacle(accelerator, plan, adamw.model_copy(update={"optimizer": "sgd"}))
     assert "2 batches" in capture_obstacle(accelerator, plan.with_device_batch_size(4), adamw)
 
 
