@@ -103,6 +103,7 @@ def machine_facts(device: torch.device, threads: int) -> dict[str, Any]:
         commit=commit,
         uncommitted_changes=is_dirty,
         device=device_name(device),
+        instructions=torch.backends.cpu.get_cpu_capability(),
         cores=os.cpu_count(),
         threads=threads,
         memory_gib=memory_gib(),

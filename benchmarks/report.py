@@ -419,6 +419,7 @@ def _ratio_tables(tasks: Mapping[str, Any], variants: Sequence[str]) -> list[Tab
 
 SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "throughput": throughput_tables,
+    "throughput_fp32": throughput_tables,
     "whole": whole_tables,
     "encoding": encoding_tables,
     "scaling": scaling_tables,
@@ -489,14 +490,13 @@ def _markdown(table: Table) -> str:
 
 
 def _machine_line(machine: Mapping[str, Any]) -> str:
-    """A line with device, libraries, commit and date of the measurement."""
+    """A line with device, libraries, commit and date of the measurement, and the vector instructions where known."""
     commit = f"commit {machine['commit'][:10]}" if machine["commit"] else "an unknown commit"
     changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
     libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "accelerate"))
-    return (
-        f"{machine['device']}, {machine['cores']} cores, {machine['threads']} threads, {machine['memory_gib']} GiB; "
-        f"{libraries}; {commit}{changed}, {machine['date']}."
-    )
+    instructions = f" with {machine['instructions']}" if "instructions" in machine else ""
+    hardware = f"{machine['cores']} cores, {machine['threads']} threads, {machine['memory_gib']} GiB"
+    return f"{machine['device']}{instructions}, {hardware}; {libraries}; {commit}{changed}, {machine['date']}."
 
 
 def main() -> None:

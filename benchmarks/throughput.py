@@ -1,7 +1,8 @@
 """Several ways to train the same model on the same rows, measured in alternation in one process.
 
-python benchmarks/throughput.py            # steps alone: benchmarks/results/throughput.json
-python benchmarks/throughput.py --whole    # from command to record: benchmarks/results/whole.json
+python benchmarks/throughput.py                     # steps alone: benchmarks/results/throughput.json
+python benchmarks/throughput.py --precision fp32    # for a processor without bf16: throughput_fp32.json
+python benchmarks/throughput.py --whole             # from command to record: benchmarks/results/whole.json
 """
 
 from __future__ import annotations
@@ -61,11 +62,11 @@ class Options:
     whole: bool = False
     """Measure whole programs instead, from command to written result: the harness and a script of Trainer."""
     output: Path | None = None
-    """The JSON file to write; by default throughput.json or whole.json in benchmarks/results."""
+    """The JSON file to write; by default throughput.json, throughput_fp32.json or whole.json in benchmarks/results."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, writes throughput.json or whole.json, and prints its tables."""
+    """Measures, writes the JSON file, and prints its tables."""
     with exit_code_on_error():
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/throughput.py", config=(tyro.conf.FlagCreatePairsOff,)
@@ -75,7 +76,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             name, values = "whole", measure_programs(options)
         else:
-            name, values = "throughput", measure_throughput(options)
+            name = "throughput_fp32" if options.precision == "fp32" else "throughput"
+            values = measure_throughput(options)
         report.save(name, values, options.output or report.RESULTS / f"{name}.json")
 
 
