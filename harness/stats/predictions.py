@@ -17,7 +17,7 @@ class SplitPredictions(NamedTuple):
     """Predictions of several runs for the rows of a split."""
 
     runs: NDArray[Any]
-    """[runs, N], or [runs, N, C] for label sets."""
+    """[runs, N], or [runs, N, C] for label sets, `in_smallest_type`."""
     gold: NDArray[Any]
     """[N], or [N, C] for label sets."""
     row_groups: NDArray[np.int64] | None
@@ -57,7 +57,7 @@ def read_predictions(group: Group) -> Predictions | None:
             return None
         (row_groups,) = packed_groups
         numbers = None if row_groups is None else unpack_array(row_groups)
-        splits[split] = SplitPredictions(np.stack(predictions), gold[0], numbers)
+        splits[split] = SplitPredictions(in_smallest_type(np.stack(predictions)), gold[0], numbers)
     if not splits:
         return None
     key = tuple(
@@ -70,6 +70,13 @@ def read_predictions(group: Group) -> Predictions | None:
         for split, one in splits.items()
     )
     return Predictions(tuple(group.task.main_metrics), splits, key)
+
+
+def in_smallest_type(values: NDArray[Any]) -> NDArray[Any]:
+    """Classes in the smallest integer type, since all runs of a task are in memory at once; values as they are."""
+    if values.dtype.kind == "f":
+        return values
+    return values.astype(np.result_type(*map(np.min_scalar_type, (values.min(initial=0), values.max(initial=0)))))
 
 
 def seed_disagreement(predictions: Predictions) -> float | None:

@@ -75,16 +75,17 @@ def resampled(
     pseudo_predictions, pseudo_gold = pseudo_rows(metrics, predictions, gold, row_groups)
     all_gold = np.concatenate([gold, pseudo_gold])
     repeated = np.broadcast_to(pseudo_predictions, (len(predictions), *pseudo_predictions.shape))
-    all_predictions = np.concatenate([predictions, repeated], axis=1)
+    all_predictions = np.concatenate([predictions, repeated.astype(predictions.dtype)], axis=1)
     rows = (LabelCounts if gold.dtype.kind in "iu" else WeightedValues)(all_predictions, all_gold, row_groups)
     needs_counts = any(METRICS[name].resampled is None for name in metrics)
-    blocks = []
+    scores, first = np.empty((len(predictions), resamples)), 0
     draw = counts if needs_counts else weights_of
     for weights in draw(len(gold), len(pseudo_gold), purpose, resamples, row_groups):
         rows.weigh(weights)
         parts = [np.nan_to_num(METRICS[name].on_resamples(rows)) for name in metrics]
-        blocks.append(sum(parts[1:], parts[0]) / len(parts))
-    return np.ascontiguousarray(np.concatenate(blocks).T)
+        scores[:, first : first + len(weights)] = (sum(parts[1:], parts[0]) / len(parts)).T
+        first += len(weights)
+    return scores
 
 
 def pseudo_rows(

@@ -17,7 +17,7 @@ from harness.metrics.registry import METRICS, direction_of
 from harness.metrics.scoring import best_constant
 from harness.stats.entries import Entry
 from harness.stats.groups import Group, mean_or_none
-from harness.stats.predictions import Predictions, read_predictions, seed_disagreement
+from harness.stats.predictions import Predictions, in_smallest_type, read_predictions, seed_disagreement
 from harness.stats.resampling import can_resample, generator, pseudo_rows, resample_number, resampled
 from harness.stats.uncertainty import (
     ALPHA,
@@ -223,12 +223,13 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     for split, (first, gold, row_groups) in splits.items():
         constant = best_constant(metrics, gold, 2 if gold.dtype.kind in "iu" else 1, row_groups)
         constant_scores.append(mean_or_none([groups[0].baseline(split, name) for name in metrics]))
-        runs = np.concatenate([*(predictions.splits[split].runs for _, predictions in members), constant[None]])
+        of_members = [predictions.splits[split].runs for _, predictions in members]
+        runs = np.concatenate([*of_members, in_smallest_type(constant[None])])
         drawn.append(resampled(metrics, runs, gold, f"{groups[0].spec.task}.{split}", number, row_groups))
         is_smoothed = len(pseudo_rows(metrics, first, gold, row_groups)[1]) > 0
-    *of_runs, of_constant = np.mean(drawn, axis=0)
+    of_runs = drawn[0] if len(drawn) == 1 else np.mean(drawn, axis=0)
     scores = [_defined_scores(group) for group in groups]
-    by_group = np.split(np.array(of_runs), np.cumsum([len(one) for one in scores])[:-1])
+    *by_group, of_constant = np.split(of_runs, np.cumsum([len(one) for one in scores]))
     aggregate = groups[0].aggregate
     centers = np.array([aggregated(one, aggregate) for one in by_group])
     pools, is_lender = [group.pool for group in groups], [group.is_lender for group in groups]
@@ -238,7 +239,7 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     )
     constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
     if constant_score is not None and direction is not None:
-        is_above_baseline = is_above(sample, constant_score, of_constant, direction)
+        is_above_baseline = is_above(sample, constant_score, of_constant[0], direction)
     has_rare_label = any(METRICS[name].is_mean_over_labels for name in metrics) and any(
         _fewest_rows(one.gold) < FEW_ROWS for one in splits.values()
     )

@@ -216,7 +216,10 @@ def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
     """
-    over_rows = difference_variances(sample.resampled)[first, second]
+    if len(first) > len(sample.scores):
+        over_rows = difference_variances(sample.resampled)[first, second]
+    else:
+        over_rows = _without_rounding_errors(np.var(sample.resampled[first] - sample.resampled[second], axis=1, ddof=1))
     is_lent = sample.is_lent
     lent_freedom = np.where(is_lent, sample.pooled_freedom, np.inf)
     own = np.where(is_lent, 0.0, sample.seed_variance)
@@ -267,8 +270,12 @@ def difference_variances(resampled: Floats) -> Floats:
     """[M, M]: the variance over rows of each model's score less each other's."""
     covariance = np.atleast_2d(np.cov(resampled))
     own = np.diag(covariance)
-    variances = own[:, None] + own - 2 * covariance
-    return np.where(variances > 1e-14, variances, 0.0)  # rounding errors of equal scores
+    return _without_rounding_errors(own[:, None] + own - 2 * covariance)
+
+
+def _without_rounding_errors(variances: Floats) -> Floats:
+    """The variances of differences, with 0 in place of the rounding errors of equal scores."""
+    return np.where(variances > 1e-14, variances, 0.0)
 
 
 def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDArray[np.bool_] | None:
@@ -292,15 +299,19 @@ def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDA
     errors = random.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
     drawn += errors / np.sqrt(random.chisquare(freedom, drawn.shape[1]) / freedom)
     over_rows = difference_variances(sample.resampled)
-    is_member, everyone = np.ones(number, bool), np.arange(number)
+    is_member, everyone, highest = np.ones(number, bool), np.arange(number), drawn.max(axis=0)
     for model in range(number):
         error = np.sqrt(over_rows[model] + over_seeds + over_seeds[model])
         others = (everyone != model) & (error > 0)
-        gap, centred = scores - scores[model], drawn - drawn[model]
+        gap = scores - scores[model]
         is_member[model] = not np.any(gap[(everyone != model) & ~others] > 1e-12)
-        if others.any():
-            quantile = np.quantile((centred[others] / error[others, None]).max(axis=0), CONFIDENCE)
-            is_member[model] &= bool(np.max(gap[others] / error[others]) <= quantile)
+        if not others.any() or not is_member[model]:
+            continue
+        largest_gap = np.max(gap[others] / error[others])
+        bound = np.quantile((highest - drawn[model]) / error[others].min(), CONFIDENCE)  # no quantile is above it
+        is_member[model] = largest_gap <= bound and largest_gap <= np.quantile(
+            ((drawn[others] - drawn[model]) / error[others, None]).max(axis=0), CONFIDENCE
+        )
     return is_member
 
 

@@ -16,7 +16,7 @@ from harness.facts.records import RunRecord
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.standings import build_leaderboard
 from harness.stats.groups import group_runs
-from harness.stats.predictions import read_predictions, seed_disagreement
+from harness.stats.predictions import in_smallest_type, read_predictions, seed_disagreement
 from harness.stats.verification import contradictions
 
 
@@ -130,3 +130,10 @@ def test_the_table_of_a_task_the_json_and_the_csv_show_it() -> None:
     lines = [line for line in csv.DictReader(io.StringIO(render_csv(board))) if not line["source"]]
     assert {line["seed_disagreement"] for line in lines} == {"0.25"}
     assert "seed disagreement" not in table_with(page(runs[:1]), "over rows")[0]
+
+
+@pytest.mark.parametrize("values, dtype", [([0, 255], "uint8"), ([3, 256], "uint16"), ([-1, 200], "int16")])
+def test_classes_are_kept_in_the_smallest_type_without_loss(values: list[int], dtype: str) -> None:
+    smallest = in_smallest_type(np.array(values))
+    assert (smallest.tolist(), smallest.dtype) == (values, dtype)
+    assert in_smallest_type(np.array([0.5])).dtype == "float64"

@@ -259,6 +259,36 @@ def test_set_of_the_best_excludes_models_that_are_clearly_worse() -> None:
         assert members.tolist() == expected
 
 
+def test_set_of_the_best_is_that_of_all_quantiles() -> None:
+    """Models far below the best need no quantile of their own; the set equals that of the definition."""
+    sizes = set()
+    for seed in range(20):
+        random = np.random.default_rng(seed)
+        sample = accuracy_sample(simulated(random, 6, 3, 300, 0.1, gap=0.4 * random.random()), resamples=300)
+        members = best_set(sample, 1, np.random.default_rng(1))
+        assert members is not None
+        noise = np.random.default_rng(1)
+        drawn = sample.resampled - sample.resampled.mean(axis=1, keepdims=True)
+        over_seeds, freedom = sample.pooled * sample.seed_factor, sample.pooled_freedom[0]
+        errors = noise.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
+        drawn += errors / np.sqrt(noise.chisquare(freedom, drawn.shape[1]) / freedom)
+        for model in range(6):
+            others = [other for other in range(6) if other != model]
+            over_rows = [np.var(sample.resampled[other] - sample.resampled[model], ddof=1) for other in others]
+            error = np.sqrt(np.array(over_rows) + over_seeds[others] + over_seeds[model])
+            quantile = np.quantile(((drawn[others] - drawn[model]) / error[:, None]).max(axis=0), 0.95)
+            assert members[model] == (max((sample.scores[others] - sample.scores[model]) / error) <= quantile)
+        sizes.add(int(members.sum()))
+    assert len(sizes) > 2, "models near the best and far below it"
+
+
+def test_a_few_pairs_are_compared_as_among_all() -> None:
+    sample = accuracy_sample(simulated(np.random.default_rng(5), 5, 3, 200, 0.2))
+    first, second = np.triu_indices(5, 1)
+    for some, all_pairs in zip(compare(sample, first[2:5], second[2:5]), compare(sample, first, second), strict=True):
+        assert some == pytest.approx(all_pairs[2:5], rel=1e-9)
+
+
 def test_models_without_any_variance_are_ranked_by_their_scores() -> None:
     members = best_set(rowless_sample([0.8, 0.8], [0.8, 0.8], [0.7, 0.7]), 1, np.random.default_rng(0))
     assert members is not None
