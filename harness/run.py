@@ -332,13 +332,13 @@ def _train(
             is_due = step.ends_epoch or step.number - saved_step >= options.checkpoint_steps
             is_due |= perf_counter() - saved_at > options.checkpoint_seconds
             stops, saves = deployment.any_process(accelerator, [stop_request.signal > 0, is_due])
-            if (stops or saves) and deployment.keeps_whole_weights(accelerator):
+            if (stops or saves) and deployment.can_gather_weights(accelerator):
                 summary = progress.summary(this.spec, ready.plan.total_steps).model_dump(mode="json")
                 state = checkpoints.Checkpoint(training.state(), best_weights, progress.to_json(), summary)
                 checkpoints.save_checkpoint(accelerator, this.checkpoint_folder, state)
                 saved_at, saved_step = perf_counter(), step.number
             if stops:
-                raise Interrupted(stop_request.signal, step.number, deployment.keeps_whole_weights(accelerator))
+                raise Interrupted(stop_request.signal, step.number, deployment.can_gather_weights(accelerator))
             if progress.is_out_of_patience:
                 break
     return best_weights, scores
@@ -379,7 +379,7 @@ def _outcome_fields(
         notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected.epoch,
         threshold=threshold,
-        weights_sha256=training.weights_sha256() if deployment.keeps_whole_weights(accelerator) else None,
+        weights_sha256=training.weights_sha256() if deployment.can_gather_weights(accelerator) else None,
         history=progress.history,
         prediction_files=prediction_files,
     )

@@ -60,7 +60,7 @@ ENGINE_IMPORTS = {
     "adaptations.head_dropout": {"adaptations.float32_head"},
     "adaptations.vocabulary": {"encoding", "layer_rates", "optimizers"},
     "batches": {"encoding"},
-    "checkpoints": {"optimizers", "training"},
+    "checkpoints": {"optimizers", "sharding", "training"},
     "display": {"training"},
     "evaluation": {"deployment", "encoding", "inference"},
     "inference": {"batches"},
@@ -74,7 +74,8 @@ ENGINE_IMPORTS = {
     "token_cache": {"encoding"},
     "step_graphs": {"batches"},
     "tiny_example": {"encoding", "models", "test_mode"},
-    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "losses", "step_graphs"},
+    "sharding": {"layers"},
+    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "losses", "sharding", "step_graphs"},
 }
 """The parts of the engine that a part may import; the others import none. Type-only imports count too."""
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from harness.engine.optimizers import state_shapes
+from harness.engine.sharding import gather_state
 from harness.engine.training import Training, TrainingState
 from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
@@ -57,6 +58,10 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
     name = f"step-{checkpoint.progress['step']:08d}"
     scratch, final, state = folder / f".{name}", folder / name, checkpoint.state
     size = _bytes_of([state, checkpoint.best_weights])
+    weights, best_weights, optimizer = (
+        gather_state(each, accelerator.is_main_process)
+        for each in (state.weights, checkpoint.best_weights, state.optimizer)
+    )
     if accelerator.is_main_process and scratch.exists():
         shutil.rmtree(scratch)
     accelerator.wait_for_everyone()
@@ -66,10 +71,10 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         with _explained_errors(scratch, size):
-            save_file(_on_cpu(state.weights), scratch / "weights.safetensors")
-            if checkpoint.best_weights is not None:
-                save_file(_on_cpu(checkpoint.best_weights), scratch / "best.safetensors")
-            torch.save({"optimizer": state.optimizer, "scaler": state.scaler}, scratch / "optimizer.pt")
+            save_file(_on_cpu(weights), scratch / "weights.safetensors")
+            if best_weights is not None:
+                save_file(_on_cpu(best_weights), scratch / "best.safetensors")
+            torch.save({"optimizer": optimizer, "scaler": state.scaler}, scratch / "optimizer.pt")
             manifest = {
                 "run_id": folder.name,
                 "processes": accelerator.num_processes,

@@ -36,6 +36,8 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         UserError: the processes are not connected, or the device lacks the precision, or the tracker is not installed.
     """
     silence_libraries()
+    # an earlier run of this process may have used another precision, and accelerate would forget how FSDP shards
+    AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for deterministic kernels
@@ -58,7 +60,6 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
             f"write the results. {advice}"
         )
     chosen = choose_precision(precision, state.device)
-    AcceleratorState._reset_state()  # an earlier run of this process may have used another precision
     torch.set_float32_matmul_precision("high" if chosen == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = chosen == "tf32"  # PyTorch's default is True, for convolutions
     try:
@@ -88,9 +89,14 @@ def compute_on_main(accelerator: Accelerator, compute: Callable[[], Value]) -> V
 
 
 def keeps_whole_weights(accelerator: Accelerator) -> bool:
-    """Tells whether each process has all weights and optimizer states, as a checkpoint needs; FSDP and others shard."""
+    """Tells whether each process has all weights and optimizer states; FSDP and others shard them."""
     sharded = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
     return accelerator.distributed_type not in sharded
+
+
+def can_gather_weights(accelerator: Accelerator) -> bool:
+    """Tells whether weights and optimizer states can be saved: they are whole, or FSDP2 can gather them."""
+    return keeps_whole_weights(accelerator) or accelerator.is_fsdp2
 
 
 def any_process(accelerator: Accelerator, flags: Sequence[bool]) -> list[bool]:

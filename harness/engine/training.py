@@ -20,6 +20,7 @@ from harness.engine.adaptations import dropout
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
+from harness.engine.sharding import shard_as, shard_by_layer, whole_tensor
 from harness.engine.step_graphs import StepGraphs
 from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.schedules import learning_rate_factor
@@ -105,6 +106,7 @@ class Training:
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # required, though never used
             deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch_size
+        shard_by_layer(accelerator, model)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
         self.logits = compiled_logits(self.model, device, has_graphs) if is_compiled else eager_logits(self.model)
@@ -170,14 +172,18 @@ class Training:
         digest = hashlib.sha256()
         for name, tensor in sorted(self.accelerator.unwrap_model(self.model).state_dict().items()):
             digest.update(name.encode())
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+            digest.update(
+                whole_tensor(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+            )
         return digest.hexdigest()
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Restores what `weights` returned."""
         if missing := self.weights().keys() ^ weights.keys():
             raise ValueError(f"weights: other names than in this model: {sorted(missing)[:3]}")
-        self.accelerator.unwrap_model(self.model).load_state_dict(weights, strict=False)
+        model = self.accelerator.unwrap_model(self.model)
+        own = model.state_dict()
+        model.load_state_dict({name: shard_as(tensor, own[name]) for name, tensor in weights.items()}, strict=False)
 
     def state(self) -> TrainingState:
         """Returns everything that training needs to resume bit-for-bit."""
@@ -192,13 +198,22 @@ class Training:
     def set_state(self, state: TrainingState) -> None:
         """Restores what `state` returned; random generators stay as they are where it has none."""
         self.set_weights(state.weights)
-        self.optimizer.load_state_dict(state.optimizer)
+        self.optimizer.load_state_dict(self._sharded(state.optimizer))
         if self.accelerator.scaler is not None and state.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         if state.randomness is not None:
             torch.set_rng_state(state.randomness[0])
             for on_gpu in state.randomness[1:]:
                 torch.cuda.set_rng_state(on_gpu)
+
+    def _sharded(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """Returns a state of the optimizer with each tensor sharded as its parameter."""
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        by_number = {
+            number: {name: shard_as(tensor, parameters[number]) for name, tensor in of_parameter.items()}
+            for number, of_parameter in optimizer["state"].items()
+        }
+        return {**optimizer, "state": by_number}
 
     def train_step(self, step: StepBatches, learning_rate: float, number: int) -> torch.Tensor | None:
         """Runs one optimizer step on all of its batches.
@@ -253,6 +268,7 @@ class Training:
             loss_sum += loss.detach()
         limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
         norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)
+        norm = whole_tensor(norm)
         if accelerator.num_processes > 1:
             loss_sum = accelerator.reduce(loss_sum, reduction="sum")  # type: ignore[assignment]
         return torch.stack([loss_sum, norm.to(loss_sum.dtype)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from accelerate import Accelerator, tracking
+from accelerate import Accelerator, PartialState, tracking
 from accelerate.utils import DistributedType
 
 from harness.engine.deployment import (
@@ -115,6 +115,12 @@ def test_fsdp_needs_two_processes(monkeypatch, tmp_path):
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
     with pytest.raises(UserError, match="two processes"):
         start("fp32", True, None, tmp_path)
+
+
+def test_type_of_an_earlier_launch_in_this_process_is_forgotten(monkeypatch, tmp_path):
+    start("fp32", True, None, tmp_path)
+    monkeypatch.setitem(PartialState._shared_state, "distributed_type", DistributedType.FSDP)  # as accelerate does
+    assert start("fp32", True, None, tmp_path).distributed_type == DistributedType.NO
 
 
 def test_one_process_decides_for_itself():
