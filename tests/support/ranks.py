@@ -38,6 +38,7 @@ def run_ranks(processes: int, module: str, *args: Any, timeout: float = 400) -> 
 def run_program(text: str, folder: Path) -> str:
     """Runs a program in a folder and returns its output; it must exit with 0."""
     output = folder / "output"
+    output.unlink(missing_ok=True)
     code = _wait(_start(_execute, text, folder, output), timeout=400)
     assert code == 0, output.read_text(encoding="utf-8")
     return output.read_text(encoding="utf-8")
