@@ -13,8 +13,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ["torch", "torch.distributed", "transformers", "datasets", "evaluate", "sklearn.metrics", "pandas"]
-"""Libraries that a run loads; importing them starts no thread that a fork would lack."""
+LIBRARIES = [
+    *("torch", "torch.distributed", "transformers", "datasets", "evaluate", "sklearn.metrics", "pandas", "peft"),
+    *("transformers.models.bert.modeling_bert", "harness.run", "harness.api", "harness.requests.preparation"),
+    *("harness.commands.selfcheck", "harness.commands.predict", "harness.engine.models", "harness.engine.evaluation"),
+]
+"""Modules that a run or the self-check loads; importing them starts no thread that a fork would lack."""
 
 
 def run_ranks(processes: int, module: str, *args: Any, timeout: float = 400) -> str:
