@@ -360,11 +360,11 @@ def _without_numbers(text: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def python_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Output of the Python example of each document, run as a program in an empty folder."""
-    outputs = {}
+    """Output of the Python example of each document, in one folder: the second example finds the run of the first."""
+    outputs, folder = {}, tmp_path_factory.mktemp("example")
     for document in ("README.md", "docs/python.md"):
         (block,) = _blocks(document, "python")
-        outputs[document] = run_program(block, tmp_path_factory.mktemp("example"))
+        outputs[document] = run_program(block, folder)
     return outputs
 
 

@@ -441,10 +441,23 @@ def test_patience_and_selection_count_evaluations_within_epochs(tmp_path):
     assert record.metrics["validation"]["loss"] == min(losses)
 
 
+EVALUATED_WITHIN = ("--task", "rte", "--test-mode", "--epochs", 3, "--evaluate-every", 0.31, "--select", "best")
+"""Flags of a run with evaluations after steps 4, 7 and 11 of each 12, and after the last."""
+
+
+@pytest.fixture(scope="module")
+def evaluated_within(tmp_path_factory):
+    """The record of that run, uninterrupted."""
+    results = tmp_path_factory.mktemp("within")
+    run(*EVALUATED_WITHIN, "--results", results)
+    (record,) = records(results / "test-mode", "rte")
+    return record
+
+
 @pytest.mark.parametrize("stop", [18, 19])
-def test_run_stopped_between_or_at_evaluations_within_an_epoch_resumes_bit_for_bit(tmp_path, monkeypatch, capsys, stop):
-    """Evaluations after steps 4, 7 and 11 of each 12, and after the last."""
-    flags = ("--task", "rte", "--test-mode", "--epochs", 3, "--evaluate-every", 0.31, "--select", "best", "--results")
+def test_run_stopped_between_or_at_evaluations_within_an_epoch_resumes_bit_for_bit(
+    evaluated_within, tmp_path, monkeypatch, capsys, stop
+):
     training_steps = training.training_steps
 
     def send_sigterm(*args, **keywords):
@@ -453,16 +466,16 @@ def test_run_stopped_between_or_at_evaluations_within_an_epoch_resumes_bit_for_b
                 os.kill(os.getpid(), signal.SIGTERM)
             yield step
 
-    run(*flags, tmp_path / "whole")
+    flags = (*EVALUATED_WITHIN, "--results", tmp_path)
     with monkeypatch.context() as patched:
         patched.setattr(training, "training_steps", send_sigterm)
-        run(*flags, tmp_path / "stopped", code=143)
+        run(*flags, code=143)
     capsys.readouterr()
-    run(*flags, tmp_path / "stopped")
+    run(*flags)
     assert f"after step {stop} of 36" in capsys.readouterr().out
-    (record,), (expected,) = (records(tmp_path / name / "test-mode", "rte") for name in ("stopped", "whole"))
-    assert [evaluation.step for evaluation in expected.history] == [4, 7, 11, 16, 19, 23, 28, 31, 35, 36]
-    assert reproducible_fields(record) == reproducible_fields(expected)
+    (record,) = records(tmp_path / "test-mode", "rte")
+    assert [evaluation.step for evaluation in evaluated_within.history] == [4, 7, 11, 16, 19, 23, 28, 31, 35, 36]
+    assert reproducible_fields(record) == reproducible_fields(evaluated_within)
 
 
 def test_run_that_is_too_short_for_the_distance_of_its_evaluations_has_a_note(tmp_path):

@@ -104,7 +104,8 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
             label = hidden if is_hidden else values[target]
         for position, column in enumerate(texts):
             fillers = rng.integers(1, 3) if task.is_multi_label else rng.integers(4, 14)
-            tokens = list(rng.choice(_FILLERS, size=int(fillers)))
+            numbers = rng.integers(len(_FILLERS), size=int(fillers))  # as rng.choice draws them, in half its time
+            tokens = [_FILLERS[number] for number in numbers.tolist()]
             if position == len(texts) - 1:
                 tokens += signals
             rng.shuffle(tokens)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError
@@ -21,17 +23,27 @@ def task_files(folder: Path) -> dict[str, Path]:
 
 def registered_folders() -> list[Path]:
     """The folders of the registered suites, sorted."""
-    return sorted(path for path in TASKS_FOLDER.iterdir() if path.is_dir() and path.name[0] not in "._")
+    return _suite_folders(TASKS_FOLDER)
 
 
-def registered_files() -> dict[str, Path]:
+def _suite_folders(tasks_folder: Path) -> list[Path]:
+    return sorted(path for path in tasks_folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+
+
+def registered_files() -> Mapping[str, Path]:
     """The files of all registered tasks by their names, sorted: names are unique over all suites.
 
     Raises:
         UserError: two suites have a task of the same name.
     """
+    return _files_by_name(TASKS_FOLDER)
+
+
+@functools.cache
+def _files_by_name(tasks_folder: Path) -> Mapping[str, Path]:
+    """The task files of the suites in a folder, which is searched once: a sweep needs them for each of its runs."""
     files: dict[str, Path] = {}
-    for folder in registered_folders():
+    for folder in _suite_folders(tasks_folder):
         for name, path in task_files(folder).items():
             if name in files:
                 raise UserError(duplicate_task(files[name], path))

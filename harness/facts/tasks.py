@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Hashable
@@ -163,7 +164,7 @@ def load_task(name_or_path: str, flag: str = "--task") -> TaskSpec:
             f"{flag} {name_or_path}: task not found.{did_you_mean(name_or_path, files)} "
             f"Registered: {', '.join(files)}. Or give the path of a task's YAML file."
         )
-    return read_task(files[name_or_path])
+    return _registered_task(files[name_or_path])
 
 
 def is_path(name_or_path: str) -> bool:
@@ -173,7 +174,7 @@ def is_path(name_or_path: str) -> bool:
 
 def all_tasks() -> list[TaskSpec]:
     """All registered tasks, sorted by name."""
-    return [read_task(path) for path in registered_files().values()]
+    return [_registered_task(path) for path in registered_files().values()]
 
 
 def neighbour(task: str, name: str) -> str:
@@ -197,7 +198,14 @@ def companion_tasks(task: str) -> list[TaskSpec]:
     path = Path(task).expanduser() if is_path(task) else registered_files().get(task)
     if path is None or not path.with_name(SUITE_FILE).is_file():
         return []
-    return [spec for spec in map(read_task, task_files(path.parent).values()) if spec.predicted_by == path.stem]
+    read = read_task if is_path(task) else _registered_task
+    return [spec for spec in map(read, task_files(path.parent).values()) if spec.predicted_by == path.stem]
+
+
+@functools.cache
+def _registered_task(path: Path) -> TaskSpec:
+    """A registered task; its file is read once, since a sweep needs the task for each of its runs."""
+    return read_task(path)
 
 
 def read_task(path: Path) -> TaskSpec:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -20,6 +21,9 @@ from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
+
+_FLAGS = (tyro.conf.FlagCreatePairsOff,)
+"""Settings of the parsers: a switch has a flag only for its other position than the default."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +106,9 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
-    options = tyro.cli(
-        RunOptions,
-        args=list(arguments),
-        default=_defaults(named, has_own_data) if is_known else RunOptions(task=tyro.MISSING),
-        prog="harness run",
-        config=(tyro.conf.FlagCreatePairsOff,),
+    default = _defaults(named, has_own_data) if is_known else RunOptions(task=tyro.MISSING)
+    options = (_parse_named(arguments, default) if is_known else None) or tyro.cli(
+        RunOptions, args=list(arguments), default=default, prog="harness run", config=_FLAGS
     )
     return _validated(options, has_own_data)
 
@@ -160,6 +161,43 @@ def _peek(arguments: Sequence[str]) -> dict[str, Any]:
         return vars(parser.parse_known_args(list(arguments))[0])
     except (argparse.ArgumentError, SystemExit):
         sys.exit(2)
+
+
+def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | None:
+    """Parses the command line with a parser of only the flags in it: one of all flags takes ten times as long.
+
+    Returns None for a mistake or --help, whose output needs the parser of all flags.
+    """
+    parts = {RunOptions: default, Recipe: default.recipe, OwnData: default.own_data}
+    types = {name: (kind, each) for kind in parts for name, each in _types(kind).items()}
+    flags = dict.fromkeys(arg[2:].partition("=")[0].replace("-", "_") for arg in arguments if arg.startswith("--"))
+    names = dict.fromkeys(flag if flag in types else flag.removeprefix("no_") for flag in flags)
+    if not names.keys() <= types.keys():
+        return None
+    columns = [(name, types[name][1], field(default=getattr(parts[types[name][0]], name))) for name in names]
+    try:
+        parsed: Any = tyro.cli(
+            make_dataclass("Named", columns), args=list(arguments), config=_FLAGS, console_outputs=False
+        )
+        own, recipe, own_data = (
+            {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts
+        )
+        return replace(
+            default,
+            **own,
+            recipe=Recipe(**{**default.recipe.model_dump(), **recipe}),
+            own_data=replace(default.own_data, **own_data),
+        )
+    except (SystemExit, ValidationError):
+        return None
+
+
+@functools.cache
+def _types(kind: type) -> Mapping[str, Any]:
+    """The types of the flags of a dataclass or model."""
+    types = get_type_hints(kind, include_extras=True)
+    names = Recipe.model_fields if kind is Recipe else [each.name for each in fields(kind)]
+    return {name: types[name] for name in names if name not in ("recipe", "own_data")}
 
 
 def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 from support.fake_run import command_in
 
+from harness.api import run
 from harness.commands.reproduce import main
-from harness.commands.sweep import main as sweep
 from harness.errors import UserError
 from harness.facts.published import read_row
 from harness.sweeps.file import read_sweep
@@ -205,14 +205,11 @@ def test_own_row_is_written_and_repeated(world: World, capsys: pytest.CaptureFix
 
 def test_real_runs_are_had_again_exactly(tmp_path: Path, make_task: Callable[..., Path], tiny_model: Path) -> None:
     task, row = make_task(), tmp_path / "mine.yaml"
-    run_all = ["--max-jobs", "2"]
-    args = ["--tasks", str(task), "--models", str(tiny_model), "--seeds", "3", "8", "--epochs", "2"]
-    with pytest.raises(SystemExit) as end:
-        sweep([*args, "--results", str(tmp_path / "first"), *run_all])
-    assert end.value.code == 0
+    for seed in (3, 8):
+        run(str(task), model=str(tiny_model), seed=seed, epochs=2, results=tmp_path / "first")
     main(["--write", str(row), "--results", str(tmp_path / "first"), "--tasks", str(task)])
     with pytest.raises(SystemExit) as end:
-        main([str(row), "--results", str(tmp_path / "second"), *run_all])
+        main([str(row), "--results", str(tmp_path / "second"), "--max-jobs", "2"])
     assert end.value.code == 0
     content = json.loads((tmp_path / "second/reproductions/mine/reproduction.json").read_text(encoding="utf-8"))
     (score,) = content["scores"]

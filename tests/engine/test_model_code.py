@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.special import softmax
-from support.local_hub import new_commit, serve
 from support.own_code import CLASSES, write_own_model
 
 from harness.__main__ import main
@@ -158,29 +154,6 @@ def test_code_in_another_repository_is_an_error(tiny_model: Path, tmp_path: Path
 def test_model_without_code_needs_no_flag(tiny_model: Path) -> None:
     with pytest.raises(UserError, match=TRUST):
         build_model(str(tiny_model), "sha256:0", RTE, 1, trusts_code=True)
-
-
-PROGRAM = """
-import sys
-from harness.engine.models import build_model
-from harness.facts.tasks import load_task
-built = build_model("org/own", sys.argv[1], load_task("rte"), 1, trusts_code=True)
-print(*(type(each).__module__ for each in (built.model, built.model.config, built.tokenizer)))
-"""
-
-
-def test_code_of_the_hub_is_that_of_the_commit(tiny_model: Path, tmp_path: Path, marker: Path) -> None:
-    """References to its own repository by name, too, as `save_pretrained` and the Hub's forks have them."""
-    commit = "c0ffee" + "0" * 34
-    classes = {key: f"org/own--{name}" for key, name in CLASSES.items()}
-    write_own_model(new_commit(tmp_path / "hub", "models", "org/own", commit), tiny_model, marker, classes=classes)
-    with serve(tmp_path / "hub") as address:
-        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
-        args = [sys.executable, "-c", PROGRAM, commit]
-        done = subprocess.run(args, env=environment, capture_output=True, text=True, check=True)
-    modules = done.stdout.split()
-    assert len(modules) == 3
-    assert all(commit in module for module in modules), "the module of the code has the commit in its name"
 
 
 # -- a run, its saved model, and a run from it -------------------------------------------------------------------------

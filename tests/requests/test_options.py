@@ -13,6 +13,7 @@ from harness.__main__ import COMMANDS, main
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, resolve_recipe
 from harness.facts.tasks import load_task
+from harness.requests import options as options_module
 from harness.requests.options import RunOptions, parse_options, resolve_options
 
 RECIPE_FLAGS = {
@@ -335,6 +336,32 @@ def test_order_of_flags_does_not_matter() -> None:
     assert parse_options(["--epochs", "2", "--model", "a/b", "--task", "rte"]) == parse_options(
         ["--task", "rte", "--model", "a/b", "--epochs", "2"]
     )
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        "--task rte --test-mode --epochs 2 --results here --learning-rate 1e-4 --seed 3",
+        "--task=mrpc --global_batch_size=8 --max-grad-norm None --save-model there --no-predict --no-length-grouping",
+        "--task ax --model microsoft/deberta-v3-base --adapter lora --epochs 3 --epochs 4 --evaluate-every 0.25",
+        "--train-file a.csv b.csv --text-columns a,b --problem-type regression --device-batch-size None",
+        "--dataset a/b:c --text-columns x --model a/b --freeze 1 --evaluate-every 4 --no-length-grouping",
+    ],
+)
+def test_parser_of_the_named_flags_agrees_with_that_of_all(args: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    named = parse_options(args.split())
+    monkeypatch.setattr(options_module, "_parse_named", lambda *_: None)
+    assert parse_options(args.split()) == named
+
+
+def test_command_without_a_mistake_needs_no_parser_of_all_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    kinds, cli = [], options_module.tyro.cli
+    monkeypatch.setattr(options_module.tyro, "cli", lambda kind, **rest: kinds.append(kind) or cli(kind, **rest))
+    parse_options(["--task", "rte", "--epochs", "2"])
+    assert RunOptions not in kinds
+    with pytest.raises(SystemExit):
+        parse_options(["--task", "rte", "--epoch", "2"])
+    assert kinds[-1] is RunOptions
 
 
 def test_test_mode_has_its_own_folder_of_records() -> None:

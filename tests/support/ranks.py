@@ -13,8 +13,12 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ["torch", "torch.distributed", "transformers", "datasets", "evaluate", "sklearn.metrics", "pandas"]
-"""Libraries that a run loads; importing them starts no thread that a fork would lack."""
+LIBRARIES = [
+    *("torch", "torch.distributed", "transformers", "datasets", "evaluate", "sklearn.metrics", "pandas", "peft"),
+    *("transformers.models.bert.modeling_bert", "harness.run", "harness.api", "harness.requests.preparation"),
+    *("harness.commands.selfcheck", "harness.commands.predict", "harness.engine.models", "harness.engine.evaluation"),
+]
+"""Modules that a run or the self-check loads; importing them starts no thread that a fork would lack."""
 
 
 def run_ranks(processes: int, module: str, *args: Any, timeout: float = 400) -> str:
@@ -38,6 +42,7 @@ def run_ranks(processes: int, module: str, *args: Any, timeout: float = 400) -> 
 def run_program(text: str, folder: Path) -> str:
     """Runs a program in a folder and returns its output; it must exit with 0."""
     output = folder / "output"
+    output.unlink(missing_ok=True)
     code = _wait(_start(_execute, text, folder, output), timeout=400)
     assert code == 0, output.read_text(encoding="utf-8")
     return output.read_text(encoding="utf-8")
