@@ -7,17 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import DEFAULT_SEED, Recipe
-from harness.facts.yaml_file import line_number, read_yaml
+from harness.facts.yaml_file import KeysOfFile, describe_faults, read_yaml
 from harness.sweeps.executor import ExecutorSettings
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _named(value: Any) -> Any:
@@ -87,7 +82,7 @@ Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Overrides = Annotated[dict[str, Any], BeforeValidator(_overrides)]
 
 
-class TaskSettings(_Strict):
+class TaskSettings(KeysOfFile):
     """Settings of one task, or of every task of a suite."""
 
     seeds: Seeds | None = None
@@ -96,7 +91,7 @@ class TaskSettings(_Strict):
     """Hyperparameters for this task and every model."""
 
 
-class ModelSettings(_Strict):
+class ModelSettings(KeysOfFile):
     """Settings of one model."""
 
     revision: str | None = None
@@ -109,7 +104,7 @@ class ModelSettings(_Strict):
     """Hyperparameters for this model on one task; they override both."""
 
 
-class Sweep(_Strict):
+class Sweep(KeysOfFile):
     """A sweep. Field names are the keys of a sweep file."""
 
     tasks: Annotated[dict[str, TaskSettings], BeforeValidator(_named)]
@@ -156,8 +151,7 @@ def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
     try:
         sweep = Sweep(**values)
     except ValidationError as error:
-        faults = [_fault_message(path, node, fault) for fault in error.errors()]
-        raise UserError("\n".join(dict.fromkeys(faults))) from None
+        raise UserError(describe_faults(path, node, error.errors(), Sweep)) from None
     return replace_values(sweep, flags)
 
 
@@ -214,22 +208,3 @@ def grid_values(args: Sequence[str]) -> dict[str, list[str]]:
             raise UserError(f"--grid {arg}: duplicate {name}; give all of its values in one argument.")
         grid[name] = values.split(",")
     return grid
-
-
-def _fault_message(path: Path, root: yaml.Node | None, fault: Any) -> str:
-    location = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "tuple[", "dict[")))
-    where = f"{path}:{line_number(root, location)}"
-    key = ".".join(map(str, location))
-    if fault["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {
-            "tasks": TaskSettings,
-            "models": ModelSettings,
-            "executor": ExecutorSettings,
-        }
-        known: type[BaseModel] = Sweep if len(location) == 1 else nested[str(location[0])]
-        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{where}: missing key {key!r}."
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
-    return f"{where}: {key}: {message}{shown}"
