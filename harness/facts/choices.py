@@ -44,7 +44,8 @@ class GridChoice(Facts):
     seed: Count
     rule: str
     selected_on: str
-    points: list[TriedPoint] = Field(min_length=1)
+    points: list[TriedPoint]
+    """Empty where a run is missing; then nothing is chosen, and no file is written."""
     chosen: Hyperparameters | None
 
     @property
@@ -55,13 +56,13 @@ class GridChoice(Facts):
     @property
     def rejected_runs(self) -> set[str]:
         """The run_ids of the points that were not chosen, and of the rungs before the last."""
-        last = max(point.rung for point in self.points)
+        last = max((point.rung for point in self.points), default=1)
         rejected = [point for point in self.points if point.values != self.chosen or point.rung < last]
         return {run_id for point in rejected for run_id in point.runs.values()}
 
 
 class GridSearch(NamedTuple):
-    """A choice with the records of its runs that were found."""
+    """A grid of a results folder: its choice, and the records of its runs that were found."""
 
     path: str
     """The file of the choice, relative to the results folder."""
