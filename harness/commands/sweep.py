@@ -17,7 +17,7 @@ from harness.facts.choices import Per
 from harness.facts.recipes import Recipe
 from harness.facts.records import prepare_results
 from harness.facts.tasks import load_task
-from harness.inspection.terminal_table import DataConsole
+from harness.inspection.terminal_table import wide_console
 from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import SweepDisplay, of_them_diverged, print_plan
@@ -33,9 +33,6 @@ from harness.sweeps.scheduler import Command, Scheduler
 from harness.sweeps.search import Finish, SearchSettings, search_grid
 from harness.system.command_line import parse_flags
 from harness.system.signals import catch_stop_signals
-
-WIDTH = 160
-"""Width of tables that go into a file or a pipe."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     """
     if options.detach:
         _check_detach(request.sweep)
-    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
+    console = wide_console()
     finish = run_planned(options, request, command, console)
     if not request.sweep.grid:
         sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})

@@ -18,10 +18,10 @@ import tyro
 from rich.console import Console
 
 from harness.commands.leaderboard import read_leaderboard
-from harness.commands.sweep import WIDTH, run_jobs
+from harness.commands.sweep import run_jobs
 from harness.errors import UserError, first_line
 from harness.facts.records import RunRecord, read_records, record_path
-from harness.inspection.terminal_table import DataConsole, print_table
+from harness.inspection.terminal_table import print_table, wide_console
 from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
 from harness.stats.verification import (
@@ -140,7 +140,7 @@ def _run_again(options: VerifyOptions, command: Command) -> int:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]{0,99}", options.name):
         raise UserError(f"--name {options.name}: expected letters, digits, '-', '_' and '.' only, at most 100.")
     stream = {"file": sys.stderr} if options.json else {}
-    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH, **stream)
+    console = wide_console(**stream)
     by_topology = sorted(_planned_runs(options, console), key=lambda planned: planned[0])
     code = 0
     for topology, planned in groupby(by_topology, key=lambda planned: planned[0]):
