@@ -18,7 +18,6 @@ import tyro
 from rich.console import Console
 
 from harness.commands.leaderboard import read_leaderboard
-from harness.commands.sweep import run_jobs
 from harness.errors import UserError, first_line
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.inspection.terminal_table import print_table, wide_console
@@ -49,6 +48,7 @@ from harness.sweeps.reruns import (
     topology_of,
 )
 from harness.sweeps.scheduler import Command
+from harness.sweeps.session import run_jobs
 from harness.system.command_line import parse_flags
 from harness.system.devices import find_devices
 from harness.system.output import LINE_CONTROLS, escape_controls
