@@ -21,6 +21,7 @@ from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
+from harness.facts.run_files import checkpoint_folder, discard_checkpoints
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe
 from harness.requests.companions import record_companion
 from harness.requests.identity import identify, resolve_task
@@ -102,7 +103,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
             if options.save_model is not None:
                 bundles.check_saved_model(options.save_model, record)
         if accelerator.is_main_process:
-            this.discard_checkpoints()  # only now: the run may have been killed between its record and this
+            discard_checkpoints(this.checkpoint_folder)  # only now: the run may have been killed between its record and this
     if accelerator.is_main_process and options.save_model is not None and record.status != "diverged":
         print(f"saved model: {options.save_model}")
         if options.push_to_hub is not None:
@@ -135,9 +136,7 @@ class _Run:
     @property
     def checkpoint_folder(self) -> Path:
         """The folder of its checkpoints while it is unfinished."""
-        from harness.engine import checkpoints
-
-        return checkpoints.checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
+        return checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
 
     def start(self, precision: str) -> Accelerator:
         """The accelerator for this process; every process must call it."""
@@ -146,12 +145,6 @@ class _Run:
         options = self.options
         trackers = options.folder / "trackers" / self.task.name / self.spec.run_id
         return deployment.start(precision, options.test_mode, options.tracker, trackers, options.deterministic)
-
-    def discard_checkpoints(self) -> None:
-        """Removes the checkpoints of a run that has its record, or that starts again."""
-        from harness.engine import checkpoints
-
-        checkpoints.discard_checkpoints(self.checkpoint_folder)
 
     def write(self, parent: bundles.Bundle | None, started: datetime, outcome: dict[str, Any]) -> RunRecord:
         """Writes the record, and before it the rest of the saved model: without that the run is not finished."""
@@ -192,7 +185,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
         if outcome["status"] == "diverged" and accelerator.mixed_precision != "no":
             accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
             if accelerator.is_main_process:
-                this.discard_checkpoints()
+                discard_checkpoints(this.checkpoint_folder)
             accelerator.free_memory()
             accelerator = this.start("fp32")
             outcome = _fine_tune(this, parent, accelerator, None, fault=outcome["error"])

@@ -43,11 +43,6 @@ class Checkpoint(NamedTuple):
     """`ProgressSummary` as plain values, for other processes; loading does not need it."""
 
 
-def checkpoint_folder(results: Path, task: str, run_id: str) -> Path:
-    """Returns the folder of a run's checkpoints."""
-    return results / "checkpoints" / task / run_id
-
-
 def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:
     """Writes a checkpoint named after its step, then removes the oldest ones; every process must call it.
 
@@ -152,16 +147,6 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
     step = checkpoint.progress["step"]
     if (counts and max(counts) != step) or (step and any(shapes) and not by_number):
         raise UserError(f"optimizer: {max(counts, default=0)} steps, but the progress is at step {step}")
-
-
-def discard_checkpoints(folder: Path) -> None:
-    """Removes a run's checkpoints, and the two folders above them if they are empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        try:
-            parent.rmdir()
-        except OSError:
-            break
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -17,9 +17,9 @@ from harness.facts.outcome import task_facts
 from harness.facts.packing import unpack_array
 from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
 from harness.facts.records import RunRecord, record_path
+from harness.facts.run_files import model_folder
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.metrics.scoring import mean_loss, predictions_from_scores
-from harness.requests.parents import model_folder
 from harness.saved_models import bundles
 from harness.stats.verification import Finding
 

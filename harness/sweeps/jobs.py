@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.facts.records import RunRecord, read_records
-from harness.requests.parents import model_folder
+from harness.facts.run_files import model_folder
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps.estimates import Estimate, comparable, estimate_all
 from harness.sweeps.ordering import QueueItem

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, read_record, record_path
+from harness.facts.run_files import log_path
 from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
 from harness.requests.identity import identify, resolve_task
@@ -72,7 +73,7 @@ class PlannedRun:
     @property
     def log_path(self) -> Path:
         """The file of its output."""
-        return self.options.folder / "logs" / self.task.name / f"{self.run_id}.log"
+        return log_path(self.options.folder, self.task.name, self.run_id)
 
     def record(self) -> RunRecord | None:
         """Its record, failed or finished; None if there is none.
