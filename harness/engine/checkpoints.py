@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -16,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from harness.engine.optimizers import state_shapes
-from harness.engine.training import Training, TrainingState
+from harness.engine.training import Step, Training, TrainingState
 from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
 from harness.system.atomic import replace_folder, write_atomically
@@ -41,6 +42,23 @@ class Checkpoint(NamedTuple):
     """`Progress` as plain values."""
     summary: Mapping[str, Any] | None = None
     """`ProgressSummary` as plain values, for other processes; loading does not need it."""
+
+
+class CheckpointSchedule:
+    """The times of checkpoints: the end of each epoch, and a number of steps or of seconds after the last one."""
+
+    def __init__(self, steps: float, seconds: float, step: int) -> None:
+        self.steps, self.seconds = steps, seconds
+        self.note(step)
+
+    def note(self, step: int) -> None:
+        """Notes that the checkpoint of a step was saved now."""
+        self.saved_step, self.saved_at = step, perf_counter()
+
+    def is_due(self, step: Step) -> bool:
+        """True when a checkpoint is due after this step."""
+        is_late = step.number - self.saved_step >= self.steps or perf_counter() - self.saved_at > self.seconds
+        return step.ends_epoch or is_late
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:

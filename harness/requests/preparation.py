@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.engine.encoding import Encoded
+    from harness.engine.evaluation import Evaluator
     from harness.engine.models import BuiltModel
     from harness.engine.training import Training
     from harness.facts.record_parts import DataFacts, ModelFacts
-    from harness.rows.splits import Split
     from harness.system.energy import EnergyMeters
 
 
@@ -36,9 +35,8 @@ if TYPE_CHECKING:
 class Prepared:
     """A run before its first step, the same on every process."""
 
-    splits: dict[str, Split]
-    encoded: dict[str, Encoded]
-    """The splits that every process has."""
+    evaluator: Evaluator
+    """The splits that every process has, and their gold labels."""
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     training: Training
@@ -86,6 +84,7 @@ def prepare(
 
     from harness.engine import deployment, models, provenance, token_cache
     from harness.engine.adaptations import adapt, adapters, freezing
+    from harness.engine.evaluation import Evaluator
     from harness.engine.memory import limit_memory, plan_that_fits
     from harness.engine.optimizers import create_optimizer, is_row_wise
     from harness.engine.training import Training
@@ -159,7 +158,8 @@ def prepare(
         **provenance.environment_fields(accelerator),
     )
     model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
-    return Prepared(splits, encoded, model, tokenizer, training, data, model_facts, environment, notes, meters)
+    evaluator = Evaluator(accelerator, task, recipe, encoded, splits, environment.eval_batch_size)
+    return Prepared(evaluator, model, tokenizer, training, data, model_facts, environment, notes, meters)
 
 
 def _check_sharding(recipe: Recipe) -> None:
