@@ -29,7 +29,7 @@ from harness.engine.model_code import (
     name_encoder,
     untrained_classifier,
 )
-from harness.errors import UserError, first_line
+from harness.errors import UserError, first_line, list_first
 from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import call_with_retries
@@ -200,10 +200,10 @@ def _check_encoder(name: str, model: PreTrainedModel, loading: dict[str, Any]) -
     extra = {key for key in loading["unexpected_keys"] if re.sub(r"\.\d+(?=\.)", ".0", key) in names}
     for fault, keys in (("missing", missing - poolers), ("of another shape", reshaped), ("of further layers", extra)):
         if keys:
-            shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
             raise UserError(
-                f"--model {name}: {len(keys)} weights of the encoder are {fault}: {shown}. Its config.json and its "
-                "weights do not belong together, or the weights are incomplete: download the model again."
+                f"--model {name}: {len(keys)} weights of the encoder are {fault}: {list_first(sorted(keys), 3)}. "
+                "Its config.json and its weights do not belong together, or the weights are incomplete: download the "
+                "model again."
             )
     return sorted({key.rsplit(".", 1)[0] for key in poolers})
 

@@ -101,9 +101,8 @@ def _averages(board: Leaderboard, entry: Entry) -> dict[str, float | None]:
 
 
 def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
-    groups = {name: board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups}
-    averages = {name: board.averages[entry, name] for name in board.average_names}
-    rank, cost, tuning = board.ranks.get(entry), cost_of(list(groups.values())), board.tuning.get(entry)
+    groups, averages = board.groups_of(entry), {name: board.averages[entry, name] for name in board.average_names}
+    rank, cost, tuning = board.ranks.get(entry), cost_of(groups), board.tuning.get(entry)
     return {
         **_identity(entry),
         "label": entry.label,
@@ -115,7 +114,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "cost": cost._asdict(),
         "tuning": tuning and tuning._asdict(),
         "verification": board.level(entry),
-        "tasks": {name: _result(board, group) for name, group in groups.items()},
+        "tasks": {group.spec.task: _result(board, group) for group in groups},
     }
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from harness import __version__
 from harness.facts.suites import registered_suites
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import format_metric, group_cell
+from harness.reports.cells import group_cell
 from harness.reports.drawing import (
     BLUE,
     FAINT,
@@ -29,7 +29,7 @@ from harness.reports.drawing import (
     plain_style,
     style,
 )
-from harness.reports.markdown import format_p
+from harness.reports.markdown import difference_text, format_p
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.stats.groups import mean_or_none, reported_metrics
 from harness.stats.significance import PairwiseTest
@@ -191,8 +191,7 @@ def _cells(watched: WatchedRun, trajectory: Trajectory, point: TrajectoryPoint) 
 def _test_cells(test: PairwiseTest | None, as_percent: bool) -> tuple[str, str]:
     if test is None:
         return "", ""
-    difference, low, high = (format_metric(end, as_percent) for end in (test.difference, test.low, test.high))
-    return f"{difference} [{low}, {high}]", "rows only" if test.is_over_rows_only else format_p(test.p_holm)
+    return difference_text(test, as_percent), "rows only" if test.is_over_rows_only else format_p(test.p_holm)
 
 
 # -- the plot ----------------------------------------------------------------------------------------------------------

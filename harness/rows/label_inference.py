@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, list_first
 from harness.facts.task_rows import FlagProblemType
 from harness.rows.columns import column_values
 from harness.rows.labels import decode_class_names, label_name, parse_label_list, split_labels
@@ -168,10 +168,9 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
     """Raises UserError when a row has no label, or a list or object as its label."""
     missing = [row for row, value in enumerate(values, start=1) if _is_missing(value)]
     if missing:
-        rows = ", ".join(map(str, missing[:_MOST_SHOWN])) + (", ..." if len(missing) > _MOST_SHOWN else "")
         raise UserError(
-            f"--label-column {column}: {len(missing):,} of {len(values):,} training rows have no label: row {rows}. "
-            "Remove them from the file."
+            f"--label-column {column}: {len(missing):,} of {len(values):,} training rows have no label: row "
+            f"{list_first(missing, _MOST_SHOWN)}. Remove them from the file."
         )
     for row, value in enumerate(values, start=1):
         if isinstance(value, (list, dict)) or value in (math.inf, -math.inf):

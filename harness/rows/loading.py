@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.errors import UserError, boundary, first_line
+from harness.errors import UserError, boundary, first_line, list_first
 from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
 from harness.rows.columns import ReadOptions, column_values
@@ -114,7 +114,7 @@ def data_notes(splits: Mapping[str, Split], shared: Mapping[str, int]) -> list[s
         choices = [min(each, key=lambda choice: len(choice.strip())) for each in split.choices or ()]
         for texts, noun in ((split.text, "texts"), (split.pair or [], "second texts"), (choices, "candidates")):
             if empty := [row for row, text in enumerate(texts, start=1) if not text.strip()]:
-                rows = ", ".join(map(str, empty[:_MOST_SHOWN])) + (", ..." if len(empty) > _MOST_SHOWN else "")
+                rows = list_first(empty, _MOST_SHOWN)
                 notes.append(f"{name}: {len(empty):,} of {len(texts):,} {noun} are empty: rows {rows}")
     for names, count in shared.items():
         first, second = names.split(" & ")

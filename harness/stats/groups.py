@@ -224,6 +224,11 @@ def sort_marks(marks: Iterable[str]) -> list[str]:
     return [mark for mark in MARKS if mark in occurring]
 
 
+def mark_names(marks: Iterable[str]) -> list[str]:
+    """The first words of each mark in the legend, such as `partial data`."""
+    return [MARKS[mark].partition(":")[0].partition(",")[0] for mark in sort_marks(marks)]
+
+
 def _reduction(recipe: Recipe) -> frozenset[str]:
     is_tuned = recipe.protocol == "tuned_on_reported"
     return _true_marks({"r": recipe.train_rows is not None, "h": recipe.protocol == "holdout", "g": is_tuned})
