@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -186,16 +187,18 @@ def main(arguments: Sequence[str]) -> None:
         options.model, options.precision, options.cpu, options.device_batch_size, options.trust_remote_code
     )
     is_main = scorer.accelerator.is_main_process
-    with prediction_writer(options.out) if is_main and options.out is not None else nullcontext(None) as write:
+    in_file = prediction_writer(options.out) if is_main and options.out is not None else None
+    with in_file or nullcontext(partial(_print_rows, bool(options.text))) as write:
         for predictions in _predictions(scorer, chain([first], chunks)):
-            if write is not None:
+            if is_main:
                 write(predictions)
-            elif is_main:
-                for line in (screen_lines if options.text else json_rows)(predictions):
-                    print(line)
     if is_main and options.out is not None:
         print(options.out)
     scorer.accelerator.end_training()
+
+
+def _print_rows(is_for_people: bool, predictions: PredictedRows) -> None:
+    print(*(screen_lines if is_for_people else json_rows)(predictions), sep="\n")
 
 
 def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[PredictedRows]:

@@ -107,11 +107,9 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         _check_columns(table.column_names, columns, path)
         for batch in table.select(columns.names).to_batches(chunk):
             values = {name: batch.column(name).to_pylist() for name in columns.names}
-            for name in columns.names:
-                if name in columns.texts:
-                    _check_texts(values[name], name, path, rows)
-            if batch.num_rows:
-                each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+            _check_texts(values, columns, path, rows)
+            each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+            if each_row:
                 yield columns.compose(each_row, path, rows + 1)
             rows += batch.num_rows
     if rows == 0:
@@ -155,11 +153,12 @@ def check_characters(text: str, where: str) -> None:
         raise UserError(f"{where}: invalid character {character!r}: not UTF-8. Convert the text to UTF-8.") from None
 
 
-def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> None:
-    for row, text in enumerate(values, start=rows_before + 1):
-        if not isinstance(text, str):
-            problem = "missing text" if text is None else f"{text!r} is not a text"
-            raise UserError(f"{path}: column {column!r}, row {row}: {problem}.")
+def _check_texts(values: Mapping[str, list[Any]], columns: TextColumns, path: Path, rows_before: int) -> None:
+    for name in values:
+        for row, text in enumerate(values[name] if name in columns.texts else (), start=rows_before + 1):
+            if not isinstance(text, str):
+                problem = "missing text" if text is None else f"{text!r} is not a text"
+                raise UserError(f"{path}: column {name!r}, row {row}: {problem}.")
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -169,11 +170,10 @@ def expand(
             f"{number:,} runs: expected at most {MAX_RUNS:,} in one sweep. Name fewer tasks, models or seeds."
         )
     runs: dict[str, PlannedRun] = {}
-    for task, model, here, seeds in groups:
-        for point in here:
-            for run in _plan_seeds(request, task, model, point, seeds):
-                if run.is_requested or run.run_id not in runs:
-                    runs[run.run_id] = run
+    chains = (_plan_seeds(request, task, model, point, seeds) for task, model, here, seeds in groups for point in here)
+    for run in chain.from_iterable(chains):
+        if run.is_requested or run.run_id not in runs:
+            runs[run.run_id] = run
     return list(runs.values())
 
 
@@ -198,16 +198,16 @@ def _plan_seeds(request: SweepRequest, task: str, model: str, point: Point, seed
 
 def _plan(request: SweepRequest, name: str, model: str, point: Point, seed: int) -> list[PlannedRun]:
     """A run, after those that it starts from."""
-    chain: dict[str, tuple[list[str], RunOptions]] = {}
+    ancestry: dict[str, tuple[list[str], RunOptions]] = {}
     start: str | None = name
     while start is not None:
-        if start in chain:
-            raise UserError(f"init_from: {' from '.join([*chain, start])}: tasks cannot start from each other.")
-        args = _run_args(request, start, model, {} if chain else point, seed)
-        chain[start] = args, parse_options(args)
-        start = chain[start][1].recipe.init_from
+        if start in ancestry:
+            raise UserError(f"init_from: {' from '.join([*ancestry, start])}: tasks cannot start from each other.")
+        args = _run_args(request, start, model, {} if ancestry else point, seed)
+        ancestry[start] = args, parse_options(args)
+        start = ancestry[start][1].recipe.init_from
     runs: list[PlannedRun] = []
-    for args, options in reversed(chain.values()):
+    for args, options in reversed(ancestry.values()):
         if runs:
             args, options = [*args, "--parent", runs[-1].run_id], replace(options, parent=runs[-1].run_id)
         runs.append(planned_run(args, options, runs[-1] if runs else None))
