@@ -215,8 +215,6 @@ def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
 
 def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
     """A point per model: its mean score over shared tasks, the device-hours of a run of each, and the Pareto front."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     headings, points = cost_points(content, panels)
     if not points:
         return None
@@ -227,17 +225,33 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
         note += f"; {len(panels.names) - len(points)} of {len(panels.names)} entries lack one of these tasks"
     note += f"; {omission}" if omission else ""
     note_lines = textwrap.wrap(note, 76)
-    sizes = Sizes(
-        left=0.6,
-        top=0.3,
-        gap_down=0,
-        cell=(5.2, high),
-        right=label_width(panels.names) + 0.9,
-        bottom=0.4 + 0.15 * len(note_lines),
-    )
+    right, bottom = label_width(panels.names) + 0.9, 0.4 + 0.15 * len(note_lines)
+    sizes = Sizes(left=0.6, top=0.3, gap_down=0, cell=(5.2, high), right=right, bottom=bottom)
     figure, add_axes = sizes.figure(1, 1)
     axes = add_axes(0, 0)
     style(axes, "Score against cost")
+    shapes = _draw_costs(axes, points)
+    _number_points(axes, points)
+    texts = [(0.0, -(0.32 + 0.15 * line) / high, text) for line, text in enumerate(note_lines)]
+    for line, point in enumerate(points):
+        y = 1 - (line + 0.5) * 0.17 / high
+        texts += [(1.03, y, str(line + 1)), (1.075, y, point.name)]
+    for x, y, text in texts:
+        axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=7.5, va="center", **PLAIN)
+    if len(shapes) > 1:
+        handles = [
+            axes.plot([], [], shape, color=INK, markersize=4.5, label=devices)[0] for devices, shape in shapes.items()
+        ]
+        legend = axes.legend(handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
+        for label in legend.get_texts():
+            label.set_parse_math(False)
+    return figure
+
+
+def _draw_costs(axes: Axes, points: Sequence[CostPoint]) -> dict[str, str]:
+    """Draws the points and their Pareto front over device-hours; returns the marker of each set of devices."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_xscale("log")
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
     device_names = sorted({point.devices for point in points})
@@ -260,22 +274,7 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
-    _number_points(axes, points)
-    for line, text in enumerate(note_lines):
-        y = -(0.32 + 0.15 * line) / high
-        axes.text(0, y, text, transform=axes.transAxes, color=INK, fontsize=7.5, va="center", **PLAIN)
-    for line, point in enumerate(points):
-        y = 1 - (line + 0.5) * 0.17 / high
-        for x, text in ((1.03, str(line + 1)), (1.075, point.name)):
-            axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=7.5, va="center", **PLAIN)
-    if len(shapes) > 1:
-        handles = [
-            axes.plot([], [], shape, color=INK, markersize=4.5, label=devices)[0] for devices, shape in shapes.items()
-        ]
-        legend = axes.legend(handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
-        for label in legend.get_texts():
-            label.set_parse_math(False)
-    return figure
+    return shapes
 
 
 def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
