@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
+from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions
@@ -142,6 +143,38 @@ def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choice
         yield TextRows([row[0] for row in part], pairs, None, [tuple(row[1:]) for row in part] if choices else None)
     if is_empty:
         raise UserError("standard input: no rows.")
+
+
+def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], choices: Sequence[str]) -> TextRows:
+    """Texts from the command line or Python as rows; all candidates of the first text, then those of the next.
+
+    Raises:
+        UserError: they do not suit the task.
+    """
+    is_pair, name = len(task.text) == 2, task.name
+    number = task.classes if task.choices else 0
+    invalid: list[Any] = [text for text in (*texts, *pairs, *choices) if not isinstance(text, str)]
+    if invalid:
+        raise UserError(f"expected texts, got {invalid[0]!r}.")
+    for flag, values in (("--text", texts), ("--pair", pairs), ("--choice", choices)):
+        for text in values:
+            check_characters(text, flag)
+    if not texts:
+        raise UserError("--text is missing: there is no text to predict.")
+    if pairs and not is_pair:
+        raise UserError(f"--pair: the task {name} has single texts. Drop the flag.")
+    if is_pair and len(pairs) != len(texts):
+        raise UserError(
+            f"--pair: the task {name} has pairs ({', '.join(task.text)}): expected one --pair for each of "
+            f"{len(texts)} --text, got {len(pairs)}."
+        )
+    if len(choices) != number * len(texts):
+        raise UserError(
+            f"--choice: the task {name} has {number or 'no'} candidates: expected {number * len(texts)} --choice for "
+            f"{len(texts)} --text, got {len(choices)}."
+        )
+    rows = [tuple(choices[start : start + number]) for start in range(0, len(choices), number)] if number else None
+    return TextRows(list(texts), list(pairs) if is_pair else None, None, rows)
 
 
 def check_characters(text: str, where: str) -> None:

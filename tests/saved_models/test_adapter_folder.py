@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.commands.predict import open_model
 from harness.engine import test_mode, training
 from harness.engine.encoding import Rows
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
 from harness.facts.run_files import checkpoint_folder
 from harness.facts.tasks import load_task
+from harness.inspection.scorer import open_model
 from harness.rows import loading
 from harness.rows.files import file_hash
 from harness.run import main
