@@ -43,6 +43,11 @@ def title_of(name: str) -> str:
     return METRICS[name].title if name in METRICS else name
 
 
+def baseline_name(problem_type: str) -> str:
+    """The name in tables of the constant prediction with the best main score."""
+    return "constant baseline" if problem_type == "regression" else "majority-class baseline"
+
+
 def is_fraction(metric: str) -> bool:
     """True for metrics that are shown times 100; a metric of `evaluate` may have any range and is shown unscaled."""
     return metric in METRICS and math.isfinite(METRICS[metric].highest)

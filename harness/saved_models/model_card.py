@@ -11,7 +11,7 @@ from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.suites import registered_suites
 from harness.facts.tasks import TaskSpec
-from harness.metrics.registry import title_of
+from harness.metrics.registry import baseline_name, title_of
 from harness.reports.learning_curve import PLOT, curve_table
 from harness.reports.markdown_text import printable_line
 from harness.reports.model_index import model_index
@@ -93,7 +93,7 @@ def _warnings(record: RunRecord) -> list[str]:
 
 def _scores(record: RunRecord) -> str:
     rows = record.data.rows if record.data else {}
-    head = ("split", "rows", "metric", "value", "95 % interval", _baseline_name(record))
+    head = ("split", "rows", "metric", "value", "95 % interval", baseline_name(record.task.problem_type))
     lines = [f"| {' | '.join(head)} |", "|---|---:|---|---:|---:|---:|"]
     for split, values in record.metrics.items():
         for name, value in values.items():
@@ -108,10 +108,6 @@ def _scores(record: RunRecord) -> str:
         "rows. It does not cover the seed, which takes more than one run."
     )
     return "\n".join([*lines, "", method, "", *notes, *([""] if notes else [])])
-
-
-def _baseline_name(record: RunRecord) -> str:
-    return "constant baseline" if record.task.problem_type == "regression" else "majority-class baseline"
 
 
 def _interval(record: RunRecord, split: str, metric: str, value: float | None) -> str:

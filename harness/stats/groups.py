@@ -71,10 +71,11 @@ class Group:
         """The recipe's differences from the task's default."""
         return assignments(self.runs[0].recipe_changes) or "default"
 
-    def recipe_without(self, name: str) -> str:
-        """The recipe's differences from the task's default, besides that of one hyperparameter."""
+    @property
+    def recipe_without_train_rows(self) -> str:
+        """The recipe's differences from the task's default, besides the number of training rows."""
         changes = self.runs[0].recipe_changes
-        return assignments({other: value for other, value in changes.items() if other != name}) or "default"
+        return assignments({name: value for name, value in changes.items() if name != "train_rows"}) or "default"
 
     @property
     def fingerprint(self) -> str | None:

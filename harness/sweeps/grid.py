@@ -60,7 +60,7 @@ def choose(
         by_choice.setdefault((run.spec.model, run.task.name if per == "task" else ""), []).append(run)
     choices = []
     for (model, _), members in by_choice.items():
-        have_ended = all(_has_ended(records.get(run.run_id)) for run in members)
+        have_ended = all((record := records.get(run.run_id)) and record.is_finished for run in members)
         by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points if have_ended]
         tried = [_tried(point, at_point, records, rung) for point, at_point in by_point if at_point]
         scored = [point for point in tried if point.score is not None]
@@ -78,10 +78,6 @@ def choose(
             )
         )
     return choices
-
-
-def _has_ended(record: RunRecord | None) -> bool:
-    return record is not None and record.is_finished
 
 
 def _is_at(run: PlannedRun, point: Point) -> bool:
