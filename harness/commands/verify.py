@@ -8,7 +8,7 @@ import re
 import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -18,7 +18,7 @@ import tyro
 from rich.console import Console
 
 from harness.commands.leaderboard import read_leaderboard
-from harness.errors import UserError, first_line
+from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.inspection.terminal_table import print_table, wide_console
 from harness.metrics.registry import is_fraction
@@ -37,16 +37,7 @@ from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import make_executor
 from harness.sweeps.jobs import plan_jobs
 from harness.sweeps.launch import launch_command
-from harness.sweeps.plan import PlannedRun
-from harness.sweeps.reruns import (
-    SMALLEST,
-    RerunSettings,
-    Topology,
-    find_record,
-    plan_rerun,
-    smallest_first,
-    topology_of,
-)
+from harness.sweeps.reruns import SMALLEST, RerunPlan, RerunSettings, find_record, rerun_of, smallest_rerun
 from harness.sweeps.scheduler import Command
 from harness.sweeps.session import run_jobs
 from harness.system.command_line import parse_flags
@@ -141,14 +132,14 @@ def _run_again(options: VerifyOptions, command: Command) -> int:
         raise UserError(f"--name {options.name}: expected letters, digits, '-', '_' and '.' only, at most 100.")
     stream = {"file": sys.stderr} if options.json else {}
     console = wide_console(**stream)
-    by_topology = sorted(_planned_runs(options, console), key=lambda planned: planned[0])
+    by_topology = sorted(_plan_reruns(options, console), key=lambda rerun: rerun.topology)
     code = 0
-    for topology, planned in groupby(by_topology, key=lambda planned: planned[0]):
+    for topology, reruns in groupby(by_topology, key=lambda rerun: rerun.topology):
         if topology.gpus == 0:
             os.environ["OMP_NUM_THREADS"] = str(topology.threads)  # the executor takes at most as many
         gpus = topology.gpus or None
         executor = make_executor(ExecutorSettings(gpus_per_run=gpus), test_mode=topology.gpus == 0)
-        runs = list({run.run_id: run for _, several in planned for run in several}.values())
+        runs = list({run.run_id: run for rerun in reruns for run in rerun.runs}.values())
         plan = plan_jobs(runs, executor.device, retry_failed=True)
         print_plan(plan, executor.slots, console)
         if plan.finished:
@@ -159,57 +150,33 @@ def _run_again(options: VerifyOptions, command: Command) -> int:
     return code
 
 
-def _planned_runs(options: VerifyOptions, console: Console) -> Iterator[tuple[Topology, list[PlannedRun]]]:
-    """The runs to do for each name in --rerun, with the devices that they need.
+def _plan_reruns(options: VerifyOptions, console: Console) -> list[RerunPlan]:
+    """The re-run for each name in --rerun, each after a line with its command and the time that it took before.
 
     Raises:
         UserError: a run is not found, or cannot be done again here.
     """
     records, messages = read_records(options.results)
     by_id = {record.run_id: record for record in records}
-    folder = options.results / "reruns" / options.name
-    settings = RerunSettings(folder, options.data, options.trust_remote_code)
+    settings = RerunSettings(options.results / "reruns" / options.name, options.data, options.trust_remote_code)
     gpus = len(find_devices(on_cpu=False).gpus)
+    reruns: list[RerunPlan] = []
     for run_id in dict.fromkeys(options.rerun):
         if run_id == SMALLEST:
             known = {record.run_id: record for record in read_records(options.base).records} if options.base else {}
-            yield from _smallest(by_id, known, settings, gpus, console)
+            rerun, reasons = smallest_rerun(by_id, known, settings, gpus)
         else:
-            record = find_record(run_id, by_id, messages)
-            runs = plan_rerun(record, by_id, settings)
-            yield topology_of(record, gpus), _announced(runs, by_id, console)
-
-
-def _smallest(
-    records: Mapping[str, RunRecord],
-    known: Mapping[str, RunRecord],
-    settings: RerunSettings,
-    gpus: int,
-    console: Console,
-) -> Iterator[tuple[Topology, list[PlannedRun]]]:
-    """The run that took the fewest seconds among those that can be done again here, if there is one."""
-    reasons: list[str] = []
-    for record in smallest_first(records.values(), known):
-        try:
-            topology, runs = topology_of(record, gpus), plan_rerun(record, records, settings)
-        except UserError as error:
-            reasons.append(first_line(error))
+            rerun, reasons = rerun_of(find_record(run_id, by_id, messages), by_id, settings, gpus), []
+        if rerun is None:
+            lines = ["--rerun smallest: no new record of a run that can be done again here.", *reasons[:_MAX_REASONS]]
         else:
-            yield topology, _announced(runs, records, console)
-            return
-    console.print("--rerun smallest: no new record of a run that can be done again here.")
-    for reason in reasons[:_MAX_REASONS]:
-        console.print(escape_controls(reason, LINE_CONTROLS), soft_wrap=True)
-
-
-def _announced(runs: list[PlannedRun], records: Mapping[str, RunRecord], console: Console) -> list[PlannedRun]:
-    """The runs, after a line with the command of the last and the time that all of them took before."""
-    costs = [records[run.run_id].cost for run in runs]
-    took = duration(sum(cost.seconds for cost in costs if cost))
-    command = shlex.join(["harness", "run", *runs[-1].args])
-    line = f"{runs[-1].run_id}: took {took} when it was recorded: {command}"
-    console.print(escape_controls(line, LINE_CONTROLS), soft_wrap=True)
-    return runs
+            command = shlex.join(["harness", "run", *rerun.runs[-1].args])
+            took = duration(rerun.seconds)
+            lines = [f"{rerun.runs[-1].run_id}: took {took} when it was recorded: {command}"]
+            reruns.append(rerun)
+        for line in lines:
+            console.print(escape_controls(line, LINE_CONTROLS), soft_wrap=True)
+    return reruns
 
 
 # -- checks ------------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.recipes import plan_steps, recipe_difference
 from harness.facts.record_parts import Environment
 from harness.facts.records import RunRecord, RunSpec
@@ -50,6 +50,16 @@ class Topology(NamedTuple):
     gpus: int
     """0: the run was on a CPU."""
     threads: int
+
+
+class RerunPlan(NamedTuple):
+    """A re-run as it is planned."""
+
+    topology: Topology
+    runs: list[PlannedRun]
+    """The run, after those that it starts from."""
+    seconds: float
+    """The seconds that they took when they were recorded."""
 
 
 def topology_of(record: RunRecord, gpus: int) -> Topology:
@@ -94,6 +104,33 @@ def smallest_first(records: Collection[RunRecord], known: Mapping[str, RunRecord
         if record.cost is not None and has_score(record) and known.get(record.run_id) != record
     ]
     return (record for *_, record in sorted(candidates, key=lambda candidate: candidate[:2]))
+
+
+def rerun_of(record: RunRecord, records: Mapping[str, RunRecord], settings: RerunSettings, gpus: int) -> RerunPlan:
+    """The re-run of a record on a machine with that many GPUs.
+
+    Raises:
+        UserError: the run cannot be done again here.
+    """
+    costs = [each.cost for each in lineage(record, records, settings.trusts_code)]
+    topology = topology_of(record, gpus)
+    return RerunPlan(topology, plan_rerun(record, records, settings), sum(cost.seconds for cost in costs if cost))
+
+
+def smallest_rerun(
+    records: Mapping[str, RunRecord], known: Mapping[str, RunRecord], settings: RerunSettings, gpus: int
+) -> tuple[RerunPlan | None, list[str]]:
+    """The re-run of the record that took the fewest seconds among those that are not `known` and can be done again.
+
+    The second value has the reasons why the smaller ones cannot.
+    """
+    reasons: list[str] = []
+    for record in smallest_first(records.values(), known):
+        try:
+            return rerun_of(record, records, settings, gpus), reasons
+        except UserError as error:
+            reasons.append(first_line(error))
+    return None, reasons
 
 
 def has_score(record: RunRecord) -> bool:
