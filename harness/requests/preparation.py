@@ -208,21 +208,14 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     trusts_code = bool(spec.trust_remote_code)
     if spec.test_mode:
         test_mode.write_model(scratch)
-    continued = (
-        None
-        if parent is None
-        else adapter_folder.continued_adapter(parent.folder / ADAPTER, parent.record, spec.recipe)
-    )
-    if parent is None or continued is not None:
-        base = spec.model
-        folder_or_name = str(scratch) if spec.test_mode else base
-        built = models.build_model(folder_or_name, spec.revision, task, spec.seed, trusts_code)
-    else:
+    continued = parent and adapter_folder.continued_adapter(parent.folder / ADAPTER, parent.record, spec.recipe)
+    base, revision = spec.model, spec.revision
+    if parent is not None and continued is None:
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
-        built = models.build_model(base, revision, task, spec.seed, trusts_code)
-    commit = built.facts.commit
+    name = str(scratch) if spec.test_mode and base == spec.model else base
+    built = models.build_model(name, revision, task, spec.seed, trusts_code)
     head_dropout.set_head_dropout(built.model, spec.recipe.head_dropout)
-    adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)
+    adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, built.facts.commit)
     if continued is not None:
         adapters.load(built.model, continued, with_head=False)
     if parent is None or parent.record.model is None:
