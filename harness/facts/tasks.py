@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +18,7 @@ from harness.facts.sources import Source
 from harness.facts.task_files import SUITE_FILE, registered_files, task_files
 from harness.facts.task_rows import FileName, Names, TaskRows, check_subset
 from harness.facts.yaml_file import line_number, read_yaml, yaml_text
-from harness.metrics.registry import METRICS
+from harness.metrics.registry import METRICS, check_support
 from harness.system.paths import user_path
 
 
@@ -88,17 +89,10 @@ class TaskSpec(TaskRows):
         return self
 
     def _check_metrics(self) -> None:
-        supported = [name for name, metric in METRICS.items() if self.problem_type in metric.problem_types]
-        for name in self.metrics:
-            if name not in supported and (name in METRICS or self.is_multi_label or self.selects_answers):
-                raise ValueError(
-                    f"metrics: {name!r} does not support {self.problem_type}; supported: {', '.join(supported)}"
-                )
+        check_support(self.metrics, self.problem_type, self.classes)
         over_groups = [name for name in self.metrics if name in METRICS and METRICS[name].is_over_groups]
         if over_groups and not self.has_groups:
             raise ValueError(f"metrics: {over_groups[0]!r} needs 'group', the column that names the group of a row")
-        if "f1" in self.metrics and self.classes != 2:
-            raise ValueError("metrics: 'f1' is the F1 of the second of two labels; for more labels use f1_macro")
 
 
 def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
@@ -238,9 +232,10 @@ def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
     """An error of pydantic with its line and the nearest known key."""
     location: tuple[Hashable, ...] = fault["loc"]
     message = str(fault["msg"]).removeprefix("Value error, ")
+    item: tuple[Hashable, ...] = ()  # of a list or of keys
     if fault["type"] == "value_error" and not location and (key := message.split(":")[0]) in TaskSpec.model_fields:
-        location = (key,)
-    where = f"{path}:{line_number(root, location)}"
+        location, item = (key,), tuple(re.findall(r"^\w+: '([^']*)'", message))
+    where = f"{path}:{line_number(root, location + item)}"
     key = ".".join(
         str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict[", "[key]"))
     )
