@@ -92,15 +92,25 @@ def _read_folder(results: Path) -> tuple[list[RunRecord], FolderFacts, list[str]
         UserError: there is no record.
     """
     records, messages = read_records(results)
+    _check_records(records, messages, results)
+    facts, others = _read_facts(records, results)
+    return records, facts, [*messages, *others], len(messages)
+
+
+def _check_records(records: Sequence[RunRecord], messages: Sequence[str], results: Path) -> None:
+    """Raises UserError, with the message for each unreadable file, when there is no record."""
     if not records:
         problem = f"--results {results}: no records found under {results / 'runs'}."
         remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
         raise UserError("\n".join([f"{problem} {remedy}", *messages]))
+
+
+def _read_facts(records: Sequence[RunRecord], results: Path) -> tuple[FolderFacts, list[str]]:
+    """The facts of a folder besides its records, and a message for each of their files that is unreadable."""
     searches, unreadable_grids = read_searches(results)
     reruns, unreadable_reruns = read_reruns(results)
     calibrations, unreadable_scores = read_calibrations(records, results)
-    others = [*unreadable_grids, *unreadable_scores, *unreadable_reruns]
-    return records, FolderFacts(searches, calibrations, reruns), [*messages, *others], len(messages)
+    return FolderFacts(searches, calibrations, reruns), [*unreadable_grids, *unreadable_scores, *unreadable_reruns]
 
 
 _SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
@@ -231,15 +241,26 @@ def _changes(base: Path, results: Path, aggregate: Aggregate) -> tuple[str, list
     """The Markdown of `--base`, with a message for each unreadable file of the results folder.
 
     Raises:
-        UserError: the base is not a folder, or there is no record.
+        UserError: one of them is not a folder, or neither has a record.
     """
-    if not base.is_dir():
-        raise UserError(f"--base {base}: folder not found.")
-    old, _ = read_records(base)
-    before = read_leaderboard(base, aggregate).board if old else None
-    records, facts, messages, unreadable = _read_folder(results)
-    after = build_leaderboard(records, unreadable, aggregate=aggregate, folder=facts)
-    return changes_page(before, after, old, records), messages
+    for flag, folder in (("--base", base), ("--results", results)):
+        if not folder.is_dir():
+            raise UserError(f"{flag} {folder}: folder not found.")
+    before, old, _ = _board_or_none(base, aggregate)
+    after, new, messages = _board_or_none(results, aggregate)
+    _check_records([*old, *new], messages, results)
+    return changes_page(before, after, old, new), messages
+
+
+def _board_or_none(results: Path, aggregate: Aggregate) -> tuple[Leaderboard | None, list[RunRecord], list[str]]:
+    """The leaderboard of a folder, None where all of its records were removed; its records; and a message for each
+    unreadable file."""
+    records, messages = read_records(results)
+    if not records:
+        return None, [], messages
+    facts, others = _read_facts(records, results)
+    board = build_leaderboard(records, len(messages), aggregate=aggregate, folder=facts)
+    return board, records, [*messages, *others]
 
 
 def _init_repository(options: LeaderboardOptions) -> None:

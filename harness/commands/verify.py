@@ -20,6 +20,7 @@ from rich.console import Console
 from harness.commands.leaderboard import read_leaderboard
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records, record_path
+from harness.inspection.record_checks import removed_files
 from harness.inspection.terminal_table import print_table, wide_console
 from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
@@ -76,8 +77,8 @@ class VerifyOptions:
     name: str = "local"
     """The person or lab that runs again: the folder in DIR/reruns."""
     base: Path | None = None
-    """Show what is new: leave out records without a mismatch that this results folder has too, such as that of the main
-    branch."""
+    """Show what a pull request changes: leave out records without a mismatch that this results folder has too, such as
+    that of the main branch, and name the files of it that were removed; they are a mismatch."""
     data: Path | None = None
     """The folder or file with the rows of runs that had --data."""
     trust_remote_code: bool = False
@@ -104,18 +105,21 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
         UserError: there is no record and no file that could be one, or a run cannot be done again.
     """
     options = parse_flags(VerifyOptions, arguments, "verify")
-    if options.base is not None and not options.base.is_dir():
-        raise UserError(f"--base {options.base}: folder not found.")
+    if options.base is not None:
+        for name, folder in (("--base ", options.base), ("", options.results)):
+            if not folder.is_dir():
+                raise UserError(f"{name}{folder}: folder not found.")
     if not options.rerun and options != VerifyOptions(options.results, base=options.base, json=options.json):
         raise UserError("--name, --data, --trust-remote-code: --rerun is missing; name a run_id.")
     code = _run_again(options, command) if options.rerun else 0
     verified, messages = verify(options.results, options.base)
+    removals = [] if options.base is None else removed_files(options.results, options.base)
     if options.json:
-        print(json.dumps(_content(verified, messages), indent=1, ensure_ascii=False))
+        print(json.dumps(_content(verified, messages, removals), indent=1, ensure_ascii=False))
     else:
-        _print(verified, messages)
+        _print(verified, messages, removals)
     is_outside = any(outcome.agreement == "outside" for one in verified for outcome in one.reruns)
-    if code or messages or is_outside or any(one.findings for one in verified):
+    if code or messages or removals or is_outside or any(one.findings for one in verified):
         sys.exit(1)
 
 
@@ -188,29 +192,31 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
     Records without a mismatch that `base` has too, with the same re-runs, are left out.
 
     Raises:
-        UserError: there is no record and no file that could be one.
+        UserError: there is no record and no file that could be one, in the base neither.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # the clients read it when they are imported
-    from harness.inspection.record_checks import check_files, gold_conflicts
+    from harness.inspection.record_checks import check_files, gold_conflicts, replaced_predictions
 
     records, messages = read_records(results)
+    known = {record.run_id: record for record in read_records(base).records} if base else {}
     if not records:
-        if messages:
+        if messages or known:
             return [], messages
         raise UserError(f"{results}: no records found under {results / 'runs'}. Name a results folder.")
     reruns, unreadable = read_reruns(results)
     board = read_leaderboard(results).board
     groups = {run.run_id: group for group in board.levels for run in group.runs}
     conflicts = gold_conflicts(records)
-    known = {record.run_id: record for record in read_records(base).records} if base else {}
     known_reruns = read_reruns(base).by_run if base else {}
     verified = []
     for record in records:
         findings, unchecked = check_files(record, results)
         own = contradictions(record)
         conflict = [conflicts[record.run_id]] if record.run_id in conflicts else []
-        every = list({finding.field: finding for finding in (*conflict, *findings, *own)}.values())
-        is_known = known.get(record.run_id) == record and known_reruns.get(record.run_id) == reruns.get(record.run_id)
+        is_kept = known.get(record.run_id) == record
+        replacements = replaced_predictions(record, results, base) if base and is_kept else []
+        every = list({finding.field: finding for finding in (*conflict, *replacements, *findings, *own)}.values())
+        is_known = is_kept and known_reruns.get(record.run_id) == reruns.get(record.run_id)
         if is_known and not every:
             continue
         group = groups.get(record.run_id)
@@ -221,11 +227,12 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
     return verified, [*messages, *unreadable]
 
 
-def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
+def _print(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> None:
     counts = Counter(one.level for one in verified)
     lines = [[one.record.spec.task, one.record.run_id, one.level, _fields(one)] for one in verified]
     print_table("", ["task", "run", "level", "mismatches"], lines)
-    for line in (*(line for one in verified for line in _lines(one)), *messages):
+    missing = [f"{path}: removed: the base has this file" for path in removals]
+    for line in (*(line for one in verified for line in _lines(one)), *messages, *missing):
         print(escape_controls(line, LINE_CONTROLS))
     for reason, number in Counter(reason for one in verified for reason in one.unchecked).items():
         print(escape_controls(f"not checked in {number} record(s): {reason}", LINE_CONTROLS))
@@ -233,7 +240,7 @@ def _print(verified: Sequence[Verified], messages: Sequence[str]) -> None:
         print(f"{counts[level]} {level}: {meaning}")
     broken = sum(bool(one.findings) for one in verified)
     counted = f"{len(verified) - broken} consistent, {broken} with mismatches; {len(messages)} unreadable"
-    print(f"{len(verified)} records: {counted}.")
+    print(f"{len(verified)} records: {counted}{f'; {len(removals)} files removed' if removals else ''}.")
 
 
 def _lines(one: Verified) -> Iterator[str]:
@@ -262,10 +269,10 @@ def _fields(one: Verified) -> str:
     return ", ".join(finding.field for finding in one.findings) or "–"
 
 
-def _content(verified: Sequence[Verified], messages: Sequence[str]) -> dict[str, Any]:
+def _content(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
-        "is_consistent": not messages and not any(one.findings for one in verified),
+        "is_consistent": not messages and not removals and not any(one.findings for one in verified),
         "levels": LEVELS,
         "records": [
             {
@@ -283,4 +290,5 @@ def _content(verified: Sequence[Verified], messages: Sequence[str]) -> dict[str,
             for one in verified
         ],
         "unreadable": list(messages),
+        "removed": list(removals),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -33,10 +33,6 @@ FileName = Annotated[str, AfterValidator(_check_file_name)]
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One name or a list of names."""
-
-
-FlagProblemType = Literal["single_label_classification", "regression", "multi_label_classification", "multiple_choice"]
-"""The problem types of tasks that flags can describe; a selection of answers needs a task file."""
 
 
 class TaskRows(KeysOfFile):

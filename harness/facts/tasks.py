@@ -14,7 +14,7 @@ from harness.facts.recipes import Recipe
 from harness.facts.task_files import SUITE_FILE, registered_files, task_files
 from harness.facts.task_rows import FileName, Names, TaskRows, check_subset
 from harness.facts.yaml_file import describe_faults, read_yaml, refuse_keys, yaml_text
-from harness.metrics.registry import METRICS
+from harness.metrics.registry import METRICS, check_support
 from harness.system.paths import user_path
 
 
@@ -85,17 +85,10 @@ class TaskSpec(TaskRows):
         return self
 
     def _check_metrics(self) -> None:
-        supported = [name for name, metric in METRICS.items() if self.problem_type in metric.problem_types]
-        for name in self.metrics:
-            if name not in supported and (name in METRICS or self.is_multi_label or self.selects_answers):
-                raise ValueError(
-                    f"metrics: {name!r} does not support {self.problem_type}; supported: {', '.join(supported)}"
-                )
+        check_support(self.metrics, self.problem_type, self.classes)
         over_groups = [name for name in self.metrics if name in METRICS and METRICS[name].is_over_groups]
         if over_groups and not self.has_groups:
             raise ValueError(f"metrics: {over_groups[0]!r} needs 'group', the column that names the group of a row")
-        if "f1" in self.metrics and self.classes != 2:
-            raise ValueError("metrics: 'f1' is the F1 of the second of two labels; for more labels use f1_macro")
 
 
 def check_recipe(task: TaskSpec, recipe: Recipe) -> None:

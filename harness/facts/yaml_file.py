@@ -114,9 +114,10 @@ def _fault_message(
 ) -> str:
     location = tuple(part for part in fault["loc"] if not str(part).startswith(_PARTS_OF_PYDANTIC))
     message = str(fault["msg"]).removeprefix("Value error, ")
+    item: list[str] = []  # of a list or of keys
     if not location and (named := message.partition(":")[0]) in model.model_fields:
-        location = (named,)
-    where, key = f"{path}:{line_number(node, location)}", ".".join(map(str, location))
+        location, item = (named,), re.findall(r"^\w+: '([^']*)'", message)
+    where, key = f"{path}:{line_number(node, (*location, *item))}", ".".join(map(str, location))
     if fault["type"] == "extra_forbidden":
         known = [name for name in _model_at(model, location).model_fields if name not in not_keys or len(location) > 1]
         return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known)}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,6 +69,39 @@ def gold_conflicts(records: Sequence[RunRecord]) -> dict[str, Finding]:
         for record in (one for runs in by_gold.values() if runs is not most for one in runs):
             message = f"other gold labels than {len(most)} run(s) on the same data, such as {most[0].run_id}"
             findings[record.run_id] = Finding(f"gold.{split}", message)
+    return findings
+
+
+_KEPT = ("runs/*/*", "*/runs/*/*", "reruns/*/runs/*/*", "reruns/*/*/runs/*/*", "grids/*", "*/grids/*")
+"""The records, predictions and grids of a results folder, of a folder in it, and of its re-runs."""
+
+
+def removed_files(results: Path, base: Path) -> list[str]:
+    """The records, predictions and grids of `base` that a results folder lacks: their paths in it, sorted.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    with boundary(f"{base}: cannot be read"):
+        names = {path.relative_to(base) for pattern in _KEPT for path in base.glob(pattern) if path.is_file()}
+        files = [name for name in names if name.suffix in (".json", ".parquet") and name.parts[0] != "test-mode"]
+    with boundary(f"{results}: cannot be read"):
+        return sorted(name.as_posix() for name in files if not (results / name).is_file())
+
+
+def replaced_predictions(record: RunRecord, results: Path, base: Path) -> list[Finding]:
+    """A finding for each file of predictions that differs from that of the same record in `base`."""
+    findings = []
+    for split in record.prediction_files:
+        try:
+            with boundary("cannot be compared with the base"):
+                path, original = (prediction_path(record, folder, split) for folder in (results, base))
+                both = path.is_file() and original.is_file()
+                fault = "other content than in the base" if both and not filecmp.cmp(path, original, False) else ""
+        except UserError as error:
+            fault = first_line(error)
+        if fault:
+            findings.append(Finding(f"prediction_files.{split}", fault))
     return findings
 
 

@@ -96,7 +96,7 @@ def prepare(
         _check_sharding(recipe)
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
-        check_metrics(task.metrics)
+        check_metrics(task.metrics, task.problem_type)
 
     # Rows and model
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:

@@ -509,6 +509,22 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "loss of 1e308": (_replace('"loss": null', '"loss": 1e308'), "loss"),
     "seconds of 1e308": (_replace('"seconds": 10.0', '"seconds": 1e308'), "cost.seconds"),
     "negative seconds": (_replace('"seconds": 10.0', '"seconds": -1'), "cost.seconds"),
+    "metric of a regression in a classification": (
+        _replace('"metrics": [\n   "accuracy"', '"metrics": [\n   "pearson",\n   "accuracy"'),
+        "task: metrics: 'pearson' does not support single_label_classification; supported: accuracy, f1",
+    ),
+    "metric of a classification in a regression": (
+        _replace(
+            '"labels": [\n   "no",\n   "yes"\n  ],\n  "problem_type": "single_label_classification"',
+            '"labels": null, "problem_type": "regression"',
+        ),
+        "task: metrics: 'accuracy' does not support regression; supported: pearson",
+    ),
+    "labels of a regression": (_replace("single_label_classification", "regression"), "task: labels: "),
+    "main metric that is no metric": (
+        _replace('"main_metrics": [\n   "accuracy"', '"main_metrics": [\n   "f1"'),
+        "task: main_metrics: 'f1'",
+    ),
     "no main metrics": (_replace('"main_metrics": [\n   "accuracy"\n  ]', '"main_metrics": []'), "main_metrics"),
     "lone surrogate": (_replace("The rte task", "\\ud800"), "title"),
     "lone surrogate in a name": (_replace('"train & validation"', '"\\ud800"'), "shared_texts"),
@@ -590,7 +606,7 @@ def test_selected_answers_are_one_of_each_group_and_gold_labels_agreements() -> 
     agreements = np.array([1, 0.5, 0])
     complete = record(np.array([0, 1, 1]), agreements)
     with pytest.raises(ValidationError, match="row_groups: missing split validation"):
-        _record(task=task.model_copy(update={"metrics": ["foreign"]}), gold=complete.gold)
+        _record(task=task, gold=complete.gold)
     for selected in ([1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0, 0, 1]):
         with pytest.raises(ValidationError, match="predictions: expected one row of each group of validation"):
             record(np.array(selected), agreements)

@@ -117,12 +117,13 @@ def results(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_record_is_valid(make_record):
-    metrics = {"accuracy": 0.75, "f1": 0.8, "matthews_correlation": -0.1, "rmse": 1.25, "loss": 0.4}
+    metrics = {"accuracy": 0.75, "f1": 0.8, "matthews_correlation": -0.1, "loss": 0.4}
     for run in (
         make_record("mrpc", metrics),
         make_record("mrpc", metrics, model="/models/bert", spec={"revision": "sha256:abc"}),
         make_record("mine", metrics, spec={"data": "ab12"}, data={"source": "files", "revision": None}),
         make_record("far", metrics, data={"source": "https://example.org/a.csv, https://example.org/b.csv"}),
+        make_record("stsb", {"pearson": -0.1, "rmse": 1.25, "loss": 0.4}),
         make_record(environment=None),
     ):
         content = every_eval_ever(run, US)
