@@ -10,12 +10,12 @@ from statistics import fmean
 
 from rich.table import Table
 
-from harness.commands.leaderboard import read_leaderboard
 from harness.errors import UserError, did_you_mean
 from harness.facts.suites import expand_suites
 from harness.inspection.terminal_table import wide_console
 from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
+from harness.reports.folder import read_leaderboard
 from harness.reports.standings import Leaderboard
 from harness.stats.power import MORE_SEEDS, MOST_SEEDS, POWER, Column, column_of
 from harness.stats.uncertainty import Aggregate

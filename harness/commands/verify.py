@@ -7,32 +7,20 @@ import os
 import re
 import shlex
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated
 
 import tyro
 from rich.console import Console
 
-from harness.commands.leaderboard import read_leaderboard
 from harness.errors import UserError
-from harness.facts.records import RunRecord, read_records, record_path
+from harness.facts.records import read_records
 from harness.inspection.record_checks import removed_files
-from harness.inspection.terminal_table import print_table, wide_console
-from harness.metrics.registry import is_fraction
-from harness.reports.cells import format_metric
-from harness.stats.verification import (
-    LEVELS,
-    Finding,
-    Level,
-    RerunOutcome,
-    compare_reruns,
-    contradictions,
-    read_reruns,
-)
+from harness.inspection.terminal_table import wide_console
+from harness.inspection.verification_report import print_verification, verification_content, verify
 from harness.sweeps.display import duration, print_plan
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import make_executor
@@ -44,18 +32,6 @@ from harness.sweeps.session import run_jobs
 from harness.system.command_line import parse_flags
 from harness.system.devices import find_devices
 from harness.system.output import LINE_CONTROLS, escape_controls
-
-SCHEMA_VERSION = 1
-"""The version of the output of --json."""
-
-_AGREEMENTS = {
-    "equal": "bit-for-bit equal",
-    "within": "within the interval",
-    "outside": "OUTSIDE the interval",
-    "unknown": "not equal, and the score has no interval",
-}
-"""The words for each agreement of a re-run."""
-
 
 _MAX_REASONS = 5
 """Reasons that are printed where no run can be done again."""
@@ -87,17 +63,6 @@ class VerifyOptions:
     """Print one JSON object instead of a table."""
 
 
-class Verified(NamedTuple):
-    """A record with its mismatches and everything that could not be checked."""
-
-    record: RunRecord
-    level: Level
-    findings: list[Finding]
-    unchecked: list[str]
-    reruns: list[RerunOutcome]
-    """The outcomes of its independent re-runs."""
-
-
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     """Prints the checks, and exits with 1 if there is a mismatch; `command` builds the command that starts a run.
 
@@ -115,15 +80,12 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     verified, messages = verify(options.results, options.base)
     removals = [] if options.base is None else removed_files(options.results, options.base)
     if options.json:
-        print(json.dumps(_content(verified, messages, removals), indent=1, ensure_ascii=False))
+        print(json.dumps(verification_content(verified, messages, removals), indent=1, ensure_ascii=False))
     else:
-        _print(verified, messages, removals)
+        print_verification(verified, messages, removals)
     is_outside = any(outcome.agreement == "outside" for one in verified for outcome in one.reruns)
     if code or messages or removals or is_outside or any(one.findings for one in verified):
         sys.exit(1)
-
-
-# -- runs again --------------------------------------------------------------------------------------------------------
 
 
 def _run_again(options: VerifyOptions, command: Command) -> int:
@@ -181,114 +143,3 @@ def _plan_reruns(options: VerifyOptions, console: Console) -> list[RerunPlan]:
         for line in lines:
             console.print(escape_controls(line, LINE_CONTROLS), soft_wrap=True)
     return reruns
-
-
-# -- checks ------------------------------------------------------------------------------------------------------------
-
-
-def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], list[str]]:
-    """The checks of every record, and a message for each file that is not a readable record.
-
-    Records without a mismatch that `base` has too, with the same re-runs, are left out.
-
-    Raises:
-        UserError: there is no record and no file that could be one, in the base neither.
-    """
-    os.environ["HF_HUB_OFFLINE"] = "1"  # the clients read it when they are imported
-    from harness.inspection.record_checks import check_files, gold_conflicts, replaced_predictions
-
-    records, messages = read_records(results)
-    known = {record.run_id: record for record in read_records(base).records} if base else {}
-    if not records:
-        if messages or known:
-            return [], messages
-        raise UserError(f"{results}: no records found under {results / 'runs'}. Name a results folder.")
-    reruns, unreadable = read_reruns(results)
-    board = read_leaderboard(results).board
-    groups = {run.run_id: group for group in board.levels for run in group.runs}
-    conflicts = gold_conflicts(records)
-    known_reruns = read_reruns(base).by_run if base else {}
-    verified = []
-    for record in records:
-        findings, unchecked = check_files(record, results)
-        own = contradictions(record)
-        conflict = [conflicts[record.run_id]] if record.run_id in conflicts else []
-        is_kept = known.get(record.run_id) == record
-        replacements = replaced_predictions(record, results, base) if base and is_kept else []
-        every = list({finding.field: finding for finding in (*conflict, *replacements, *findings, *own)}.values())
-        is_known = is_kept and known_reruns.get(record.run_id) == reruns.get(record.run_id)
-        if is_known and not every:
-            continue
-        group = groups.get(record.run_id)
-        level: Level = "reported" if every or group is None else board.levels[group]
-        interval = board.evidence[group].total if group else None
-        outcomes = compare_reruns(record, reruns.get(record.run_id, []), group, interval)
-        verified.append(Verified(record, level, every, unchecked, outcomes))
-    return verified, [*messages, *unreadable]
-
-
-def _print(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> None:
-    counts = Counter(one.level for one in verified)
-    lines = [[one.record.spec.task, one.record.run_id, one.level, _fields(one)] for one in verified]
-    print_table("", ["task", "run", "level", "mismatches"], lines)
-    missing = [f"{path}: removed: the base has this file" for path in removals]
-    for line in (*(line for one in verified for line in _lines(one)), *messages, *missing):
-        print(escape_controls(line, LINE_CONTROLS))
-    for reason, number in Counter(reason for one in verified for reason in one.unchecked).items():
-        print(escape_controls(f"not checked in {number} record(s): {reason}", LINE_CONTROLS))
-    for level, meaning in LEVELS.items():
-        print(f"{counts[level]} {level}: {meaning}")
-    broken = sum(bool(one.findings) for one in verified)
-    counted = f"{len(verified) - broken} consistent, {broken} with mismatches; {len(messages)} unreadable"
-    print(f"{len(verified)} records: {counted}{f'; {len(removals)} files removed' if removals else ''}.")
-
-
-def _lines(one: Verified) -> Iterator[str]:
-    """A line for each mismatch of a record, and the outcomes of its re-runs."""
-    for finding in one.findings:
-        yield f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}"
-    for outcome in one.reruns:
-        yield from _outcome_lines(one.record, outcome)
-
-
-def _outcome_lines(record: RunRecord, outcome: RerunOutcome) -> Iterator[str]:
-    """The agreement of a re-run, with scores and changed predictions where it is not equal, and what else differs."""
-    parts = [_AGREEMENTS[outcome.agreement]]
-    if outcome.agreement != "equal":
-        as_percent = all(map(is_fraction, record.task.main_metrics))
-        score, rerun_score = (format_metric(one, as_percent) for one in (outcome.score, outcome.rerun_score))
-        ends = [format_metric(end, as_percent) for end in outcome.interval or ()]
-        parts += [f"score {score}, again {rerun_score}" + (f", interval {' to '.join(ends)}" if ends else "")]
-        parts += [f"another prediction in {rows:,} row(s) of {split}" for split, rows in outcome.changed_rows.items()]
-    yield f"{record.spec.task}/{record.run_id}: {outcome.path}: {'; '.join(parts)}"
-    if outcome.differences:
-        yield f"  differs in {'; '.join(outcome.differences)}"
-
-
-def _fields(one: Verified) -> str:
-    return ", ".join(finding.field for finding in one.findings) or "–"
-
-
-def _content(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> dict[str, Any]:
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "is_consistent": not messages and not removals and not any(one.findings for one in verified),
-        "levels": LEVELS,
-        "records": [
-            {
-                "task": one.record.spec.task,
-                "run_id": one.record.run_id,
-                "record": record_path(Path(), one.record.spec.task, one.record.run_id).as_posix(),
-                "level": one.level,
-                "findings": [finding._asdict() for finding in one.findings],
-                "unchecked": one.unchecked,
-                "reruns": [
-                    {**outcome._asdict(), "interval": outcome.interval and list(outcome.interval)}
-                    for outcome in one.reruns
-                ],
-            }
-            for one in verified
-        ],
-        "unreadable": list(messages),
-        "removed": list(removals),
-    }

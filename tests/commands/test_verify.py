@@ -16,11 +16,11 @@ import pytest
 
 from harness.__main__ import main
 from harness.commands.leaderboard import read_leaderboard
-from harness.commands.verify import SCHEMA_VERSION, verify
 from harness.commands.verify import main as verify_main
 from harness.errors import UserError
 from harness.facts.packing import pack_array, unpack_array
 from harness.facts.records import RunRecord, read_record, read_records, record_path, write_record
+from harness.inspection.verification_report import SCHEMA_VERSION, verify
 from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.run import run
