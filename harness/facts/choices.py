@@ -72,13 +72,6 @@ class GridSearch(NamedTuple):
     """Runs without a readable record."""
 
 
-class GridSearches(NamedTuple):
-    """The grids of a results folder, and a message for each file that is not a choice."""
-
-    searches: list[GridSearch]
-    messages: list[str]
-
-
 def write_choice(choice: GridChoice, results: Path) -> Path:
     """Writes the choice to `results/grids`; the same runs give the same bytes."""
     runs = sorted(run_id for point in choice.points for run_id in point.runs.values())
@@ -113,8 +106,8 @@ def read_choice(path: Path) -> GridChoice:
         ) from None
 
 
-def read_searches(results: Path) -> GridSearches:
-    """Reads every `grids/*.json` of the results folder and of the folders in it, with the records of their runs.
+def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
+    """The grids of the results folder and of the folders in it, and a message for each file that is not a choice.
 
     Raises:
         UserError: the folder cannot be read.
@@ -132,7 +125,7 @@ def read_searches(results: Path) -> GridSearches:
         read = (_read_or_none(record_path(path.parents[1], *run)) for run in runs)
         records = tuple(record for record in read if record is not None)
         searches.append(GridSearch(path.relative_to(results).as_posix(), choice, records, len(runs) - len(records)))
-    return GridSearches(searches, messages)
+    return searches, messages
 
 
 def _read_or_none(path: Path) -> RunRecord | None:

@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
@@ -159,19 +159,11 @@ class PublishedRow(KeysOfFile):
         return {name: value for layer in layers for name, value in (layer or {}).items()}
 
 
-class PublishedScore(NamedTuple):
-    """A score with its row and task."""
-
-    row: PublishedRow
-    task: str
-    score: Score
-
-
-def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[PublishedScore]:
-    """Every score of these rows, in their order."""
+def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[tuple[PublishedRow, str, Score]]:
+    """Every score of these rows, in their order, with its row and task."""
     for row in rows.values():
         for task, published in row.tasks.items():
-            yield from (PublishedScore(row, task, score) for score in published.scores)
+            yield from ((row, task, score) for score in published.scores)
 
 
 def common_hyperparameters(recipes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
