@@ -16,7 +16,7 @@ from harness.engine import test_mode
 from harness.errors import UserError, boundary, first_line
 from harness.facts.outcome import task_facts
 from harness.facts.packing import unpack_array
-from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
+from harness.facts.prediction_files import prediction_path, read_prediction_file
 from harness.facts.records import RunRecord, record_path
 from harness.facts.run_files import model_folder
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task
@@ -142,19 +142,17 @@ def _check_predictions(record: RunRecord, results: Path, checks: FileChecks) -> 
         return
     for split in record.prediction_files:
         try:
-            path = prediction_path(record, results, split)
-            if "." in split and record.trained_by is None:  # rows of a companion task, which have its labels
-                if not path.is_file():
-                    raise UserError(f"{path}: file not found.")
-                continue
-            stored = read_prediction_file(path, record.task)
+            checks.findings.extend(_stored_findings(record, split, prediction_path(record, results, split)))
         except UserError as error:
             checks.findings.append(Finding(f"prediction_files.{split}", first_line(error)))
-            continue
-        checks.findings.extend(_stored_findings(record, split, stored))
 
 
-def _stored_findings(record: RunRecord, split: str, stored: StoredPredictions) -> Iterator[Finding]:
+def _stored_findings(record: RunRecord, split: str, path: Path) -> Iterator[Finding]:
+    if "." in split and record.trained_by is None:  # rows of a companion task, which has their labels
+        if not path.is_file():
+            raise UserError(f"{path}: file not found.")
+        return
+    stored = read_prediction_file(path, record.task)
     rows = len(stored.rows)
     expected_rows = record.data.rows.get(split) if record.data and record.trained_by is None else None
     if expected_rows is not None and expected_rows != rows:

@@ -200,24 +200,29 @@ def _from_hub(task: TaskSpec) -> Tables:
             "Check the connection or HF_ENDPOINT, name local files with --data DIR, or try --test-mode, which needs no "
             "network."
         ) from None
-    by_split = {}
     advice = f"Delete {builder.cache_dir}, and it is downloaded again."
     with boundary(f"task {task.name}: damaged cache of {where}", pa.ArrowException, advice=advice):
-        for name, expression in task.splits.items():
-            try:
-                if part := parse_stratified(expression):
-                    by_split[name] = _stratified(task, name, part, builder.as_dataset(split=part.split))
-                else:
-                    by_split[name] = builder.as_dataset(split=expression)
-                    _check_hub_groups(task, name, builder)
-            except pa.ArrowException:
-                raise  # a damaged file is no missing split
-            except ValueError as error:
-                if name not in task.predict:
-                    raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
+        splits = {name: _hub_split(task, name, builder, where) for name in task.splits}
+    by_split = {name: split for name, split in splits.items() if split is not None}
     name = str(source.hub) + (f"/{source.config}" if source.config else "")
     commit = _commit_of(builder) if source.is_unpinned else source.revision
     return Tables(by_split, name, commit, source.is_unpinned)
+
+
+def _hub_split(task: TaskSpec, name: str, builder: datasets.DatasetBuilder, where: str) -> datasets.Dataset | None:
+    """A split of a Hub dataset; None for one to predict that the dataset does not have."""
+    try:
+        if part := parse_stratified(task.splits[name]):
+            return _stratified(task, name, part, builder.as_dataset(split=part.split))
+        split = builder.as_dataset(split=task.splits[name])
+        _check_hub_groups(task, name, builder)
+        return split
+    except pa.ArrowException:
+        raise  # a damaged file is no missing split
+    except ValueError as error:
+        if name in task.predict:
+            return None
+        raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
 
 
 def _check_hub_groups(task: TaskSpec, name: str, builder: datasets.DatasetBuilder) -> None:
