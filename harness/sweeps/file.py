@@ -25,7 +25,11 @@ def _named(value: Any) -> Any:
         value = dict.fromkeys(value)
     if not value:
         raise ValueError("empty: name one or more, or omit the key")
-    return {str(name): settings or {} for name, settings in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    if "" in value:
+        raise ValueError("an empty name")
+    return {str(name): settings or {} for name, settings in value.items()}
 
 
 def _duplicate(values: Sequence[Any]) -> Any:
@@ -94,7 +98,7 @@ class TaskSettings(KeysOfFile):
 class ModelSettings(KeysOfFile):
     """Settings of one model."""
 
-    revision: str | None = None
+    revision: Annotated[str, Field(min_length=1)] | None = None
     """Branch, tag or commit on the Hub."""
     trust_remote_code: bool = False
     """Run the code that comes with the model; `revision` must be a commit."""

@@ -494,6 +494,18 @@ def _predict(values: NDArray[Any]) -> Callable[[Path], None]:
     return _replace(pack_array(np.arange(277) % 2), pack_array(values))
 
 
+def _change(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _as_regression(content: dict[str, Any]) -> None:
+    """Makes a classification a regression, all but its packed class numbers."""
+    content["task"] |= dict(labels=None, problem_type="regression", metrics=["pearson"], main_metrics=["pearson"])
+    content["metrics"] = content["baseline"] = {}
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "nested lists": (_write("[" * 100_000), "nested too deeply"),
     "nested objects": (_write('{"a":' * 100_000), "nested too deeply"),
@@ -519,6 +531,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
             '"labels": null, "problem_type": "regression"',
         ),
         "task: metrics: 'accuracy' does not support regression; supported: pearson",
+    ),
+    "class numbers of a regression": (
+        lambda path: _change(path, _as_regression),
+        "predictions, gold: expected one or more labels of regression",
     ),
     "labels of a regression": (_replace("single_label_classification", "regression"), "task: labels: "),
     "main metric that is no metric": (
