@@ -301,7 +301,7 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
     for number, epoch, batches in _planned_batches(training, seed, after):
         learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
         dropout.restart_masks(seed, process, number)
-        measured = _measured(training, batches, learning_rate, number)
+        measured = _take_step(training, batches, learning_rate, number)
         ends_epoch = number % plan.steps_per_epoch == 0 or number == plan.total_steps
         is_evaluated = number in plan.evaluations
         is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
@@ -338,7 +338,7 @@ def _planned_batches(training: Training, seed: int, after: int) -> Iterator[tupl
                 return
 
 
-def _measured(training: Training, batches: StepBatches, learning_rate: float, number: int) -> torch.Tensor:
+def _take_step(training: Training, batches: StepBatches, learning_rate: float, number: int) -> torch.Tensor:
     """Takes a step, again after an overflow of fp16, and returns what `train_step` has measured."""
     for _ in range(MAX_OVERFLOWS):
         if (measured := training.train_step(batches, learning_rate, number)) is not None:

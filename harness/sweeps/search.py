@@ -150,7 +150,7 @@ class _Search:
         )
 
     def choose(self, rung: int, runs: Sequence[PlannedRun]) -> Iterator[str]:
-        """Makes the choices after the runs of a rung; yields the points that each takes to the next rung."""
+        """Makes the choices after the runs of a rung; yields a line about the points that each takes further."""
         settings, requested = self.settings, [run for run in runs if run.is_requested]
         self.epochs_of_rungs |= {run.run_id: run.spec.recipe.epochs for run in requested}
         records = {run.run_id: record for run in requested if (record := run.record()) is not None}
