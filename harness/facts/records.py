@@ -280,6 +280,8 @@ def read_records(results: Path) -> Records:
     """
     records, messages = [], []
     with boundary(f"{results / 'runs'}: cannot be read"):
+        if results.exists() and not results.is_dir():
+            raise UserError(f"{results}: expected a results folder, got a file.")
         paths = sorted((results / "runs").glob("*/*.json"))
     for path in paths:
         try:

@@ -606,6 +606,14 @@ def test_copy_is_not_the_record_of_another_run(tmp_path: Path) -> None:
     assert read_record_copy(other) == read_record(path)
 
 
+def test_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    """Otherwise a sweep would plan runs whose records cannot be written."""
+    (tmp_path / "results").touch()
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))}/results: .* got a file"):
+        read_records(tmp_path / "results")
+    assert read_records(tmp_path / "nosuch").records == []
+
+
 def test_folder_whose_name_is_too_long_is_named() -> None:
     with pytest.raises(UserError, match=f"^{'a' * 300}/runs: .*too long"):
         read_records(Path("a" * 300))
