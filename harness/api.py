@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,11 +53,20 @@ def predict(
     Raises:
         UserError: the folder holds no saved model, or texts and pairs do not fit it.
     """
-    from harness.commands.predict import predict as predict_texts
+    import pandas as pd
 
-    return predict_texts(
-        folder, texts, pairs, choices=choices, precision=precision, cpu=cpu, trust_remote_code=trust_remote_code
-    )
+    from harness.errors import UserError
+    from harness.inspection.prediction_output import prediction_columns
+    from harness.inspection.scorer import open_model
+    from harness.rows.stream import rows_of_texts
+    from harness.saved_models.bundles import read_bundle
+
+    task = read_bundle(Path(folder)).task
+    if uneven := next((each for each in choices or () if len(each) != task.classes), None):
+        raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven)}.")
+    rows = rows_of_texts(task, list(texts), list(pairs or ()), list(chain.from_iterable(choices or ())))
+    scorer = open_model(Path(folder), precision, cpu, trusts_code=trust_remote_code)
+    return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:

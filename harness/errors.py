@@ -1,7 +1,7 @@
 """The user's mistake as its own kind of error, and the outside world's failures turned into it."""
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 MAX_MESSAGE = 2000
@@ -67,6 +67,11 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     by_folded = {candidate.casefold(): candidate for candidate in known}
     nearest = difflib.get_close_matches(name.casefold(), by_folded, n=1, cutoff=0.5)
     return f" Did you mean {by_folded[nearest[0]]!r}?" if nearest else ""
+
+
+def list_first(items: Sequence[object], most: int) -> str:
+    """`a, b, c`, or `a, b, ...` where there are more items than are listed."""
+    return ", ".join([*map(str, items[:most]), *(["..."] if len(items) > most else [])])
 
 
 def first_line(error: BaseException) -> str:

@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.engine.progress import Progress, ProgressFile
 from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
+from harness.facts.run_files import checkpoint_folder, discard_checkpoints
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe
 from harness.requests.companions import record_companion
 from harness.requests.identity import identify, resolve_task
@@ -35,14 +36,15 @@ from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import hold_lock, lock_path
 from harness.system.offline import use_cache_unless_reachable
 from harness.system.redaction import redact_command, redact_secrets
-from harness.system.signals import Interrupted, catch_stop_signals
+from harness.system.signals import Interrupted, StopRequest, catch_stop_signals
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from harness.engine.adaptations.adapters import AdapterFiles
-    from harness.engine.evaluation import Evaluator
+    from harness.engine.display import Display
     from harness.engine.inference import Scores
+    from harness.engine.training import Step
 
     Weights = dict[str, Any]
 
@@ -82,9 +84,6 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         bundles.check_save_folder(options.save_model, this.spec.run_id, options.overwrite)
     if not options.test_mode and (files is not None or task.source.hub is not None):
         messages = (*messages, *filter(None, [use_cache_unless_reachable()]))
-
-    from harness.engine import deployment  # importing torch takes seconds, so mistakes above are reported first
-
     accelerator = this.start("fp32" if options.test_mode else options.precision)
     for message in messages:
         accelerator.print(message)
@@ -92,17 +91,9 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         if accelerator.is_main_process:
             lock.enter_context(hold_lock(lock_path(this.path)))
             lock.enter_context(this.progress_file)
-        record = deployment.compute_on_main(
-            accelerator, lambda: None if options.overwrite else _finished_record(this.path)
-        )
-        if record is None:
-            record = _train_and_record(this, accelerator)
-        else:
-            accelerator.print(f"already finished: {this.path} ({record.status}); --overwrite runs it again")
-            if options.save_model is not None:
-                bundles.check_saved_model(options.save_model, record)
-        if accelerator.is_main_process:
-            this.discard_checkpoints()  # only now: the run may have been killed between its record and this
+        record = _finish(this, accelerator)
+        if accelerator.is_main_process:  # only now: the run may have been killed between its record and this
+            discard_checkpoints(this.checkpoint_folder)
     if accelerator.is_main_process and options.save_model is not None and record.status != "diverged":
         print(f"saved model: {options.save_model}")
         if options.push_to_hub is not None:
@@ -135,27 +126,25 @@ class _Run:
     @property
     def checkpoint_folder(self) -> Path:
         """The folder of its checkpoints while it is unfinished."""
-        from harness.engine import checkpoints
+        return checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
 
-        return checkpoints.checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
+    @cached_property
+    def parent(self) -> bundles.Bundle | None:
+        """The saved model that it starts from, its weights checked."""
+        return find_parent(self.task, self.spec, self.options)
 
     def start(self, precision: str) -> Accelerator:
         """The accelerator for this process; every process must call it."""
-        from harness.engine import deployment
+        from harness.engine import deployment  # importing torch takes seconds: mistakes before it are reported first
 
         options = self.options
         trackers = options.folder / "trackers" / self.task.name / self.spec.run_id
         return deployment.start(precision, options.test_mode, options.tracker, trackers, options.deterministic)
 
-    def discard_checkpoints(self) -> None:
-        """Removes the checkpoints of a run that has its record, or that starts again."""
-        from harness.engine import checkpoints
-
-        checkpoints.discard_checkpoints(self.checkpoint_folder)
-
-    def write(self, parent: bundles.Bundle | None, started: datetime, outcome: dict[str, Any]) -> RunRecord:
+    def write(self, started: datetime, outcome: dict[str, Any]) -> RunRecord:
         """Writes the record, and before it the rest of the saved model: without that the run is not finished."""
-        options, default = self.options, default_recipe(self.task, self.options.model, self.options.test_mode)
+        options, parent = self.options, self.parent
+        default = default_recipe(self.task, options.model, options.test_mode)
         record = RunRecord(
             run_id=self.spec.run_id,
             spec=self.spec,
@@ -173,37 +162,46 @@ class _Run:
         return record
 
 
+def _finish(this: _Run, accelerator: Accelerator) -> RunRecord:
+    """The finished record of the run, or the one that it has after training."""
+    from harness.engine import deployment
+
+    finished = deployment.compute_on_main(accelerator, lambda: _finished_record(this))
+    if finished is None:
+        return _train_and_record(this, accelerator)
+    accelerator.print(f"already finished: {this.path} ({finished.status}); --overwrite runs it again")
+    if this.options.save_model is not None:
+        bundles.check_saved_model(this.options.save_model, finished)
+    return finished
+
+
+def _finished_record(this: _Run) -> RunRecord | None:
+    """The record if the run is finished and not to be repeated; raises UserError if it is not readable."""
+    if this.options.overwrite or not this.path.exists():
+        return None
+    try:
+        record = read_record(this.path)
+    except UserError as error:
+        raise UserError(f"{str(error).rstrip('.')}. --overwrite runs it again and replaces the file.") from None
+    return record if record.is_finished else None
+
+
 def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
-    """Trains from the newest checkpoint or from the start, again in fp32 if mixed precision diverges, and records."""
-    from harness.engine import checkpoints, deployment
+    """Trains, scores and records the run; one that fails leaves a failed record."""
+    from harness.engine import deployment
     from harness.engine.display import summary
 
-    options, started = this.options, datetime.now(UTC)
-    parent = find_parent(this.task, this.spec, options)
-    if accelerator.is_main_process and options.push_to_hub is not None:
-        uploads.check_sign_in(options.push_to_hub)
+    started = datetime.now(UTC)
+    if accelerator.is_main_process and this.options.push_to_hub is not None:
+        uploads.check_sign_in(this.options.push_to_hub)
     try:
-        checkpoint = deployment.compute_on_main(
-            accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
-        )
-        if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
-            accelerator = this.start("fp32")
-        outcome = _fine_tune(this, parent, accelerator, checkpoint)
-        if outcome["status"] == "diverged" and accelerator.mixed_precision != "no":
-            accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
-            if accelerator.is_main_process:
-                this.discard_checkpoints()
-            accelerator.free_memory()
-            accelerator = this.start("fp32")
-            outcome = _fine_tune(this, parent, accelerator, None, fault=outcome["error"])
-        record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
-    except UserError:
-        raise
+        accelerator, outcome = _attempt(this, accelerator)
+        record = deployment.compute_on_main(accelerator, lambda: this.write(started, outcome))
     except Exception as error:
-        if is_of_the_outside_world(error):
+        if isinstance(error, UserError) or is_of_the_outside_world(error):
             raise
         if accelerator.is_main_process and not is_finished(this.path):  # a good record outlives a failure
-            this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
+            this.write(started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
     for tracker in accelerator.trackers:
@@ -211,57 +209,75 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     return record
 
 
-def _fine_tune(
-    this: _Run,
-    parent: bundles.Bundle | None,
-    accelerator: Accelerator,
-    checkpoint: Path | None,
-    fault: str = "",
-) -> dict[str, Any]:
+def _attempt(this: _Run, accelerator: Accelerator) -> tuple[Accelerator, dict[str, Any]]:
+    """Trains from the newest checkpoint or from the start, and again in fp32 if mixed precision diverges.
+
+    Returns the accelerator of the last attempt, and the fields of the record that say how it went.
+    """
+    from harness.engine import checkpoints, deployment
+
+    checkpoint = deployment.compute_on_main(
+        accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
+    )
+    if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
+        accelerator = this.start("fp32")
+    outcome = _fine_tune(this, accelerator, checkpoint)
+    if outcome["status"] != "diverged" or accelerator.mixed_precision == "no":
+        return accelerator, outcome
+    accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
+    if accelerator.is_main_process:
+        discard_checkpoints(this.checkpoint_folder)
+    accelerator.free_memory()
+    accelerator = this.start("fp32")
+    return accelerator, _fine_tune(this, accelerator, None, fault=outcome["error"])
+
+
+class _Best(NamedTuple):
+    """The weights that are selected so far, and what is known about them."""
+
+    weights: Weights | None
+    """None where the last weights are selected."""
+    scores: dict[str, Scores]
+    """Their scores for the selection split, where this process computed them."""
+
+
+def _fine_tune(this: _Run, accelerator: Accelerator, checkpoint: Path | None, fault: str = "") -> dict[str, Any]:
     """Trains and scores; returns the fields of the record that say how it went, the same on every process.
 
     `fault` says why mixed precision was given up, where it was.
     """
     from harness.engine.adaptations import restore
-    from harness.engine.evaluation import Evaluator
+    from harness.engine.display import Display
     from harness.engine.inference import NotFinite
     from harness.engine.training import Diverged
 
-    began, task, recipe, options = perf_counter(), this.task, this.spec.recipe, this.options
-    ready = prepare(task, this.spec, this.files, parent, options, accelerator)
-    evaluator = Evaluator(accelerator, task, recipe, ready.encoded, ready.splits, ready.environment.eval_batch_size)
-    if options.tracker:
-        config = {"task": task.name, "model": this.spec.model, "seed": this.spec.seed}
+    began, recipe = perf_counter(), this.spec.recipe
+    ready = prepare(this.task, this.spec, this.files, this.parent, this.options, accelerator)
+    if this.options.tracker:
+        config = {"task": this.task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
-    progress, best_weights = _resume(this, ready, accelerator, checkpoint)
+    progress, best = _resume(this, ready, checkpoint)
     for note in ready.notes:
         progress.note(note)
     progress.begin(began, ready.topology, fault, ready.meters)
+    display = Display(ready.plan, accelerator.is_main_process, progress.step)
     try:
-        best_weights, scores = _train(this, ready, evaluator, progress, best_weights)
-        if best_weights is not None:
-            ready.training.set_weights(best_weights)
-        for split in ready.encoded:
-            is_wanted = split in (*task.evaluate, task.select_on) or (options.predict and split != "train")
-            if is_wanted and split not in scores:
-                scores[split] = evaluator.scores(ready.training.model, split)
+        with catch_stop_signals() as stop_request, display:
+            best = _train(this, ready, progress, best, display, stop_request)
+        if best.weights is not None:
+            ready.training.set_weights(best.weights)
+        scores = best.scores | _other_scores(this, ready, best)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)
-    adapter = restore(ready.model, recipe, ready.plan, progress.selected.step)
-    _save_model(this, ready, adapter, accelerator)
-    return ready.facts | _outcome_fields(this, ready, evaluator, progress, scores)
+    _save_model(this, ready, restore(ready.model, recipe, ready.plan, progress.selected.step))
+    return ready.facts | _outcome_fields(this, ready, progress, scores)
 
 
-def _resume(
-    this: _Run, ready: Prepared, accelerator: Accelerator, checkpoint: Path | None
-) -> tuple[Progress, Weights | None]:
-    """Puts training where the checkpoint left it, or the one before it if it is unusable, or at the start.
-
-    Returns the progress so far and the best weights.
-    """
+def _resume(this: _Run, ready: Prepared, checkpoint: Path | None) -> tuple[Progress, _Best]:
+    """Puts training where the checkpoint left it, or the one before it if it is unusable, or at the start."""
     from harness.engine import checkpoints, deployment
 
-    skipped: list[Path] = []
+    accelerator, skipped = ready.training.accelerator, list[Path]()
     while checkpoint is not None:
         fault = ""
         try:
@@ -274,26 +290,19 @@ def _resume(
         if not any(deployment.any_process(accelerator, [bool(fault)])):
             ready.training.set_state(saved.state)
             accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
-            return progress, saved.best_weights
+            return progress, _Best(saved.best_weights, {})
         accelerator.print(f"{checkpoint.name}: {fault}; skipped, trying the checkpoint before it")
         skipped.append(checkpoint)
         checkpoint = deployment.compute_on_main(
             accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print, skipped)
         )
-    return Progress(this.spec.recipe), None
+    return Progress(this.spec.recipe), _Best(None, {})
 
 
 def _train(
-    this: _Run,
-    ready: Prepared,
-    evaluator: Evaluator,
-    progress: Progress,
-    best_weights: Weights | None,
-) -> tuple[Weights | None, dict[str, Scores]]:
+    this: _Run, ready: Prepared, progress: Progress, best: _Best, display: Display, stop_request: StopRequest
+) -> _Best:
     """Takes the steps that are left, evaluates as planned and saves checkpoints when they are due.
-
-    Returns the best weights, None where the last are selected, and the selection split's scores by the selected
-    weights, where this process computed them.
 
     Raises:
         Diverged: a loss or gradient norm is not finite.
@@ -301,78 +310,79 @@ def _train(
         Interrupted: a signal asked the run to stop; a checkpoint is saved.
     """
     from harness.engine import checkpoints, deployment
-    from harness.engine.display import Display
     from harness.engine.training import training_steps
 
-    training, accelerator, options, select_on = ready.training, evaluator.accelerator, this.options, this.task.select_on
-    scores: dict[str, Scores] = {}
-    saved_at, saved_step = perf_counter(), progress.step
-    after = ready.plan.total_steps if progress.is_out_of_patience else progress.step
-    display = Display(ready.plan, accelerator.is_main_process, progress.step)
-    with catch_stop_signals() as stop_request, display:
-        for step in training_steps(training, this.spec.seed, after):
-            checked_steps = progress.add(step)
-            display.update(step)
-            if options.tracker:
-                for each in checked_steps:
-                    accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
-            if not step.is_checked:
-                continue
-            if accelerator.is_main_process:
-                this.progress_file.write(progress, ready.plan.total_steps)
-            if step.is_evaluated:
-                step_scores = evaluator.scores(training.model, select_on)
-                outcome = evaluator.outcome(select_on, step_scores, evaluator.threshold(step_scores))
-                epoch = ready.plan.evaluations.epoch_after(step.number)
-                display.evaluation(progress.add_evaluation(step, epoch, outcome))
-                accelerator.log({f"{select_on}/{k}": value for k, value in outcome.defined.items()}, step=step.number)
-                if progress.is_last_selected:
-                    scores[select_on] = step_scores
-                    best_weights = None if this.spec.recipe.select == "last" else training.weights()
-            is_due = step.ends_epoch or step.number - saved_step >= options.checkpoint_steps
-            is_due |= perf_counter() - saved_at > options.checkpoint_seconds
-            stops, saves = deployment.any_process(accelerator, [stop_request.signal > 0, is_due])
-            if (stops or saves) and deployment.can_gather_weights(accelerator):
-                summary = progress.summary(this.spec, ready.plan.total_steps).model_dump(mode="json")
-                state = checkpoints.Checkpoint(training.state(), best_weights, progress.to_json(), summary)
-                checkpoints.save_checkpoint(accelerator, this.checkpoint_folder, state)
-                saved_at, saved_step = perf_counter(), step.number
-            if stops:
-                raise Interrupted(stop_request.signal, step.number, deployment.can_gather_weights(accelerator))
-            if progress.is_out_of_patience:
-                break
-    return best_weights, scores
+    training, accelerator, options = ready.training, ready.training.accelerator, this.options
+    total_steps, can_save = ready.plan.total_steps, deployment.can_gather_weights(accelerator)
+    schedule = checkpoints.CheckpointSchedule(options.checkpoint_steps, options.checkpoint_seconds, progress.step)
+    after = total_steps if progress.is_out_of_patience else progress.step
+    for step in training_steps(training, this.spec.seed, after):
+        checked_steps = progress.add(step)
+        display.update(step)
+        for each in checked_steps if options.tracker else ():
+            accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
+        if not step.is_checked:
+            continue
+        if accelerator.is_main_process:
+            this.progress_file.write(progress, total_steps)
+        if step.is_evaluated:
+            best = _evaluate(this, ready, progress, best, step, display)
+        stops, saves = deployment.any_process(accelerator, [stop_request.signal > 0, schedule.is_due(step)])
+        if (stops or saves) and can_save:
+            summary = progress.summary(this.spec, total_steps).model_dump(mode="json")
+            checkpoint = checkpoints.Checkpoint(training.state(), best.weights, progress.to_json(), summary)
+            checkpoints.save_checkpoint(accelerator, this.checkpoint_folder, checkpoint)
+            schedule.note(step.number)
+        if stops:
+            raise Interrupted(stop_request.signal, step.number, can_save)
+        if progress.is_out_of_patience:
+            break
+    return best
 
 
-def _save_model(this: _Run, ready: Prepared, adapter: AdapterFiles | None, accelerator: Accelerator) -> None:
+def _evaluate(this: _Run, ready: Prepared, progress: Progress, best: _Best, step: Step, display: Display) -> _Best:
+    """Scores the selection split after a step; returns the weights of the step if they are selected, else `best`."""
+    evaluator, select_on = ready.evaluator, this.task.select_on
+    scores = evaluator.scores(ready.training.model, select_on)
+    outcome = evaluator.outcome(select_on, scores, evaluator.threshold(scores))
+    display.evaluation(progress.add_evaluation(step, ready.plan.evaluations.epoch_after(step.number), outcome))
+    values = {f"{select_on}/{name}": value for name, value in outcome.defined.items()}
+    evaluator.accelerator.log(values, step=step.number)
+    if not progress.is_last_selected:
+        return best
+    return _Best(None if this.spec.recipe.select == "last" else ready.training.weights(), {select_on: scores})
+
+
+def _other_scores(this: _Run, ready: Prepared, best: _Best) -> dict[str, Scores]:
+    """The selected weights' scores for the splits that are reported or predicted, without those known already."""
+    scored, model = {*this.task.evaluate, this.task.select_on}, ready.training.model
+    names = [name for name in ready.evaluator.encoded if name in scored or (this.options.predict and name != "train")]
+    return {name: ready.evaluator.scores(model, name) for name in names if name not in best.scores}
+
+
+def _save_model(this: _Run, ready: Prepared, adapter: AdapterFiles | None) -> None:
     """Writes the weights to the folder of --save-model, if it was given; every process must call it."""
     if (folder := this.options.save_model) is None:
         return
+    accelerator = ready.training.accelerator
     weights = accelerator.get_state_dict(ready.training.model)  # on all processes: each may have a part of them
     if accelerator.is_main_process:
         tokenizer, length = ready.tokenizer, this.spec.recipe.max_length
         bundles.stage_model(folder, this.spec.run_id, ready.model, tokenizer, weights, length, adapter)
 
 
-def _outcome_fields(
-    this: _Run,
-    ready: Prepared,
-    evaluator: Evaluator,
-    progress: Progress,
-    scores: dict[str, Scores],
-) -> dict[str, Any]:
+def _outcome_fields(this: _Run, ready: Prepared, progress: Progress, scores: dict[str, Scores]) -> dict[str, Any]:
     """The fields of the record that scores and cost fill; writes the prediction files next to it."""
     from harness.engine import deployment, provenance
     from harness.engine.predictions import write_predictions
     from harness.engine.progress import cost_fields
 
-    task, accelerator, training = this.task, evaluator.accelerator, ready.training
+    task, evaluator, training, accelerator = this.task, ready.evaluator, ready.training, ready.training.accelerator
     threshold = evaluator.threshold(scores[task.select_on])
     outcomes = {split: evaluator.outcome(split, scores[split], threshold) for split in task.evaluate}
     prediction_files = {split: f"{this.spec.run_id}.{split}.parquet" for split in sorted(scores)}
-    if accelerator.is_main_process:
-        for split, name in prediction_files.items():
-            write_predictions(this.path.with_name(name), scores[split], task.labels, evaluator.splits[split], threshold)
+    for split, name in prediction_files.items() if accelerator.is_main_process else ():
+        write_predictions(this.path.with_name(name), scores[split], task.labels, evaluator.splits[split], threshold)
     return dict(
         split_fields(task, outcomes),
         **cost_fields(progress, *provenance.memory_and_energy(accelerator, ready.meters)),
@@ -383,15 +393,6 @@ def _outcome_fields(
         history=progress.history,
         prediction_files=prediction_files,
     )
-
-
-def _finished_record(path: Path) -> RunRecord | None:
-    """The record in the file if it is that of a finished run; raises UserError if it is not readable."""
-    try:
-        record = read_record(path) if path.exists() else None
-    except UserError as error:
-        raise UserError(f"{str(error).rstrip('.')}. --overwrite runs it again and replaces the file.") from None
-    return record if record is not None and record.is_finished else None
 
 
 if __name__ == "__main__":

@@ -133,6 +133,8 @@ MISTAKES: dict[str, tuple[Callable[[World], list[str]], str]] = {
     ),
     "unknown tracker": (lambda w: [*w.task(), "--tracker", "notebook"], r"notebook"),
     # the model
+    "empty name of a model": (lambda w: [*w.task(), "--model", ""], r"--model: empty"),
+    "empty revision": (lambda w: [*w.task(), "--revision", ""], r"--revision: empty"),
     "missing model folder": (lambda w: [*w.task(), "--model", f"{w.folder}/none"], r"--model .*/none: .*not found"),
     "folder without a model": (_no_configuration, r"--model .*/copy: .*config\.json"),
     "damaged weights": (_truncated_weights, r"--model .*/copy: .*\n.*config\.json"),

@@ -34,8 +34,8 @@ BANNED_OPENING = re.compile(
 )
 """A docstring that begins so is a clause or continues the name of its symbol."""
 
-ALLOWED_TWICE = {"main", "run", "predict"}
-"""Every command has a `main`; `harness.api` offers two commands as functions of the same meaning."""
+ALLOWED_TWICE = {"main", "run"}
+"""Every command has a `main`; `harness.api` offers one of them as a function of the same meaning."""
 
 
 def _tree(path: Path) -> ast.Module:

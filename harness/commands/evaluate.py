@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from harness.commands.predict import open_model
 from harness.engine import test_mode
 from harness.errors import UserError, did_you_mean
 from harness.facts.outcome import SplitOutcome, score_split
@@ -19,6 +18,7 @@ from harness.facts.tasks import TaskSpec, apply_protocol, holdout_split, load_ta
 from harness.inspection.error_analysis import worst_errors
 from harness.inspection.evaluation_report import Evaluation, print_evaluation, write_evaluation
 from harness.inspection.output_files import check_output_folder
+from harness.inspection.scorer import open_model
 from harness.metrics.calibration import Calibration, calibration, fit_temperature
 from harness.metrics.registry import METRICS
 from harness.metrics.scoring import predictions_from_scores

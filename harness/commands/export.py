@@ -14,7 +14,7 @@ import yaml
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.records import RunRecord, read_records
 from harness.reports.eval_results import eval_results
-from harness.reports.every_eval_ever import Relationship, Submitter, collection_path, every_eval_ever
+from harness.reports.every_eval_ever import Relationship, collection_path, every_eval_ever
 from harness.reports.model_index import model_index
 from harness.stats.groups import group_runs
 from harness.system.atomic import write_atomically
@@ -124,10 +124,9 @@ def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions)
         raise UserError("--organization is missing: name the organization that made the runs.")
     if options.output is None:
         raise UserError("--output is missing: name the folder for the files, one per run.")
-    submitter = Submitter(options.organization, options.relationship)
     written = 0
     for run in records:
-        content = every_eval_ever(run, submitter)
+        content = every_eval_ever(run, options.organization, options.relationship)
         if run.spec.test_mode or not content["evaluation_results"]:
             continue
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

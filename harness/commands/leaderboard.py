@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -15,138 +15,28 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError, did_you_mean
-from harness.facts.choices import read_searches
-from harness.facts.records import RunRecord, read_records
-from harness.facts.suites import Suite, load_suite, registered_suites
+from harness.facts.suites import load_suite
 from harness.inspection.record_checks import texts_of_pinned_rows
 from harness.inspection.terminal_table import DataConsole
 from harness.reports.budget import print_budget
 from harness.reports.cells import NO_SCORE
 from harness.reports.changes import changes_page
 from harness.reports.comparison import find_entry, print_comparison
-from harness.reports.folder import write_leaderboard_files, write_task_page
+from harness.reports.folder import (
+    board_of,
+    check_records,
+    read_folder,
+    read_leaderboard,
+    read_pages,
+    write_leaderboard,
+    write_task_page,
+)
 from harness.reports.markdown import legend, table_head, table_lines
-from harness.reports.pages import build_pages
 from harness.reports.repository_files import write_repository
 from harness.reports.results_repository import pull_records
-from harness.reports.standings import FolderFacts, Leaderboard, build_leaderboard
-from harness.stats.calibration import read_calibrations
+from harness.reports.standings import Leaderboard
 from harness.stats.uncertainty import Aggregate
-from harness.stats.verification import read_reruns
 from harness.system.command_line import parse_flags
-
-
-class LeaderboardOfFolder(NamedTuple):
-    """The leaderboard of a results folder, all tasks on one page, with a message for each unreadable file."""
-
-    board: Leaderboard
-    messages: list[str]
-
-
-class PagesOfFolder(NamedTuple):
-    """The pages of a results folder by the names of their files, with a message for each unreadable file."""
-
-    pages: dict[str, Leaderboard]
-    messages: list[str]
-
-
-def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
-    """The leaderboard of the records under `results/runs`.
-
-    Raises:
-        UserError: there is no record.
-    """
-    records, facts, messages, unreadable = _read_folder(results)
-    board = build_leaderboard(records, unreadable, aggregate=aggregate, folder=facts)
-    return LeaderboardOfFolder(board, messages)
-
-
-def write_leaderboard(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
-    """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
-
-    Each suite with an average has a page; `suites` are those that are not registered.
-
-    Raises:
-        UserError: there is no record.
-    """
-    pages, messages = read_pages(results, aggregate, suites)
-    write_leaderboard_files(pages, results)
-    return PagesOfFolder(pages, messages)
-
-
-def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
-    """The pages of the records under `results/runs`: one for each suite with an average.
-
-    Raises:
-        UserError: there is no record.
-    """
-    records, facts, messages, unreadable = _read_folder(results)
-    known = {**registered_suites(), **{suite.name: suite for suite in suites}}
-    return PagesOfFolder(build_pages(records, unreadable, aggregate, known, facts), messages)
-
-
-def _read_folder(results: Path) -> tuple[list[RunRecord], FolderFacts, list[str], int]:
-    """The records, the other facts of the folder, a message for each unreadable file, and the number of those records.
-
-    Raises:
-        UserError: there is no record.
-    """
-    records, messages = read_records(results)
-    if not records:
-        problem = f"--results {results}: no records found under {results / 'runs'}."
-        remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
-        raise UserError("\n".join([f"{problem} {remedy}", *messages]))
-    searches, unreadable_grids = read_searches(results)
-    reruns, unreadable_reruns = read_reruns(results)
-    calibrations, unreadable_scores = read_calibrations(records, results)
-    others = [*unreadable_grids, *unreadable_scores, *unreadable_reruns]
-    return records, FolderFacts(searches, calibrations, reruns), [*messages, *others], len(messages)
-
-
-_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
-
-
-def print_leaderboard(board: Leaderboard, console: Console) -> None:
-    """Prints the table and its legend; on a console too narrow for it, a line per model and task."""
-    head = [Text(title) for title in table_head(board)]
-    wide = Table(title=board.title)
-    narrow = Table("Model", "Recipe", "Task", "Score", title=board.title)
-    for title in head:
-        wide.add_column(title)
-    for entry, cells in table_lines(board):
-        texts = [Text.assemble((cell.text, "bold" if cell.is_best else ""), cell.suffix) for cell in cells]
-        wide.add_row(Text(entry.label), Text(entry.variant), *texts)
-        for title, text in zip(head[2:], texts, strict=True):
-            if text.plain not in ("", NO_SCORE):
-                narrow.add_row(Text(entry.label), Text(entry.variant), title, text)
-    unlimited = console.options.update(max_width=100_000)
-    fits = console.measure(wide, options=unlimited).maximum <= console.width
-    console.print(wide if fits else narrow)
-    for line in (_SYMBOLS, *legend(board), *board.notes):
-        console.print(Text(line))
-
-
-def _write_task_page(options: LeaderboardOptions) -> list[str]:
-    """Writes the page of `--task`; returns a message for each unreadable file.
-
-    Raises:
-        UserError: the task has no run, or its texts cannot be read.
-    """
-    if options.task is None:
-        raise UserError("--show-texts: --task is missing. Name the task whose page shows the texts of its rows.")
-    suites = [load_suite(folder, "--suites") for folder in options.suites]
-    pages, messages = read_pages(options.results, options.aggregate, suites)
-    page = next((name for name, board in pages.items() if options.task in board.tasks), None)
-    if page is None:
-        tasks = [task for board in pages.values() for task in board.tasks]
-        suggestion = did_you_mean(options.task, tasks)
-        problem = f"--task {options.task!r}: no run of this task found in {options.results}.{suggestion}"
-        raise UserError(f"{problem} Tasks with runs: {', '.join(tasks)}.")
-    runs = [run for (_, task), group in pages[page].groups.items() if task == options.task for run in group.scored]
-    texts = texts_of_pinned_rows(runs) if options.show_texts else None
-    path = write_task_page(pages[page], page, options.task, options.results, texts)
-    print(f"Wrote {path}.")
-    return messages
 
 
 @dataclass(frozen=True)
@@ -227,19 +117,65 @@ def main(arguments: Sequence[str]) -> None:
             sys.exit(1)
 
 
+_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
+
+
+def print_leaderboard(board: Leaderboard, console: Console) -> None:
+    """Prints the table and its legend; on a console too narrow for it, a line per model and task."""
+    head = [Text(title) for title in table_head(board)]
+    wide = Table(title=board.title)
+    narrow = Table("Model", "Recipe", "Task", "Score", title=board.title)
+    for title in head:
+        wide.add_column(title)
+    for entry, cells in table_lines(board):
+        texts = [Text.assemble((cell.text, "bold" if cell.is_best else ""), cell.suffix) for cell in cells]
+        wide.add_row(Text(entry.label), Text(entry.variant), *texts)
+        for title, text in zip(head[2:], texts, strict=True):
+            if text.plain not in ("", NO_SCORE):
+                narrow.add_row(Text(entry.label), Text(entry.variant), title, text)
+    unlimited = console.options.update(max_width=100_000)
+    fits = console.measure(wide, options=unlimited).maximum <= console.width
+    console.print(wide if fits else narrow)
+    for line in (_SYMBOLS, *legend(board), *board.notes):
+        console.print(Text(line))
+
+
+def _write_task_page(options: LeaderboardOptions) -> list[str]:
+    """Writes the page of `--task`; returns a message for each unreadable file.
+
+    Raises:
+        UserError: the task has no run, or its texts cannot be read.
+    """
+    if options.task is None:
+        raise UserError("--show-texts: --task is missing. Name the task whose page shows the texts of its rows.")
+    suites = [load_suite(folder, "--suites") for folder in options.suites]
+    pages, messages = read_pages(options.results, options.aggregate, suites)
+    page = next((name for name, board in pages.items() if options.task in board.tasks), None)
+    if page is None:
+        tasks = [task for board in pages.values() for task in board.tasks]
+        suggestion = did_you_mean(options.task, tasks)
+        problem = f"--task {options.task!r}: no run of this task found in {options.results}.{suggestion}"
+        raise UserError(f"{problem} Tasks with runs: {', '.join(tasks)}.")
+    runs = [run for (_, task), group in pages[page].groups.items() if task == options.task for run in group.scored]
+    texts = texts_of_pinned_rows(runs) if options.show_texts else None
+    path = write_task_page(pages[page], page, options.task, options.results, texts)
+    print(f"Wrote {path}.")
+    return messages
+
+
 def _changes(base: Path, results: Path, aggregate: Aggregate) -> tuple[str, list[str]]:
     """The Markdown of `--base`, with a message for each unreadable file of the results folder.
 
     Raises:
-        UserError: the base is not a folder, or there is no record.
+        UserError: one of them is not a folder, or neither has a record.
     """
-    if not base.is_dir():
-        raise UserError(f"--base {base}: folder not found.")
-    old, _ = read_records(base)
-    before = read_leaderboard(base, aggregate).board if old else None
-    records, facts, messages, unreadable = _read_folder(results)
-    after = build_leaderboard(records, unreadable, aggregate=aggregate, folder=facts)
-    return changes_page(before, after, old, records), messages
+    for flag, folder in (("--base", base), ("--results", results)):
+        if not folder.is_dir():
+            raise UserError(f"{flag} {folder}: folder not found.")
+    before, after = read_folder(base), read_folder(results)
+    check_records(results, after, before)
+    old, new = (board_of(each, aggregate) if each.records else None for each in (before, after))
+    return changes_page(old, new, before.records, after.records), after.messages
 
 
 def _init_repository(options: LeaderboardOptions) -> None:

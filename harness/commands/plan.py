@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,12 @@ from statistics import fmean
 
 from rich.table import Table
 
-from harness.commands.leaderboard import read_leaderboard
-from harness.commands.sweep import WIDTH
 from harness.errors import UserError, did_you_mean
 from harness.facts.suites import expand_suites
-from harness.inspection.terminal_table import DataConsole
+from harness.inspection.terminal_table import wide_console
 from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
+from harness.reports.folder import read_leaderboard
 from harness.reports.standings import Leaderboard
 from harness.stats.power import MORE_SEEDS, MOST_SEEDS, POWER, Column, column_of
 from harness.stats.uncertainty import Aggregate
@@ -58,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
                 f"--tasks {name}: no records of this task in {options.results}.{did_you_mean(name, board.tasks)}"
             )
     names = tasks or tuple(name for name in board.tasks if board.tasks[name].report)
-    DataConsole(width=None if sys.stdout.isatty() else WIDTH).print(_table(board, names, options.detect))
+    wide_console().print(_table(board, names, options.detect))
     for message in messages:
         print(message)
 

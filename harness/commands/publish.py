@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from harness.commands.leaderboard import read_pages
 from harness.errors import UserError
+from harness.reports.folder import read_pages
 from harness.reports.results_repository import stage_results
 from harness.system.command_line import parse_flags
 from harness.system.uploads import Kind, check_sign_in, upload

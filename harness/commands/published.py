@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,14 +11,11 @@ import tyro
 from rich.table import Table
 
 from harness.facts.published import UNSTATED, PublishedRow, PublishedTask, Score, load_row, published_rows
-from harness.inspection.terminal_table import DataConsole
+from harness.inspection.terminal_table import wide_console
 from harness.metrics.registry import title_of
 from harness.sweeps.published_sweep import comparable_scores, obstacles, sweep_of, sweep_text
 from harness.system.command_line import parse_flags
 from harness.system.output import escape_controls
-
-TABLE_WIDTH = 160
-"""Columns of the table where the output is no terminal."""
 
 WIDTH = 100
 """Characters of a line of notes."""
@@ -47,9 +43,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.names:
         print(*published_rows(), sep="\n")
     elif options.row is None:
-        DataConsole(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(
-            _rows_table(list(published_rows().values()))
-        )
+        wide_console().print(_rows_table(list(published_rows().values())))
         print("\n`harness published ROW` shows a row, `harness reproduce ROW` runs it.")
     else:
         row = load_row(options.row)

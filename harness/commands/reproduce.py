@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from harness.commands.sweep import WIDTH, read_options, run_sweep
+from harness.commands.sweep import read_options, run_sweep
 from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.published import PublishedRow, Score, load_row, read_row, row_text
@@ -21,7 +21,7 @@ from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, read_records
 from harness.facts.suites import expand_suites
 from harness.facts.tasks import load_task
-from harness.inspection.terminal_table import DataConsole
+from harness.inspection.terminal_table import wide_console
 from harness.metrics.registry import is_fraction
 from harness.reports.own_row import own_row
 from harness.reports.reproduction import (
@@ -96,27 +96,15 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     _check_flags(row, scores, options)
     margin = MARGIN if options.margin is None else options.margin
     sweep = sweep_of(
-        row,
-        scores,
-        variant=options.variant,
-        seeds=options.seeds,
-        model=options.model,
-        is_test_mode=options.test_mode,
+        row, scores, variant=options.variant, seeds=options.seeds, model=options.model, is_test_mode=options.test_mode
     )
-    flags = [
-        "--results",
-        str(options.results),
-        *(["--test-mode"] * options.test_mode),
-        *(["--dry-run"] * options.dry_run),
-    ]
+    flags = ["--results", str(options.results), *["--test-mode"] * options.test_mode, *["--dry-run"] * options.dry_run]
     sweep_options, request = read_options([*passed, *flags], sweep)
     if request.sweep.train_rows:
         raise UserError("--train-rows: expected one size, since a published row states one.")
     runs = [run for run in expand(request, lambda task, model: [{}]) if run.is_requested]
-    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
-    for line in _forecast(row, scores, excluded, options, margin):
-        console.print(line, soft_wrap=True)
-    for line in _other_recipes(runs):
+    console = wide_console()
+    for line in (*_forecast(row, scores, excluded, options, margin), *_other_recipes(runs)):
         console.print(line, soft_wrap=True)
     folder = options.output or runs[0].options.folder / "reproductions" / reproduction_name(row, options.variant)
     if not options.dry_run:

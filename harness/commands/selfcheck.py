@@ -23,6 +23,7 @@ from harness.system.command_line import parse_flags
 if TYPE_CHECKING:
     import torch
     from accelerate import Accelerator
+    from numpy.typing import NDArray
     from torch import nn
 
     from harness.engine.encoding import Encoded
@@ -217,27 +218,34 @@ def check_weights_after_sgd(accelerator: Accelerator) -> Check:
 
 def check_scores_in_row_order(accelerator: Accelerator) -> Check:
     """Evaluation scores every row once, in order, bit-for-bit as one process does."""
-    import torch
-
-    from harness.engine.batches import cut_batch, scoring_batches
     from harness.engine.inference import infer
 
-    on_gpu, wrong = accelerator.device.type == "cuda", []
+    wrong = []
     for rows, choices in [*((rows, 1) for rows in SIZES), (17, CLASSES), (33, CLASSES)]:
         encoded = generated(rows, choices=choices)
         model = tiny_model(scores_candidates=choices > 1).to(accelerator.device).eval()
         for device_batch_size in (1, 4, 16, 64):
-            expected = np.zeros((rows, CLASSES), np.float32)
-            with torch.inference_mode():
-                for batch in scoring_batches(encoded, device_batch_size, 0, 1, fills_up=on_gpu):
-                    cut = cut_batch(encoded, batch).to(accelerator.device)
-                    expected[batch] = cut.scores(model(**cut.inputs).logits).cpu().numpy()
+            expected = _scores_of_one_process(model, encoded, device_batch_size)
             scores = infer(accelerator, model, encoded, device_batch_size)
             if not np.array_equal(scores.values, expected) or not np.array_equal(scores.rows, np.arange(rows)):
                 wrong.append(f"{rows} rows of {choices} inputs, batch {device_batch_size}")
     return Check(
         "scores equal one process's bit-for-bit, each row once", not wrong, "; ".join(wrong) or "4 batch sizes"
     )
+
+
+def _scores_of_one_process(model: Any, encoded: Encoded, device_batch_size: int) -> NDArray[np.float32]:
+    """Scores, float32[N, C] in row order, batch by batch as `infer` cuts the rows for a single process."""
+    import torch
+
+    from harness.engine.batches import cut_batch, scoring_batches
+
+    scores = np.zeros((len(encoded), CLASSES), np.float32)
+    with torch.inference_mode():
+        for batch in scoring_batches(encoded, device_batch_size, 0, 1, fills_up=model.device.type == "cuda"):
+            cut = cut_batch(encoded, batch).to(model.device)
+            scores[batch] = cut.scores(model(**cut.inputs).logits).cpu().numpy()
+    return scores
 
 
 def check_divergence_stops_all_processes(accelerator: Accelerator) -> Check:

@@ -14,10 +14,9 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands.sweep import WIDTH
 from harness.errors import UserError
 from harness.facts.records import Records, read_records
-from harness.inspection.terminal_table import DataConsole
+from harness.inspection.terminal_table import wide_console
 from harness.sweeps.display import duration
 from harness.sweeps.unfinished import RunStatus, run_statuses
 from harness.system.command_line import parse_flags
@@ -48,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse_flags(StatusOptions, arguments, "status")
     _check_results(options.results)
-    console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
+    console = wide_console()
     if not options.watch:
         records = read_records(options.results)
         console.print(_page(run_statuses(options.results, records.records), records))

@@ -12,9 +12,9 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from harness.commands.sweep import WIDTH, SweepOptions, read_options, run_planned
+from harness.commands.sweep import SweepOptions, read_options, run_planned
 from harness.errors import UserError, boundary
-from harness.inspection.terminal_table import DataConsole
+from harness.inspection.terminal_table import wide_console
 from harness.reports.trajectory import WatchedRun, trajectory_table, verdict_lines, write_trajectories
 from harness.stats.trajectories import trajectories
 from harness.sweeps.file import ModelSettings
@@ -109,7 +109,7 @@ class _Watch:
     """Messages that were printed: each is printed once."""
 
     def __post_init__(self) -> None:
-        self.console: Console = DataConsole(width=None if sys.stdout.isatty() else WIDTH)
+        self.console: Console = wide_console()
         self._finish = run_planned(self.sweep_options, self.request, self.command, self.console)
 
     def look(self) -> int:

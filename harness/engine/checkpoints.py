@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import torch
@@ -17,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from harness.engine.optimizers import state_shapes
 from harness.engine.sharding import gather_state
-from harness.engine.training import Training, TrainingState
+from harness.engine.training import Step, Training, TrainingState
 from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
 from harness.system.atomic import replace_folder, write_atomically
@@ -44,9 +45,21 @@ class Checkpoint(NamedTuple):
     """`ProgressSummary` as plain values, for other processes; loading does not need it."""
 
 
-def checkpoint_folder(results: Path, task: str, run_id: str) -> Path:
-    """Returns the folder of a run's checkpoints."""
-    return results / "checkpoints" / task / run_id
+class CheckpointSchedule:
+    """The times of checkpoints: the end of each epoch, and a number of steps or of seconds after the last one."""
+
+    def __init__(self, steps: float, seconds: float, step: int) -> None:
+        self.steps, self.seconds = steps, seconds
+        self.note(step)
+
+    def note(self, step: int) -> None:
+        """Notes that the checkpoint of a step was saved now."""
+        self.saved_step, self.saved_at = step, perf_counter()
+
+    def is_due(self, step: Step) -> bool:
+        """True when a checkpoint is due after this step."""
+        is_late = step.number - self.saved_step >= self.steps or perf_counter() - self.saved_at > self.seconds
+        return step.ends_epoch or is_late
 
 
 def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoint) -> None:
@@ -157,16 +170,6 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
     step = checkpoint.progress["step"]
     if (counts and max(counts) != step) or (step and any(shapes) and not by_number):
         raise UserError(f"optimizer: {max(counts, default=0)} steps, but the progress is at step {step}")
-
-
-def discard_checkpoints(folder: Path) -> None:
-    """Removes a run's checkpoints, and the two folders above them if they are empty."""
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        try:
-            parent.rmdir()
-        except OSError:
-            break
 
 
 def _newest_first(folder: Path) -> list[Path]:

@@ -42,23 +42,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it for deterministic kernels
     torch.use_deterministic_algorithms(deterministic)
-    with boundary("WORLD_SIZE", ValueError, advice="The launcher sets this variable: unset it, or give a number."):
-        launched = int(os.environ.get("WORLD_SIZE", "1"))
-    advice = (
-        f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
-    )
-    try:
-        state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
-    except ValueError as error:  # the address of the first process is missing
-        PartialState._reset_state()  # it would keep its half-finished setup
-        raise UserError(
-            f"{launched} processes were started, but cannot connect to each other: {error}. {advice}"
-        ) from None
-    if launched != state.num_processes:
-        raise UserError(
-            f"{launched} processes were started, but accelerate connected {state.num_processes}: each of them would "
-            f"write the results. {advice}"
-        )
+    state = _connect(on_cpu)
     chosen = choose_precision(precision, state.device)
     torch.set_float32_matmul_precision("high" if chosen == "tf32" else "highest")
     torch.backends.cudnn.allow_tf32 = chosen == "tf32"  # PyTorch's default is True, for convolutions
@@ -78,6 +62,32 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     if tracker is not None and not accelerator.log_with:  # accelerate warns, and would log nowhere
         raise UserError(f"--tracker {tracker}: its package is not installed. Install it, or drop --tracker.")
     return accelerator
+
+
+def _connect(on_cpu: bool) -> PartialState:
+    """The processes of the launch, connected to each other, and the device of this one.
+
+    Raises:
+        UserError: they cannot connect, or each of them is alone.
+    """
+    with boundary("WORLD_SIZE", ValueError, advice="The launcher sets this variable: unset it, or give a number."):
+        launched = int(os.environ.get("WORLD_SIZE", "1"))
+    advice = (
+        f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
+    )
+    try:
+        state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
+    except ValueError as error:  # the address of the first process is missing
+        PartialState._reset_state()  # it would keep its half-finished setup
+        raise UserError(
+            f"{launched} processes were started, but cannot connect to each other: {error}. {advice}"
+        ) from None
+    if launched != state.num_processes:
+        raise UserError(
+            f"{launched} processes were started, but accelerate connected {state.num_processes}: each of them would "
+            f"write the results. {advice}"
+        )
+    return state
 
 
 def compute_on_main(accelerator: Accelerator, compute: Callable[[], Value]) -> Value:

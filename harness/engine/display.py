@@ -11,7 +11,7 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.recipes import StepPlan
 from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord
-from harness.metrics.registry import title_of
+from harness.metrics.registry import baseline_name, title_of
 
 if TYPE_CHECKING:
     from harness.engine.training import Step
@@ -91,8 +91,7 @@ def summary(record: RunRecord) -> str:
         }
         if constant:
             scores = ", ".join(f"{title_of(name)} {format_score(value)}" for name, value in constant.items())
-            name = "constant" if record.task.problem_type == "regression" else "majority-class"
-            lines.append(f"  {name} baseline: {scores}")
+            lines.append(f"  {baseline_name(record.task.problem_type)}: {scores}")
     if record.threshold is not None:
         lines.append(f"  threshold: labels with a probability of at least {record.threshold:g} are predicted")
     lines += [f"note: {note}" for note in record.notes]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import psutil
@@ -29,7 +29,7 @@ from harness.engine.model_code import (
     name_encoder,
     untrained_classifier,
 )
-from harness.errors import UserError, first_line
+from harness.errors import UserError, first_line, list_first
 from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import call_with_retries
@@ -68,14 +68,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         tokenizer = _tokenizer(name, source, options)
         if not trusts_code:
             check_no_code(f"--model {name}", config)
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
-    if tokenizer.pad_token is None:
-        raise UserError(
-            f"--model {name}: padding token not found: the tokenizer has no padding, end-of-text or unknown token. Set "
-            "pad_token in its tokenizer_config.json."
-        )
-    config.pad_token_id = tokenizer.pad_token_id
+    config.pad_token_id = _padding_token(name, tokenizer)
     order = _label_order(config, task)
     _set_labels(config, task)
     with _explained_errors(name, revision):
@@ -93,13 +86,12 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         fill_uninitialised(model, options, initialised)
     poolers = _check_encoder(name, model, loading)
     head_keys = {key for key in model.state_dict() if key.startswith(head_prefixes(model))}
+    head: Literal["new", "kept", "reordered"] = "new"
     if order is not None and head_keys.isdisjoint(initialised):
         _reorder_head(model, order)
         head = "kept" if order == list(range(len(order))) else "reordered"
-    else:
-        if not head_keys <= initialised:  # also if only its last layer has another shape
-            _reset_head(model, config, options, seed)
-        head = "new"
+    elif not head_keys <= initialised:  # also if only its last layer has another shape
+        _reset_head(model, config, options, seed)
     compute_head_in_float32(model)
     facts = ModelFacts(
         commit=commit,
@@ -136,6 +128,18 @@ def _tokenizer(name: str, source: str, options: dict[str, Any]) -> Tokenizer:
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # AutoTokenizer invents one without files
         raise UserError(f"--model {name}: tokenizer not found, neither a tokenizer.json nor a vocabulary.")
     return tokenizer
+
+
+def _padding_token(name: str, tokenizer: Tokenizer) -> int:
+    """Returns the number of the token that pads inputs; a tokenizer without one gets another of its special tokens."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise UserError(
+            f"--model {name}: padding token not found: the tokenizer has no padding, end-of-text or unknown token. Set "
+            "pad_token in its tokenizer_config.json."
+        )
+    return int(tokenizer.pad_token_id)
 
 
 def max_input_tokens(model: PreTrainedModel) -> int | None:
@@ -200,10 +204,10 @@ def _check_encoder(name: str, model: PreTrainedModel, loading: dict[str, Any]) -
     extra = {key for key in loading["unexpected_keys"] if re.sub(r"\.\d+(?=\.)", ".0", key) in names}
     for fault, keys in (("missing", missing - poolers), ("of another shape", reshaped), ("of further layers", extra)):
         if keys:
-            shown = ", ".join(sorted(keys)[:3]) + (", ..." if len(keys) > 3 else "")
             raise UserError(
-                f"--model {name}: {len(keys)} weights of the encoder are {fault}: {shown}. Its config.json and its "
-                "weights do not belong together, or the weights are incomplete: download the model again."
+                f"--model {name}: {len(keys)} weights of the encoder are {fault}: {list_first(sorted(keys), 3)}. "
+                "Its config.json and its weights do not belong together, or the weights are incomplete: download the "
+                "model again."
             )
     return sorted({key.rsplit(".", 1)[0] for key in poolers})
 

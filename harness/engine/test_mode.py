@@ -41,11 +41,15 @@ def tables(task: TaskSpec) -> Tables:
 
     from harness.rows.loading import Tables
 
-    by_split = {}
+    by_split: dict[str, datasets.Dataset] = {}
     for split in task.splits:
         kind = "train" if split == "train" else "hidden" if split in task.predict else "labelled"
         rng = np.random.default_rng(zlib.crc32(f"{task.name}/{split}".encode()))
-        by_split[split] = datasets.Dataset.from_dict(_columns(task, ROWS[kind], kind == "hidden", rng))
+        size = task.group_rows or 1
+        columns = _columns(task, -(-ROWS[kind] // size) * size, kind == "hidden", rng)  # whole groups
+        # Parts of one split of the source share no group.
+        first = len(by_split) * ROWS["train"] if "[" in task.splits[split] else 0
+        by_split[split] = datasets.Dataset.from_dict(columns | _id_columns(task, columns, first))
     return Tables(by_split, "generated", None)
 
 
@@ -121,7 +125,7 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
     columns = _text_columns(sources[: len(texts)], texts)
     if len(task.choices) == 1:
         columns[task.choices[0]] = candidates
-    return {**columns, **_label_columns(task, labels), **_id_columns(task, rows)}
+    return {**columns, **_label_columns(task, labels)}
 
 
 def _question_columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
@@ -140,7 +144,7 @@ def _question_columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random
         columns[task.candidates].append(candidates)
         right = [] if is_hidden else [each for each, is_one in zip(candidates, is_right, strict=True) if is_one]
         columns[task.label_columns[0]].append(right)
-    return {**columns, **_id_columns(task, rows)}
+    return columns
 
 
 def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str, list[Any]]:
@@ -160,11 +164,12 @@ def _text_columns(sources: list[TextSource], texts: list[list[str]]) -> dict[str
     return columns
 
 
-def _id_columns(task: TaskSpec, rows: int) -> dict[str, list[Any]]:
-    """Returns the numbers of rows and of their groups; `idx.question` is a part of the objects in `idx`."""
+def _id_columns(task: TaskSpec, generated: dict[str, list[Any]], first: int) -> dict[str, list[Any]]:
+    """Returns the numbers of rows, and of their groups from `first`; `idx.question` is a part of an object in `idx`."""
+    rows = len(next(iter(generated.values())))
     columns: dict[str, list[Any]] = {"idx": list(range(rows))}
     for column in (*task.id, *task.group):
-        numbers = [row // (_ROWS_PER_GROUP if column in task.group else 1) for row in range(rows)]
+        numbers = [first + row // _ROWS_PER_GROUP if column in task.group else row for row in range(rows)]
         whole, _, part = column.partition(".")
         if part:
             objects = columns.get(whole, [])

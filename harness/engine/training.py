@@ -312,48 +312,54 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
     Raises:
         Diverged: a loss or gradient norm is not finite; the weights are unchanged.
     """
-    plan, recipe, accelerator = training.plan, training.recipe, training.accelerator
+    plan, recipe, process = training.plan, training.recipe, training.accelerator.process_index
+    started = time.perf_counter()
+    for number, epoch, batches in _planned_batches(training, seed, after):
+        learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
+        dropout.restart_masks(seed, process, number)
+        measured = _take_step(training, batches, learning_rate, number)
+        ends_epoch = number % plan.steps_per_epoch == 0 or number == plan.total_steps
+        is_evaluated = number in plan.evaluations
+        is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
+        is_checked = is_due or not training.defers_finite_check
+        if is_checked:
+            training.check_finite()
+        yield Step(
+            number=number,
+            epoch=epoch,
+            measured=measured,
+            learning_rate=learning_rate,
+            rows=batches.rows,
+            tokens=batches.tokens,
+            computed_tokens=batches.computed_tokens,
+            seconds=time.perf_counter() - started,
+            ends_epoch=ends_epoch,
+            is_evaluated=is_evaluated,
+            is_checked=is_checked,
+        )
+        started = time.perf_counter()  # excludes the caller's time, includes cutting the next batches
+
+
+def _planned_batches(training: Training, seed: int, after: int) -> Iterator[tuple[int, int, StepBatches]]:
+    """Yields the number, the epoch and this process's batches of each step of the plan after step `after`."""
+    plan, process, number = training.plan, training.accelerator.process_index, after
     if after >= plan.total_steps:
         return
-    number = after
     for epoch in range(1 + after // plan.steps_per_epoch, plan.epochs + 1):
         skip = number % plan.steps_per_epoch
-        epoch_batches = step_batches(
-            training.encoded, plan, seed, epoch - 1, accelerator.process_index, skip, training.width
-        )
-        started = time.perf_counter()
-        for position, batches in enumerate(epoch_batches, start=skip + 1):
+        for batches in step_batches(training.encoded, plan, seed, epoch - 1, process, skip, training.width):
             number += 1
-            learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
-            dropout.restart_masks(seed, accelerator.process_index, number)
-            for _ in range(MAX_OVERFLOWS):
-                measured = training.train_step(batches, learning_rate, number)
-                if measured is not None:
-                    break
-            else:
-                raise Diverged(number, "gradient, at any loss scale,")
-            ends_epoch = position == plan.steps_per_epoch or number == plan.total_steps
-            is_evaluated = number in plan.evaluations
-            is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
-            is_checked = is_due or not training.defers_finite_check
-            if is_checked:
-                training.check_finite()
-            yield Step(
-                number=number,
-                epoch=epoch,
-                measured=measured,
-                learning_rate=learning_rate,
-                rows=batches.rows,
-                tokens=batches.tokens,
-                computed_tokens=batches.computed_tokens,
-                seconds=time.perf_counter() - started,
-                ends_epoch=ends_epoch,
-                is_evaluated=is_evaluated,
-                is_checked=is_checked,
-            )
+            yield number, epoch, batches
             if number == plan.total_steps:
                 return
-            started = time.perf_counter()  # excludes the caller's time, includes cutting the next batches
+
+
+def _take_step(training: Training, batches: StepBatches, learning_rate: float, number: int) -> torch.Tensor:
+    """Takes a step, again after an overflow of fp16, and returns what `train_step` has measured."""
+    for _ in range(MAX_OVERFLOWS):
+        if (measured := training.train_step(batches, learning_rate, number)) is not None:
+            return measured
+    raise Diverged(number, "gradient, at any loss scale,")
 
 
 def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:

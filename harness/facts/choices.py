@@ -44,7 +44,8 @@ class GridChoice(Facts):
     seed: Count
     rule: str
     selected_on: str
-    points: list[TriedPoint] = Field(min_length=1)
+    points: list[TriedPoint]
+    """Empty where a run is missing; then nothing is chosen, and no file is written."""
     chosen: Hyperparameters | None
 
     @property
@@ -55,13 +56,13 @@ class GridChoice(Facts):
     @property
     def rejected_runs(self) -> set[str]:
         """The run_ids of the points that were not chosen, and of the rungs before the last."""
-        last = max(point.rung for point in self.points)
+        last = max((point.rung for point in self.points), default=1)
         rejected = [point for point in self.points if point.values != self.chosen or point.rung < last]
         return {run_id for point in rejected for run_id in point.runs.values()}
 
 
 class GridSearch(NamedTuple):
-    """A choice with the records of its runs that were found."""
+    """A grid of a results folder: its choice, and the records of its runs that were found."""
 
     path: str
     """The file of the choice, relative to the results folder."""
@@ -69,13 +70,6 @@ class GridSearch(NamedTuple):
     records: tuple[RunRecord, ...]
     missing: int
     """Runs without a readable record."""
-
-
-class GridSearches(NamedTuple):
-    """The grids of a results folder, and a message for each file that is not a choice."""
-
-    searches: list[GridSearch]
-    messages: list[str]
 
 
 def write_choice(choice: GridChoice, results: Path) -> Path:
@@ -112,8 +106,8 @@ def read_choice(path: Path) -> GridChoice:
         ) from None
 
 
-def read_searches(results: Path) -> GridSearches:
-    """Reads every `grids/*.json` of the results folder and of the folders in it, with the records of their runs.
+def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
+    """The grids of the results folder and of the folders in it, and a message for each file that is not a choice.
 
     Raises:
         UserError: the folder cannot be read.
@@ -131,7 +125,7 @@ def read_searches(results: Path) -> GridSearches:
         read = (_read_or_none(record_path(path.parents[1], *run)) for run in runs)
         records = tuple(record for record in read if record is not None)
         searches.append(GridSearch(path.relative_to(results).as_posix(), choice, records, len(runs) - len(records)))
-    return GridSearches(searches, messages)
+    return searches, messages
 
 
 def _read_or_none(path: Path) -> RunRecord | None:

@@ -13,6 +13,9 @@ from harness.errors import UserError, boundary
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
 
+_MAX_NAME_BYTES = 255
+"""Length of a name on common file systems."""
+
 MAX_BYTES = 1 << 30
 """Size of the largest file that is read: a hundred million rows of two classes."""
 
@@ -36,12 +39,13 @@ def prediction_path(record: RunRecord, results: Path, split: str) -> Path:
     """The path of the file, next to the record, or for a companion task next to that of the run that predicts it.
 
     Raises:
-        UserError: the record names a file in another folder.
+        UserError: the record names a file in another folder, or none.
     """
     name, path = record.prediction_files[split], record_path(results, record.spec.task, record.run_id)
-    if record.trained_by is not None and re.fullmatch(r"\.\./[^/\\\0.][^/\\\0]*/[^/\\\0]+", name):
+    is_short = all(len(part.encode()) <= _MAX_NAME_BYTES for part in name.split("/"))
+    if is_short and record.trained_by is not None and re.fullmatch(r"\.\./[^/\\\0.][^/\\\0]*/[^/\\\0]+", name):
         return path.parents[1] / name.removeprefix("../")
-    if Path(name).name != name or "\0" in name:
+    if not is_short or Path(name).name != name or name in ("", "..") or "\0" in name:
         raise UserError(
             f"{path}: invalid prediction_files.{split}: expected the name of a file next to it, got {name!r}."
         )

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
-from harness.facts.yaml_file import line_number, read_yaml, yaml_text
+from harness.facts.yaml_file import (
+    KeysOfFile,
+    Location,
+    describe_faults,
+    line_number,
+    read_yaml,
+    refuse_keys,
+    yaml_text,
+)
 from harness.metrics.registry import METRICS, is_fraction
 from harness.system.paths import user_path
 
@@ -31,10 +38,6 @@ RowAggregate = Literal["mean", "median", "best"]
 
 PlusMinus = Literal["standard_deviation", "standard_error", "confidence_interval", "unstated"]
 """Meaning of the numbers after ±: over seeds; confidence_interval: half of one of 95 %."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -55,7 +58,7 @@ Seeds = Annotated[int | tuple[int, ...] | None, AfterValidator(_check_seeds)]
 """The number of runs, or their seeds."""
 
 
-class Score(_Strict):
+class Score(KeysOfFile):
     """One published number."""
 
     metric: Text
@@ -73,7 +76,7 @@ class Score(_Strict):
         return self.split, self.metric
 
 
-class PublishedTask(_Strict):
+class PublishedTask(KeysOfFile):
     """The scores on one task, and its part of the recipe."""
 
     scores: tuple[Score, ...] = ()
@@ -89,7 +92,7 @@ class PublishedTask(_Strict):
     notes: Texts = ()
 
 
-class Variant(_Strict):
+class Variant(KeysOfFile):
     """Another recipe for the same scores, where sources contradict each other."""
 
     source: Text
@@ -101,7 +104,7 @@ class Variant(_Strict):
     """Hyperparameters by task; they replace all others."""
 
 
-class PublishedRow(_Strict):
+class PublishedRow(KeysOfFile):
     """A row of a published table. Field names are the keys of its YAML file."""
 
     name: Annotated[str, Field(pattern=r"^[^./\\][^/\\]{0,99}$")]
@@ -156,19 +159,11 @@ class PublishedRow(_Strict):
         return {name: value for layer in layers for name, value in (layer or {}).items()}
 
 
-class PublishedScore(NamedTuple):
-    """A score with its row and task."""
-
-    row: PublishedRow
-    task: str
-    score: Score
-
-
-def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[PublishedScore]:
-    """Every score of these rows, in their order."""
+def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[tuple[PublishedRow, str, Score]]:
+    """Every score of these rows, in their order, with its row and task."""
     for row in rows.values():
         for task, published in row.tasks.items():
-            yield from (PublishedScore(row, task, score) for score in published.scores)
+            yield from ((row, task, score) for score in published.scores)
 
 
 def common_hyperparameters(recipes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -214,26 +209,25 @@ def read_row(path: Path) -> PublishedRow:
         UserError: `file:line: message`, one line per error.
     """
     values, node = read_yaml(path, "model: FacebookAI/roberta-base")
-    if "name" in values:
-        line = line_number(node, ("name",))
-        raise UserError(f"{path}:{line}: unknown key 'name': a row is named like its file. Remove the key.")
+    refuse_keys(path, node, values, ("name",), "a row is named like its file")
     try:
         row = PublishedRow(**{**values, "name": path.stem})
     except ValidationError as error:
-        faults = [_message(path, node, fault) for fault in error.errors()]
-    else:
-        faults = [f"{path}:{line_number(node, location)}: {message}" for location, message in _faults(row)]
-    if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+        faults = [{**fault, "loc": _until_seeds(fault["loc"])} for fault in error.errors()]
+        raise UserError(describe_faults(path, node, faults, PublishedRow, ("name",))) from None
+    if messages := [f"{path}:{line_number(node, location)}: {message}" for location, message in _faults(row)]:
+        raise UserError("\n".join(dict.fromkeys(messages)))
     return row
+
+
+def _until_seeds(location: Location) -> Location:
+    """The location without the member of the union that pydantic adds to seeds."""
+    return location[: location.index("seeds") + 1] if "seeds" in location else location
 
 
 def row_text(row: PublishedRow) -> str:
     """The row as YAML, for `read_row`."""
     return yaml_text(row.model_dump(mode="json", exclude={"name"}, exclude_defaults=True))
-
-
-Location = tuple[Hashable, ...]
 
 
 def _faults(row: PublishedRow) -> Iterator[tuple[Location, str]]:
@@ -298,25 +292,3 @@ def _at(row: PublishedRow, location: Location) -> Mapping[Any, Any]:
     for part in location:
         value = (value or {}).get(part)
     return value or {}
-
-
-def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
-    """An error of pydantic with its line and the nearest known key."""
-    location = fault["loc"]
-    if "seeds" in location:  # pydantic adds the member of the union
-        location = location[: location.index("seeds") + 1]
-    location = tuple(part for part in location if not str(part).startswith(("function-", "tuple[", "dict[")))
-    where = f"{path}:{line_number(root, location)}"
-    key = ".".join(map(str, location))
-    if fault["type"] == "extra_forbidden":
-        nested: dict[tuple[Hashable, int], type[BaseModel]] = {
-            ("tasks", 3): PublishedTask,
-            ("tasks", 5): Score,
-            ("conflicts", 3): Variant,
-        }
-        known = nested.get((location[0], len(location)), PublishedRow).model_fields.keys() - {"name"}
-        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), sorted(known))}"
-    if fault["type"] == "missing":
-        return f"{where}: missing key {key!r}."
-    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
-    return f"{where}: {key}: {str(fault['msg']).removeprefix('Value error, ')}{shown}"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from harness.metrics.metric import ProblemType
-from harness.metrics.registry import METRICS
+from harness.metrics.registry import METRICS, check_support
 
 MAX_RECORD_BYTES = 1 << 26
 """Size of the largest file that is read as a record: with the predictions of a million rows, a record has a tenth."""
@@ -65,13 +65,16 @@ class TaskFacts(Facts):
     """The split that is evaluated during training."""
 
     @model_validator(mode="after")
-    def _check_selection(self) -> TaskFacts:
-        is_selection = self.problem_type == "answer_selection"
-        for name in self.metrics:
-            if name in METRICS and ("answer_selection" in METRICS[name].problem_types) != is_selection:
-                raise ValueError(f"metrics: {name!r} does not support {self.problem_type}")
-        if is_selection and len(self.labels or ()) != 2:
+    def _check_shape(self) -> TaskFacts:
+        """Checks labels and metrics against the problem type, as a task file is checked: reports rely on it."""
+        labels = len(self.labels or ())
+        if (self.labels is None) != (self.problem_type == "regression"):
+            raise ValueError(f"labels: expected null for a regression alone, got {labels} for {self.problem_type}")
+        if self.problem_type == "answer_selection" and labels != 2:
             raise ValueError("labels: expected two, for wrong and right candidates")
+        check_support(self.metrics, self.problem_type, labels)
+        if other := next((name for name in self.main_metrics if name not in self.metrics), None):
+            raise ValueError(f"main_metrics: {other!r} is not in metrics ({', '.join(self.metrics)})")
         return self
 
 

@@ -177,7 +177,7 @@ def _are_labels(rows: NDArray[Any], task: TaskFacts, is_gold: bool) -> bool:
     if task.problem_type == "answer_selection" and is_gold:
         return rows.dtype.kind == "f" and rows.ndim == 1 and bool(((rows >= 0) & (rows <= 1)).all())
     if task.problem_type == "regression":
-        return rows.ndim == 1 and bool((np.abs(rows) <= MAX_NUMBER).all())
+        return rows.dtype.kind == "f" and rows.ndim == 1 and bool((np.abs(rows) <= MAX_NUMBER).all())
     classes = len(task.labels or ())
     if task.problem_type == "multi_label_classification":
         return rows.dtype.kind == "i" and rows.shape[1:] == (classes,) and bool(np.isin(rows, (0, 1)).all())
@@ -280,6 +280,8 @@ def read_records(results: Path) -> Records:
     """
     records, messages = [], []
     with boundary(f"{results / 'runs'}: cannot be read"):
+        if results.exists() and not results.is_dir():
+            raise UserError(f"{results}: expected a results folder, got a file.")
         paths = sorted((results / "runs").glob("*/*.json"))
     for path in paths:
         try:

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from harness.errors import did_you_mean
+from harness.facts.yaml_file import KeysOfFile
 from harness.system.paths import user_path
 from harness.system.redaction import redact_secrets
 
@@ -118,10 +119,8 @@ def encoding_name(encoding: str) -> str:
     return name
 
 
-class Source(BaseModel):
+class Source(KeysOfFile):
     """The source of the rows: a dataset of the Hub, or files."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     hub: str | None = None
     """`organisation/name` of a Hub dataset."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.task_files import (
@@ -21,18 +20,14 @@ from harness.facts.task_files import (
 )
 from harness.facts.task_rows import FileName, Names
 from harness.facts.tasks import TaskSpec, is_path, read_task
-from harness.facts.yaml_file import line_number, read_yaml
+from harness.facts.yaml_file import KeysOfFile, Location, describe_faults, line_number, read_yaml, refuse_keys
 from harness.system.paths import user_path
 
 FIRST_SUITE = "glue"
 """The suite of the first page and of the first table; the others follow by name."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Average(_Strict):
+class Average(KeysOfFile):
     """An average: the unweighted mean of the tasks' scores, each the mean of its main metrics and reported splits."""
 
     without: Names = ()
@@ -48,7 +43,7 @@ def _with_headings(tasks: Any) -> Any:
     return tasks
 
 
-class Suite(_Strict):
+class Suite(KeysOfFile):
     """One suite. Field names are the keys of its YAML file."""
 
     name: FileName
@@ -140,21 +135,14 @@ def read_suite(folder: Path) -> Suite:
     if not path.is_file():
         raise UserError(f"{folder}: {SUITE_FILE} not found: it makes a folder of task files a suite. Write it.")
     values, node = read_yaml(path, "title: My suite")
-    if reserved := next((key for key in ("name", "folder") if key in values), None):
-        line = line_number(node, (reserved,))
-        raise UserError(f"{path}:{line}: unknown key {reserved!r}: a suite is named like its folder. Remove the key.")
+    refuse_keys(path, node, values, ("name", "folder"), "a suite is named like its folder")
     try:
         suite = Suite(**{**values, "name": folder.resolve().name, "folder": folder.absolute()})
     except ValidationError as error:
-        faults = [_message(path, node, fault) for fault in error.errors()]
-    else:
-        faults = [f"{path}:{line_number(node, location)}: {message}" for location, message in _faults(suite)]
-    if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+        raise UserError(describe_faults(path, node, error.errors(), Suite, ("name", "folder"))) from None
+    if faults := [f"{path}:{line_number(node, location)}: {message}" for location, message in _faults(suite)]:
+        raise UserError("\n".join(faults))
     return suite
-
-
-Location = tuple[Hashable, ...]
 
 
 def _faults(suite: Suite) -> Iterator[tuple[Location, str]]:
@@ -172,19 +160,3 @@ def _faults(suite: Suite) -> Iterator[tuple[Location, str]]:
                 yield (*location, task), f"without: unknown task {task!r}.{did_you_mean(task, suite.tasks)}"
         if not suite.members[name]:
             yield location, f"without: no task is left in the average {name!r}."
-
-
-def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
-    """An error of pydantic with its line and the nearest known key."""
-    location = tuple(
-        part for part in fault["loc"] if not str(part).startswith(("function-", "tuple[", "dict[", "[key]"))
-    )
-    where = f"{path}:{line_number(root, location)}"
-    key = ".".join(map(str, location))
-    if fault["type"] == "extra_forbidden":
-        known = Suite.model_fields.keys() - {"name", "folder"} if len(location) == 1 else Average.model_fields
-        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known)}"
-    if fault["type"] == "missing":
-        return f"{where}: missing key {key!r}."
-    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
-    return f"{where}: {key}: {str(fault['msg']).removeprefix('Value error, ')}{shown}"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from harness.facts.label_values import number_labels
 from harness.facts.sources import Source
 from harness.facts.texts import ChoiceSource, Span, TextSource, template_columns
+from harness.facts.yaml_file import KeysOfFile
 from harness.metrics.metric import ProblemType
 
 MAX_NAME_BYTES = 100
@@ -34,14 +35,8 @@ Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isin
 """One name or a list of names."""
 
 
-FlagProblemType = Literal["single_label_classification", "regression", "multi_label_classification", "multiple_choice"]
-"""The problem types of tasks that flags can describe; a selection of answers needs a task file."""
-
-
-class TaskRows(BaseModel):
+class TaskRows(KeysOfFile):
     """The rows of a task. Field names are keys of its YAML file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: FileName
     title: str

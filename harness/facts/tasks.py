@@ -5,20 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
-from harness.facts.sources import Source
 from harness.facts.task_files import SUITE_FILE, registered_files, task_files
 from harness.facts.task_rows import FileName, Names, TaskRows, check_subset
-from harness.facts.yaml_file import line_number, read_yaml, yaml_text
-from harness.metrics.registry import METRICS
+from harness.facts.yaml_file import describe_faults, read_yaml, refuse_keys, yaml_text
+from harness.metrics.registry import METRICS, check_support
 from harness.system.paths import user_path
 
 
@@ -89,17 +86,10 @@ class TaskSpec(TaskRows):
         return self
 
     def _check_metrics(self) -> None:
-        supported = [name for name, metric in METRICS.items() if self.problem_type in metric.problem_types]
-        for name in self.metrics:
-            if name not in supported and (name in METRICS or self.is_multi_label or self.selects_answers):
-                raise ValueError(
-                    f"metrics: {name!r} does not support {self.problem_type}; supported: {', '.join(supported)}"
-                )
+        check_support(self.metrics, self.problem_type, self.classes)
         over_groups = [name for name in self.metrics if name in METRICS and METRICS[name].is_over_groups]
         if over_groups and not self.has_groups:
             raise ValueError(f"metrics: {over_groups[0]!r} needs 'group', the column that names the group of a row")
-        if "f1" in self.metrics and self.classes != 2:
-            raise ValueError("metrics: 'f1' is the F1 of the second of two labels; for more labels use f1_macro")
 
 
 def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
@@ -215,19 +205,14 @@ def read_task(path: Path) -> TaskSpec:
         UserError: `file:line: message`, one line per error.
     """
     values, node = read_yaml(path, "title: My task")
-    if "name" in values:
-        line = line_number(node, ("name",))
-        raise UserError(f"{path}:{line}: unknown key 'name': a task is named like its file. Remove the key.")
+    refuse_keys(path, node, values, ("name",), "a task is named like its file")
     if (path.parent / SUITE_FILE).is_file():
-        if "suite" in values:
-            line = line_number(node, ("suite",))
-            raise UserError(f"{path}:{line}: unknown key 'suite': a task's suite is its folder. Remove the key.")
+        refuse_keys(path, node, values, ("suite",), "a task's suite is its folder")
         values["suite"] = path.parent.resolve().name
     try:
         spec = TaskSpec(**{**values, "name": path.stem})
     except ValidationError as error:
-        faults = [_message(path, node, fault) for fault in error.errors()]
-        raise UserError("\n".join(dict.fromkeys(faults))) from None
+        raise UserError(describe_faults(path, node, error.errors(), TaskSpec, ("name",))) from None
     return spec.model_copy(update={"source": spec.source.resolve_in(path.parent)})
 
 
@@ -240,23 +225,3 @@ def task_text(task: TaskSpec, folder: Path | None = None) -> str:
     source = task.source.relative_to(folder).without_credentials()
     facts["source"] = source.model_dump(mode="json", exclude_defaults=True)
     return yaml_text(facts)
-
-
-def _message(path: Path, root: yaml.Node | None, fault: Any) -> str:
-    """An error of pydantic with its line and the nearest known key."""
-    location: tuple[Hashable, ...] = fault["loc"]
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "value_error" and not location and (key := message.split(":")[0]) in TaskSpec.model_fields:
-        location = (key,)
-    where = f"{path}:{line_number(root, location)}"
-    key = ".".join(
-        str(part) for part in location if not str(part).startswith(("function-", "tuple[", "dict[", "[key]"))
-    )
-    if fault["type"] == "extra_forbidden":
-        fields: Any = (Source if location[0] == "source" and len(location) > 1 else TaskSpec).model_fields
-        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), set(fields) - {'name'})}"
-    if fault["type"] == "missing":
-        return f"{where}: missing key {key!r}."
-    value = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
-    prefix = "" if message.startswith(f"{key}:") else f"{key}: "
-    return f"{where}: {prefix}{message}{value}"

@@ -17,13 +17,13 @@ from string import Formatter
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
+
+from harness.facts.yaml_file import KeysOfFile
 
 
-class Span(BaseModel):
+class Span(KeysOfFile):
     """The columns that locate a span: its first and last character, or its first word and its text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     start: str | None = None
     """The column of the number of its first character, from 0."""

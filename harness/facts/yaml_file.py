@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
+from pydantic import BaseModel, ConfigDict
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, did_you_mean
 from harness.system.paths import user_path
 
 MAX_DEPTH = 50
@@ -23,6 +24,19 @@ MAX_DIGITS = 1000
 
 MAX_SHOWN = 40
 """Characters of a value that a message repeats."""
+
+
+Location = tuple[Hashable, ...]
+"""Keys, and numbers of list items, from the top of a file."""
+
+_PARTS_OF_PYDANTIC = ("function-", "tuple[", "dict[", "[key]")
+"""Beginnings of the parts of a location that pydantic adds to those of the file."""
+
+
+class KeysOfFile(BaseModel):
+    """The base of a model whose fields are the keys of a YAML file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 def read_yaml(path: Path, example: str) -> tuple[dict[str, Any], yaml.Node | None]:
@@ -55,7 +69,7 @@ def yaml_text(values: Mapping[str, Any]) -> str:
     return yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 
 
-def line_number(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
+def line_number(node: yaml.Node | None, location: Location) -> int:
     """The line, from 1, of the innermost key or list item of `location` that the file has.
 
     A list item is given by its number, from 0, or by its text.
@@ -77,6 +91,55 @@ def line_number(node: yaml.Node | None, location: tuple[Hashable, ...]) -> int:
             break
         line, node = pair[0].start_mark.line + 1, pair[1]
     return line
+
+
+def refuse_keys(path: Path, node: yaml.Node | None, values: Mapping[str, Any], keys: Iterable[str], why: str) -> None:
+    """Raises UserError, with the line and the reason `why`, when the file has one of these keys."""
+    if key := next((key for key in keys if key in values), None):
+        raise UserError(f"{path}:{line_number(node, (key,))}: unknown key {key!r}: {why}. Remove the key.")
+
+
+def describe_faults(
+    path: Path, node: yaml.Node | None, faults: Iterable[Any], model: type[BaseModel], not_keys: Collection[str] = ()
+) -> str:
+    """`file:line: message` for each of pydantic's errors, with the nearest known key for an unknown one.
+
+    `not_keys` are the fields of the model that no file has.
+    """
+    return "\n".join(dict.fromkeys(_fault_message(path, node, fault, model, not_keys) for fault in faults))
+
+
+def _fault_message(
+    path: Path, node: yaml.Node | None, fault: Any, model: type[BaseModel], not_keys: Collection[str]
+) -> str:
+    location = tuple(part for part in fault["loc"] if not str(part).startswith(_PARTS_OF_PYDANTIC))
+    message = str(fault["msg"]).removeprefix("Value error, ")
+    item: list[str] = []  # of a list or of keys
+    if not location and (named := message.partition(":")[0]) in model.model_fields:
+        location, item = (named,), re.findall(r"^\w+: '([^']*)'", message)
+    where, key = f"{path}:{line_number(node, (*location, *item))}", ".".join(map(str, location))
+    if fault["type"] == "extra_forbidden":
+        known = [name for name in _model_at(model, location).model_fields if name not in not_keys or len(location) > 1]
+        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known)}"
+    if fault["type"] == "missing":
+        return f"{where}: missing key {key!r}."
+    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
+    return f"{where}: {'' if message.startswith(f'{key}:') else f'{key}: '}{message}{shown}"
+
+
+def _model_at(model: type[BaseModel], location: Location) -> type[BaseModel]:
+    """The model that has the last part of the location as a key; `model` has the first."""
+    for part in location[:-1]:
+        if part in model.model_fields:
+            model = next(_models_in(model.model_fields[str(part)].annotation), model)
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_in(argument)
 
 
 class _Loader(yaml.SafeLoader):

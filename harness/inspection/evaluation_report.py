@@ -19,7 +19,7 @@ from harness.inspection.error_analysis import ErrorRow, LabelMetrics, label_metr
 from harness.inspection.output_files import csv_text, write_output_files
 from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.calibration import Calibration
-from harness.metrics.registry import title_of
+from harness.metrics.registry import baseline_name, title_of
 from harness.stats.row_errors import confusion_counts, most_confused
 
 _MAX_CLASSES = 12
@@ -66,13 +66,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """Prints all tables."""
     task, split, outcomes = evaluation.task, evaluation.split, evaluation.outcomes
     constant = outcomes[split].baseline
-    baseline = "constant baseline" if task.is_regression else "majority-class baseline"
     rows = [
         [title_of(key), *(format_score(o.values.get(key)) for o in outcomes.values()), format_score(constant.get(key))]
         for key in dict.fromkeys(key for outcome in outcomes.values() for key in outcome.values)
     ]
     heading = task.name if task.title == task.name else f"{task.name}: {task.title}"
-    print_table(heading, ["", *outcomes, f"{split}, {baseline}"], rows)
+    print_table(heading, ["", *outcomes, f"{split}, {baseline_name(task.problem_type)}"], rows)
     if evaluation.calibrations:
         rows = [
             [name, f"{one.temperature:.3f}", *map(format_score, one[1:])]

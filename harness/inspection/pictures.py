@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import io
 import textwrap
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING
+
+from harness.reports.drawing import plain_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,10 +28,8 @@ def draw_picture(draw: Callable[[Axes], None], title: str, width: float, height:
     import matplotlib
     from matplotlib.figure import Figure  # pyplot would open windows and keep global state
 
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the reader's font may have it
-        matplotlib.rcdefaults()
-        matplotlib.rcParams |= {"font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "harness"}
+    with plain_style():
+        matplotlib.rcParams |= {"font.size": 9, "svg.hashsalt": "harness"}
         lines = textwrap.wrap(title, _TITLE_WIDTH)
         width = max(width, max(map(len, lines)) * CHARACTER * 1.25)
         figure = Figure(figsize=(width, height + 0.2 * (len(lines) - 1)), layout="constrained")

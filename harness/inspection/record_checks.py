@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,11 +16,11 @@ from harness.engine import test_mode
 from harness.errors import UserError, boundary, first_line
 from harness.facts.outcome import task_facts
 from harness.facts.packing import unpack_array
-from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
+from harness.facts.prediction_files import prediction_path, read_prediction_file
 from harness.facts.records import RunRecord, record_path
+from harness.facts.run_files import model_folder
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task
 from harness.metrics.scoring import mean_loss, predictions_from_scores
-from harness.requests.parents import model_folder
 from harness.saved_models import bundles
 from harness.stats.verification import Finding
 
@@ -71,6 +72,39 @@ def gold_conflicts(records: Sequence[RunRecord]) -> dict[str, Finding]:
     return findings
 
 
+_KEPT = ("runs/*/*", "*/runs/*/*", "reruns/*/runs/*/*", "reruns/*/*/runs/*/*", "grids/*", "*/grids/*")
+"""The records, predictions and grids of a results folder, of a folder in it, and of its re-runs."""
+
+
+def removed_files(results: Path, base: Path) -> list[str]:
+    """The records, predictions and grids of `base` that a results folder lacks: their paths in it, sorted.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    with boundary(f"{base}: cannot be read"):
+        names = {path.relative_to(base) for pattern in _KEPT for path in base.glob(pattern) if path.is_file()}
+        files = [name for name in names if name.suffix in (".json", ".parquet") and name.parts[0] != "test-mode"]
+    with boundary(f"{results}: cannot be read"):
+        return sorted(name.as_posix() for name in files if not (results / name).is_file())
+
+
+def replaced_predictions(record: RunRecord, results: Path, base: Path) -> list[Finding]:
+    """A finding for each file of predictions that differs from that of the same record in `base`."""
+    findings = []
+    for split in record.prediction_files:
+        try:
+            with boundary("cannot be compared with the base"):
+                path, original = (prediction_path(record, folder, split) for folder in (results, base))
+                both = path.is_file() and original.is_file()
+                fault = "other content than in the base" if both and not filecmp.cmp(path, original, False) else ""
+        except UserError as error:
+            fault = first_line(error)
+        if fault:
+            findings.append(Finding(f"prediction_files.{split}", fault))
+    return findings
+
+
 # -- the task ----------------------------------------------------------------------------------------------------------
 
 
@@ -108,19 +142,17 @@ def _check_predictions(record: RunRecord, results: Path, checks: FileChecks) -> 
         return
     for split in record.prediction_files:
         try:
-            path = prediction_path(record, results, split)
-            if "." in split and record.trained_by is None:  # rows of a companion task, which have its labels
-                if not path.is_file():
-                    raise UserError(f"{path}: file not found.")
-                continue
-            stored = read_prediction_file(path, record.task)
+            checks.findings.extend(_stored_findings(record, split, prediction_path(record, results, split)))
         except UserError as error:
             checks.findings.append(Finding(f"prediction_files.{split}", first_line(error)))
-            continue
-        checks.findings.extend(_stored_findings(record, split, stored))
 
 
-def _stored_findings(record: RunRecord, split: str, stored: StoredPredictions) -> Iterator[Finding]:
+def _stored_findings(record: RunRecord, split: str, path: Path) -> Iterator[Finding]:
+    if "." in split and record.trained_by is None:  # rows of a companion task, which has their labels
+        if not path.is_file():
+            raise UserError(f"{path}: file not found.")
+        return
+    stored = read_prediction_file(path, record.task)
     rows = len(stored.rows)
     expected_rows = record.data.rows.get(split) if record.data and record.trained_by is None else None
     if expected_rows is not None and expected_rows != rows:

@@ -1,4 +1,4 @@
-"""The files that the servers of GLUE and SuperGLUE take, at the top of a zip.
+"""The files that the servers of GLUE and SuperGLUE take, at the top of a zip, from the predictions of runs.
 
 GLUE has one file per test set, tab-separated, with the header `index prediction` and rows numbered from 0. SuperGLUE
 has one JSON object per row, with its `idx` and `label`; MultiRC has one per paragraph, with its questions and answers.
@@ -6,11 +6,19 @@ has one JSON object per row, with its `idx` and `label`; MultiRC has one per par
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
+
+from harness.errors import UserError, boundary
+from harness.facts.prediction_files import prediction_path
+from harness.facts.records import RunRecord
+from harness.facts.tasks import load_task
 
 _NO_LABELS: Mapping[str, str | int] = MappingProxyType({})
 
@@ -73,6 +81,109 @@ from the data set's card on the Hub."""
 
 SERVER_FILES: dict[str, tuple[ServerFile, ...]] = {"glue": _GLUE, "superglue": _SUPERGLUE}
 """All files of the zip by suite."""
+
+
+class FilePredictions(NamedTuple):
+    """The predictions for one file of the zip."""
+
+    file: ServerFile
+    run_id: str | None
+    by_row: dict[int, str | int]
+    """Predictions in the server's form, by row number."""
+    ids: dict[int, Any]
+    """The server's name of a row where that is no number, by row number."""
+    problem: str | None
+    """The reason why predictions are missing."""
+
+    @property
+    def missing(self) -> int:
+        """Number of rows without a prediction."""
+        return self.file.rows - len(self.by_row)
+
+    @property
+    def is_left_out(self) -> bool:
+        """True when there is no constant for the missing rows."""
+        return self.missing > 0 and self.file.constant is None
+
+    @property
+    def text(self) -> str:
+        """The content of the file; missing predictions are its constant."""
+        predictions = [self.by_row.get(row, self.file.constant) for row in range(self.file.rows)]
+        return file_text(self.file, predictions, [self.ids.get(row) for row in range(self.file.rows)])
+
+
+def predictions_of(file: ServerFile, run: RunRecord | str, results: Path) -> FilePredictions:
+    """The predictions of a run for one file; `run` may be the reason why there is none.
+
+    Raises:
+        UserError: the run's file of predictions cannot be read, or has rows or labels that the server does not have.
+    """
+    import pyarrow as pa
+
+    if isinstance(run, str):
+        return FilePredictions(file, None, {}, {}, run)
+    if file.split not in run.prediction_files:
+        return FilePredictions(file, run.run_id, {}, {}, f"the run {run.run_id} has no predictions for {file.split!r}")
+    path = prediction_path(run, results, file.split)
+    if not path.is_file():
+        return FilePredictions(file, run.run_id, {}, {}, f"file not found: {path}; run it again with --overwrite")
+    with boundary(f"{path}: not a readable file of predictions", pa.ArrowException, LookupError, TypeError, ValueError):
+        by_row, ids = _read_predictions(file, run, path)
+    problem = f"{path} has {len(by_row):,} of {file.rows:,} rows" if len(by_row) < file.rows else None
+    return FilePredictions(file, run.run_id, by_row, ids, problem)
+
+
+def _read_predictions(
+    file: ServerFile, run: RunRecord, path: Path
+) -> tuple[dict[int, str | int], dict[int, dict[str, int]]]:
+    """Predictions in the server's form, and names of rows that are no numbers, by row number.
+
+    Raises:
+        UserError: the file cannot be read, or has rows or labels that the server does not have.
+    """
+    import pyarrow.parquet as pq
+
+    names = {"row", "prediction", "candidate", "id_idx"}.intersection(pq.read_schema(path).names)
+    columns = pq.read_table(path, columns=list(names)).to_pydict()
+    rows, predicted, ids = columns["row"], columns["prediction"], columns.get("id_idx", [])
+    if file.form == "answer":
+        try:
+            answers = answers_by_query(predicted, columns.get("candidate", []), ids)
+        except ValueError as error:
+            raise UserError(f"{path}: {error}. Train with the registered task {file.task}.") from None
+        rows, predicted = list(answers), list(answers.values())
+    elif ids and not file.is_nested:
+        rows = ids  # the server's own number
+    if len(set(rows)) != len(rows) or not set(rows) <= set(range(file.rows)):
+        raise UserError(
+            f"{path}: expected {file.rows:,} different rows for the server's {file.name}, got {len(rows):,}, numbered "
+            f"up to {max(rows)}. The run {run.run_id} did not predict the server's test set."
+        )
+    if file.is_nested and (fault := nesting_fault(ids, len(rows))):
+        raise UserError(f"{path}: {fault}. Train with the registered task {file.task}, whose predictions have it.")
+    if file.form == "answer":
+        return dict(zip(rows, predicted, strict=True)), {}
+    if file.form == "value":
+        return {row: f"{min(5.0, max(0.0, value)):.4f}" for row, value in zip(rows, predicted, strict=True)}, {}
+    texts: dict[str, str | int] = dict(file.labels)
+    if not texts:
+        labels = list(load_task(file.task).labels or {})
+        texts = {label: str(number) if file.form == "number" else label for number, label in enumerate(labels)}
+    if unknown := set(predicted) - set(texts):
+        raise UserError(f"{path}: unknown label {sorted(unknown)[0]!r}; the server's labels: {', '.join(texts)}.")
+    by_row = {row: texts[label] for row, label in zip(rows, predicted, strict=True)}
+    return by_row, dict(zip(rows, ids, strict=True)) if file.is_nested else {}
+
+
+def zipped(texts: Mapping[str, str]) -> bytes:
+    """The zip with these texts by file name: the same bytes for the same texts."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, text in texts.items():
+            entry = zipfile.ZipInfo(name, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.compress_type, entry.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            archive.writestr(entry, text)
+    return buffer.getvalue()
 
 
 def file_text(file: ServerFile, predictions: Sequence[str | int | None], ids: Sequence[Any]) -> str:

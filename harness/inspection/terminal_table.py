@@ -13,6 +13,9 @@ from rich.table import Table
 
 from harness.system.output import LINE_CONTROLS, escape_controls
 
+FILE_WIDTH = 160
+"""Width of wide tables that go into a file or a pipe."""
+
 _MIN_TEXT = 20
 """Characters of a text that the narrowest terminal shows."""
 
@@ -36,6 +39,11 @@ class DataConsole(Console):
     def on_broken_pipe(self) -> None:
         """Leaves the closed pipe to `exit_code_on_error`; rich itself would end the program with 1."""
         raise BrokenPipeError
+
+
+def wide_console(**settings: Any) -> DataConsole:
+    """A console for wide tables, which has `FILE_WIDTH` where standard output is no terminal."""
+    return DataConsole(width=None if sys.stdout.isatty() else FILE_WIDTH, **settings)
 
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -60,6 +60,15 @@ class Metric:
         """The metric; row_groups: the number of each row's group, [N]. Raises Undefined."""
         return self.value(predictions, gold, row_groups) if self.is_over_groups else self.value(predictions, gold)
 
+    def of_or_none(
+        self, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64] | None = None
+    ) -> float | None:
+        """The metric as `of` computes it; None where it is undefined."""
+        try:
+            return self.of(predictions, gold, row_groups)
+        except Undefined:
+            return None
+
     def on_resamples(self, rows: Resamples) -> Floats:
         """[block, runs]: the metric on the current block of resamples, NaN where undefined."""
         if self.resampled is not None:

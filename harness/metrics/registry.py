@@ -43,6 +43,11 @@ def title_of(name: str) -> str:
     return METRICS[name].title if name in METRICS else name
 
 
+def baseline_name(problem_type: str) -> str:
+    """The name in tables of the constant prediction with the best main score."""
+    return "constant baseline" if problem_type == "regression" else "majority-class baseline"
+
+
 def is_fraction(metric: str) -> bool:
     """True for metrics that are shown times 100; a metric of `evaluate` may have any range and is shown unscaled."""
     return metric in METRICS and math.isfinite(METRICS[metric].highest)
@@ -58,7 +63,8 @@ def direction_of(names: Sequence[str]) -> int | None:
 def load_metric(name: str, problem_type: ProblemType | None = None) -> evaluate.Metric:
     """The metric as an `evaluate.Metric`: the harness's own in memory, any other through `evaluate.load`.
 
-    `problem_type` selects the labels that one of the harness's own compares, by default the first that it can.
+    `problem_type` selects the labels that one of the harness's own compares, by default the first that it can, and the
+    names that the error for an unknown metric lists, by default all.
 
     Raises:
         UserError: the harness has no such metric and `evaluate` cannot load one.
@@ -69,10 +75,11 @@ def load_metric(name: str, problem_type: ProblemType | None = None) -> evaluate.
         try:
             return evaluate.load(name, keep_in_memory=True)
         except Exception as error:  # evaluate raises whatever the Hub client, the importer or the script raises
+            known = METRICS if problem_type is None else supported_metrics(problem_type)
             raise UserError(
-                f"unknown metric {name!r}: expected one of {', '.join(METRICS)}, or one that evaluate can load, "
+                f"unknown metric {name!r}: expected one of {', '.join(known)}, or one that evaluate can load, "
                 f"but evaluate.load({name!r}) failed with {type(error).__name__}: "
-                f"{(str(error).splitlines() or [''])[0].rstrip('.')}.{did_you_mean(name, METRICS)}"
+                f"{(str(error).splitlines() or [''])[0].rstrip('.')}.{did_you_mean(name, known)}"
             ) from None
     import datasets
 
@@ -97,7 +104,7 @@ def load_metric(name: str, problem_type: ProblemType | None = None) -> evaluate.
     return InMemory(keep_in_memory=True, experiment_id=name)
 
 
-def check_metrics(names: Sequence[str]) -> None:
+def check_metrics(names: Sequence[str], problem_type: ProblemType) -> None:
     """Checks that every metric can be loaded, before hours are spent.
 
     The harness's own are known without `evaluate`, whose import would delay the first step.
@@ -107,4 +114,26 @@ def check_metrics(names: Sequence[str]) -> None:
     """
     for name in names:
         if name not in METRICS:
-            load_metric(name)
+            load_metric(name, problem_type)
+
+
+def supported_metrics(problem_type: ProblemType) -> list[str]:
+    """The names of the harness's own metrics for this problem type."""
+    return [name for name, metric in METRICS.items() if problem_type in metric.problem_types]
+
+
+def check_support(names: Sequence[str], problem_type: ProblemType, classes: int) -> None:
+    """Raises ValueError when one of the metrics cannot compare labels of this problem type.
+
+    A metric of `evaluate` may compare single labels or values of any kind.
+    """
+    supported = supported_metrics(problem_type)
+    takes_others = problem_type not in ("multi_label_classification", "answer_selection")
+    for name in names:
+        if name not in supported and (name in METRICS or not takes_others):
+            raise ValueError(
+                f"metrics: {name!r} does not support {problem_type}; supported: {', '.join(supported)}."
+                f"{did_you_mean(name, supported)}"
+            )
+    if "f1" in names and classes != 2:
+        raise ValueError("metrics: 'f1' is the F1 of the second of two labels; for more labels use f1_macro")

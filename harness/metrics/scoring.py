@@ -147,7 +147,7 @@ def baseline(
     main_metrics: those by which the constant is the best, by default all of the named ones.
     """
     constant = best_constant(main_metrics or names, gold, classes, row_groups)
-    return {name: _value(name, constant, gold, row_groups) for name in names if name in METRICS}
+    return {name: METRICS[name].of_or_none(constant, gold, row_groups) for name in names if name in METRICS}
 
 
 def best_constant(
@@ -174,19 +174,11 @@ def best_constant(
     own = [name for name in main_metrics if name in METRICS]
 
     def rank(constant: NDArray[Any]) -> float:
-        mean = main_score(own, {name: _value(name, constant, gold, row_groups) for name in own}) if own else None
+        values = {name: METRICS[name].of_or_none(constant, gold, row_groups) for name in own}
+        mean = main_score(own, values) if own else None
         return -math.inf if mean is None else mean
 
     return max((np.full(gold.shape, constant) for constant in constants), key=rank)
-
-
-def _value(
-    name: str, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64] | None
-) -> float | None:
-    try:
-        return METRICS[name].of(predictions, gold, row_groups)
-    except Undefined:
-        return None
 
 
 def _constant_sets(gold: NDArray[Any]) -> list[NDArray[Any]]:

@@ -33,13 +33,13 @@ _Key = tuple[str, str, str]
 
 
 def changes_page(
-    before: Leaderboard | None, after: Leaderboard, old: Sequence[RunRecord], new: Sequence[RunRecord]
+    before: Leaderboard | None, after: Leaderboard | None, old: Sequence[RunRecord], new: Sequence[RunRecord]
 ) -> str:
-    """The entries, scores and records that differ from those `before`, which is None where there are no records.
+    """The entries, scores and records that differ from those `before`; None is a folder without records.
 
     Intervals alone make no difference: they depend on the other entries, too.
     """
-    lines_before, lines_after = _lines(before) if before else {}, _lines(after)
+    lines_before, lines_after = (_lines(board) if board else {} for board in (before, after))
     added = [key for key in lines_after if key not in lines_before]
     removed = [key for key in lines_before if key not in lines_after]
     changed = [

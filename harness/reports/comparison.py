@@ -10,10 +10,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, did_you_mean, list_first
 from harness.metrics.registry import is_fraction
-from harness.reports.cells import Cell, format_metric
-from harness.reports.markdown import column_title, format_p
+from harness.reports.cells import Cell
+from harness.reports.markdown import column_title, difference_text, format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
 from harness.stats.groups import Group
@@ -48,8 +48,7 @@ def find_entry(board: Leaderboard, name: str) -> Entry:
     if len(matches) == 1:
         return matches[0]
     listed = matches or board.entries
-    full_names = ", ".join(repr(names[entry][-1]) for entry in listed[:_MAX_LISTED])
-    full_names += ", ..." if len(listed) > _MAX_LISTED else ""
+    full_names = list_first([repr(names[entry][-1]) for entry in listed], _MAX_LISTED)
     if matches:
         raise UserError(f"--compare {name!r} is ambiguous: it matches {full_names}. Give one of these names in full.")
     suggestion = did_you_mean(name, [known for entry in board.entries for known in names[entry]])
@@ -105,8 +104,7 @@ def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: C
             table.add_row(*line, "", "", "", Text(verdict, "dim"))
             continue
         as_percent = all(map(is_fraction, board.tasks[task].main_metrics))
-        low, high = format_metric(test.low, as_percent), format_metric(test.high, as_percent)
-        difference = Text(f"{format_metric(test.difference, as_percent)} [{low}, {high}]")
+        difference = Text(difference_text(test, as_percent))
         table.add_row(*line, difference, format_p(test.p), format_p(test.p_holm), Text(verdict, "bold"))
     console.print(table)
     tests = sum(one.test is not None for one in compared)

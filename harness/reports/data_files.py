@@ -20,8 +20,7 @@ from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
-from harness.stats.significance import Evidence, PairwiseTest
-from harness.stats.uncertainty import Interval
+from harness.stats.significance import Evidence
 from harness.system.spreadsheets import escape_cell
 
 SCHEMA_VERSION = 5
@@ -101,9 +100,8 @@ def _averages(board: Leaderboard, entry: Entry) -> dict[str, float | None]:
 
 
 def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
-    groups = {name: board.groups[entry, name] for name in board.tasks if (entry, name) in board.groups}
-    averages = {name: board.averages[entry, name] for name in board.average_names}
-    rank, cost, tuning = board.ranks.get(entry), cost_of(list(groups.values())), board.tuning.get(entry)
+    groups, averages = board.groups_of(entry), {name: board.averages[entry, name] for name in board.average_names}
+    rank, cost, tuning = board.ranks.get(entry), cost_of(groups), board.tuning.get(entry)
     return {
         **_identity(entry),
         "label": entry.label,
@@ -115,7 +113,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "cost": cost._asdict(),
         "tuning": tuning and tuning._asdict(),
         "verification": board.level(entry),
-        "tasks": {name: _result(board, group) for name, group in groups.items()},
+        "tasks": {group.spec.task: _result(board, group) for group in groups},
     }
 
 
@@ -126,7 +124,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
     return {
         "task": group.spec.task,
         "recipe": group.recipe,
-        "recipe_without_train_rows": group.recipe_without("train_rows"),
+        "recipe_without_train_rows": group.recipe_without_train_rows,
         "training_rows": group.training_rows,
         "task_version": group.spec.task_version,
         "task_fingerprint": group.spec.task_fingerprint,
@@ -140,7 +138,7 @@ def _result(board: Leaderboard, group: Group) -> dict[str, Any]:
         "is_tied": evidence.is_tied,
         "intervals": _intervals(evidence),
         "seed_disagreement": _rounded_value(evidence.seed_disagreement),
-        "to_best": _test(evidence.to_best),
+        "to_best": evidence.to_best and _rounded_values(evidence.to_best._asdict()),
         "figures": [
             {
                 "split": split,
@@ -170,21 +168,13 @@ def _calibration(calibration: GroupCalibration | None) -> dict[str, Any] | None:
 def _intervals(evidence: Evidence) -> dict[str, Any]:
     """95 % intervals of the score: [low, high] or null."""
     intervals = {"total": evidence.total, "seeds": evidence.seeds, "split": evidence.split}
-    rounded = {name: _rounded(one) for name, one in intervals.items()}
+    rounded = {name: one and [round(end, _DIGITS) for end in one] for name, one in intervals.items()}
     return {
         **rounded,
         "is_over_rows_only": evidence.is_over_rows_only,
         "split_method": evidence.split_method,
         "rows": evidence.rows,
     }
-
-
-def _rounded(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [round(end, _DIGITS) for end in interval]
-
-
-def _test(test: PairwiseTest | None) -> dict[str, Any] | None:
-    return None if test is None else _rounded_values(test._asdict())
 
 
 def _rounded_values(values: Mapping[str, Any]) -> dict[str, Any]:

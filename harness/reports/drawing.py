@@ -7,6 +7,7 @@ with any colour vision, on light and dark backgrounds. The same figure gives the
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,17 +23,19 @@ INK, FAINT, BLUE, ORANGE = "#757575", "#9e9e9e", "#2a7fb8", "#d1690e"
 
 CHARACTER = 0.068
 """Average width in inches of a character of 8 points: figures are laid out without measuring text."""
-KEY_LINE = 0.17
+_KEY_LINE = 0.17
 """Inches from a line of the key to the next."""
+PANELS = 3
+"""Panels in a line."""
 PLAIN: dict[str, Any] = {"parse_math": False}
 """Text arguments that show a dollar as a dollar."""
 
 
-def draw_key(figure: Figure, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
+def _draw_key(figure: Figure, lines: Sequence[Sequence[tuple[str, str]]]) -> None:
     """Draws the meaning of the symbols along the upper edge."""
     width, height = figure.get_size_inches()
     for number, line in enumerate(lines):
-        x, y = 0.15, 1 - (0.15 + KEY_LINE * number) / height
+        x, y = 0.15, 1 - (0.15 + _KEY_LINE * number) / height
         for text, color in line:
             figure.text(x / width, y, text[0], color=color, fontsize=8, va="center", **PLAIN)
             figure.text((x + 0.13) / width, y, text[2:], color=INK, fontsize=7.5, va="center", **PLAIN)
@@ -43,7 +46,7 @@ def _key_width(text: str) -> float:
     return 0.25 + 0.85 * CHARACTER * len(text)
 
 
-def in_lines(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[str, str]]]:
+def _in_lines(entries: Iterable[tuple[str, str]], width: float) -> list[list[tuple[str, str]]]:
     """The entries of a key in lines of at most this width."""
     lines: list[list[tuple[str, str]]] = [[]]
     for entry in entries:
@@ -97,6 +100,19 @@ class Sizes(NamedTuple):
             return figure.add_axes((x / width, y / height, wide / width, high / height))
 
         return figure, add_axes
+
+
+def panel_figure(titles: Sequence[str], sizes: Sizes, key: Iterable[tuple[str, str]]) -> tuple[Figure, list[Axes]]:
+    """A figure of a panel for each title, at most `PANELS` in a line, below its key of texts and their colours."""
+    across = min(PANELS, len(titles))
+    lines = _in_lines(key, sizes.width(across) - 0.3)
+    sizes = sizes._replace(top=sizes.top + _KEY_LINE * len(lines))
+    figure, add_axes = sizes.figure(across, math.ceil(len(titles) / across))
+    panels = [add_axes(number % across, number // across) for number in range(len(titles))]
+    for axes, title in zip(panels, titles, strict=True):
+        style(axes, title)
+    _draw_key(figure, lines)
+    return figure, panels
 
 
 def label_width(names: Sequence[str]) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
 from harness.reports.every_eval_ever import data_source
-from harness.stats.groups import MARKS, Group, group_runs, sort_marks
+from harness.stats.groups import Group, group_runs, mark_names
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResultEntry
@@ -39,7 +39,7 @@ def _entries(group: Group) -> Iterable[EvalResultEntry]:
     metrics = "/".join(title_of(name) for name in group.task.main_metrics)
     notes = [f"{metrics} on {', '.join(group.task.report)}", f"recipe {group.recipe}"]
     notes += [f"mean of {len(group.scored)} seeds"] if len(group.scored) > 1 else ["one seed"]
-    notes += [MARKS[mark].partition(":")[0].partition(",")[0] for mark in sort_marks(group.marks)]
+    notes += mark_names(group.marks)
     yield EvalResultEntry(
         dataset_id=source.repository,
         task_id=source.config or "default",

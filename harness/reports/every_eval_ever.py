@@ -22,14 +22,7 @@ from harness.stats.uncertainty import CONFIDENCE
 SCHEMA_VERSION = "0.3.0"
 
 Relationship = Literal["first_party", "third_party", "collaborative", "other"]
-
-
-class Submitter(NamedTuple):
-    """The organization that made the runs."""
-
-    organization: str
-    relationship: Relationship
-    """The relationship to the developer of the model."""
+"""The relationship of an organization to the developer of a model."""
 
 
 class DataSource(NamedTuple):
@@ -54,8 +47,10 @@ def data_source(run: RunRecord) -> DataSource:
     return DataSource("/".join(filter(None, (owner, name))), config or None, run.data.revision)
 
 
-def every_eval_ever(run: RunRecord, submitter: Submitter) -> dict[str, Any]:
+def every_eval_ever(run: RunRecord, organization: str, relationship: Relationship) -> dict[str, Any]:
     """A result for each metric of each split that was scored, as fractions where the metric ranges to 1.
+
+    `organization` has made the run.
 
     Metrics of `evaluate` are left out, because the schema requires their direction and range; undefined values are too.
     The same record gives the same content: both timestamps are the end of the run.
@@ -73,8 +68,8 @@ def every_eval_ever(run: RunRecord, submitter: Submitter) -> dict[str, Any]:
         "source_metadata": {
             "source_name": "glue-harness",
             "source_type": "evaluation_run",
-            "source_organization_name": submitter.organization,
-            "evaluator_relationship": submitter.relationship,
+            "source_organization_name": organization,
+            "evaluator_relationship": relationship,
         },
         "eval_library": {
             "name": "glue-harness",

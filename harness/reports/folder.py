@@ -1,25 +1,126 @@
-"""The leaderboard as files of a results folder: leaderboard.md, .csv, .json, .html, plots, and a page for each task."""
+"""The leaderboard of a results folder, read from its records, and written as files into it.
+
+They are leaderboard.md, .csv, .json, .html, plots, and a page for each task.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
-from harness.facts.suites import registered_suites
+from harness.errors import UserError
+from harness.facts.choices import read_searches
+from harness.facts.records import RunRecord, read_records
+from harness.facts.suites import Suite, registered_suites
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.formulas import formulas
 from harness.reports.html import render_html
 from harness.reports.html_parts import GENERATOR
 from harness.reports.markdown import render_markdown
-from harness.reports.pages import FIRST_PAGE, page_links, page_name, plot_name, task_page_name
+from harness.reports.pages import FIRST_PAGE, build_pages, page_links, page_name, plot_name, task_page_name
 from harness.reports.pair_tests import pair_tests
 from harness.reports.plots import PLOTS, render_plots
-from harness.reports.standings import Leaderboard
+from harness.reports.standings import FolderFacts, Leaderboard, build_leaderboard
 from harness.reports.task_page import Texts, render_task_page
+from harness.stats.calibration import read_calibrations
+from harness.stats.uncertainty import Aggregate
+from harness.stats.verification import read_reruns
 from harness.system.atomic import write_atomically
 
 ENDINGS = ("md", "csv", "json", "html")
+
+
+class ResultsFolder(NamedTuple):
+    """The content of a results folder."""
+
+    records: list[RunRecord]
+    facts: FolderFacts
+    unreadable: int
+    """Files under runs/ that are not readable as records."""
+    messages: list[str]
+    """A message for each unreadable file: of a record, a grid, predictions or a re-run."""
+
+
+class LeaderboardOfFolder(NamedTuple):
+    """The leaderboard of a results folder, all tasks on one page, with a message for each unreadable file."""
+
+    board: Leaderboard
+    messages: list[str]
+
+
+class PagesOfFolder(NamedTuple):
+    """The pages of a results folder by the names of their files, with a message for each unreadable file."""
+
+    pages: dict[str, Leaderboard]
+    messages: list[str]
+
+
+def read_folder(results: Path) -> ResultsFolder:
+    """Reads the folder; of one without a record nothing else is read.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    records, messages = read_records(results)
+    if not records:
+        return ResultsFolder([], FolderFacts(), len(messages), messages)
+    searches, unreadable_grids = read_searches(results)
+    reruns, unreadable_reruns = read_reruns(results)
+    calibrations, unreadable_scores = read_calibrations(records, results)
+    others = [*unreadable_grids, *unreadable_scores, *unreadable_reruns]
+    return ResultsFolder(records, FolderFacts(searches, calibrations, reruns), len(messages), [*messages, *others])
+
+
+def check_records(results: Path, *folders: ResultsFolder) -> None:
+    """Raises UserError, with the messages of the first of these folders, when none of them has a record."""
+    if not any(folder.records for folder in folders):
+        problem = f"--results {results}: no records found under {results / 'runs'}."
+        remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
+        raise UserError("\n".join([f"{problem} {remedy}", *folders[0].messages]))
+
+
+def board_of(folder: ResultsFolder, aggregate: Aggregate = "mean") -> Leaderboard:
+    """The leaderboard of the folder's records."""
+    return build_leaderboard(folder.records, folder.unreadable, aggregate=aggregate, folder=folder.facts)
+
+
+def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
+    """The leaderboard of the records under `results/runs`.
+
+    Raises:
+        UserError: there is no record.
+    """
+    folder = read_folder(results)
+    check_records(results, folder)
+    return LeaderboardOfFolder(board_of(folder, aggregate), folder.messages)
+
+
+def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
+    """The pages of the records under `results/runs`: one for each suite with an average.
+
+    `suites` are those that are not registered.
+
+    Raises:
+        UserError: there is no record.
+    """
+    folder = read_folder(results)
+    check_records(results, folder)
+    known = {**registered_suites(), **{suite.name: suite for suite in suites}}
+    pages = build_pages(folder.records, folder.unreadable, aggregate, known, folder.facts)
+    return PagesOfFolder(pages, folder.messages)
+
+
+def write_leaderboard(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
+    """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
+
+    Raises:
+        UserError: there is no record.
+    """
+    pages = read_pages(results, aggregate, suites)
+    write_leaderboard_files(pages.pages, results)
+    return pages
 
 
 def write_leaderboard_files(pages: Mapping[str, Leaderboard], results: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from harness.engine.display import format_score
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord
@@ -32,7 +33,7 @@ def curve_table(record: RunRecord) -> str:
     lines = [f"| {' | '.join(head)} |", "|" + "---:|" * len(head)]
     for entry in _sample(record):
         values = [entry.train_loss, *(entry.metrics.get(name) for name in names)]
-        cells = [epoch_text(entry.epoch), f"{entry.step:,}", *("–" if v is None else f"{v:.4f}" for v in values)]
+        cells = [epoch_text(entry.epoch), f"{entry.step:,}", *map(format_score, values)]
         if entry.epoch == record.selected_epoch:
             cells = [f"**{cell}**" for cell in cells]
         lines.append(f"| {' | '.join(cells)} |")

@@ -23,7 +23,7 @@ from harness.reports.resolution import resolution_note, resolution_of
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
-from harness.stats.significance import FEW_ROWS, Evidence, Rank
+from harness.stats.significance import FEW_ROWS, Evidence, PairwiseTest, Rank
 from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval
 
@@ -139,8 +139,7 @@ def _not_ranked_table(board: Leaderboard) -> str:
 
 def _cost_table(board: Leaderboard) -> str:
     body = []
-    groups = {entry: [group for (owner, _), group in board.groups.items() if owner == entry] for entry in board.entries}
-    costs = {entry: cost_of(own) for entry, own in groups.items()}
+    costs = {entry: cost_of(board.groups_of(entry)) for entry in board.entries}
     has_energy = any(any(cost.measured.values()) for cost in costs.values())
     for entry in board.entries:
         cost = costs[entry]
@@ -244,10 +243,13 @@ def _to_best(evidence: Evidence, as_percent: bool) -> list[str]:
     test = evidence.to_best
     if test is None:
         return ["", ""]
-    ends = _interval(Interval(test.low, test.high), as_percent)
     tied = f" {TIED}" if evidence.is_tied else ""
-    difference = format_metric(test.difference, as_percent)
-    return [f"{difference} {ends}{tied}", f"{format_p(test.p_holm)} ({format_p(test.p)})"]
+    return [f"{difference_text(test, as_percent)}{tied}", f"{format_p(test.p_holm)} ({format_p(test.p)})"]
+
+
+def difference_text(test: PairwiseTest, as_percent: bool) -> str:
+    """`1.2 [0.3, 2.1]`: the difference with its interval."""
+    return f"{format_metric(test.difference, as_percent)} {_interval(Interval(test.low, test.high), as_percent)}"
 
 
 def format_p(p: float) -> str:

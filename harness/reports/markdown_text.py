@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 
+def printable_line(text: str) -> str:
+    """The text on one line, with single spaces in place of white space and of characters that cannot be printed."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+
+
 def escape_markdown(text: str) -> str:
     """Markdown that shows exactly this text, on one line: no markup, no HTML and no end of a cell."""
-    line = " ".join("".join(character if character.isprintable() else " " for character in text).split())
-    line = re.sub(r"[\\`*_\[\]~$]", r"\\\g<0>", line)
+    line = re.sub(r"[\\`*_\[\]~$]", r"\\\g<0>", printable_line(text))
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("|", "&#124;")
 
 

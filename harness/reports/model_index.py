@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
 from harness.reports.every_eval_ever import DataSource, data_source
-from harness.stats.groups import MARKS, Group, group_runs, sort_marks
+from harness.stats.groups import Group, group_runs, mark_names
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -44,7 +44,7 @@ def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
     qualifiers = [] if is_only else [group.recipe]
     if len(group.scored) > 1:
         qualifiers.append(f"mean of {len(group.scored)} seeds")
-    qualifiers += [MARKS[mark].partition(":")[0].partition(",")[0] for mark in sort_marks(group.marks)]
+    qualifiers += mark_names(group.marks)
     for split, metric in group.metrics:
         value = group.over_seeds(split, metric).center
         if value is None or metric not in group.task.metrics:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from harness.reports.markdown_text import printable_line
+
 Content = Mapping[str, Any]
 """The parsed leaderboard.json."""
 
@@ -113,7 +115,7 @@ def panels_of(content: Content) -> Panels:
                 lower_is_better=column["lower_is_better"] is True,
                 baseline=content["baseline"]["tasks"].get(task),
                 points=points,
-                published=tuple(_published_point(scores.get(task)) for scores in published.values()),
+                published=tuple(Point(scores[task]) if task in scores else None for scores in published.values()),
             )
         )
     labels, recipes = {entry["label"] for entry in entries}, {entry["variant"] for entry in entries}
@@ -139,10 +141,6 @@ def _point(result: Mapping[str, Any] | None) -> Point | None:
     low, high = result["intervals"]["total"] or (None, None)
     seeds = [run["score"] for run in result["runs"] if run["score"] is not None]
     return Point(result["score"], low, high, tuple(seeds) if len(seeds) > 1 else (), bool(result["marks"]))
-
-
-def _published_point(score: float | None) -> Point | None:
-    return None if score is None else Point(score)
 
 
 def _published(content: Content) -> dict[str, dict[str, float]]:
@@ -174,7 +172,7 @@ def _short(labels: Sequence[tuple[str, str]]) -> list[str]:
     short: list[str] = []
     for (label, recipe), name in zip(labels, bare, strict=True):
         full = (name if len(owners[name]) == 1 else label) + (f" ({recipe})" if recipe != "default" else "")
-        line = " ".join("".join(character if character.isprintable() else " " for character in full).split()) or "?"
+        line = printable_line(full) or "?"
         if len(line) > MAX_NAME:
             line = f"{line[: MAX_NAME // 2]}…{line[-(MAX_NAME - MAX_NAME // 2 - 1) :]}"
         while line in short:

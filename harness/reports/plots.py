@@ -16,15 +16,14 @@ from harness.reports.drawing import (
     CHARACTER,
     FAINT,
     INK,
-    KEY_LINE,
     ORANGE,
+    PANELS,
     PLAIN,
     Sizes,
-    draw_key,
     figure_as_svg,
-    in_lines,
     label_width,
     name_lines,
+    panel_figure,
     plain_style,
     style,
 )
@@ -52,8 +51,6 @@ _SHADES = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a
 
 _MAX_ENTRIES = 40
 """The number of entries that are drawn."""
-_PANELS = 3
-"""The number of panels in a line."""
 _LINES = (
     ("●", "o", BLUE),
     ("■", "s", "#b8446a"),
@@ -95,26 +92,19 @@ def _scores(panels: Panels, omission: str) -> Figure:
     number = len(panels.published)
     published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
     names = [*panels.names, *published]
-    across = min(_PANELS, len(panels.panels))
-    down = math.ceil(len(panels.panels) / across)
     sizes = Sizes(left=label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
-    key = in_lines(_key_entries(panels, omission), sizes.width(across) - 0.3)
-    sizes = sizes._replace(top=sizes.top + KEY_LINE * len(key))
-    figure, add_axes = sizes.figure(across, down)
-    for number, panel in enumerate(panels.panels):
-        axes = add_axes(number % across, number // across)
-        style(axes, panel.title)
+    figure, every = panel_figure([panel.title for panel in panels.panels], sizes, _key_entries(panels, omission))
+    for number, (panel, axes) in enumerate(zip(panels.panels, every, strict=True)):
         _draw_scores(axes, panel)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_yticks([])
-        if number % across == 0:
+        if number % PANELS == 0:
             name_lines(axes, names, range(len(names)))
         if panels.published:
             axes.axhline(len(panels.names) - 0.5, color=FAINT, linewidth=0.6)
         axes.margins(x=0.08)
         axes.grid(axis="x", color=FAINT, linewidth=0.4, alpha=0.5)
         axes.locator_params(axis="x", nbins=5)
-    draw_key(figure, key)
     return figure
 
 
@@ -215,8 +205,6 @@ def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
 
 def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
     """A point per model: its mean score over shared tasks, the device-hours of a run of each, and the Pareto front."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     headings, points = cost_points(content, panels)
     if not points:
         return None
@@ -227,17 +215,33 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
         note += f"; {len(panels.names) - len(points)} of {len(panels.names)} entries lack one of these tasks"
     note += f"; {omission}" if omission else ""
     note_lines = textwrap.wrap(note, 76)
-    sizes = Sizes(
-        left=0.6,
-        top=0.3,
-        gap_down=0,
-        cell=(5.2, high),
-        right=label_width(panels.names) + 0.9,
-        bottom=0.4 + 0.15 * len(note_lines),
-    )
+    right, bottom = label_width(panels.names) + 0.9, 0.4 + 0.15 * len(note_lines)
+    sizes = Sizes(left=0.6, top=0.3, gap_down=0, cell=(5.2, high), right=right, bottom=bottom)
     figure, add_axes = sizes.figure(1, 1)
     axes = add_axes(0, 0)
     style(axes, "Score against cost")
+    shapes = _draw_costs(axes, points)
+    _number_points(axes, points)
+    texts = [(0.0, -(0.32 + 0.15 * line) / high, text) for line, text in enumerate(note_lines)]
+    for line, point in enumerate(points):
+        y = 1 - (line + 0.5) * 0.17 / high
+        texts += [(1.03, y, str(line + 1)), (1.075, y, point.name)]
+    for x, y, text in texts:
+        axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=7.5, va="center", **PLAIN)
+    if len(shapes) > 1:
+        handles = [
+            axes.plot([], [], shape, color=INK, markersize=4.5, label=devices)[0] for devices, shape in shapes.items()
+        ]
+        legend = axes.legend(handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
+        for label in legend.get_texts():
+            label.set_parse_math(False)
+    return figure
+
+
+def _draw_costs(axes: Axes, points: Sequence[CostPoint]) -> dict[str, str]:
+    """Draws the points and their Pareto front over device-hours; returns the marker of each set of devices."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     axes.set_xscale("log")
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
     device_names = sorted({point.devices for point in points})
@@ -260,22 +264,7 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
-    _number_points(axes, points)
-    for line, text in enumerate(note_lines):
-        y = -(0.32 + 0.15 * line) / high
-        axes.text(0, y, text, transform=axes.transAxes, color=INK, fontsize=7.5, va="center", **PLAIN)
-    for line, point in enumerate(points):
-        y = 1 - (line + 0.5) * 0.17 / high
-        for x, text in ((1.03, str(line + 1)), (1.075, point.name)):
-            axes.text(x, y, text, transform=axes.transAxes, color=INK, fontsize=7.5, va="center", **PLAIN)
-    if len(shapes) > 1:
-        handles = [
-            axes.plot([], [], shape, color=INK, markersize=4.5, label=devices)[0] for devices, shape in shapes.items()
-        ]
-        legend = axes.legend(handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
-        for label in legend.get_texts():
-            label.set_parse_math(False)
-    return figure
+    return shapes
 
 
 def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
@@ -298,15 +287,11 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
     """A panel per task, a line per model: its score for each number of training rows, with the interval."""
     every_name = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     lines = {name: _LINES[number % len(_LINES)] for number, name in enumerate(every_name[:_MAX_CURVES])}
-    across = min(_PANELS, len(panels))
     sizes = Sizes(left=0.5, top=0.5, gap_down=0.95, cell=(2.5, 1.9), gap_across=0.5, bottom=0.55)
     curves = [curve for panel in panels for curve in panel.curves if curve.name in lines]
-    key = in_lines(_key_of_curves(panels, curves, lines, len(every_name)), sizes.width(across) - 0.3)
-    sizes = sizes._replace(top=sizes.top + KEY_LINE * len(key))
-    figure, add_axes = sizes.figure(across, math.ceil(len(panels) / across))
-    for number, panel in enumerate(panels):
-        axes = add_axes(number % across, number // across)
-        style(axes, panel.title)
+    key = _key_of_curves(panels, curves, lines, len(every_name))
+    figure, every = panel_figure([panel.title for panel in panels], sizes, key)
+    for panel, axes in zip(panels, every, strict=True):
         axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
         axes.set_xlabel("training rows", color=INK, fontsize=7.5)
         factor = 100 if panel.is_percent else 1
@@ -317,7 +302,6 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
                 _draw_curve(axes, curve, factor, *lines[curve.name][1:])
         _scale_rows(axes)
         axes.locator_params(axis="y", nbins=5)
-    draw_key(figure, key)
     return figure
 
 

@@ -94,8 +94,12 @@ class Leaderboard:
 
     def level(self, entry: Entry) -> Level | None:
         """The weakest level of an entry's scores; None without a score."""
-        groups = [group for (owner, _), group in self.groups.items() if owner == entry and group.scored]
-        return min((self.levels[group] for group in groups), key=list(LEVELS).index, default=None)
+        levels = [self.levels[group] for group in self.groups_of(entry) if group.scored]
+        return min(levels, key=list(LEVELS).index, default=None)
+
+    def groups_of(self, entry: Entry) -> list[Group]:
+        """The groups of an entry in the table, in the order of the tasks."""
+        return [self.groups[entry, task] for task in self.tasks if (entry, task) in self.groups]
 
     @property
     def title(self) -> str:
@@ -166,7 +170,8 @@ def build_leaderboard(
     ]
     others = [group for group, _ in not_ranked]
     not_ranked += [(group, REJECTED) for groups in rejected.values() for group in groups]
-    budgets = {entry: tuning_budget(_of_entry(groups, entry), folder.searches) for entry in best_first}
+    by_entry = {entry: [groups[entry, name] for name in tasks if (entry, name) in groups] for entry in best_first}
+    budgets = {entry: tuning_budget(own, folder.searches) for entry, own in by_entry.items()}
     tuning = {entry: budget for entry, budget in budgets.items() if budget}
     used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
@@ -208,10 +213,6 @@ def build_leaderboard(
 def _calibrations(groups: Mapping[Pair, Group], by_run: Mapping[str, RunCalibration]) -> dict[Pair, GroupCalibration]:
     by_pair = {pair: group_calibration(group, by_run) for pair, group in groups.items()}
     return {pair: one for pair, one in by_pair.items() if one}
-
-
-def _of_entry(groups: Mapping[Pair, Group], entry: Entry) -> list[Group]:
-    return [group for (owner, _), group in groups.items() if owner == entry]
 
 
 def used_records(records: Sequence[RunRecord]) -> Sequence[RunRecord]:

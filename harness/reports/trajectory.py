@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,21 +14,9 @@ from rich.text import Text
 from harness import __version__
 from harness.facts.suites import registered_suites
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import format_metric, group_cell
-from harness.reports.drawing import (
-    BLUE,
-    FAINT,
-    INK,
-    KEY_LINE,
-    ORANGE,
-    Sizes,
-    draw_key,
-    figure_as_svg,
-    in_lines,
-    plain_style,
-    style,
-)
-from harness.reports.markdown import format_p
+from harness.reports.cells import group_cell
+from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, Sizes, figure_as_svg, panel_figure, plain_style
+from harness.reports.markdown import difference_text, format_p
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.stats.groups import mean_or_none, reported_metrics
 from harness.stats.significance import PairwiseTest
@@ -50,8 +37,6 @@ METHOD = """\
 gain since* names the earliest checkpoint that no later one significantly beats, at 0.05. Smaller gains may exist that
 this many rows and seeds cannot detect."""
 
-_PANELS = 3
-"""The number of panels in a line."""
 _SUFFIXES = ((10**9, "B"), (10**6, "M"), (10**4, "k"))
 
 
@@ -191,8 +176,7 @@ def _cells(watched: WatchedRun, trajectory: Trajectory, point: TrajectoryPoint) 
 def _test_cells(test: PairwiseTest | None, as_percent: bool) -> tuple[str, str]:
     if test is None:
         return "", ""
-    difference, low, high = (format_metric(end, as_percent) for end in (test.difference, test.low, test.high))
-    return f"{difference} [{low}, {high}]", "rows only" if test.is_over_rows_only else format_p(test.p_holm)
+    return difference_text(test, as_percent), "rows only" if test.is_over_rows_only else format_p(test.p_holm)
 
 
 # -- the plot ----------------------------------------------------------------------------------------------------------
@@ -200,19 +184,14 @@ def _test_cells(test: PairwiseTest | None, as_percent: bool) -> tuple[str, str]:
 
 def render_trajectory_plot(watched: WatchedRun) -> str:
     """The SVG: a panel per task, the score of each checkpoint with its interval over the number in its name."""
-    across = min(_PANELS, len(watched.trajectories))
     sizes = Sizes(left=0.5, top=0.5, gap_down=0.95, cell=(2.8, 1.9), gap_across=0.5, bottom=0.55)
-    key = in_lines(_key(watched), sizes.width(across) - 0.3)
-    sizes = sizes._replace(top=sizes.top + KEY_LINE * len(key))
     with plain_style():
-        figure, add_axes = sizes.figure(across, math.ceil(len(watched.trajectories) / across))
-        for number, (task, trajectory) in enumerate(watched.trajectories.items()):
-            axes = add_axes(number % across, number // across)
-            style(axes, _title(task, trajectory))
+        titles = [_title(task, trajectory) for task, trajectory in watched.trajectories.items()]
+        figure, panels = panel_figure(titles, sizes, _key(watched))
+        for trajectory, axes in zip(watched.trajectories.values(), panels, strict=True):
             axes.set_xlabel("steps, tokens or words, by the checkpoint's name", color=INK, fontsize=7.5)
             axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
             _draw(axes, watched, trajectory)
-        draw_key(figure, key)
         return figure_as_svg(figure, "trajectory.svg")
 
 

@@ -29,6 +29,10 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
         UserError: the model's folder is invalid or has a --revision, its trusted code is not pinned, or --init-from
             names an unsuitable task.
     """
+    return _spec(task, files, options, _parent_run_id(task, options))
+
+
+def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str | None) -> RunSpec:
     revision = (
         test_mode.REVISION
         if options.test_mode
@@ -45,7 +49,7 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
         recipe=options.recipe,
         test_mode=options.test_mode,
         trust_remote_code=options.trust_remote_code or None,
-        parent=_parent_run_id(task, options),
+        parent=parent,
     )
 
 
@@ -70,16 +74,21 @@ def parent_task(task: TaskSpec, init_from: str) -> TaskSpec:
 
 def _parent_run_id(task: TaskSpec, options: RunOptions) -> str | None:
     """Returns --parent, or the run of the parent task with its own recipe and the same model, revision and seed."""
-    init_from = options.recipe.init_from
-    if init_from is None:
-        return None
-    parent = parent_task(task, init_from)
-    if options.parent is not None:
-        return options.parent
-    recipe = default_recipe(parent, options.model, options.test_mode)
-    if recipe.init_from is not None and parent_task(parent, recipe.init_from).name == task.name:
-        raise UserError(f"--init-from {init_from}: circular, because {init_from} starts from {task.name} by default.")
-    parent_options = replace(options, task=init_from, own_data=OwnData(), recipe=recipe)
-    parent = apply_protocol(parent, recipe.protocol)
-    files = None if options.test_mode else find_files(parent, options.data)
-    return identify(parent, files, parent_options).run_id
+    first, names = options.recipe.init_from, [task.name]
+    ancestors: list[tuple[TaskSpec, RunOptions]] = []
+    while (init_from := options.recipe.init_from) is not None:
+        parent = parent_task(task, init_from)
+        if options.parent is not None:
+            return options.parent
+        if parent.name in names[1:] or names[-2:-1] == [parent.name]:
+            raise UserError(f"--init-from {first}: circular, because {task.name} starts from {parent.name} by default.")
+        recipe = default_recipe(parent, options.model, options.test_mode)
+        options = replace(options, task=init_from, own_data=OwnData(), recipe=recipe)
+        task = apply_protocol(parent, recipe.protocol)
+        names.append(task.name)
+        ancestors.append((task, options))
+    run_id = None
+    for ancestor, own in reversed(ancestors):
+        files = None if own.test_mode else find_files(ancestor, own.data)
+        run_id = _spec(ancestor, files, own, run_id).run_id
+    return run_id

@@ -203,6 +203,8 @@ def _types(kind: type) -> Mapping[str, Any]:
 def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
     """Returns the defaults for the task, model and mode in `named`, after a check that they go together."""
     is_test_mode = bool(named.get("test_mode"))
+    if name := next((name for name in ("model", "revision", "data") if named.get(name) == ""), None):
+        raise UserError(f"--{name}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
     if is_test_mode:
         _refuse(named, ("model", "revision", "data"), "test mode has its own model and rows: drop it or --test-mode.")
     if has_own_data:

@@ -7,15 +7,11 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.facts.records import RunSpec, record_path
+from harness.facts.run_files import model_folder
 from harness.facts.tasks import TaskSpec
 from harness.requests.identity import parent_task
 from harness.requests.options import RunOptions
 from harness.saved_models.bundles import Bundle, check_weights, is_bundle, read_bundle
-
-
-def model_folder(results: Path, task: str, run_id: str) -> Path:
-    """Returns the folder where a run's model is saved for other runs to start from."""
-    return results / "models" / task / run_id
 
 
 def find_parent(task: TaskSpec, spec: RunSpec, options: RunOptions) -> Bundle | None:

@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from harness.engine.encoding import Encoded
+    from harness.engine.evaluation import Evaluator
     from harness.engine.models import BuiltModel
     from harness.engine.training import Training
     from harness.facts.record_parts import DataFacts, ModelFacts
-    from harness.rows.splits import Split
     from harness.system.energy import EnergyMeters
 
 
@@ -36,9 +35,8 @@ if TYPE_CHECKING:
 class Prepared:
     """A run before its first step, the same on every process."""
 
-    splits: dict[str, Split]
-    encoded: dict[str, Encoded]
-    """The splits that every process has."""
+    evaluator: Evaluator
+    """The splits that every process has, and their gold labels."""
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     training: Training
@@ -86,6 +84,7 @@ def prepare(
 
     from harness.engine import deployment, models, provenance, token_cache
     from harness.engine.adaptations import adapt, adapters, freezing
+    from harness.engine.evaluation import Evaluator
     from harness.engine.memory import limit_memory, plan_that_fits
     from harness.engine.optimizers import create_optimizer, is_row_wise
     from harness.engine.training import Training
@@ -97,7 +96,7 @@ def prepare(
         _check_sharding(recipe)
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
-        check_metrics(task.metrics)
+        check_metrics(task.metrics, task.problem_type)
 
     # Rows and model
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
@@ -159,7 +158,8 @@ def prepare(
         **provenance.environment_fields(accelerator),
     )
     model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
-    return Prepared(splits, encoded, model, tokenizer, training, data, model_facts, environment, notes, meters)
+    evaluator = Evaluator(accelerator, task, recipe, encoded, splits, environment.eval_batch_size)
+    return Prepared(evaluator, model, tokenizer, training, data, model_facts, environment, notes, meters)
 
 
 def _check_sharding(recipe: Recipe) -> None:
@@ -208,21 +208,14 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     trusts_code = bool(spec.trust_remote_code)
     if spec.test_mode:
         test_mode.write_model(scratch)
-    continued = (
-        None
-        if parent is None
-        else adapter_folder.continued_adapter(parent.folder / ADAPTER, parent.record, spec.recipe)
-    )
-    if parent is None or continued is not None:
-        base = spec.model
-        folder_or_name = str(scratch) if spec.test_mode else base
-        built = models.build_model(folder_or_name, spec.revision, task, spec.seed, trusts_code)
-    else:
+    continued = parent and adapter_folder.continued_adapter(parent.folder / ADAPTER, parent.record, spec.recipe)
+    base, revision = spec.model, spec.revision
+    if parent is not None and continued is None:
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
-        built = models.build_model(base, revision, task, spec.seed, trusts_code)
-    commit = built.facts.commit
+    name = str(scratch) if spec.test_mode and base == spec.model else base
+    built = models.build_model(name, revision, task, spec.seed, trusts_code)
     head_dropout.set_head_dropout(built.model, spec.recipe.head_dropout)
-    adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, commit)
+    adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, built.facts.commit)
     if continued is not None:
         adapters.load(built.model, continued, with_head=False)
     if parent is None or parent.record.model is None:

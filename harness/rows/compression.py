@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, Any, NamedTuple, cast
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, list_first
 from harness.facts.sources import FileEnding, file_ending
 
 MAX_RATIO = 50
@@ -113,10 +113,8 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> str:
             raise UserError(f"{name}: unsafe zip: its member {member!r} is outside the archive's folder.")
     members = [member for member in members if not member.startswith("__MACOSX/")]
     if len(members) != 1:
-        shown = ", ".join(members[:5]) + (", ..." if len(members) > 5 else "")
-        raise UserError(
-            f"{name}: expected one file in the zip, got {len(members)}{f' ({shown})' if members else ''}. Unpack it."
-        )
+        shown = f" ({list_first(members, 5)})" if members else ""
+        raise UserError(f"{name}: expected one file in the zip, got {len(members)}{shown}. Unpack it.")
     if archive.getinfo(members[0]).flag_bits & 1:
         raise UserError(f"{name}: the zip is password-protected. Unpack it first.")
     return members[0]

@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.errors import UserError
-from harness.facts.task_rows import FlagProblemType
+from harness.errors import UserError, list_first
+from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_values
 from harness.rows.labels import decode_class_names, label_name, parse_label_list, split_labels
 
@@ -34,7 +34,7 @@ _AS_VALUES = "--problem-type regression"
 class InferredLabels(NamedTuple):
     """The labels of a task."""
 
-    problem_type: FlagProblemType
+    problem_type: ProblemType
     labels: list[str] | list[int] | dict[str, Any] | None
     """`TaskSpec.labels` as a task file has them; None for a regression."""
     separator: str | None
@@ -54,7 +54,7 @@ class InferredLabels(NamedTuple):
 
 
 def infer_labels(
-    table: datasets.Dataset, columns: Sequence[str], problem_type: FlagProblemType | None, separator: str | None
+    table: datasets.Dataset, columns: Sequence[str], problem_type: ProblemType | None, separator: str | None
 ) -> InferredLabels:
     """The labels of training rows from their label column, or from one column per label.
 
@@ -107,6 +107,11 @@ def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[
         UserError: a label names no candidate, or the first list has fewer than two.
     """
     values, class_names = column_values(table, column), getattr(table.features[column], "names", None)
+    if any(isinstance(value, list) for value in values):
+        raise UserError(
+            f"--label-column {column}: expected one right candidate per row, got a list. Where several may be right, "
+            "name the column of the lists of candidates with --candidates-column."
+        )
     _check_complete(values, column)
     names = list(choices)
     if len(choices) == 1:
@@ -146,7 +151,7 @@ def is_unlabelled(value: Any) -> bool:
 
 
 def _infer_from_columns(
-    table: datasets.Dataset, columns: Sequence[str], problem_type: FlagProblemType | None
+    table: datasets.Dataset, columns: Sequence[str], problem_type: ProblemType | None
 ) -> InferredLabels:
     if problem_type not in (None, "multi_label_classification"):
         raise UserError(
@@ -168,10 +173,9 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
     """Raises UserError when a row has no label, or a list or object as its label."""
     missing = [row for row, value in enumerate(values, start=1) if _is_missing(value)]
     if missing:
-        rows = ", ".join(map(str, missing[:_MOST_SHOWN])) + (", ..." if len(missing) > _MOST_SHOWN else "")
         raise UserError(
-            f"--label-column {column}: {len(missing):,} of {len(values):,} training rows have no label: row {rows}. "
-            "Remove them from the file."
+            f"--label-column {column}: {len(missing):,} of {len(values):,} training rows have no label: row "
+            f"{list_first(missing, _MOST_SHOWN)}. Remove them from the file."
         )
     for row, value in enumerate(values, start=1):
         if isinstance(value, (list, dict)) or value in (math.inf, -math.inf):
@@ -184,7 +188,7 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
-def _infer_problem_type(values: Sequence[Any], counts: Counter[str], column: str) -> tuple[FlagProblemType, str]:
+def _infer_problem_type(values: Sequence[Any], counts: Counter[str], column: str) -> tuple[ProblemType, str]:
     """The problem type of a column of single values, and the reason for it, which continues the message."""
     if all(isinstance(value, bool) for value in values):
         return "single_label_classification", ", true or false"

@@ -14,13 +14,20 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from harness.errors import UserError, boundary, first_line
+from harness.errors import UserError, boundary, first_line, list_first
 from harness.facts.record_parts import DataFacts
 from harness.facts.tasks import TaskSpec, holdout_split
 from harness.rows.columns import ReadOptions, column_values
 from harness.rows.files import ALL_ROWS, DataFile, Files, check_sha256, download, file_hash
 from harness.rows.formats import read_table
-from harness.rows.splits import Split, canonical_split, check_columns, check_groups
+from harness.rows.splits import (
+    Split,
+    canonical_split,
+    check_columns,
+    check_group_rows,
+    check_groups,
+    check_whole_groups,
+)
 from harness.rows.stratified import StratifiedPart, parse_stratified, stratified_rows
 from harness.system.hub import call_with_retries
 from harness.system.redaction import redact_secrets
@@ -73,12 +80,33 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
             full, (first, second) = splits[name], _halves(splits[name])
             splits[name], splits[holdout_split(name)] = full.take(first), full.take(second)
     if train_rows is not None:
-        available = len(splits["train"].text)
-        if train_rows > available:
-            raise UserError(f"--train-rows {train_rows}: {task.name} has only {available:,} training rows.")
-        subset = np.random.default_rng(SUBSET_SEED).permutation(available)[:train_rows]
-        splits["train"] = splits["train"].take(np.sort(subset))
+        splits["train"] = splits["train"].take(_subset(task, splits["train"], train_rows))
     return splits
+
+
+def _subset(task: TaskSpec, split: Split, train_rows: int) -> NDArray[np.int64]:
+    """A random subset of the rows, sorted; a smaller one is a part of a larger one.
+
+    Of groups it has as many whole ones, in their random order, as have `train_rows` rows at most.
+
+    Raises:
+        UserError: there are fewer rows, or the first group has more.
+    """
+    available, row_groups = len(split.text), split.row_groups
+    if train_rows > available:
+        raise UserError(f"--train-rows {train_rows}: {task.name} has only {available:,} training rows.")
+    random = np.random.default_rng(SUBSET_SEED)
+    if row_groups is None:
+        return np.sort(random.permutation(available)[:train_rows])
+    sizes = np.bincount(row_groups)
+    order = random.permutation(len(sizes))
+    number = int((np.cumsum(sizes[order]) <= train_rows).sum())
+    if number == 0:
+        raise UserError(
+            f"--train-rows {train_rows}: {task.name} has groups of rows, which stay together, and the first group "
+            f"of the random order has {sizes[order[0]]:,} rows: expected at least that number."
+        )
+    return np.flatnonzero(np.isin(row_groups, order[:number]))
 
 
 def _halves(split: Split) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -114,7 +142,7 @@ def data_notes(splits: Mapping[str, Split], shared: Mapping[str, int]) -> list[s
         choices = [min(each, key=lambda choice: len(choice.strip())) for each in split.choices or ()]
         for texts, noun in ((split.text, "texts"), (split.pair or [], "second texts"), (choices, "candidates")):
             if empty := [row for row, text in enumerate(texts, start=1) if not text.strip()]:
-                rows = ", ".join(map(str, empty[:_MOST_SHOWN])) + (", ..." if len(empty) > _MOST_SHOWN else "")
+                rows = list_first(empty, _MOST_SHOWN)
                 notes.append(f"{name}: {len(empty):,} of {len(texts):,} {noun} are empty: rows {rows}")
     for names, count in shared.items():
         first, second = names.split(" & ")
@@ -172,23 +200,37 @@ def _from_hub(task: TaskSpec) -> Tables:
             "Check the connection or HF_ENDPOINT, name local files with --data DIR, or try --test-mode, which needs no "
             "network."
         ) from None
-    by_split = {}
     advice = f"Delete {builder.cache_dir}, and it is downloaded again."
     with boundary(f"task {task.name}: damaged cache of {where}", pa.ArrowException, advice=advice):
-        for name, expression in task.splits.items():
-            try:
-                if part := parse_stratified(expression):
-                    by_split[name] = _stratified(task, name, part, builder.as_dataset(split=part.split))
-                else:
-                    by_split[name] = builder.as_dataset(split=expression)
-            except pa.ArrowException:
-                raise  # a damaged file is no missing split
-            except ValueError as error:
-                if name not in task.predict:
-                    raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
+        splits = {name: _hub_split(task, name, builder, where) for name in task.splits}
+    by_split = {name: split for name, split in splits.items() if split is not None}
     name = str(source.hub) + (f"/{source.config}" if source.config else "")
     commit = _commit_of(builder) if source.is_unpinned else source.revision
     return Tables(by_split, name, commit, source.is_unpinned)
+
+
+def _hub_split(task: TaskSpec, name: str, builder: datasets.DatasetBuilder, where: str) -> datasets.Dataset | None:
+    """A split of a Hub dataset; None for one to predict that the dataset does not have."""
+    try:
+        if part := parse_stratified(task.splits[name]):
+            return _stratified(task, name, part, builder.as_dataset(split=part.split))
+        split = builder.as_dataset(split=task.splits[name])
+        _check_hub_groups(task, name, builder)
+        return split
+    except pa.ArrowException:
+        raise  # a damaged file is no missing split
+    except ValueError as error:
+        if name in task.predict:
+            return None
+        raise UserError(f"task {task.name}: split {name!r} of {where}: {first_line(error)}") from None
+
+
+def _check_hub_groups(task: TaskSpec, name: str, builder: datasets.DatasetBuilder) -> None:
+    """Raises UserError when a split of a Hub dataset has a part of a group."""
+    if "[" in task.splits[name] and (task.group or task.group_rows):
+        lengths = {split: info.num_examples for split, info in builder.info.splits.items()}
+        parts = datasets.ReadInstruction.from_spec(task.splits[name]).to_absolute(lengths)
+        check_whole_groups(task, name, parts, {part.splitname: builder.as_dataset(part.splitname) for part in parts})
 
 
 def _commit_of(builder: datasets.DatasetBuilder) -> str | None:
@@ -243,9 +285,11 @@ def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[s
     """
     lengths = {name: len(table) for name, table in tables.items()}
     if task.source.shuffle is not None and ALL_ROWS in tables:
-        rows = pd.DataFrame({"row": np.arange(lengths[ALL_ROWS])})
+        check_group_rows(task, ALL_ROWS, tables[ALL_ROWS])
+        size = task.group_rows or 1  # consecutive rows of a group stay consecutive
+        rows = pd.DataFrame({"row": np.arange(0, lengths[ALL_ROWS], size)})
         order = rows.sample(frac=1, random_state=task.source.shuffle)["row"].to_numpy()
-        tables = {**tables, ALL_ROWS: tables[ALL_ROWS].select(order)}
+        tables = {**tables, ALL_ROWS: tables[ALL_ROWS].select((order[:, None] + np.arange(size)).ravel())}
     by_split = {}
     for name, expression in task.splits.items():
         try:
@@ -260,6 +304,7 @@ def cut_splits(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> dict[s
                 f"task {task.name}: split {name!r} is {expression!r}, but the data has "
                 f"{', '.join(f'{split} ({rows:,} rows)' for split, rows in lengths.items())}: {first_line(error)}"
             ) from None
+        check_whole_groups(task, name, parts, tables)
         ranges = [  # `select` refuses an empty range behind the last row
             tables[part.splitname].select(range(part.from_, part.to) or []) for part in parts
         ]
@@ -271,5 +316,9 @@ def _stratified(task: TaskSpec, name: str, part: StratifiedPart, table: datasets
     together = task.group or task.text_columns
     check_columns(task, name, table, [*together, *task.label_columns])
     texts = list(zip(*(map(str, column_values(table, column)) for column in together), strict=True))
+    if task.group_rows is not None:  # a group has the texts of all of its rows
+        check_group_rows(task, part.split, table)
+        starts = [row - row % task.group_rows for row in range(len(texts))]
+        texts = [tuple(itertools.chain(*texts[start : start + task.group_rows])) for start in starts]
     labels = zip(*(map(repr, column_values(table, column)) for column in task.label_columns), strict=True)
     return table.select(stratified_rows(part, texts, [()] * len(table) if task.is_regression else list(labels)))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, did_you_mean, first_line
-from harness.facts.sources import Source, file_ending
-from harness.facts.task_rows import MAX_NAME_BYTES, FlagProblemType
+from harness.errors import UserError, did_you_mean
+from harness.facts.task_rows import MAX_NAME_BYTES
 from harness.facts.tasks import TaskSpec, task_names
+from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_values, has_column
-from harness.rows.files import DataFile, Files, collect_files
-from harness.rows.formats import DELIMITERS, detect_delimiter
+from harness.rows.files import Files, collect_files
 from harness.rows.label_inference import InferredLabels, infer_choice_labels, infer_labels, is_unlabelled
+from harness.rows.own_source import file_source, hub_source, infer_delimiter, refuse_same_files
 from harness.system.output import LINE_CONTROLS, escape_controls
-from harness.system.paths import user_path
 
 if TYPE_CHECKING:
     import datasets
@@ -27,16 +26,14 @@ if TYPE_CHECKING:
 VALIDATION_PERCENT = 10
 """Default share of the training rows that become validation rows."""
 
-_METRICS: dict[FlagProblemType, list[str]] = {
+_METRICS: dict[ProblemType, list[str]] = {
     "single_label_classification": ["accuracy", "f1_macro", "precision_macro", "recall_macro"],
     "multi_label_classification": ["f1_micro", "f1_macro", "subset_accuracy", "hamming_loss"],
     "multiple_choice": ["accuracy"],
+    "answer_selection": ["answer_f1", "answer_exact_match"],
     "regression": ["pearson", "spearman", "mse", "rmse", "mae"],
 }
 """Metrics by problem type; the first two are the main metrics."""
-
-_SPLIT_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
-"""Names that datasets of the Hub have for the splits."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +54,11 @@ class OwnData:
     """The column of the second text of a pair."""
     choice_columns: str | None = None
     """The columns of the candidates, such as a,b,c,d, of which one is right, or one column of lists."""
+    candidates_column: str | None = None
+    """A column of lists of candidates, of any length; the label column has the list of the right ones."""
+    placeholder: str | None = None
+    """The text in a text column that a candidate of --candidates-column replaces, such as @placeholder; by default
+    candidates are second texts."""
     label_column: str = "label"
     """The label column; several, such as toxic,insult, are columns of 0 and 1, one per label."""
     group_column: str | None = None
@@ -64,8 +66,8 @@ class OwnData:
     share of groups without an error is measured. Several, such as text,question, are one name."""
     label_separator: str | None = None
     """Separator of the labels in one column of texts with several labels per row."""
-    problem_type: FlagProblemType | None = None
-    """One label per row, any number of labels, or a value."""
+    problem_type: ProblemType | None = None
+    """One label per row, any number of labels, a value, or the choice or selection of a candidate."""
     name: str | None = None
     """Name of the task; by default that of the training file, without its extension."""
     validation_percent: int | None = None
@@ -131,22 +133,19 @@ def infer_task(own: OwnData) -> InferredTask:
     messages: list[str] = []
     draft = _draft(own, name)
     if own.dataset is None:
-        draft = draft.model_copy(update={"source": _infer_delimiter(draft, messages)})
+        draft = draft.model_copy(update={"source": infer_delimiter(draft, messages)})
         files = {split: collect_files(name, texts) for split, texts in draft.source.file_references.items()}
-        _refuse_same_files(files)
+        refuse_same_files(files)
         tables = loading.read_tables(draft, Files(files, are_canonical=False, are_named_by_task=True)).by_split
     else:
         tables = loading.read_tables(draft, None).by_split
         messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")
     _check_tables(own, draft, tables)
     messages.insert(0, f"task {name!r}: {', '.join(f'{len(table):,} {split} rows' for split, table in tables.items())}")
-    labels = (
-        infer_choice_labels(tables["train"], draft.label_columns[0], draft.choices)
-        if draft.choices
-        else infer_labels(tables["train"], draft.label_columns, own.problem_type, own.label_separator)
-    )
+    draft = draft.model_copy(update={"fill": _infer_fill(own, draft, tables["train"])})
+    labels = _infer_labels(own, draft, tables["train"])
     messages += labels.messages
-    is_test_hidden = "test" in tables and _has_no_labels(tables["test"], draft.label_columns)
+    is_test_hidden = "test" in tables and _has_no_labels(draft, tables["test"])
     if is_test_hidden:
         messages.append("test: no labels, so it is predicted and not scored")
     splits = _splits(own, tables, labels.problem_type, messages)
@@ -173,13 +172,22 @@ def _check_flags(own: OwnData) -> None:
         raise UserError("--train-file: missing. Name a file of training rows, or a dataset of the Hub with --dataset.")
     if own.dataset is not None and (own.train_file or own.validation_file or own.test_file):
         raise UserError(f"--dataset {own.dataset}: a dataset and files both provide rows: drop one.")
+    if own.dataset is not None and (own.delimiter or own.encoding):
+        raise UserError("--delimiter and --encoding: only supported for files, not with --dataset.")
     kind = own.problem_type
     if kind == "multiple_choice" and own.choice_columns is None:
         raise UserError("--choice-columns: missing. Name the columns of the candidates, as in a,b,c,d.")
-    others = {"--pair-column": own.pair_column, "--group-column": own.group_column, "--problem-type": kind}
-    for flag, value in others.items() if own.choice_columns is not None else ():
-        if value not in (None, "multiple_choice"):
-            raise UserError(f"{flag} {value}: not supported with --choice-columns {own.choice_columns}: drop one.")
+    if own.candidates_column is None and (kind == "answer_selection" or own.placeholder is not None):
+        raise UserError("--candidates-column: missing. Name the column with the list of candidates of each row.")
+    if own.placeholder == "":
+        raise UserError("--placeholder: expected the text that a candidate replaces, such as @placeholder.")
+    others = {"--group-column": own.group_column, "--label-separator": own.label_separator}
+    if own.candidates_column is not None:
+        others |= {"--choice-columns": own.choice_columns, "--problem-type": kind}
+        _refuse_others(f"--candidates-column {own.candidates_column}", others, "answer_selection")
+    elif own.choice_columns is not None:
+        others |= {"--pair-column": own.pair_column, "--problem-type": kind}
+        _refuse_others(f"--choice-columns {own.choice_columns}", others, "multiple_choice")
     if own.text_columns is None:
         raise UserError("--text-columns: missing. Name the text column, or several columns as title,body.")
     for split, files, percent in (
@@ -196,110 +204,45 @@ def _check_flags(own: OwnData) -> None:
         raise UserError("--validation-percent and --test-percent: expected a sum below 100, to leave training rows.")
 
 
+def _refuse_others(flag: str, others: Mapping[str, str | None], problem_type: ProblemType) -> None:
+    for other, value in others.items():
+        if value not in (None, problem_type):
+            raise UserError(f"{other} {value}: not supported with {flag}: drop one.")
+
+
 def _draft(own: OwnData, name: str) -> TaskSpec:
     """The task as far as the flags define it, not validated: enough to read its rows."""
     text, join = [], {}
-    choices = _columns("--choice-columns", own.choice_columns) if own.choice_columns else ()
-    for flag, value in (("--text-columns", own.text_columns), ("--pair-column", own.pair_column)):
-        if value is not None:
-            columns = _columns(flag, value)
+    first, second = _columns("--text-columns", own.text_columns), _columns("--pair-column", own.pair_column)
+    choices = _columns("--choice-columns", own.choice_columns)
+    candidates = () if own.candidates_column is None else (own.candidates_column,)
+    for columns in (first, second if own.placeholder else (*second, *candidates)):
+        if columns:
             text.append("+".join(columns))
             if len(columns) > 1:
                 join[text[-1]] = columns
     label = _columns("--label-column", own.label_column)
-    group = _columns("--group-column", own.group_column) if own.group_column else ()
-    used = [*(column for name in text for column in join.get(name, (name,))), *choices, *label]
+    if candidates and len(label) > 1:
+        raise UserError(f"--label-column {own.label_column}: expected one column, with the list of right candidates.")
+    group = _columns("--group-column", own.group_column)
+    used = [*first, *second, *choices, *candidates, *label]
     if duplicate := next((column for column in used if used.count(column) > 1), None):
-        raise UserError(
-            f"--text-columns, --pair-column, --choice-columns, --label-column: duplicate column {duplicate!r}."
-        )
-    source, splits = _hub_source(own) if own.dataset else _file_source(own)
+        flags = "--text-columns, --pair-column, --choice-columns, --candidates-column, --label-column"
+        raise UserError(f"{flags}: duplicate column {duplicate!r}.")
+    files = {"train": own.train_file, "validation": own.validation_file, "test": own.test_file}
+    source, splits = hub_source(own.dataset) if own.dataset else file_source(files, own.delimiter, own.encoding)
     facts: dict[str, Any] = dict(name=name, title=name, source=source, text=tuple(text), join=join, splits=splits)
-    facts |= dict(
-        choices=choices, group=group, label=label[0] if len(label) == 1 else label, rows={}, metrics=(), main_metrics=()
-    )
-    return TaskSpec.model_construct(**facts)
+    facts |= dict(choices=choices, candidates=own.candidates_column, group=group, rows={}, metrics=(), main_metrics=())
+    return TaskSpec.model_construct(**facts, label=label[0] if len(label) == 1 else label)
 
 
-def _columns(flag: str, value: str) -> tuple[str, ...]:
+def _columns(flag: str, value: str | None) -> tuple[str, ...]:
+    if value is None:
+        return ()
     columns = tuple(column.strip() for column in value.split(","))
     if not all(columns):
         raise UserError(f"{flag} {value!r}: empty column name.")
     return columns
-
-
-def _file_source(own: OwnData) -> tuple[Source, dict[str, str]]:
-    by_split = {"train": own.train_file, "validation": own.validation_file, "test": own.test_file}
-    files = {split: paths if len(paths) > 1 else paths[0] for split, paths in by_split.items() if paths}
-    for split, paths in by_split.items():
-        for path in (path for path in paths if "://" not in path):
-            user_path(f"--{split}-file", path)
-    try:
-        source = Source(
-            files=files,
-            delimiter={"tab": "\t", "\\t": "\t"}.get(own.delimiter or "", own.delimiter),
-            encoding=own.encoding,
-        ).resolve_in(Path.cwd())
-    except ValidationError as error:
-        fault = error.errors()[0]
-        flag = (
-            f"--{fault['loc'][0]} {fault['input']!r}"
-            if fault["loc"]
-            else "--train-file, --validation-file, --test-file"
-        )
-        raise UserError(f"{flag}: {str(fault['msg']).removeprefix('Value error, ')}.") from None
-    return source, {split: split for split in files}
-
-
-def _hub_source(own: OwnData) -> tuple[Source, dict[str, str]]:
-    """The dataset at its current commit, and its splits by our names."""
-    import datasets
-    from huggingface_hub import HfApi
-
-    from harness.system.hub import call_with_retries
-
-    match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?::([^@]+))?(?:@(.+))?", str(own.dataset))
-    if match is None:
-        raise UserError(f"--dataset {own.dataset}: expected organisation/name, organisation/name:config or ...@commit.")
-    hub, config, revision = match.groups()
-    if own.delimiter or own.encoding:
-        raise UserError("--delimiter and --encoding: only supported for files, not with --dataset.")
-    try:
-        commit = call_with_retries(hub, lambda: HfApi().dataset_info(hub, revision=revision).sha)
-        address = f"hf://datasets/{hub}"  # never a folder of this name
-        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(address, config, revision=commit))
-    except Exception as error:  # of the Hub client, httpx or datasets
-        raise UserError(f"--dataset {own.dataset}: cannot be loaded from the Hub: {first_line(error)}") from None
-    if "train" not in names:
-        raise UserError(
-            f"--dataset {own.dataset}: split 'train' not found; its splits: {', '.join(names)}. Write a task file."
-        )
-    splits = {"train": "train"}
-    for split, aliases in _SPLIT_NAMES.items():
-        if alias := next((alias for alias in aliases if alias in names), None):
-            splits[split] = alias
-    return Source(hub=hub, config=config, revision=commit), splits
-
-
-def _infer_delimiter(draft: TaskSpec, messages: list[str]) -> Source:
-    """The source with the delimiter of its first training file, unless that is the format's default."""
-    first = collect_files(draft.name, draft.source.file_references["train"])[0]
-    form = file_ending(first.name).format
-    if draft.source.delimiter or form not in (*DELIMITERS, None):
-        return draft.source
-    delimiter = detect_delimiter(first.path, first.name, draft.source.encoding, draft.columns)
-    if delimiter == DELIMITERS.get(str(form), delimiter):
-        return draft.source
-    messages.append(f"delimiter: {delimiter!r}, inferred from the header")
-    return draft.source.model_copy(update={"delimiter": delimiter})
-
-
-def _refuse_same_files(files: Mapping[str, Sequence[DataFile]]) -> None:
-    split_of: dict[tuple[str, str | None], str] = {}
-    for split, parts in files.items():
-        for file in parts:
-            if (other := split_of.setdefault((file.sha256, file.sheet), split)) != split:
-                raise UserError(f"--{split}-file {file.name}: the same bytes are in a file of {other}.")
 
 
 # -- rows --------------------------------------------------------------------------------------------------------------
@@ -307,9 +250,9 @@ def _refuse_same_files(files: Mapping[str, Sequence[DataFile]]) -> None:
 
 def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> None:
     flags = dict.fromkeys(draft.text_columns, "--text-columns") | dict.fromkeys(draft.label_columns, "--label-column")
-    if own.pair_column:
-        flags |= dict.fromkeys(_columns("--pair-column", own.pair_column), "--pair-column")
+    flags |= dict.fromkeys(_columns("--pair-column", own.pair_column), "--pair-column")
     flags |= dict.fromkeys(draft.choices, "--choice-columns") | dict.fromkeys(draft.group, "--group-column")
+    flags |= dict.fromkeys(filter(None, [draft.candidates]), "--candidates-column")
     for split, table in tables.items():
         for column, flag in flags.items():
             if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
@@ -322,10 +265,35 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
             raise UserError(f"--{split}-file: {split} has no rows.")
 
 
-def _has_no_labels(table: datasets.Dataset, columns: Sequence[str]) -> bool:
-    if any(column not in table.column_names for column in columns):
+def _infer_fill(own: OwnData, draft: TaskSpec, table: datasets.Dataset) -> dict[str, str]:
+    """The placeholder by its column: the text column in which most training rows have it."""
+    if own.placeholder is None:
+        return {}
+    rows = {
+        column: sum(own.placeholder in str(value) for value in column_values(table, column))
+        for column in draft.text_columns
+    }
+    column = max(rows, key=lambda name: rows[name])
+    if not rows[column]:
+        raise UserError(f"--placeholder {own.placeholder}: not found in any training row of {', '.join(rows)}.")
+    return {column: own.placeholder}
+
+
+def _infer_labels(own: OwnData, draft: TaskSpec, table: datasets.Dataset) -> InferredLabels:
+    if draft.choices:
+        return infer_choice_labels(table, draft.label_columns[0], draft.choices)
+    if draft.candidates is None:
+        return infer_labels(table, draft.label_columns, own.problem_type, own.label_separator)
+    replaced = "".join(f", in place of {text!r} in {column!r}" for column, text in draft.fill.items())
+    message = f"problem type: answer_selection, of the candidates in {draft.candidates!r}{replaced}"
+    return InferredLabels("answer_selection", None, None, [message])
+
+
+def _has_no_labels(draft: TaskSpec, table: datasets.Dataset) -> bool:
+    if any(column not in table.column_names for column in draft.label_columns):
         return True
-    return all(is_unlabelled(value) for column in columns for value in column_values(table, column))
+    values = [value for column in draft.label_columns for value in column_values(table, column)]
+    return all(is_unlabelled(value) or (draft.candidates and value in ([], "[]")) for value in values)
 
 
 def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: str, messages: list[str]) -> dict[str, str]:
@@ -341,7 +309,8 @@ def _splits(own: OwnData, tables: Mapping[str, Any], problem_type: str, messages
     for split, percent in shares.items():
         high = low + percent
         splits[split] = f"train[stratified {low}%:{'' if high == 100 else f'{high}%'}]"
-        how = "at random" if problem_type == "regression" else "each label in its proportion"
+        has_classes = problem_type not in ("regression", "answer_selection")
+        how = "each label in its proportion" if has_classes else "at random"
         together = "groups" if own.group_column else "equal texts"
         messages.append(
             f"{split}: {percent}% of the training rows, {how}, the same ones in every run; {together} stay together"
@@ -357,7 +326,7 @@ def _task(draft: TaskSpec, labels: InferredLabels, splits: dict[str, str], is_te
     order = {split: splits[split] for split in ("train", "validation", "test") if split in splits}
     is_tested = "test" in splits and not is_test_hidden
     facts: dict[str, Any] = dict(
-        draft.model_dump(include={"name", "title", "text", "join", "label", "group", "choices"}),
+        draft.model_dump(include={"name", "title", "text", "join", "label", "group", "choices", "candidates", "fill"}),
         source=draft.source,
         labels=labels.labels,
         splits=order,

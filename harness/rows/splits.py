@@ -114,12 +114,8 @@ def canonical_split(task: TaskSpec, name: str, table: datasets.Dataset, hidden: 
 
 
 def _row_groups(task: TaskSpec, name: str, table: datasets.Dataset) -> NDArray[np.int64] | None:
+    check_group_rows(task, name, table)
     if task.group_rows is not None:
-        if len(table) % task.group_rows:
-            raise UserError(
-                f"task {task.name}: split {name!r} has {len(table):,} rows: expected groups of {task.group_rows} "
-                "consecutive rows (group_rows)."
-            )
         return np.arange(len(table)) // task.group_rows
     if not task.group:
         return None
@@ -131,6 +127,15 @@ def _row_groups(task: TaskSpec, name: str, table: datasets.Dataset) -> NDArray[n
             raise UserError(f"task {task.name}: column {column!r}, row {row} of split {name!r}: missing group.")
         numbers.setdefault(each, len(numbers))
     return np.array([numbers[each] for each in values], np.int64)
+
+
+def check_group_rows(task: TaskSpec, name: str, table: datasets.Dataset) -> None:
+    """Raises UserError when the number of rows is not a multiple of the task's `group_rows`."""
+    if task.group_rows is not None and len(table) % task.group_rows:
+        raise UserError(
+            f"task {task.name}: split {name!r} has {len(table):,} rows: expected groups of {task.group_rows} "
+            "consecutive rows (group_rows)."
+        )
 
 
 def _group_names(task: TaskSpec, table: datasets.Dataset) -> list[tuple[Any, ...]]:
@@ -152,6 +157,31 @@ def check_groups(task: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> None
             raise UserError(
                 f"task {task.name}: the group {', '.join(map(repr, names[second][row - 1]))} has rows in the splits "
                 f"{first!r} and {second!r} (row {row}). Cut the splits between groups, or use `stratified`, which does."
+            )
+
+
+def check_whole_groups(task: TaskSpec, name: str, parts: Iterable[Any], tables: Mapping[str, datasets.Dataset]) -> None:
+    """Raises UserError when a split has some rows of a group and lacks others of the same split of the source.
+
+    parts: absolute instructions of `datasets`, which cut the split from `tables`.
+    """
+    used: dict[str, NDArray[np.bool_]] = {}
+    for part in parts:
+        rows = used.setdefault(part.splitname, np.zeros(len(tables[part.splitname]), bool))
+        rows[part.from_ : part.to] = True
+    for source, rows in used.items():
+        if rows.all() or not all(has_column(tables[source], column) for column in task.group):
+            continue  # a missing column is named with the split's others
+        row_groups = _row_groups(task, source, tables[source])
+        if row_groups is None:
+            return
+        cut = np.isin(row_groups, row_groups[rows]) & ~rows
+        if cut.any():
+            left_out = int(np.flatnonzero(cut)[0])
+            row = int(np.flatnonzero(rows & (row_groups == row_groups[left_out]))[0])
+            raise UserError(
+                f"task {task.name}: split {name!r} is {task.splits[name]!r}, which has row {row + 1} of {source!r} "
+                f"without row {left_out + 1} of the same group. Cut it between groups, or use `stratified`, which does."
             )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
+from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions
@@ -107,11 +108,9 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         _check_columns(table.column_names, columns, path)
         for batch in table.select(columns.names).to_batches(chunk):
             values = {name: batch.column(name).to_pylist() for name in columns.names}
-            for name in columns.names:
-                if name in columns.texts:
-                    _check_texts(values[name], name, path, rows)
-            if batch.num_rows:
-                each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+            _check_texts(values, columns, path, rows)
+            each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+            if each_row:
                 yield columns.compose(each_row, path, rows + 1)
             rows += batch.num_rows
     if rows == 0:
@@ -146,6 +145,38 @@ def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choice
         raise UserError("standard input: no rows.")
 
 
+def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], choices: Sequence[str]) -> TextRows:
+    """Texts from the command line or Python as rows; all candidates of the first text, then those of the next.
+
+    Raises:
+        UserError: they do not suit the task.
+    """
+    is_pair, name = len(task.text) == 2, task.name
+    number = task.classes if task.choices else 0
+    invalid: list[Any] = [text for text in (*texts, *pairs, *choices) if not isinstance(text, str)]
+    if invalid:
+        raise UserError(f"expected texts, got {invalid[0]!r}.")
+    for flag, values in (("--text", texts), ("--pair", pairs), ("--choice", choices)):
+        for text in values:
+            check_characters(text, flag)
+    if not texts:
+        raise UserError("--text is missing: there is no text to predict.")
+    if pairs and not is_pair:
+        raise UserError(f"--pair: the task {name} has single texts. Drop the flag.")
+    if is_pair and len(pairs) != len(texts):
+        raise UserError(
+            f"--pair: the task {name} has pairs ({', '.join(task.text)}): expected one --pair for each of "
+            f"{len(texts)} --text, got {len(pairs)}."
+        )
+    if len(choices) != number * len(texts):
+        raise UserError(
+            f"--choice: the task {name} has {number or 'no'} candidates: expected {number * len(texts)} --choice for "
+            f"{len(texts)} --text, got {len(choices)}."
+        )
+    rows = [tuple(choices[start : start + number]) for start in range(0, len(choices), number)] if number else None
+    return TextRows(list(texts), list(pairs) if is_pair else None, None, rows)
+
+
 def check_characters(text: str, where: str) -> None:
     """Raises UserError when a text has a lone surrogate: half a character, or a byte that is not in its encoding."""
     try:
@@ -155,11 +186,12 @@ def check_characters(text: str, where: str) -> None:
         raise UserError(f"{where}: invalid character {character!r}: not UTF-8. Convert the text to UTF-8.") from None
 
 
-def _check_texts(values: list[Any], column: str, path: Path, rows_before: int) -> None:
-    for row, text in enumerate(values, start=rows_before + 1):
-        if not isinstance(text, str):
-            problem = "missing text" if text is None else f"{text!r} is not a text"
-            raise UserError(f"{path}: column {column!r}, row {row}: {problem}.")
+def _check_texts(values: Mapping[str, list[Any]], columns: TextColumns, path: Path, rows_before: int) -> None:
+    for name in values:
+        for row, text in enumerate(values[name] if name in columns.texts else (), start=rows_before + 1):
+            if not isinstance(text, str):
+                problem = "missing text" if text is None else f"{text!r} is not a text"
+                raise UserError(f"{path}: column {name!r}, row {row}: {problem}.")
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:

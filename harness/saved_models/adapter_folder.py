@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError, boundary
 from harness.facts.recipes import Recipe
-from harness.facts.records import RunRecord
+from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import TaskSpec
 from harness.rows.files import model_revision
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase as Tokenizer
 
     from harness.engine.adaptations.adapters import AdapterFiles
+    from harness.engine.models import BuiltModel
 
 WEIGHTS, CONFIG = FILES = "adapter_model.safetensors", "adapter_config.json"
 """Names that peft gives to the files of an adapter."""
@@ -68,34 +69,15 @@ def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
-    from harness.engine import models, test_mode
     from harness.engine.adaptations import adapters
 
-    spec, recipe, trusts_code = record.spec, record.spec.recipe, bool(record.spec.trust_remote_code)
     with boundary(str(folder / CONFIG), ValueError, KeyError, TypeError):
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        base, revision = str(config["base_model_name_or_path"]), config.get("revision") or spec.revision
+        base, revision = str(config["base_model_name_or_path"]), config.get("revision") or record.spec.revision
     with boundary(str(folder / WEIGHTS), SafetensorError), safe_open(folder / WEIGHTS, "pt") as file:
         expected = (file.metadata() or {}).get(BASE_HASH)
-    is_folder = base != spec.model or spec.revision.startswith("sha256:")  # another name is the folder of its parent
-    with TemporaryDirectory() as scratch:
-        if spec.test_mode and base == spec.model:
-            test_mode.write_model(Path(scratch))
-            base, is_folder = scratch, True
-        if is_folder and not Path(base).is_dir():
-            raise UserError(
-                f"{folder}: base model not found: the folder {base}. Restore it, or use the merged model in the folder "
-                "above the adapter."
-            )
-        try:
-            if trusts_code and base == spec.model:
-                actual_revision = model_revision(base, None if is_folder else revision, trusts_code)
-                if actual_revision != spec.revision:
-                    raise UserError(f"{base}: invalid checksum: its code or other files changed after the run.")
-            built = models.build_model(base, "sha256:" if is_folder else revision, task, spec.seed, trusts_code)
-        except UserError as error:
-            raise UserError(f"{folder}: cannot load its base model: {error}") from None
-    adapters.attach(built.model, recipe, spec.seed, built.new_modules)
+    built = _base_model(folder, base, revision, task, record.spec)
+    adapters.attach(built.model, record.spec.recipe, record.spec.seed, built.new_modules)
     try:
         adapters.load(built.model, load_file(folder / WEIGHTS), with_head=True)
         actual = adapters.extract(built.model)
@@ -107,3 +89,33 @@ def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple
         )
     adapters.merge(built.model)
     return built.model.train(False), built.tokenizer
+
+
+def _base_model(folder: Path, base: str, revision: str, task: TaskSpec, spec: RunSpec) -> BuiltModel:
+    """Loads the model of which the adapter in `folder` is one; in test mode, the tiny one."""
+    from harness.engine import models, test_mode
+
+    trusts_code = bool(spec.trust_remote_code)
+    is_folder = base != spec.model or spec.revision.startswith("sha256:")  # another name is the folder of its parent
+    is_tiny = spec.test_mode and base == spec.model
+    if is_folder and not is_tiny and not Path(base).is_dir():
+        raise UserError(
+            f"{folder}: base model not found: the folder {base}. Restore it, or use the merged model in the folder "
+            "above the adapter."
+        )
+    try:
+        if trusts_code and base == spec.model:
+            _check_revision(base, None if is_folder else revision, spec)
+        with TemporaryDirectory() as scratch:
+            if is_tiny:
+                test_mode.write_model(Path(scratch))
+            name, revision = scratch if is_tiny else base, "sha256:" if is_tiny or is_folder else revision
+            return models.build_model(name, revision, task, spec.seed, trusts_code)
+    except UserError as error:
+        raise UserError(f"{folder}: cannot load its base model: {error}") from None
+
+
+def _check_revision(base: str, revision: str | None, spec: RunSpec) -> None:
+    """Raises UserError when the code that comes with the base model is not that of the run."""
+    if model_revision(base, revision, trusts_code=True) != spec.revision:
+        raise UserError(f"{base}: invalid checksum: its code or other files changed after the run.")

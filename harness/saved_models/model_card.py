@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from harness.engine.display import format_score
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.suites import registered_suites
 from harness.facts.tasks import TaskSpec
-from harness.metrics.registry import title_of
+from harness.metrics.registry import baseline_name, title_of
 from harness.reports.learning_curve import PLOT, curve_table
+from harness.reports.markdown_text import printable_line
 from harness.reports.model_index import model_index
 from harness.stats.resampling import can_resample, pseudo_rows, resampled
 from harness.stats.uncertainty import row_intervals, sample_of
@@ -91,23 +93,21 @@ def _warnings(record: RunRecord) -> list[str]:
 
 def _scores(record: RunRecord) -> str:
     rows = record.data.rows if record.data else {}
-    head = ("split", "rows", "metric", "value", "95 % interval", _baseline_name(record))
+    head = ("split", "rows", "metric", "value", "95 % interval", baseline_name(record.task.problem_type))
     lines = [f"| {' | '.join(head)} |", "|---|---:|---|---:|---:|---:|"]
     for split, values in record.metrics.items():
         for name, value in values.items():
             constant = record.baseline.get(split, {}).get(name)
-            cells = (_text(split), f"{rows.get(split, 0):,}", _text(title_of(name)), _format(value))
-            lines.append(f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {_format(constant)} |")
+            cells = (_text(split), f"{rows.get(split, 0):,}", _text(title_of(name)), format_score(value))
+            lines.append(
+                f"| {' | '.join(cells)} | {_interval(record, split, name, value)} | {format_score(constant)} |"
+            )
     notes = [f"- {_text(note)}" for note in record.notes]
     method = (
         f"The interval covers the choice of rows in the split: the middle 95 % over {_RESAMPLES:,} resamples of the "
         "rows. It does not cover the seed, which takes more than one run."
     )
     return "\n".join([*lines, "", method, "", *notes, *([""] if notes else [])])
-
-
-def _baseline_name(record: RunRecord) -> str:
-    return "constant baseline" if record.task.problem_type == "regression" else "majority-class baseline"
 
 
 def _interval(record: RunRecord, split: str, metric: str, value: float | None) -> str:
@@ -197,22 +197,14 @@ def _curve(record: RunRecord) -> list[str]:
     ]
 
 
-def _format(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
-
-
 def _short(model: str) -> str:
     return model.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _text(text: str) -> str:
     """Markdown that shows exactly this text, on one line: no markup, no HTML and no end of a cell."""
-    return re.sub(r"[\\`*_\[\]<>&|~$#]", r"\\\g<0>", _line(text))
+    return re.sub(r"[\\`*_\[\]<>&|~$#]", r"\\\g<0>", printable_line(text))
 
 
 def _code(text: str) -> str:
-    return f"`{_line(text).replace('`', '')}`"
-
-
-def _line(text: str) -> str:
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    return f"`{printable_line(text).replace('`', '')}`"

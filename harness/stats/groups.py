@@ -71,10 +71,11 @@ class Group:
         """The recipe's differences from the task's default."""
         return assignments(self.runs[0].recipe_changes) or "default"
 
-    def recipe_without(self, name: str) -> str:
-        """The recipe's differences from the task's default, besides that of one hyperparameter."""
+    @property
+    def recipe_without_train_rows(self) -> str:
+        """The recipe's differences from the task's default, besides the number of training rows."""
         changes = self.runs[0].recipe_changes
-        return assignments({other: value for other, value in changes.items() if other != name}) or "default"
+        return assignments({name: value for name, value in changes.items() if name != "train_rows"}) or "default"
 
     @property
     def fingerprint(self) -> str | None:
@@ -222,6 +223,11 @@ def sort_marks(marks: Iterable[str]) -> list[str]:
     """The marks, each once, in the order of the legend."""
     occurring = set(marks)
     return [mark for mark in MARKS if mark in occurring]
+
+
+def mark_names(marks: Iterable[str]) -> list[str]:
+    """The first words of each mark in the legend, such as `partial data`."""
+    return [MARKS[mark].partition(":")[0].partition(",")[0] for mark in sort_marks(marks)]
 
 
 def _reduction(recipe: Recipe) -> frozenset[str]:

@@ -12,13 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from numpy.typing import NDArray
-
 from harness.facts.outcome import is_collapsed
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, RunSpec, read_records, record_path
-from harness.metrics.metric import Undefined
 from harness.metrics.registry import METRICS
 from harness.stats.groups import Group, mean_or_none, reported_metrics
 from harness.stats.uncertainty import Interval
@@ -181,7 +178,8 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
         row_groups = None if packed is None else unpack_array(packed)
         collapsed.append(is_collapsed(predictions, gold, task.problem_type, row_groups))
         for name in (name for name in task.metrics if name in METRICS):
-            expected, actual = _value(name, predictions, gold, row_groups), record.metrics.get(split, {}).get(name)
+            expected = METRICS[name].of_or_none(predictions, gold, row_groups)
+            actual = record.metrics.get(split, {}).get(name)
             if not are_equal(expected, actual):
                 message = f"expected {expected} from the predictions, got {actual}"
                 yield Finding(f"metrics.{split}.{name}", message)
@@ -196,13 +194,6 @@ def are_equal(one: float | None, other: float | None) -> bool:
     if one is None or other is None:
         return one is other
     return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
-
-
-def _value(name: str, predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[Any] | None) -> float | None:
-    try:
-        return METRICS[name].of(predictions, gold, row_groups)
-    except Undefined:
-        return None
 
 
 # -- a record and its re-runs ------------------------------------------------------------------------------------------

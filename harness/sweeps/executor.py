@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
+from pydantic import BeforeValidator, model_validator
 
+from harness.facts.yaml_file import KeysOfFile
 from harness.sweeps.launch import Start
 from harness.system.devices import Slot
 
@@ -68,10 +69,8 @@ def _texts(value: Any) -> Any:
 Count = Annotated[int, BeforeValidator(_count)]
 
 
-class ExecutorSettings(BaseModel):
+class ExecutorSettings(KeysOfFile):
     """The executor of a sweep and its settings: flags of a sweep, and keys below `executor:` in its file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: str = "local"
     """The way to start runs: one of `EXECUTORS`."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.facts.run_files import checkpoint_folder, discard_checkpoints
 from harness.sweeps.launch import Start, record_stamp, sweep_lock_path
 from harness.system.atomic import write_atomically
 from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path, progress_path
@@ -107,8 +107,4 @@ def remove_leftovers(run: PlannedRun) -> None:
     if is_locked(sweep_lock_path(run.path)) or is_locked(lock_path(run.path)):  # the check removes an unheld lock
         return
     progress_path(run.path).unlink(missing_ok=True)
-    folder = run.options.folder / "checkpoints" / run.task.name / run.run_id
-    shutil.rmtree(folder, ignore_errors=True)
-    for parent in (folder.parent, folder.parent.parent):
-        with suppress(OSError):  # other runs have theirs there
-            parent.rmdir()
+    discard_checkpoints(checkpoint_folder(run.options.folder, run.task.name, run.run_id))

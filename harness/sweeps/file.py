@@ -7,17 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import DEFAULT_SEED, Recipe
-from harness.facts.yaml_file import line_number, read_yaml
+from harness.facts.yaml_file import KeysOfFile, describe_faults, read_yaml
 from harness.sweeps.executor import ExecutorSettings
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 def _named(value: Any) -> Any:
@@ -30,7 +25,11 @@ def _named(value: Any) -> Any:
         value = dict.fromkeys(value)
     if not value:
         raise ValueError("empty: name one or more, or omit the key")
-    return {str(name): settings or {} for name, settings in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    if "" in value:
+        raise ValueError("an empty name")
+    return {str(name): settings or {} for name, settings in value.items()}
 
 
 def _duplicate(values: Sequence[Any]) -> Any:
@@ -87,7 +86,7 @@ Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
 Overrides = Annotated[dict[str, Any], BeforeValidator(_overrides)]
 
 
-class TaskSettings(_Strict):
+class TaskSettings(KeysOfFile):
     """Settings of one task, or of every task of a suite."""
 
     seeds: Seeds | None = None
@@ -96,10 +95,10 @@ class TaskSettings(_Strict):
     """Hyperparameters for this task and every model."""
 
 
-class ModelSettings(_Strict):
+class ModelSettings(KeysOfFile):
     """Settings of one model."""
 
-    revision: str | None = None
+    revision: Annotated[str, Field(min_length=1)] | None = None
     """Branch, tag or commit on the Hub."""
     trust_remote_code: bool = False
     """Run the code that comes with the model; `revision` must be a commit."""
@@ -109,7 +108,7 @@ class ModelSettings(_Strict):
     """Hyperparameters for this model on one task; they override both."""
 
 
-class Sweep(_Strict):
+class Sweep(KeysOfFile):
     """A sweep. Field names are the keys of a sweep file."""
 
     tasks: Annotated[dict[str, TaskSettings], BeforeValidator(_named)]
@@ -156,8 +155,7 @@ def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
     try:
         sweep = Sweep(**values)
     except ValidationError as error:
-        faults = [_fault_message(path, node, fault) for fault in error.errors()]
-        raise UserError("\n".join(dict.fromkeys(faults))) from None
+        raise UserError(describe_faults(path, node, error.errors(), Sweep)) from None
     return replace_values(sweep, flags)
 
 
@@ -214,22 +212,3 @@ def grid_values(args: Sequence[str]) -> dict[str, list[str]]:
             raise UserError(f"--grid {arg}: duplicate {name}; give all of its values in one argument.")
         grid[name] = values.split(",")
     return grid
-
-
-def _fault_message(path: Path, root: yaml.Node | None, fault: Any) -> str:
-    location = tuple(part for part in fault["loc"] if not str(part).startswith(("function-", "tuple[", "dict[")))
-    where = f"{path}:{line_number(root, location)}"
-    key = ".".join(map(str, location))
-    if fault["type"] == "extra_forbidden":
-        nested: dict[str, type[BaseModel]] = {
-            "tasks": TaskSettings,
-            "models": ModelSettings,
-            "executor": ExecutorSettings,
-        }
-        known: type[BaseModel] = Sweep if len(location) == 1 else nested[str(location[0])]
-        return f"{where}: unknown key {location[-1]!r}.{did_you_mean(str(location[-1]), known.model_fields)}"
-    if fault["type"] == "missing":
-        return f"{where}: missing key {key!r}."
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    shown = f" (got {fault['input']!r})" if isinstance(fault["input"], (str, int, float)) else ""
-    return f"{where}: {key}: {message}{shown}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
-from typing import NamedTuple
 
 from harness.facts.choices import GridChoice, Per, TriedPoint
 from harness.facts.records import RunRecord
@@ -26,37 +25,6 @@ HALVING_RULE = (
 )
 
 
-class Choice(NamedTuple):
-    """The chosen point of a model, for one task or for several together."""
-
-    model: str
-    tasks: tuple[str, ...]
-    points: list[TriedPoint]
-    chosen: TriedPoint | None
-    """None if no point has a score."""
-
-    def __str__(self) -> str:
-        names = f"{', '.join(self.tasks)}, {self.model}"
-        if self.chosen is None:
-            return f"grid for {names}: no point has a score, none is chosen"
-        return f"grid for {names}: chosen {assignments(self.chosen.values)} ({self.scores_text()})"
-
-    def scores_text(self) -> str:
-        """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung."""
-        return "; ".join(
-            f"{assignments(point.values)}: {'no score' if point.score is None else format(point.score, '.4f')}"
-            for point in self.points
-            if point.rung == self.points[-1].rung
-        )
-
-    def better_half(self) -> list[TriedPoint]:
-        """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
-        scored = [point for point in self.points if point.score is not None]
-        best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
-        better = best_first[: half(len(self.points))]
-        return [point for point in self.points if point in better]
-
-
 def protocol_of(task: TaskSpec, select_on_reported: bool) -> dict[str, str]:
     """The protocol of a grid's runs: `holdout` keeps selection off the reported rows, or the record says otherwise.
 
@@ -73,32 +41,43 @@ def selection_score(record: RunRecord) -> float | None:
 
 
 def choose(
-    runs: Sequence[PlannedRun], points: Sequence[Point], records: Mapping[str, RunRecord], per: Per, rung: int = 1
-) -> list[Choice]:
+    runs: Sequence[PlannedRun],
+    points: Sequence[Point],
+    records: Mapping[str, RunRecord],
+    per: Per,
+    rung: int = 1,
+    *,
+    select_on_reported: bool = False,
+    is_halved: bool = False,
+) -> list[GridChoice]:
     """One choice per task and model, or per model over all of its tasks.
 
     `runs` has the points of this rung with one seed, `records` their records by run_id. If the run of a point is
-    missing or has failed, nothing is chosen: it could have been the best.
+    missing or has failed, the choice has no points and nothing is chosen: it could have been the best.
     """
     by_choice: dict[tuple[str, str], list[PlannedRun]] = {}
     for run in runs:
         by_choice.setdefault((run.spec.model, run.task.name if per == "task" else ""), []).append(run)
     choices = []
     for (model, _), members in by_choice.items():
-        tasks = tuple(dict.fromkeys(run.task.name for run in members))
-        if any(not _has_ended(records.get(run.run_id)) for run in members):
-            choices.append(Choice(model, tasks, [], None))
-            continue
-        by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points]
+        have_ended = all((record := records.get(run.run_id)) and record.is_finished for run in members)
+        by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points if have_ended]
         tried = [_tried(point, at_point, records, rung) for point, at_point in by_point if at_point]
         scored = [point for point in tried if point.score is not None]
         best = max(scored, key=lambda point: point.score or 0.0, default=None)
-        choices.append(Choice(model, tasks, tried, best))
+        choices.append(
+            GridChoice(
+                model=model,
+                tasks=list(dict.fromkeys(run.task.name for run in members)),
+                per=per,
+                seed=members[0].spec.seed,
+                rule=f"{RULE}; {HALVING_RULE}" if is_halved else RULE,
+                selected_on="the reported split" if select_on_reported else "rows that are not reported",
+                points=tried,
+                chosen=None if best is None else best.values,
+            )
+        )
     return choices
-
-
-def _has_ended(record: RunRecord | None) -> bool:
-    return record is not None and record.is_finished
 
 
 def _is_at(run: PlannedRun, point: Point) -> bool:
@@ -117,29 +96,43 @@ def _tried(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRe
     )
 
 
-def grid_choice(choice: Choice, per: Per, seed: int, select_on_reported: bool, is_halved: bool = False) -> GridChoice:
-    """The choice as its file states it."""
-    return GridChoice(
-        model=choice.model,
-        tasks=list(choice.tasks),
-        per=per,
-        seed=seed,
-        rule=f"{RULE}; {HALVING_RULE}" if is_halved else RULE,
-        selected_on="the reported split" if select_on_reported else "rows that are not reported",
-        points=choice.points,
-        chosen=choice.chosen.values if choice.chosen else None,
+def better_half(choice: GridChoice) -> list[Point]:
+    """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
+    scored = [point for point in choice.points if point.score is not None]
+    best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
+    better = best_first[: half(len(choice.points))]
+    return [point.values for point in choice.points if point in better]
+
+
+def choice_text(choice: GridChoice) -> str:
+    """The chosen point with the scores of all, in a line."""
+    if choice.chosen is None:
+        return f"grid for {names_text(choice)}: no point has a score, none is chosen"
+    return f"grid for {names_text(choice)}: chosen {assignments(choice.chosen)} ({scores_text(choice)})"
+
+
+def names_text(choice: GridChoice) -> str:
+    """The tasks and the model that the choice is for."""
+    return f"{', '.join(choice.tasks)}, {choice.model}"
+
+
+def scores_text(choice: GridChoice) -> str:
+    """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung."""
+    return "; ".join(
+        f"{assignments(point.values)}: {'no score' if point.score is None else format(point.score, '.4f')}"
+        for point in choice.points
+        if point.rung == choice.points[-1].rung
     )
 
 
-def sweep_file_lines(choices: Sequence[Choice], per: Per) -> str:
+def sweep_file_lines(choices: Sequence[GridChoice]) -> str:
     """The lines of a sweep file that use the chosen points."""
     lines = ["models:"]
     for model in dict.fromkeys(choice.model for choice in choices):
         mine = [choice for choice in choices if choice.model == model and choice.chosen]
         lines += [f"  {model}:"] if mine else []
-        lines += ["    recipe_by_task:"] if mine and per == "task" else []
+        lines += ["    recipe_by_task:"] if mine and mine[0].per == "task" else []
         for choice in mine:
-            assert choice.chosen is not None
-            recipe = json.dumps(choice.chosen.values).replace('"', "")
-            lines.append(f"      {choice.tasks[0]}: {recipe}" if per == "task" else f"    recipe: {recipe}")
+            recipe = json.dumps(choice.chosen).replace('"', "")
+            lines.append(f"      {choice.tasks[0]}: {recipe}" if choice.per == "task" else f"    recipe: {recipe}")
     return "\n".join(lines)

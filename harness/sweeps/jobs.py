@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.facts.records import RunRecord, read_records
-from harness.requests.parents import model_folder
+from harness.facts.run_files import model_folder
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps.estimates import Estimate, comparable, estimate_all
 from harness.sweeps.ordering import QueueItem
@@ -82,7 +82,7 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
             if record.status == "diverged":
                 useless[run_id] = run
                 plan.diverged.extend([run] * run.is_requested)
-        elif _is_failed(record) and not retry_failed:
+        elif record is not None and record.status == "failed" and not retry_failed:
             useless[run_id] = run
             plan.failed.append(run)
         elif run.is_requested or is_parent:
@@ -97,7 +97,3 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
             plan.notes.append(f"not run: {job.run}: the run that it starts from has failed or diverged")
     plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in useless)
     return plan
-
-
-def _is_failed(record: RunRecord | None) -> bool:
-    return record is not None and record.status == "failed"

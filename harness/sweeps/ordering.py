@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
@@ -19,15 +20,16 @@ class QueueItem(NamedTuple):
 
 def longest_first(queue: Sequence[QueueItem]) -> list[QueueItem]:
     """The items by the time until the last of those that wait for them ends, themselves included; ties keep order."""
-    waiting: dict[str, list[QueueItem]] = {}
-    for item in queue:
-        if item.after is not None:
-            waiting.setdefault(item.after, []).append(item)
-
-    def until_last(item: QueueItem) -> float:
-        return item.seconds + max(map(until_last, waiting.get(item.name, [])), default=0.0)
-
-    return sorted(queue, key=until_last, reverse=True)
+    by_name, waiting = {item.name: item for item in queue}, Counter(item.after for item in queue)
+    until_last = {item.name: item.seconds for item in queue}
+    ready = [item for item in queue if not waiting[item.name]]
+    while ready:  # from those that nothing waits for to the ones that they need; a chain may have thousands
+        item = ready.pop()
+        if (needed := by_name.get(item.after or "")) is not None:
+            until_last[needed.name] = max(until_last[needed.name], needed.seconds + until_last[item.name])
+            waiting[needed.name] -= 1
+            ready += [needed] if not waiting[needed.name] else []
+    return sorted(queue, key=lambda item: until_last[item.name], reverse=True)
 
 
 def startable(queue: Sequence[QueueItem], done: Collection[str]) -> list[QueueItem]:

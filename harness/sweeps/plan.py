@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, read_record, record_path
+from harness.facts.run_files import log_path
 from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
 from harness.requests.identity import identify, resolve_task
@@ -72,7 +74,7 @@ class PlannedRun:
     @property
     def log_path(self) -> Path:
         """The file of its output."""
-        return self.options.folder / "logs" / self.task.name / f"{self.run_id}.log"
+        return log_path(self.options.folder, self.task.name, self.run_id)
 
     def record(self) -> RunRecord | None:
         """Its record, failed or finished; None if there is none.
@@ -168,11 +170,10 @@ def expand(
             f"{number:,} runs: expected at most {MAX_RUNS:,} in one sweep. Name fewer tasks, models or seeds."
         )
     runs: dict[str, PlannedRun] = {}
-    for task, model, here, seeds in groups:
-        for point in here:
-            for run in _plan_seeds(request, task, model, point, seeds):
-                if run.is_requested or run.run_id not in runs:
-                    runs[run.run_id] = run
+    chains = (_plan_seeds(request, task, model, point, seeds) for task, model, here, seeds in groups for point in here)
+    for run in chain.from_iterable(chains):
+        if run.is_requested or run.run_id not in runs:
+            runs[run.run_id] = run
     return list(runs.values())
 
 
@@ -195,31 +196,41 @@ def _plan_seeds(request: SweepRequest, task: str, model: str, point: Point, seed
     ]
 
 
-def _plan(
-    request: SweepRequest, name: str, model: str, point: Point, seed: int, children: tuple[str, ...] = ()
-) -> list[PlannedRun]:
-    """A run, after those that it starts from; `children` are the tasks that start from it."""
+def _plan(request: SweepRequest, name: str, model: str, point: Point, seed: int) -> list[PlannedRun]:
+    """A run, after those that it starts from."""
+    ancestry: dict[str, tuple[list[str], RunOptions]] = {}
+    start: str | None = name
+    while start is not None:
+        if start in ancestry:
+            raise UserError(f"init_from: {' from '.join([*ancestry, start])}: tasks cannot start from each other.")
+        args = _run_args(request, start, model, {} if ancestry else point, seed)
+        ancestry[start] = args, parse_options(args)
+        start = ancestry[start][1].recipe.init_from
+    runs: list[PlannedRun] = []
+    for args, options in reversed(ancestry.values()):
+        if runs:
+            args, options = [*args, "--parent", runs[-1].run_id], replace(options, parent=runs[-1].run_id)
+        runs.append(planned_run(args, options, runs[-1] if runs else None))
+    return request_last(runs)
+
+
+def _run_args(request: SweepRequest, task: str, model: str, point: Point, seed: int) -> list[str]:
+    """The arguments of `harness run` for a run of the sweep, without the run that it starts from."""
     own = request.sweep.models.get(model, ModelSettings())
-    args = ["--task", name, *(["--model", model] if model else [])]
+    args = ["--task", task, *(["--model", model] if model else [])]
     args += ["--revision", own.revision] if own.revision else []
     args += ["--trust-remote-code"] if own.trust_remote_code else []
-    overrides = {**_overrides(request, name, own), **point}
+    overrides = {**_overrides(request, task, own), **point}
     if switches := {key for key, value in overrides.items() if isinstance(value, bool)}:
         default = parse_options([*args, *request.args]).recipe  # a switch has a flag only for its other position
         unchanged = {key for key in switches if overrides[key] is getattr(default, key)}
         overrides = {key: value for key, value in overrides.items() if key not in unchanged}
-    args += [*recipe_args(overrides), "--seed", str(seed), *request.args]
-    options = parse_options(args)
-    before: list[PlannedRun] = []
-    if options.recipe.init_from is not None:
-        if options.recipe.init_from in (name, *children):
-            chain = " from ".join([*children, name, options.recipe.init_from])
-            raise UserError(f"init_from: {chain}: tasks cannot start from each other.")
-        before = _plan(request, options.recipe.init_from, model, {}, seed, (*children, name))
-        before = [replace(run, is_requested=False) for run in before]
-        args += ["--parent", before[-1].run_id]
-        options = replace(options, parent=before[-1].run_id)
-    return [*before, planned_run(args, options, before[-1] if before else None)]
+    return [*args, *recipe_args(overrides), "--seed", str(seed), *request.args]
+
+
+def request_last(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """The runs of which each starts from the one before it; only the last is requested."""
+    return [*(replace(run, is_requested=False) for run in runs[:-1]), runs[-1]]
 
 
 def planned_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError, did_you_mean, first_line
 from harness.facts.recipes import plan_steps, recipe_difference
 from harness.facts.record_parts import Environment
 from harness.facts.records import RunRecord, RunSpec
@@ -17,7 +17,7 @@ from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.rows.own_data import OwnData
 from harness.stats.verification import ran_on_gpu
-from harness.sweeps.plan import PlannedRun, planned_run, recipe_args
+from harness.sweeps.plan import PlannedRun, planned_run, recipe_args, request_last
 from harness.system.command_line import split_flags
 
 SMALLEST = "smallest"
@@ -50,6 +50,16 @@ class Topology(NamedTuple):
     gpus: int
     """0: the run was on a CPU."""
     threads: int
+
+
+class RerunPlan(NamedTuple):
+    """A re-run as it is planned."""
+
+    topology: Topology
+    runs: list[PlannedRun]
+    """The run, after those that it starts from."""
+    seconds: float
+    """The seconds that they took when they were recorded."""
 
 
 def topology_of(record: RunRecord, gpus: int) -> Topology:
@@ -96,6 +106,33 @@ def smallest_first(records: Collection[RunRecord], known: Mapping[str, RunRecord
     return (record for *_, record in sorted(candidates, key=lambda candidate: candidate[:2]))
 
 
+def rerun_of(record: RunRecord, records: Mapping[str, RunRecord], settings: RerunSettings, gpus: int) -> RerunPlan:
+    """The re-run of a record on a machine with that many GPUs.
+
+    Raises:
+        UserError: the run cannot be done again here.
+    """
+    costs = [each.cost for each in lineage(record, records, settings.trusts_code)]
+    topology = topology_of(record, gpus)
+    return RerunPlan(topology, plan_rerun(record, records, settings), sum(cost.seconds for cost in costs if cost))
+
+
+def smallest_rerun(
+    records: Mapping[str, RunRecord], known: Mapping[str, RunRecord], settings: RerunSettings, gpus: int
+) -> tuple[RerunPlan | None, list[str]]:
+    """The re-run of the record that took the fewest seconds among those that are not `known` and can be done again.
+
+    The second value has the reasons why the smaller ones cannot.
+    """
+    reasons: list[str] = []
+    for record in smallest_first(records.values(), known):
+        try:
+            return rerun_of(record, records, settings, gpus), reasons
+        except UserError as error:
+            reasons.append(first_line(error))
+    return None, reasons
+
+
 def has_score(record: RunRecord) -> bool:
     """True for a run that did not fail or diverge: there is something to compare with."""
     return record.status in ("ok", "collapsed") and record.environment is not None
@@ -107,24 +144,42 @@ def plan_rerun(record: RunRecord, records: Mapping[str, RunRecord], settings: Re
     Raises:
         UserError: the run cannot be done again here; the message names the field of its spec that differs.
     """
-    flag = f"--rerun {record.run_id}"
-    if not has_score(record):
-        raise UserError(f"{flag}: {record.status}: expected a run with a score. Name another run.")
-    if record.run_id != record.spec.run_id:  # so that no chain of parents is circular
-        raise UserError(f"{flag}: edited record: its spec has the run_id {record.spec.run_id}.")
-    if record.spec.trust_remote_code and not settings.trusts_code:
-        raise UserError(
-            f"{flag}: runs code that comes with {record.spec.model}. Read the code of the commit "
-            f"{record.spec.revision}, then allow it with --trust-remote-code."
-        )
-    before: list[PlannedRun] = []
-    if (parent := record.spec.parent) is not None:
+    runs: list[PlannedRun] = []
+    for each in reversed(lineage(record, records, settings.trusts_code)):
+        runs.append(_planned(each, settings, runs[-1] if runs else None))
+    return request_last(runs)
+
+
+def lineage(record: RunRecord, records: Mapping[str, RunRecord], trusts_code: bool) -> list[RunRecord]:
+    """The record, that of the run that it starts from, and so on to the one that starts from a published model.
+
+    Raises:
+        UserError: one of them has no score, was edited or needs code that is not trusted, or its parent has no record.
+    """
+    chain = [record]
+    while True:
+        record, flag = chain[-1], f"--rerun {chain[-1].run_id}"
+        if not has_score(record):
+            raise UserError(f"{flag}: {record.status}: expected a run with a score. Name another run.")
+        if record.run_id != record.spec.run_id:  # so that no chain of parents is circular
+            raise UserError(f"{flag}: edited record: its spec has the run_id {record.spec.run_id}.")
+        if record.spec.trust_remote_code and not trusts_code:
+            raise UserError(
+                f"{flag}: runs code that comes with {record.spec.model}. Read the code of the commit "
+                f"{record.spec.revision}, then allow it with --trust-remote-code."
+            )
+        if (parent := record.spec.parent) is None:
+            return chain
         if parent not in records:
             raise UserError(f"{flag}: missing parent run: it starts from {parent}, which has no record here.")
-        before = [replace(run, is_requested=False) for run in plan_rerun(records[parent], records, settings)]
+        chain.append(records[parent])
+
+
+def _planned(record: RunRecord, settings: RerunSettings, parent: PlannedRun | None) -> PlannedRun:
+    flag = f"--rerun {record.run_id}"
     try:
         args = _args(record, settings)
-        run = planned_run(args, parse_options(args), before[-1] if before else None)
+        run = planned_run(args, parse_options(args), parent)
     except UserError as error:
         raise UserError(f"{flag}: {error}") from None
     except SystemExit:  # of the parser, even with 0 where a value is -h
@@ -135,7 +190,7 @@ def plan_rerun(record: RunRecord, records: Mapping[str, RunRecord], settings: Re
             f"{flag}: the metric {foreign[0]!r} is code that `evaluate` loads. Read it, then allow it with "
             "--trust-remote-code."
         )
-    return [*before, run]
+    return run
 
 
 def _check_spec(expected: RunSpec, spec: RunSpec, flag: str) -> None:

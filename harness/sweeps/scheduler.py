@@ -120,32 +120,36 @@ class Scheduler:
         """
         try:
             while True:
-                try:
-                    yield from self._work(stop_request)
-                except UserError as error:
-                    self.mistake = self.mistake or error
-                    self._stop()
+                yield from self._work_or_stop(stop_request)
                 if not self.running and (self.is_stopping or not self._can_continue()):
-                    if self.mistake:
-                        raise self.mistake
-                    return
+                    break
                 yield None
                 time.sleep(POLL_SECONDS)
         except BaseException:
             for running in self.running:
                 running.handle.kill()
             raise
+        if self.mistake:
+            raise self.mistake
+
+    def _work_or_stop(self, stop_request: StopRequest) -> Iterator[Event]:
+        try:
+            yield from self._work(stop_request)
+        except UserError as error:
+            self.mistake = self.mistake or error
+            self._stop()
 
     def _work(self, stop_request: StopRequest) -> Iterator[Event]:
         yield from self._collect_ended()
         yield from self._collect_unseen()
         if stop_request.signal:
             self._stop()
-        if not self.is_stopping:
-            for running in self.running:
-                running.lock_check.check()
-            yield from self._check_elsewhere()
-            yield from self.start_jobs()
+        if self.is_stopping:
+            return
+        for running in self.running:
+            running.lock_check.check()
+        yield from self._check_elsewhere()
+        yield from self.start_jobs()
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in one of these states."""

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 from harness.engine.progress import ProgressSummary, read_summary
 from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, record_path
+from harness.facts.run_files import checkpoint_folder, log_path
 from harness.facts.tasks import load_task
 from harness.sweeps.estimates import comparable, estimate
 from harness.sweeps.launch import sweep_lock_path
@@ -93,7 +94,7 @@ def _read_holder(lock: Path) -> _Holder | None:
 def _status(
     results: Path, key: RunKey, holder: _Holder | None, record: RunRecord | None, records: Sequence[RunRecord]
 ) -> RunStatus:
-    checkpoints = sorted((results / "checkpoints" / key.task / key.run_id).glob("step-*/manifest.json"))
+    checkpoints = sorted(checkpoint_folder(results, *key).glob("step-*/manifest.json"))
     summary = read_summary(checkpoints[-1]) if checkpoints else None
     if holder is not None:
         live = read_summary(progress_path(record_path(results, *key)))
@@ -102,7 +103,7 @@ def _status(
     if record is not None:
         return RunStatus(key, "done" if record.is_finished else "failed", "", record.finished, summary, None)
     state: RunState = "stopped with a checkpoint" if checkpoints else "stopped"
-    file = checkpoints[-1] if checkpoints else results / "logs" / key.task / f"{key.run_id}.log"
+    file = checkpoints[-1] if checkpoints else log_path(results, *key)
     since = None
     with suppress(OSError):
         since = datetime.fromtimestamp(file.stat().st_mtime, UTC)

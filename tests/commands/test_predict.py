@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from harness.__main__ import main
-from harness.commands.predict import predict
+from harness.api import predict
 from harness.facts.tasks import load_task, read_task
 from harness.rows import stream
 from harness.saved_models.bundles import read_bundle

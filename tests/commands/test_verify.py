@@ -17,20 +17,30 @@ import pytest
 from harness.__main__ import main
 from harness.commands.leaderboard import read_leaderboard
 from harness.commands.verify import main as verify_main
-from harness.commands.verify import verify
 from harness.errors import UserError
 from harness.facts.packing import pack_array, unpack_array
 from harness.facts.records import RunRecord, read_record, read_records, record_path, write_record
+from harness.inspection.verification_report import SCHEMA_VERSION, verify
 from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.run import run
-from harness.stats.verification import Rerun, compare_reruns
+from harness.stats.verification import LEVELS, Rerun, compare_reruns
 from harness.sweeps.launch import launch_command
 from harness.sweeps.scheduler import Command
 
 RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
 
 Content = dict[str, Any]
+
+CONSISTENT: Content = {
+    "schema_version": SCHEMA_VERSION,
+    "is_consistent": False,
+    "levels": LEVELS,
+    "records": [],
+    "unreadable": [],
+    "removed": [],
+}
+"""The output where no record is shown."""
 
 
 @pytest.fixture
@@ -164,6 +174,78 @@ def test_the_base_leaves_out_the_records_that_it_has(results: Path, tmp_path_fac
     second.with_name(f"{second.stem}.validation.parquet").unlink()
     write_record(later(read_record(third)), results / "reruns" / "lab")
     assert [one.record.run_id for one in verify(results, base)[0]] == [first.stem, second.stem, third.stem]
+
+
+def verified_base(results: Path, base: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, Content]:
+    """The exit code and the output of the check of a pull request."""
+    capsys.readouterr()
+    code = 0
+    try:
+        main(["verify", str(results), "--base", str(base), "--json"])
+    except SystemExit as stop:
+        code = int(str(stop.code))
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_files_that_the_base_has_must_not_be_removed(
+    results: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = tmp_path_factory.mktemp("base")
+    path, other, *_ = sorted((results / "runs" / "rte").glob("*.json"))
+    write_record(later(read_record(path)), results / "reruns" / "lab")
+    (results / "grids").mkdir()
+    (results / "grids" / "bert.json").write_text("{}")
+    shutil.copytree(results, base, dirs_exist_ok=True)
+    (results / "grids" / "bert.json").unlink()
+    assert verified_base(results, base, capsys) == (1, {**CONSISTENT, "removed": ["grids/bert.json"]})
+    (base / "grids" / "bert.json").unlink()
+    assert verified_base(results, base, capsys) == (0, {**CONSISTENT, "is_consistent": True})
+
+    files = sorted(path.parent.glob(f"{path.stem}.*.parquet"))
+    for file in files:
+        file.unlink()
+    code, content = verified_base(results, base, capsys)
+    assert (code, content["is_consistent"]) == (1, False)
+    assert content["removed"] == [file.relative_to(results).as_posix() for file in files]
+    main(["verify", str(results)])  # a folder alone may lack them
+
+    shutil.rmtree(results / "reruns")
+    other.unlink()
+    code, content = verified_base(results, base, capsys)
+    names = {name.removeprefix("runs/rte/") for name in content["removed"]}
+    assert code == 1
+    assert names == {*(file.name for file in files), other.name, f"reruns/lab/runs/rte/{path.name}"}
+
+    shutil.rmtree(results / "runs")
+    code, content = verified_base(results, base, capsys)
+    files_of_base = sorted(each.relative_to(base).as_posix() for each in base.rglob("*.*") if each.is_file())
+    assert (code, content["removed"]) == (1, files_of_base)
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(results), "--base", str(base)])
+    assert stop.value.code == 1
+    assert files_of_base[0] in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        main(["verify", str(results / "nosuch"), "--base", str(base)])
+    assert stop.value.code == 2
+
+
+def test_predictions_of_a_record_of_the_base_must_not_be_replaced(
+    results: Path, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of rows with hidden labels agree with any record."""
+    base = tmp_path_factory.mktemp("base")
+    path, other, *_ = sorted((results / "runs" / "rte").glob("*.json"))
+    for one in (path, other):
+        shutil.copy(one.with_name(f"{one.stem}.validation.parquet"), one.with_name(f"{one.stem}.test.parquet"))
+        edit(one, lambda content: content["prediction_files"].update(test=f"{content['run_id']}.test.parquet"))
+        edit(one, lambda content: content["data"]["rows"].update(test=content["data"]["rows"]["validation"]))
+    shutil.copytree(results, base, dirs_exist_ok=True)
+    assert verified_base(results, base, capsys)[0] == 0
+    shutil.copy(other.with_name(f"{other.stem}.test.parquet"), path.with_name(f"{path.stem}.test.parquet"))
+    code, content = verified_base(results, base, capsys)
+    ((run_id, findings),) = [(one["run_id"], one["findings"]) for one in content["records"]]
+    assert (code, run_id, [one["field"] for one in findings]) == (1, path.stem, ["prediction_files.test"])
+    verify(results)
 
 
 def test_no_records_is_bad_input_and_an_unreadable_one_does_not_hold(

@@ -16,14 +16,13 @@ from harness.engine import checkpoints
 from harness.engine.checkpoints import (
     Checkpoint,
     check_fit,
-    checkpoint_folder,
-    discard_checkpoints,
     load_checkpoint,
     newest_checkpoint,
     save_checkpoint,
 )
 from harness.engine.training import TrainingState
 from harness.errors import UserError
+from harness.facts.run_files import checkpoint_folder, discard_checkpoints
 
 
 def checkpoint(step, best=False):

@@ -17,7 +17,7 @@ from scipy.special import softmax
 from support.own_code import CLASSES, write_own_model
 
 from harness.__main__ import main
-from harness.commands.predict import predict
+from harness.api import predict
 from harness.engine.model_code import own_references
 from harness.engine.models import build_model, load_tokenizer
 from harness.errors import UserError

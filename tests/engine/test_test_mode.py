@@ -12,7 +12,7 @@ from harness.__main__ import main as harness
 from harness.engine import test_mode
 from harness.facts.packing import unpack_array
 from harness.facts.records import read_record
-from harness.facts.tasks import all_tasks, load_task, read_task
+from harness.facts.tasks import TaskSpec, all_tasks, load_task, read_task
 from harness.rows.loading import load_splits
 from harness.run import main
 
@@ -65,6 +65,28 @@ def test_both_rows_of_a_minimal_pair_have_one_label():
     task = load_task("axg")
     label = load_splits(task, test_mode.tables(task), "standard", None)["test"].label
     assert label[::2].tolist() == label[1::2].tolist()
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {
+            "group_rows": 5,
+            "splits": {"train": "train", "validation": "validation", "test": "test"},
+            "predict": ["test"],
+        },
+        {"group_rows": 500},
+        {"group": ["question"], "splits": {"train": "all[stratified :90%]", "validation": "all[stratified 90%:]"}},
+        {"group": ["question"], "splits": {"train": "all[:90%]", "validation": "all[90%:]"}},
+    ],
+)
+def test_groups_are_whole_in_test_mode(keys):
+    facts = dict(name="mine", title="Mine", source={"file": "a.csv"}, text="text", labels=["no", "yes"])
+    facts |= dict(splits={"train": "train", "validation": "validation"}, metrics=["accuracy"], main_metrics="accuracy")
+    task = TaskSpec(**{**facts, **keys})
+    splits = load_splits(task, test_mode.tables(task), "standard", None)
+    sizes = {name: set(np.bincount(split.row_groups).tolist()) for name, split in splits.items()}
+    assert sizes == {name: {task.group_rows or 4} for name in task.splits}
 
 
 SHAPES = {

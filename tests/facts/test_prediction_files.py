@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.records import task_facts
+from support.records import finished_record, task_facts
 
 from harness.engine.inference import Scores
 from harness.engine.predictions import write_predictions
 from harness.errors import UserError
-from harness.facts.prediction_files import read_prediction_file
+from harness.facts.prediction_files import prediction_path, read_prediction_file
 
 NAMES = ["no", "yes", "perhaps"]
 
@@ -57,3 +57,11 @@ def test_questions_of_candidates_are_read_and_required(tmp_path: Path) -> None:
     write_predictions(path, Scores(np.arange(3), values), facts.labels, split)
     with pytest.raises(UserError, match="missing column 'question'"):
         read_prediction_file(path, facts)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x.parquet", "a/b", "a\0b", "é" * 128])
+def test_file_of_predictions_is_next_to_its_record(tmp_path: Path, name: str) -> None:
+    record = finished_record(prediction_files={"test": "mine.parquet", "other": name})
+    assert prediction_path(record, tmp_path, "test") == tmp_path / "runs" / "rte" / "mine.parquet"
+    with pytest.raises(UserError, match=r"invalid prediction_files\.other"):
+        prediction_path(record, tmp_path, "other")

@@ -494,6 +494,18 @@ def _predict(values: NDArray[Any]) -> Callable[[Path], None]:
     return _replace(pack_array(np.arange(277) % 2), pack_array(values))
 
 
+def _change(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _as_regression(content: dict[str, Any]) -> None:
+    """Makes a classification a regression, all but its packed class numbers."""
+    content["task"] |= dict(labels=None, problem_type="regression", metrics=["pearson"], main_metrics=["pearson"])
+    content["metrics"] = content["baseline"] = {}
+
+
 HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "nested lists": (_write("[" * 100_000), "nested too deeply"),
     "nested objects": (_write('{"a":' * 100_000), "nested too deeply"),
@@ -509,6 +521,26 @@ HOSTILE: dict[str, tuple[Callable[[Path], None], str]] = {
     "loss of 1e308": (_replace('"loss": null', '"loss": 1e308'), "loss"),
     "seconds of 1e308": (_replace('"seconds": 10.0', '"seconds": 1e308'), "cost.seconds"),
     "negative seconds": (_replace('"seconds": 10.0', '"seconds": -1'), "cost.seconds"),
+    "metric of a regression in a classification": (
+        _replace('"metrics": [\n   "accuracy"', '"metrics": [\n   "pearson",\n   "accuracy"'),
+        "task: metrics: 'pearson' does not support single_label_classification; supported: accuracy, f1",
+    ),
+    "metric of a classification in a regression": (
+        _replace(
+            '"labels": [\n   "no",\n   "yes"\n  ],\n  "problem_type": "single_label_classification"',
+            '"labels": null, "problem_type": "regression"',
+        ),
+        "task: metrics: 'accuracy' does not support regression; supported: pearson",
+    ),
+    "class numbers of a regression": (
+        lambda path: _change(path, _as_regression),
+        "predictions, gold: expected one or more labels of regression",
+    ),
+    "labels of a regression": (_replace("single_label_classification", "regression"), "task: labels: "),
+    "main metric that is no metric": (
+        _replace('"main_metrics": [\n   "accuracy"', '"main_metrics": [\n   "f1"'),
+        "task: main_metrics: 'f1'",
+    ),
     "no main metrics": (_replace('"main_metrics": [\n   "accuracy"\n  ]', '"main_metrics": []'), "main_metrics"),
     "lone surrogate": (_replace("The rte task", "\\ud800"), "title"),
     "lone surrogate in a name": (_replace('"train & validation"', '"\\ud800"'), "shared_texts"),
@@ -574,6 +606,14 @@ def test_copy_is_not_the_record_of_another_run(tmp_path: Path) -> None:
     assert read_record_copy(other) == read_record(path)
 
 
+def test_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    """Otherwise a sweep would plan runs whose records cannot be written."""
+    (tmp_path / "results").touch()
+    with pytest.raises(UserError, match=rf"^{re.escape(str(tmp_path))}/results: .* got a file"):
+        read_records(tmp_path / "results")
+    assert read_records(tmp_path / "nosuch").records == []
+
+
 def test_folder_whose_name_is_too_long_is_named() -> None:
     with pytest.raises(UserError, match=f"^{'a' * 300}/runs: .*too long"):
         read_records(Path("a" * 300))
@@ -590,7 +630,7 @@ def test_selected_answers_are_one_of_each_group_and_gold_labels_agreements() -> 
     agreements = np.array([1, 0.5, 0])
     complete = record(np.array([0, 1, 1]), agreements)
     with pytest.raises(ValidationError, match="row_groups: missing split validation"):
-        _record(task=task.model_copy(update={"metrics": ["foreign"]}), gold=complete.gold)
+        _record(task=task, gold=complete.gold)
     for selected in ([1, 1, 1], [0, 1, 0], [0, 0, 1], [0, 0, 0], [0, 1, 0, 0, 1]):
         with pytest.raises(ValidationError, match="predictions: expected one row of each group of validation"):
             record(np.array(selected), agreements)

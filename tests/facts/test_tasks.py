@@ -652,6 +652,15 @@ def test_invalid_file_is_refused_with_line_and_reason(tmp_path: Path, what: str)
     assert [text for text in lines if text.startswith(f"{path}:{line}: ") and reason in text]
 
 
+def test_metric_of_another_problem_type_is_named_with_its_own_line_and_the_nearest_that_fits(tmp_path: Path) -> None:
+    sets = ("label: label", "label: label\nproblem_type: multi_label_classification")
+    metrics = ("metrics: [accuracy]", "metrics:\n- f1_micro\n- accuracy")
+    text = _changed(sets, metrics, ("main_metrics: accuracy", "main_metrics: f1_micro"))
+    line = text.splitlines().index("- accuracy") + 1
+    with pytest.raises(UserError, match=rf"mine\.yaml:{line}: metrics: 'accuracy' .* Did you mean 'subset_accuracy'"):
+        read_task(_file(tmp_path, text))
+
+
 @pytest.mark.parametrize("text", ["", "just a text", "- a\n- list\n", "# a comment\n", "3"])
 def test_file_without_keys_is_refused(tmp_path: Path, text: str) -> None:
     path = _file(tmp_path, text)

@@ -18,7 +18,6 @@ from harness.reports.standings import build_leaderboard
 
 def page(old: Sequence[RunRecord], new: Sequence[RunRecord]) -> str:
     before, after = (build_leaderboard(runs, resamples=100) if runs else None for runs in (old, new))
-    assert after is not None
     return changes_page(before, after, old, new)
 
 
@@ -91,4 +90,22 @@ def test_base_prints_the_changes_and_writes_nothing(tmp_path: Path, capsys: pyte
     for flags in (["--base", str(base / "nosuch")], ["--base", str(base), "--task", "rte"]):
         with pytest.raises(SystemExit) as stop:
             main(["leaderboard", "--results", str(results), *flags])
+        assert stop.value.code == 2
+
+
+def test_records_that_were_all_removed_are_listed_as_any_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results, base = tmp_path / "results", tmp_path / "base"
+    results.mkdir()
+    run = record("rte", 0.6)
+    write_record(run, base)
+    main(["leaderboard", "--results", str(results), "--base", str(base)])
+    shown = capsys.readouterr().out
+    assert "Entries: 0 added, 0 changed, 1 removed. Records: 0 added, 0 changed, 1 removed." in shown
+    assert f"- rte/{run.run_id}".replace("_", "\\_") in shown
+    assert rows(shown)[1] == [BERT, "default", "removed", "reported → –"]
+    for other in (tmp_path / "nosuch", tmp_path):  # a folder that is missing, and two without a record
+        with pytest.raises(SystemExit) as stop:
+            main(["leaderboard", "--results", str(other), "--base", str(results)])
         assert stop.value.code == 2

@@ -11,9 +11,9 @@ import jsonschema
 import pytest
 from scipy.stats import binomtest
 
-from harness.reports.every_eval_ever import DataSource, Submitter, collection_path, data_source, every_eval_ever
+from harness.reports.every_eval_ever import DataSource, collection_path, data_source, every_eval_ever
 
-US = Submitter("Example Lab", "third_party")
+US = ("Example Lab", "third_party")
 
 STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 NUMBER = {"type": "number"}
@@ -117,22 +117,23 @@ def results(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_record_is_valid(make_record):
-    metrics = {"accuracy": 0.75, "f1": 0.8, "matthews_correlation": -0.1, "rmse": 1.25, "loss": 0.4}
+    metrics = {"accuracy": 0.75, "f1": 0.8, "matthews_correlation": -0.1, "loss": 0.4}
     for run in (
         make_record("mrpc", metrics),
         make_record("mrpc", metrics, model="/models/bert", spec={"revision": "sha256:abc"}),
         make_record("mine", metrics, spec={"data": "ab12"}, data={"source": "files", "revision": None}),
         make_record("far", metrics, data={"source": "https://example.org/a.csv, https://example.org/b.csv"}),
+        make_record("stsb", {"pearson": -0.1, "rmse": 1.25, "loss": 0.4}),
         make_record(environment=None),
     ):
-        content = every_eval_ever(run, US)
+        content = every_eval_ever(run, *US)
         jsonschema.validate(content, SCHEMA)
         json.dumps(content, allow_nan=False)
 
 
 def test_the_schema_of_this_test_refuses_incomplete_records(make_record):
     """Or the test above would accept anything."""
-    content = every_eval_ever(make_record(), US)
+    content = every_eval_ever(make_record(), *US)
     del content["evaluation_results"][0]["metric_config"]["max_score"]
     with pytest.raises(jsonschema.ValidationError, match="max_score"):
         jsonschema.validate(content, SCHEMA)
@@ -141,7 +142,7 @@ def test_the_schema_of_this_test_refuses_incomplete_records(make_record):
 
 
 def test_scores_are_those_of_the_record_with_their_direction_and_limits(make_record):
-    results_by_name = results(every_eval_ever(make_record("stsb", {"pearson": 0.8, "rmse": 1.25}), US))
+    results_by_name = results(every_eval_ever(make_record("stsb", {"pearson": 0.8, "rmse": 1.25}), *US))
     assert results_by_name.keys() == {"stsb.validation.pearson", "stsb.validation.rmse"}
     pearson, rmse = (results_by_name[f"stsb.validation.{name}"] for name in ("pearson", "rmse"))
     assert pearson["score_details"]["score"] == 0.8
@@ -157,7 +158,7 @@ def test_scores_are_those_of_the_record_with_their_direction_and_limits(make_rec
 
 def test_accuracy_has_the_interval_of_its_rows(make_record):
     """Scipy's Wilson interval for 150 of 200 correct rows."""
-    results_by_name = results(every_eval_ever(make_record("rte", {"accuracy": 0.75, "f1": 0.8}), US))
+    results_by_name = results(every_eval_ever(make_record("rte", {"accuracy": 0.75, "f1": 0.8}), *US))
     expected = binomtest(150, 200).proportion_ci(0.95, method="wilson")
     interval = results_by_name["rte.validation.accuracy"]["score_details"]["uncertainty"]["confidence_interval"]
     assert (interval["lower"], interval["upper"]) == pytest.approx((expected.low, expected.high), abs=1e-9)
@@ -167,11 +168,11 @@ def test_accuracy_has_the_interval_of_its_rows(make_record):
 
 def test_undefined_and_unknown_metrics_are_left_out(make_record):
     run = make_record("mine", {"accuracy": None, "bleu": 12.0, "loss": 0.3, "f1": 0.5})
-    assert list(results(every_eval_ever(run, US))) == ["mine.validation.f1"]
+    assert list(results(every_eval_ever(run, *US))) == ["mine.validation.f1"]
 
 
 def test_the_same_record_gives_the_same_content(make_record):
-    assert every_eval_ever(make_record(), US) == every_eval_ever(make_record(), US)
+    assert every_eval_ever(make_record(), *US) == every_eval_ever(make_record(), *US)
 
 
 def test_source_is_the_hub_a_url_or_unknown(make_record):
@@ -187,7 +188,7 @@ def test_source_is_the_hub_a_url_or_unknown(make_record):
 
 def test_model_folder_has_its_name_and_no_path(make_record):
     run = make_record(model="/home/someone/models/tiny/", spec={"revision": "sha256:abc"}, command="harness run")
-    content = every_eval_ever(run, US)
+    content = every_eval_ever(run, *US)
     assert content["model_info"]["id"] == content["model_info"]["name"] == "tiny"
     assert "developer" not in content["model_info"]
     assert "someone" not in json.dumps(content)

@@ -25,7 +25,7 @@ def record_with(make_record: Make, evaluations: int, selected: int, title: str =
         )
         for number in range(1, evaluations + 1)
     ]
-    facts = dict(main_metrics=[title, "f1"])
+    facts = dict(metrics=[title, "f1"], main_metrics=[title, "f1"])
     return make_record("rte", facts=facts, history=history, selected_epoch=history[selected - 1].epoch)
 
 

@@ -250,3 +250,14 @@ def test_only_an_empty_folder_becomes_a_repository(tmp_path: Path, capsys: pytes
     written = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
     assert all(Path(line).is_file() for line in written)
     assert len(written) == 7
+
+
+def test_a_task_of_any_name_is_committed_and_the_leftovers_of_runs_are_not(repository: Path) -> None:
+    leftovers = ("checkpoints", "logs", "models", "trackers")
+    folders = ("runs", "grid/runs", "reruns/lab/runs")
+    tasks = [f"results/{folder}/{name}/x-seed1.json" for folder in folders for name in (*leftovers, "test-mode")]
+    runs = ("", "grid/", "reruns/lab/")
+    others = [f"results/{folder}{name}/rte/x-seed1.json" for folder in runs for name in leftovers]
+    others += ["results/runs/rte/.x-seed1.lock", "results/test-mode/runs/rte/x-seed1.json", "results/leaderboard.md"]
+    done = subprocess.run(["git", "check-ignore", *tasks, *others], capture_output=True, text=True)
+    assert done.stdout.splitlines() == others

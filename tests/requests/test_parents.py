@@ -172,6 +172,14 @@ def test_circular_parents_are_an_error(make_task: Callable[..., Path]) -> None:
         identify(load_task("rte"), None, options)
 
 
+def test_a_circle_of_three_parents_is_an_error(make_task: Callable[..., Path], tmp_path: Path) -> None:
+    for name, parent in (("a", "b"), ("b", "c"), ("c", "a")):
+        make_task(name=name, recipe={"init_from": str(tmp_path / f"{parent}.yaml")})
+    options = parse_options(["--task", "rte", "--init-from", str(tmp_path / "a.yaml"), "--test-mode"])
+    with pytest.raises(UserError, match=r"--init-from .*circular.* c .* a by default"):
+        identify(load_task("rte"), None, options)
+
+
 def test_record_is_read_as_it_was_written(family: tuple[Path, RunRecord, RunRecord]) -> None:
     results, _, child = family
     (path,) = (results / "test-mode" / "runs" / "rte").glob("*.json")

@@ -133,3 +133,32 @@ def test_right_answer_that_is_no_candidate_may_be_in_a_scored_split(make_task: M
 def test_missing_column_of_candidates_is_named(make_task: Make) -> None:
     with pytest.raises(UserError, match=r"column 'entitys' not found.*entities"):
         load(make_task, candidates="entitys")
+
+
+def test_a_subset_of_the_training_rows_has_whole_questions_and_smaller_ones_are_parts_of_it(make_task: Make) -> None:
+    sizes = [1 + number % 5 for number in range(40)]
+    rows: dict[str, Any] = {
+        "passage": [f"p{number}" for number in range(40)],
+        "query": ["@placeholder"] * 40,
+        "entities": [[f"e{each}" for each in range(size)] for size in sizes],
+        "answers": [["e0"]] * 40,
+    }
+    task = read_task(make_task({"train": rows, "validation": rows}, **{**KEYS, "id": []}))
+    tables = read_tables(task, find_files(task, None))
+    drawn: set[str] = set()
+    for train_rows in (5, 17, 60, 119, 120):
+        train = load_splits(task, tables, "standard", train_rows)["train"]
+        counts = {text: train.text.count(text) for text in train.text}
+        assert all(count == sizes[int(text[1:])] for text, count in counts.items()), "whole questions"
+        assert train_rows - 5 < len(train.text) <= train_rows
+        assert drawn <= counts.keys()
+        drawn = set(counts)
+    assert len(drawn) == 40
+    whole = load_splits(task, tables, "standard", None)
+    assert fingerprint(load_splits(task, tables, "standard", 120)) == fingerprint(whole)
+    with pytest.raises(UserError, match=r"--train-rows 121: small has only 120"):
+        load_splits(task, tables, "standard", 121)
+    big = {"entities": [[f"e{each}" for each in range(9)]] * 3, "answers": [["e0"]] * 3}
+    task = read_task(make_task({"train": {**ROWS, **big}, "validation": ROWS}, **KEYS))
+    with pytest.raises(UserError, match=r"--train-rows 8: small .* 9 rows"):
+        load_splits(task, read_tables(task, find_files(task, None)), "standard", 8)

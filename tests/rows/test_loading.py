@@ -699,6 +699,86 @@ def test_stratified_parts_and_halves_keep_groups_whole() -> None:
     assert abs(len(names["validation"]) - len(names["validation_holdout"])) <= 1
 
 
+def test_subset_of_the_training_rows_has_whole_groups() -> None:
+    """Rows of one group need not be next to each other."""
+    questions = [row % 50 for row in range(300)]
+    task = grouped(splits={"train": "train", "validation": "validation"})
+    tables = in_memory({"train": answers(questions), "validation": answers([0])})
+    small, large = (load_splits(task, tables, "standard", rows)["train"] for rows in (20, 100))
+    for split, rows in ((small, 18), (large, 96)):
+        assert split.row_groups is not None
+        assert len(split.text) == rows
+        assert set(np.bincount(split.row_groups).tolist()) == {0, 6}
+    assert set(small.text) < set(large.text)
+
+
+def test_subset_of_rows_without_groups_is_the_same_as_ever(task: TaskSpec) -> None:
+    """Its runs keep their run IDs."""
+    tables = in_memory({"train": {"text": [f"{row}" for row in range(20)], "label": ["no", "yes"] * 10}})
+    subset = load_splits(task, tables, "standard", 6)["train"]
+    assert subset.text == ["7", "9", "10", "12", "14", "15"]
+
+
+def test_part_of_a_split_that_cuts_a_group_is_refused(make_task: Make) -> None:
+    rows = answers([1, 1, 2, 2, 3, 3])
+    keys: dict[str, Any] = {"group": ["idx.text", "idx.question"], "ending": "jsonl"}
+
+    def load(train: str, validation: str = "validation", **changes: Any) -> dict[str, Split]:
+        splits = {"train": train, "validation": validation}
+        return splits_of(make_task({"train": rows, "validation": rows}, splits=splits, **{**keys, **changes}))
+
+    assert load("train[:4]")["train"].row_groups.tolist() == [0, 0, 1, 1]
+    assert len(load("train[:1]+train[1:2]")["train"].text) == 2
+    with pytest.raises(UserError, match=r"split 'train' is 'train\[:3\]', .* row 3 of 'train' without row 4"):
+        load("train[:3]")
+    with pytest.raises(UserError, match=r"split 'validation' .* row 6 of 'validation' without row 5"):
+        load("train", "validation[5:]")
+    consecutive = {"group": None, "group_rows": 2}
+    assert load("train[2:4]", **consecutive)["train"].row_groups.tolist() == [0, 0]
+    with pytest.raises(UserError, match=r"split 'train' .* row 2 of 'train' without row 1"):
+        load("train[1:5]", **consecutive)
+    with pytest.raises(UserError, match=r"column 'idx\.query' not found in split 'train'"):
+        load("train[:3]", group="idx.query")
+
+
+def test_part_of_a_hub_split_that_cuts_a_group_is_refused(
+    tmp_path: Path, make_task: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = {"text": [f"text {row}" for row in range(8)], "label": ["no", "yes"] * 4, "pair": [0, 0, 1, 1, 2, 2, 3, 3]}
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    files = dict.fromkeys(("train", "validation"), str(tmp_path / "rows.parquet"))
+    builder = datasets.load_dataset_builder("parquet", data_files=files, cache_dir=str(tmp_path / "cache"))
+    builder.download_and_prepare()
+    monkeypatch.setattr(datasets, "load_dataset_builder", lambda *args, **keys: builder)
+    for groups in ({"group": "pair"}, {"group_rows": 2}):
+        for part, is_whole in (("train[:50%]", True), ("train[:3]", False)):
+            splits = {"train": part, "validation": "validation"}
+            task = read_task(make_task(source={"hub": "org/rows"}, splits=splits, **groups))
+            if is_whole:
+                assert len(load_splits(task, read_tables(task, None), "standard", None)["train"].text) == 4
+                continue
+            with pytest.raises(UserError, match="row 3 of 'train' without row 4"):
+                read_tables(task, None)
+
+
+def test_consecutive_rows_of_a_group_are_shuffled_and_stratified_together(make_task: Make) -> None:
+    rows = {"text": [f"{row // 3} {row % 3}" for row in range(300)], "label": ["no", "yes"] * 150}
+    keys: dict[str, Any] = dict(group_rows=3, metrics=["parity_by_group"], main_metrics="parity_by_group")
+    for parts in ("all[:60%]", "all[60%:]"), ("all[stratified :60%]", "all[stratified 60%:]"):
+        splits = dict(zip(("train", "validation"), parts, strict=True))
+        path = make_task({"all": rows}, splits=splits, rows=None, source=None, **keys)
+        source = {"file": "small/all.csv", "shuffle": 7}
+        path.write_text(path.read_text() + f"source: {source}\n")
+        loaded = splits_of(path)
+        assert sum(len(split.text) for split in loaded.values()) == 300
+        for split in loaded.values():
+            groups = [text.split()[0] for text in split.text]
+            assert groups[::3] == groups[1::3] == groups[2::3]
+            assert [text.split()[1] for text in split.text[:3]] == ["0", "1", "2"]
+        if "stratified" not in parts[0]:
+            assert loaded["train"].text[:1] != ["0 0"], "shuffled"
+
+
 # -- multiple choice ---------------------------------------------------------------------------------------------------
 
 

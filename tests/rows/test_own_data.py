@@ -417,14 +417,6 @@ def test_every_field_has_a_flag_of_the_run() -> None:
     assert {"--train-file", "--text-columns", "--label-column", "--problem-type", "--encoding"} <= set(OWN_DATA_FLAGS)
 
 
-def test_selection_of_answers_is_not_described_by_flags(capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ["--train-file", "own.csv", "--text-columns", "text", "--problem-type", "answer_selection"]
-    with pytest.raises(SystemExit) as end:
-        parse_options(flags)
-    assert end.value.code == 2
-    assert "--problem-type" in capsys.readouterr().err
-
-
 # -- notes on the data -------------------------------------------------------------------------------------------------
 
 
@@ -1000,3 +992,95 @@ def test_right_candidate_is_named_in_any_usual_way(write_rows: Write, spellings:
 def test_invalid_choice_columns_are_named(write_rows: Write, keys: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         task_of(questions([row % 3 for row in range(60)]), write_rows, **keys)
+
+
+# -- answers among candidates ------------------------------------------------------------------------------------------
+
+
+def lists_of_candidates(number: int = 30) -> dict[str, Sequence[Any]]:
+    """Questions with two to four candidates, one or two of which are right."""
+    entities = [[f"{letter} {row}" for letter in "abcd"[: 2 + row % 3]] for row in range(number)]
+    return {
+        "text": [f"passage {row}" for row in range(number)],
+        "query": [f"who is @placeholder in {row}?" for row in range(number)],
+        "entities": entities,
+        "answers": [each[: 1 + row % 2] for row, each in enumerate(entities)],
+    }
+
+
+SELECTION: dict[str, Any] = {"candidates_column": "entities", "label_column": "answers"}
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet", "csv"])
+def test_candidates_are_second_texts_or_replace_a_placeholder(write_rows: Write, ending: str) -> None:
+    rows = lists_of_candidates()
+    if ending == "csv":
+        rows = {**rows, **{name: [json.dumps(each) for each in rows[name]] for name in ("entities", "answers")}}
+    for keys, pair in (
+        ({}, "a 0"),
+        ({"pair_column": "query"}, "who is @placeholder in 0?\na 0"),
+        ({"pair_column": "query", "placeholder": "@placeholder"}, "who is a 0 in 0?"),
+    ):
+        task = task_of(rows, write_rows, ending, **SELECTION, **keys)
+        assert (task.problem_type, list(task.labels or ())) == ("answer_selection", ["wrong", "right"])
+        assert task.main_metrics == ("answer_f1", "answer_exact_match")
+        splits = splits_of(task)
+        assert sum(len(set(split.text)) for split in splits.values()) == 30, "questions are whole"
+        (split,) = [split for split in splits.values() if "passage 0" in split.text]
+        first = split.text.index("passage 0")
+        assert split.pair is not None
+        assert split.label is not None
+        assert (split.pair[first], split.label[first : first + 2].tolist()) == (pair, [1, 0])
+        assert task.rows["train"] + task.rows["validation"] == 30
+
+
+def test_one_text_may_have_the_placeholder(write_rows: Write) -> None:
+    task = task_of(lists_of_candidates(), write_rows, **SELECTION, text_columns="query", placeholder="@placeholder")
+    assert (task.text, task.fill) == (("query",), {"query": "@placeholder"})
+    assert "who is a 0 in 0?" in [text for split in splits_of(task).values() for text in split.text]
+
+
+def test_test_rows_without_right_candidates_are_predicted(write_rows: Write) -> None:
+    rows = lists_of_candidates(6)
+    write_rows(Path("test.jsonl"), {**rows, "answers": [[]] * 6})
+    task = task_of(lists_of_candidates(), write_rows, test_file=("test.jsonl",), **SELECTION)
+    assert (task.predict, task.report) == (("test",), ("validation",))
+    assert splits_of(task)["test"].label is None
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"candidates_column": None, "problem_type": "answer_selection"}, "--candidates-column: missing"),
+        ({"candidates_column": None, "placeholder": "@"}, "--candidates-column: missing"),
+        ({"placeholder": ""}, "--placeholder: expected"),
+        ({"placeholder": "@nobody"}, "--placeholder @nobody: not found in any training row of text"),
+        ({"problem_type": "regression"}, "--problem-type regression: .*--candidates-column entities"),
+        ({"group_column": "query"}, "--group-column query: .*--candidates-column entities"),
+        ({"choice_columns": "entities"}, "--choice-columns entities: .*--candidates-column entities"),
+        ({"label_separator": ";"}, "--label-separator ;: .*--candidates-column entities"),
+        ({"label_column": "answers,query"}, "--label-column answers,query: expected one column"),
+        ({"pair_column": "entities"}, "--candidates-column, .*duplicate column 'entities'"),
+        ({"candidates_column": "entitys"}, r"--candidates-column: column 'entitys' .*Did you mean 'entities'\?"),
+        ({"candidates_column": None, "choice_columns": "entities"}, "--label-column answers: .*--candidates-column"),
+    ],
+)
+def test_invalid_flags_of_candidates_are_named(write_rows: Write, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        task_of(lists_of_candidates(), write_rows, **{**SELECTION, **keys})
+
+
+@pytest.mark.parametrize("flags", [[], ["--pair-column", "query", "--placeholder", "@placeholder"]])
+def test_flags_of_candidates_and_their_task_file_are_the_same_run(
+    flags: list[str], folder: Path, write_rows: Write
+) -> None:
+    write_rows(folder / "mine.jsonl", lists_of_candidates())
+    columns = ["--text-columns", "text", "--candidates-column", "entities", "--label-column", "answers"]
+    args = ["--train-file", "mine.jsonl", *columns, *flags]
+    tasks_command(["--new", "mine.yaml", *args])
+    run_ids = set()
+    for task_args in (args, ["--task", "mine.yaml"]):
+        options = parse_options([*task_args, "--model", "org/model"])
+        task, _ = resolve_task(options)
+        run_ids.add(identify(task, find_files(task, None), options).run_id)
+    assert len(run_ids) == 1

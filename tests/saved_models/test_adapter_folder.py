@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import torch
 
-from harness.commands.predict import open_model
-from harness.engine import checkpoints, test_mode, training
+from harness.engine import test_mode, training
 from harness.engine.encoding import Rows
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
+from harness.facts.run_files import checkpoint_folder
 from harness.facts.tasks import load_task
+from harness.inspection.scorer import open_model
 from harness.rows import loading
 from harness.rows.files import file_hash
 from harness.run import main
@@ -131,7 +132,7 @@ def test_interrupted_run_resumes_bit_for_bit_from_trained_weights_alone(
     with monkeypatch.context() as patched:
         patched.setattr(training, "training_steps", send_sigterm)
         run(*flags, code=143)
-    folder = checkpoints.checkpoint_folder(tmp_path / "test-mode", "rte", record_of(saved).run_id)
+    folder = checkpoint_folder(tmp_path / "test-mode", "rte", record_of(saved).run_id)
     weights = _weights(next(folder.glob("*-00000015")) / "weights.safetensors")
     model = record_of(saved).model
     assert model is not None

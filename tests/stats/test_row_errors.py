@@ -10,6 +10,7 @@ import pytest
 from support.boards import record, record_with_predictions
 
 from harness.facts.packing import pack_array
+from harness.metrics.registry import supported_metrics
 from harness.stats.groups import Group, group_runs
 from harness.stats.row_errors import (
     Disagreement,
@@ -26,6 +27,8 @@ RANDOM = np.random.default_rng(3)
 def group_of(predictions: list[Any], gold: Any, model: str, **facts: Any) -> Group:
     """Runs of a model with these predictions."""
     packed = {"validation": pack_array(np.array(gold))}
+    metrics = supported_metrics(facts.get("problem_type", "single_label_classification"))[:1]
+    facts = {"metrics": metrics, "main_metrics": metrics, **facts}
     runs = [
         record("task", model=model, seed=seed, facts=facts, gold=packed, predictions={"validation": pack_array(one)})
         for seed, one in enumerate(map(np.array, predictions))

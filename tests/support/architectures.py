@@ -346,9 +346,9 @@ def write_task(folder: Path) -> Path:
 def check(model_type: str, folder: Path) -> Outcome:
     """Trains, evaluates, saves, loads and asks a tiny model of this type; nothing is raised."""
     from harness.api import run
-    from harness.commands.predict import open_model
     from harness.engine.encoding import encode
     from harness.engine.inference import infer
+    from harness.inspection.scorer import open_model
     from harness.rows.stream import TextRows
 
     name, parameters, tokens, notes = "", 0, 0, []

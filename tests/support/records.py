@@ -21,11 +21,16 @@ def run_spec(task: str = "rte", **fields: Any) -> RunSpec:
 
 
 def task_facts(task: str = "rte", **fields: Any) -> TaskFacts:
-    """A task of two labels that reports the first metric of its problem type on validation; `fields` replace these."""
+    """A task that reports the first metric of its problem type on validation; `fields` replace these.
+
+    It has two labels, unless it is a regression.
+    """
     problem_type = fields.get("problem_type", "single_label_classification")
     first = next(name for name, metric in METRICS.items() if problem_type in metric.problem_types)
-    shape = dict(labels=["no", "yes"], problem_type=problem_type, metrics=[first])
-    reported = dict(main_metrics=[first], report=["validation"], select_on="validation")
+    labels = None if problem_type == "regression" else ["no", "yes"]
+    metrics = fields.get("metrics") or fields.get("main_metrics") or [first]
+    shape = dict(labels=labels, problem_type=problem_type, metrics=metrics)
+    reported = dict(main_metrics=metrics[:1], report=["validation"], select_on="validation")
     return TaskFacts(**{"title": f"The {task} task", "suite": "glue", **shape, **reported, **fields})
 
 

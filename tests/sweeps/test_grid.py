@@ -15,7 +15,7 @@ from harness.facts.choices import read_choice, write_choice
 from harness.facts.records import RunRecord
 from harness.facts.tasks import load_task
 from harness.stats.groups import group_runs
-from harness.sweeps.grid import Choice, choose, grid_choice, protocol_of, selection_score, sweep_file_lines
+from harness.sweeps.grid import choice_text, choose, protocol_of, selection_score, sweep_file_lines
 from harness.sweeps.plan import PlannedRun, expand, points_of
 
 GRID = {"learning_rate": [1e-5, 3e-5], "global_batch_size": [16, 32]}
@@ -59,41 +59,39 @@ def test_points_are_all_combinations() -> None:
 def test_each_task_has_its_own_choice(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.3]})
     choices = choose(runs, POINTS, records, "task")
-    assert [(choice.tasks, choice.chosen and choice.chosen.values) for choice in choices] == [
-        (("rte",), {"learning_rate": 0.001}),
-        (("cola",), {"learning_rate": 0.01}),
+    assert [(choice.tasks, choice.chosen) for choice in choices] == [
+        (["rte"], {"learning_rate": 0.001}),
+        (["cola"], {"learning_rate": 0.01}),
     ]
-    assert choices[0].chosen is not None
-    assert choices[0].chosen.score == 0.8, "of the selection half, not of the reported one"
+    assert choices[0].points[1].score == 0.8, "of the selection half, not of the reported one"
 
 
 def test_a_model_has_one_choice_by_the_mean_over_its_tasks(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.85]})
     (choice,) = choose(runs, POINTS, records, "model")
-    assert choice.tasks == ("rte", "cola")
-    assert choice.chosen is not None
-    assert choice.chosen.values == {"learning_rate": 0.0001}
-    assert choice.chosen.score == pytest.approx((0.7 + 0.85) / 2)
-    assert str(choice).startswith("grid for rte, cola, org/a: chosen learning_rate=0.0001 (learning_rate=0.01: 0.75")
+    assert choice.tasks == ["rte", "cola"]
+    assert choice.chosen == {"learning_rate": 0.0001}
+    assert choice.points[2].score == pytest.approx((0.7 + 0.85) / 2)
+    assert choice_text(choice).startswith(
+        "grid for rte, cola, org/a: chosen learning_rate=0.0001 (learning_rate=0.01: 0.75"
+    )
 
 
 def test_tie_goes_to_the_first_point(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.8]})
     (choice,) = choose(runs, POINTS, records, "task")
-    assert choice.chosen is not None
-    assert choice.chosen.values == {"learning_rate": 0.001}
+    assert choice.chosen == {"learning_rate": 0.001}
 
 
 def test_diverged_point_is_never_chosen(trials: Any) -> None:
     runs, records = trials({"rte": [0.1, None, 0.2]}, status="diverged")
     (choice,) = choose(runs, POINTS, records, "task")
-    assert choice.chosen is not None
-    assert choice.chosen.values == {"learning_rate": 0.0001}
-    assert "learning_rate=0.001: no score" in str(choice)
+    assert choice.chosen == {"learning_rate": 0.0001}
+    assert "learning_rate=0.001: no score" in choice_text(choice)
     runs, records = trials({"rte": [0.1, None, 0.2], "cola": [None, 0.3, None]}, status="diverged")
     (choice,) = choose(runs, POINTS, records, "model")
     assert choice.chosen is None
-    assert "no point has a score" in str(choice)
+    assert "no point has a score" in choice_text(choice)
 
 
 def test_nothing_is_chosen_while_a_point_has_failed(trials: Any) -> None:
@@ -121,17 +119,16 @@ def test_protocol_keeps_selection_from_the_reported_rows() -> None:
 def test_choice_is_written_to_a_file_that_does_not_change(trials: Any, tmp_path: Path) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7]})
     (choice,) = choose(runs, POINTS, records, "task")
-    facts = grid_choice(choice, "task", 0, select_on_reported=False)
-    path = write_choice(facts, tmp_path)
+    path = write_choice(choice, tmp_path)
     assert path.parent == tmp_path / "grids"
     before = path.read_bytes()
-    assert read_choice(path) == facts
+    assert read_choice(path) == choice
     content = json.loads(before)
     assert content["chosen"] == {"learning_rate": 0.001}
     assert [point["scores"] for point in content["points"]] == [{"rte": 0.6}, {"rte": 0.8}, {"rte": 0.7}]
     assert content["points"][1]["runs"] == {"rte": runs[1].run_id}
     assert content["seed"] == 0
-    assert write_choice(facts, tmp_path) == path
+    assert write_choice(choice, tmp_path) == path
     assert path.read_bytes() == before
 
 
@@ -139,15 +136,16 @@ def test_choice_is_written_to_a_file_that_does_not_change(trials: Any, tmp_path:
 def test_printed_lines_are_a_sweep_file_with_the_choice(trials: Any, per: Any, tmp_path: Path) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.3]})
     file = tmp_path / "chosen.yaml"
-    file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, POINTS, records, per), per))
+    file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, POINTS, records, per)))
     assert yaml.safe_load(file.read_text())["models"].keys() == {"org/a"}
     _, request = read_options([str(file)])
     rates = {run.task.name: run.spec.recipe.learning_rate for run in expand(request, lambda task, model: [{}])}
     assert rates == ({"rte": 0.001, "cola": 0.01} if per == "task" else {"rte": 0.01, "cola": 0.01})
 
 
-def test_nothing_chosen_is_no_override() -> None:
-    assert sweep_file_lines([Choice("org/a", ("rte",), [], None)], "task") == "models:"
+def test_nothing_chosen_is_no_override(trials: Any) -> None:
+    runs, _ = trials({"rte": [0.6, 0.8, 0.7]})
+    assert sweep_file_lines(choose(runs, POINTS, {}, "task")) == "models:"
 
 
 def test_choice_by_the_reported_score_is_marked(make_record: Callable[..., RunRecord]) -> None:

@@ -20,6 +20,11 @@ def test_item_counts_with_those_that_wait_for_it() -> None:
     assert names(longest_first(CHAIN)) == ["parent", "other", "child"]
 
 
+def test_a_chain_of_any_length_has_an_order() -> None:
+    chain = [QueueItem(str(number), 1, after=str(number - 1) if number else None) for number in range(2_000)]
+    assert longest_first(chain[::-1]) == chain
+
+
 def test_ties_keep_their_order() -> None:
     assert names(longest_first([QueueItem("b", 1), QueueItem("a", 1)])) == ["b", "a"]
 

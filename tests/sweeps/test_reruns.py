@@ -16,7 +16,7 @@ from harness.requests.identity import identify, resolve_task
 from harness.requests.options import parse_options
 from harness.rows.files import find_files
 from harness.sweeps.plan import PlannedRun
-from harness.sweeps.reruns import RerunSettings, find_record, plan_rerun, smallest_first, topology_of
+from harness.sweeps.reruns import RerunSettings, find_record, lineage, plan_rerun, smallest_first, topology_of
 from harness.system.redaction import redact_command
 
 Make = Callable[..., RunRecord]
@@ -103,6 +103,14 @@ def test_a_parent_run_is_done_again_first(record_of: Make) -> None:
     assert runs[1].parent_group_key == parent.spec.group_key(None)
     with pytest.raises(UserError, match=parent.run_id):
         plan(child)
+
+
+def test_a_chain_of_parents_may_have_any_length(record_of: Make) -> None:
+    records = [record_of("--task", "rte", "--test-mode")]
+    for _ in range(1_000):
+        spec = records[-1].spec.model_copy(update={"parent": records[-1].run_id})
+        records.append(records[-1].model_copy(update={"spec": spec, "run_id": spec.run_id}))
+    assert lineage(records[-1], by_id(*records), trusts_code=False) == records[::-1]
 
 
 def test_files_of_the_user_must_be_the_same(record_of: Make, make_task: Callable[..., Path], tmp_path: Path) -> None:

@@ -1,0 +1,84 @@
+"""A saved model on this process's device: the scores and the predictions of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from harness.errors import UserError
+from harness.inspection.prediction_output import PredictedRows, answers_from_scores, rows_from_scores
+from harness.rows.stream import TextRows
+from harness.saved_models import bundles
+
+if TYPE_CHECKING:
+    import numpy as np
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
+    from transformers import PreTrainedModel
+    from transformers import PreTrainedTokenizerBase as Tokenizer
+
+    from harness.engine.encoding import Rows as EncodableRows
+
+
+class Scorer(NamedTuple):
+    """A saved model on this process's device."""
+
+    bundle: bundles.Bundle
+    accelerator: Accelerator
+    model: PreTrainedModel
+    tokenizer: Tokenizer
+    device_batch_size: int
+
+    def scores(self, rows: EncodableRows) -> NDArray[np.float32]:
+        """Returns logits or values, float32[N, C] in row order, on every process; all of them must call it together.
+
+        Raises:
+            UserError: the model has no embedding for a token of the rows, or a score is not finite.
+        """
+        from harness.engine.encoding import encode
+        from harness.engine.inference import NotFinite, infer
+        from harness.engine.models import check_tokens
+
+        encoded = encode(rows, self.tokenizer, self.bundle.record.spec.recipe.max_length)
+        check_tokens(str(self.bundle.folder), self.model, [encoded.tokens["input_ids"]])
+        try:
+            return infer(self.accelerator, self.model, encoded, self.device_batch_size).values
+        except NotFinite as error:
+            raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
+
+    def predict(self, rows: EncodableRows, first: int = 0) -> PredictedRows:
+        """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
+        return rows_from_scores(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
+
+    def select(self, rows: TextRows, first: int) -> PredictedRows:
+        """Predicts rows as `predict` does, or the answer to each question where they are candidates."""
+        if rows.questions is None or rows.candidates is None:
+            return self.predict(rows, first)
+        return answers_from_scores(self.bundle.task, self.scores(rows), rows.questions, rows.candidates, first)
+
+
+def open_model(
+    folder: Path,
+    precision: str = "auto",
+    cpu: bool = False,
+    device_batch_size: int = 32,
+    trusts_code: bool = False,
+) -> Scorer:
+    """Loads a saved model for scoring; every process must call it.
+
+    Raises:
+        UserError: the folder has no saved model, its code is not trusted, or the device does not support the precision.
+    """
+    if device_batch_size < 1:
+        raise UserError(f"--device-batch-size {device_batch_size}: expected at least 1 row.")
+    bundle = bundles.read_bundle(folder)
+
+    from harness.engine import deployment
+
+    accelerator = deployment.start("fp32" if precision == "auto" else precision, cpu, None, Path())
+    run = bundle.record.environment
+    if precision == "auto" and run is not None and deployment.supports_precision(run.precision, accelerator.device):
+        accelerator = deployment.start(run.precision, cpu, None, Path())
+    model, tokenizer = bundles.load_model(bundle, trusts_code)
+    model = accelerator.prepare_model(model, evaluation_mode=True)
+    return Scorer(bundle, accelerator, model, tokenizer, device_batch_size)

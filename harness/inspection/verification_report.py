@@ -1,0 +1,159 @@
+"""The verification of a results folder: level, mismatches and re-runs of every record, as a table and as JSON."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.errors import UserError
+from harness.facts.records import RunRecord, read_records, record_path
+from harness.inspection.record_checks import check_files, gold_conflicts, replaced_predictions
+from harness.inspection.terminal_table import print_table
+from harness.metrics.registry import is_fraction
+from harness.reports.cells import format_metric
+from harness.reports.folder import read_leaderboard
+from harness.stats.verification import (
+    LEVELS,
+    Finding,
+    Level,
+    RerunOutcome,
+    compare_reruns,
+    contradictions,
+    read_reruns,
+)
+from harness.system.output import LINE_CONTROLS, escape_controls
+
+SCHEMA_VERSION = 1
+"""The version of the output of --json."""
+
+_AGREEMENTS = {
+    "equal": "bit-for-bit equal",
+    "within": "within the interval",
+    "outside": "OUTSIDE the interval",
+    "unknown": "not equal, and the score has no interval",
+}
+"""The words for each agreement of a re-run."""
+
+
+class Verified(NamedTuple):
+    """A record with its mismatches and everything that could not be checked."""
+
+    record: RunRecord
+    level: Level
+    findings: list[Finding]
+    unchecked: list[str]
+    reruns: list[RerunOutcome]
+    """The outcomes of its independent re-runs."""
+
+
+def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], list[str]]:
+    """The checks of every record, and a message for each file that is not a readable record.
+
+    Records without a mismatch that `base` has too, with the same re-runs, are left out.
+
+    Raises:
+        UserError: there is no record and no file that could be one, in the base neither.
+    """
+    os.environ["HF_HUB_OFFLINE"] = "1"  # the clients read it when they are imported
+    records, messages = read_records(results)
+    known = {record.run_id: record for record in read_records(base).records} if base else {}
+    if not records:
+        if messages or known:
+            return [], messages
+        raise UserError(f"{results}: no records found under {results / 'runs'}. Name a results folder.")
+    reruns, unreadable = read_reruns(results)
+    board = read_leaderboard(results).board
+    groups = {run.run_id: group for group in board.levels for run in group.runs}
+    conflicts = gold_conflicts(records)
+    known_reruns = read_reruns(base).by_run if base else {}
+    verified = []
+    for record in records:
+        findings, unchecked = check_files(record, results)
+        own = contradictions(record)
+        conflict = [conflicts[record.run_id]] if record.run_id in conflicts else []
+        is_kept = known.get(record.run_id) == record
+        replacements = replaced_predictions(record, results, base) if base and is_kept else []
+        every = list({finding.field: finding for finding in (*conflict, *replacements, *findings, *own)}.values())
+        is_known = is_kept and known_reruns.get(record.run_id) == reruns.get(record.run_id)
+        if is_known and not every:
+            continue
+        group = groups.get(record.run_id)
+        level: Level = "reported" if every or group is None else board.levels[group]
+        interval = board.evidence[group].total if group else None
+        outcomes = compare_reruns(record, reruns.get(record.run_id, []), group, interval)
+        verified.append(Verified(record, level, every, unchecked, outcomes))
+    return verified, [*messages, *unreadable]
+
+
+def print_verification(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> None:
+    """Prints the table of the records, then a line for each mismatch, file and level."""
+    counts = Counter(one.level for one in verified)
+    lines = [[one.record.spec.task, one.record.run_id, one.level, _fields(one)] for one in verified]
+    print_table("", ["task", "run", "level", "mismatches"], lines)
+    missing = [f"{path}: removed: the base has this file" for path in removals]
+    for line in (*(line for one in verified for line in _lines(one)), *messages, *missing):
+        print(escape_controls(line, LINE_CONTROLS))
+    for reason, number in Counter(reason for one in verified for reason in one.unchecked).items():
+        print(escape_controls(f"not checked in {number} record(s): {reason}", LINE_CONTROLS))
+    for level, meaning in LEVELS.items():
+        print(f"{counts[level]} {level}: {meaning}")
+    broken = sum(bool(one.findings) for one in verified)
+    counted = f"{len(verified) - broken} consistent, {broken} with mismatches; {len(messages)} unreadable"
+    print(f"{len(verified)} records: {counted}{f'; {len(removals)} files removed' if removals else ''}.")
+
+
+def _lines(one: Verified) -> Iterator[str]:
+    """A line for each mismatch of a record, and the outcomes of its re-runs."""
+    for finding in one.findings:
+        yield f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}"
+    for outcome in one.reruns:
+        yield from _outcome_lines(one.record, outcome)
+
+
+def _outcome_lines(record: RunRecord, outcome: RerunOutcome) -> Iterator[str]:
+    """The agreement of a re-run, with scores and changed predictions where it is not equal, and what else differs."""
+    parts = [_AGREEMENTS[outcome.agreement]]
+    if outcome.agreement != "equal":
+        as_percent = all(map(is_fraction, record.task.main_metrics))
+        score, rerun_score = (format_metric(one, as_percent) for one in (outcome.score, outcome.rerun_score))
+        ends = [format_metric(end, as_percent) for end in outcome.interval or ()]
+        parts += [f"score {score}, again {rerun_score}" + (f", interval {' to '.join(ends)}" if ends else "")]
+        parts += [f"another prediction in {rows:,} row(s) of {split}" for split, rows in outcome.changed_rows.items()]
+    yield f"{record.spec.task}/{record.run_id}: {outcome.path}: {'; '.join(parts)}"
+    if outcome.differences:
+        yield f"  differs in {'; '.join(outcome.differences)}"
+
+
+def _fields(one: Verified) -> str:
+    return ", ".join(finding.field for finding in one.findings) or "–"
+
+
+def verification_content(
+    verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]
+) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "is_consistent": not messages and not removals and not any(one.findings for one in verified),
+        "levels": LEVELS,
+        "records": [
+            {
+                "task": one.record.spec.task,
+                "run_id": one.record.run_id,
+                "record": record_path(Path(), one.record.spec.task, one.record.run_id).as_posix(),
+                "level": one.level,
+                "findings": [finding._asdict() for finding in one.findings],
+                "unchecked": one.unchecked,
+                "reruns": [
+                    {**outcome._asdict(), "interval": outcome.interval and list(outcome.interval)}
+                    for outcome in one.reruns
+                ],
+            }
+            for one in verified
+        ],
+        "unreadable": list(messages),
+        "removed": list(removals),
+    }

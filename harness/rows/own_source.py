@@ -1,0 +1,102 @@
+"""The source of a user's own rows, from flags: files, or a dataset of the Hub at its current commit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from harness.errors import UserError, first_line
+from harness.facts.sources import Source, file_ending
+from harness.facts.tasks import TaskSpec
+from harness.rows.files import DataFile, collect_files
+from harness.rows.formats import DELIMITERS, detect_delimiter
+from harness.system.paths import user_path
+
+_SPLIT_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
+"""Names that datasets of the Hub have for the splits."""
+
+
+def file_source(
+    by_split: Mapping[str, tuple[str, ...]], delimiter: str | None, encoding: str | None
+) -> tuple[Source, dict[str, str]]:
+    """The files of each split, and the names of those that there are.
+
+    Raises:
+        UserError: a path, the delimiter or the encoding is invalid.
+    """
+    files = {split: paths if len(paths) > 1 else paths[0] for split, paths in by_split.items() if paths}
+    for split, paths in by_split.items():
+        for path in (path for path in paths if "://" not in path):
+            user_path(f"--{split}-file", path)
+    try:
+        source = Source(
+            files=files,
+            delimiter={"tab": "\t", "\\t": "\t"}.get(delimiter or "", delimiter),
+            encoding=encoding,
+        ).resolve_in(Path.cwd())
+    except ValidationError as error:
+        fault = error.errors()[0]
+        flag = (
+            f"--{fault['loc'][0]} {fault['input']!r}"
+            if fault["loc"]
+            else "--train-file, --validation-file, --test-file"
+        )
+        raise UserError(f"{flag}: {str(fault['msg']).removeprefix('Value error, ')}.") from None
+    return source, {split: split for split in files}
+
+
+def hub_source(dataset: str) -> tuple[Source, dict[str, str]]:
+    """The dataset at its current commit, and its splits by our names.
+
+    Raises:
+        UserError: it cannot be loaded, or has no training split.
+    """
+    import datasets
+    from huggingface_hub import HfApi
+
+    from harness.system.hub import call_with_retries
+
+    match = re.fullmatch(r"([\w.-]+(?:/[\w.-]+)?)(?::([^@]+))?(?:@(.+))?", dataset)
+    if match is None:
+        raise UserError(f"--dataset {dataset}: expected organisation/name, organisation/name:config or ...@commit.")
+    hub, config, revision = match.groups()
+    try:
+        commit = call_with_retries(hub, lambda: HfApi().dataset_info(hub, revision=revision).sha)
+        address = f"hf://datasets/{hub}"  # never a folder of this name
+        names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(address, config, revision=commit))
+    except Exception as error:  # of the Hub client, httpx or datasets
+        raise UserError(f"--dataset {dataset}: cannot be loaded from the Hub: {first_line(error)}") from None
+    if "train" not in names:
+        raise UserError(
+            f"--dataset {dataset}: split 'train' not found; its splits: {', '.join(names)}. Write a task file."
+        )
+    splits = {"train": "train"}
+    for split, aliases in _SPLIT_NAMES.items():
+        if alias := next((alias for alias in aliases if alias in names), None):
+            splits[split] = alias
+    return Source(hub=hub, config=config, revision=commit), splits
+
+
+def infer_delimiter(draft: TaskSpec, messages: list[str]) -> Source:
+    """The source with the delimiter of its first training file, unless that is the format's default."""
+    first = collect_files(draft.name, draft.source.file_references["train"])[0]
+    form = file_ending(first.name).format
+    if draft.source.delimiter or form not in (*DELIMITERS, None):
+        return draft.source
+    delimiter = detect_delimiter(first.path, first.name, draft.source.encoding, draft.columns)
+    if delimiter == DELIMITERS.get(str(form), delimiter):
+        return draft.source
+    messages.append(f"delimiter: {delimiter!r}, inferred from the header")
+    return draft.source.model_copy(update={"delimiter": delimiter})
+
+
+def refuse_same_files(files: Mapping[str, Sequence[DataFile]]) -> None:
+    """Raises UserError when two splits have a file of the same bytes."""
+    split_of: dict[tuple[str, str | None], str] = {}
+    for split, parts in files.items():
+        for file in parts:
+            if (other := split_of.setdefault((file.sha256, file.sheet), split)) != split:
+                raise UserError(f"--{split}-file {file.name}: the same bytes are in a file of {other}.")
