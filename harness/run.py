@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from harness.engine.training import Step
 
     Weights = dict[str, Any]
+    Parent = bundles.Bundle | None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,7 +70,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
 
     Raises:
         UserError: the options ask for something that cannot be done.
-        Interrupted: a signal asked the run to stop; it has saved a checkpoint.
+        Interrupted: a signal asked the run to stop; it has saved a checkpoint, if the launch can.
     """
     definition, messages = resolve_task(options)
     task = apply_protocol(definition, options.recipe.protocol)
@@ -128,11 +129,6 @@ class _Run:
         """The folder of its checkpoints while it is unfinished."""
         return checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
 
-    @cached_property
-    def parent(self) -> bundles.Bundle | None:
-        """The saved model that it starts from, its weights checked."""
-        return find_parent(self.task, self.spec, self.options)
-
     def start(self, precision: str) -> Accelerator:
         """The accelerator for this process; every process must call it."""
         from harness.engine import deployment  # importing torch takes seconds: mistakes before it are reported first
@@ -141,10 +137,9 @@ class _Run:
         trackers = options.folder / "trackers" / self.task.name / self.spec.run_id
         return deployment.start(precision, options.test_mode, options.tracker, trackers, options.deterministic)
 
-    def write(self, started: datetime, outcome: dict[str, Any]) -> RunRecord:
+    def write(self, parent: Parent, started: datetime, outcome: dict[str, Any]) -> RunRecord:
         """Writes the record, and before it the rest of the saved model: without that the run is not finished."""
-        options, parent = self.options, self.parent
-        default = default_recipe(self.task, options.model, options.test_mode)
+        options, default = self.options, default_recipe(self.task, self.options.model, self.options.test_mode)
         record = RunRecord(
             run_id=self.spec.run_id,
             spec=self.spec,
@@ -191,17 +186,17 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     from harness.engine import deployment
     from harness.engine.display import summary
 
-    started = datetime.now(UTC)
+    started, parent = datetime.now(UTC), find_parent(this.task, this.spec, this.options)
     if accelerator.is_main_process and this.options.push_to_hub is not None:
         uploads.check_sign_in(this.options.push_to_hub)
     try:
-        accelerator, outcome = _attempt(this, accelerator)
-        record = deployment.compute_on_main(accelerator, lambda: this.write(started, outcome))
+        accelerator, outcome = _train_with_fallback(this, parent, accelerator)
+        record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
     except Exception as error:
         if isinstance(error, UserError) or is_of_the_outside_world(error):
             raise
         if accelerator.is_main_process and not is_finished(this.path):  # a good record outlives a failure
-            this.write(started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
+            this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
     for tracker in accelerator.trackers:
@@ -209,10 +204,10 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     return record
 
 
-def _attempt(this: _Run, accelerator: Accelerator) -> tuple[Accelerator, dict[str, Any]]:
-    """Trains from the newest checkpoint or from the start, and again in fp32 if mixed precision diverges.
+def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -> tuple[Accelerator, dict[str, Any]]:
+    """Trains from the newest checkpoint or from the start, and once more in fp32 if mixed precision diverges.
 
-    Returns the accelerator of the last attempt, and the fields of the record that say how it went.
+    Returns the accelerator that was used last, and the record's fields about the outcome.
     """
     from harness.engine import checkpoints, deployment
 
@@ -221,7 +216,7 @@ def _attempt(this: _Run, accelerator: Accelerator) -> tuple[Accelerator, dict[st
     )
     if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
         accelerator = this.start("fp32")
-    outcome = _fine_tune(this, accelerator, checkpoint)
+    outcome = _fine_tune(this, parent, accelerator, checkpoint)
     if outcome["status"] != "diverged" or accelerator.mixed_precision == "no":
         return accelerator, outcome
     accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
@@ -229,19 +224,21 @@ def _attempt(this: _Run, accelerator: Accelerator) -> tuple[Accelerator, dict[st
         discard_checkpoints(this.checkpoint_folder)
     accelerator.free_memory()
     accelerator = this.start("fp32")
-    return accelerator, _fine_tune(this, accelerator, None, fault=outcome["error"])
+    return accelerator, _fine_tune(this, parent, accelerator, None, fault=outcome["error"])
 
 
-class _Best(NamedTuple):
-    """The weights that are selected so far, and what is known about them."""
+class _Selection(NamedTuple):
+    """The selected weights so far, and their scores."""
 
     weights: Weights | None
     """None where the last weights are selected."""
     scores: dict[str, Scores]
-    """Their scores for the selection split, where this process computed them."""
+    """Scores of these weights on the selection split; empty after a resume."""
 
 
-def _fine_tune(this: _Run, accelerator: Accelerator, checkpoint: Path | None, fault: str = "") -> dict[str, Any]:
+def _fine_tune(
+    this: _Run, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, fault: str = ""
+) -> dict[str, Any]:
     """Trains and scores; returns the fields of the record that say how it went, the same on every process.
 
     `fault` says why mixed precision was given up, where it was.
@@ -252,7 +249,7 @@ def _fine_tune(this: _Run, accelerator: Accelerator, checkpoint: Path | None, fa
     from harness.engine.training import Diverged
 
     began, recipe = perf_counter(), this.spec.recipe
-    ready = prepare(this.task, this.spec, this.files, this.parent, this.options, accelerator)
+    ready = prepare(this.task, this.spec, this.files, parent, this.options, accelerator)
     if this.options.tracker:
         config = {"task": this.task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
@@ -273,11 +270,12 @@ def _fine_tune(this: _Run, accelerator: Accelerator, checkpoint: Path | None, fa
     return ready.facts | _outcome_fields(this, ready, progress, scores)
 
 
-def _resume(this: _Run, ready: Prepared, checkpoint: Path | None) -> tuple[Progress, _Best]:
+def _resume(this: _Run, ready: Prepared, checkpoint: Path | None) -> tuple[Progress, _Selection]:
     """Puts training where the checkpoint left it, or the one before it if it is unusable, or at the start."""
     from harness.engine import checkpoints, deployment
 
-    accelerator, skipped = ready.training.accelerator, list[Path]()
+    accelerator = ready.training.accelerator
+    skipped: list[Path] = []
     while checkpoint is not None:
         fault = ""
         try:
@@ -290,24 +288,24 @@ def _resume(this: _Run, ready: Prepared, checkpoint: Path | None) -> tuple[Progr
         if not any(deployment.any_process(accelerator, [bool(fault)])):
             ready.training.set_state(saved.state)
             accelerator.print(f"resuming after step {progress.step:,} of {ready.plan.total_steps:,}")
-            return progress, _Best(saved.best_weights, {})
+            return progress, _Selection(saved.best_weights, {})
         accelerator.print(f"{checkpoint.name}: {fault}; skipped, trying the checkpoint before it")
         skipped.append(checkpoint)
         checkpoint = deployment.compute_on_main(
             accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print, skipped)
         )
-    return Progress(this.spec.recipe), _Best(None, {})
+    return Progress(this.spec.recipe), _Selection(None, {})
 
 
 def _train(
-    this: _Run, ready: Prepared, progress: Progress, best: _Best, display: Display, stop_request: StopRequest
-) -> _Best:
+    this: _Run, ready: Prepared, progress: Progress, best: _Selection, display: Display, stop_request: StopRequest
+) -> _Selection:
     """Takes the steps that are left, evaluates as planned and saves checkpoints when they are due.
 
     Raises:
         Diverged: a loss or gradient norm is not finite.
         NotFinite: a score is not finite.
-        Interrupted: a signal asked the run to stop; a checkpoint is saved.
+        Interrupted: a signal asked the run to stop; a checkpoint is saved, if the launch can.
     """
     from harness.engine import checkpoints, deployment
     from harness.engine.training import training_steps
@@ -319,8 +317,9 @@ def _train(
     for step in training_steps(training, this.spec.seed, after):
         checked_steps = progress.add(step)
         display.update(step)
-        for each in checked_steps if options.tracker else ():
-            accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
+        for each in checked_steps:
+            if options.tracker:
+                accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
         if not step.is_checked:
             continue
         if accelerator.is_main_process:
@@ -332,7 +331,7 @@ def _train(
             summary = progress.summary(this.spec, total_steps).model_dump(mode="json")
             checkpoint = checkpoints.Checkpoint(training.state(), best.weights, progress.to_json(), summary)
             checkpoints.save_checkpoint(accelerator, this.checkpoint_folder, checkpoint)
-            schedule.note(step.number)
+            schedule.mark_saved(step.number)
         if stops:
             raise Interrupted(stop_request.signal, step.number, can_save)
         if progress.is_out_of_patience:
@@ -340,7 +339,9 @@ def _train(
     return best
 
 
-def _evaluate(this: _Run, ready: Prepared, progress: Progress, best: _Best, step: Step, display: Display) -> _Best:
+def _evaluate(
+    this: _Run, ready: Prepared, progress: Progress, best: _Selection, step: Step, display: Display
+) -> _Selection:
     """Scores the selection split after a step; returns the weights of the step if they are selected, else `best`."""
     evaluator, select_on = ready.evaluator, this.task.select_on
     scores = evaluator.scores(ready.training.model, select_on)
@@ -350,10 +351,10 @@ def _evaluate(this: _Run, ready: Prepared, progress: Progress, best: _Best, step
     evaluator.accelerator.log(values, step=step.number)
     if not progress.is_last_selected:
         return best
-    return _Best(None if this.spec.recipe.select == "last" else ready.training.weights(), {select_on: scores})
+    return _Selection(None if this.spec.recipe.select == "last" else ready.training.weights(), {select_on: scores})
 
 
-def _other_scores(this: _Run, ready: Prepared, best: _Best) -> dict[str, Scores]:
+def _other_scores(this: _Run, ready: Prepared, best: _Selection) -> dict[str, Scores]:
     """The selected weights' scores for the splits that are reported or predicted, without those known already."""
     scored, model = {*this.task.evaluate, this.task.select_on}, ready.training.model
     names = [name for name in ready.evaluator.encoded if name in scored or (this.options.predict and name != "train")]

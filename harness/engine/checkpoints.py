@@ -46,14 +46,14 @@ class Checkpoint(NamedTuple):
 
 
 class CheckpointSchedule:
-    """The times of checkpoints: the end of each epoch, and a number of steps or of seconds after the last one."""
+    """Due dates of checkpoints: the end of each epoch, and `steps` steps or `seconds` seconds after the last one."""
 
     def __init__(self, steps: float, seconds: float, step: int) -> None:
         self.steps, self.seconds = steps, seconds
-        self.note(step)
+        self.mark_saved(step)
 
-    def note(self, step: int) -> None:
-        """Notes that the checkpoint of a step was saved now."""
+    def mark_saved(self, step: int) -> None:
+        """Starts counting again: the checkpoint of this step is saved."""
         self.saved_step, self.saved_at = step, perf_counter()
 
     def is_due(self, step: Step) -> bool:
@@ -97,7 +97,9 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
             }
             write_atomically(scratch / MANIFEST, json.dumps(manifest))
             replace_folder(scratch, final)
-        for old in _newest_first(folder)[MAX_CHECKPOINTS:]:
+        newest_first = _newest_first(folder)
+        later = [path for path in newest_first if path.name > name]  # unusable: the run started before them
+        for old in [*later, *newest_first[len(later) + MAX_CHECKPOINTS :]]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
 

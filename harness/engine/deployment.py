@@ -36,7 +36,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         UserError: the processes are not connected, or the device lacks the precision, or the tracker is not installed.
     """
     silence_libraries()
-    # an earlier run of this process may have used another precision, and accelerate would forget how FSDP shards
+    # accelerate keeps device, precision and sharding of an earlier run in this process, so both of its states are reset
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
     if deterministic:

@@ -24,6 +24,14 @@ def find_layers(model: PreTrainedModel, flag: str) -> nn.ModuleList:
     return tallest[0]
 
 
+def word_embeddings(model: PreTrainedModel) -> nn.Module | None:
+    """Returns the module that embeds the tokens; None if there is no single one: CANINE hashes characters."""
+    try:
+        return model.get_input_embeddings()
+    except NotImplementedError:
+        return None
+
+
 def parameters_below(model: PreTrainedModel, layers: nn.ModuleList) -> list[nn.Parameter]:
     """Returns the parameters that the base model has before its layers, and the weights of all embeddings."""
     in_layers = {id(parameter) for parameter in layers.parameters()}

@@ -19,8 +19,8 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
-from harness.engine.adaptations.vocabulary import word_embeddings
 from harness.engine.inputs import fit_tokenizer
+from harness.engine.layers import word_embeddings
 from harness.engine.model_code import (
     check_code,
     check_no_code,

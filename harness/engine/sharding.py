@@ -11,12 +11,12 @@ from accelerate.utils import DistributedType
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
-from harness.engine.layers import find_layers
+from harness.engine.layers import find_layers, word_embeddings
 from harness.errors import UserError
 
 
 def shard_by_layer(accelerator: Accelerator, model: PreTrainedModel) -> None:
-    """Makes FSDP shard the model layer by layer, unless the launch names classes to wrap; other launches are unchanged.
+    """Shards each layer as one unit under FSDP, unless the launch names the classes; does nothing under other launches.
 
     accelerate would take the model's `_no_split_modules`. A model without that list would be a single unit, and one
     that has its embeddings in it, such as BERT, fails, since accelerate shards the embeddings once more.
@@ -27,7 +27,8 @@ def shard_by_layer(accelerator: Accelerator, model: PreTrainedModel) -> None:
     """
     if accelerator.distributed_type != DistributedType.FSDP:
         return
-    _check_embeddings(model)
+    if accelerator.is_fsdp2:
+        _check_embeddings(model)
     plugin = accelerator.state.fsdp_plugin
     if plugin.transformer_cls_names_to_wrap is not None:
         return
@@ -38,15 +39,15 @@ def shard_by_layer(accelerator: Accelerator, model: PreTrainedModel) -> None:
 
 
 def _check_embeddings(model: PreTrainedModel) -> None:
-    try:
-        weights = getattr(model.get_input_embeddings(), "weight", None)
-    except NotImplementedError:
+    embedding = word_embeddings(model)
+    weights = getattr(embedding, "weight", None)
+    owners = [module for module in model.modules() if getattr(module, "weight", None) is weights]
+    if embedding is None:
         reason = "transformers does not find its embeddings"
-    else:
-        owners = [module for module in model.modules() if getattr(module, "weight", None) is weights]
-        if weights is None or len(owners) == 1:
-            return
+    elif weights is not None and len(owners) > 1:
         reason = f"it uses its embeddings in {len(owners)} modules"
+    else:
+        return
     raise UserError(
         f"FSDP: unsupported for {type(model).__name__}: {reason}. Launch with another config, such as "
         "accelerate_configs/multi_gpu_bf16.yaml."
@@ -54,27 +55,28 @@ def _check_embeddings(model: PreTrainedModel) -> None:
 
 
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns a sharded tensor with the parts of all processes, which must call this together; others as they are."""
+    """Returns the whole of a sharded tensor, and any other tensor unchanged; all processes must call it together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def gather_state(state: Any, keeps: bool) -> Any:
+def gather_state(state: Any, on_this_process: bool) -> Any:
     """Returns nested dicts with their sharded tensors whole, on the CPU; all processes must call it together.
 
     Args:
         state: weights, or the state of an optimizer.
-        keeps: whether this process needs them; others get None in the place of each.
+        on_this_process: whether this process gets the whole tensors; elsewhere each is None.
     """
     if isinstance(state, DTensor):
         whole = state.full_tensor()
-        return whole.cpu() if keeps else None
+        return whole.cpu() if on_this_process else None
     if isinstance(state, Mapping):
-        return {key: gather_state(value, keeps) for key, value in state.items()}
+        return {key: gather_state(value, on_this_process) for key, value in state.items()}
     return state
 
 
-def shard_as(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """Returns this process's part of a whole tensor that all processes have, sharded as `other`, if that is sharded."""
-    if not isinstance(other, DTensor) or tensor.shape != other.shape:
+def shard_as(tensor: torch.Tensor, model_tensor: torch.Tensor) -> torch.Tensor:
+    """Shards a whole tensor as `model_tensor`, if that is sharded and of the same shape, without communication."""
+    if not isinstance(model_tensor, DTensor) or tensor.shape != model_tensor.shape:
         return tensor
-    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+    mesh, placements = model_tensor.device_mesh, model_tensor.placements
+    return distribute_tensor(tensor.to(model_tensor.device), mesh, placements, src_data_rank=None)

@@ -104,8 +104,10 @@ class Training:
         self.plan = plan
         self.encoded = encoded
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
-        if (deepspeed := accelerator.state.deepspeed_plugin) is not None:  # required, though never used
-            deepspeed.deepspeed_config["train_micro_batch_size_per_gpu"] = plan.device_batch_size
+        if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
+            rows, limit = plan.device_batch_size, recipe.max_grad_norm or 0.0  # required; it clips, 0 is without limit
+            sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
+            deepspeed.deepspeed_config |= {**sizes, "gradient_clipping": limit}
         shard_by_layer(accelerator, model)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
@@ -198,7 +200,7 @@ class Training:
     def set_state(self, state: TrainingState) -> None:
         """Restores what `state` returned; random generators stay as they are where it has none."""
         self.set_weights(state.weights)
-        self.optimizer.load_state_dict(self._sharded(state.optimizer))
+        self.optimizer.load_state_dict(self._shard_optimizer_state(state.optimizer))
         if self.accelerator.scaler is not None and state.scaler is not None:
             self.accelerator.scaler.load_state_dict(state.scaler)
         if state.randomness is not None:
@@ -206,8 +208,8 @@ class Training:
             for on_gpu in state.randomness[1:]:
                 torch.cuda.set_rng_state(on_gpu)
 
-    def _sharded(self, optimizer: dict[str, Any]) -> dict[str, Any]:
-        """Returns a state of the optimizer with each tensor sharded as its parameter."""
+    def _shard_optimizer_state(self, optimizer: dict[str, Any]) -> dict[str, Any]:
+        """Shards each tensor of an optimizer's state as its parameter."""
         parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
         by_number = {
             number: {name: shard_as(tensor, parameters[number]) for name, tensor in of_parameter.items()}
@@ -268,10 +270,10 @@ class Training:
             loss_sum += loss.detach()
         limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
         norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)
-        norm = whole_tensor(norm)
+        norm = whole_tensor(norm).to(loss_sum.dtype)
         if accelerator.num_processes > 1:
             loss_sum = accelerator.reduce(loss_sum, reduction="sum")  # type: ignore[assignment]
-        return torch.stack([loss_sum, norm.to(loss_sum.dtype)])
+        return torch.stack([loss_sum, norm])
 
     def _update_weights(self, measured: torch.Tensor) -> None:
         """Takes the optimizer's step; on a GPU, weights stay as they are from the first step that is not finite."""

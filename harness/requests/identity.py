@@ -80,7 +80,7 @@ def _parent_run_id(task: TaskSpec, options: RunOptions) -> str | None:
         parent = parent_task(task, init_from)
         if options.parent is not None:
             return options.parent
-        if parent.name in names[1:] or names[-2:-1] == [parent.name]:
+        if parent.name in names:
             raise UserError(f"--init-from {first}: circular, because {task.name} starts from {parent.name} by default.")
         recipe = default_recipe(parent, options.model, options.test_mode)
         options = replace(options, task=init_from, own_data=OwnData(), recipe=recipe)

@@ -44,6 +44,12 @@ def test_newest_two_checkpoints_are_kept(folder):
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000010", "step-00000015"]
 
 
+def test_run_that_starts_again_keeps_its_own_checkpoints(folder):
+    for step in (5, 10):
+        save_checkpoint(Accelerator(cpu=True), folder, checkpoint(step))
+    assert sorted(path.name for path in folder.iterdir()) == ["step-00000005", "step-00000010"]
+
+
 def test_loaded_checkpoint_equals_the_saved_one(folder):
     loaded = load_checkpoint(Accelerator(cpu=True), folder / "step-00000010")
     expected = checkpoint(10)

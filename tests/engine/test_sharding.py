@@ -23,7 +23,8 @@ SIZES = dict(vocab_size=20, hidden_size=8, num_hidden_layers=2, num_attention_he
 
 def launch(kind=DistributedType.FSDP, units=None):
     plugin = SimpleNamespace(transformer_cls_names_to_wrap=units)
-    return SimpleNamespace(distributed_type=kind, state=SimpleNamespace(fsdp_plugin=plugin))
+    is_fsdp2, state = kind == DistributedType.FSDP, SimpleNamespace(fsdp_plugin=plugin)
+    return SimpleNamespace(distributed_type=kind, is_fsdp2=is_fsdp2, state=state)
 
 
 def units_of(model, launch):
@@ -58,7 +59,7 @@ def test_model_with_shared_or_unknown_embeddings_is_refused_under_fsdp_only(monk
 
 def test_state_that_is_whole_stays_as_it_is():
     state = {"state": {0: {"exp_avg": torch.ones(2)}}, "param_groups": [{"betas": (0.9, 0.999), "params": [0]}]}
-    gathered = gather_state(state, keeps=False)
+    gathered = gather_state(state, on_this_process=False)
     assert gathered == state
     assert gathered["state"][0]["exp_avg"] is state["state"][0]["exp_avg"]
     assert shard_as(state["state"][0]["exp_avg"], nn.Parameter(torch.zeros(2))) is state["state"][0]["exp_avg"]

@@ -1,10 +1,12 @@
 """Training: properties that the self-check does not compare with a plain loop."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from harness.engine.optimizers import create_optimizer
 from harness.engine.tiny_example import generated, tiny_model
@@ -39,6 +41,15 @@ def test_training_learns_the_rows():
     recipe = Recipe(global_batch_size=8, epochs=40, learning_rate=3e-3)
     steps = list(training_steps(training(rows=16, recipe=recipe), seed=0))
     assert steps[-1].loss < 0.5 * steps[0].loss
+
+
+@pytest.mark.parametrize("limit, expected", [(0.5, 0.5), (None, 0.0)])
+def test_deepspeed_gets_the_batch_and_the_limit_of_the_gradient_from_the_run(monkeypatch, limit, expected):
+    plugin = SimpleNamespace(enable_msamp=False, deepspeed_config={"gradient_clipping": 1.0})
+    monkeypatch.setattr(AcceleratorState, "deepspeed_plugin", plugin)
+    training(recipe=Recipe(global_batch_size=8, max_grad_norm=limit), device_batch_size=4)
+    sizes = {"train_micro_batch_size_per_gpu": 4, "train_batch_size": 4}
+    assert plugin.deepspeed_config == {**sizes, "gradient_clipping": expected}
 
 
 def test_max_steps_ends_training_within_an_epoch():

@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from harness.engine.encoding import Encoded
 from harness.engine.layer_rates import rate_factors
+from harness.engine.layers import word_embeddings
 from harness.engine.optimizers import decay_factor
 from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.schedules import learning_rate_factor
@@ -40,14 +41,6 @@ class NarrowedEmbedding(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return functional.embedding(self.index[tokens], self.weight, self.padding_idx)
-
-
-def word_embeddings(model: PreTrainedModel) -> nn.Module | None:
-    """Returns the module that embeds the tokens; None if there is no single one: CANINE hashes characters."""
-    try:
-        return model.get_input_embeddings()
-    except NotImplementedError:
-        return None
 
 
 def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
