@@ -258,6 +258,7 @@ def test_a_task_of_any_name_is_committed_and_the_leftovers_of_runs_are_not(repos
     tasks = [f"results/{folder}/{name}/x-seed1.json" for folder in folders for name in (*leftovers, "test-mode")]
     runs = ("", "grid/", "reruns/lab/")
     others = [f"results/{folder}{name}/rte/x-seed1.json" for folder in runs for name in leftovers]
-    others += ["results/runs/rte/.x-seed1.lock", "results/test-mode/runs/rte/x-seed1.json", "results/leaderboard.md"]
+    others += [f"results/{folder}test-mode/{name}/rte/x-seed1.json" for folder in runs for name in ("logs", "runs")]
+    others += ["results/runs/rte/.x-seed1.lock", "results/leaderboard.md"]
     done = subprocess.run(["git", "check-ignore", *tasks, *others], capture_output=True, text=True)
     assert done.stdout.splitlines() == others
