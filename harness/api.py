@@ -51,7 +51,7 @@ def predict(
     even where there is a GPU. `trust_remote_code` runs the code that was saved with a model whose run needed it.
 
     Raises:
-        UserError: the folder holds no saved model, or texts and pairs do not fit it.
+        UserError: the folder has no saved model, or texts, pairs and choices do not suit its task.
     """
     import pandas as pd
 

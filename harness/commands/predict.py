@@ -80,8 +80,8 @@ def main(arguments: Sequence[str]) -> None:
         options.model, options.precision, options.cpu, options.device_batch_size, options.trust_remote_code
     )
     is_main = scorer.accelerator.is_main_process
-    in_file = prediction_writer(options.out) if is_main and options.out is not None else None
-    with in_file or nullcontext(partial(_print_rows, bool(options.text))) as write:
+    file_writer = prediction_writer(options.out) if is_main and options.out is not None else None
+    with file_writer or nullcontext(partial(_print_rows, bool(options.text))) as write:
         for predictions in _predictions(scorer, chain([first], chunks)):
             if is_main:
                 write(predictions)

@@ -11,7 +11,7 @@ from typing import Literal
 from harness.errors import UserError, boundary
 from harness.facts.records import RunRecord, read_records
 from harness.inspection.output_files import check_output_file
-from harness.inspection.server_files import SERVER_FILES, predictions_of, zipped
+from harness.inspection.server_files import SERVER_FILES, predictions_of, zip_bytes
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str]) -> None:
             + "Make these runs, or fill the rows with a constant prediction: --allow-missing."
         )
     with boundary(f"--out {options.out}: cannot be written"):
-        write_atomically(options.out, zipped({each.file.name: each.text for each in files if not each.is_left_out}))
+        write_atomically(options.out, zip_bytes({each.file.name: each.text for each in files if not each.is_left_out}))
     for each in files:
         filled = f"  {each.missing:,} rows are the constant {each.file.constant}" if each.missing else ""
         filled = "  left out: there is no constant for its rows" if each.is_left_out else filled

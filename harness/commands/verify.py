@@ -53,8 +53,8 @@ class VerifyOptions:
     name: str = "local"
     """The person or lab that runs again: the folder in DIR/reruns."""
     base: Path | None = None
-    """Show what a pull request changes: leave out records without a mismatch that this results folder has too, such as
-    that of the main branch, and name the files of it that were removed; they are a mismatch."""
+    """Check a pull request against this results folder, such as that of the main branch: records that both have are
+    left out unless they have a mismatch, and files that only the other has are reported as removed."""
     data: Path | None = None
     """The folder or file with the rows of runs that had --data."""
     trust_remote_code: bool = False

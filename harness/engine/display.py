@@ -11,7 +11,7 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.recipes import StepPlan
 from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord
-from harness.metrics.registry import baseline_name, title_of
+from harness.metrics.registry import baseline_name, format_score, title_of
 
 if TYPE_CHECKING:
     from harness.engine.training import Step
@@ -73,11 +73,6 @@ class Display:
 
     def __exit__(self, *_: object) -> None:
         self.bar.close()
-
-
-def format_score(value: float | None) -> str:
-    """Formats a metric with four decimals, or as a dash where it is undefined."""
-    return "–" if value is None else f"{value:.4f}"
 
 
 def summary(record: RunRecord) -> str:

@@ -68,7 +68,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         tokenizer = _tokenizer(name, source, options)
         if not trusts_code:
             check_no_code(f"--model {name}", config)
-    config.pad_token_id = _padding_token(name, tokenizer)
+    config.pad_token_id = _set_padding_token(name, tokenizer)
     order = _label_order(config, task)
     _set_labels(config, task)
     with _explained_errors(name, revision):
@@ -130,8 +130,8 @@ def _tokenizer(name: str, source: str, options: dict[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _padding_token(name: str, tokenizer: Tokenizer) -> int:
-    """Returns the number of the token that pads inputs; a tokenizer without one gets another of its special tokens."""
+def _set_padding_token(name: str, tokenizer: Tokenizer) -> int:
+    """Returns the padding token's number; a tokenizer without one gets its end-of-text or unknown token as padding."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:

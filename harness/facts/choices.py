@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UserError, boundary
 from harness.facts.record_parts import MAX_RECORD_BYTES, Count, Facts, Names, Value
@@ -47,6 +47,13 @@ class GridChoice(Facts):
     points: list[TriedPoint]
     """Empty where a run is missing; then nothing is chosen, and no file is written."""
     chosen: Hyperparameters | None
+
+    @field_validator("chosen")
+    @classmethod
+    def _is_a_point(cls, chosen: Hyperparameters | None, info: ValidationInfo) -> Hyperparameters | None:
+        if chosen is not None and all(point.values != chosen for point in info.data.get("points", ())):
+            raise ValueError("expected the values of one of the points")
+        return chosen
 
     @property
     def number_of_points(self) -> int:
@@ -102,7 +109,8 @@ def read_choice(path: Path) -> GridChoice:
         fault = error.errors()[0]
         where = ".".join(map(str, fault["loc"])) or "values"
         raise UserError(
-            f"{path}: invalid grid: {where}: {fault['msg']}. The command of the grid writes it again."
+            f"{path}: invalid grid: {where}: {fault['msg'].removeprefix('Value error, ')}. "
+            "The command of the grid writes it again."
         ) from None
 
 

@@ -39,7 +39,7 @@ def prediction_path(record: RunRecord, results: Path, split: str) -> Path:
     """The path of the file, next to the record, or for a companion task next to that of the run that predicts it.
 
     Raises:
-        UserError: the record names a file in another folder, or none.
+        UserError: the name is empty or too long, or the file is in another folder.
     """
     name, path = record.prediction_files[split], record_path(results, record.spec.task, record.run_id)
     is_short = all(len(part.encode()) <= _MAX_NAME_BYTES for part in name.split("/"))
@@ -47,7 +47,8 @@ def prediction_path(record: RunRecord, results: Path, split: str) -> Path:
         return path.parents[1] / name.removeprefix("../")
     if not is_short or Path(name).name != name or name in ("", "..") or "\0" in name:
         raise UserError(
-            f"{path}: invalid prediction_files.{split}: expected the name of a file next to it, got {name!r}."
+            f"{path}: invalid prediction_files.{split}: expected the name of a file next to it, at most "
+            f"{_MAX_NAME_BYTES} bytes, got {name!r:.100}."
         )
     return path.with_name(name)
 

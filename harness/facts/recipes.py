@@ -98,8 +98,8 @@ class Recipe(BaseModel):
     """holdout: split the validation split into one half to select on and one half to report. tuned_on_reported: train
     like standard, and mark that the hyperparameters were chosen by the reported score."""
     train_rows: _Count | None = None
-    """Train on a random subset of this many rows, the same one for every seed; of groups of rows, on as many whole ones
-    as have at most this many rows."""
+    """Train on a random subset of this many rows, the same one for every seed. Groups of rows stay whole, so it may be
+    smaller."""
     init_from: str | None = None
     """Start from the weights of the finished run of this task with the same model and seed, as published recipes start
     rte, mrpc and stsb from mnli."""

@@ -1,4 +1,7 @@
-"""YAML as the harness reads it: labels stay text, keys are unique, and every key knows its line."""
+"""YAML as the harness reads it: labels stay text, keys are unique, and every key knows its line.
+
+Faults are described with the line and the nearest key.
+"""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.engine.display import format_score
 from harness.facts.outcome import SplitOutcome
 from harness.facts.tasks import TaskSpec
 from harness.inspection.description import VALUE_PERCENTS
@@ -19,7 +18,7 @@ from harness.inspection.error_analysis import ErrorRow, LabelMetrics, label_metr
 from harness.inspection.output_files import csv_text, write_output_files
 from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.calibration import Calibration
-from harness.metrics.registry import baseline_name, title_of
+from harness.metrics.registry import baseline_name, format_score, title_of
 from harness.stats.row_errors import confusion_counts, most_confused
 
 _MAX_CLASSES = 12

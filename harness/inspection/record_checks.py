@@ -72,8 +72,8 @@ def gold_conflicts(records: Sequence[RunRecord]) -> dict[str, Finding]:
     return findings
 
 
-_KEPT = ("runs/*/*", "*/runs/*/*", "reruns/*/runs/*/*", "reruns/*/*/runs/*/*", "grids/*", "*/grids/*")
-"""The records, predictions and grids of a results folder, of a folder in it, and of its re-runs."""
+_KEPT = ("runs/*/*", "*/runs/*/*", "reruns/*/runs/*/*", "grids/*", "*/grids/*")
+"""The records, predictions and grids of a results folder, of a folder in it, and of its re-runs, without test mode."""
 
 
 def removed_files(results: Path, base: Path) -> list[str]:

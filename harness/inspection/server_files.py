@@ -175,7 +175,7 @@ def _read_predictions(
     return by_row, dict(zip(rows, ids, strict=True)) if file.is_nested else {}
 
 
-def zipped(texts: Mapping[str, str]) -> bytes:
+def zip_bytes(texts: Mapping[str, str]) -> bytes:
     """The zip with these texts by file name: the same bytes for the same texts."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:

@@ -14,7 +14,7 @@ from harness.inspection.record_checks import check_files, gold_conflicts, replac
 from harness.inspection.terminal_table import print_table
 from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
-from harness.reports.folder import read_leaderboard
+from harness.reports.folder import board_of, read_folder
 from harness.stats.verification import (
     LEVELS,
     Finding,
@@ -55,22 +55,21 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
     Records without a mismatch that `base` has too, with the same re-runs, are left out.
 
     Raises:
-        UserError: there is no record and no file that could be one, in the base neither.
+        UserError: neither the folder nor `base` has a record, and no file could be one.
     """
     os.environ["HF_HUB_OFFLINE"] = "1"  # the clients read it when they are imported
-    records, messages = read_records(results)
+    folder = read_folder(results)
     known = {record.run_id: record for record in read_records(base).records} if base else {}
-    if not records:
-        if messages or known:
-            return [], messages
+    if not folder.records:
+        if folder.record_messages or known:
+            return [], folder.record_messages
         raise UserError(f"{results}: no records found under {results / 'runs'}. Name a results folder.")
-    reruns, unreadable = read_reruns(results)
-    board = read_leaderboard(results).board
+    board, reruns = board_of(folder), folder.facts.reruns
     groups = {run.run_id: group for group in board.levels for run in group.runs}
-    conflicts = gold_conflicts(records)
+    conflicts = gold_conflicts(folder.records)
     known_reruns = read_reruns(base).by_run if base else {}
     verified = []
-    for record in records:
+    for record in folder.records:
         findings, unchecked = check_files(record, results)
         own = contradictions(record)
         conflict = [conflicts[record.run_id]] if record.run_id in conflicts else []
@@ -85,7 +84,7 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
         interval = board.evidence[group].total if group else None
         outcomes = compare_reruns(record, reruns.get(record.run_id, []), group, interval)
         verified.append(Verified(record, level, every, unchecked, outcomes))
-    return verified, [*messages, *unreadable]
+    return verified, [*folder.record_messages, *folder.rerun_messages]
 
 
 def print_verification(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> None:
@@ -134,7 +133,7 @@ def _fields(one: Verified) -> str:
 def verification_content(
     verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]
 ) -> dict[str, Any]:
-    """The same for programs."""
+    """The verification as the JSON object of `harness verify --json`."""
     return {
         "schema_version": SCHEMA_VERSION,
         "is_consistent": not messages and not removals and not any(one.findings for one in verified),

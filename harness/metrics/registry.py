@@ -48,6 +48,11 @@ def baseline_name(problem_type: str) -> str:
     return "constant baseline" if problem_type == "regression" else "majority-class baseline"
 
 
+def format_score(value: float | None) -> str:
+    """Formats a metric with four decimals, or as a dash where it is undefined."""
+    return "–" if value is None else f"{value:.4f}"
+
+
 def is_fraction(metric: str) -> bool:
     """True for metrics that are shown times 100; a metric of `evaluate` may have any range and is shown unscaled."""
     return metric in METRICS and math.isfinite(METRICS[metric].highest)
@@ -125,12 +130,13 @@ def supported_metrics(problem_type: ProblemType) -> list[str]:
 def check_support(names: Sequence[str], problem_type: ProblemType, classes: int) -> None:
     """Raises ValueError when one of the metrics cannot compare labels of this problem type.
 
-    A metric of `evaluate` may compare single labels or values of any kind.
+    A name that the harness does not know may be a metric of `evaluate`, except for label sets and selections of
+    answers, which those cannot compare.
     """
     supported = supported_metrics(problem_type)
-    takes_others = problem_type not in ("multi_label_classification", "answer_selection")
+    can_load_others = problem_type not in ("multi_label_classification", "answer_selection")
     for name in names:
-        if name not in supported and (name in METRICS or not takes_others):
+        if name not in supported and (name in METRICS or not can_load_others):
             raise ValueError(
                 f"metrics: {name!r} does not support {problem_type}; supported: {', '.join(supported)}."
                 f"{did_you_mean(name, supported)}"

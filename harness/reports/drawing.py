@@ -25,8 +25,8 @@ CHARACTER = 0.068
 """Average width in inches of a character of 8 points: figures are laid out without measuring text."""
 _KEY_LINE = 0.17
 """Inches from a line of the key to the next."""
-PANELS = 3
-"""Panels in a line."""
+PANELS_PER_LINE = 3
+"""Panels in a line of a plot."""
 PLAIN: dict[str, Any] = {"parse_math": False}
 """Text arguments that show a dollar as a dollar."""
 
@@ -103,8 +103,8 @@ class Sizes(NamedTuple):
 
 
 def panel_figure(titles: Sequence[str], sizes: Sizes, key: Iterable[tuple[str, str]]) -> tuple[Figure, list[Axes]]:
-    """A figure of a panel for each title, at most `PANELS` in a line, below its key of texts and their colours."""
-    across = min(PANELS, len(titles))
+    """A figure of a panel for each title, `PANELS_PER_LINE` in a line at most, below its key of coloured texts."""
+    across = min(PANELS_PER_LINE, len(titles))
     lines = _in_lines(key, sizes.width(across) - 0.3)
     sizes = sizes._replace(top=sizes.top + _KEY_LINE * len(lines))
     figure, add_axes = sizes.figure(across, math.ceil(len(titles) / across))

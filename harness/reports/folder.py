@@ -37,10 +37,17 @@ class ResultsFolder(NamedTuple):
 
     records: list[RunRecord]
     facts: FolderFacts
-    unreadable: int
-    """Files under runs/ that are not readable as records."""
-    messages: list[str]
-    """A message for each unreadable file: of a record, a grid, predictions or a re-run."""
+    record_messages: list[str]
+    """A message for each file under runs/ that is not readable as a record."""
+    rerun_messages: Sequence[str] = ()
+    """A message for each unreadable record of a re-run."""
+    other_messages: Sequence[str] = ()
+    """A message for each unreadable grid or file of predictions."""
+
+    @property
+    def messages(self) -> list[str]:
+        """A message for each unreadable file."""
+        return [*self.record_messages, *self.other_messages, *self.rerun_messages]
 
 
 class LeaderboardOfFolder(NamedTuple):
@@ -58,19 +65,19 @@ class PagesOfFolder(NamedTuple):
 
 
 def read_folder(results: Path) -> ResultsFolder:
-    """Reads the folder; of one without a record nothing else is read.
+    """Reads the folder. If it has no record, nothing else is read.
 
     Raises:
         UserError: the folder cannot be read.
     """
     records, messages = read_records(results)
     if not records:
-        return ResultsFolder([], FolderFacts(), len(messages), messages)
+        return ResultsFolder([], FolderFacts(), messages)
     searches, unreadable_grids = read_searches(results)
     reruns, unreadable_reruns = read_reruns(results)
     calibrations, unreadable_scores = read_calibrations(records, results)
-    others = [*unreadable_grids, *unreadable_scores, *unreadable_reruns]
-    return ResultsFolder(records, FolderFacts(searches, calibrations, reruns), len(messages), [*messages, *others])
+    facts, others = FolderFacts(searches, calibrations, reruns), [*unreadable_grids, *unreadable_scores]
+    return ResultsFolder(records, facts, messages, unreadable_reruns, others)
 
 
 def check_records(results: Path, *folders: ResultsFolder) -> None:
@@ -83,7 +90,7 @@ def check_records(results: Path, *folders: ResultsFolder) -> None:
 
 def board_of(folder: ResultsFolder, aggregate: Aggregate = "mean") -> Leaderboard:
     """The leaderboard of the folder's records."""
-    return build_leaderboard(folder.records, folder.unreadable, aggregate=aggregate, folder=folder.facts)
+    return build_leaderboard(folder.records, len(folder.record_messages), aggregate=aggregate, folder=folder.facts)
 
 
 def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
@@ -108,7 +115,7 @@ def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Su
     folder = read_folder(results)
     check_records(results, folder)
     known = {**registered_suites(), **{suite.name: suite for suite in suites}}
-    pages = build_pages(folder.records, folder.unreadable, aggregate, known, folder.facts)
+    pages = build_pages(folder.records, len(folder.record_messages), aggregate, known, folder.facts)
     return PagesOfFolder(pages, folder.messages)
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.engine.display import format_score
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord
-from harness.metrics.registry import title_of
+from harness.metrics.registry import format_score, title_of
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, figure_as_svg, plain_style
 
 if TYPE_CHECKING:

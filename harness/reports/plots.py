@@ -17,7 +17,7 @@ from harness.reports.drawing import (
     FAINT,
     INK,
     ORANGE,
-    PANELS,
+    PANELS_PER_LINE,
     PLAIN,
     Sizes,
     figure_as_svg,
@@ -93,12 +93,12 @@ def _scores(panels: Panels, omission: str) -> Figure:
     published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
     names = [*panels.names, *published]
     sizes = Sizes(left=label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
-    figure, every = panel_figure([panel.title for panel in panels.panels], sizes, _key_entries(panels, omission))
-    for number, (panel, axes) in enumerate(zip(panels.panels, every, strict=True)):
+    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_entries(panels, omission))
+    for number, (panel, axes) in enumerate(zip(panels.panels, panel_axes, strict=True)):
         _draw_scores(axes, panel)
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.set_yticks([])
-        if number % PANELS == 0:
+        if number % PANELS_PER_LINE == 0:
             name_lines(axes, names, range(len(names)))
         if panels.published:
             axes.axhline(len(panels.names) - 0.5, color=FAINT, linewidth=0.6)
@@ -290,8 +290,8 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
     sizes = Sizes(left=0.5, top=0.5, gap_down=0.95, cell=(2.5, 1.9), gap_across=0.5, bottom=0.55)
     curves = [curve for panel in panels for curve in panel.curves if curve.name in lines]
     key = _key_of_curves(panels, curves, lines, len(every_name))
-    figure, every = panel_figure([panel.title for panel in panels], sizes, key)
-    for panel, axes in zip(panels, every, strict=True):
+    figure, panel_axes = panel_figure([panel.title for panel in panels], sizes, key)
+    for panel, axes in zip(panels, panel_axes, strict=True):
         axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
         axes.set_xlabel("training rows", color=INK, fontsize=7.5)
         factor = 100 if panel.is_percent else 1

@@ -22,7 +22,7 @@ from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
 
-_FLAGS = (tyro.conf.FlagCreatePairsOff,)
+_PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
 """Settings of the parsers: a switch has a flag only for its other position than the default."""
 
 
@@ -108,7 +108,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
     is_known = has_own_data or named["task"] is not None
     default = _defaults(named, has_own_data) if is_known else RunOptions(task=tyro.MISSING)
     options = (_parse_named(arguments, default) if is_known else None) or tyro.cli(
-        RunOptions, args=list(arguments), default=default, prog="harness run", config=_FLAGS
+        RunOptions, args=list(arguments), default=default, prog="harness run", config=_PARSER_CONFIG
     )
     return _validated(options, has_own_data)
 
@@ -177,16 +177,14 @@ def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | 
     columns = [(name, types[name][1], field(default=getattr(parts[types[name][0]], name))) for name in names]
     try:
         parsed: Any = tyro.cli(
-            make_dataclass("Named", columns), args=list(arguments), config=_FLAGS, console_outputs=False
+            make_dataclass("Named", columns), args=list(arguments), config=_PARSER_CONFIG, console_outputs=False
         )
-        own, recipe, own_data = (
-            {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts
-        )
+        values = {kind: {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts}
         return replace(
             default,
-            **own,
-            recipe=Recipe(**{**default.recipe.model_dump(), **recipe}),
-            own_data=replace(default.own_data, **own_data),
+            **values[RunOptions],
+            recipe=Recipe(**{**default.recipe.model_dump(), **values[Recipe]}),
+            own_data=replace(default.own_data, **values[OwnData]),
         )
     except (SystemExit, ValidationError):
         return None

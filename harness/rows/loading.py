@@ -87,7 +87,7 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
 def _subset(task: TaskSpec, split: Split, train_rows: int) -> NDArray[np.int64]:
     """A random subset of the rows, sorted; a smaller one is a part of a larger one.
 
-    Of groups it has as many whole ones, in their random order, as have `train_rows` rows at most.
+    Groups stay whole: they are drawn in random order while their rows are at most `train_rows`.
 
     Raises:
         UserError: there are fewer rows, or the first group has more.
@@ -103,8 +103,8 @@ def _subset(task: TaskSpec, split: Split, train_rows: int) -> NDArray[np.int64]:
     number = int((np.cumsum(sizes[order]) <= train_rows).sum())
     if number == 0:
         raise UserError(
-            f"--train-rows {train_rows}: {task.name} has groups of rows, which stay together, and the first group "
-            f"of the random order has {sizes[order[0]]:,} rows: expected at least that number."
+            f"--train-rows {train_rows}: too few for a group of rows of {task.name}, which stays whole: expected at "
+            f"least {sizes[order[0]]:,}."
         )
     return np.flatnonzero(np.isin(row_groups, order[:number]))
 

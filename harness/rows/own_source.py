@@ -22,7 +22,7 @@ _SPLIT_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("t
 def file_source(
     by_split: Mapping[str, tuple[str, ...]], delimiter: str | None, encoding: str | None
 ) -> tuple[Source, dict[str, str]]:
-    """The files of each split, and the names of those that there are.
+    """The source with the files of each split, and the splits that have files.
 
     Raises:
         UserError: a path, the delimiter or the encoding is invalid.
@@ -80,17 +80,17 @@ def hub_source(dataset: str) -> tuple[Source, dict[str, str]]:
     return Source(hub=hub, config=config, revision=commit), splits
 
 
-def infer_delimiter(draft: TaskSpec, messages: list[str]) -> Source:
-    """The source with the delimiter of its first training file, unless that is the format's default."""
+def infer_delimiter(draft: TaskSpec) -> str | None:
+    """The delimiter in the header of the first training file.
+
+    None if a flag gives it, the format has none, or it is the format's default.
+    """
     first = collect_files(draft.name, draft.source.file_references["train"])[0]
     form = file_ending(first.name).format
     if draft.source.delimiter or form not in (*DELIMITERS, None):
-        return draft.source
+        return None
     delimiter = detect_delimiter(first.path, first.name, draft.source.encoding, draft.columns)
-    if delimiter == DELIMITERS.get(str(form), delimiter):
-        return draft.source
-    messages.append(f"delimiter: {delimiter!r}, inferred from the header")
-    return draft.source.model_copy(update={"delimiter": delimiter})
+    return None if delimiter == DELIMITERS.get(str(form), delimiter) else delimiter
 
 
 def refuse_same_files(files: Mapping[str, Sequence[DataFile]]) -> None:

@@ -188,7 +188,9 @@ def check_characters(text: str, where: str) -> None:
 
 def _check_texts(values: Mapping[str, list[Any]], columns: TextColumns, path: Path, rows_before: int) -> None:
     for name in values:
-        for row, text in enumerate(values[name] if name in columns.texts else (), start=rows_before + 1):
+        if name not in columns.texts:
+            continue
+        for row, text in enumerate(values[name], start=rows_before + 1):
             if not isinstance(text, str):
                 problem = "missing text" if text is None else f"{text!r} is not a text"
                 raise UserError(f"{path}: column {name!r}, row {row}: {problem}.")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from harness.engine.display import format_score
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.packing import unpack_array
 from harness.facts.records import RunRecord
 from harness.facts.suites import registered_suites
 from harness.facts.tasks import TaskSpec
-from harness.metrics.registry import baseline_name, title_of
+from harness.metrics.registry import baseline_name, format_score, title_of
 from harness.reports.learning_curve import PLOT, curve_table
 from harness.reports.markdown_text import printable_line
 from harness.reports.model_index import model_index

@@ -223,8 +223,8 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     for split, (first, gold, row_groups) in splits.items():
         constant = best_constant(metrics, gold, 2 if gold.dtype.kind in "iu" else 1, row_groups)
         constant_scores.append(mean_or_none([groups[0].baseline(split, name) for name in metrics]))
-        of_members = [predictions.splits[split].runs for _, predictions in members]
-        runs = np.concatenate([*of_members, in_smallest_type(constant[None])])
+        member_runs = [predictions.splits[split].runs for _, predictions in members]
+        runs = np.concatenate([*member_runs, in_smallest_type(constant[None])])
         drawn.append(resampled(metrics, runs, gold, f"{groups[0].spec.task}.{split}", number, row_groups))
         is_smoothed = len(pseudo_rows(metrics, first, gold, row_groups)[1]) > 0
     of_runs = drawn[0] if len(drawn) == 1 else np.mean(drawn, axis=0)

@@ -308,7 +308,8 @@ def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDA
         if not others.any() or not is_member[model]:
             continue
         largest_gap = np.max(gap[others] / error[others])
-        bound = np.quantile((highest - drawn[model]) / error[others].min(), CONFIDENCE)  # no quantile is above it
+        # an upper bound of the quantile below, cheaper to compute
+        bound = np.quantile((highest - drawn[model]) / error[others].min(), CONFIDENCE)
         is_member[model] = largest_gap <= bound and largest_gap <= np.quantile(
             ((drawn[others] - drawn[model]) / error[others, None]).max(axis=0), CONFIDENCE
         )

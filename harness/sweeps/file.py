@@ -28,7 +28,7 @@ def _named(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if "" in value:
-        raise ValueError("an empty name")
+        raise ValueError("empty name: expected the name of a task or model")
     return {str(name): settings or {} for name, settings in value.items()}
 
 

@@ -47,8 +47,8 @@ def choose(
     per: Per,
     rung: int = 1,
     *,
-    select_on_reported: bool = False,
-    is_halved: bool = False,
+    select_on_reported: bool,
+    is_halved: bool,
 ) -> list[GridChoice]:
     """One choice per task and model, or per model over all of its tasks.
 
@@ -60,8 +60,9 @@ def choose(
         by_choice.setdefault((run.spec.model, run.task.name if per == "task" else ""), []).append(run)
     choices = []
     for (model, _), members in by_choice.items():
-        have_ended = all((record := records.get(run.run_id)) and record.is_finished for run in members)
-        by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points if have_ended]
+        records_of = [records.get(run.run_id) for run in members]
+        have_ended = all(record is not None and record.is_finished for record in records_of)
+        by_point = [(point, [run for run in members if _is_at(run, point)]) for point in points] if have_ended else []
         tried = [_tried(point, at_point, records, rung) for point, at_point in by_point if at_point]
         scored = [point for point in tried if point.score is not None]
         best = max(scored, key=lambda point: point.score or 0.0, default=None)

@@ -211,7 +211,7 @@ def _plan(request: SweepRequest, name: str, model: str, point: Point, seed: int)
         if runs:
             args, options = [*args, "--parent", runs[-1].run_id], replace(options, parent=runs[-1].run_id)
         runs.append(planned_run(args, options, runs[-1] if runs else None))
-    return request_last(runs)
+    return mark_requested(runs)
 
 
 def _run_args(request: SweepRequest, task: str, model: str, point: Point, seed: int) -> list[str]:
@@ -228,9 +228,9 @@ def _run_args(request: SweepRequest, task: str, model: str, point: Point, seed: 
     return [*args, *recipe_args(overrides), "--seed", str(seed), *request.args]
 
 
-def request_last(runs: Sequence[PlannedRun]) -> list[PlannedRun]:
-    """The runs of which each starts from the one before it; only the last is requested."""
-    return [*(replace(run, is_requested=False) for run in runs[:-1]), runs[-1]]
+def mark_requested(chain: Sequence[PlannedRun]) -> list[PlannedRun]:
+    """Marks the last run of a chain as requested; the earlier ones are planned only because it starts from them."""
+    return [*(replace(run, is_requested=False) for run in chain[:-1]), chain[-1]]
 
 
 def planned_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:

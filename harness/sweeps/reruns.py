@@ -17,7 +17,7 @@ from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.rows.own_data import OwnData
 from harness.stats.verification import ran_on_gpu
-from harness.sweeps.plan import PlannedRun, planned_run, recipe_args, request_last
+from harness.sweeps.plan import PlannedRun, mark_requested, planned_run, recipe_args
 from harness.system.command_line import split_flags
 
 SMALLEST = "smallest"
@@ -53,7 +53,7 @@ class Topology(NamedTuple):
 
 
 class RerunPlan(NamedTuple):
-    """A re-run as it is planned."""
+    """The runs of a re-run, the devices that it needs, and the time that it took before."""
 
     topology: Topology
     runs: list[PlannedRun]
@@ -112,9 +112,10 @@ def rerun_of(record: RunRecord, records: Mapping[str, RunRecord], settings: Reru
     Raises:
         UserError: the run cannot be done again here.
     """
-    costs = [each.cost for each in lineage(record, records, settings.trusts_code)]
+    chain = lineage(record, records, settings.trusts_code)
     topology = topology_of(record, gpus)
-    return RerunPlan(topology, plan_rerun(record, records, settings), sum(cost.seconds for cost in costs if cost))
+    seconds = sum(each.cost.seconds for each in chain if each.cost)
+    return RerunPlan(topology, plan_rerun(chain, settings), seconds)
 
 
 def smallest_rerun(
@@ -138,16 +139,16 @@ def has_score(record: RunRecord) -> bool:
     return record.status in ("ok", "collapsed") and record.environment is not None
 
 
-def plan_rerun(record: RunRecord, records: Mapping[str, RunRecord], settings: RerunSettings) -> list[PlannedRun]:
-    """The run of the record, after those that it starts from, which are done again too.
+def plan_rerun(chain: Sequence[RunRecord], settings: RerunSettings) -> list[PlannedRun]:
+    """The run of the first record of a `lineage`, after those that it starts from, which are done again too.
 
     Raises:
         UserError: the run cannot be done again here; the message names the field of its spec that differs.
     """
     runs: list[PlannedRun] = []
-    for each in reversed(lineage(record, records, settings.trusts_code)):
-        runs.append(_planned(each, settings, runs[-1] if runs else None))
-    return request_last(runs)
+    for each in reversed(chain):
+        runs.append(_plan_run(each, settings, runs[-1] if runs else None))
+    return mark_requested(runs)
 
 
 def lineage(record: RunRecord, records: Mapping[str, RunRecord], trusts_code: bool) -> list[RunRecord]:
@@ -175,7 +176,7 @@ def lineage(record: RunRecord, records: Mapping[str, RunRecord], trusts_code: bo
         chain.append(records[parent])
 
 
-def _planned(record: RunRecord, settings: RerunSettings, parent: PlannedRun | None) -> PlannedRun:
+def _plan_run(record: RunRecord, settings: RerunSettings, parent: PlannedRun | None) -> PlannedRun:
     flag = f"--rerun {record.run_id}"
     try:
         args = _args(record, settings)

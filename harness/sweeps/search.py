@@ -55,7 +55,7 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
         code = max(code, finish(runs, True))  # a point that diverges is only not chosen
         if code > 1:
             return code
-        for line in search.choose(rung, runs):
+        for line in search.update_choices(rung, runs):
             console.print(line, soft_wrap=True)
     if settings.is_dry_run:
         for line in search.forecast():
@@ -149,23 +149,32 @@ class _Search:
             f"{_range(epochs)} epoch{'' if max(epochs) == 1 else 's'}:"
         )
 
-    def choose(self, rung: int, runs: Sequence[PlannedRun]) -> Iterator[str]:
-        """Makes the choices after the runs of a rung; yields a line about the points that each takes further."""
+    def update_choices(self, rung: int, runs: Sequence[PlannedRun]) -> list[str]:
+        """Updates the choices and the points left after a rung; returns a line per choice with the points kept."""
         settings, requested = self.settings, [run for run in runs if run.is_requested]
+        lines = []
         self.epochs_of_rungs |= {run.run_id: run.spec.recipe.epochs for run in requested}
         records = {run.run_id: record for run in requested if (record := run.record()) is not None}
-        conditions = dict(select_on_reported=settings.select_on_reported, is_halved=settings.is_halved)
-        for choice in choose(requested, self.points, records, settings.per, rung, **conditions):
+        for choice in choose(
+            requested,
+            self.points,
+            records,
+            settings.per,
+            rung,
+            select_on_reported=settings.select_on_reported,
+            is_halved=settings.is_halved,
+        ):
             key = self._key(choice.tasks[0], choice.model)
             is_last, better = rung >= self.rungs[key], better_half(choice)
             if settings.is_dry_run and not choice.points:  # their number counts, not which they are
                 better = self.points_left[key][: half(len(self.points_left[key]))]
             elif not is_last and not settings.is_dry_run:
                 to_next = "; ".join(map(assignments, better)) or "none"
-                yield f"rung {rung} for {names_text(choice)}: kept {to_next} ({scores_text(choice)})"
+                lines.append(f"rung {rung} for {names_text(choice)}: kept {to_next} ({scores_text(choice)})")
             earlier = self.choices[key].points if key in self.choices else []
             self.choices[key] = choice.model_copy(update={"points": [*earlier, *choice.points]})
             self.points_left[key] = [] if is_last else better
+        return lines
 
     def forecast(self) -> Iterator[str]:
         """The lines of a dry run about the rungs, and about the runs after them."""

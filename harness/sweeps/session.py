@@ -1,4 +1,4 @@
-"""A session of a sweep: its jobs are done and shown until none is left or a signal comes, and make an exit code."""
+"""Runs and shows the jobs of a sweep until none is left or a signal stops it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from harness.system.signals import catch_stop_signals
 def run_jobs(
     plan: SweepPlan, executor: Executor, console: Console, command: Command, may_diverge: bool, detach: bool = False
 ) -> int:
-    """Does the jobs and returns the exit code: 1 if a run has no score, unless it has diverged and may.
+    """Runs the jobs and returns the exit code: 1 if a run has no score.
 
-    With `detach` it only starts those that can start now, and returns 0.
+    With `may_diverge`, a diverged run does not count. With `detach` it only starts those that can start now, and
+    returns 0.
 
     Raises:
         UserError: a run has found a mistake, or no run can be done as requested.

@@ -32,7 +32,7 @@ RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
 
 Content = dict[str, Any]
 
-CONSISTENT: Content = {
+NOTHING_SHOWN: Content = {
     "schema_version": SCHEMA_VERSION,
     "is_consistent": False,
     "levels": LEVELS,
@@ -197,9 +197,13 @@ def test_files_that_the_base_has_must_not_be_removed(
     (results / "grids" / "bert.json").write_text("{}")
     shutil.copytree(results, base, dirs_exist_ok=True)
     (results / "grids" / "bert.json").unlink()
-    assert verified_base(results, base, capsys) == (1, {**CONSISTENT, "removed": ["grids/bert.json"]})
+    in_test_mode = base / "reruns" / "lab" / "test-mode" / "runs" / "rte" / "x-seed1.validation.parquet"
+    in_test_mode.parent.mkdir(parents=True)
+    in_test_mode.touch()
+    assert verified_base(results, base, capsys) == (1, {**NOTHING_SHOWN, "removed": ["grids/bert.json"]})
     (base / "grids" / "bert.json").unlink()
-    assert verified_base(results, base, capsys) == (0, {**CONSISTENT, "is_consistent": True})
+    in_test_mode.unlink()
+    assert verified_base(results, base, capsys) == (0, {**NOTHING_SHOWN, "is_consistent": True})
 
     files = sorted(path.parent.glob(f"{path.stem}.*.parquet"))
     for file in files:

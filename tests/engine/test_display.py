@@ -11,7 +11,7 @@ import pytest
 import torch
 from support.records import finished_record
 
-from harness.engine.display import Display, format_score, summary
+from harness.engine.display import Display, summary
 from harness.engine.training import Step
 from harness.facts.recipes import Recipe, plan_steps
 from harness.facts.record_parts import Cost, HistoryEntry
@@ -94,11 +94,6 @@ def test_table_of_evaluations_has_one_header(first: int, capsys: pytest.CaptureF
         for number in (first, first + 1)
     ]
     assert {len(line) for line in lines} == {len(header)}
-
-
-@pytest.mark.parametrize("value, text", [(0.5, "0.5000"), (-1.0, "-1.0000"), (0.00004, "0.0000"), (None, "–")])
-def test_metric_has_four_decimals_or_a_dash(value: float | None, text: str) -> None:
-    assert format_score(value) == text
 
 
 def test_summary_has_scores_baseline_and_notes() -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.errors import UserError
-from harness.metrics.registry import METRICS, direction_of, load_metric, title_of
+from harness.metrics.registry import METRICS, direction_of, format_score, load_metric, title_of
 from harness.metrics.scoring import score
 
 SCORES, GOLD = np.eye(2, dtype=np.float32)[[0, 1, 1]], np.array([0, 0, 1])
@@ -116,3 +116,8 @@ def test_titles_differ() -> None:
 )
 def test_direction_of_several_metrics_is_known_where_they_agree(names: list[str], direction: int | None) -> None:
     assert direction_of(names) == direction
+
+
+@pytest.mark.parametrize("value, text", [(0.5, "0.5000"), (-1.0, "-1.0000"), (0.00004, "0.0000"), (None, "–")])
+def test_metric_has_four_decimals_or_a_dash(value: float | None, text: str) -> None:
+    assert format_score(value) == text

@@ -10,6 +10,7 @@ import pytest
 from support.boards import BERT, record, table
 
 from harness.commands.leaderboard import main, read_leaderboard
+from harness.errors import UserError
 from harness.facts.choices import GridChoice, TriedPoint, read_choice, write_choice
 from harness.facts.records import RunRecord, record_path, write_record
 from harness.reports.costs import tuning_text
@@ -38,6 +39,15 @@ def write_grid(results: Path, chosen: float | None = 3e-5, task: str = "mrpc", *
     ]
     facts = dict(model=BERT, tasks=[task], seed=1, rule="best", selected_on="rows that are not reported", points=points)
     return write_choice(GridChoice(**{**facts, "chosen": chosen and {"learning_rate": chosen}, **changes}), results)
+
+
+@pytest.mark.parametrize("changes", [{"chosen": {"learning_rate": 1e-3}}, {"points": []}])
+def test_chosen_point_is_one_of_the_points(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = write_grid(tmp_path)
+    assert read_choice(path).chosen == {"learning_rate": 3e-5}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(UserError, match=r"invalid grid: chosen: expected the values of one of the points"):
+        read_choice(path)
 
 
 def budgets(results: Path) -> dict[tuple[str, str], Any]:

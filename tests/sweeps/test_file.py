@@ -100,7 +100,7 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("tasks: [rte]\ntrain_rows: []\n", r"mine\.yaml:2: train_rows: empty"),
         ("tasks: [{rte: {}}]\n", r"mine\.yaml:1: tasks: \{'rte': \{\}\} is not a name"),
         ("tasks: 3\n", r"mine\.yaml:1: tasks: .*dictionary"),
-        ("tasks: [rte]\nmodels: ['']\n", r"mine\.yaml:2: models: an empty name"),
+        ("tasks: [rte]\nmodels: ['']\n", r"mine\.yaml:2: models: empty name"),
         ("tasks: [rte]\nmodels:\n  a/b:\n    revision: ''\n", r"mine\.yaml:4: models\.a/b\.revision: "),
         ("- rte\n", r"mine\.yaml:1: expected keys and values"),
     ],

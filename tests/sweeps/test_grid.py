@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from harness.commands.sweep import read_options
-from harness.facts.choices import read_choice, write_choice
+from harness.facts.choices import GridChoice, Per, read_choice, write_choice
 from harness.facts.records import RunRecord
 from harness.facts.tasks import load_task
 from harness.stats.groups import group_runs
-from harness.sweeps.grid import choice_text, choose, protocol_of, selection_score, sweep_file_lines
+from harness.sweeps import grid
+from harness.sweeps.grid import choice_text, protocol_of, selection_score, sweep_file_lines
 from harness.sweeps.plan import PlannedRun, expand, points_of
 
 GRID = {"learning_rate": [1e-5, 3e-5], "global_batch_size": [16, 32]}
@@ -46,6 +47,11 @@ def trials(make_record: Callable[..., RunRecord], tmp_path: Path) -> Callable[..
 POINTS = [{"learning_rate": 0.01}, {"learning_rate": 0.001}, {"learning_rate": 0.0001}]
 
 
+def choose(runs: Sequence[PlannedRun], records: Mapping[str, RunRecord], per: Per) -> list[GridChoice]:
+    """The choices among `POINTS` by scores on rows that are not reported."""
+    return grid.choose(runs, POINTS, records, per, select_on_reported=False, is_halved=False)
+
+
 def test_points_are_all_combinations() -> None:
     assert points_of(GRID) == [
         {"learning_rate": 1e-5, "global_batch_size": 16},
@@ -58,7 +64,7 @@ def test_points_are_all_combinations() -> None:
 
 def test_each_task_has_its_own_choice(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.3]})
-    choices = choose(runs, POINTS, records, "task")
+    choices = choose(runs, records, "task")
     assert [(choice.tasks, choice.chosen) for choice in choices] == [
         (["rte"], {"learning_rate": 0.001}),
         (["cola"], {"learning_rate": 0.01}),
@@ -68,7 +74,7 @@ def test_each_task_has_its_own_choice(trials: Any) -> None:
 
 def test_a_model_has_one_choice_by_the_mean_over_its_tasks(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.85]})
-    (choice,) = choose(runs, POINTS, records, "model")
+    (choice,) = choose(runs, records, "model")
     assert choice.tasks == ["rte", "cola"]
     assert choice.chosen == {"learning_rate": 0.0001}
     assert choice.points[2].score == pytest.approx((0.7 + 0.85) / 2)
@@ -79,27 +85,27 @@ def test_a_model_has_one_choice_by_the_mean_over_its_tasks(trials: Any) -> None:
 
 def test_tie_goes_to_the_first_point(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.8]})
-    (choice,) = choose(runs, POINTS, records, "task")
+    (choice,) = choose(runs, records, "task")
     assert choice.chosen == {"learning_rate": 0.001}
 
 
 def test_diverged_point_is_never_chosen(trials: Any) -> None:
     runs, records = trials({"rte": [0.1, None, 0.2]}, status="diverged")
-    (choice,) = choose(runs, POINTS, records, "task")
+    (choice,) = choose(runs, records, "task")
     assert choice.chosen == {"learning_rate": 0.0001}
     assert "learning_rate=0.001: no score" in choice_text(choice)
     runs, records = trials({"rte": [0.1, None, 0.2], "cola": [None, 0.3, None]}, status="diverged")
-    (choice,) = choose(runs, POINTS, records, "model")
+    (choice,) = choose(runs, records, "model")
     assert choice.chosen is None
     assert "no point has a score" in choice_text(choice)
 
 
 def test_nothing_is_chosen_while_a_point_has_failed(trials: Any) -> None:
     runs, records = trials({"rte": [0.1, None, 0.2]}, status="failed")
-    assert choose(runs, POINTS, records, "task")[0].chosen is None
+    assert choose(runs, records, "task")[0].chosen is None
     runs, records = trials({"rte": [0.1, 0.3, 0.2]})
     del records[runs[0].run_id]
-    assert choose(runs, POINTS, records, "task")[0].chosen is None
+    assert choose(runs, records, "task")[0].chosen is None
 
 
 def test_score_is_the_main_score_negated_where_lower_is_better(make_record: Callable[..., RunRecord]) -> None:
@@ -118,7 +124,7 @@ def test_protocol_keeps_selection_from_the_reported_rows() -> None:
 
 def test_choice_is_written_to_a_file_that_does_not_change(trials: Any, tmp_path: Path) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7]})
-    (choice,) = choose(runs, POINTS, records, "task")
+    (choice,) = choose(runs, records, "task")
     path = write_choice(choice, tmp_path)
     assert path.parent == tmp_path / "grids"
     before = path.read_bytes()
@@ -136,7 +142,7 @@ def test_choice_is_written_to_a_file_that_does_not_change(trials: Any, tmp_path:
 def test_printed_lines_are_a_sweep_file_with_the_choice(trials: Any, per: Any, tmp_path: Path) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.3]})
     file = tmp_path / "chosen.yaml"
-    file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, POINTS, records, per)))
+    file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, records, per)))
     assert yaml.safe_load(file.read_text())["models"].keys() == {"org/a"}
     _, request = read_options([str(file)])
     rates = {run.task.name: run.spec.recipe.learning_rate for run in expand(request, lambda task, model: [{}])}
@@ -145,7 +151,7 @@ def test_printed_lines_are_a_sweep_file_with_the_choice(trials: Any, per: Any, t
 
 def test_nothing_chosen_is_no_override(trials: Any) -> None:
     runs, _ = trials({"rte": [0.6, 0.8, 0.7]})
-    assert sweep_file_lines(choose(runs, POINTS, {}, "task")) == "models:"
+    assert sweep_file_lines(choose(runs, {}, "task")) == "models:"
 
 
 def test_choice_by_the_reported_score_is_marked(make_record: Callable[..., RunRecord]) -> None:

@@ -49,7 +49,7 @@ def record_of(make_record: Make) -> Make:
 
 def plan(*records: RunRecord, folder: Path = Path("again"), data: Path | None = None, code: bool = False) -> Any:
     """The planned runs of the first record, with the others in its results folder."""
-    return plan_rerun(records[0], by_id(*records), RerunSettings(folder, data, code))
+    return plan_rerun(lineage(records[0], by_id(*records), code), RerunSettings(folder, data, code))
 
 
 def by_id(*records: RunRecord) -> Mapping[str, RunRecord]:
