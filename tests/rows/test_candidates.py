@@ -160,5 +160,5 @@ def test_a_subset_of_the_training_rows_has_whole_questions_and_smaller_ones_are_
         load_splits(task, tables, "standard", 121)
     big = {"entities": [[f"e{each}" for each in range(9)]] * 3, "answers": [["e0"]] * 3}
     task = read_task(make_task({"train": {**ROWS, **big}, "validation": ROWS}, **KEYS))
-    with pytest.raises(UserError, match=r"--train-rows 8: small .* 9 rows"):
+    with pytest.raises(UserError, match=r"--train-rows 8: .*small.* 9\."):
         load_splits(task, read_tables(task, find_files(task, None)), "standard", 8)
