@@ -105,8 +105,9 @@ class Training:
         self.encoded = encoded
         self.class_weights = _class_weights(recipe, encoded, accelerator.device)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
-            rows, limit = plan.device_batch_size, recipe.max_grad_norm or 0.0  # required; it clips, 0 is without limit
+            rows = plan.device_batch_size
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
+            limit = recipe.max_grad_norm or 0.0  # DeepSpeed clips instead of the harness; 0 is no limit
             deepspeed.deepspeed_config |= {**sizes, "gradient_clipping": limit}
         shard_by_layer(accelerator, model)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
@@ -164,10 +165,14 @@ class Training:
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Returns a copy of this process's current weights and buffers, without the parameters that are frozen."""
+        return {name: tensor.detach().clone() for name, tensor in self._own_weights().items()}
+
+    def _own_weights(self) -> dict[str, torch.Tensor]:
+        """The tensors themselves of which `weights` returns copies."""
         model = self.accelerator.unwrap_model(self.model)
         named = model.named_parameters(remove_duplicate=False)
         frozen = {name for name, parameter in named if not parameter.requires_grad}
-        return {name: tensor.detach().clone() for name, tensor in model.state_dict().items() if name not in frozen}
+        return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
     def weights_sha256(self) -> str:
         """Returns the hash of all current weights, frozen ones too: names in order, bytes in each tensor's type."""
@@ -181,11 +186,11 @@ class Training:
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Restores what `weights` returned."""
-        if missing := self.weights().keys() ^ weights.keys():
+        own = self._own_weights()
+        if missing := own.keys() ^ weights.keys():
             raise ValueError(f"weights: other names than in this model: {sorted(missing)[:3]}")
-        model = self.accelerator.unwrap_model(self.model)
-        own = model.state_dict()
-        model.load_state_dict({name: shard_as(tensor, own[name]) for name, tensor in weights.items()}, strict=False)
+        sharded = {name: shard_as(tensor, own[name]) for name, tensor in weights.items()}
+        self.accelerator.unwrap_model(self.model).load_state_dict(sharded, strict=False)
 
     def state(self) -> TrainingState:
         """Returns everything that training needs to resume bit-for-bit."""
