@@ -98,7 +98,7 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
             write_atomically(scratch / MANIFEST, json.dumps(manifest))
             replace_folder(scratch, final)
         newest_first = _newest_first(folder)
-        later = [path for path in newest_first if path.name > name]  # unusable: the run started before them
+        later = [path for path in newest_first if path.name > name]  # of an earlier attempt; they did not fit
         for old in [*later, *newest_first[len(later) + MAX_CHECKPOINTS :]]:
             shutil.rmtree(old)
     accelerator.wait_for_everyone()
