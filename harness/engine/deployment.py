@@ -33,7 +33,8 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
     """Creates the accelerator of this process; every process must call it. Trackers write to `folder`.
 
     Raises:
-        UserError: the processes are not connected, or the device lacks the precision, or the tracker is not installed.
+        UserError: the processes are not connected, the device lacks the precision, the kind of sharding is unsupported,
+            or the tracker is not installed.
     """
     silence_libraries()
     # accelerate keeps device, precision and sharding of an earlier run in this process, so both of its states are reset
@@ -55,10 +56,7 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
         )
     except ValueError as error:
         raise UserError(f"accelerate failed to start: {error}") from None
-    if accelerator.distributed_type == DistributedType.FSDP and accelerator.num_processes == 1:
-        raise UserError(  # torch ends with a TypeError in its first step
-            "FSDP needs at least two processes, got 1. For one GPU: --config_file accelerate_configs/single_gpu.yaml"
-        )
+    _check_sharding(accelerator)
     if tracker is not None and not accelerator.log_with:  # accelerate warns, and would log nowhere
         raise UserError(f"--tracker {tracker}: its package is not installed. Install it, or drop --tracker.")
     return accelerator
@@ -88,6 +86,20 @@ def _connect(on_cpu: bool) -> PartialState:
             f"write the results. {advice}"
         )
     return state
+
+
+def _check_sharding(accelerator: Accelerator) -> None:
+    """Raises UserError for a kind of sharding in which no model can be trained here."""
+    if accelerator.distributed_type == DistributedType.FSDP and accelerator.num_processes == 1:
+        raise UserError(  # torch ends with a TypeError in its first step
+            "FSDP needs at least two processes, got 1. For one GPU: --config_file accelerate_configs/single_gpu.yaml"
+        )
+    deepspeed = accelerator.state.deepspeed_plugin
+    if deepspeed is not None and deepspeed.zero_stage == 3:
+        raise UserError(
+            "DeepSpeed ZeRO stage 3: unsupported. Set zero_stage: 2, or shard the weights with "
+            "--config_file accelerate_configs/fsdp2.yaml"
+        )
 
 
 def compute_on_main(accelerator: Accelerator, compute: Callable[[], Value]) -> Value:

@@ -2,11 +2,14 @@
 
 import resource
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from accelerate import Accelerator, PartialState, tracking
+from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
 
 from harness.engine.deployment import (
@@ -114,6 +117,15 @@ def test_number_of_processes_must_be_a_number(monkeypatch, tmp_path):
 def test_fsdp_needs_two_processes(monkeypatch, tmp_path):
     monkeypatch.setattr(Accelerator, "distributed_type", DistributedType.FSDP)
     with pytest.raises(UserError, match="two processes"):
+        start("fp32", True, None, tmp_path)
+
+
+@pytest.mark.parametrize("stage", [2, 3])
+def test_deepspeed_shards_no_weights(monkeypatch, tmp_path, stage):
+    monkeypatch.setattr(
+        AcceleratorState, "deepspeed_plugin", SimpleNamespace(enable_msamp=False, zero_stage=stage), raising=False
+    )
+    with pytest.raises(UserError, match="ZeRO stage 3") if stage == 3 else nullcontext():
         start("fp32", True, None, tmp_path)
 
 
