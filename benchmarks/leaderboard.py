@@ -132,7 +132,7 @@ def _measure(results: Path) -> dict[str, Any]:
     """Times reading the records, computing all statistics, and writing the files, plots included."""
     from harness.engine.provenance import peak_bytes
     from harness.facts.records import read_records
-    from harness.reports.folder import write_leaderboard_files
+    from harness.reports.folder import write_leaderboard
     from harness.reports.pages import build_pages
 
     began = time.perf_counter()
@@ -140,7 +140,7 @@ def _measure(results: Path) -> dict[str, Any]:
     read = time.perf_counter()
     pages = build_pages(records)
     built = time.perf_counter()
-    write_leaderboard_files(pages, results)
+    write_leaderboard(pages, results)
     written = time.perf_counter()
     import torch
 

@@ -104,9 +104,10 @@ def main(arguments: Sequence[str]) -> None:
         messages = _write_task_page(options)
     else:
         suites = [load_suite(folder, "--suites") for folder in options.suites]
-        pages, messages = write_leaderboard(options.results, options.aggregate, suites)
+        pages, messages = read_pages(options.results, options.aggregate, suites)
         for board in pages.values():
             print_leaderboard(board, console)
+        write_leaderboard(pages, options.results)  # last: a table can be read from a folder that cannot be written
         names = ", ".join(f"{name}.md" for name in pages)
         print(f"Wrote {names}, the same as .csv, .json and .html, plots/ and leaderboard/ to {options.results}.")
     for message in messages:

@@ -119,19 +119,8 @@ def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Su
     return PagesOfFolder(pages, folder.messages)
 
 
-def write_leaderboard(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
-    """Writes leaderboard.md, .csv, .json, .html and plots of the records under `results/runs`, those that change.
-
-    Raises:
-        UserError: there is no record.
-    """
-    pages = read_pages(results, aggregate, suites)
-    write_leaderboard_files(pages.pages, results)
-    return pages
-
-
-def write_leaderboard_files(pages: Mapping[str, Leaderboard], results: Path) -> None:
-    """Writes the files whose content changes, and removes pages and plots that have nothing to show.
+def write_leaderboard(pages: Mapping[str, Leaderboard], results: Path) -> None:
+    """Writes leaderboard.md, .csv, .json, .html and plots, those that change; removes those that have nothing to show.
 
     `pages` are boards by the name of their files, as `build_pages` returns them.
     """

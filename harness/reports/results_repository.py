@@ -14,7 +14,7 @@ from harness.facts.prediction_files import prediction_path
 from harness.facts.record_parts import MAX_RECORD_BYTES
 from harness.facts.records import RunRecord, read_record_copy, record_path, record_text
 from harness.facts.yaml_file import yaml_text
-from harness.reports.folder import write_leaderboard_files
+from harness.reports.folder import write_leaderboard
 from harness.reports.standings import Leaderboard
 from harness.system.atomic import write_atomically
 from harness.system.hub import call_with_retries
@@ -67,7 +67,7 @@ def stage_results(
     linked |= {rerun.path for board in pages.values() for several in board.reruns.values() for rerun in several}
     for name in sorted(linked):
         write_atomically(folder / name, (results / name).read_text(encoding="utf-8"))
-    write_leaderboard_files(pages, folder)
+    write_leaderboard(pages, folder)
     _write_scores(records, folder / SCORES)
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
     (folder / "README.md").write_text(_card(page, repository, kind), encoding="utf-8")

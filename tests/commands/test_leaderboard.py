@@ -13,9 +13,10 @@ import pytest
 from rich.console import Console
 from support.boards import record, record_with_predictions, sample
 
-from harness.commands.leaderboard import main, print_leaderboard, write_leaderboard
+from harness.commands.leaderboard import main, print_leaderboard
 from harness.errors import UserError
 from harness.facts.records import record_path, write_record
+from harness.reports.folder import read_pages, write_leaderboard
 from harness.reports.standings import build_leaderboard
 from harness.system.exit_codes import exit_code_on_error
 
@@ -33,10 +34,12 @@ def test_terminal_shows_the_table_and_no_markup_of_names() -> None:
 def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
     for run in sample():
         write_record(run, tmp_path)
-    assert write_leaderboard(tmp_path).messages == []
+    pages, messages = read_pages(tmp_path)
+    assert messages == []
+    write_leaderboard(pages, tmp_path)
     paths = [tmp_path / f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
-    write_leaderboard(tmp_path)
+    write_leaderboard(read_pages(tmp_path).pages, tmp_path)
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
 
 
@@ -54,6 +57,16 @@ def test_corrupt_record_is_named_and_counted(tmp_path: Path, capsys: pytest.Capt
     assert stopped.value.code == 1
 
 
+def test_table_of_a_folder_that_cannot_be_written_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_record(record(model="electra"), tmp_path)
+    (tmp_path / "leaderboard").write_text("in place of the folder of task pages")
+    with pytest.raises(FileExistsError):
+        main(["--results", str(tmp_path)])
+    assert "electra" in capsys.readouterr().out
+
+
 def test_strict_accepts_readable_records(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_record(record(), tmp_path)
     main(["--results", str(tmp_path), "--strict"])
@@ -67,7 +80,7 @@ def test_folder_without_records_is_a_user_error(tmp_path: Path) -> None:
     corrupt.parent.mkdir(parents=True)
     corrupt.write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=re.escape(str(corrupt))):
-        write_leaderboard(tmp_path)
+        main(["--results", str(tmp_path)])
     assert not (tmp_path / "leaderboard.md").exists()
 
 

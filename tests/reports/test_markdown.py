@@ -25,10 +25,10 @@ from support.boards import (
     table_with,
 )
 
-from harness.commands.leaderboard import write_leaderboard
 from harness.facts.record_parts import Energy
 from harness.facts.records import RunRecord, write_record
 from harness.reports.data_files import render_csv, render_json
+from harness.reports.folder import read_pages
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
 
@@ -147,11 +147,8 @@ def test_links_lead_to_the_records(tmp_path: Path) -> None:
     runs = [record(), record("a task (1)", seed=2), scoreless_record("diverged", seed=3)]
     for run in runs:
         write_record(run, tmp_path)
-    page = (
-        MarkdownIt("commonmark")
-        .enable("table")
-        .render(render_markdown(write_leaderboard(tmp_path).pages["leaderboard"]))
-    )
+    board = read_pages(tmp_path).pages["leaderboard"]
+    page = MarkdownIt("commonmark").enable("table").render(render_markdown(board))
     links = re.findall(r'href="(runs/[^"]+)"', page)
     assert len(links) == 3
     assert all(
