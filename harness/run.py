@@ -376,22 +376,22 @@ def _outcome_fields(this: _Run, ready: Prepared, progress: Progress, scores: dic
     """The fields of the record that scores and cost fill; writes the prediction files next to it."""
     from harness.engine import deployment, provenance
     from harness.engine.predictions import write_predictions
-    from harness.engine.progress import cost_fields
+    from harness.engine.progress import progress_fields
 
     task, evaluator, training, accelerator = this.task, ready.evaluator, ready.training, ready.training.accelerator
     threshold = evaluator.threshold(scores[task.select_on])
     outcomes = {split: evaluator.outcome(split, scores[split], threshold) for split in task.evaluate}
     prediction_files = {split: f"{this.spec.run_id}.{split}.parquet" for split in sorted(scores)}
-    for split, name in prediction_files.items() if accelerator.is_main_process else ():
-        write_predictions(this.path.with_name(name), scores[split], task.labels, evaluator.splits[split], threshold)
+    if accelerator.is_main_process:
+        for split, name in prediction_files.items():
+            write_predictions(this.path.with_name(name), scores[split], task.labels, evaluator.splits[split], threshold)
     return dict(
         split_fields(task, outcomes),
-        **cost_fields(progress, *provenance.memory_and_energy(accelerator, ready.meters)),
+        **progress_fields(progress, *provenance.memory_and_energy(accelerator, ready.meters)),
         notes=[*progress.notes, *(note for outcome in outcomes.values() for note in outcome.notes)],
         selected_epoch=progress.selected.epoch,
         threshold=threshold,
         weights_sha256=training.weights_sha256() if deployment.can_gather_weights(accelerator) else None,
-        history=progress.history,
         prediction_files=prediction_files,
     )
 

@@ -251,13 +251,14 @@ def _is_valid(name: str, value: Any, default: Any) -> bool:
     return type(value) is type(default) and (not isinstance(value, int) or 0 <= value < 2**63)
 
 
-def cost_fields(progress: Progress, peak_bytes: Sequence[int], energy: Energy) -> dict[str, Any]:
-    """Returns the fields of a record about time, memory and energy; `peak_bytes` has one value per process."""
+def progress_fields(progress: Progress, peak_bytes: Sequence[int], energy: Energy) -> dict[str, Any]:
+    """Returns the fields of a record about evaluations and cost; `peak_bytes` has one value per process."""
     seconds = progress.seconds
     if progress.seconds_before:
         reason = "resumed: the energy before the interruption is unknown"
         energy = Energy(gpu_joules=None, processor_joules=None, sources=[*energy.sources, reason])
     return dict(
+        history=progress.history,
         energy=energy,
         rows_per_second=progress.rows / progress.train_seconds,
         tokens_per_second=progress.tokens / progress.train_seconds,

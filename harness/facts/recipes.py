@@ -9,7 +9,16 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.evaluation_steps import EvaluateEvery, EvaluationSteps
@@ -122,6 +131,13 @@ class Recipe(BaseModel):
     rate."""
     layer_decay_offset: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     """Times that the rate of the highest layer is multiplied by --layer-decay: 1 by default, 2 in ELECTRA."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_switch(cls, value: Any, field: ValidationInfo) -> Any:
+        if isinstance(value, bool) and not isinstance(cls.model_fields[str(field.field_name)].default, bool):
+            raise ValueError("expected a number or a text")  # pydantic reads true as 1
+        return value
 
     @model_validator(mode="wrap")
     @classmethod

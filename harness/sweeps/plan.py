@@ -210,7 +210,7 @@ def _plan(request: SweepRequest, name: str, model: str, point: Point, seed: int)
     for args, options in reversed(ancestry.values()):
         if runs:
             args, options = [*args, "--parent", runs[-1].run_id], replace(options, parent=runs[-1].run_id)
-        runs.append(planned_run(args, options, runs[-1] if runs else None))
+        runs.append(plan_run(args, options, runs[-1] if runs else None))
     return mark_requested(runs)
 
 
@@ -233,7 +233,7 @@ def mark_requested(chain: Sequence[PlannedRun]) -> list[PlannedRun]:
     return [*(replace(run, is_requested=False) for run in chain[:-1]), chain[-1]]
 
 
-def planned_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:
+def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:
     """The run of these arguments of `harness run`, and of the options that they give; it starts from `parent`.
 
     Raises:

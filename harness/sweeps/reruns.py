@@ -17,7 +17,7 @@ from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.rows.own_data import OwnData
 from harness.stats.verification import ran_on_gpu
-from harness.sweeps.plan import PlannedRun, mark_requested, planned_run, recipe_args
+from harness.sweeps.plan import PlannedRun, mark_requested, plan_run, recipe_args
 from harness.system.command_line import split_flags
 
 SMALLEST = "smallest"
@@ -180,7 +180,7 @@ def _plan_run(record: RunRecord, settings: RerunSettings, parent: PlannedRun | N
     flag = f"--rerun {record.run_id}"
     try:
         args = _args(record, settings)
-        run = planned_run(args, parse_options(args), parent)
+        run = plan_run(args, parse_options(args), parent)
     except UserError as error:
         raise UserError(f"{flag}: {error}") from None
     except SystemExit:  # of the parser, even with 0 where a value is -h

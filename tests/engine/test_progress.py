@@ -7,7 +7,7 @@ import pytest
 import torch
 from support.records import run_spec
 
-from harness.engine.progress import Progress, ProgressFile, cost_fields, read_summary
+from harness.engine.progress import Progress, ProgressFile, progress_fields, read_summary
 from harness.engine.training import Step
 from harness.errors import UserError
 from harness.facts.outcome import SplitOutcome
@@ -182,7 +182,7 @@ def test_cost_counts_all_processes():
     progress.step, progress.rows, progress.train_seconds = 3, 96, 2.0
     progress.tokens, progress.computed_tokens = 160, 200
     energy = Energy(gpu_joules=3.0, processor_joules=None, sources=["NVML of the GPU", "RAPL: none"])
-    fields = cost_fields(progress, [7, 9], energy)
+    fields = progress_fields(progress, [7, 9], energy)
     assert fields["energy"] == energy
     assert fields["rows_per_second"] == 48
     assert fields["tokens_per_second"] == 80
@@ -195,7 +195,7 @@ def test_cost_counts_all_processes():
 def test_energy_of_a_resumed_run_is_unknown():
     progress = progress_after(Recipe(), [0.5])
     progress.seconds_before = 9.0
-    energy = cost_fields(progress, [7], Energy(gpu_joules=3.0, processor_joules=4.0, sources=["NVML"]))["energy"]
+    energy = progress_fields(progress, [7], Energy(gpu_joules=3.0, processor_joules=4.0, sources=["NVML"]))["energy"]
     assert (energy.gpu_joules, energy.processor_joules) == (None, None)
     assert "resumed" in energy.sources[-1]
 

@@ -418,6 +418,8 @@ BAD = {
         2,
         "unknown key 'learning_rte'. Did you mean 'learning_rate'?",
     ),
+    "switch for a number": (("title: Mine", "title: Mine\nrecipe: {freeze: true}"), 2, "freeze"),
+    "switch for a number of rows": (("{train: 2,", "{train: true,"), 7, "rows.train"),
     "bad hyperparameter": (("title: Mine", "title: Mine\nrecipe: {epochs: 0}"), 2, "epochs"),
     "recipe that is not a mapping": (("title: Mine", "title: Mine\nrecipe: fast"), 2, "recipe: Input should be"),
     "no title": (("title: Mine\n", ""), 1, "missing key 'title'"),
