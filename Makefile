@@ -2,6 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# Bytecode is written when a module is first imported, even where the environment says not to, as images of containers do:
+# compiling all modules while they are installed takes more than half of the time of the installation.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test coverage lint check architectures docs schema clean
@@ -14,13 +17,12 @@ demo: .venv/.ready ## Run GLUE, ax, imdb and ttc4900 in test mode, two at a time
 	$(BIN)/harness leaderboard --results results/test-mode
 
 # One thread per process: test processes with several threads each on two cores take many times as long. Three of them,
-# since tests of clusters wait most of their time. Bytecode is written even where the environment says not to, as images of
-# containers do: each process would rewrite the assertions of all tests at every call, in 7 s of its 24 s of collection.
+# since tests of clusters wait most of their time.
 test: .venv/.ready ## Run the tests
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 coverage: .venv/.ready ## Run the tests and show the lines that none of them runs
-	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term-missing:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov=harness --cov-report=term-missing:skip-covered
 
 lint: .venv/.ready ## Check formatting, style, types and dead code
 	$(BIN)/ruff format --check
@@ -57,5 +59,5 @@ clean: ## Remove everything that these targets made, but no real run's record
 	    echo "On Debian and Ubuntu: apt-get install python3-venv (or python3.12-venv for that version)" >&2; \
 	    exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --no-compile -c constraints.txt -e '.[dev]'
 	@touch $@
