@@ -73,7 +73,7 @@ def render_html(
         dict(title=heading, href=f"{quote(name)}.html", is_own=name == page) for heading, name in (links or {}).items()
     ]
     values = _values(content) | dict(plots=figures, formulas=formulas, title=title, page=quote(page), pages=pages)
-    return render_template("leaderboard.html.jinja", values | dict(pair_tests=pair_tests), dict(energy=energy_text))
+    return render_template("leaderboard.html.jinja", values | dict(pair_tests=pair_tests), energy=energy_text)
 
 
 def _inline(svg: str, name: str) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from harness.reports.cells import format_metric
+
+if TYPE_CHECKING:
+    import jinja2
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -18,11 +22,20 @@ GENERATOR = "harness leaderboard"
 """The name by which a page that this command wrote is known."""
 
 
-def render_template(name: str, values: Mapping[str, Any], filters: Mapping[str, Any]) -> str:
+def render_template(name: str, values: Mapping[str, Any], **filters: Callable[..., str]) -> str:
     """A page from `name` in the templates: style sheet and script within it, everything else escaped.
 
     The page may run that script alone, and load nothing.
     """
+    style, script = ((_TEMPLATES / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    shared = dict(style=style, script=script, script_hash=digest, generator=GENERATOR)
+    return _environment(**filters).get_template(name).render({**shared, **values}) + "\n"
+
+
+@functools.cache
+def _environment(**filters: Callable[..., str]) -> jinja2.Environment:
+    """The environment of the templates, which compiles each of them once."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -33,10 +46,7 @@ def render_template(name: str, values: Mapping[str, Any], filters: Mapping[str, 
         lstrip_blocks=True,
     )
     environment.filters |= filters
-    style, script = ((_TEMPLATES / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    shared = dict(style=style, script=script, script_hash=digest, generator=GENERATOR)
-    return environment.get_template(name).render({**shared, **values}) + "\n"
+    return environment
 
 
 def html_cell(**values: Any) -> dict[str, Any]:

@@ -100,13 +100,18 @@ def render_task_page(
             if (one := most_disagreed_rows(predictions, split, MAX_ROWS))
         ],
     )
-    filters = dict(
+    return render_template(
+        "task.html.jinja",
+        values,
         metric=format_metric,
         interval=interval_text,
         disagreement=format_disagreement,
-        parameters=lambda cost: parameters_text(cost["parameters"], cost["trainable_parameters"]),
+        parameters=_parameters,
     )
-    return render_template("task.html.jinja", values, filters)
+
+
+def _parameters(cost: Mapping[str, Any]) -> str:
+    return parameters_text(cost["parameters"], cost["trainable_parameters"])
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,12 @@ SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
 each_family = pytest.mark.parametrize("family", MODEL_RECIPES, ids=lambda family: family.pattern)
 
 
+@pytest.mark.parametrize("name", [name for name in Recipe.model_fields if name != "length_grouping"])
+def test_switch_is_no_number(name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} .*True: expected a number or a text"):
+        Recipe(**{name: True})
+
+
 # -- order of sources --------------------------------------------------------------------------------------------------
 
 

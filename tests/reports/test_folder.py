@@ -7,7 +7,7 @@ from html import unescape
 from pathlib import Path
 
 from harness.facts.records import RunRecord
-from harness.reports.folder import write_leaderboard_files
+from harness.reports.folder import write_leaderboard
 from harness.reports.formulas import formulas
 from harness.reports.pages import build_pages
 from harness.reports.plots import PLOTS
@@ -28,36 +28,36 @@ def files(folder: Path) -> dict[str, int]:
 
 
 def test_only_changed_files_are_written(make_record: Make, tmp_path: Path) -> None:
-    write_leaderboard_files(build_pages([make_record()]), tmp_path)
+    write_leaderboard(build_pages([make_record()]), tmp_path)
     before = files(tmp_path)
     assert before.keys() == FILES
-    write_leaderboard_files(build_pages([make_record()]), tmp_path)
+    write_leaderboard(build_pages([make_record()]), tmp_path)
     assert files(tmp_path) == before
-    write_leaderboard_files(build_pages([make_record(scores={"accuracy": 0.71})]), tmp_path)
+    write_leaderboard(build_pages([make_record(scores={"accuracy": 0.71})]), tmp_path)
     assert all(files(tmp_path)[name] != before[name] for name in FILES)
 
 
 def test_plots_without_scores_are_removed(make_record: Make, tmp_path: Path) -> None:
-    write_leaderboard_files(build_pages([make_record()]), tmp_path)
+    write_leaderboard(build_pages([make_record()]), tmp_path)
     lost = make_record().model_copy(update={"status": "diverged", "metrics": {}})
-    write_leaderboard_files(build_pages([lost]), tmp_path)
+    write_leaderboard(build_pages([lost]), tmp_path)
     assert files(tmp_path).keys() == {name for name in FILES if not name.startswith("plots/")}
 
 
 def test_pages_of_tasks_without_runs_are_removed_but_no_page_of_somebody_else(
     make_record: Make, tmp_path: Path
 ) -> None:
-    write_leaderboard_files(build_pages([make_record(), make_record("cola")]), tmp_path)
+    write_leaderboard(build_pages([make_record(), make_record("cola")]), tmp_path)
     other = tmp_path / "leaderboard" / "mine.html"
     other.write_text("<p>my own page</p>")
     assert (tmp_path / "leaderboard" / "cola.html").is_file()
-    write_leaderboard_files(build_pages([make_record()]), tmp_path)
+    write_leaderboard(build_pages([make_record()]), tmp_path)
     assert {path.name for path in (tmp_path / "leaderboard").iterdir()} == {"rte.html", "mine.html"}
 
 
 def test_every_formula_is_on_both_pages(make_record: Make, tmp_path: Path) -> None:
     pages = build_pages([make_record()])
-    write_leaderboard_files(pages, tmp_path)
+    write_leaderboard(pages, tmp_path)
     for ending, read in (("md", str), ("html", unescape)):
         parts = [tmp_path / f"leaderboard.{ending}", *(tmp_path / "leaderboard").glob(f"*.{ending}")]
         text = " ".join(read("".join(path.read_text(encoding="utf-8") for path in parts)).split())
