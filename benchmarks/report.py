@@ -421,6 +421,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "throughput": throughput_tables,
     "throughput_fp32": throughput_tables,
     "whole": whole_tables,
+    "whole_fp32": whole_tables,
     "encoding": encoding_tables,
     "scaling": scaling_tables,
     "sweep": sweep_tables,

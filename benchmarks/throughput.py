@@ -1,8 +1,8 @@
 """Several ways to train the same model on the same rows, measured in alternation in one process.
 
 python benchmarks/throughput.py                     # steps alone: benchmarks/results/throughput.json
-python benchmarks/throughput.py --precision fp32    # for a processor without bf16: throughput_fp32.json
 python benchmarks/throughput.py --whole             # from command to record: benchmarks/results/whole.json
+python benchmarks/throughput.py --precision fp32    # for a processor without bf16: throughput_fp32.json, whole_fp32.json
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Options:
     whole: bool = False
     """Measure whole programs instead, from command to written result: the harness and a script of Trainer."""
     output: Path | None = None
-    """The JSON file to write; by default throughput.json, throughput_fp32.json or whole.json in benchmarks/results."""
+    """The JSON file to write; by default throughput.json or whole.json in benchmarks/results, or with _fp32."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -76,8 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             name, values = "whole", measure_programs(options)
         else:
-            name = "throughput_fp32" if options.precision == "fp32" else "throughput"
-            values = measure_throughput(options)
+            name, values = "throughput", measure_throughput(options)
+        if options.precision == "fp32":
+            name += "_fp32"
         report.save(name, values, options.output or report.RESULTS / f"{name}.json")
 
 
