@@ -2,7 +2,7 @@
 
 python benchmarks/throughput.py                     # steps alone: benchmarks/results/throughput.json
 python benchmarks/throughput.py --whole             # from command to record: benchmarks/results/whole.json
-python benchmarks/throughput.py --precision fp32    # for a processor without bf16: throughput_fp32.json, whole_fp32.json
+python benchmarks/throughput.py --precision fp32    # for a processor without bf16: the same names with _fp32
 """
 
 from __future__ import annotations
