@@ -38,14 +38,14 @@ class LabelCounts(Resamples):
         super().weigh(weights)
         self._counts: dict[tuple[str, int], Floats] = {}
 
-    def count(self, what: str, label: int = -1) -> Floats:
+    def count(self, kind: str, label: int = -1) -> Floats:
         """[block, runs]: weighted rows where the label is `predicted`, is `gold`, or `both`; or that are `correct`.
 
         The count of gold labels has a single column, since it is the same for all runs.
         """
-        key = what, label
+        key = kind, label
         if key not in self._indicators:
-            self._indicators[key] = self._indicator(what, label)
+            self._indicators[key] = self._indicator(kind, label)
         if key not in self._counts:
             self._counts[key] = (self.weights @ self._indicators[key]).astype(np.float64)
         return self._counts[key]
@@ -54,16 +54,16 @@ class LabelCounts(Resamples):
         """The counts of a label: both, predicted, gold."""
         return self.count("both", label), self.count("predicted", label), self.count("gold", label)
 
-    def _indicator(self, what: str, label: int) -> NDArray[np.float32]:
+    def _indicator(self, kind: str, label: int) -> NDArray[np.float32]:
         """float32[N, columns]"""
-        if what == "correct":
+        if kind == "correct":
             rows = self.predictions == self.gold
             rows = rows.all(axis=-1) if self.are_sets else rows
-        elif what == "gold":
+        elif kind == "gold":
             rows = _has_label(self.gold, label, self.are_sets)[None]
         else:
             rows = _has_label(self.predictions, label, self.are_sets)
-            if what == "both":
+            if kind == "both":
                 rows = rows & _has_label(self.gold, label, self.are_sets)
         return np.ascontiguousarray(rows.T, np.float32)
 
@@ -98,11 +98,7 @@ def _binary_f1(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
     return float(f1_score(gold, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
-def _resampled_binary_f1(rows: LabelCounts) -> Floats:
-    return ratio(*_f1(*rows.counts(1)))
-
-
-F1 = Metric("F1", _CLASSES, _binary_f1, _resampled_binary_f1)
+F1 = Metric("F1", _CLASSES, _binary_f1, resampled=lambda rows: ratio(*_f1(*rows.counts(1))))
 
 
 def _averaged(function: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:

@@ -114,6 +114,26 @@ class Resamples:
         return np.asarray(weights @ numbers.T / weights.sum(axis=1, keepdims=True))
 
 
+def metric_over_groups(
+    title: str,
+    problem_type: ProblemType,
+    of_groups: Callable[[NDArray[Any], NDArray[Any], NDArray[np.int64]], NDArray[Any]],
+) -> Metric:
+    """The mean over groups. `of_groups`: (predictions, gold, row_groups), all [N] -> the number of each group, [G]."""
+
+    def resampled(rows: Resamples) -> Floats:
+        assert rows.row_groups is not None
+        return rows.mean_over_groups(np.array([of_groups(run, rows.gold, rows.row_groups) for run in rows.predictions]))
+
+    return Metric(
+        title,
+        (problem_type,),
+        lambda predictions, gold, row_groups: float(np.mean(of_groups(predictions, gold, row_groups))),
+        resampled,
+        is_over_groups=True,
+    )
+
+
 def ratio(above: Any, below: Any) -> Floats:
     """above / below, NaN where below is 0."""
     undefined = np.full(np.broadcast(above, below).shape, np.nan)

@@ -23,9 +23,9 @@ from harness.reports.resolution import resolution_note, resolution_of
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, sort_marks, split_order
-from harness.stats.significance import FEW_ROWS, Evidence, PairwiseTest, Rank
+from harness.stats.significance import FEW_ROWS, Evidence, Rank
 from harness.stats.tuning import TuningBudget, budget_of
-from harness.stats.uncertainty import Interval
+from harness.stats.uncertainty import Interval, PairwiseTest
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm", "validation_holdout": "holdout"}
 

@@ -13,7 +13,8 @@ from harness.reports.cells import format_metric
 from harness.reports.markdown import format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
-from harness.stats.significance import Comparison, PairwiseTest
+from harness.stats.significance import Comparison
+from harness.stats.uncertainty import PairwiseTest
 
 MAX_TESTS = 10_000
 """The largest number of tests on a page, about 50 bytes each: all pairs of 47 entries on nine tasks."""

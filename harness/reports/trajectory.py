@@ -19,8 +19,8 @@ from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, Sizes, figure_as_s
 from harness.reports.markdown import difference_text, format_p
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.stats.groups import mean_or_none, reported_metrics
-from harness.stats.significance import PairwiseTest
 from harness.stats.trajectories import Trajectory, TrajectoryPoint
+from harness.stats.uncertainty import PairwiseTest
 from harness.system.atomic import write_atomically
 
 if TYPE_CHECKING:

@@ -199,20 +199,45 @@ def mean_interval(scores: Sequence[float], variances: Sequence[tuple[float, floa
     return Interval(mean - half, mean + half)
 
 
-class Differences(NamedTuple):
-    """First less second score of pairs of models; arrays [pairs]."""
+class PairwiseTest(NamedTuple):
+    """The test of one model's score less another's, on the same rows."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    """Corrected for all tests of its family."""
+    is_over_rows_only: bool
+    """Nothing is known about seeds: the test is about these runs on other rows, and gives no verdict about models."""
+
+    @property
+    def is_significant(self) -> bool:
+        """True at the level of 0.05, after the correction, where the test is about models."""
+        return self.p_holm < ALPHA and not self.is_over_rows_only
+
+    def reversed(self) -> PairwiseTest:
+        """The second model's score less the first's."""
+        return self._replace(difference=-self.difference, low=-self.high, high=-self.low)
+
+
+class PairwiseTests(NamedTuple):
+    """The tests of a family of pairs: the fields of `PairwiseTest` as arrays [pairs]."""
 
     difference: Floats
     low: Floats
     high: Floats
     p: Floats
-    """Two-sided p of no difference."""
+    p_holm: Floats
     is_over_rows_only: NDArray[np.bool_]
-    """Nothing is known about seeds: interval and p are about these runs on other rows."""
+
+    def test(self, pair: int) -> PairwiseTest:
+        """The test of one pair."""
+        return PairwiseTest(*(values[pair].item() for values in self))
 
 
-def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
-    """The paired test: t = d / √(v_rows + s_a²/n_a + s_b²/n_b), Satterthwaite's degrees of freedom.
+def compare(sample: Sample, first: Indices, second: Indices) -> PairwiseTests:
+    """The paired tests of no difference: t = d / √(v_rows + s_a²/n_a + s_b²/n_b), Satterthwaite's degrees of freedom.
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
     """
@@ -242,7 +267,7 @@ def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
     # Without variance, all N rows agree on the difference: this is their sign test.
     agreed = np.where(difference == 0, 1.0, 2.0 ** (1 - min(sample.rows, 1_000)))
     p = np.where(variance > 0, p, agreed)
-    return Differences(difference, difference - half, difference + half, p, is_over_rows_only)
+    return PairwiseTests(difference, difference - half, difference + half, p, holm(p), is_over_rows_only)
 
 
 def is_above(sample: Sample, score: float, resampled: Floats, direction: int) -> NDArray[np.bool_]:
