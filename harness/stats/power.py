@@ -9,6 +9,7 @@ term only, so that rows set a limit.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
@@ -79,19 +80,13 @@ class Column(NamedTuple):
         """
         if self.smallest_difference(math.inf) > difference or math.isnan(self.seed_variance):
             return None
-        low, high = 1, 2
-        while self.smallest_difference(high) > difference:
-            low, high = high, 2 * high
-            if low > MOST_SEEDS:
-                return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.smallest_difference(middle) > difference else (low, middle)
-        return high
+        numbers = range(2, MOST_SEEDS + 1)
+        first = bisect_left(numbers, True, key=lambda seeds: self.smallest_difference(seeds) <= difference)
+        return numbers[first] if first < len(numbers) else None
 
 
 def column_of(comparison: Comparison) -> Column | None:
-    """The variances of a column; None where fewer than two models are compared, or where they predict alike."""
+    """The variances of a column; None where fewer than two models are compared, or where they predict the same."""
     sample = comparison.sample
     if len(comparison.groups) < 2:
         return None

@@ -52,7 +52,7 @@ def t_interval(scores: Sequence[float], aggregate: Aggregate = "mean") -> Interv
     if len(scores) < 2:
         return None
     center = float(aggregated(np.array(scores), aggregate))
-    half = _quantile(len(scores) - 1.0) * math.sqrt(np.var(scores, ddof=1) * seed_factor(len(scores), aggregate))
+    half = t_quantile(len(scores) - 1.0) * math.sqrt(np.var(scores, ddof=1) * seed_factor(len(scores), aggregate))
     return Interval(center - half, center + half)
 
 
@@ -173,7 +173,7 @@ def total_intervals(sample: Sample) -> tuple[Floats, Floats]:
     t √((h/z)² + s²/n) (Zou & Donner 2008), t with the degrees of freedom of `total_variance`. Where nothing is known
     about seeds it is the interval over rows.
     """
-    z, (low, high) = _quantile(math.inf), row_intervals(sample)
+    z, (low, high) = t_quantile(math.inf), row_intervals(sample)
     ends = []
     for side, end in ((-1, low), (1, high)):
         variance, freedom = total_variance(sample, (np.maximum(side * (end - sample.scores), 0) / z) ** 2)
@@ -363,13 +363,13 @@ def satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats
 
 
 @functools.cache
-def _quantile(freedom: float) -> float:
-    return float(_quantiles(np.array([freedom]))[0])
+def t_quantile(freedom: float, level: float = 1 - ALPHA / 2) -> float:
+    """The quantile of Student's t with these degrees of freedom, infinitely many too."""
+    return float(_quantiles(np.array([freedom]), level)[0])
 
 
-def _quantiles(freedom: Floats) -> Floats:
-    """The quantiles t(0.975, ν)."""
+def _quantiles(freedom: Floats, level: float = 1 - ALPHA / 2) -> Floats:
     from scipy.special import ndtri, stdtrit
 
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(np.isinf(freedom), ndtri(1 - ALPHA / 2), stdtrit(freedom, 1 - ALPHA / 2)))
+        return np.asarray(np.where(np.isinf(freedom), ndtri(level), stdtrit(freedom, level)))

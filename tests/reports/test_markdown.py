@@ -147,7 +147,7 @@ def test_links_lead_to_the_records(tmp_path: Path) -> None:
     runs = [record(), record("a task (1)", seed=2), scoreless_record("diverged", seed=3)]
     for run in runs:
         write_record(run, tmp_path)
-    board = read_pages(tmp_path).pages["leaderboard"]
+    board = read_pages(tmp_path)[0]["leaderboard"]
     page = MarkdownIt("commonmark").enable("table").render(render_markdown(board))
     links = re.findall(r'href="(runs/[^"]+)"', page)
     assert len(links) == 3
