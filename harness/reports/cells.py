@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-from harness.facts.record_parts import TaskFacts
 from harness.metrics.registry import direction_of, is_fraction
 from harness.stats.entries import Entry
 from harness.stats.groups import NOT_COMPARED, Group, Pool, mean_or_none, reported_metrics, sort_marks
@@ -85,11 +84,6 @@ def format_spread(score: float | None, interval: Interval | None, is_over_rows_o
         return ""
     farthest = max(score - interval.low, interval.high - score)
     return f"±{format_metric(farthest, as_percent)}" + (" rows only" if is_over_rows_only else "")
-
-
-def baseline_label(tasks: Iterable[TaskFacts]) -> str:
-    is_regression = {task.problem_type == "regression" for task in tasks}
-    return "constant baseline" if is_regression == {True} else "majority-class baseline"
 
 
 def baseline_cell(groups: Sequence[Group]) -> Cell:

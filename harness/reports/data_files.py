@@ -14,7 +14,6 @@ from harness.metrics.registry import direction_of, is_fraction, title_of
 from harness.reports.cells import group_cell
 from harness.reports.costs import cost_of, group_cost
 from harness.reports.references import references
-from harness.reports.resolution import resolution_of
 from harness.reports.standings import Leaderboard
 from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
@@ -73,7 +72,7 @@ def _references(board: Leaderboard) -> list[Any]:
 
 def _column(board: Leaderboard, name: str) -> dict[str, Any]:
     task, compared = board.tasks[name], board.compared.get(name)
-    direction, resolution = direction_of(task.main_metrics), resolution_of(board, name)
+    direction, variances = direction_of(task.main_metrics), board.column(name)
     return {
         "task": name,
         "heading": board.headings[name],
@@ -86,7 +85,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
         "lower_is_better": None if direction is None else direction < 0,
         "as_percent": all(map(is_fraction, task.main_metrics)),
         "compared": len(compared.groups) if compared else 0,
-        "smallest_differences": _rounded_values(resolution._asdict()) if resolution else None,
+        "smallest_differences": variances and _rounded_values(variances.smallest_differences()._asdict()),
         "resamples": max((one.sample.resampled.shape[1] for one in board.comparisons[name]), default=0),
     }
 
@@ -109,7 +108,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "average_intervals": {name: _intervals(average.evidence) for name, average in averages.items()},
         "average_marks": {name: sort_marks(average.marks) for name, average in averages.items()},
         "best_averages": [name for name, average in averages.items() if average.is_best],
-        "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
+        "average_rank": rank and _rounded_values(rank._asdict()),
         "cost": cost._asdict(),
         "tuning": tuning and tuning._asdict(),
         "verification": board.level(entry),

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from harness.facts.choices import GridSearch
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
-from harness.facts.record_parts import DataFacts, TaskFacts
+from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.cells import NO_SCORE, TIED, Cell, format_metric, group_cell
@@ -19,10 +19,10 @@ from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, p
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.reports.references import Reference, references
-from harness.reports.resolution import resolution_note, resolution_of
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
-from harness.stats.groups import MARKS, Group, sort_marks, split_order
+from harness.stats.groups import MARKS, Group, partial_splits, sort_marks, split_order
+from harness.stats.power import MORE_SEEDS, SmallestDifferences
 from harness.stats.significance import FEW_ROWS, Evidence, Rank
 from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval, PairwiseTest
@@ -272,23 +272,28 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
         notes.append("Tests: one pair." if pairs == 1 else f"Tests: corrected for {pairs} pairs.")
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
-    if resolution := resolution_of(board, name):
-        notes.append(resolution_note(resolution, all(map(is_fraction, task.main_metrics))))
+    if column := board.column(name):
+        notes.append(resolution_note(column.smallest_differences(), all(map(is_fraction, task.main_metrics))))
     if any(comparison.has_rare_label for comparison in board.comparisons[name]):
         notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]
-    if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
+    if partial := sorted({partial_splits(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
         notes.append(f"Partial data: {'; '.join(partial)}.")
     return escape_markdown(" ".join(notes))
 
 
-def _partial(data: DataFacts) -> str:
-    """The splits with another number of rows than the full data."""
-    return ", ".join(
-        f"{split} {rows:,} of {data.full_rows[split]:,} rows"
-        for split, rows in data.rows.items()
-        if split in data.full_rows and rows != data.full_rows[split]
-    )
+def resolution_note(resolution: SmallestDifferences, as_percent: bool) -> str:
+    """The smallest differences that two models can show in words, in points for fractions."""
+    parts = [
+        (resolution.with_present_seeds, str(resolution.seeds)),
+        (resolution.with_ten_seeds, str(MORE_SEEDS)),
+        (resolution.with_any_number, "any number of"),
+    ]
+    unit = " points" if as_percent else ""
+    shown = [f"{format_metric(value, as_percent)}{unit} with {seeds}" for value, seeds in parts if value is not None]
+    is_unknown = resolution.with_ten_seeds is None
+    rest = "; with fewer it is unknown, since no model has two" if is_unknown else ""
+    return f"Resolution: the smallest difference that two models can show is {', '.join(shown)} seeds{rest}."
 
 
 def _runs_table(groups: Sequence[Group]) -> str:
@@ -325,10 +330,6 @@ def _weights(group: Group) -> str:
     return f"{group.spec.recipe.select} ({', '.join(epochs)})" if epochs else group.spec.recipe.select
 
 
-def _training_rows(group: Group) -> str:
-    return "" if group.training_rows is None else f"{group.training_rows:,}"
-
-
 def _number(value: float | None, form: str, unit: float = 1) -> str:
     return "" if value is None else format(value / unit, form)
 
@@ -337,7 +338,7 @@ RUN_COLUMNS = (
     RunColumn("n", lambda group, _: str(len(group.scored)), "number of runs with a score"),
     RunColumn("seeds", lambda group, _: _links(group), "seeds of all runs, each a link to its record"),
     RunColumn("weights", lambda group, _: _weights(group), "last or best epoch, and the epoch of each run"),
-    RunColumn("rows", lambda group, _: _training_rows(group), "training rows"),
+    RunColumn("rows", lambda group, _: _number(group.training_rows, ",.0f"), "training rows"),
     RunColumn("batch", lambda group, _: str(group.spec.recipe.global_batch_size), "rows per step, over all processes"),
     RunColumn(
         "parameters",

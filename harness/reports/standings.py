@@ -11,13 +11,13 @@ from harness.facts.choices import GridSearch
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
 from harness.facts.suites import FIRST_SUITE, Suite, registered_suites
+from harness.metrics.registry import baseline_name
 from harness.reports.cells import (
     UNMARKED,
     Cell,
     Pair,
     averages_of,
     baseline_cell,
-    baseline_label,
     group_cell,
     with_best,
 )
@@ -32,6 +32,7 @@ from harness.stats.groups import (
     precedence,
     sort_marks,
 )
+from harness.stats.power import Column, column_of
 from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
 from harness.stats.tuning import TuningBudget, tuning_budget
 from harness.stats.uncertainty import Aggregate
@@ -101,6 +102,11 @@ class Leaderboard:
         """The groups of an entry in the table, in the order of the tasks."""
         return [self.groups[entry, task] for task in self.tasks if (entry, task) in self.groups]
 
+    def column(self, task: str) -> Column | None:
+        """The variances of a task's scores; None where no two models that differ are compared."""
+        compared = self.compared.get(task)
+        return column_of(compared) if compared else None
+
     @property
     def title(self) -> str:
         """The heading of its page."""
@@ -137,7 +143,7 @@ def build_leaderboard(
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
     as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs. The averages are
     those of the first of `suites` that has tasks here, by default of the registered ones. Runs may have started from
-    those of records `elsewhere`. `folder` has what the results folder holds besides the records.
+    those of records `elsewhere`. `folder` has the facts of the results folder besides the records.
     """
     suites, folder = registered_suites() if suites is None else suites, folder or FolderFacts()
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
@@ -151,7 +157,8 @@ def build_leaderboard(
     evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
     compared = {name: task.compared for name, task in assessed.items() if task.compared}
 
-    baseline = Entry(baseline_label(tasks.values()), "", "", "")
+    problem_types = {task.problem_type for task in tasks.values()}
+    baseline = Entry(baseline_name("regression" if problem_types == {"regression"} else ""), "", "", "")
     cells: dict[Pair, Cell] = {}
     for name, by_entry in candidates.items():
         cells |= {(entry, name): group_cell(groups[0], evidence[groups[0]]) for entry, groups in by_entry.items()}
@@ -171,8 +178,8 @@ def build_leaderboard(
     others = [group for group, _ in not_ranked]
     not_ranked += [(group, REJECTED) for groups in rejected.values() for group in groups]
     by_entry = {entry: [groups[entry, name] for name in tasks if (entry, name) in groups] for entry in best_first}
-    budgets = {entry: tuning_budget(own, folder.searches) for entry, own in by_entry.items()}
-    tuning = {entry: budget for entry, budget in budgets.items() if budget}
+    tuning = {entry: one for entry, own in by_entry.items() if (one := tuning_budget(own, folder.searches))}
+    calibrations = {pair: one for pair, own in groups.items() if (one := group_calibration(own, folder.calibrations))}
     used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
     notes = [
@@ -205,14 +212,9 @@ def build_leaderboard(
             for run in group.runs
             if (independent := independent_reruns(run, folder.reruns.get(run.run_id, ())))
         },
-        calibrations=_calibrations(groups, folder.calibrations),
+        calibrations=calibrations,
         searches=tuple(search for search in folder.searches if search.path in used_grids),
     )
-
-
-def _calibrations(groups: Mapping[Pair, Group], by_run: Mapping[str, RunCalibration]) -> dict[Pair, GroupCalibration]:
-    by_pair = {pair: group_calibration(group, by_run) for pair, group in groups.items()}
-    return {pair: one for pair, one in by_pair.items() if one}
 
 
 def used_records(records: Sequence[RunRecord]) -> Sequence[RunRecord]:

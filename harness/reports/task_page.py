@@ -14,9 +14,8 @@ from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.reports.cells import format_metric
 from harness.reports.costs import parameters_text
 from harness.reports.html_parts import entry_identity, interval_text, record_links, render_template
-from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
+from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement, resolution_note
 from harness.reports.panels import Content
-from harness.reports.resolution import resolution_note
 from harness.reports.standings import Leaderboard
 from harness.stats.groups import Group
 from harness.stats.power import SmallestDifferences
@@ -106,12 +105,8 @@ def render_task_page(
         metric=format_metric,
         interval=interval_text,
         disagreement=format_disagreement,
-        parameters=_parameters,
+        parameters=parameters_text,
     )
-
-
-def _parameters(cost: Mapping[str, Any]) -> str:
-    return parameters_text(cost["parameters"], cost["trainable_parameters"])
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------
