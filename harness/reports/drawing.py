@@ -10,7 +10,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -102,10 +102,14 @@ class Sizes(NamedTuple):
         return figure, add_axes
 
 
-def panel_figure(titles: Sequence[str], sizes: Sizes, key: Iterable[tuple[str, str]]) -> tuple[Figure, list[Axes]]:
-    """A figure of a panel for each title, `PANELS_PER_LINE` in a line at most, below its key of coloured texts."""
+def panel_figure(titles: Sequence[str], sizes: Sizes, key: Mapping[str, tuple[str, bool]]) -> tuple[Figure, list[Axes]]:
+    """A figure of a panel for each title, `PANELS_PER_LINE` in a line at most, below its key.
+
+    `key` has the texts that explain symbols, each with its colour and whether the symbol occurs.
+    """
     across = min(PANELS_PER_LINE, len(titles))
-    lines = _in_lines(key, sizes.width(across) - 0.3)
+    entries = [(text, color) for text, (color, occurs) in key.items() if occurs]
+    lines = _in_lines(entries, sizes.width(across) - 0.3)
     sizes = sizes._replace(top=sizes.top + _KEY_LINE * len(lines))
     figure, add_axes = sizes.figure(across, math.ceil(len(titles) / across))
     panels = [add_axes(number % across, number // across) for number in range(len(titles))]

@@ -93,7 +93,7 @@ def _scores(panels: Panels, omission: str) -> Figure:
     published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
     names = [*panels.names, *published]
     sizes = Sizes(left=label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
-    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_entries(panels, omission))
+    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_of_scores(panels, omission))
     for number, (panel, axes) in enumerate(zip(panels.panels, panel_axes, strict=True)):
         _draw_scores(axes, panel)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -108,10 +108,10 @@ def _scores(panels: Panels, omission: str) -> Figure:
     return figure
 
 
-def _key_entries(panels: Panels, omission: str) -> list[tuple[str, str]]:
-    """Symbols in the plot with their meaning, and their colour."""
+def _key_of_scores(panels: Panels, omission: str) -> dict[str, tuple[str, bool]]:
+    """Symbols with their meaning, colour and whether they occur."""
     points = [point for panel in panels.panels for point in panel.points if point]
-    entries = {
+    return {
         "● score, the mean over seeds": (BLUE, True),
         "○ with a mark, see the table": (BLUE, any(point.is_marked for point in points)),
         "━ 95 % interval": (BLUE, any(point.low is not None for point in points)),
@@ -120,7 +120,6 @@ def _key_entries(panels: Panels, omission: str) -> list[tuple[str, str]]:
         "◇ published result": (ORANGE, bool(panels.published)),
         f"… {omission}": (INK, bool(omission)),
     }
-    return [(text, color) for text, (color, occurs) in entries.items() if occurs]
 
 
 def _draw_scores(axes: Axes, panel: Panel) -> None:
@@ -307,17 +306,16 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
 
 def _key_of_curves(
     panels: Sequence[CurvePanel], curves: Sequence[Curve], lines: Mapping[str, tuple[str, str, str]], number: int
-) -> list[tuple[str, str]]:
-    """The models, and the other symbols in the plot, with their colours."""
+) -> dict[str, tuple[str, bool]]:
+    """The models, and the other symbols, with their colour and whether they occur."""
     points = [point for curve in curves for _, point in curve.points]
-    others = {
+    models = {f"{symbol} {name}": (color, True) for name, (symbol, _, color) in lines.items()}
+    return models | {
         "┃ 95 % interval": (INK, any(point.low is not None for point in points)),
         "○ hollow: with a mark besides [r], see the table": (INK, any(point.is_marked for point in points)),
         "┄ constant baseline": (ORANGE, any(panel.baseline is not None for panel in panels)),
         f"… the first {_MAX_CURVES} of {number} models": (INK, number > _MAX_CURVES),
     }
-    models = [(f"{symbol} {name}", color) for name, (symbol, _, color) in lines.items()]
-    return models + [(text, color) for text, (color, occurs) in others.items() if occurs]
 
 
 def _draw_curve(axes: Axes, curve: Curve, factor: float, shape: str, color: str) -> None:
