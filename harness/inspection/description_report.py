@@ -30,14 +30,8 @@ def print_description(description: Description) -> None:
     ]
     print_table(f"{task.name}: {task.title}", ["split", "rows", "repeated", "empty", "labels"], rows)
     _print_labels(description)
-    rows_by_size = {name: facts.set_sizes for name, facts in splits.items() if facts.set_sizes is not None}
-    sizes = sorted(set().union(*rows_by_size.values()))
-    rows = [[str(size), *(f"{rows.get(size, 0):,}" for rows in rows_by_size.values())] for size in sizes]
-    print_table("rows by number of labels", ["labels", *rows_by_size], rows)
-    groups_by_size = {name: facts.group_sizes for name, facts in splits.items() if facts.group_sizes is not None}
-    sizes = sorted(set().union(*groups_by_size.values()))
-    rows = [[str(size), *(f"{groups.get(size, 0):,}" for groups in groups_by_size.values())] for size in sizes]
-    print_table("groups by number of rows", ["rows", *groups_by_size], rows)
+    _print_sizes("rows by number of labels", "labels", {name: facts.set_sizes for name, facts in splits.items()})
+    _print_sizes("groups by number of rows", "rows", {name: facts.group_sizes for name, facts in splits.items()})
     values = {name: facts.values for name, facts in splits.items() if facts.values is not None}
     rows = [[name, *(f"{value:.3f}" for value in by_percent.values())] for name, by_percent in values.items()]
     print_table("values, by percentile", ["split", *next(iter(values.values()), {})], rows)
@@ -50,6 +44,14 @@ def print_description(description: Description) -> None:
     for name, facts in splits.items():
         rows = [[str(each.row), _label_text(each.label), one_line(each.text, each.pair)] for each in facts.examples]
         print_table(f"{name}: examples", ["row", "label", "text"], rows)
+
+
+def _print_sizes(title: str, unit: str, by_split: Mapping[str, Mapping[int, int] | None]) -> None:
+    """Prints how often each size occurs, by split."""
+    known = {name: counts for name, counts in by_split.items() if counts is not None}
+    sizes = sorted(set().union(*known.values()))
+    rows = [[str(size), *(f"{counts.get(size, 0):,}" for counts in known.values())] for size in sizes]
+    print_table(title, [unit, *known], rows)
 
 
 def _print_labels(description: Description) -> None:

@@ -95,7 +95,7 @@ def render_markdown(board: Leaderboard, links: Mapping[str, str] | None = None) 
     ]
     if notes := [*legend(board), *board.notes]:
         parts += ["\n".join(f"- {escape_markdown(note)}" for note in notes)]
-    parts += [score_formulas(board)]
+    parts += [score_formulas(board, escape_markdown)]
     parts += ["## Cost", _cost_table(board), COSTS]
     if board.searches:
         parts += ["## Tuning", _tuning_table(board.searches), TUNING]
