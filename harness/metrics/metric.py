@@ -76,13 +76,8 @@ class Metric:
         numbers = np.arange(len(rows.gold))
         drawn = [np.repeat(numbers, weights.astype(np.intp)) for weights in rows.weights]
         assert not self.is_over_groups, "a group that is drawn twice would count once"
-        return np.array([[self._value_or_nan(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn])
-
-    def _value_or_nan(self, predictions: NDArray[Any], gold: NDArray[Any]) -> float:
-        try:
-            return self.value(predictions, gold)
-        except Undefined:
-            return np.nan
+        values = [[self.of_or_none(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn]
+        return np.array(values, np.float64)  # None becomes NaN
 
 
 class Resamples:

@@ -20,7 +20,6 @@ from harness.stats.groups import Group, mean_or_none
 from harness.stats.predictions import Predictions, in_smallest_type, read_predictions, seed_disagreement
 from harness.stats.resampling import can_resample, generator, pseudo_rows, resample_number, resampled
 from harness.stats.uncertainty import (
-    ALPHA,
     Indices,
     Interval,
     PairwiseTest,
@@ -144,12 +143,11 @@ def _tests_against_best(compared: Comparison) -> dict[Group, PairwiseTest]:
     first, second = np.triu_indices(len(compared.groups), 1)
     family = compared.test_pairs(first, second)
     tests = {}
-    for pair in np.flatnonzero((first == compared.best) | (second == compared.best)).tolist():
-        test = family.test(pair)
-        if first[pair] == compared.best:
-            tests[compared.groups[second[pair]]] = test.reversed()
-        else:
-            tests[compared.groups[first[pair]]] = test
+    for pair, (one, other) in enumerate(zip(first, second, strict=True)):
+        if one == compared.best:
+            tests[compared.groups[other]] = family.test(pair).reversed()
+        elif other == compared.best:
+            tests[compared.groups[one]] = family.test(pair)
     return tests
 
 
@@ -289,8 +287,7 @@ def _significant_counts(comparison: Comparison) -> tuple[NDArray[np.int64], NDAr
     number = len(comparison.groups)
     first, second = np.triu_indices(number, 1)
     family = comparison.test_pairs(first, second)
-    is_significant = (family.p_holm < ALPHA) & ~family.is_over_rows_only
     is_first_better = family.difference * (comparison.direction or 0) > 0
     winners, losers = np.where(is_first_better, first, second), np.where(is_first_better, second, first)
-    better, worse = (np.bincount(one[is_significant], minlength=number) for one in (losers, winners))
+    better, worse = (np.bincount(one[family.is_significant], minlength=number) for one in (losers, winners))
     return better, worse

@@ -89,10 +89,6 @@ def _last_gain(compared: Comparison) -> int | None:
     if family.is_over_rows_only.all():
         return None
     assert compared.direction is not None
-    tests = [family.test(pair) for pair in range(len(earlier))]
-    surpassed = {
-        int(first)
-        for first, test in zip(earlier, tests, strict=True)
-        if test.is_significant and compared.direction * test.difference > 0
-    }
+    is_gain = family.is_significant & (compared.direction * family.difference > 0)
+    surpassed = set(earlier[is_gain].tolist())
     return next(number for number in range(len(compared.groups)) if number not in surpassed)

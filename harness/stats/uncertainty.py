@@ -231,6 +231,11 @@ class PairwiseTests(NamedTuple):
     p_holm: Floats
     is_over_rows_only: NDArray[np.bool_]
 
+    @property
+    def is_significant(self) -> NDArray[np.bool_]:
+        """[pairs]: `PairwiseTest.is_significant`."""
+        return (self.p_holm < ALPHA) & ~self.is_over_rows_only
+
     def test(self, pair: int) -> PairwiseTest:
         """The test of one pair."""
         return PairwiseTest(*(values[pair].item() for values in self))
