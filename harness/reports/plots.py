@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.reports.cells import format_metric
@@ -239,8 +239,6 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
 
 def _draw_costs(axes: Axes, points: Sequence[CostPoint]) -> dict[str, str]:
     """Draws the points and their Pareto front over device-hours; returns the marker of each set of devices."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
     device_names = sorted({point.devices for point in points})
@@ -259,11 +257,18 @@ def _draw_costs(axes: Axes, points: Sequence[CostPoint]) -> dict[str, str]:
         middle = math.sqrt(low * top)
         axes.set_xlim(middle / 3.5, middle * 3.5)
     low, top = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 1e4 * low else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _mark_powers(axes, (1, 2, 5) if top < 1e4 * low else (1,), lambda value, _: f"{value:g}")
+    return shapes
+
+
+def _mark_powers(axes: Axes, digits: Sequence[int], shown: Callable[[float, Any], str]) -> None:
+    """Marks the multiples of powers of ten that begin with these digits on the horizontal axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=digits))
+    axes.xaxis.set_major_formatter(shown)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
-    return shapes
 
 
 def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
@@ -330,13 +335,8 @@ def _draw_curve(axes: Axes, curve: Curve, factor: float, shape: str, color: str)
 
 def _scale_rows(axes: Axes) -> None:
     """Makes the horizontal axis logarithmic, with whole numbers at its marks."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     axes.margins(0.08)
     low, high = axes.get_xlim()
     digits = (1, 2, 5) if high < 40 * low else (1, 3) if high < 400 * low else (1,)
-    axes.xaxis.set_major_locator(LogLocator(subs=digits))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
+    _mark_powers(axes, digits, lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")
