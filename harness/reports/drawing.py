@@ -58,15 +58,11 @@ def _in_lines(entries: Iterable[tuple[str, str]], width: float) -> list[list[tup
 
 def name_lines(axes: Axes, names: Sequence[str], heights: Iterable[float]) -> None:
     """Draws names left of the axes."""
-    for name, y in zip(names, heights, strict=True):
-        gap, transform = -0.08 / _inches(axes), axes.get_yaxis_transform()
-        axes.text(gap, y, name, transform=transform, color=INK, fontsize=8, ha="right", va="center", **PLAIN)
-
-
-def _inches(axes: Axes) -> float:
-    figure = axes.get_figure(root=True)
+    figure, transform = axes.get_figure(root=True), axes.get_yaxis_transform()
     assert figure is not None
-    return float(axes.get_position().width * figure.get_size_inches()[0])
+    x = -0.08 / float(axes.get_position().width * figure.get_size_inches()[0])
+    for name, y in zip(names, heights, strict=True):
+        axes.text(x, y, name, transform=transform, color=INK, fontsize=8, ha="right", va="center", **PLAIN)
 
 
 class Sizes(NamedTuple):
