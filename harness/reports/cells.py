@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
+from harness.facts.record_parts import TaskFacts
 from harness.metrics.registry import direction_of, is_fraction
 from harness.stats.entries import Entry
 from harness.stats.groups import NOT_COMPARED, Group, Pool, mean_or_none, reported_metrics, sort_marks
@@ -100,6 +101,11 @@ def baseline_cell(groups: Sequence[Group]) -> Cell:
     return Cell(numbers, score=score, marks=group.marks & _MARKS_OF_AVERAGES)
 
 
+def can_be_averaged(task: TaskFacts) -> bool:
+    """True where the score is a fraction of which more is better: the mean with an error would be neither."""
+    return all(map(is_fraction, task.main_metrics)) and direction_of(task.main_metrics) == 1
+
+
 def averages_of(
     cells: Mapping[Pair, Cell],
     entries: Iterable[Entry],
@@ -109,7 +115,8 @@ def averages_of(
 ) -> dict[Pair, Cell]:
     """Unweighted means over the scores of each average's tasks, where all have one, with the marks of their cells.
 
-    `members` are the tasks whose records are of the suite; a task of the same name without one is another task.
+    `members` are the tasks that can be averaged and whose records are of the suite; a task of the same name without one
+    is another task.
     """
     averages = {}
     for entry in entries:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from harness.reports.cells import (
     Pair,
     averages_of,
     baseline_cell,
+    can_be_averaged,
     group_cell,
     with_best,
 )
@@ -165,7 +166,8 @@ def build_leaderboard(
         cells[baseline, name] = baseline_cell([groups[0] for groups in by_entry.values()])
     entries = {entry for by_entry in candidates.values() for entry in by_entry}
     members = {name for name in tasks if suite is not None and tasks[name].suite == suite.name}
-    averages = averages_of(cells, (*entries, baseline), baseline, suite.members if suite else {}, members)
+    averaged = {name for name in members if can_be_averaged(tasks[name])}
+    averages = averages_of(cells, (*entries, baseline), baseline, suite.members if suite else {}, averaged)
     first_average = next(iter(suite.averages)) if suite else ""
     best_first = sorted(entries, key=lambda entry: _entry_order(entry, tasks, cells, averages, first_average))
     pairs = [(entry, name) for name in tasks for entry in best_first if entry in candidates[name]]
@@ -183,6 +185,7 @@ def build_leaderboard(
     used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
     notes = [
+        *_notes_on_averages(suite, members - averaged),
         *_notes_on_runs([*groups.values(), *others], [*used, *elsewhere], headings),
         *_notes_on_omissions(sum(len(group.runs) for group, _ in not_ranked), len(ordered) - len(used), unreadable),
     ]
@@ -307,6 +310,15 @@ def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord], headin
             rows = "partial data" if is_partial else "a reduced number of rows"
             parent = parents[0].spec.task
             yield f"{names[group]}: started from {headings.get(parent, parent)} runs that were trained on {rows}."
+
+
+def _notes_on_averages(suite: Suite | None, without: Collection[str]) -> Iterator[str]:
+    """Names the tasks that leave an average without a value."""
+    if suite is None:
+        return
+    for name, tasks in suite.members.items():
+        if others := [suite.tasks[task] for task in tasks if task in without]:
+            yield f"{name} is not computed: the scores of {', '.join(others)} are not fractions of which more is better."
 
 
 def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Iterator[str]:
