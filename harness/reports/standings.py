@@ -318,7 +318,7 @@ def _notes_on_averages(suite: Suite | None, without: Collection[str]) -> Iterato
         return
     for name, tasks in suite.members.items():
         if others := [suite.tasks[task] for task in tasks if task in without]:
-            yield f"{name} is not computed: the scores of {', '.join(others)} are not fractions of which more is better."
+            yield f"{name} is not computed: scores of {', '.join(others)} are not fractions of which more is better."
 
 
 def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Iterator[str]:
