@@ -13,7 +13,6 @@ from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import direction_of, is_fraction, title_of
 from harness.reports.cells import group_cell
 from harness.reports.costs import cost_of, group_cost
-from harness.reports.references import references
 from harness.reports.standings import Leaderboard
 from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
@@ -57,17 +56,13 @@ def render_json(board: Leaderboard) -> str:
         "not_ranked": [
             {**_identity(group.entry), "reason": reason, **_result(board, group)} for group, reason in board.not_ranked
         ],
-        "references": [reference._asdict() for reference in _references(board)],
+        "references": [reference._asdict() for reference in board.published],
         "ranked_tasks": board.ranked_tasks,
         "resampling_seed": SEED,
         "marks": MARKS,
         "notes": board.notes,
     }
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _references(board: Leaderboard) -> list[Any]:
-    return [] if board.is_test_mode else references(board.tasks.keys())
 
 
 def _column(board: Leaderboard, name: str) -> dict[str, Any]:
@@ -237,6 +232,6 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
             line["smallest_difference_ten_seeds"] = resolution["with_ten_seeds"]
             line["smallest_difference_any_number"] = resolution["with_any_number"]
         yield from (line | result["cost"] | figure for figure in result["figures"] or [{}])
-    for reference in _references(board):
+    for reference in board.published:
         line = {key: getattr(reference, key) for key in ("model", "task", "split", "metric", "source")}
         yield line | {"value": reference.score, "variant": reference.setting, "not_ranked": "published result"}

@@ -18,7 +18,6 @@ from harness.reports.cells import NO_SCORE, TIED, Cell, format_metric, group_cel
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
-from harness.reports.references import Reference, references
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, partial_splits, sort_marks, split_order
@@ -103,8 +102,8 @@ def render_markdown(board: Leaderboard, links: Mapping[str, str] | None = None) 
         parts += ["## Calibration", _calibration_table(board), CALIBRATION]
     if board.not_ranked:
         parts += ["## Not ranked", NOT_RANKED, _not_ranked_table(board)]
-    if not board.is_test_mode and (published := references(board.tasks.keys())):
-        parts += ["## Published results", _reference_table(board, published), PUBLISHED]
+    if board.published:
+        parts += ["## Published results", _reference_table(board), PUBLISHED]
     columns = "\n".join(f"- {column.title}: {column.note}" for column in RUN_COLUMNS)
     parts += ["## Tasks", task_formulas(board), "About the runs:", columns]
     for name, task in board.tasks.items():
@@ -188,8 +187,9 @@ def calibration_cells(values: Mapping[str, float] | None) -> list[str]:
     return [temperature, error, *scores]
 
 
-def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
+def _reference_table(board: Leaderboard) -> str:
     """A line per model, setting and source; a score of another metric than the column's first has its name."""
+    published = board.published
     names = [name for name in board.tasks if any(one.task == name for one in published)]
     lines: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for one in published:

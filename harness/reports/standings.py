@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from harness.facts.choices import GridSearch
@@ -22,6 +23,7 @@ from harness.reports.cells import (
     group_cell,
     with_best,
 )
+from harness.reports.references import Reference, references
 from harness.stats.calibration import GroupCalibration, RunCalibration, group_calibration
 from harness.stats.entries import Entry
 from harness.stats.groups import (
@@ -116,6 +118,11 @@ class Leaderboard:
         if self.suite is None or self.suite.name == FIRST_SUITE:
             return "Leaderboard"
         return f"Leaderboard: {self.suite.title}"
+
+    @cached_property
+    def published(self) -> list[Reference]:
+        """Published scores of its tasks; none next to scores of test mode."""
+        return [] if self.is_test_mode else references(self.tasks)
 
     @property
     def average_names(self) -> tuple[str, ...]:
