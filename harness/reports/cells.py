@@ -56,6 +56,17 @@ def format_metric(value: float | None, as_percent: bool) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}" if as_percent else f"{round(value, 3) + 0.0:.3f}"
 
 
+def format_figure(value: float | None, deviation: float | None, metric: str) -> str:
+    """`80.1 ±0.4`: a metric over seeds with its standard deviation, if there is one."""
+    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
+    return format_metric(value, is_fraction(metric)) + plus_minus
+
+
+def interval_text(ends: Sequence[float] | None, as_percent: bool) -> str:
+    """`41.2 to 43.0`, or nothing."""
+    return " to ".join(format_metric(end, as_percent) for end in ends or ())
+
+
 def group_cell(group: Group, evidence: Evidence) -> Cell:
     """The group's main metrics with the interval of its score."""
     names = group.task.main_metrics

@@ -14,7 +14,7 @@ from harness.facts.published import UNSTATED
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import NO_SCORE, TIED, Cell, format_metric, group_cell
+from harness.reports.cells import NO_SCORE, TIED, Cell, format_figure, format_metric, group_cell
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
@@ -222,8 +222,8 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
         if has_seeds:
             parts.append(format_disagreement(evidence.seed_disagreement, group.task.problem_type))
         test = _to_best(evidence, as_percent) if is_compared else []
-        figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
-        body.append([*_group_names(group), score, *parts, *test, *figures])
+        figures = [[format_figure(*group.over_seeds(split, name), name) for split in splits] for name in metrics]
+        body.append([*_group_names(group), score, *parts, *test, *map(" / ".join, figures)])
     seeds, tests = ["seed disagreement"] if has_seeds else [], ["to best", "p"] if is_compared else []
     return markdown_table(["Model", "Recipe", "score", "over seeds", "over rows", *seeds, *tests, *head], body, left=2)
 
@@ -300,12 +300,6 @@ def _runs_table(groups: Sequence[Group]) -> str:
     costs = zip(groups, map(group_cost, groups), strict=True)
     body = [[*_group_names(group), *(one.value(group, cost) for one in RUN_COLUMNS)] for group, cost in costs]
     return markdown_table(["Model", "Recipe", *(column.title for column in RUN_COLUMNS)], body, left=2)
-
-
-def _figure(group: Group, split: str, metric: str) -> str:
-    value, deviation = group.over_seeds(split, metric)
-    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
-    return format_metric(value, is_fraction(metric)) + plus_minus
 
 
 class RunColumn(NamedTuple):
