@@ -17,8 +17,8 @@ from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
 from harness.reports.folder import read_leaderboard
 from harness.reports.standings import Leaderboard
-from harness.stats.power import MORE_SEEDS, MOST_SEEDS, POWER, Column
-from harness.stats.uncertainty import Aggregate
+from harness.stats.power import MORE_SEEDS, MOST_SEEDS, Column
+from harness.stats.uncertainty import POWER, Aggregate
 from harness.system.command_line import parse_flags
 
 

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from harness.facts.published import PlusMinus, RowAggregate
-from harness.stats.uncertainty import ALPHA, MEDIAN_DRAWS, Floats, Interval, aggregated, seed_factor, t_quantile
+from harness.stats.uncertainty import ALPHA, MEDIAN_DRAWS, POWER, Floats, Interval, aggregated, seed_factor, t_quantile
 
 Verdict = Literal["agrees", "differs", "cannot tell"]
 
@@ -33,9 +33,6 @@ SEED_COUNTS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 BEST_DRAWS = 200_000
 """Simulated comparisons of a best of k."""
-
-POWER = 0.8
-"""Probability of a verdict that a number of seeds must have."""
 
 
 class Target(NamedTuple):

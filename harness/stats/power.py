@@ -15,13 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.stats.significance import Comparison
-from harness.stats.uncertainty import ALPHA, Aggregate, difference_variances, satterthwaite, seed_factor
+from harness.stats.uncertainty import ALPHA, POWER, Aggregate, difference_variances, satterthwaite, seed_factor
 
 MORE_SEEDS = 10
 """The number of seeds that is shown next to the present one."""
-
-POWER = 0.8
-"""Probability with which a difference is significant."""
 
 MOST_SEEDS = 1_000
 """The largest number of seeds that `seeds_to_detect` proposes."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,7 +92,7 @@ class Comparison:
         position = {group: number for number, group in enumerate(self.groups)}
         at = [position[group] for group in groups]
         sample, is_above_baseline = self.sample.subset(at), self.is_above_baseline[at]
-        return Comparison(list(groups), sample, self.direction, is_above_baseline, self.has_rare_label)
+        return replace(self, groups=list(groups), sample=sample, is_above_baseline=is_above_baseline)
 
     @property
     def best(self) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ Indices = NDArray[np.intp]
 
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
+
+POWER = 0.8
+"""Probability with which a difference is to be shown: that of a verdict, and of a significant test."""
 
 FEW_RUNS = 2
 """Up to this number of runs, a model's variance over seeds is the pooled one."""
@@ -93,10 +96,8 @@ class Sample(NamedTuple):
 
     def subset(self, at: Sequence[int]) -> Sample:
         """The sample of the models at these positions."""
-        fields: dict[str, Any] = {
-            name: value[at] if isinstance(value, np.ndarray) else value for name, value in self._asdict().items()
-        }
-        return Sample(**fields)
+        arrays = {name: value for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
+        return self._replace(**{name: array[at] for name, array in arrays.items()})
 
     @property
     def is_lent(self) -> NDArray[np.bool_]:
