@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, plain_style
+from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, draw_legend, plain_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -90,9 +90,7 @@ def label_pie(counts: Mapping[str, int], title: str) -> dict[str, bytes]:
         colors = [colormaps["tab10"](number) for number in range(len(slices))]
         edges = {"edgecolor": "white", "linewidth": 1}
         wedges = axes.pie(sizes, colors=colors, startangle=90, counterclock=False, wedgeprops=edges)[0]
-        legend = axes.legend(wedges, names, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-        for text in legend.get_texts():
-            text.set_parse_math(False)
+        draw_legend(axes, wedges, names, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
 
     return _draw_picture(draw, title, 3.2 + max(map(len, names)) * _CHARACTER + 0.6, 3.2)
 
@@ -121,7 +119,7 @@ def label_bars(counts: Mapping[str, Mapping[str, int]], rows: Mapping[str, int],
         axes.invert_yaxis()
         axes.margins(x=0.12, y=0.02)
         axes.set_xlabel("percent of the split's rows")
-        axes.legend(**_LEGEND)
+        draw_legend(axes, **_LEGEND)
 
     height = 0.8 + _LEGEND_LINE * len(counts) + len(labels) * max(0.25, 0.17 * len(counts))
     return _draw_picture(draw, title, 4.2 + max(map(len, labels)) * _CHARACTER, height)
@@ -158,7 +156,7 @@ def _histograms(
         if max_length is not None:
             axes.axvline(max_length, color=INK, linewidth=1, linestyle="--", label=f"max_length {max_length}")
         axes.set(xlabel=label, ylabel="percent of the split's rows")
-        axes.legend(**_LEGEND)
+        draw_legend(axes, **_LEGEND)
 
     lines = len(values_by_split) + (max_length is not None)
     return _draw_picture(draw, title, 5.0, 3.4 + _LEGEND_LINE * lines)

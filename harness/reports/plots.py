@@ -20,6 +20,7 @@ from harness.reports.drawing import (
     PANELS_PER_LINE,
     PLAIN,
     Sizes,
+    draw_legend,
     figure_as_svg,
     label_width,
     name_lines,
@@ -231,9 +232,7 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
         handles = [
             axes.plot([], [], shape, color=INK, markersize=4.5, label=devices)[0] for devices, shape in shapes.items()
         ]
-        legend = axes.legend(handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
-        for label in legend.get_texts():
-            label.set_parse_math(False)
+        draw_legend(axes, handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
     return figure
 
 

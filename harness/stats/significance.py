@@ -141,12 +141,11 @@ def assess(groups: Sequence[Group], rivals: Sequence[Group], resamples: int | No
 def _tests_against_best(compared: Comparison) -> dict[Group, PairwiseTest]:
     """Every other group less the best; the family of tests has all pairs."""
     first, second = np.triu_indices(len(compared.groups), 1)
-    family = compared.test_pairs(first, second)
-    tests = {}
+    family, best, tests = compared.test_pairs(first, second), compared.best, {}
     for pair, (one, other) in enumerate(zip(first, second, strict=True)):
-        if one == compared.best:
+        if one == best:
             tests[compared.groups[other]] = family.test(pair).reversed()
-        elif other == compared.best:
+        elif other == best:
             tests[compared.groups[one]] = family.test(pair)
     return tests
 

@@ -8,7 +8,15 @@ import matplotlib
 import numpy as np
 import pytest
 
-from harness.inspection.pictures import FORMATS, confusion_matrix, error_histogram, scatter, stacked_label_bars
+from harness.inspection.pictures import (
+    FORMATS,
+    confusion_matrix,
+    error_histogram,
+    label_bars,
+    scatter,
+    stacked_label_bars,
+    value_histograms,
+)
 
 COUNTS = np.array([[5, 1, 0], [2, 3, 0], [0, 0, 0]])
 
@@ -52,3 +60,12 @@ def test_own_settings_change_no_byte() -> None:
     first = confusion_matrix(["a", "b", "c"], COUNTS, "Title")
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.facecolor": "red"}):
         assert confusion_matrix(["a", "b", "c"], COUNTS, "Title") == first
+
+
+def test_split_with_dollars_is_no_formula() -> None:
+    """A formula of matplotlib that cannot be parsed is an error."""
+    split = "a$^$b"
+    bars = label_bars({split: {"x": 1, "y": 2}}, {split: 3}, "Bars")
+    histogram = value_histograms({split: np.arange(5.0)}, "Values")
+    assert f"{split} (3 rows)" in texts_in(bars)
+    assert f"{split} (5 rows)" in texts_in(histogram)
