@@ -59,7 +59,8 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
 
 def legend(board: Leaderboard) -> list[str]:
     """The meaning of each mark in the tables."""
-    marks = [cell.marks for cell in board.cells.values()] + [group.marks for group, _ in board.not_ranked]
+    others = [group_cell(group, board.evidence[group]) for group, _ in board.not_ranked]
+    marks = [cell.marks for cell in (*board.cells.values(), *others)]
     return [f"[{mark}] {MARKS[mark]}" for mark in sort_marks(frozenset[str]().union(*marks))]
 
 

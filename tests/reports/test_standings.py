@@ -203,6 +203,13 @@ def test_groups_that_differ_in_more_than_the_seed_are_not_ranked(changes: dict[s
     assert line["Score"].startswith("50.0/50.0 (1)")
 
 
+def test_mark_of_a_score_that_is_not_ranked_is_explained() -> None:
+    newer = record_with_predictions("qnli", 0.95, spec={"task_version": 2})
+    page = render_markdown(build_leaderboard([record_with_predictions("qnli", 0.3, seed=9), newer], resamples=200))
+    assert table_with(page, "Difference")[0]["Score"].endswith("[b]")
+    assert r"\[b\] not above the constant baseline" in page
+
+
 def test_partial_data_is_not_ranked_next_to_full_data() -> None:
     part = {"is_partial": True, "fingerprint": "part", "rows": {"train": 100, "validation": 408}}
     records = [record(values=0.6)] + [record(values=0.9, seed=seed, data=part) for seed in (1, 2, 3)]
