@@ -45,10 +45,6 @@ class Reproduction(NamedTuple):
     """Task, score and reason of the scores that no run can be compared with."""
 
     @property
-    def name(self) -> str:
-        return reproduction_name(self.row, self.variant)
-
-    @property
     def tasks(self) -> dict[str, list[ScoreVerdict]]:
         """The verdicts by task."""
         by_task: dict[str, list[ScoreVerdict]] = {}
