@@ -70,7 +70,7 @@ def _metadata(task: TaskSpec, record: RunRecord) -> str:
 
 
 def _warnings(record: RunRecord) -> list[str]:
-    """Returns what limits the scores, one sentence each."""
+    """The limits of the scores, one sentence each."""
     warnings = []
     if record.spec.test_mode:
         warnings.append(
