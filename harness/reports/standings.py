@@ -187,8 +187,12 @@ def build_leaderboard(
     others = [group for group, _ in not_ranked]
     not_ranked += [(group, REJECTED) for groups in rejected.values() for group in groups]
     by_entry = {entry: [groups[entry, name] for name in tasks if (entry, name) in groups] for entry in best_first}
-    tuning = {entry: one for entry, own in by_entry.items() if (one := tuning_budget(own, folder.searches))}
-    calibrations = {pair: one for pair, own in groups.items() if (one := group_calibration(own, folder.calibrations))}
+    tuning = {entry: budget for entry, own in by_entry.items() if (budget := tuning_budget(own, folder.searches))}
+    calibrations = {
+        pair: calibration
+        for pair, group in groups.items()
+        if (calibration := group_calibration(group, folder.calibrations))
+    }
     used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
     notes = [

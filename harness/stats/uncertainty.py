@@ -14,7 +14,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Hashable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,8 +96,9 @@ class Sample(NamedTuple):
 
     def subset(self, at: Sequence[int]) -> Sample:
         """The sample of the models at these positions."""
-        arrays = {name: value for name, value in self._asdict().items() if isinstance(value, np.ndarray)}
-        return self._replace(**{name: array[at] for name, array in arrays.items()})
+        fields: dict[str, Any] = self._asdict()
+        arrays = {name: value[at] for name, value in fields.items() if isinstance(value, np.ndarray)}
+        return Sample(**(fields | arrays))
 
     @property
     def is_lent(self) -> NDArray[np.bool_]:

@@ -206,8 +206,8 @@ def test_groups_that_differ_in_more_than_the_seed_are_not_ranked(changes: dict[s
 def test_mark_of_a_score_that_is_not_ranked_is_explained() -> None:
     newer = record_with_predictions("qnli", 0.95, spec={"task_version": 2})
     page = render_markdown(build_leaderboard([record_with_predictions("qnli", 0.3, seed=9), newer], resamples=200))
-    assert table_with(page, "Difference")[0]["Score"].endswith("[b]")
-    assert r"\[b\] not above the constant baseline" in page
+    assert table_with(page, "Difference")[0]["Score"].endswith("[b,v]")
+    assert r"- \[b\] not above the constant baseline" in page
 
 
 def test_partial_data_is_not_ranked_next_to_full_data() -> None:
