@@ -66,7 +66,7 @@ def test_published_grid_chose_the_published_learning_rates():
 def test_published_leaderboard_follows_from_the_records_and_writing_again_changes_no_byte(tmp_path):
     for folder in ("runs", "grid"):
         shutil.copytree(RESULTS / folder, tmp_path / folder)
-    write_leaderboard(read_pages(tmp_path).pages, tmp_path)
+    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
     names = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
     names += sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("leaderboard/*.html"))
     assert len(names) == 3 + len({record.spec.task for record in read_records(RESULTS).records})
@@ -78,7 +78,7 @@ def test_published_leaderboard_follows_from_the_records_and_writing_again_change
     for name in names:
         assert (tmp_path / name).read_bytes() == (RESULTS / name).read_bytes(), f"{name}: run 'harness leaderboard'"
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    write_leaderboard(read_pages(tmp_path).pages, tmp_path)
+    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 

@@ -13,9 +13,8 @@ import yaml
 
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.records import RunRecord, read_records
-from harness.reports.eval_results import eval_results
 from harness.reports.every_eval_ever import Relationship, collection_path, every_eval_ever
-from harness.reports.model_index import model_index
+from harness.reports.hub_metadata import eval_results, model_index
 from harness.stats.groups import group_runs
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags

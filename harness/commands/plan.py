@@ -17,8 +17,8 @@ from harness.metrics.registry import is_fraction
 from harness.reports.cells import format_metric
 from harness.reports.folder import read_leaderboard
 from harness.reports.standings import Leaderboard
-from harness.stats.power import MORE_SEEDS, MOST_SEEDS, POWER, Column, column_of
-from harness.stats.uncertainty import Aggregate
+from harness.stats.power import MORE_SEEDS, MOST_SEEDS, Column
+from harness.stats.uncertainty import POWER, Aggregate
 from harness.system.command_line import parse_flags
 
 
@@ -72,8 +72,7 @@ def _table(board: Leaderboard, names: Sequence[str], points: float) -> Table:
     for head in ("rows", "seeds now", now, then, never, f"seeds for {points:g}", "device-hours"):
         table.add_column(head, justify="right")
     for name in names:
-        compared = board.compared.get(name)
-        column = column_of(compared) if compared else None
+        column = board.column(name)
         if column is None:
             table.add_row(board.headings[name], *[""] * 5, "unknown: no two models that differ")
             continue

@@ -62,7 +62,7 @@ class TaskRows(KeysOfFile):
     fill: dict[str, str] = {}
     """The placeholder in a column that the row's candidate replaces: `query: "@placeholder"`."""
     group: Names = ()
-    """Columns whose values name the group of a row, such as the question that it answers; see `row_groups.py`."""
+    """Columns whose values name the group of a row, such as the question that it answers; see `metric_over_groups`."""
     group_rows: Annotated[int, Field(ge=2, le=1000)] | None = None
     """Rows of each group, where groups are consecutive rows that no column names, such as minimal pairs."""
     id: Names = ()

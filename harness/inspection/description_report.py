@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.inspection.description import TOKEN_PERCENTS, Description
 from harness.inspection.output_files import csv_text, write_output_files
+from harness.inspection.pictures import label_bars, label_pie, length_histograms, value_histograms
 from harness.inspection.terminal_table import one_line, print_table
 
 _MAX_CONFLICTS = 5
@@ -30,14 +31,8 @@ def print_description(description: Description) -> None:
     ]
     print_table(f"{task.name}: {task.title}", ["split", "rows", "repeated", "empty", "labels"], rows)
     _print_labels(description)
-    rows_by_size = {name: facts.set_sizes for name, facts in splits.items() if facts.set_sizes is not None}
-    sizes = sorted(set().union(*rows_by_size.values()))
-    rows = [[str(size), *(f"{rows.get(size, 0):,}" for rows in rows_by_size.values())] for size in sizes]
-    print_table("rows by number of labels", ["labels", *rows_by_size], rows)
-    groups_by_size = {name: facts.group_sizes for name, facts in splits.items() if facts.group_sizes is not None}
-    sizes = sorted(set().union(*groups_by_size.values()))
-    rows = [[str(size), *(f"{groups.get(size, 0):,}" for groups in groups_by_size.values())] for size in sizes]
-    print_table("groups by number of rows", ["rows", *groups_by_size], rows)
+    _print_sizes("rows by number of labels", "labels", {name: facts.set_sizes for name, facts in splits.items()})
+    _print_sizes("groups by number of rows", "rows", {name: facts.group_sizes for name, facts in splits.items()})
     values = {name: facts.values for name, facts in splits.items() if facts.values is not None}
     rows = [[name, *(f"{value:.3f}" for value in by_percent.values())] for name, by_percent in values.items()]
     print_table("values, by percentile", ["split", *next(iter(values.values()), {})], rows)
@@ -50,6 +45,14 @@ def print_description(description: Description) -> None:
     for name, facts in splits.items():
         rows = [[str(each.row), _label_text(each.label), one_line(each.text, each.pair)] for each in facts.examples]
         print_table(f"{name}: examples", ["row", "label", "text"], rows)
+
+
+def _print_sizes(title: str, unit: str, by_split: Mapping[str, Mapping[int, int] | None]) -> None:
+    """Prints how often each size occurs, by split."""
+    known = {name: counts for name, counts in by_split.items() if counts is not None}
+    sizes = sorted(set().union(*known.values()))
+    rows = [[str(size), *(f"{counts.get(size, 0):,}" for counts in known.values())] for size in sizes]
+    print_table(title, [unit, *known], rows)
 
 
 def _print_labels(description: Description) -> None:
@@ -121,26 +124,24 @@ def write_description(description: Description, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    from harness.inspection import description_plots as plots
-
     task, title, splits = description.task, description.task.title, description.splits
     texts, pictures = {"description.json": _as_json(description)}, {}
     if counts := _label_counts(description):
         rows = ([label, *(by_label[label] for by_label in counts.values())] for label in task.labels or [])
         texts["labels.csv"] = csv_text(["label", *counts], rows)
         totals = {name: splits[name].rows for name in counts}
-        pictures["labels-bars"] = plots.label_bars(counts, totals, f"{title}: labels")
+        pictures["labels-bars"] = label_bars(counts, totals, f"{title}: labels")
         if not task.is_multi_label:  # shares of labels in sets add up to more than the whole
             first = next(iter(counts))
-            pictures["labels-pie"] = plots.label_pie(counts[first], f"{title}: labels of {first}")
+            pictures["labels-pie"] = label_pie(counts[first], f"{title}: labels of {first}")
     if description.values:
-        pictures["values"] = plots.value_histograms(description.values, f"{title}: values")
+        pictures["values"] = value_histograms(description.values, f"{title}: values")
     if description.tokens:
         header = ["split", *(f"{percent}%" for percent in TOKEN_PERCENTS), "mean", "cut_rows", "cut_tokens", "tokens"]
         lengths = [(name, facts.lengths) for name, facts in splits.items() if facts.lengths is not None]
         rows = ([name, *each.percentiles.values(), *each[1:]] for name, each in lengths)
         texts["lengths.csv"] = csv_text(header, rows)
-        pictures["lengths"] = plots.length_histograms(description.tokens, description.max_length, f"{title}: lengths")
+        pictures["lengths"] = length_histograms(description.tokens, description.max_length, f"{title}: lengths")
     conflicts = (
         [number, split, row, _label_text(label), conflict.text, conflict.pair]
         for number, conflict in enumerate(description.conflicts, start=1)

@@ -16,6 +16,7 @@ from harness.facts.tasks import TaskSpec
 from harness.inspection.description import VALUE_PERCENTS
 from harness.inspection.error_analysis import ErrorRow, LabelMetrics, label_metrics
 from harness.inspection.output_files import csv_text, write_output_files
+from harness.inspection.pictures import confusion_matrix, error_histogram, scatter, stacked_label_bars
 from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.calibration import Calibration
 from harness.metrics.registry import baseline_name, format_score, title_of
@@ -132,8 +133,6 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    from harness.inspection import evaluation_plots as plots
-
     task, labels, gold, predicted = evaluation.task, evaluation.labels, evaluation.gold, evaluation.predicted
     metrics = {name: outcome.values for name, outcome in evaluation.outcomes.items()}
     lines = ((name, metric, value) for name, values in metrics.items() for metric, value in values.items())
@@ -149,14 +148,14 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     if not task.is_regression:
         texts["classes.csv"] = csv_text(LabelMetrics._fields, evaluation.metrics_by_label)
     if task.is_regression:
-        scatter, histogram = plots.scatter(gold, predicted, title), plots.error_histogram(predicted - gold, title)
-        pictures = {"scatter": scatter, "errors": histogram}
+        errors = error_histogram(predicted - gold, title)
+        pictures = {"scatter": scatter(gold, predicted, title), "errors": errors}
     elif evaluation.threshold is not None:
         correct = (gold & predicted).sum(axis=0)
         rows = {"correct": correct, "missed": gold.sum(axis=0) - correct, "added": predicted.sum(axis=0) - correct}
-        pictures = {"labels": plots.stacked_label_bars(labels, rows, title)}
+        pictures = {"labels": stacked_label_bars(labels, rows, title)}
     else:
         matrix = ([label, *counts] for label, counts in zip(labels, evaluation.confusion.tolist(), strict=True))
         texts["confusion.csv"] = csv_text(["gold", *labels], matrix)
-        pictures = {"confusion": plots.confusion_matrix(labels, evaluation.confusion, title)}
+        pictures = {"confusion": confusion_matrix(labels, evaluation.confusion, title)}
     write_output_files(folder, texts, pictures)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from harness.errors import boundary
 from harness.facts.tasks import TaskSpec
+from harness.metrics.calibration import class_probabilities
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.formats import DELIMITERS
 from harness.system.atomic import atomic_path
@@ -53,15 +54,15 @@ def rows_from_scores(
     task: TaskSpec, scores: NDArray[np.float32], first: int = 0, threshold: float | None = None
 ) -> PredictedRows:
     """Predictions with names and probabilities; scores float32[N, C], of a multi-label task with its threshold."""
-    from scipy.special import expit, softmax
+    from scipy.special import expit
 
     predictions = label_names(task, predictions_from_scores(scores, threshold))
-    labels, exact = tuple(task.labels or ()), scores.astype(np.float64)
+    labels = tuple(task.labels or ())
     if not labels:
         return PredictedRows(first, predictions, labels, np.empty((len(scores), 0)))
     if threshold is None:
-        return PredictedRows(first, predictions, labels, softmax(exact, axis=1))
-    return PredictedRows(first, predictions, labels, expit(exact), separator_of(task))
+        return PredictedRows(first, predictions, labels, class_probabilities(scores))
+    return PredictedRows(first, predictions, labels, expit(scores.astype(np.float64)), separator_of(task))
 
 
 def answers_from_scores(
@@ -71,13 +72,9 @@ def answers_from_scores(
 
     scores: float32[N, 2] of all candidates; questions: the number of each one's question, [N], in ascending order.
     """
-    from scipy.special import softmax
-
     selected = np.flatnonzero(predictions_from_scores(scores, questions=questions))
-    probabilities = softmax(scores[selected].astype(np.float64), axis=1)[:, 1:]
-    return PredictedRows(
-        first, [candidates[row] for row in selected.tolist()], tuple(task.labels or ())[1:], probabilities
-    )
+    answers = [candidates[row] for row in selected.tolist()]
+    return PredictedRows(first, answers, tuple(task.labels or ())[1:], class_probabilities(scores[selected])[:, 1:])
 
 
 def label_names(task: TaskSpec, labels: NDArray[Any]) -> list[Any]:

@@ -136,8 +136,9 @@ def _check_task(record: RunRecord, checks: FileChecks) -> TaskSpec | None:
 def _check_predictions(record: RunRecord, results: Path, checks: FileChecks) -> None:
     if not record.prediction_files:
         checks.unchecked.append("predictions: the record names no files of predictions")
+        return
     folder = record_path(results, record.spec.task, record.run_id).parent
-    if record.prediction_files and not any((folder / name).is_file() for name in record.prediction_files.values()):
+    if not any((folder / name).is_file() for name in record.prediction_files.values()):
         checks.unchecked.append("files of predictions: none is here; the scores follow from the record alone")
         return
     for split in record.prediction_files:

@@ -20,7 +20,7 @@ from harness.facts.prediction_files import prediction_path
 from harness.facts.records import RunRecord
 from harness.facts.tasks import load_task
 
-_NO_LABELS: Mapping[str, str | int] = MappingProxyType({})
+_NO_LABELS: Mapping[str, str] = MappingProxyType({})
 
 
 class ServerFile(NamedTuple):
@@ -37,44 +37,38 @@ class ServerFile(NamedTuple):
     """The server's form of a prediction: a class number, a label's name, a value from 0 to 5, or an answer's text."""
     constant: str | int | None
     """Prediction for a row that has none: the most frequent training label, or the middle of the scale."""
-    labels: Mapping[str, str | int] = _NO_LABELS
-    """The server's form of each label, where it is not that of `form`."""
+    labels: Mapping[str, str] = _NO_LABELS
+    """The server's name of each label, where it is not the task's."""
     is_nested: bool = False
     """Rows are named by paragraph, question and answer."""
 
 
 _GLUE = (
-    ServerFile("CoLA.tsv", "cola", "test", 1063, "number", "1"),
-    ServerFile("SST-2.tsv", "sst2", "test", 1821, "number", "1"),
-    ServerFile("MRPC.tsv", "mrpc", "test", 1725, "number", "1"),
+    ServerFile("CoLA.tsv", "cola", "test", 1063, "number", 1),
+    ServerFile("SST-2.tsv", "sst2", "test", 1821, "number", 1),
+    ServerFile("MRPC.tsv", "mrpc", "test", 1725, "number", 1),
     ServerFile("STS-B.tsv", "stsb", "test", 1379, "value", "2.5"),
     ServerFile("MNLI-m.tsv", "mnli", "test_matched", 9796, "name", "entailment"),
     ServerFile("MNLI-mm.tsv", "mnli", "test_mismatched", 9847, "name", "entailment"),
     ServerFile("QNLI.tsv", "qnli", "test", 5463, "name", "entailment"),
-    ServerFile("QQP.tsv", "qqp", "test", 390_965, "number", "0"),
+    ServerFile("QQP.tsv", "qqp", "test", 390_965, "number", 0),
     ServerFile("RTE.tsv", "rte", "test", 3000, "name", "entailment"),
-    ServerFile("WNLI.tsv", "wnli", "test", 146, "number", "0"),
+    ServerFile("WNLI.tsv", "wnli", "test", 146, "number", 0),
     ServerFile("AX.tsv", "mnli", "ax.test", 1104, "name", "entailment"),
 )
 """The files of the sample submission and the FAQ (gluebenchmark.com/faq); the server refuses a zip without one."""
 
-_FALSE_TRUE = {"false": "false", "true": "true"}
-_TWO_NAMES = {"entailment": "entailment", "not_entailment": "not_entailment"}
-_BOOLQ = {"False": "false", "True": "true"}
-_CB = {name: name for name in ("entailment", "contradiction", "neutral")}
-_WSC = {"false": "False", "true": "True"}
-
 _SUPERGLUE = (
-    ServerFile("BoolQ.jsonl", "boolq", "test", 3245, "name", "true", _BOOLQ),
-    ServerFile("CB.jsonl", "cb", "test", 250, "name", "contradiction", _CB),
-    ServerFile("COPA.jsonl", "copa", "test", 500, "number", 0, {"choice1": 0, "choice2": 1}),
-    ServerFile("MultiRC.jsonl", "multirc", "test", 9693, "number", None, {"false": 0, "true": 1}, is_nested=True),
+    ServerFile("BoolQ.jsonl", "boolq", "test", 3245, "name", "true", {"False": "false", "True": "true"}),
+    ServerFile("CB.jsonl", "cb", "test", 250, "name", "contradiction"),
+    ServerFile("COPA.jsonl", "copa", "test", 500, "number", 0),
+    ServerFile("MultiRC.jsonl", "multirc", "test", 9693, "number", None, is_nested=True),
     ServerFile("ReCoRD.jsonl", "record", "test", 10_000, "answer", None),
-    ServerFile("RTE.jsonl", "superglue_rte", "test", 3000, "name", "entailment", _TWO_NAMES),
-    ServerFile("WiC.jsonl", "wic", "test", 1400, "name", "false", _FALSE_TRUE),
-    ServerFile("WSC.jsonl", "wsc", "test", 146, "name", "False", _WSC),
-    ServerFile("AX-b.jsonl", "superglue_rte", "axb.test", 1104, "name", "entailment", _TWO_NAMES),
-    ServerFile("AX-g.jsonl", "superglue_rte", "axg.test", 356, "name", "entailment", _TWO_NAMES),
+    ServerFile("RTE.jsonl", "superglue_rte", "test", 3000, "name", "entailment"),
+    ServerFile("WiC.jsonl", "wic", "test", 1400, "name", "false"),
+    ServerFile("WSC.jsonl", "wsc", "test", 146, "name", "False", {"false": "False", "true": "True"}),
+    ServerFile("AX-b.jsonl", "superglue_rte", "axb.test", 1104, "name", "entailment"),
+    ServerFile("AX-g.jsonl", "superglue_rte", "axg.test", 356, "name", "entailment"),
 )
 """File names and forms of labels as jiant writes them (scripts/benchmarks/benchmarks.py and tasks/lib); numbers of rows
 from the data set's card on the Hub."""
@@ -168,7 +162,7 @@ def _read_predictions(
     texts: dict[str, str | int] = dict(file.labels)
     if not texts:
         labels = list(load_task(file.task).labels or {})
-        texts = {label: str(number) if file.form == "number" else label for number, label in enumerate(labels)}
+        texts = {label: number if file.form == "number" else label for number, label in enumerate(labels)}
     if unknown := set(predicted) - set(texts):
         raise UserError(f"{path}: unknown label {sorted(unknown)[0]!r}; the server's labels: {', '.join(texts)}.")
     by_row = {row: texts[label] for row, label in zip(rows, predicted, strict=True)}

@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions
 from rich.segment import Segment
 from rich.table import Table
+from rich.text import Text
 
 from harness.system.output import LINE_CONTROLS, escape_controls
 
@@ -29,7 +31,7 @@ class DataConsole(Console):
     def __init__(self, **settings: Any) -> None:
         # the stream for rich, also while a live table has another in its place
         settings.setdefault("file", getattr(sys.stdout, "rich_proxied_file", None))
-        super().__init__(highlight=False, markup=False, **settings)  # a text may have brackets
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)  # a text may have brackets or :colons:
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """Yields the segments of `renderable`, escaped."""
@@ -59,12 +61,14 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]
     for number, name in enumerate(header):
         is_number = number > 0 and _NUMBER.fullmatch(rows[0][number]) is not None and name != "text"
         table.add_column(name, justify="right" if is_number else "left", overflow="fold")
+    lines = [[Text(cell) for cell in row] for row in rows]
     if header[-1] == "text":
         other_columns = list(zip(header, *rows, strict=True))[:-1]
-        width = max(DataConsole().width - sum(2 + max(map(len, column)) for column in other_columns), _MIN_TEXT)
-        rows = [[*row[:-1], row[-1] if len(row[-1]) <= width else f"{row[-1][: width - 1]}…"] for row in rows]
-    for row in rows:
-        table.add_row(*row)
+        width = max(DataConsole().width - sum(2 + max(map(cell_len, column)) for column in other_columns), _MIN_TEXT)
+        for line in lines:
+            line[-1].truncate(width, overflow="ellipsis")
+    for line in lines:
+        table.add_row(*line)
     DataConsole().print(table)
     print()
 

@@ -13,7 +13,7 @@ from harness.facts.records import RunRecord, read_records, record_path
 from harness.inspection.record_checks import check_files, gold_conflicts, replaced_predictions
 from harness.inspection.terminal_table import print_table
 from harness.metrics.registry import is_fraction
-from harness.reports.cells import format_metric
+from harness.reports.cells import format_metric, interval_text
 from harness.reports.folder import board_of, read_folder
 from harness.stats.verification import (
     LEVELS,
@@ -118,8 +118,8 @@ def _outcome_lines(record: RunRecord, outcome: RerunOutcome) -> Iterator[str]:
     if outcome.agreement != "equal":
         as_percent = all(map(is_fraction, record.task.main_metrics))
         score, rerun_score = (format_metric(one, as_percent) for one in (outcome.score, outcome.rerun_score))
-        ends = [format_metric(end, as_percent) for end in outcome.interval or ()]
-        parts += [f"score {score}, again {rerun_score}" + (f", interval {' to '.join(ends)}" if ends else "")]
+        ends = interval_text(outcome.interval, as_percent)
+        parts += [f"score {score}, again {rerun_score}" + (f", interval {ends}" if ends else "")]
         parts += [f"another prediction in {rows:,} row(s) of {split}" for split, rows in outcome.changed_rows.items()]
     yield f"{record.spec.task}/{record.run_id}: {outcome.path}: {'; '.join(parts)}"
     if outcome.differences:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.metric import Floats, Metric, Resamples
+from harness.metrics.metric import Floats, metric_over_groups
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -75,24 +75,8 @@ def _exact_match_of_selected(
     return np.asarray(_agreement_of_selected(predictions, gold, row_groups) == 1)
 
 
-def _over_questions(title: str, of_selected: Any) -> Metric:
-    def resampled(rows: Resamples) -> Floats:
-        assert rows.row_groups is not None
-        return rows.mean_over_groups(
-            np.array([of_selected(run, rows.gold, rows.row_groups) for run in rows.predictions])
-        )
-
-    return Metric(
-        title,
-        ("answer_selection",),
-        lambda predictions, gold, row_groups: float(np.mean(of_selected(predictions, gold, row_groups))),
-        resampled,
-        is_over_groups=True,
-    )
-
-
-ANSWER_F1 = _over_questions("answer F1", _agreement_of_selected)
+ANSWER_F1 = metric_over_groups("answer F1", "answer_selection", _agreement_of_selected)
 """The mean over questions of the selected answer's highest F1 of tokens with a right one: ReCoRD's F1."""
 
-ANSWER_EXACT_MATCH = _over_questions("answer exact match", _exact_match_of_selected)
+ANSWER_EXACT_MATCH = metric_over_groups("answer exact match", "answer_selection", _exact_match_of_selected)
 """The share of questions whose selected answer equals a right one: ReCoRD's EM."""

@@ -1,6 +1,7 @@
-"""Metrics of class numbers and of label sets.
+"""Metrics of class numbers, also of groups of rows such as the answers to one question, and of label sets.
 
-Most are ratios of counts of a label: rows where it is predicted, is gold, or both.
+Most are ratios of counts of a label: rows where it is predicted, is gold, or both. A group counts once, however many
+rows it has.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.metric import Floats, Metric, ProblemType, Resamples, Undefined, ratio
+from harness.metrics.metric import Floats, Metric, ProblemType, Resamples, Undefined, metric_over_groups, ratio
 
 _CLASSES: tuple[ProblemType, ...] = ("single_label_classification",)
 _LABEL_SETS: tuple[ProblemType, ...] = ("multi_label_classification",)
@@ -38,14 +39,14 @@ class LabelCounts(Resamples):
         super().weigh(weights)
         self._counts: dict[tuple[str, int], Floats] = {}
 
-    def count(self, what: str, label: int = -1) -> Floats:
+    def count(self, kind: str, label: int = -1) -> Floats:
         """[block, runs]: weighted rows where the label is `predicted`, is `gold`, or `both`; or that are `correct`.
 
         The count of gold labels has a single column, since it is the same for all runs.
         """
-        key = what, label
+        key = kind, label
         if key not in self._indicators:
-            self._indicators[key] = self._indicator(what, label)
+            self._indicators[key] = self._indicator(kind, label)
         if key not in self._counts:
             self._counts[key] = (self.weights @ self._indicators[key]).astype(np.float64)
         return self._counts[key]
@@ -54,16 +55,16 @@ class LabelCounts(Resamples):
         """The counts of a label: both, predicted, gold."""
         return self.count("both", label), self.count("predicted", label), self.count("gold", label)
 
-    def _indicator(self, what: str, label: int) -> NDArray[np.float32]:
+    def _indicator(self, kind: str, label: int) -> NDArray[np.float32]:
         """float32[N, columns]"""
-        if what == "correct":
+        if kind == "correct":
             rows = self.predictions == self.gold
             rows = rows.all(axis=-1) if self.are_sets else rows
-        elif what == "gold":
+        elif kind == "gold":
             rows = _has_label(self.gold, label, self.are_sets)[None]
         else:
             rows = _has_label(self.predictions, label, self.are_sets)
-            if what == "both":
+            if kind == "both":
                 rows = rows & _has_label(self.gold, label, self.are_sets)
         return np.ascontiguousarray(rows.T, np.float32)
 
@@ -98,11 +99,7 @@ def _binary_f1(predictions: NDArray[Any], gold: NDArray[Any]) -> float:
     return float(f1_score(gold, predictions, pos_label=1, average="binary", zero_division=0.0))
 
 
-def _resampled_binary_f1(rows: LabelCounts) -> Floats:
-    return ratio(*_f1(*rows.counts(1)))
-
-
-F1 = Metric("F1", _CLASSES, _binary_f1, _resampled_binary_f1)
+F1 = Metric("F1", _CLASSES, _binary_f1, resampled=lambda rows: ratio(*_f1(*rows.counts(1))))
 
 
 def _averaged(function: str, average: str) -> Callable[[NDArray[Any], NDArray[Any]], float]:
@@ -200,3 +197,24 @@ HAMMING_LOSS = Metric(
     resampled=lambda rows: rows.mean(np.sum(rows.predictions != rows.gold, axis=-1)) / rows.gold.shape[1],
     lower_is_better=True,
 )
+
+
+def _are_right(predictions: NDArray[Any], gold: NDArray[Any], row_groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool[G]: every row of the group is predicted correctly; groups in the order of their numbers."""
+    _, numbers = np.unique(row_groups, return_inverse=True)
+    return np.asarray(np.bincount(numbers, weights=predictions != gold) == 0)
+
+
+EXACT_MATCH = metric_over_groups("exact match", "single_label_classification", _are_right)
+"""The share of groups whose rows are all predicted correctly: MultiRC's EM (Khashabi et al. 2018)."""
+
+
+def _are_equal(predictions: NDArray[Any], _gold: NDArray[Any], row_groups: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """bool[G]: all rows of the group have the same prediction; groups in the order of their numbers."""
+    _, first, numbers = np.unique(row_groups, return_index=True, return_inverse=True)
+    return _are_right(predictions, predictions[first[numbers]], row_groups)
+
+
+PARITY = metric_over_groups("parity", "single_label_classification", _are_equal)
+"""The share of groups whose rows all have the same prediction, right or wrong: gender parity, where the rows of a pair
+differ in the gender of a pronoun only (Poliak et al. 2018)."""

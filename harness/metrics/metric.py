@@ -76,13 +76,8 @@ class Metric:
         numbers = np.arange(len(rows.gold))
         drawn = [np.repeat(numbers, weights.astype(np.intp)) for weights in rows.weights]
         assert not self.is_over_groups, "a group that is drawn twice would count once"
-        return np.array([[self._value_or_nan(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn])
-
-    def _value_or_nan(self, predictions: NDArray[Any], gold: NDArray[Any]) -> float:
-        try:
-            return self.value(predictions, gold)
-        except Undefined:
-            return np.nan
+        values = [[self.of_or_none(run[at], rows.gold[at]) for run in rows.predictions] for at in drawn]
+        return np.array(values, np.float64)  # None becomes NaN
 
 
 class Resamples:
@@ -112,6 +107,26 @@ class Resamples:
         _, first = np.unique(self.row_groups, return_index=True)
         weights = self.weights[:, first].astype(np.float64)
         return np.asarray(weights @ numbers.T / weights.sum(axis=1, keepdims=True))
+
+
+def metric_over_groups(
+    title: str,
+    problem_type: ProblemType,
+    of_groups: Callable[[NDArray[Any], NDArray[Any], NDArray[np.int64]], NDArray[Any]],
+) -> Metric:
+    """The mean over groups. `of_groups`: (predictions, gold, row_groups), all [N] -> the number of each group, [G]."""
+
+    def resampled(rows: Resamples) -> Floats:
+        assert rows.row_groups is not None
+        return rows.mean_over_groups(np.array([of_groups(run, rows.gold, rows.row_groups) for run in rows.predictions]))
+
+    return Metric(
+        title,
+        (problem_type,),
+        lambda predictions, gold, row_groups: float(np.mean(of_groups(predictions, gold, row_groups))),
+        resampled,
+        is_over_groups=True,
+    )
 
 
 def ratio(above: Any, below: Any) -> Floats:

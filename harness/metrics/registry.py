@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from harness.errors import UserError, did_you_mean
-from harness.metrics import answers, classification, regression, row_groups
+from harness.metrics import answers, classification, regression
 from harness.metrics.metric import Metric, ProblemType
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ METRICS: dict[str, Metric] = {
     "f1_micro": classification.F1_MICRO,
     "precision_macro": classification.PRECISION_MACRO,
     "recall_macro": classification.RECALL_MACRO,
-    "exact_match_by_group": row_groups.EXACT_MATCH,
-    "parity_by_group": row_groups.PARITY,
+    "exact_match_by_group": classification.EXACT_MATCH,
+    "parity_by_group": classification.PARITY,
     "answer_f1": answers.ANSWER_F1,
     "answer_exact_match": answers.ANSWER_EXACT_MATCH,
     "subset_accuracy": classification.SUBSET_ACCURACY,

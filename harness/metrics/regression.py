@@ -37,10 +37,6 @@ def _squared_error(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
     return np.asarray((predictions - gold) ** 2)
 
 
-def _absolute_error(predictions: NDArray[Any], gold: NDArray[Any]) -> Floats:
-    return np.asarray(np.abs(predictions - gold))
-
-
 def _mean_error(title: str, error: Callable[[Any, Any], Floats]) -> Metric:
     return Metric(
         title,
@@ -53,7 +49,7 @@ def _mean_error(title: str, error: Callable[[Any, Any], Floats]) -> Metric:
 
 
 MSE = _mean_error("MSE", _squared_error)
-MAE = _mean_error("MAE", _absolute_error)
+MAE = _mean_error("MAE", lambda predictions, gold: np.abs(predictions - gold))
 
 
 RMSE = Metric(

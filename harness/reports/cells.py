@@ -56,6 +56,17 @@ def format_metric(value: float | None, as_percent: bool) -> str:
     return f"{round(100 * value, 1) + 0.0:.1f}" if as_percent else f"{round(value, 3) + 0.0:.3f}"
 
 
+def format_figure(value: float | None, deviation: float | None, metric: str) -> str:
+    """`80.1 ±0.4`: a metric over seeds with its standard deviation, if there is one."""
+    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
+    return format_metric(value, is_fraction(metric)) + plus_minus
+
+
+def interval_text(ends: Sequence[float] | None, as_percent: bool) -> str:
+    """`41.2 to 43.0`, or nothing."""
+    return " to ".join(format_metric(end, as_percent) for end in ends or ())
+
+
 def group_cell(group: Group, evidence: Evidence) -> Cell:
     """The group's main metrics with the interval of its score."""
     names = group.task.main_metrics
@@ -87,11 +98,6 @@ def format_spread(score: float | None, interval: Interval | None, is_over_rows_o
     return f"±{format_metric(farthest, as_percent)}" + (" rows only" if is_over_rows_only else "")
 
 
-def baseline_label(tasks: Iterable[TaskFacts]) -> str:
-    is_regression = {task.problem_type == "regression" for task in tasks}
-    return "constant baseline" if is_regression == {True} else "majority-class baseline"
-
-
 def baseline_cell(groups: Sequence[Group]) -> Cell:
     """The baseline of the group with the most of the task's rows: partial data has another baseline."""
     candidates = [group for group in groups if any(run.baseline for run in group.runs)]
@@ -106,6 +112,11 @@ def baseline_cell(groups: Sequence[Group]) -> Cell:
     return Cell(numbers, score=score, marks=group.marks & _MARKS_OF_AVERAGES)
 
 
+def can_be_averaged(task: TaskFacts) -> bool:
+    """True where the score is a fraction of which more is better: the mean with an error would be neither."""
+    return all(map(is_fraction, task.main_metrics)) and direction_of(task.main_metrics) == 1
+
+
 def averages_of(
     cells: Mapping[Pair, Cell],
     entries: Iterable[Entry],
@@ -115,7 +126,8 @@ def averages_of(
 ) -> dict[Pair, Cell]:
     """Unweighted means over the scores of each average's tasks, where all have one, with the marks of their cells.
 
-    `members` are the tasks whose records are of the suite; a task of the same name without one is another task.
+    `members` are the tasks that can be averaged and whose records are of the suite; a task of the same name without one
+    is another task.
     """
     averages = {}
     for entry in entries:

@@ -28,6 +28,9 @@ class _Line(NamedTuple):
     """Ranks of the cells that are compared, 1 for the best."""
 
 
+_ABSENT = _Line("", None, {}, {})
+"""The line of an entry that a leaderboard lacks."""
+
 _Key = tuple[str, str, str]
 """Model, revision and variant: the label may change with the other entries."""
 
@@ -53,7 +56,7 @@ def changes_page(
         *(_run_list(f"Records that were {change}:", records[change]) for change in ("changed", "removed")),
     ]
     if keys := [*added, *changed, *removed]:
-        pairs = [(lines_before.get(key), lines_after.get(key)) for key in keys]
+        pairs = [(lines_before.get(key, _ABSENT), lines_after.get(key, _ABSENT)) for key in keys]
         entries = [_entry_line(*pair, variant) for pair, (*_, variant) in zip(pairs, keys, strict=True)]
         scores = [line for pair in pairs for line in _score_lines(*pair)]
         parts.append(_table(["Entry", "Recipe", "Change", "Verification"], entries))
@@ -111,24 +114,21 @@ def _run_list(title: str, names: Sequence[str]) -> str:
     return "\n".join([title, "", *(f"- {escape_markdown(name)}" for name in names[:MAX_LINES]), *rest])
 
 
-def _entry_line(before: _Line | None, after: _Line | None, variant: str) -> list[str]:
-    change = "added" if before is None else "removed" if after is None else "changed"
-    levels = [str(line.level) if line and line.level else NO_SCORE for line in (before, after)]
+def _entry_line(before: _Line, after: _Line, variant: str) -> list[str]:
+    change = "added" if before is _ABSENT else "removed" if after is _ABSENT else "changed"
+    levels = [line.level or NO_SCORE for line in (before, after)]
     return [_label(before, after), escape_markdown(variant), change, _arrow(*levels)]
 
 
-def _score_lines(before: _Line | None, after: _Line | None) -> Iterator[list[str]]:
-    one, other = (line.cells if line else {} for line in (before, after))
-    for name in dict.fromkeys([*other, *one]):
-        cells = [_cell_text(cells.get(name, Cell(NO_SCORE))) for cells in (one, other)]
-        ranks = [str(line.ranks.get(name, NO_SCORE)) if line else NO_SCORE for line in (before, after)]
+def _score_lines(before: _Line, after: _Line) -> Iterator[list[str]]:
+    for name in dict.fromkeys([*after.cells, *before.cells]):
+        cells = [_cell_text(line.cells.get(name, Cell(NO_SCORE))) for line in (before, after)]
+        ranks = [str(line.ranks.get(name, NO_SCORE)) for line in (before, after)]
         yield [_label(before, after), escape_markdown(name), *cells, _arrow(*ranks)]
 
 
-def _label(before: _Line | None, after: _Line | None) -> str:
-    line = after or before
-    assert line is not None
-    return escape_markdown(line.label)
+def _label(before: _Line, after: _Line) -> str:
+    return escape_markdown((before if after is _ABSENT else after).label)
 
 
 def _cell_text(cell: Cell) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,9 +15,8 @@ from harness.reports.cells import Cell
 from harness.reports.markdown import column_title, difference_text, format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
-from harness.stats.groups import Group
-from harness.stats.significance import Comparison, PairwiseTest, find_comparison
-from harness.stats.uncertainty import holm
+from harness.stats.significance import find_comparison
+from harness.stats.uncertainty import PairwiseTest, holm
 
 _MAX_LISTED = 10
 """The number of entries that an error message lists."""
@@ -63,21 +61,18 @@ def _names(entry: Entry) -> list[str]:
 
 def compare_entries(board: Leaderboard, first: Entry, second: Entry) -> list[ComparedTask]:
     """The two entries task by task, Holm-corrected for the tasks that can be compared."""
-    compared: list[ComparedTask] = []
-    for task in board.tasks:
-        a, b = (board.groups.get((entry, task)) for entry in (first, second))
-        if a is None or b is None:
-            compared.append(ComparedTask(task, None, "not run by both"))
-        elif a.score.center is None or b.score.center is None:
-            compared.append(ComparedTask(task, None, "no score"))
-        else:
-            compared.append(_compare_on_task(task, a, b, board.comparisons[task]))
+    compared = [_compare_on_task(board, task, first, second) for task in board.tasks]
     corrected = iter(holm(np.array([one.test.p for one in compared if one.test])))
     return [_corrected(one, one.test, float(next(corrected))) if one.test else one for one in compared]
 
 
-def _compare_on_task(task: str, first: Group, second: Group, comparisons: Sequence[Comparison]) -> ComparedTask:
-    comparison = find_comparison(comparisons, [first, second])
+def _compare_on_task(board: Leaderboard, task: str, first: Entry, second: Entry) -> ComparedTask:
+    a, b = (board.groups.get((entry, task)) for entry in (first, second))
+    if a is None or b is None:
+        return ComparedTask(task, None, "not run by both")
+    if a.score.center is None or b.score.center is None:
+        return ComparedTask(task, None, "no score")
+    comparison = find_comparison(board.comparisons[task], [a, b])
     if comparison is None or comparison.direction is None:
         return ComparedTask(task, None, "no comparable predictions of the same rows")
     test = comparison.test_pairs(np.array([0]), np.array([1])).test(0)

@@ -13,8 +13,6 @@ from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import direction_of, is_fraction, title_of
 from harness.reports.cells import group_cell
 from harness.reports.costs import cost_of, group_cost
-from harness.reports.references import references
-from harness.reports.resolution import resolution_of
 from harness.reports.standings import Leaderboard
 from harness.stats.calibration import GroupCalibration
 from harness.stats.entries import Entry
@@ -58,7 +56,7 @@ def render_json(board: Leaderboard) -> str:
         "not_ranked": [
             {**_identity(group.entry), "reason": reason, **_result(board, group)} for group, reason in board.not_ranked
         ],
-        "references": [reference._asdict() for reference in _references(board)],
+        "references": [reference._asdict() for reference in board.published],
         "ranked_tasks": board.ranked_tasks,
         "resampling_seed": SEED,
         "marks": MARKS,
@@ -67,13 +65,9 @@ def render_json(board: Leaderboard) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _references(board: Leaderboard) -> list[Any]:
-    return [] if board.is_test_mode else references(board.tasks.keys())
-
-
 def _column(board: Leaderboard, name: str) -> dict[str, Any]:
     task, compared = board.tasks[name], board.compared.get(name)
-    direction, resolution = direction_of(task.main_metrics), resolution_of(board, name)
+    direction, variances = direction_of(task.main_metrics), board.column(name)
     return {
         "task": name,
         "heading": board.headings[name],
@@ -86,7 +80,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
         "lower_is_better": None if direction is None else direction < 0,
         "as_percent": all(map(is_fraction, task.main_metrics)),
         "compared": len(compared.groups) if compared else 0,
-        "smallest_differences": _rounded_values(resolution._asdict()) if resolution else None,
+        "smallest_differences": variances and _rounded_values(variances.smallest_differences()._asdict()),
         "resamples": max((one.sample.resampled.shape[1] for one in board.comparisons[name]), default=0),
     }
 
@@ -109,7 +103,7 @@ def _entry(board: Leaderboard, entry: Entry) -> dict[str, Any]:
         "average_intervals": {name: _intervals(average.evidence) for name, average in averages.items()},
         "average_marks": {name: sort_marks(average.marks) for name, average in averages.items()},
         "best_averages": [name for name, average in averages.items() if average.is_best],
-        "average_rank": rank and {key: round(value, _DIGITS) for key, value in rank._asdict().items()},
+        "average_rank": rank and _rounded_values(rank._asdict()),
         "cost": cost._asdict(),
         "tuning": tuning and tuning._asdict(),
         "verification": board.level(entry),
@@ -238,6 +232,6 @@ def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:
             line["smallest_difference_ten_seeds"] = resolution["with_ten_seeds"]
             line["smallest_difference_any_number"] = resolution["with_any_number"]
         yield from (line | result["cost"] | figure for figure in result["figures"] or [{}])
-    for reference in _references(board):
+    for reference in board.published:
         line = {key: getattr(reference, key) for key in ("model", "task", "split", "metric", "source")}
         yield line | {"value": reference.score, "variant": reference.setting, "not_ranked": "published result"}

@@ -10,7 +10,7 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -58,15 +58,11 @@ def _in_lines(entries: Iterable[tuple[str, str]], width: float) -> list[list[tup
 
 def name_lines(axes: Axes, names: Sequence[str], heights: Iterable[float]) -> None:
     """Draws names left of the axes."""
-    for name, y in zip(names, heights, strict=True):
-        gap, transform = -0.08 / _inches(axes), axes.get_yaxis_transform()
-        axes.text(gap, y, name, transform=transform, color=INK, fontsize=8, ha="right", va="center", **PLAIN)
-
-
-def _inches(axes: Axes) -> float:
-    figure = axes.get_figure(root=True)
+    figure, transform = axes.get_figure(root=True), axes.get_yaxis_transform()
     assert figure is not None
-    return float(axes.get_position().width * figure.get_size_inches()[0])
+    x = -0.08 / float(axes.get_position().width * figure.get_size_inches()[0])
+    for name, y in zip(names, heights, strict=True):
+        axes.text(x, y, name, transform=transform, color=INK, fontsize=8, ha="right", va="center", **PLAIN)
 
 
 class Sizes(NamedTuple):
@@ -102,10 +98,14 @@ class Sizes(NamedTuple):
         return figure, add_axes
 
 
-def panel_figure(titles: Sequence[str], sizes: Sizes, key: Iterable[tuple[str, str]]) -> tuple[Figure, list[Axes]]:
-    """A figure of a panel for each title, `PANELS_PER_LINE` in a line at most, below its key of coloured texts."""
+def panel_figure(titles: Sequence[str], sizes: Sizes, key: Mapping[str, tuple[str, bool]]) -> tuple[Figure, list[Axes]]:
+    """A figure of a panel for each title, `PANELS_PER_LINE` in a line at most, below its key.
+
+    `key` has the texts that explain symbols, each with its colour and whether the symbol occurs.
+    """
     across = min(PANELS_PER_LINE, len(titles))
-    lines = _in_lines(key, sizes.width(across) - 0.3)
+    entries = [(text, color) for text, (color, occurs) in key.items() if occurs]
+    lines = _in_lines(entries, sizes.width(across) - 0.3)
     sizes = sizes._replace(top=sizes.top + _KEY_LINE * len(lines))
     figure, add_axes = sizes.figure(across, math.ceil(len(titles) / across))
     panels = [add_axes(number % across, number // across) for number in range(len(titles))]
@@ -129,6 +129,12 @@ def style(axes: Axes, title: str) -> None:
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)
         spine.set_linewidth(0.6)
+
+
+def draw_legend(axes: Axes, *entries: Any, **settings: Any) -> None:
+    """Draws the legend that matplotlib makes of these arguments, in whose texts a dollar is a dollar."""
+    for text in axes.legend(*entries, **settings).get_texts():
+        text.set_parse_math(False)
 
 
 @contextmanager

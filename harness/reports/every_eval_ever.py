@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from harness.facts.record_parts import DataFacts
 from harness.facts.records import RunRecord
 from harness.metrics.registry import METRICS, is_fraction, title_of
 from harness.stats.uncertainty import CONFIDENCE
@@ -52,7 +53,8 @@ def every_eval_ever(run: RunRecord, organization: str, relationship: Relationshi
 
     `organization` has made the run.
 
-    Metrics of `evaluate` are left out, because the schema requires their direction and range; undefined values are too.
+    Metrics of `evaluate` are left out, because the schema requires their direction and range; undefined values are too,
+    and splits without a number of rows, which an edited record may lack.
     The same record gives the same content: both timestamps are the end of the run.
     """
     model, versions = run.spec.model.rstrip("/"), run.environment.versions if run.environment else {}
@@ -93,20 +95,21 @@ def every_eval_ever(run: RunRecord, organization: str, relationship: Relationshi
                 | {"weights_sha256": run.weights_sha256}
             ),
         },
-        "evaluation_results": list(_results(run)),
+        "evaluation_results": list(_results(run, run.data)) if run.data else [],
     }
 
 
-def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
+def _results(run: RunRecord, data: DataFacts) -> Iterator[dict[str, Any]]:
     for split, values in run.metrics.items():
+        rows = data.rows.get(split)
         for name, value in values.items():
-            if value is None or name not in METRICS:
+            if value is None or name not in METRICS or not rows:
                 continue
             title, metric = title_of(name), METRICS[name]
             yield {
                 "evaluation_result_id": f"{run.run_id}.{run.spec.task}.{split}.{name}",
                 "evaluation_name": f"{run.spec.task}.{split}.{name}",
-                "source_data": _source_data(run, split),
+                "source_data": _source_data(run, data, split),
                 "evaluation_timestamp": f"{run.finished.timestamp():.6f}",
                 "metric_config": {
                     "evaluation_description": f"{title} on {split} of {run.task.title}",
@@ -123,7 +126,7 @@ def _results(run: RunRecord) -> Iterator[dict[str, Any]]:
                         | {"baseline": run.baseline.get(split, {}).get(name)}
                     ),
                 },
-                "score_details": {"score": value, "uncertainty": _uncertainty(name, value, _rows(run, split))},
+                "score_details": {"score": value, "uncertainty": _uncertainty(name, value, rows)},
                 "generation_config": {
                     "generation_args": {"execution_command": run.command},
                     "additional_details": _strings(
@@ -144,14 +147,8 @@ def _uncertainty(metric: str, value: float, rows: int) -> dict[str, Any]:
     return {"confidence_interval": dict(lower=low, upper=high, **about), "num_samples": rows}
 
 
-def _rows(run: RunRecord, split: str) -> int:
-    assert run.data is not None, run.run_id  # it has a score
-    return run.data.rows[split]
-
-
-def _source_data(run: RunRecord, split: str) -> dict[str, Any]:
-    source, data = data_source(run), run.data
-    assert data is not None, run.run_id
+def _source_data(run: RunRecord, data: DataFacts, split: str) -> dict[str, Any]:
+    source, rows = data_source(run), data.rows[split]
     about = {
         "dataset_name": run.task.title,
         "additional_details": _strings(
@@ -160,12 +157,11 @@ def _source_data(run: RunRecord, split: str) -> dict[str, Any]:
                 "task_version": run.spec.task_version,
                 "task_fingerprint": run.spec.task_fingerprint,
             }
-            | {"split": split, "rows": data.rows[split], "is_partial": data.is_partial}
+            | {"split": split, "rows": rows, "is_partial": data.is_partial}
             | {"config": source.config, "revision": source.revision, "fingerprint": data.fingerprint}
         ),
     }
     if source.repository:
-        rows = data.rows[split]
         return about | dict(source_type="hf_dataset", hf_repo=source.repository, hf_split=split, samples_number=rows)
     return about | (dict(source_type="url", url=list(source.urls)) if source.urls else dict(source_type="other"))
 

@@ -50,20 +50,6 @@ class ResultsFolder(NamedTuple):
         return [*self.record_messages, *self.other_messages, *self.rerun_messages]
 
 
-class LeaderboardOfFolder(NamedTuple):
-    """The leaderboard of a results folder, all tasks on one page, with a message for each unreadable file."""
-
-    board: Leaderboard
-    messages: list[str]
-
-
-class PagesOfFolder(NamedTuple):
-    """The pages of a results folder by the names of their files, with a message for each unreadable file."""
-
-    pages: dict[str, Leaderboard]
-    messages: list[str]
-
-
 def read_folder(results: Path) -> ResultsFolder:
     """Reads the folder. If it has no record, nothing else is read.
 
@@ -93,19 +79,21 @@ def board_of(folder: ResultsFolder, aggregate: Aggregate = "mean") -> Leaderboar
     return build_leaderboard(folder.records, len(folder.record_messages), aggregate=aggregate, folder=folder.facts)
 
 
-def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> LeaderboardOfFolder:
-    """The leaderboard of the records under `results/runs`.
+def read_leaderboard(results: Path, aggregate: Aggregate = "mean") -> tuple[Leaderboard, list[str]]:
+    """The leaderboard of the records under `results/runs`, all tasks in one, and a message for each unreadable file.
 
     Raises:
         UserError: there is no record.
     """
     folder = read_folder(results)
     check_records(results, folder)
-    return LeaderboardOfFolder(board_of(folder, aggregate), folder.messages)
+    return board_of(folder, aggregate), folder.messages
 
 
-def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()) -> PagesOfFolder:
-    """The pages of the records under `results/runs`: one for each suite with an average.
+def read_pages(
+    results: Path, aggregate: Aggregate = "mean", suites: Sequence[Suite] = ()
+) -> tuple[dict[str, Leaderboard], list[str]]:
+    """The pages of the records under `results/runs` as `build_pages` returns them, and a message for each bad file.
 
     `suites` are those that are not registered.
 
@@ -116,7 +104,7 @@ def read_pages(results: Path, aggregate: Aggregate = "mean", suites: Sequence[Su
     check_records(results, folder)
     known = {**registered_suites(), **{suite.name: suite for suite in suites}}
     pages = build_pages(folder.records, len(folder.record_messages), aggregate, known, folder.facts)
-    return PagesOfFolder(pages, folder.messages)
+    return pages, folder.messages
 
 
 def write_leaderboard(pages: Mapping[str, Leaderboard], results: Path) -> None:

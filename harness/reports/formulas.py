@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from harness.facts.suites import Suite
 from harness.reports.standings import Leaderboard
@@ -99,25 +99,25 @@ def formulas(board: Leaderboard) -> dict[str, list[str]]:
     }
 
 
-def score_formulas(board: Leaderboard) -> str:
-    """Formulas of the main table, as a Markdown list."""
-    scores = _SCORES.format(avg=board.aggregate, averages=_average_formula(board.suite))
-    return "\n".join([scores, *_resampling_formulas(board)])
+def score_formulas(board: Leaderboard, escape: Callable[[str], str] = str) -> str:
+    """Formulas of the main table, as a Markdown list; `escape` is applied to the names of averages and tasks."""
+    scores = _SCORES.format(avg=board.aggregate, averages=_average_formula(board.suite, escape))
+    return "\n".join([scores, *_resampling_formulas(board, escape)])
 
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
-def _average_formula(suite: Suite | None) -> str:
+def _average_formula(suite: Suite | None, escape: Callable[[str], str]) -> str:
     """A line about the averages; each is described by the tasks that it has fewer than the first."""
     if suite is None:
         return ""
     (first, tasks), *others = suite.members.items()
     number = _NUMBERS[len(tasks)] if len(tasks) < len(_NUMBERS) else str(len(tasks))
-    parts = [f"{first} is the unweighted mean of the {number} tasks' scores"]
+    parts = [f"{escape(first)} is the unweighted mean of the {number} tasks' scores"]
     for name, members in others:
-        left_out = [suite.tasks[task] for task in tasks if task not in members]
-        parts.append(f"{name} that without {' and '.join(left_out)}")
+        left_out = [escape(suite.tasks[task]) for task in tasks if task not in members]
+        parts.append(f"{escape(name)} that without {' and '.join(left_out)}")
     return f"- {', '.join(parts)}; {'each' if others else 'it'} needs all its tasks.\n"
 
 
@@ -127,9 +127,9 @@ def task_formulas(board: Leaderboard) -> str:
     return f"{text}\n{_MEDIANS}" if board.aggregate == "median" else text
 
 
-def _resampling_formulas(board: Leaderboard) -> Iterator[str]:
+def _resampling_formulas(board: Leaderboard, escape: Callable[[str], str]) -> Iterator[str]:
     if board.ranks:
-        tasks = ", ".join(board.headings[name] for name in board.ranked_tasks)
+        tasks = ", ".join(escape(board.headings[name]) for name in board.ranked_tasks)
         yield (
             "- The mean rank is over the entries that are compared in all of the tasks below; 1 is the best, equal"
             "\n  scores share a rank. In brackets, the means of 1 + the number of significantly better models, and of"

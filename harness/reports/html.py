@@ -13,14 +13,13 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from harness.reports.cells import NO_SCORE, format_metric, format_spread
+from harness.reports.cells import NO_SCORE, format_metric, format_spread, interval_text
 from harness.reports.costs import energy_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
 from harness.reports.formulas import NOT_RANKED
 from harness.reports.html_parts import (
     entry_identity,
     html_cell,
-    interval_text,
     model_identity,
     record_links,
     render_template,

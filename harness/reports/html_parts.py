@@ -6,7 +6,7 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -70,11 +70,6 @@ def entry_identity(entry: Mapping[str, Any], recipe: str | None = None) -> dict[
     is_on_hub = not entry["revision"].startswith("sha256:")
     identity = model_identity(entry.get("label", entry["model"]), entry["variant"], is_on_hub)
     return identity if recipe is None else identity | dict(subtitle="" if recipe == "default" else recipe)
-
-
-def interval_text(ends: Sequence[float] | None, as_percent: bool) -> str:
-    """`41.2 to 43.0`, or nothing."""
-    return f"{format_metric(ends[0], as_percent)} to {format_metric(ends[1], as_percent)}" if ends else ""
 
 
 def record_links(result: Mapping[str, Any], as_percent: bool) -> list[dict[str, Any]]:

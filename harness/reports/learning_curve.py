@@ -9,7 +9,7 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.record_parts import HistoryEntry
 from harness.facts.records import RunRecord
 from harness.metrics.registry import format_score, title_of
-from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, figure_as_svg, plain_style
+from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, draw_legend, figure_as_svg, plain_style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,6 +86,4 @@ def _draw(axes: Axes, record: RunRecord, curves: dict[str, tuple[list[float | No
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)
     axes.grid(axis="y", color=FAINT, linewidth=0.4, alpha=0.5)
-    legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, labelcolor=INK, frameon=False)
-    for label in legend.get_texts():
-        label.set_parse_math(False)
+    draw_legend(axes, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8, labelcolor=INK, frameon=False)

@@ -11,21 +11,20 @@ from urllib.parse import quote
 from harness.facts.choices import GridSearch
 from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
-from harness.facts.record_parts import DataFacts, TaskFacts
+from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import NO_SCORE, TIED, Cell, format_metric, group_cell
+from harness.reports.cells import NO_SCORE, TIED, Cell, format_figure, format_metric, group_cell
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
-from harness.reports.references import Reference, references
-from harness.reports.resolution import resolution_note, resolution_of
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
-from harness.stats.groups import MARKS, Group, sort_marks, split_order
-from harness.stats.significance import FEW_ROWS, Evidence, PairwiseTest, Rank
+from harness.stats.groups import MARKS, Group, partial_splits, sort_marks, split_order
+from harness.stats.power import MORE_SEEDS, SmallestDifferences
+from harness.stats.significance import FEW_ROWS, Evidence, Rank
 from harness.stats.tuning import TuningBudget, budget_of
-from harness.stats.uncertainty import Interval
+from harness.stats.uncertainty import Interval, PairwiseTest
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm", "validation_holdout": "holdout"}
 
@@ -60,7 +59,8 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
 
 def legend(board: Leaderboard) -> list[str]:
     """The meaning of each mark in the tables."""
-    marks = [cell.marks for cell in board.cells.values()] + [group.marks for group, _ in board.not_ranked]
+    others = [group_cell(group, board.evidence[group]) for group, _ in board.not_ranked]
+    marks = [cell.marks for cell in (*board.cells.values(), *others)]
     return [f"[{mark}] {MARKS[mark]}" for mark in sort_marks(frozenset[str]().union(*marks))]
 
 
@@ -95,7 +95,7 @@ def render_markdown(board: Leaderboard, links: Mapping[str, str] | None = None) 
     ]
     if notes := [*legend(board), *board.notes]:
         parts += ["\n".join(f"- {escape_markdown(note)}" for note in notes)]
-    parts += [score_formulas(board)]
+    parts += [score_formulas(board, escape_markdown)]
     parts += ["## Cost", _cost_table(board), COSTS]
     if board.searches:
         parts += ["## Tuning", _tuning_table(board.searches), TUNING]
@@ -103,8 +103,8 @@ def render_markdown(board: Leaderboard, links: Mapping[str, str] | None = None) 
         parts += ["## Calibration", _calibration_table(board), CALIBRATION]
     if board.not_ranked:
         parts += ["## Not ranked", NOT_RANKED, _not_ranked_table(board)]
-    if not board.is_test_mode and (published := references(board.tasks.keys())):
-        parts += ["## Published results", _reference_table(board, published), PUBLISHED]
+    if board.published:
+        parts += ["## Published results", _reference_table(board), PUBLISHED]
     columns = "\n".join(f"- {column.title}: {column.note}" for column in RUN_COLUMNS)
     parts += ["## Tasks", task_formulas(board), "About the runs:", columns]
     for name, task in board.tasks.items():
@@ -188,8 +188,9 @@ def calibration_cells(values: Mapping[str, float] | None) -> list[str]:
     return [temperature, error, *scores]
 
 
-def _reference_table(board: Leaderboard, published: Sequence[Reference]) -> str:
+def _reference_table(board: Leaderboard) -> str:
     """A line per model, setting and source; a score of another metric than the column's first has its name."""
+    published = board.published
     names = [name for name in board.tasks if any(one.task == name for one in published)]
     lines: dict[tuple[str, str, str], dict[str, list[str]]] = {}
     for one in published:
@@ -222,8 +223,8 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
         if has_seeds:
             parts.append(format_disagreement(evidence.seed_disagreement, group.task.problem_type))
         test = _to_best(evidence, as_percent) if is_compared else []
-        figures = (" / ".join(_figure(group, split, metric) for split in splits) for metric in metrics)
-        body.append([*_group_names(group), score, *parts, *test, *figures])
+        figures = [[format_figure(*group.over_seeds(split, name), name) for split in splits] for name in metrics]
+        body.append([*_group_names(group), score, *parts, *test, *map(" / ".join, figures)])
     seeds, tests = ["seed disagreement"] if has_seeds else [], ["to best", "p"] if is_compared else []
     return markdown_table(["Model", "Recipe", "score", "over seeds", "over rows", *seeds, *tests, *head], body, left=2)
 
@@ -272,35 +273,34 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
         notes.append("Tests: one pair." if pairs == 1 else f"Tests: corrected for {pairs} pairs.")
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
-    if resolution := resolution_of(board, name):
-        notes.append(resolution_note(resolution, all(map(is_fraction, task.main_metrics))))
+    if column := board.column(name):
+        notes.append(resolution_note(column.smallest_differences(), all(map(is_fraction, task.main_metrics))))
     if any(comparison.has_rare_label for comparison in board.comparisons[name]):
         notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]
-    if partial := sorted({_partial(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
+    if partial := sorted({partial_splits(run.data) for run in runs if run.data and run.data.is_partial} - {""}):
         notes.append(f"Partial data: {'; '.join(partial)}.")
     return escape_markdown(" ".join(notes))
 
 
-def _partial(data: DataFacts) -> str:
-    """The splits with another number of rows than the full data."""
-    return ", ".join(
-        f"{split} {rows:,} of {data.full_rows[split]:,} rows"
-        for split, rows in data.rows.items()
-        if split in data.full_rows and rows != data.full_rows[split]
-    )
+def resolution_note(resolution: SmallestDifferences, as_percent: bool) -> str:
+    """The smallest differences that two models can show in words, in points for fractions."""
+    parts = [
+        (resolution.with_present_seeds, str(resolution.seeds)),
+        (resolution.with_ten_seeds, str(MORE_SEEDS)),
+        (resolution.with_any_number, "any number of"),
+    ]
+    unit = " points" if as_percent else ""
+    shown = [f"{format_metric(value, as_percent)}{unit} with {seeds}" for value, seeds in parts if value is not None]
+    is_unknown = resolution.with_ten_seeds is None
+    rest = "; with fewer it is unknown, since no model has two" if is_unknown else ""
+    return f"Resolution: the smallest difference that two models can show is {', '.join(shown)} seeds{rest}."
 
 
 def _runs_table(groups: Sequence[Group]) -> str:
     costs = zip(groups, map(group_cost, groups), strict=True)
     body = [[*_group_names(group), *(one.value(group, cost) for one in RUN_COLUMNS)] for group, cost in costs]
     return markdown_table(["Model", "Recipe", *(column.title for column in RUN_COLUMNS)], body, left=2)
-
-
-def _figure(group: Group, split: str, metric: str) -> str:
-    value, deviation = group.over_seeds(split, metric)
-    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
-    return format_metric(value, is_fraction(metric)) + plus_minus
 
 
 class RunColumn(NamedTuple):
@@ -325,10 +325,6 @@ def _weights(group: Group) -> str:
     return f"{group.spec.recipe.select} ({', '.join(epochs)})" if epochs else group.spec.recipe.select
 
 
-def _training_rows(group: Group) -> str:
-    return "" if group.training_rows is None else f"{group.training_rows:,}"
-
-
 def _number(value: float | None, form: str, unit: float = 1) -> str:
     return "" if value is None else format(value / unit, form)
 
@@ -337,7 +333,7 @@ RUN_COLUMNS = (
     RunColumn("n", lambda group, _: str(len(group.scored)), "number of runs with a score"),
     RunColumn("seeds", lambda group, _: _links(group), "seeds of all runs, each a link to its record"),
     RunColumn("weights", lambda group, _: _weights(group), "last or best epoch, and the epoch of each run"),
-    RunColumn("rows", lambda group, _: _training_rows(group), "training rows"),
+    RunColumn("rows", lambda group, _: _number(group.training_rows, ",.0f"), "training rows"),
     RunColumn("batch", lambda group, _: str(group.spec.recipe.global_batch_size), "rows per step, over all processes"),
     RunColumn(
         "parameters",

@@ -143,7 +143,9 @@ def _score(group: Group, split: str, metric: str) -> Score:
 def _notes(groups: Iterable[Group]) -> list[str]:
     """Facts about the runs that a row has no key for."""
     runs = [run for group in groups for run in group.runs]
-    notes = [f"Precision: {', '.join(sorted({run.environment.precision for run in runs if run.environment}))}."]
+    notes = []
+    if precisions := sorted({run.environment.precision for run in runs if run.environment}):
+        notes.append(f"Precision: {', '.join(precisions)}.")
     if commits := sorted({run.model.commit for run in runs if run.model and run.model.commit}):
         notes.append(f"Commit of the model: {', '.join(commits)}.")
     for task in sorted({run.spec.task for run in runs if run.data and run.data.is_partial}):
@@ -152,4 +154,4 @@ def _notes(groups: Iterable[Group]) -> list[str]:
         notes.append(f"{task}: the data are files of one's own; the same files must be there to repeat it.")
     if any(run.spec.test_mode for run in runs):
         notes.append("Test mode: a tiny model on generated rows.")
-    return [note for note in notes if note != "Precision: ."]
+    return notes

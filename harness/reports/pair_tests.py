@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from harness.metrics.registry import is_fraction
-from harness.reports.cells import format_metric
+from harness.reports.cells import format_metric, interval_text
 from harness.reports.markdown import format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
-from harness.stats.significance import Comparison, PairwiseTest
+from harness.stats.significance import Comparison
+from harness.stats.uncertainty import PairwiseTest
 
 MAX_TESTS = 10_000
 """The largest number of tests on a page, about 50 bytes each: all pairs of 47 entries on nine tasks."""
@@ -55,7 +56,7 @@ def _rows(board: Leaderboard, task: str, compared: Comparison, entries: Sequence
 
 
 def _item(test: PairwiseTest, as_percent: bool, direction: int) -> list[Any]:
-    difference, low, high = (format_metric(one, as_percent) for one in (test.difference, test.low, test.high))
+    difference, interval = format_metric(test.difference, as_percent), interval_text((test.low, test.high), as_percent)
     verdict = int(np.sign(direction * test.difference)) if test.is_significant else 0
     known = None if test.is_over_rows_only else verdict
-    return [difference, f"{low} to {high}", format_p(test.p_holm), format_p(test.p), known]
+    return [difference, interval, format_p(test.p_holm), format_p(test.p), known]

@@ -198,7 +198,7 @@ def normalized_score(panel: Panel, score: float) -> float | None:
 def cost_points(content: Content, panels: Panels) -> CostPoints:
     """The largest set of entries and tasks without a missing score, among the tasks of one entry or shared by two."""
     results = [entry["tasks"] for entry in content["entries"]]
-    usable = [panel for panel in panels.panels if panel.is_percent]
+    usable = [panel for panel in panels.panels if panel.is_percent and not panel.lower_is_better]
     tasks_of_entries = [
         frozenset(panel.task for panel in usable if panel.points[number] is not None and _seconds(tasks[panel.task]))
         for number, tasks in enumerate(results)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.reports.cells import format_metric
@@ -20,6 +20,7 @@ from harness.reports.drawing import (
     PANELS_PER_LINE,
     PLAIN,
     Sizes,
+    draw_legend,
     figure_as_svg,
     label_width,
     name_lines,
@@ -93,7 +94,7 @@ def _scores(panels: Panels, omission: str) -> Figure:
     published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
     names = [*panels.names, *published]
     sizes = Sizes(left=label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
-    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_entries(panels, omission))
+    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_of_scores(panels, omission))
     for number, (panel, axes) in enumerate(zip(panels.panels, panel_axes, strict=True)):
         _draw_scores(axes, panel)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -108,10 +109,10 @@ def _scores(panels: Panels, omission: str) -> Figure:
     return figure
 
 
-def _key_entries(panels: Panels, omission: str) -> list[tuple[str, str]]:
-    """Symbols in the plot with their meaning, and their colour."""
+def _key_of_scores(panels: Panels, omission: str) -> dict[str, tuple[str, bool]]:
+    """Symbols with their meaning, colour and whether they occur."""
     points = [point for panel in panels.panels for point in panel.points if point]
-    entries = {
+    return {
         "● score, the mean over seeds": (BLUE, True),
         "○ with a mark, see the table": (BLUE, any(point.is_marked for point in points)),
         "━ 95 % interval": (BLUE, any(point.low is not None for point in points)),
@@ -120,7 +121,6 @@ def _key_entries(panels: Panels, omission: str) -> list[tuple[str, str]]:
         "◇ published result": (ORANGE, bool(panels.published)),
         f"… {omission}": (INK, bool(omission)),
     }
-    return [(text, color) for text, (color, occurs) in entries.items() if occurs]
 
 
 def _draw_scores(axes: Axes, panel: Panel) -> None:
@@ -232,16 +232,12 @@ def _cost(content: Content, panels: Panels, omission: str) -> Figure | None:
         handles = [
             axes.plot([], [], shape, color=INK, markersize=4.5, label=devices)[0] for devices, shape in shapes.items()
         ]
-        legend = axes.legend(handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
-        for label in legend.get_texts():
-            label.set_parse_math(False)
+        draw_legend(axes, handles=handles, loc="lower right", fontsize=7, labelcolor=INK, framealpha=0)
     return figure
 
 
 def _draw_costs(axes: Axes, points: Sequence[CostPoint]) -> dict[str, str]:
     """Draws the points and their Pareto front over device-hours; returns the marker of each set of devices."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
     device_names = sorted({point.devices for point in points})
@@ -260,11 +256,18 @@ def _draw_costs(axes: Axes, points: Sequence[CostPoint]) -> dict[str, str]:
         middle = math.sqrt(low * top)
         axes.set_xlim(middle / 3.5, middle * 3.5)
     low, top = axes.get_xlim()
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if top < 1e4 * low else (1,)))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _mark_powers(axes, (1, 2, 5) if top < 1e4 * low else (1,), lambda value, _: f"{value:g}")
+    return shapes
+
+
+def _mark_powers(axes: Axes, digits: Sequence[int], shown: Callable[[float, Any], str]) -> None:
+    """Marks the multiples of powers of ten that begin with these digits on the horizontal axis."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    axes.xaxis.set_major_locator(LogLocator(subs=digits))
+    axes.xaxis.set_major_formatter(shown)
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
-    return shapes
 
 
 def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
@@ -307,17 +310,16 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
 
 def _key_of_curves(
     panels: Sequence[CurvePanel], curves: Sequence[Curve], lines: Mapping[str, tuple[str, str, str]], number: int
-) -> list[tuple[str, str]]:
-    """The models, and the other symbols in the plot, with their colours."""
+) -> dict[str, tuple[str, bool]]:
+    """The models, and the other symbols, with their colour and whether they occur."""
     points = [point for curve in curves for _, point in curve.points]
-    others = {
+    models = {f"{symbol} {name}": (color, True) for name, (symbol, _, color) in lines.items()}
+    return models | {
         "┃ 95 % interval": (INK, any(point.low is not None for point in points)),
         "○ hollow: with a mark besides [r], see the table": (INK, any(point.is_marked for point in points)),
         "┄ constant baseline": (ORANGE, any(panel.baseline is not None for panel in panels)),
         f"… the first {_MAX_CURVES} of {number} models": (INK, number > _MAX_CURVES),
     }
-    models = [(f"{symbol} {name}", color) for name, (symbol, _, color) in lines.items()]
-    return models + [(text, color) for text, (color, occurs) in others.items() if occurs]
 
 
 def _draw_curve(axes: Axes, curve: Curve, factor: float, shape: str, color: str) -> None:
@@ -332,13 +334,8 @@ def _draw_curve(axes: Axes, curve: Curve, factor: float, shape: str, color: str)
 
 def _scale_rows(axes: Axes) -> None:
     """Makes the horizontal axis logarithmic, with whole numbers at its marks."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
     axes.set_xscale("log")
     axes.margins(0.08)
     low, high = axes.get_xlim()
     digits = (1, 2, 5) if high < 40 * low else (1, 3) if high < 400 * low else (1,)
-    axes.xaxis.set_major_locator(LogLocator(subs=digits))
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="x", which="minor", length=2, color=FAINT)
+    _mark_powers(axes, digits, lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,10 +42,6 @@ class Reproduction(NamedTuple):
     verdicts: list[ScoreVerdict]
     not_compared: list[tuple[str, Score, str]]
     """Task, score and reason of the scores that no run can be compared with."""
-
-    @property
-    def name(self) -> str:
-        return reproduction_name(self.row, self.variant)
 
     @property
     def tasks(self) -> dict[str, list[ScoreVerdict]]:
@@ -233,11 +228,12 @@ def _score(row: PublishedRow, one: ScoreVerdict) -> dict[str, Any]:
     }
 
 
-def write_reproduction(outcome: Reproduction, folder: Path) -> Sequence[Path]:
+def write_reproduction(outcome: Reproduction, folder: Path) -> list[Path]:
     """Writes reproduction.md and reproduction.json."""
-    texts = {"md": render_reproduction_markdown(outcome), "json": render_reproduction_json(outcome)}
-    paths = []
-    for ending, text in texts.items():
-        paths.append(folder / f"reproduction.{ending}")
-        write_atomically(paths[-1], text)
-    return paths
+    texts = {
+        "reproduction.md": render_reproduction_markdown(outcome),
+        "reproduction.json": render_reproduction_json(outcome),
+    }
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    return [folder / name for name in texts]

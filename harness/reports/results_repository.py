@@ -60,6 +60,8 @@ def stage_results(
     They are the card, the scores, records with their predictions, and the leaderboard with the grids and re-runs that
     it links.
     """
+    import pandas as pd
+
     for record in records:
         write_atomically(record_path(folder, record.spec.task, record.run_id), record_text(record))
         _copy_predictions(record, results, folder)
@@ -68,7 +70,7 @@ def stage_results(
     for name in sorted(linked):
         write_atomically(folder / name, (results / name).read_text(encoding="utf-8"))
     write_leaderboard(pages, folder)
-    _write_scores(records, folder / SCORES)
+    pd.DataFrame(list(_score_rows(records))).to_parquet(folder / SCORES, index=False)
     page = (folder / "leaderboard.md").read_text(encoding="utf-8")
     (folder / "README.md").write_text(_card(page, repository, kind), encoding="utf-8")
 
@@ -105,12 +107,6 @@ def _card(leaderboard: str, repository: str, kind: Kind) -> str:
         lines += ["", f"`harness leaderboard --from {address}` adds the records to your own results folder."]
     text = "\n".join(lines)
     return f"---\n{yaml_text(metadata)}---\n\n{leaderboard}\n## Files\n\n{text}\n"
-
-
-def _write_scores(records: Sequence[RunRecord], path: Path) -> None:
-    import pandas as pd
-
-    pd.DataFrame(list(_score_rows(records))).to_parquet(path, index=False)
 
 
 def _score_rows(records: Sequence[RunRecord]) -> Iterator[dict[str, Any]]:

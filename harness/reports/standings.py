@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from harness.facts.choices import GridSearch
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
 from harness.facts.suites import FIRST_SUITE, Suite, registered_suites
+from harness.metrics.registry import baseline_name
 from harness.reports.cells import (
     UNMARKED,
     Cell,
     Pair,
     averages_of,
     baseline_cell,
-    baseline_label,
+    can_be_averaged,
     group_cell,
     with_best,
 )
+from harness.reports.references import Reference, references
 from harness.stats.calibration import GroupCalibration, RunCalibration, group_calibration
 from harness.stats.entries import Entry
 from harness.stats.groups import (
@@ -32,6 +35,7 @@ from harness.stats.groups import (
     precedence,
     sort_marks,
 )
+from harness.stats.power import Column, column_of
 from harness.stats.significance import Comparison, Evidence, Rank, TaskEvidence, assess, rank_entries
 from harness.stats.tuning import TuningBudget, tuning_budget
 from harness.stats.uncertainty import Aggregate
@@ -101,6 +105,11 @@ class Leaderboard:
         """The groups of an entry in the table, in the order of the tasks."""
         return [self.groups[entry, task] for task in self.tasks if (entry, task) in self.groups]
 
+    def column(self, task: str) -> Column | None:
+        """The variances of a task's scores; None where no two models that differ are compared."""
+        compared = self.compared.get(task)
+        return column_of(compared) if compared else None
+
     @property
     def title(self) -> str:
         """The heading of its page."""
@@ -109,6 +118,11 @@ class Leaderboard:
         if self.suite is None or self.suite.name == FIRST_SUITE:
             return "Leaderboard"
         return f"Leaderboard: {self.suite.title}"
+
+    @cached_property
+    def published(self) -> list[Reference]:
+        """Published scores of its tasks; none next to scores of test mode."""
+        return [] if self.is_test_mode else references(self.tasks)
 
     @property
     def average_names(self) -> tuple[str, ...]:
@@ -137,7 +151,7 @@ def build_leaderboard(
     Records of test mode are ignored if there are others; `unreadable` files are mentioned. Rows are resampled as often
     as `resample_number` says, or `resamples` times. A score is the `aggregate` over a model's runs. The averages are
     those of the first of `suites` that has tasks here, by default of the registered ones. Runs may have started from
-    those of records `elsewhere`. `folder` has what the results folder holds besides the records.
+    those of records `elsewhere`. `folder` has the facts of the results folder besides the records.
     """
     suites, folder = registered_suites() if suites is None else suites, folder or FolderFacts()
     ordered = sorted(records, key=lambda run: (run.spec.task, run.spec.seed, run.run_id))
@@ -151,14 +165,16 @@ def build_leaderboard(
     evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
     compared = {name: task.compared for name, task in assessed.items() if task.compared}
 
-    baseline = Entry(baseline_label(tasks.values()), "", "", "")
+    problem_types = {task.problem_type for task in tasks.values()}
+    baseline = Entry(baseline_name("regression" if problem_types == {"regression"} else ""), "", "", "")
     cells: dict[Pair, Cell] = {}
     for name, by_entry in candidates.items():
         cells |= {(entry, name): group_cell(groups[0], evidence[groups[0]]) for entry, groups in by_entry.items()}
         cells[baseline, name] = baseline_cell([groups[0] for groups in by_entry.values()])
     entries = {entry for by_entry in candidates.values() for entry in by_entry}
     members = {name for name in tasks if suite is not None and tasks[name].suite == suite.name}
-    averages = averages_of(cells, (*entries, baseline), baseline, suite.members if suite else {}, members)
+    averaged = {name for name in members if can_be_averaged(tasks[name])}
+    averages = averages_of(cells, (*entries, baseline), baseline, suite.members if suite else {}, averaged)
     first_average = next(iter(suite.averages)) if suite else ""
     best_first = sorted(entries, key=lambda entry: _entry_order(entry, tasks, cells, averages, first_average))
     pairs = [(entry, name) for name in tasks for entry in best_first if entry in candidates[name]]
@@ -171,11 +187,16 @@ def build_leaderboard(
     others = [group for group, _ in not_ranked]
     not_ranked += [(group, REJECTED) for groups in rejected.values() for group in groups]
     by_entry = {entry: [groups[entry, name] for name in tasks if (entry, name) in groups] for entry in best_first}
-    budgets = {entry: tuning_budget(own, folder.searches) for entry, own in by_entry.items()}
-    tuning = {entry: budget for entry, budget in budgets.items() if budget}
+    tuning = {entry: budget for entry, own in by_entry.items() if (budget := tuning_budget(own, folder.searches))}
+    calibrations = {
+        pair: calibration
+        for pair, group in groups.items()
+        if (calibration := group_calibration(group, folder.calibrations))
+    }
     used_grids = {path for budget in tuning.values() for path in budget.grids}
     ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
     notes = [
+        *_notes_on_averages(suite, members - averaged),
         *_notes_on_runs([*groups.values(), *others], [*used, *elsewhere], headings),
         *_notes_on_omissions(sum(len(group.runs) for group, _ in not_ranked), len(ordered) - len(used), unreadable),
     ]
@@ -205,14 +226,9 @@ def build_leaderboard(
             for run in group.runs
             if (independent := independent_reruns(run, folder.reruns.get(run.run_id, ())))
         },
-        calibrations=_calibrations(groups, folder.calibrations),
+        calibrations=calibrations,
         searches=tuple(search for search in folder.searches if search.path in used_grids),
     )
-
-
-def _calibrations(groups: Mapping[Pair, Group], by_run: Mapping[str, RunCalibration]) -> dict[Pair, GroupCalibration]:
-    by_pair = {pair: group_calibration(group, by_run) for pair, group in groups.items()}
-    return {pair: one for pair, one in by_pair.items() if one}
 
 
 def used_records(records: Sequence[RunRecord]) -> Sequence[RunRecord]:
@@ -305,6 +321,15 @@ def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord], headin
             rows = "partial data" if is_partial else "a reduced number of rows"
             parent = parents[0].spec.task
             yield f"{names[group]}: started from {headings.get(parent, parent)} runs that were trained on {rows}."
+
+
+def _notes_on_averages(suite: Suite | None, without: Collection[str]) -> Iterator[str]:
+    """Names the tasks that leave an average without a value."""
+    if suite is None:
+        return
+    for name, tasks in suite.members.items():
+        if others := [suite.tasks[task] for task in tasks if task in without]:
+            yield f"{name} is not computed: scores of {', '.join(others)} are not fractions of which more is better."
 
 
 def _notes_on_omissions(not_ranked: int, test_mode: int, unreadable: int) -> Iterator[str]:

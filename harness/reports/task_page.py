@@ -10,13 +10,12 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.registry import METRICS, is_fraction, title_of
-from harness.reports.cells import format_metric
+from harness.metrics.registry import METRICS, title_of
+from harness.reports.cells import format_figure, format_metric, interval_text
 from harness.reports.costs import parameters_text
-from harness.reports.html_parts import entry_identity, interval_text, record_links, render_template
-from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement
+from harness.reports.html_parts import entry_identity, record_links, render_template
+from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement, resolution_note
 from harness.reports.panels import Content
-from harness.reports.resolution import resolution_note
 from harness.reports.standings import Leaderboard
 from harness.stats.groups import Group
 from harness.stats.power import SmallestDifferences
@@ -106,12 +105,8 @@ def render_task_page(
         metric=format_metric,
         interval=interval_text,
         disagreement=format_disagreement,
-        parameters=_parameters,
+        parameters=parameters_text,
     )
-
-
-def _parameters(cost: Mapping[str, Any]) -> str:
-    return parameters_text(cost["parameters"], cost["trainable_parameters"])
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------
@@ -140,9 +135,7 @@ def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
     """The text and the sort key of a metric."""
     if figure is None:
         return "", None
-    as_percent = is_fraction(figure["metric"])
-    spread = "" if figure["std"] is None else f" ±{format_metric(figure['std'], as_percent)}"
-    return format_metric(figure["value"], as_percent) + spread, figure["value"]
+    return format_figure(figure["value"], figure["std"], figure["metric"]), figure["value"]
 
 
 def _calibrations(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Dicts:

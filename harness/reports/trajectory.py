@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -19,8 +18,8 @@ from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, Sizes, figure_as_s
 from harness.reports.markdown import difference_text, format_p
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.stats.groups import mean_or_none, reported_metrics
-from harness.stats.significance import PairwiseTest
 from harness.stats.trajectories import Trajectory, TrajectoryPoint
+from harness.stats.uncertainty import PairwiseTest
 from harness.system.atomic import write_atomically
 
 if TYPE_CHECKING:
@@ -68,10 +67,10 @@ def write_trajectories(watched: WatchedRun, folder: Path) -> list[Path]:
 def trajectory_table(watched: WatchedRun) -> Table:
     """A line for each checkpoint and a column for each task, for a terminal."""
     titles = [_title(task, trajectory) for task, trajectory in watched.trajectories.items()]
-    table = Table("checkpoint", *map(escape, titles), box=None, pad_edge=False, header_style="bold")
+    by_task = [{point.checkpoint: _score(point) for point in one.points} for one in watched.trajectories.values()]
+    table = Table("checkpoint", *titles, box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(watched.names):
-        cells = [_score_of(trajectory, number) for trajectory in watched.trajectories.values()]
-        table.add_row(Text(name), *map(Text, cells))
+        table.add_row(Text(name), *(Text(scores.get(number, "")) for scores in by_task))
     return table
 
 
@@ -143,11 +142,6 @@ def _title(task: str, trajectory: Trajectory) -> str:
     return f"{_heading(task)}, {'/'.join(title_of(name) for name in trajectory.task.main_metrics)}"
 
 
-def _score_of(trajectory: Trajectory, number: int) -> str:
-    point = next((point for point in trajectory.points if point.checkpoint == number), None)
-    return "" if point is None else _score(point)
-
-
 def _score(point: TrajectoryPoint) -> str:
     cell = group_cell(point.group, point.evidence)
     return f"{cell.text}{cell.suffix}"
@@ -195,16 +189,16 @@ def render_trajectory_plot(watched: WatchedRun) -> str:
         return figure_as_svg(figure, "trajectory.svg")
 
 
-def _key(watched: WatchedRun) -> list[tuple[str, str]]:
+def _key(watched: WatchedRun) -> dict[str, tuple[str, bool]]:
+    """Symbols with their meaning, colour and whether they occur."""
     trajectories = watched.trajectories.values()
     points = [point for trajectory in trajectories for point in trajectory.points]
-    entries = {
+    return {
         "● score, the mean over seeds": (BLUE, True),
         "┃ 95 % interval": (BLUE, any(point.evidence.total for point in points)),
         "┆ no gain since": (ORANGE, any(one.no_gain_since is not None for one in trajectories)),
         "┄ constant baseline": (INK, any(_baseline(one) is not None for one in trajectories)),
     }
-    return [(text, color) for text, (color, occurs) in entries.items() if occurs]
 
 
 def _draw(axes: Axes, watched: WatchedRun, trajectory: Trajectory) -> None:
@@ -214,7 +208,8 @@ def _draw(axes: Axes, watched: WatchedRun, trajectory: Trajectory) -> None:
     if trajectory.no_gain_since is not None:
         amount = watched.amounts[trajectory.no_gain_since]
         axes.axvline(amount, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
-    scores = dict(_positions(watched, trajectory))
+    centers = {watched.amounts[point.checkpoint]: point.group.score.center for point in trajectory.points}
+    scores = {amount: score for amount, score in centers.items() if score is not None}
     axes.plot(list(scores), [factor * score for score in scores.values()], color=BLUE, linewidth=1.2)
     axes.plot(list(scores), [factor * score for score in scores.values()], "o", color=BLUE, markersize=4.6)
     for point in trajectory.points:
@@ -224,12 +219,6 @@ def _draw(axes: Axes, watched: WatchedRun, trajectory: Trajectory) -> None:
     axes.margins(0.08)
     axes.locator_params(nbins=5)
     axes.xaxis.set_major_formatter(lambda value, _: format_amount(value))
-
-
-def _positions(watched: WatchedRun, trajectory: Trajectory) -> Iterator[tuple[float, float]]:
-    for point in trajectory.points:
-        if point.group.score.center is not None:
-            yield watched.amounts[point.checkpoint], point.group.score.center
 
 
 def _baseline(trajectory: Trajectory) -> float | None:

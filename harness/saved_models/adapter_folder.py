@@ -105,7 +105,9 @@ def _base_model(folder: Path, base: str, revision: str, task: TaskSpec, spec: Ru
         )
     try:
         if trusts_code and base == spec.model:
-            _check_revision(base, None if is_folder else revision, spec)
+            actual = model_revision(base, None if is_folder else revision, trusts_code=True)
+            if actual != spec.revision:
+                raise UserError(f"{base}: invalid checksum: its code or other files changed after the run.")
         with TemporaryDirectory() as scratch:
             if is_tiny:
                 test_mode.write_model(Path(scratch))
@@ -113,9 +115,3 @@ def _base_model(folder: Path, base: str, revision: str, task: TaskSpec, spec: Ru
             return models.build_model(name, revision, task, spec.seed, trusts_code)
     except UserError as error:
         raise UserError(f"{folder}: cannot load its base model: {error}") from None
-
-
-def _check_revision(base: str, revision: str | None, spec: RunSpec) -> None:
-    """Raises UserError when the code that comes with the base model is not that of the run."""
-    if model_revision(base, revision, trusts_code=True) != spec.revision:
-        raise UserError(f"{base}: invalid checksum: its code or other files changed after the run.")

@@ -11,9 +11,9 @@ from harness.facts.records import RunRecord
 from harness.facts.suites import registered_suites
 from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import baseline_name, format_score, title_of
+from harness.reports.hub_metadata import model_index
 from harness.reports.learning_curve import PLOT, curve_table
 from harness.reports.markdown_text import printable_line
-from harness.reports.model_index import model_index
 from harness.stats.resampling import can_resample, pseudo_rows, resampled
 from harness.stats.uncertainty import row_intervals, sample_of
 
@@ -27,10 +27,11 @@ def model_card(task: TaskSpec, record: RunRecord) -> str:
 
     spec = record.spec
     title = "" if task.title == spec.task else f" ({_text(task.title)})"
+    short = spec.model.rstrip("/").rsplit("/", 1)[-1]
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", record.command)), default=0))  # none in it ends the block
     parts = [
         f"---\n{_metadata(task, record)}\n---\n",
-        f"# {_text(_short(spec.model))} on {_text(task.title)}\n",
+        f"# {_text(short)} on {_text(task.title)}\n",
         f"{_code(spec.model)}, fine-tuned on the task {_code(spec.task)}{title} with the GLUE fine-tuning "
         f"harness. The run is {_code(record.run_id)}; `record.json` next to this file is its full record, and "
         "`task.yaml` defines the task.\n",
@@ -69,7 +70,7 @@ def _metadata(task: TaskSpec, record: RunRecord) -> str:
 
 
 def _warnings(record: RunRecord) -> list[str]:
-    """Returns what limits the scores, one sentence each."""
+    """The limits of the scores, one sentence each."""
     warnings = []
     if record.spec.test_mode:
         warnings.append(
@@ -194,10 +195,6 @@ def _curve(record: RunRecord) -> list[str]:
         f"![Loss and main metrics by epoch]({PLOT})\n",
         curve_table(record),
     ]
-
-
-def _short(model: str) -> str:
-    return model.rstrip("/").rsplit("/", 1)[-1]
 
 
 def _text(text: str) -> str:

@@ -37,51 +37,39 @@ class GroupCalibration(NamedTuple):
     scaled: Calibration | None
 
 
-class Calibrations(NamedTuple):
-    """Calibrations by run_id, and a message for each file of predictions that is not readable."""
-
-    by_run: dict[str, RunCalibration]
-    messages: list[str]
-
-
-def read_calibrations(records: Sequence[RunRecord], results: Path) -> Calibrations:
-    """The calibration of each classification run whose files of predictions are next to its record."""
-    calibrations = Calibrations({}, [])
+def read_calibrations(records: Sequence[RunRecord], results: Path) -> tuple[dict[str, RunCalibration], list[str]]:
+    """The calibration of each classification run with its files of predictions, by run_id; messages about the files."""
+    by_run, messages = {}, []
     for run in records:
         try:
-            one = _read(run, results)
+            if (one := _read(run, results)) is not None:
+                by_run[run.run_id] = one
         except UserError as error:
-            calibrations.messages.append(str(error))
-            continue
-        if one is not None:
-            calibrations.by_run[run.run_id] = one
-    return calibrations
+            messages.append(str(error))
+    return by_run, messages
 
 
 def _read(run: RunRecord, results: Path) -> RunCalibration | None:
     task = run.task
     if task.problem_type != "single_label_classification" or not task.report or run.status not in ("ok", "collapsed"):
         return None
-    splits = [*task.report, *([] if task.select_on in task.report else [task.select_on])]
-    paths = {split: prediction_path(run, results, split) for split in splits if split in run.prediction_files}
+    splits = [split for split in dict.fromkeys([*task.report, task.select_on]) if split in run.prediction_files]
+    paths = {split: prediction_path(run, results, split) for split in splits}
     if not all(split in paths and paths[split].exists() for split in task.report):
         return None
     stored = {split: read_prediction_file(path, task) for split, path in paths.items() if path.exists()}
     if any(stored[split].gold is None for split in task.report):
         return None
-    return calibrate(
-        [stored[split] for split in task.report], stored.get(task.select_on), task.select_on in task.report
-    )
+    selection = None if task.select_on in task.report else stored.get(task.select_on)
+    return _calibrate([stored[split] for split in task.report], selection)
 
 
-def calibrate(
-    reported: Sequence[StoredPredictions], selection: StoredPredictions | None, is_selection_reported: bool
-) -> RunCalibration:
-    """The calibration of reported splits, all with labels, and that at the temperature of the selection split."""
+def _calibrate(reported: Sequence[StoredPredictions], selection: StoredPredictions | None) -> RunCalibration:
+    """The calibration of reported splits, all with labels, and that at the temperature of a selection split."""
     scores = np.concatenate([one.scores for one in reported])
     gold = np.concatenate([one.gold for one in reported if one.gold is not None])
     plain = calibration(scores, gold)
-    if selection is None or selection.gold is None or is_selection_reported:
+    if selection is None or selection.gold is None:
         return RunCalibration(plain, None)
     return RunCalibration(plain, calibration(scores, gold, fit_temperature(selection.scores, selection.gold)))
 

@@ -24,7 +24,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from harness.facts.published import PlusMinus, RowAggregate
-from harness.stats.uncertainty import ALPHA, MEDIAN_DRAWS, Floats, Interval, aggregated, seed_factor
+from harness.stats.uncertainty import ALPHA, MEDIAN_DRAWS, POWER, Floats, Interval, aggregated, seed_factor, t_quantile
 
 Verdict = Literal["agrees", "differs", "cannot tell"]
 
@@ -33,9 +33,6 @@ SEED_COUNTS = (2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 50, 100)
 
 BEST_DRAWS = 200_000
 """Simulated comparisons of a best of k."""
-
-POWER = 0.8
-"""Probability of a verdict that a number of seeds must have."""
 
 
 class Target(NamedTuple):
@@ -85,7 +82,7 @@ def make_target(
     freedom = number - 1.0 if number > 1 else math.inf
     error = None if statistic == "best" else plus_minus
     if error is not None and meaning == "confidence_interval":
-        error /= _t(1 - ALPHA / 2, freedom)
+        error /= t_quantile(freedom)
     elif error is not None and meaning != "standard_error":
         error *= math.sqrt(statistic_variance(number, statistic, number))
     return Target(value, number, statistic, error, freedom)
@@ -119,6 +116,8 @@ def compare_with_target(scores: Sequence[float], target: Target, margin: float) 
     p = max(errors.share_below(difference - margin), 1 - errors.share_below(difference + margin))
     is_different = not interval.low <= 0 <= interval.high
     verdict: Verdict = "agrees" if p < ALPHA else "differs" if is_different else "cannot tell"
+    is_open = verdict == "cannot tell"
+    seeds = _seeds_to_tell(len(scores), squared, difference, target, margin) if is_open else None
     return Equivalence(
         ours=ours,
         difference=difference,
@@ -127,9 +126,7 @@ def compare_with_target(scores: Sequence[float], target: Target, margin: float) 
         margin=margin,
         least_margin=max(difference - errors.quantile(ALPHA), errors.quantile(1 - ALPHA) - difference),
         verdict=verdict,
-        seeds_to_tell=_seeds_to_tell(len(scores), squared, difference, target, margin)
-        if verdict == "cannot tell"
-        else None,
+        seeds_to_tell=seeds,
     )
 
 
@@ -150,7 +147,7 @@ class _Errors(NamedTuple):
     def quantile(self, level: float) -> float:
         if self.simulated is not None:
             return self.scale * float(self.simulated[round(level * (len(self.simulated) - 1))])
-        return self.scale * _t(level, self.freedom)
+        return self.scale * t_quantile(self.freedom, level)
 
     def share_below(self, difference: float) -> float:
         """The probability of a smaller difference."""
@@ -210,12 +207,6 @@ def _best_weights(runs: int, best_of: int) -> Floats:
     """The weight of each sorted score in the mean of the best over all choices of `best_of` of them."""
     chosen = math.comb(runs, best_of)
     return np.array([math.comb(below, best_of - 1) / chosen for below in range(runs)])
-
-
-def _t(level: float, freedom: float) -> float:
-    from scipy.special import ndtri, stdtrit
-
-    return float(ndtri(level) if math.isinf(freedom) else stdtrit(freedom, level))
 
 
 def _cdf(value: float, freedom: float = math.inf) -> float:

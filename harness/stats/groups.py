@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe, recipe_difference
-from harness.facts.record_parts import TaskFacts
+from harness.facts.record_parts import DataFacts, TaskFacts
 from harness.facts.records import RunRecord, RunSpec
 from harness.metrics.registry import title_of
 from harness.metrics.scoring import baseline
@@ -164,6 +164,15 @@ def reported_metrics(task: TaskFacts) -> list[tuple[str, str]]:
     return [(split, metric) for split in task.report for metric in task.main_metrics]
 
 
+def partial_splits(data: DataFacts) -> str:
+    """The splits with another number of rows than the full data, such as `train 100 of 2,490 rows`."""
+    return ", ".join(
+        f"{split} {rows:,} of {data.full_rows[split]:,} rows"
+        for split, rows in data.rows.items()
+        if split in data.full_rows and rows != data.full_rows[split]
+    )
+
+
 def split_order(split: str) -> tuple[int, str]:
     """Sort key: training before validation before test."""
     stages = ("train", "validation", "test")
@@ -203,12 +212,12 @@ def group_runs(records: Sequence[RunRecord], aggregate: Aggregate = "mean") -> I
     """The groups of these records, each record in exactly one."""
     by_precedence = sorted(records, key=precedence)
     defining = {(run.spec.task, run.spec.recipe.protocol): run for run in by_precedence}
-    alike: dict[tuple[Entry, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
+    by_spec: dict[tuple[Entry, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))
     for entry, run in zip(entries_of(records), records, strict=True):
         parent = run.parent_group_key or run.spec.parent
         spec = run.spec.model_copy(update={"seed": 0, "model": entry.model, "parent": parent})
-        alike[entry, spec][run.data.fingerprint if run.data else ""].append(run)
-    for (entry, spec), by_data in alike.items():
+        by_spec[entry, spec][run.data.fingerprint if run.data else ""].append(run)
+    for (entry, spec), by_data in by_spec.items():
         if "" in by_data and len(by_data) > 1:
             # failed before the data was read: counted with the runs on the most usual data
             early = by_data.pop("")

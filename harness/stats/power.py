@@ -9,18 +9,16 @@ term only, so that rows set a limit.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from typing import NamedTuple
 
 import numpy as np
 
 from harness.stats.significance import Comparison
-from harness.stats.uncertainty import ALPHA, Aggregate, difference_variances, satterthwaite, seed_factor
+from harness.stats.uncertainty import ALPHA, POWER, Aggregate, difference_variances, satterthwaite, seed_factor
 
 MORE_SEEDS = 10
 """The number of seeds that is shown next to the present one."""
-
-POWER = 0.8
-"""Probability with which a difference is significant."""
 
 MOST_SEEDS = 1_000
 """The largest number of seeds that `seeds_to_detect` proposes."""
@@ -79,19 +77,13 @@ class Column(NamedTuple):
         """
         if self.smallest_difference(math.inf) > difference or math.isnan(self.seed_variance):
             return None
-        low, high = 1, 2
-        while self.smallest_difference(high) > difference:
-            low, high = high, 2 * high
-            if low > MOST_SEEDS:
-                return None
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if self.smallest_difference(middle) > difference else (low, middle)
-        return high
+        numbers = range(2, MOST_SEEDS + 1)
+        first = bisect_left(numbers, True, key=lambda seeds: self.smallest_difference(seeds) <= difference)
+        return numbers[first] if first < len(numbers) else None
 
 
 def column_of(comparison: Comparison) -> Column | None:
-    """The variances of a column; None where fewer than two models are compared, or where they predict alike."""
+    """The variances of a column; None where fewer than two models are compared, or where they predict the same."""
     sample = comparison.sample
     if len(comparison.groups) < 2:
         return None

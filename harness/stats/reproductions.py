@@ -10,6 +10,7 @@ from harness.facts.published import PublishedRow, Score
 from harness.facts.records import RunRecord
 from harness.metrics.registry import is_fraction, title_of
 from harness.stats.equivalence import Equivalence, Target, Verdict, compare_with_target, make_target
+from harness.stats.groups import partial_splits
 
 MARGIN = 1.0
 """Points within which scores count as equal. In published tables seeds alone spread by 0.1 points on large GLUE tasks
@@ -111,9 +112,4 @@ def _reasons(score: Score, runs: Sequence[RunRecord | None]) -> Iterator[str]:
         yield f"{title_of(score.metric)} on {score.split} is undefined (seed {', '.join(seeds)})"
     partial = next((run.data for run in scored if run.data and run.data.is_partial), None)
     if partial is not None:
-        sizes = (
-            f"{split} {number:,} of {partial.full_rows[split]:,} rows"
-            for split, number in partial.rows.items()
-            if partial.full_rows.get(split, number) != number
-        )
-        yield f"partial data: {', '.join(sizes)}"
+        yield f"partial data: {partial_splits(partial)}"

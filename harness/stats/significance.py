@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,16 +20,14 @@ from harness.stats.groups import Group, mean_or_none
 from harness.stats.predictions import Predictions, in_smallest_type, read_predictions, seed_disagreement
 from harness.stats.resampling import can_resample, generator, pseudo_rows, resample_number, resampled
 from harness.stats.uncertainty import (
-    ALPHA,
-    Differences,
-    Floats,
     Indices,
     Interval,
+    PairwiseTest,
+    PairwiseTests,
     Sample,
     aggregated,
     best_set,
     compare,
-    holm,
     is_above,
     ranks,
     row_intervals,
@@ -41,46 +39,6 @@ from harness.stats.uncertainty import (
 
 FEW_ROWS = 5
 """Intervals of means over labels cover the truth in 72 to 93 % of simulations where a label has fewer rows."""
-
-
-class PairwiseTest(NamedTuple):
-    """The test of one model's score less another's, on the same rows."""
-
-    difference: float
-    low: float
-    high: float
-    p: float
-    p_holm: float
-    """Corrected for all tests of its family."""
-    is_over_rows_only: bool
-    """Nothing is known about seeds: the test is about these runs on other rows, and gives no verdict about models."""
-
-    @property
-    def is_significant(self) -> bool:
-        """True at the level of 0.05, after the correction, where the test is about models."""
-        return self.p_holm < ALPHA and not self.is_over_rows_only
-
-    def reversed(self) -> PairwiseTest:
-        """The second model's score less the first's."""
-        return self._replace(difference=-self.difference, low=-self.high, high=-self.low)
-
-
-class PairwiseTests(NamedTuple):
-    """Tests of several pairs, corrected for each other; arrays [pairs]."""
-
-    differences: Differences
-    p_holm: Floats
-
-    def test(self, pair: int) -> PairwiseTest:
-        """The test of one pair."""
-        return PairwiseTest(
-            difference=float(self.differences.difference[pair]),
-            low=float(self.differences.low[pair]),
-            high=float(self.differences.high[pair]),
-            p=float(self.differences.p[pair]),
-            p_holm=float(self.p_holm[pair]),
-            is_over_rows_only=bool(self.differences.is_over_rows_only[pair]),
-        )
 
 
 class Evidence(NamedTuple):
@@ -134,7 +92,7 @@ class Comparison:
         position = {group: number for number, group in enumerate(self.groups)}
         at = [position[group] for group in groups]
         sample, is_above_baseline = self.sample.subset(at), self.is_above_baseline[at]
-        return Comparison(list(groups), sample, self.direction, is_above_baseline, self.has_rare_label)
+        return replace(self, groups=list(groups), sample=sample, is_above_baseline=is_above_baseline)
 
     @property
     def best(self) -> int:
@@ -144,8 +102,7 @@ class Comparison:
 
     def test_pairs(self, first: Indices, second: Indices) -> PairwiseTests:
         """Tests of the groups at positions `first` less those at `second`, as one family."""
-        differences = compare(self.sample, first, second)
-        return PairwiseTests(differences, holm(differences.p))
+        return compare(self.sample, first, second)
 
 
 class TaskEvidence(NamedTuple):
@@ -165,33 +122,31 @@ def assess(groups: Sequence[Group], rivals: Sequence[Group], resamples: int | No
     """
     predictions = {group: one for group in groups if (one := read_predictions(group)) is not None}
     comparisons = list(_comparisons(predictions, resamples))
-    by_seeds = {group: seed_disagreement(one) for group, one in predictions.items()}
-    evidence = {group: Evidence(seeds=_seed_interval(group)) for group in groups}
-    for comparison in comparisons:
-        for group, over_rows in zip(comparison.groups, _evidence(comparison), strict=True):
-            evidence[group] = over_rows._replace(seeds=evidence[group].seeds)
-    for group, disagreement in by_seeds.items():
-        evidence[group] = evidence[group]._replace(seed_disagreement=disagreement)
     compared = _largest_comparison(rivals, comparisons)
-    if compared is not None:
-        for group, test in _tests_against_best(compared).items():
-            evidence[group] = evidence[group]._replace(to_best=test)
-        for group in _best_groups(compared):
-            evidence[group] = evidence[group]._replace(is_tied=True)
+    over_rows = {group: one for comparison in comparisons for group, one in _evidence_over_rows(comparison)}
+    tests = _tests_against_best(compared) if compared else {}
+    tied = _best_groups(compared) if compared else []
+    evidence = {
+        group: over_rows.get(group, Evidence())._replace(
+            seeds=_seed_interval(group),
+            seed_disagreement=seed_disagreement(predictions[group]) if group in predictions else None,
+            to_best=tests.get(group),
+            is_tied=group in tied,
+        )
+        for group in groups
+    }
     return TaskEvidence(evidence, comparisons, compared)
 
 
 def _tests_against_best(compared: Comparison) -> dict[Group, PairwiseTest]:
     """Every other group less the best; the family of tests has all pairs."""
     first, second = np.triu_indices(len(compared.groups), 1)
-    family = compared.test_pairs(first, second)
-    tests = {}
-    for pair in np.flatnonzero((first == compared.best) | (second == compared.best)).tolist():
-        test = family.test(pair)
-        if first[pair] == compared.best:
-            tests[compared.groups[second[pair]]] = test.reversed()
-        else:
-            tests[compared.groups[first[pair]]] = test
+    family, best, tests = compared.test_pairs(first, second), compared.best, {}
+    for pair, (one, other) in enumerate(zip(first, second, strict=True)):
+        if one == best:
+            tests[compared.groups[other]] = family.test(pair).reversed()
+        elif other == best:
+            tests[compared.groups[one]] = family.test(pair)
     return tests
 
 
@@ -233,10 +188,8 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     aggregate = groups[0].aggregate
     centers = np.array([aggregated(one, aggregate) for one in by_group])
     pools, is_lender = [group.pool for group in groups], [group.is_lender for group in groups]
-    sample, direction = (
-        sample_of(scores, centers, units, is_smoothed, pools, is_lender, aggregate),
-        direction_of(metrics),
-    )
+    sample = sample_of(scores, centers, units, is_smoothed, pools, is_lender, aggregate)
+    direction = direction_of(metrics)
     constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
     if constant_score is not None and direction is not None:
         is_above_baseline = is_above(sample, constant_score, of_constant[0], direction)
@@ -261,13 +214,13 @@ def _seed_interval(group: Group) -> Interval | None:
     return _in_range(group, t_interval(scores, group.aggregate)) if len(scores) == len(group.scores) else None
 
 
-def _evidence(comparison: Comparison) -> Iterator[Evidence]:
+def _evidence_over_rows(comparison: Comparison) -> Iterator[tuple[Group, Evidence]]:
     """The intervals over rows, and over seeds and rows, of each group."""
     sample = comparison.sample
     splits, totals = (np.transpose(ends(sample)).tolist() for ends in (row_intervals, total_intervals))
     variances = np.transpose(total_variance(sample, sample.resampled.var(axis=1, ddof=1))).tolist()
     for number, group in enumerate(comparison.groups):
-        yield Evidence(
+        evidence = Evidence(
             split=_in_range(group, Interval(*splits[number])),
             split_method="posterior" if sample.is_smoothed else "bootstrap",
             total=_in_range(group, Interval(*totals[number])),
@@ -276,6 +229,7 @@ def _evidence(comparison: Comparison) -> Iterator[Evidence]:
             rows=sample.rows,
             is_above_baseline=bool(comparison.is_above_baseline[number]),
         )
+        yield group, evidence
 
 
 def _in_range(group: Group, full: Interval | None) -> Interval | None:
@@ -332,8 +286,7 @@ def _significant_counts(comparison: Comparison) -> tuple[NDArray[np.int64], NDAr
     number = len(comparison.groups)
     first, second = np.triu_indices(number, 1)
     family = comparison.test_pairs(first, second)
-    is_significant = (family.p_holm < ALPHA) & ~family.differences.is_over_rows_only
-    is_first_better = family.differences.difference * (comparison.direction or 0) > 0
+    is_first_better = family.difference * (comparison.direction or 0) > 0
     winners, losers = np.where(is_first_better, first, second), np.where(is_first_better, second, first)
-    better, worse = (np.bincount(one[is_significant], minlength=number) for one in (losers, winners))
+    better, worse = (np.bincount(one[family.is_significant], minlength=number) for one in (losers, winners))
     return better, worse

@@ -10,7 +10,8 @@ import numpy as np
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
 from harness.stats.groups import Group, group_runs
-from harness.stats.significance import Comparison, Evidence, PairwiseTest, assess
+from harness.stats.significance import Comparison, Evidence, assess
+from harness.stats.uncertainty import PairwiseTest
 
 
 class TrajectoryPoint(NamedTuple):
@@ -85,13 +86,9 @@ def _last_gain(compared: Comparison) -> int | None:
     """The first position than which no later group is significantly better; None where nothing is known about seeds."""
     earlier, later = np.triu_indices(len(compared.groups), 1)
     family = compared.test_pairs(later, earlier)
-    if family.differences.is_over_rows_only.all():
+    if family.is_over_rows_only.all():
         return None
     assert compared.direction is not None
-    tests = [family.test(pair) for pair in range(len(earlier))]
-    surpassed = {
-        int(first)
-        for first, test in zip(earlier, tests, strict=True)
-        if test.is_significant and compared.direction * test.difference > 0
-    }
+    is_gain = family.is_significant & (compared.direction * family.difference > 0)
+    surpassed = set(earlier[is_gain].tolist())
     return next(number for number in range(len(compared.groups)) if number not in surpassed)

@@ -25,6 +25,9 @@ Indices = NDArray[np.intp]
 CONFIDENCE = 0.95
 ALPHA = 1 - CONFIDENCE
 
+POWER = 0.8
+"""Probability with which a difference is to be shown: that of a verdict, and of a significant test."""
+
 FEW_RUNS = 2
 """Up to this number of runs, a model's variance over seeds is the pooled one."""
 
@@ -52,7 +55,7 @@ def t_interval(scores: Sequence[float], aggregate: Aggregate = "mean") -> Interv
     if len(scores) < 2:
         return None
     center = float(aggregated(np.array(scores), aggregate))
-    half = _quantile(len(scores) - 1.0) * math.sqrt(np.var(scores, ddof=1) * seed_factor(len(scores), aggregate))
+    half = t_quantile(len(scores) - 1.0) * math.sqrt(np.var(scores, ddof=1) * seed_factor(len(scores), aggregate))
     return Interval(center - half, center + half)
 
 
@@ -93,10 +96,9 @@ class Sample(NamedTuple):
 
     def subset(self, at: Sequence[int]) -> Sample:
         """The sample of the models at these positions."""
-        fields: dict[str, Any] = {
-            name: value[at] if isinstance(value, np.ndarray) else value for name, value in self._asdict().items()
-        }
-        return Sample(**fields)
+        fields: dict[str, Any] = self._asdict()
+        arrays = {name: value[at] for name, value in fields.items() if isinstance(value, np.ndarray)}
+        return Sample(**(fields | arrays))
 
     @property
     def is_lent(self) -> NDArray[np.bool_]:
@@ -173,7 +175,7 @@ def total_intervals(sample: Sample) -> tuple[Floats, Floats]:
     t √((h/z)² + s²/n) (Zou & Donner 2008), t with the degrees of freedom of `total_variance`. Where nothing is known
     about seeds it is the interval over rows.
     """
-    z, (low, high) = _quantile(math.inf), row_intervals(sample)
+    z, (low, high) = t_quantile(math.inf), row_intervals(sample)
     ends = []
     for side, end in ((-1, low), (1, high)):
         variance, freedom = total_variance(sample, (np.maximum(side * (end - sample.scores), 0) / z) ** 2)
@@ -199,20 +201,50 @@ def mean_interval(scores: Sequence[float], variances: Sequence[tuple[float, floa
     return Interval(mean - half, mean + half)
 
 
-class Differences(NamedTuple):
-    """First less second score of pairs of models; arrays [pairs]."""
+class PairwiseTest(NamedTuple):
+    """The test of one model's score less another's, on the same rows."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+    p_holm: float
+    """Corrected for all tests of its family."""
+    is_over_rows_only: bool
+    """Nothing is known about seeds: the test is about these runs on other rows, and gives no verdict about models."""
+
+    @property
+    def is_significant(self) -> bool:
+        """True at the level of 0.05, after the correction, where the test is about models."""
+        return self.p_holm < ALPHA and not self.is_over_rows_only
+
+    def reversed(self) -> PairwiseTest:
+        """The second model's score less the first's."""
+        return self._replace(difference=-self.difference, low=-self.high, high=-self.low)
+
+
+class PairwiseTests(NamedTuple):
+    """The tests of a family of pairs: the fields of `PairwiseTest` as arrays [pairs]."""
 
     difference: Floats
     low: Floats
     high: Floats
     p: Floats
-    """Two-sided p of no difference."""
+    p_holm: Floats
     is_over_rows_only: NDArray[np.bool_]
-    """Nothing is known about seeds: interval and p are about these runs on other rows."""
+
+    @property
+    def is_significant(self) -> NDArray[np.bool_]:
+        """[pairs]: `PairwiseTest.is_significant`."""
+        return (self.p_holm < ALPHA) & ~self.is_over_rows_only
+
+    def test(self, pair: int) -> PairwiseTest:
+        """The test of one pair."""
+        return PairwiseTest(*(values[pair].item() for values in self))
 
 
-def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
-    """The paired test: t = d / √(v_rows + s_a²/n_a + s_b²/n_b), Satterthwaite's degrees of freedom.
+def compare(sample: Sample, first: Indices, second: Indices) -> PairwiseTests:
+    """The paired tests of no difference: t = d / √(v_rows + s_a²/n_a + s_b²/n_b), Satterthwaite's degrees of freedom.
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
     """
@@ -242,7 +274,7 @@ def compare(sample: Sample, first: Indices, second: Indices) -> Differences:
     # Without variance, all N rows agree on the difference: this is their sign test.
     agreed = np.where(difference == 0, 1.0, 2.0 ** (1 - min(sample.rows, 1_000)))
     p = np.where(variance > 0, p, agreed)
-    return Differences(difference, difference - half, difference + half, p, is_over_rows_only)
+    return PairwiseTests(difference, difference - half, difference + half, p, holm(p), is_over_rows_only)
 
 
 def is_above(sample: Sample, score: float, resampled: Floats, direction: int) -> NDArray[np.bool_]:
@@ -338,13 +370,13 @@ def satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats
 
 
 @functools.cache
-def _quantile(freedom: float) -> float:
-    return float(_quantiles(np.array([freedom]))[0])
+def t_quantile(freedom: float, level: float = 1 - ALPHA / 2) -> float:
+    """The quantile of Student's t with these degrees of freedom, infinitely many too."""
+    return float(_quantiles(np.array([freedom]), level)[0])
 
 
-def _quantiles(freedom: Floats) -> Floats:
-    """The quantiles t(0.975, ν)."""
+def _quantiles(freedom: Floats, level: float = 1 - ALPHA / 2) -> Floats:
     from scipy.special import ndtri, stdtrit
 
     with np.errstate(invalid="ignore"):
-        return np.asarray(np.where(np.isinf(freedom), ndtri(1 - ALPHA / 2), stdtrit(freedom, 1 - ALPHA / 2)))
+        return np.asarray(np.where(np.isinf(freedom), ndtri(level), stdtrit(freedom, level)))

@@ -21,7 +21,7 @@ from harness.__main__ import main
 from harness.engine.test_mode import tables
 from harness.facts.tasks import TaskSpec, all_tasks, load_task
 from harness.inspection.description import TOKEN_PERCENTS, Description, describe_rows
-from harness.inspection.description_plots import label_bars, label_pie
+from harness.inspection.pictures import label_bars, label_pie
 from harness.rows.loading import load_splits, shared_texts
 from harness.rows.splits import Split
 

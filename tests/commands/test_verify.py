@@ -372,7 +372,7 @@ def test_a_rerun_that_is_not_equal_is_compared_with_the_interval(
 
 
 def test_the_interval_of_one_run_is_wider_than_that_of_the_mean_over_seeds(results: Path) -> None:
-    board = read_leaderboard(results).board
+    board = read_leaderboard(results)[0]
     record = read_records(results).records[0]
     group = next(group for group in board.levels if record in group.runs)
     interval = board.evidence[group].total

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -39,3 +40,20 @@ def test_tables_without_control_characters_are_those_of_rich(capsys: pytest.Capt
 def test_line_break_in_a_cell_or_a_title_makes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_table("title\nfake", ["", "n\rm"], [["label\nfake  9", "1"], ["b\u2028c", "2"]])
     assert len(capsys.readouterr().out.splitlines()) == len(["title", "head", "first", "second", "empty line"])
+
+
+def test_wide_characters_are_cut_at_the_edge_of_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    print_table("title", ["label", "text"], [["日本", "語" * 50], ["b", "x" * 50]])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(["title", "head", "first", "second", "empty line"])
+    assert [line.rstrip()[-1] for line in lines[2:4]] == ["…", "…"]
+    assert all(cell_len(line) <= 40 for line in lines)
+
+
+def test_names_between_colons_become_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table("title", ["", ":smile:", "text"], [["1", ":cat:", "a :red_heart:"]])
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in (":smile:", ":cat:", "a :red_heart:"))

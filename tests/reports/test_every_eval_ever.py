@@ -171,6 +171,15 @@ def test_undefined_and_unknown_metrics_are_left_out(make_record):
     assert list(results(every_eval_ever(run, *US))) == ["mine.validation.f1"]
 
 
+@pytest.mark.parametrize("changes", [{"data": None}, {"rows": {}}, {"rows": {"train": 9, "validation": 0}}])
+def test_scores_without_a_number_of_rows_are_left_out(make_record, changes):
+    run = make_record("rte", {"accuracy": 0.75})
+    data = None if "data" in changes else run.data.model_copy(update=changes)
+    content = every_eval_ever(run.model_copy(update={"data": data}), *US)
+    jsonschema.validate(content, SCHEMA)
+    assert content["evaluation_results"] == []
+
+
 def test_the_same_record_gives_the_same_content(make_record):
     assert every_eval_ever(make_record(), *US) == every_eval_ever(make_record(), *US)
 

@@ -19,6 +19,7 @@ from support.boards import (
     failed_record,
     page,
     record,
+    record_with_predictions,
     sample,
     scoreless_record,
     table,
@@ -27,6 +28,7 @@ from support.boards import (
 
 from harness.facts.record_parts import Energy
 from harness.facts.records import RunRecord, write_record
+from harness.facts.suites import Average, Suite
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.folder import read_pages
 from harness.reports.markdown import render_markdown
@@ -147,7 +149,7 @@ def test_links_lead_to_the_records(tmp_path: Path) -> None:
     runs = [record(), record("a task (1)", seed=2), scoreless_record("diverged", seed=3)]
     for run in runs:
         write_record(run, tmp_path)
-    board = read_pages(tmp_path).pages["leaderboard"]
+    board = read_pages(tmp_path)[0]["leaderboard"]
     page = MarkdownIt("commonmark").enable("table").render(render_markdown(board))
     links = re.findall(r'href="(runs/[^"]+)"', page)
     assert len(links) == 3
@@ -242,6 +244,19 @@ def test_order_of_keys_in_a_record_does_not_matter() -> None:
         assert render(build_leaderboard(reversed_records, resamples=400)) == render(
             build_leaderboard(records, resamples=400)
         )
+
+
+def test_names_in_the_formulas_are_text(tmp_path: Path) -> None:
+    """A foreign record may have any task, and a suite of one's own any average."""
+    models = (("a/one", 0.6), ("b/two", 0.9))
+    records = [record_with_predictions("<img src=x>", quality, model=model) for model, quality in models]
+    text = render_markdown(build_leaderboard(records, resamples=200))
+    assert "Tasks: &lt;img src=x&gt;." in text
+    assert "<img" not in text
+    averages = {"<b>": Average(), "all but one": Average(without=("two",))}
+    own = Suite(name="own", title="Own", tasks={"one": "one", "two": "*2*"}, averages=averages, folder=tmp_path)
+    text = render_markdown(build_leaderboard([record("one", facts={"suite": "own"})], suites={"own": own}))
+    assert "- &lt;b&gt; is the unweighted mean of the two tasks' scores, all but one that without \\*2\\*;" in text
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ def test_records_of_test_mode_open_no_page_next_to_others() -> None:
 def test_pages_link_to_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for run in (record("rte"), of_shops("stars")):
         write_record(run, tmp_path)
-    write_leaderboard(read_pages(tmp_path, suites=[SHOPS]).pages, tmp_path)
+    write_leaderboard(read_pages(tmp_path, suites=[SHOPS])[0], tmp_path)
     for name in ("leaderboard", "leaderboard-shops"):
         markdown, html = ((tmp_path / f"{name}.{end}").read_text(encoding="utf-8") for end in ("md", "html"))
         assert "[GLUE](leaderboard.md), [Shop \\[reviews\\]](leaderboard-shops.md)" in markdown
@@ -90,10 +90,10 @@ def test_page_without_runs_is_removed(tmp_path: Path) -> None:
     other = next(name for name, suite in registered_suites().items() if suite.averages and name != "glue")
     path = write_record(record("rte"), tmp_path)
     gone = write_record(record("x", facts={"suite": other}), tmp_path)
-    write_leaderboard(read_pages(tmp_path).pages, tmp_path)
+    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
     assert (tmp_path / f"leaderboard-{other}.html").is_file()
     gone.unlink()
-    write_leaderboard(read_pages(tmp_path).pages, tmp_path)
+    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
     assert path.is_file()
     assert not list(tmp_path.glob("leaderboard-*"))
     assert not list((tmp_path / "plots").glob(f"{other}-*"))

@@ -129,6 +129,13 @@ def test_cost_points_are_one_run_of_each_shared_task(make_record: Callable[..., 
     assert points[1].devices == "NVIDIA H100"
 
 
+def test_a_loss_is_no_score_of_a_cost_point() -> None:
+    """The entry with the larger Hamming loss would be the best."""
+    facts = {"metrics": ["hamming_loss"], "main_metrics": ["hamming_loss"]}
+    content = content_of(*(record("emotions", loss, model=f"a/{loss}", facts=facts) for loss in (0.1, 0.3)))
+    assert cost_points(content, panels_of(content)).points == ()
+
+
 def test_pareto_front_has_the_best_score_for_each_cost_on_the_same_devices() -> None:
     numbers = {"cheap": (1, 0.5), "worse": (2, 0.4), "equal": (3, 0.5), "better": (4, 0.7), "tie": (4, 0.6)}
     points = [CostPoint(name, hours, score, "a GPU", False) for name, (hours, score) in numbers.items()]

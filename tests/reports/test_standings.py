@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from support.boards import (
 
 from harness.facts.packing import pack_array, unpack_array
 from harness.facts.records import RunRecord
+from harness.facts.suites import Average, Suite
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
@@ -60,6 +62,17 @@ def test_glue_average_needs_every_task() -> None:
 def test_task_of_another_suite_does_not_enter_the_average() -> None:
     records = [*whole_suite()[:8], record("wnli", facts={"suite": None})]
     assert table(render_markdown(build_leaderboard(records)))[0]["GLUE"] == "–"
+
+
+def test_average_with_an_error_is_not_computed(tmp_path: Path) -> None:
+    """The mean of an accuracy and an RMSE has no unit, and its highest value is not the best."""
+    averages = {"All": Average(), "Without": Average(without=("ratings",))}
+    suite = Suite(name="own", title="Own", tasks={"rte": "RTE", "ratings": "R"}, averages=averages, folder=tmp_path)
+    records = [record(task, 0.8, facts={"suite": "own"}) for task in ("rte", "ratings")]
+    page = render_markdown(build_leaderboard(records, suites={"own": suite}))
+    line = table(page)[0]
+    assert (line["All"], line["Without"]) == ("–", "**80.0**")
+    assert "- All is not computed: scores of R are not" in page
 
 
 def test_average_carries_the_marks_of_its_tasks() -> None:
@@ -188,6 +201,13 @@ def test_groups_that_differ_in_more_than_the_seed_are_not_ranked(changes: dict[s
     (line,) = table_with(page, "Difference")
     assert line["Difference"] == reason
     assert line["Score"].startswith("50.0/50.0 (1)")
+
+
+def test_mark_of_a_score_that_is_not_ranked_is_explained() -> None:
+    newer = record_with_predictions("qnli", 0.95, spec={"task_version": 2})
+    page = render_markdown(build_leaderboard([record_with_predictions("qnli", 0.3, seed=9), newer], resamples=200))
+    assert table_with(page, "Difference")[0]["Score"].endswith("[b,v]")
+    assert r"- \[b\] not above the constant baseline" in page
 
 
 def test_partial_data_is_not_ranked_next_to_full_data() -> None:

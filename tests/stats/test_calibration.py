@@ -47,7 +47,7 @@ def write_run(results: Path, protocol: str, splits: list[str], **changes: Any) -
 
 def calibrations(results: Path) -> list[dict[str, Any]]:
     """The calibrations in leaderboard.json."""
-    entries = json.loads(render_json(read_leaderboard(results).board))["entries"]
+    entries = json.loads(render_json(read_leaderboard(results)[0]))["entries"]
     return [entry["tasks"]["rte"]["calibration"] for entry in entries]
 
 
@@ -71,7 +71,7 @@ def test_no_temperature_where_the_selection_rows_are_reported(tmp_path: Path) ->
     (result,) = calibrations(tmp_path)
     assert result["scaled"] is None
     assert result["plain"]["temperature"] == 1
-    assert "## Calibration" in render_markdown(read_leaderboard(tmp_path).board)
+    assert "## Calibration" in render_markdown(read_leaderboard(tmp_path)[0])
 
 
 def test_no_table_without_stored_scores(tmp_path: Path) -> None:

@@ -58,3 +58,10 @@ def test_a_column_states_the_smallest_difference_for_present_ten_and_any_number_
     limit = by_seeds[-1]
     assert COLUMN._replace(seed_variance=math.nan).smallest_differences() == (277, 3, None, None, limit)
     assert COLUMN._replace(seeds=1).smallest_differences() == (277, 1, None, by_seeds[1], limit)
+
+
+@pytest.mark.parametrize("needed", [MOST_SEEDS - 1, MOST_SEEDS, MOST_SEEDS + 1, MOST_SEEDS + 20])
+def test_seeds_above_the_largest_number_are_not_proposed(needed):
+    many = COLUMN._replace(row_variance=1e-12, seed_variance=1.0)
+    expected = needed if needed <= MOST_SEEDS else None
+    assert many.seeds_to_detect(many.smallest_difference(needed)) == expected

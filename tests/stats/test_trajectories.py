@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 from support.boards import record, record_with_predictions
 
 from harness.facts.records import RunRecord
+from harness.inspection.terminal_table import DataConsole
+from harness.reports.trajectory import WatchedRun, trajectory_table
 from harness.stats.trajectories import Trajectory, trajectories
 
 GAINING = (0.5, 0.7, 0.9, 0.9, 0.89)
@@ -70,3 +74,12 @@ def test_each_task_has_its_own_trajectory() -> None:
     records = [run for task in (cola, rte) for several in task for run in several]
     by_task = trajectories(records, numbers, resamples=200)
     assert {task: one.no_gain_since for task, one in by_task.items()} == {"cola": 1, "rte": 0}
+
+
+def test_brackets_of_a_task_are_shown_as_they_are() -> None:
+    console = DataConsole(file=io.StringIO(), width=80)
+    task = "own [bold]"
+    checkpoints = [record(task, 0.5, model="run/step0", commit=None)]
+    one = trajectories(checkpoints, {checkpoints[0].run_id: 0}, resamples=200)
+    console.print(trajectory_table(WatchedRun("run", ["step0"], [0.0], one)))
+    assert "own [bold], accuracy" in console.file.getvalue()  # type: ignore[attr-defined]

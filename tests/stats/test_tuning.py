@@ -79,7 +79,7 @@ def test_rejected_point_that_has_a_run_outside_the_grid_is_an_entry(tmp_path: Pa
     write_grid(tmp_path)
     other = trial(5e-5)
     write_record(record("mrpc", seed=2, recipe=other.spec.recipe.model_dump()), tmp_path)
-    recipes = {group.spec.recipe.learning_rate for group in read_leaderboard(tmp_path).board.groups.values()}
+    recipes = {group.spec.recipe.learning_rate for group in read_leaderboard(tmp_path)[0].groups.values()}
     assert recipes == {3e-5, 5e-5}
 
 
@@ -98,7 +98,7 @@ def test_grid_of_a_folder_within_belongs_to_model_values_and_tasks(
 ) -> None:
     write_grid(tmp_path / "grid", per=per)
     write_record(record(task, model=model, recipe={"learning_rate": rate}), tmp_path)
-    board = read_leaderboard(tmp_path).board
+    board = read_leaderboard(tmp_path)[0]
     assert [budget.points for budget in board.tuning.values()] == [3] * is_chosen
 
 
@@ -111,7 +111,7 @@ def test_rung_before_the_last_is_a_part_of_the_search_and_no_entry_of_its_own(tm
     path.unlink()
     write_choice(halved, tmp_path)
     write_record(longer, tmp_path)
-    board = read_leaderboard(tmp_path).board
+    board = read_leaderboard(tmp_path)[0]
     assert [(budget.points, budget.runs) for budget in board.tuning.values()] == [(3, 4)]
     (search,) = board.searches
     shown = {run.run_id: has_chosen(search, group) for group in _groups(board) for run in group.runs}
@@ -124,13 +124,13 @@ def _groups(board: Leaderboard) -> list[Group]:
 
 def test_grid_without_a_choice_belongs_to_no_entry_and_the_column_is_left_out(tmp_path: Path) -> None:
     write_grid(tmp_path, chosen=None)
-    assert "tuning" not in table_head(read_leaderboard(tmp_path).board)
+    assert "tuning" not in table_head(read_leaderboard(tmp_path)[0])
 
 
 def test_run_without_a_record_is_counted_as_unknown(tmp_path: Path) -> None:
     write_grid(tmp_path)
     record_path(tmp_path, "mrpc", trial(5e-5).run_id).unlink()
-    (budget,) = read_leaderboard(tmp_path).board.tuning.values()
+    (budget,) = read_leaderboard(tmp_path)[0].tuning.values()
     assert (budget.runs, budget.uncounted, budget.device_seconds) == (3, 1, 2 * 61.0)
     assert tuning_text(**budget._asdict()) == "3 points, 0.03 h (1 unknown)"
 

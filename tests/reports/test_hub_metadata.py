@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.reports.model_index import model_index
+from harness.reports.hub_metadata import model_index
 
 
 def test_a_result_for_each_metric_of_the_task(make_record):

@@ -1,10 +1,14 @@
-"""The Hub's model-index: the scores that it shows on a model's page."""
+"""Scores as metadata of a model on the Hub: the model-index of its card, and its main scores for .eval_results.
+
+The Hub shows both on the model's page. An entry of .eval_results is also on the page of its data set, if that is
+registered as a benchmark with this task; the format is that of https://huggingface.co/docs/hub/eval-results.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.facts.records import RunRecord
 from harness.metrics.registry import title_of
@@ -12,7 +16,7 @@ from harness.reports.every_eval_ever import DataSource, data_source
 from harness.stats.groups import Group, group_runs, mark_names
 
 if TYPE_CHECKING:
-    from huggingface_hub import EvalResult
+    from huggingface_hub import EvalResult, EvalResultEntry
 
 _HUB_METRICS: dict[str, tuple[str, dict[str, str | bool] | None]] = {
     "f1_macro": ("f1", {"average": "macro"}),
@@ -26,13 +30,18 @@ _HUB_METRICS: dict[str, tuple[str, dict[str, str | bool] | None]] = {
 """Metrics that have another name on the Hub, with their arguments there."""
 
 
+def _groups(records: Sequence[RunRecord]) -> list[Group]:
+    """The runs that differ in their seed only, by task and model."""
+    return sorted(group_runs(records), key=lambda group: (group.spec.task, group.entry))
+
+
 def model_index(records: Sequence[RunRecord]) -> list[EvalResult]:
     """A result for each task, split and metric of the task.
 
     A value is the mean over the runs that differ in their seed only, a fraction where the metric's maximum is 1;
     values that are undefined in a run are left out. The metric's name has the number of seeds and the runs' marks.
     """
-    groups = sorted(group_runs(records), key=lambda group: (group.spec.task, group.entry))
+    groups = _groups(records)
     per_task = Counter(group.spec.task for group in groups)
     return [result for group in groups for result in _results(group, is_only=per_task[group.spec.task] == 1)]
 
@@ -63,3 +72,34 @@ def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
             metric_value=value,
             metric_name=title_of(metric) + (f" ({'; '.join(qualifiers)})" if qualifiers else ""),
         )
+
+
+def eval_results(records: Sequence[RunRecord]) -> list[dict[str, Any]]:
+    """An entry for each task with rows from the Hub: the main score, the mean over runs that differ in their seed only.
+
+    Scores are fractions where the metric's maximum is 1. The notes say which metrics and splits they are the mean of.
+    """
+    from huggingface_hub import eval_result_entries_to_yaml
+
+    return eval_result_entries_to_yaml([entry for group in _groups(records) for entry in _entries(group)])
+
+
+def _entries(group: Group) -> Iterable[EvalResultEntry]:
+    from huggingface_hub import EvalResultEntry
+
+    score = group.score.center
+    source = data_source(group.scored[0]) if score is not None else None
+    if source is None or source.repository is None:
+        return
+    metrics = "/".join(title_of(name) for name in group.task.main_metrics)
+    notes = [f"{metrics} on {', '.join(group.task.report)}", f"recipe {group.recipe}"]
+    notes += [f"mean of {len(group.scored)} seeds"] if len(group.scored) > 1 else ["one seed"]
+    notes += mark_names(group.marks)
+    yield EvalResultEntry(
+        dataset_id=source.repository,
+        task_id=source.config or "default",
+        value=score,
+        dataset_revision=source.revision,
+        date=max(run.finished for run in group.scored).isoformat(timespec="seconds"),
+        notes="; ".join(notes),
+    )
