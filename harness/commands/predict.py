@@ -23,7 +23,8 @@ from harness.inspection.prediction_output import FORMATS, PredictedRows, json_ro
 from harness.inspection.scorer import Scorer, open_model
 from harness.rows import stream
 from harness.rows.columns import ReadOptions
-from harness.rows.stream import TextColumns, TextRows
+from harness.rows.splits import Split
+from harness.rows.stream import TextColumns
 from harness.saved_models import bundles
 from harness.system.command_line import parse_flags
 
@@ -94,7 +95,7 @@ def _print_rows(is_for_people: bool, predictions: PredictedRows) -> None:
     print(*(screen_lines if is_for_people else json_rows)(predictions), sep="\n")
 
 
-def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[PredictedRows]:
+def _predictions(scorer: Scorer, chunks: Iterator[Split]) -> Iterator[PredictedRows]:
     """Yields the predictions of each chunk, in row order."""
     first = 0
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())
@@ -105,7 +106,7 @@ def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[Predict
             bar.update(rows.predicted)
 
 
-def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRows]:
+def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[Split]:
     """Yields the rows to predict in chunks, at least one."""
     is_pair = len(bundle.task.text) == 2
     if options.pair_column is not None and not is_pair:

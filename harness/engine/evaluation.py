@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from accelerate import Accelerator
 from torch import nn
@@ -14,9 +14,7 @@ from harness.engine.inference import Scores, infer
 from harness.facts.outcome import SplitOutcome, prediction_threshold, score_split
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec
-
-if TYPE_CHECKING:
-    from harness.rows.splits import Split
+from harness.rows.splits import Split
 
 
 class Evaluator(NamedTuple):

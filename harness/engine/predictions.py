@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,24 +13,12 @@ from numpy.typing import NDArray
 
 from harness.engine.inference import Scores
 from harness.metrics.scoring import predictions_from_scores
+from harness.rows.splits import Split
 from harness.system.atomic import atomic_path
 
 
-class IdentifiedRows(Protocol):
-    """The columns that a file of predictions needs of a split."""
-
-    @property
-    def label(self) -> NDArray[Any] | None: ...
-    @property
-    def ids(self) -> Mapping[str, list[Any]]: ...
-    @property
-    def questions(self) -> NDArray[np.int64] | None: ...
-    @property
-    def candidates(self) -> list[str] | None: ...
-
-
 def write_predictions(
-    path: Path, scores: Scores, labels: Iterable[str] | None, split: IdentifiedRows, threshold: float | None = None
+    path: Path, scores: Scores, labels: Iterable[str] | None, split: Split, threshold: float | None = None
 ) -> None:
     """Writes columns row, prediction, label (where known), scores and those that identify a row; a file or none.
 

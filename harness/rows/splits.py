@@ -51,6 +51,11 @@ class Split(NamedTuple):
         return None if self.candidates is None else self.row_groups
 
     @property
+    def predicted(self) -> int:
+        """The number of predictions: one for each row, or for each question."""
+        return len(self.text) if self.questions is None else int(self.questions[-1]) + 1
+
+    @property
     def texts(self) -> list[tuple[str, str | None]]:
         """The text of each row with its second text, or with its candidates in one text."""
         seconds = self.pair or (None if self.choices is None else [" | ".join(each) for each in self.choices])

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
@@ -17,25 +16,8 @@ from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
+from harness.rows.splits import Split
 from harness.system.paths import user_path
-
-
-class TextRows(NamedTuple):
-    """A chunk of rows, in order."""
-
-    text: list[str]
-    pair: list[str] | None
-    label: None = None
-    choices: list[tuple[str, ...]] | None = None
-    candidates: list[str] | None = None
-    """The candidate of each row, in a selection of answers from a file of questions."""
-    questions: NDArray[np.int64] | None = None
-    """The number of each candidate's question, from 0."""
-
-    @property
-    def predicted(self) -> int:
-        """The number of predictions: one for each row, or for each question."""
-        return len(self.text) if self.questions is None else int(self.questions[-1]) + 1
 
 
 class TextColumns(NamedTuple):
@@ -63,7 +45,7 @@ class TextColumns(NamedTuple):
         """The columns that must have a text in every row; others have positions of spans."""
         return {part for source in self.sources for part in source.parts} - {self.candidates}
 
-    def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> TextRows:
+    def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> Split:
         """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""
         texts: list[list[Any]] = []
         candidates: list[str] = []
@@ -80,13 +62,14 @@ class TextColumns(NamedTuple):
             candidates += own
             sizes.append(len(own))
         columns = [list(column) for column in zip(*texts, strict=True)]
-        composed = TextRows(columns[0], columns[1] if self.pair else None, None, columns[1] if self.choices else None)
+        seconds, choices = columns[1] if self.pair else None, columns[1] if self.choices else None
         if self.candidates is None:
-            return composed
-        return composed._replace(candidates=candidates, questions=np.repeat(np.arange(len(sizes)), sizes))
+            return Split(columns[0], seconds, None, choices=choices)
+        questions = np.repeat(np.arange(len(sizes)), sizes)
+        return Split(columns[0], seconds, None, questions, candidates=candidates)
 
 
-def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[TextRows]:
+def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[Split]:
     """The rows of a file in order, read by `read_chunks`.
 
     Raises:
@@ -117,7 +100,7 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         raise UserError(f"{path}: no rows.")
 
 
-def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choices: int = 0) -> Iterator[TextRows]:
+def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choices: int = 0) -> Iterator[Split]:
     """One row per line: a text, or a text and its pair or candidates with TABs between. Empty lines are rows too.
 
     Raises:
@@ -140,12 +123,13 @@ def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choice
     while part := list(itertools.islice(rows, chunk)):
         is_empty = False
         pairs = [row[1] for row in part] if is_pair else None
-        yield TextRows([row[0] for row in part], pairs, None, [tuple(row[1:]) for row in part] if choices else None)
+        candidates = [tuple(row[1:]) for row in part] if choices else None
+        yield Split([row[0] for row in part], pairs, None, choices=candidates)
     if is_empty:
         raise UserError("standard input: no rows.")
 
 
-def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], choices: Sequence[str]) -> TextRows:
+def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], choices: Sequence[str]) -> Split:
     """Texts from the command line or Python as rows; all candidates of the first text, then those of the next.
 
     Raises:
@@ -174,7 +158,7 @@ def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], ch
             f"{len(texts)} --text, got {len(choices)}."
         )
     rows = [tuple(choices[start : start + number]) for start in range(0, len(choices), number)] if number else None
-    return TextRows(list(texts), list(pairs) if is_pair else None, None, rows)
+    return Split(list(texts), list(pairs) if is_pair else None, None, choices=rows)
 
 
 def check_characters(text: str, where: str) -> None:
