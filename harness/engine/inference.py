@@ -54,11 +54,8 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
 
 def _in_row_order(accelerator: Accelerator, rows: torch.Tensor, values: torch.Tensor, total: int) -> Scores:
     """Gathers the rows of all processes; rows numbered -1 only fill up the shares and are dropped."""
-    if accelerator.num_processes > 1:
-        longest = int(accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
-        fillers = longest - len(rows)
-        rows = accelerator.gather(torch.cat([rows, rows.new_full((fillers,), -1)]))
-        values = accelerator.gather(torch.cat([values, values.new_zeros((fillers, values.shape[1]))]))
+    rows = accelerator.gather(accelerator.pad_across_processes(rows, pad_index=-1))
+    values = accelerator.gather(accelerator.pad_across_processes(values))
     numbers, table = rows.cpu().numpy(), values.cpu().numpy()
     is_real = numbers >= 0
     numbers, table = numbers[is_real], table[is_real]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from harness.engine.adaptations import dropout
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
-from harness.engine.sharding import shard_as, shard_by_layer, whole_tensor
+from harness.engine.sharding import shard_as, shard_by_layer, weights_hash, whole_tensor
 from harness.engine.step_graphs import StepGraphs
 from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.schedules import learning_rate_factor
@@ -175,14 +174,8 @@ class Training:
         return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
     def weights_sha256(self) -> str:
-        """Returns the hash of all current weights, frozen ones too: names in order, bytes in each tensor's type."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.accelerator.unwrap_model(self.model).state_dict().items()):
-            digest.update(name.encode())
-            digest.update(
-                whole_tensor(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-        return digest.hexdigest()
+        """Returns the hash of all current weights, frozen ones too."""
+        return weights_hash(self.accelerator.unwrap_model(self.model).state_dict().items())
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Restores what `weights` returned."""
@@ -291,18 +284,14 @@ class Training:
 
     def _step_graphs(self) -> StepGraphs:
         """Returns the graphs of this training's steps; gradients and update of a batch are one graph."""
-        rows = self.plan.global_batch_size
-
-        def run_step(batch: Batch) -> torch.Tensor:
-            measured = self._gradients([batch], rows)
-            self._update_weights(measured)
-            return measured
-
-        def compute_gradients(batch: Batch) -> None:
-            self._gradients([batch], rows)
-
-        optimizer, device = self.optimizer.optimizer, self.accelerator.device
-        return StepGraphs(run_step, compute_gradients, self._discard_gradients, optimizer, rows, device)
+        return StepGraphs(
+            lambda batch: self._gradients([batch], self.plan.global_batch_size),
+            self._update_weights,
+            self._discard_gradients,
+            self.optimizer.optimizer,
+            self.plan.global_batch_size,
+            self.accelerator.device,
+        )
 
     def _discard_gradients(self) -> None:
         """Discards gradients that are not applied, and what the gradient scaler noted about them."""
