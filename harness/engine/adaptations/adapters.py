@@ -16,7 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from harness.engine.adaptations.float32_head import head_prefixes
+from harness.engine.adaptations.head import head_prefixes
 from harness.engine.sharding import weights_hash
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import Recipe
