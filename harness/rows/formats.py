@@ -313,14 +313,15 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
     if requested is not None and requested not in titles:
         near = did_you_mean(requested, titles)
         raise UserError(f"{name}: sheet {requested!r} not found; its sheets: {', '.join(titles)}.{near}")
-    filled = []
-    for sheet in book.worksheets:
+
+    def rows(sheet: Any) -> Iterator[list[str]]:
         sheet.reset_dimensions()  # some programs write wrong ones
-        rows = (
-            [_cell_text(value) for value in row] for row in sheet.iter_rows(max_row=MAX_SHEET_ROWS, values_only=True)
-        )
-        if (sheet.title == requested or requested is None) and any(any(row) for row in rows):
-            filled.append(sheet)
+        for cells in sheet.iter_rows(max_row=MAX_SHEET_ROWS, values_only=True):
+            if any(row := [_cell_text(value) for value in cells]):
+                yield row
+
+    candidates = [sheet for sheet in book.worksheets if requested in (None, sheet.title)]
+    filled = [sheet for sheet in candidates if any(rows(sheet))]
     if len(filled) > 1:
         raise UserError(
             f"{name}: {len(filled)} sheets have rows ({', '.join(sheet.title for sheet in filled)}). "
@@ -328,10 +329,7 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
         )
     if not filled:
         raise UserError(f"{name}: empty {'sheet' if requested else 'workbook'}.")
-    rows = (
-        [_cell_text(value) for value in row] for row in filled[0].iter_rows(max_row=MAX_SHEET_ROWS, values_only=True)
-    )
-    return (row for row in rows if any(row))
+    return rows(filled[0])
 
 
 def _cell_text(value: Any) -> str:
