@@ -25,7 +25,7 @@ def write_predictions(
     Predictions and labels are names for classes, numbers for a regression, and lists of names for a multi-label task,
     which has a threshold. In a selection of answers, the columns question and candidate follow.
     """
-    predicted = predictions_from_scores(scores.values, threshold, split.questions)
+    predicted = predictions_from_scores(scores, threshold, split.questions)
     gold, names = split.label, list(labels or ())
 
     def named(values: NDArray[Any]) -> list[Any]:
@@ -36,10 +36,10 @@ def write_predictions(
         return [names[number] for number in values]
 
     lists = None if threshold is None else pa.list_(pa.string())
-    columns: dict[str, Any] = {"row": scores.rows, "prediction": pa.array(named(predicted), lists)}
+    columns: dict[str, Any] = {"row": np.arange(len(scores)), "prediction": pa.array(named(predicted), lists)}
     if gold is not None:
         columns["label"] = pa.array(named(gold), lists)
-    columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
+    columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
     if split.questions is not None:
         columns |= {"question": split.questions, "candidate": split.candidates}
     columns |= {f"id_{column}": pa.array(values) for column, values in split.ids.items()}

@@ -102,7 +102,10 @@ class Training:
         self.recipe = recipe
         self.plan = plan
         self.encoded = encoded
-        self.class_weights = _class_weights(recipe, encoded, accelerator.device)
+        self.class_weights: torch.Tensor | None = None
+        if recipe.class_weights is not None:
+            assert encoded.labels is not None, "training rows need labels"
+            self.class_weights = balanced_weights(encoded.labels).to(accelerator.device)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
             rows = plan.device_batch_size
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
@@ -113,9 +116,9 @@ class Training:
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
         self.logits = compiled_logits(self.model, device, has_graphs) if is_compiled else eager_logits(self.model)
         self.width = (lambda tokens: min(padded_length(tokens), recipe.max_length)) if has_few_widths else int
-        self.defers_finite_check = accelerator.device.type == "cuda" and self._can_defer_finite_check()
+        self.defers_finite_check = device.type == "cuda" and self._can_defer_finite_check()
         self._pending: list[tuple[int, torch.Tensor]] = []
-        self._found_not_finite = torch.zeros((), device=accelerator.device)
+        self._found_not_finite = torch.zeros((), device=device)
         self.graphs = self._step_graphs() if has_graphs else None
         if isinstance(self.model, DistributedDataParallel):
             self._order_buckets()
@@ -131,14 +134,11 @@ class Training:
         Otherwise it does so after the first step, and with three or more processes the sums of gradients in the first
         step after a resume would be rounded differently than in a run without interruption.
         """
-        filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(self.accelerator.device)
-        with torch.random.fork_rng(devices=self._gpus()):
+        device = self.accelerator.device
+        filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self.model(**filler.inputs).logits.sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _gpus(self) -> list[torch.device]:
-        """The GPU of this process, whose random generator must be saved too; empty on a CPU."""
-        return [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
 
     def _can_defer_finite_check(self) -> bool:
         """Tells whether the optimizer can skip a step on the device, without the host."""
@@ -356,11 +356,3 @@ def _take_step(training: Training, batches: StepBatches, learning_rate: float, n
         if (measured := training.train_step(batches, learning_rate, number)) is not None:
             return measured
     raise Diverged(number, "gradient, at any loss scale,")
-
-
-def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:
-    """Returns the weights from the labels of all training rows, which every process has."""
-    if recipe.class_weights is None:
-        return None
-    assert encoded.labels is not None, "training rows need labels"
-    return balanced_weights(encoded.labels).to(device)

@@ -40,7 +40,7 @@ class Scorer(NamedTuple):
         encoded = encode(rows, self.tokenizer, self.bundle.record.spec.recipe.max_length)
         check_tokens(str(self.bundle.folder), self.model, [encoded.tokens["input_ids"]])
         try:
-            return infer(self.accelerator, self.model, encoded, self.device_batch_size).values
+            return infer(self.accelerator, self.model, encoded, self.device_batch_size)
         except NotFinite as error:
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 

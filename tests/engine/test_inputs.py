@@ -92,7 +92,7 @@ def test_score_of_a_row_does_not_depend_on_its_neighbours(model_type: str, paddi
     texts = [" ".join(CONTENT[row : row + 1 + 4 * (row % 3)]) for row in range(9)]
     encoded = encode(Split(texts, None, None), built.tokenizer, 60)
     accelerator = Accelerator(cpu=True)
-    scores = [infer(accelerator, built.model, encoded, size).values for size in (1, 2, 9)]
+    scores = [infer(accelerator, built.model, encoded, size) for size in (1, 2, 9)]
     assert np.ptp(scores[0], axis=0).min() > 1e-3, "scores of different rows differ"
     assert np.allclose(scores[0], scores[1], rtol=0, atol=1e-5)
     assert np.allclose(scores[0], scores[2], rtol=0, atol=1e-5)
@@ -123,6 +123,6 @@ def test_text_without_a_token_has_the_same_score_alone_and_among_others(model_ty
     write_model(tmp_path, model_type)
     built = build_model(str(tmp_path), model_revision(str(tmp_path), None), load_task("sst2"), 1)
     encoded = encode(Split(["w1 w2 w3", "", ""], None, None), built.tokenizer, 32)
-    scores = [infer(Accelerator(cpu=True), built.model, encoded, size).values for size in (1, 2, 3)]
+    scores = [infer(Accelerator(cpu=True), built.model, encoded, size) for size in (1, 2, 3)]
     assert np.allclose(scores[0], scores[1], rtol=0, atol=1e-6)
     assert np.allclose(scores[0], scores[2], rtol=0, atol=1e-6)

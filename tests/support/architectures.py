@@ -373,7 +373,7 @@ def check(model_type: str, folder: Path) -> Outcome:
         if difference > TOLERANCE:
             return Outcome(model_type, name, parameters, tokens, f"logits differ by {difference:.1e}", "; ".join(notes))
         encoded = encode(texts, scorer.tokenizer, 32)
-        alone = infer(scorer.accelerator, scorer.model, encoded, 1).values
+        alone = infer(scorer.accelerator, scorer.model, encoded, 1)
         if np.abs(alone - after).max() > 10 * TOLERANCE:
             notes.append("scores depend on padding")
         if encoded.pads_left:
