@@ -55,7 +55,7 @@ class StepBatches(NamedTuple):
 
 
 def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], int] = int) -> Batch:
-    """Cuts the batch of these rows, in this order; without rows, a filler that holds row 0 and counts for nothing.
+    """Cuts the batch of these rows, in this order; without rows, a filler: row 0, which counts for nothing.
 
     Its width is `width(tokens of the longest input)`. The candidates of a row are always in one batch.
     """

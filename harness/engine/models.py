@@ -68,14 +68,12 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         tokenizer = _tokenizer(name, source, options)
         if not trusts_code:
             check_no_code(f"--model {name}", config)
-    config.pad_token_id = _set_padding_token(name, tokenizer)
-    order = _label_order(config, task)
-    _set_labels(config, task)
-    with _explained_errors(name, revision):
+        config.pad_token_id = _set_padding_token(name, tokenizer)
+        order = _label_order(config, task)
+        _set_labels(config, task)
         _check_size(name, config, options)
-    set_seed(seed)
-    settings = options | dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
-    with _explained_errors(name, revision):
+        set_seed(seed)
+        settings = options | dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
         model, loading = call_with_retries(
             name, lambda: AutoModelForSequenceClassification.from_pretrained(source, config=config, **settings)
         )

@@ -26,7 +26,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 _CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
 CHUNK = 10_000
-"""Rows that are held as Python values at a time; enough that sorting them by length saves nearly all padding."""
+"""Rows that are Python values at a time; enough that sorting them by length saves nearly all padding."""
 MAX_SHEET_ROWS = 1 << 20
 """Rows of a sheet in Excel; a damaged one may claim to have any number of empty rows."""
 _MOST_SHOWN = 3
