@@ -291,13 +291,10 @@ def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
 
 def _explained_errors(name: str, revision: str) -> AbstractContextManager[None]:
     """Turns an error about a folder, or about a model of the Hub, into a UserError that says what to do."""
-    if revision.startswith("sha256:"):
-        return explained_load_errors(
-            f"--model {name}",
-            "The folder must contain config.json, weights and tokenizer of an encoder that can classify texts.",
+    advice = "The folder must contain config.json, weights and tokenizer of an encoder that can classify texts."
+    if not revision.startswith("sha256:"):
+        advice = (
+            f"Check the name and the revision {revision}. If the Hub cannot be reached, check the connection or "
+            "HF_ENDPOINT, name a folder with the model, or try --test-mode, which needs no network."
         )
-    return explained_load_errors(
-        f"--model {name}",
-        f"Check the name and the revision {revision}. If the Hub cannot be reached, check the connection or "
-        "HF_ENDPOINT, name a folder with the model, or try --test-mode, which needs no network.",
-    )
+    return explained_load_errors(f"--model {name}", advice)

@@ -15,7 +15,7 @@ from harness.facts.task_files import (
     TASKS_FOLDER,
     duplicate_task,
     registered_files,
-    registered_folders,
+    suite_folders,
     task_files,
 )
 from harness.facts.task_rows import FileName, Names
@@ -78,7 +78,7 @@ class Suite(KeysOfFile):
 
 def suite_names() -> list[str]:
     """The names of the registered suites, `FIRST_SUITE` first and the others sorted."""
-    return sorted((path.name for path in registered_folders()), key=lambda name: (name != FIRST_SUITE, name))
+    return sorted((path.name for path in suite_folders(TASKS_FOLDER)), key=lambda name: (name != FIRST_SUITE, name))
 
 
 @functools.cache
