@@ -56,9 +56,8 @@ def read_table(path: Path, name: str, options: ReadOptions, sheet: str | None = 
     import pyarrow as pa
 
     tables = list(read_chunks(path, name, options, sheet))
-    header = list(dict.fromkeys(column for table in tables for column in table.column_names))
     try:
-        return pa.concat_tables([with_null_columns(table, header) for table in tables], promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive")
     except (TypeError, pa.ArrowInvalid):  # for a column with other types in another chunk
         raise UserError(f"{name}: a column has both texts and numbers or objects. Use one type.") from None
 
