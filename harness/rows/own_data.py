@@ -139,7 +139,7 @@ def infer_task(own: OwnData) -> InferredTask:
             source = draft.source.model_copy(update={"delimiter": delimiter})
             draft = draft.model_copy(update={"source": source})
             messages.append(f"delimiter: {delimiter!r}, inferred from the header")
-        tables = loading.read_tables(draft, Files(files, are_canonical=False, are_named_by_task=True)).by_split
+        tables = loading.read_tables(draft, Files(files, are_canonical=False)).by_split
     else:
         tables = loading.read_tables(draft, None).by_split
         messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")
