@@ -41,7 +41,14 @@ def plan_that_fits(
     Raises:
         UserError: not even one row fits.
     """
-    while not _fits_everywhere(accelerator, model, optimizer, encoded, plan):
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    while True:
+        with torch.random.fork_rng(devices=devices):
+            fits = _fits(accelerator, model, optimizer, encoded, plan)
+        model.zero_grad(set_to_none=True)
+        clear_device_cache(garbage_collection=True)
+        if not any(any_process(accelerator, [not fits])):
+            return plan
         if plan.device_batch_size == 1:
             raise UserError(
                 f"out of memory: one row of {encoded.lengths.max()} tokens does not fit on {accelerator.device}. "
@@ -49,18 +56,6 @@ def plan_that_fits(
             )
         plan = plan.with_device_batch_size(-(-plan.device_batch_size // 2))
         accelerator.print(f"out of memory: retrying with\n{plan}")
-    return plan
-
-
-def _fits_everywhere(
-    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan
-) -> bool:
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        fits = _fits(accelerator, model, optimizer, encoded, plan)
-    model.zero_grad(set_to_none=True)
-    clear_device_cache(garbage_collection=True)
-    return not any(any_process(accelerator, [not fits]))
 
 
 def _fits(
