@@ -136,8 +136,8 @@ def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
             f"--text-column, --pair-column: the task {task.name} composes its texts with candidates. Rename the column "
             f"{flag!r} of the file to that of the task: {', '.join(task.text_columns)}."
         )
-    sources = [
+    sources = (
         TextSource(flag, (flag,)) if flag else task.text_source(name)
         for name, flag in zip(task.text, flags, strict=False)
-    ]
-    return TextColumns(sources[0], sources[1] if len(sources) > 1 else None, task.choice_source, task.candidates)
+    )
+    return TextColumns(tuple(sources), task.choice_source, task.candidates)

@@ -23,16 +23,11 @@ from harness.system.paths import user_path
 class TextColumns(NamedTuple):
     """The texts of a row, its candidates in a task of multiple choice, and their columns."""
 
-    text: TextSource
-    pair: TextSource | None
+    sources: tuple[TextSource, ...]
+    """The text of a row, or both texts of a pair."""
     choices: ChoiceSource | None = None
     candidates: str | None = None
     """The column of lists of candidates, in a selection of answers."""
-
-    @property
-    def sources(self) -> list[TextSource]:
-        """All texts of a row, in order."""
-        return [source for source in (self.text, self.pair) if source is not None]
 
     @property
     def names(self) -> list[str]:
@@ -62,9 +57,9 @@ class TextColumns(NamedTuple):
             candidates += own
             sizes.append(len(own))
         columns = [list(column) for column in zip(*texts, strict=True)]
-        seconds, choices = columns[1] if self.pair else None, columns[1] if self.choices else None
+        seconds = columns[1] if len(self.sources) > 1 else None
         if self.candidates is None:
-            return Split(columns[0], seconds, None, choices=choices)
+            return Split(columns[0], seconds, None, choices=columns[-1] if self.choices else None)
         questions = np.repeat(np.arange(len(sizes)), sizes)
         return Split(columns[0], seconds, None, questions, candidates=candidates)
 
@@ -181,8 +176,8 @@ def _check_texts(values: Mapping[str, list[Any]], columns: TextColumns, path: Pa
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:
-    flags = {"--text-column": columns.text, "--pair-column": columns.pair, "": columns.choices}
-    for flag, source in flags.items():
+    flags = ("--text-column", "--pair-column")[: len(columns.sources)]
+    for flag, source in zip((*flags, ""), (*columns.sources, columns.choices), strict=True):
         for column in source.columns if source is not None else ():
             if column not in header:
                 raise UserError(
