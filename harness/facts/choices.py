@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -119,14 +120,10 @@ def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
             messages.append(str(error))
             continue
         runs = sorted({(task, run_id) for point in choice.points for task, run_id in point.runs.items()})
-        read = (_read_or_none(record_path(path.parents[1], *run)) for run in runs)
-        records = tuple(record for record in read if record is not None)
-        searches.append(GridSearch(path.relative_to(results).as_posix(), choice, records, len(runs) - len(records)))
+        records = []
+        for run in runs:
+            with suppress(UserError):
+                records.append(read_record(record_path(path.parents[1], *run)))
+        name, missing = path.relative_to(results).as_posix(), len(runs) - len(records)
+        searches.append(GridSearch(name, choice, tuple(records), missing))
     return searches, messages
-
-
-def _read_or_none(path: Path) -> RunRecord | None:
-    try:
-        return read_record(path)
-    except UserError:
-        return None
