@@ -235,7 +235,8 @@ def _set_labels(config: Any, task: TaskSpec) -> None:
 def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
     """Returns the checkpoint's number of each of the task's labels, or None if their names or kinds of head differ.
 
-    Scores of a multi-label head and of a softmax head do not mean the same.
+    Scores of a multi-label head and of a softmax head do not mean the same. Labels that are not numbered from 0 name no
+    rows of a head.
     """
     if (
         task.labels is None
@@ -245,7 +246,9 @@ def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
         return None
     numbers = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     names = [name.casefold() for name in task.labels]
-    return [numbers[name] for name in names] if set(numbers) == set(names) and len(numbers) == len(names) else None
+    if numbers.keys() != set(names) or sorted(numbers.values()) != list(range(len(names))):
+        return None
+    return [numbers[name] for name in names]
 
 
 def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:

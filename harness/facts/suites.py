@@ -37,6 +37,8 @@ class Average(KeysOfFile):
 def _with_headings(tasks: Any) -> Any:
     """Tasks with their headings, from a list of names or from names with headings."""
     if isinstance(tasks, list):
+        if others := [name for name in tasks if not isinstance(name, str)]:
+            raise ValueError(f"{others[0]!r} is not the name of a task")
         if duplicate := next((name for number, name in enumerate(tasks) if name in tasks[:number]), None):
             raise ValueError(f"duplicate task {duplicate!r}")
         return {name: name for name in tasks}
