@@ -42,7 +42,7 @@ def fastest_limit_batch(setting: Setting) -> int:
 def _adapt(model: PreTrainedModel, setting: Setting) -> None:
     """Changes the model as the harness does before it trains on one process."""
     from harness.engine.adaptations import adapt
-    from harness.engine.adaptations.float32_head import compute_head_in_float32
+    from harness.engine.adaptations.head import compute_head_in_float32
 
     compute_head_in_float32(model)
     rows = {"train": setting.encoded_vocabulary}

@@ -51,19 +51,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def usage() -> str:
     """The text of `harness --help`."""
-    lines = [f"  harness {name:<12} {purpose}" for name, purpose in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: harness COMMAND [OPTIONS]",
-            "",
-            "Fine-tune any encoder on GLUE-style tasks and record every number.",
-            "",
-            *lines,
-            "",
-            "harness COMMAND --help shows the options of a command, --version the version.",
-            "On several devices: accelerate launch harness/run.py --task sst2 ...",
-        ]
-    )
+    commands = "\n".join(f"  harness {name:<12} {purpose}" for name, purpose in COMMANDS.items())
+    return f"""usage: harness COMMAND [OPTIONS]
+
+Fine-tune any encoder on GLUE-style tasks and record every number.
+
+{commands}
+
+harness COMMAND --help shows the options of a command, --version the version.
+On several devices: accelerate launch harness/run.py --task sst2 ..."""
 
 
 if __name__ == "__main__":

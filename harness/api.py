@@ -61,6 +61,9 @@ def predict(
     from harness.rows.stream import rows_of_texts
     from harness.saved_models.bundles import read_bundle
 
+    for name, values in (("texts", texts), ("pairs", pairs)):
+        if isinstance(values, str):
+            raise UserError(f"{name}: expected a list of texts, got the text {values!r:.100}.")
     task = read_bundle(Path(folder)).task
     if uneven := next((each for each in choices or () if len(each) != task.classes), None):
         raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven)}.")
@@ -80,16 +83,17 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
 def _command(values: Mapping[str, Any]) -> str:
     """The command line that does the same, for the record."""
     from harness.facts.recipes import Recipe
+    from harness.requests.options import RunOptions
     from harness.rows.own_data import OwnData
 
     args = ["harness/run.py"]
     for name, value in values.items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
-            is_default = name in Recipe.model_fields and Recipe.model_fields[name].default is True
-            args += [] if value is is_default else [f"--{flag}" if value else f"--no-{flag}"]
+            default = Recipe.model_fields[name].default if name in Recipe.model_fields else getattr(RunOptions, name)
+            args += [] if value is default else [f"--{flag}" if value else f"--no-{flag}"]
         elif isinstance(value, (list, tuple)):
-            takes_several = OwnData.__dataclass_fields__[name].default == ()
+            takes_several = getattr(OwnData, name, None) == ()
             args += [f"--{flag}", *(map(str, value) if takes_several else [",".join(map(str, value))])]
         elif value is not None or name in Recipe.model_fields:
             args += [f"--{flag}", str(value)]

@@ -41,10 +41,10 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
 
 def is_of_the_outside_world(error: BaseException) -> bool:
     """True for a failure that no code can prevent, such as a full disk, a missing permission or no memory."""
-    return isinstance(error, OSError) or _is_out_of_memory(error)
+    return isinstance(error, OSError) or is_out_of_memory(error)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """True for the errors of torch, on a GPU and on a CPU, and of the loader of shared libraries, too."""
     is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
     is_library = isinstance(error, ImportError) and str(error).endswith("failed to map segment from shared object")
@@ -55,7 +55,7 @@ def reason(error: BaseException) -> str:
     """The cause of a failure in the words people search for, without a full stop."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return "out of memory"
     if isinstance(error, RecursionError):
         return "nested too deeply"

@@ -16,7 +16,7 @@ from functools import cached_property, partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.engine.progress import Progress, ProgressFile
+from harness.engine.progress import Progress, ProgressFile, progress_fields
 from harness.errors import UserError, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import recipe_difference
@@ -376,7 +376,6 @@ def _outcome_fields(this: _Run, ready: Prepared, progress: Progress, scores: dic
     """The fields of the record that scores and cost fill; writes the prediction files next to it."""
     from harness.engine import deployment, provenance
     from harness.engine.predictions import write_predictions
-    from harness.engine.progress import progress_fields
 
     task, evaluator, training, accelerator = this.task, ready.evaluator, ready.training, ready.training.accelerator
     threshold = evaluator.threshold(scores[task.select_on])

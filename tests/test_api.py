@@ -45,6 +45,26 @@ def test_flag_that_is_on_by_default_can_be_turned_off(calls: list[Any]) -> None:
     assert "--no-length-grouping" in calls[0][1]
 
 
+def test_switch_that_is_on_by_default_has_a_flag_only_when_it_is_off(calls: list[Any]) -> None:
+    api.run("rte", predict=False)
+    api.run("rte", predict=True)
+    assert [options.predict for options, _ in calls] == [False, True]
+    for options, command in calls:
+        assert parse_options(command.split()[1:]) == options
+
+
+def test_list_for_one_path_is_recorded_as_the_path(calls: list[Any], tmp_path: Path) -> None:
+    api.run("rte", data=[str(tmp_path)])
+    assert calls[0][1].endswith(f"--data {tmp_path}")
+
+
+def test_one_text_in_place_of_a_list_is_refused() -> None:
+    with pytest.raises(UserError, match="texts: expected a list of texts, got the text 'one text'"):
+        api.predict("nowhere", "one text")
+    with pytest.raises(UserError, match="pairs: expected a list"):
+        api.predict("nowhere", ["one text"], "its pair")
+
+
 def test_own_data_is_told_by_keyargs_too(calls: list[Any]) -> None:
     api.run(train_file=["a.csv", "b.csv"], test_file=None, text_columns=["title", "body"], label_column="stars", seed=1)
     args = ["--train-file", "a.csv", "b.csv", "--text-columns", "title,body", "--label-column", "stars", "--seed", "1"]

@@ -23,7 +23,8 @@ from harness.inspection.prediction_output import FORMATS, PredictedRows, json_ro
 from harness.inspection.scorer import Scorer, open_model
 from harness.rows import stream
 from harness.rows.columns import ReadOptions
-from harness.rows.stream import TextColumns, TextRows
+from harness.rows.splits import Split
+from harness.rows.stream import TextColumns
 from harness.saved_models import bundles
 from harness.system.command_line import parse_flags
 
@@ -94,7 +95,7 @@ def _print_rows(is_for_people: bool, predictions: PredictedRows) -> None:
     print(*(screen_lines if is_for_people else json_rows)(predictions), sep="\n")
 
 
-def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[PredictedRows]:
+def _predictions(scorer: Scorer, chunks: Iterator[Split]) -> Iterator[PredictedRows]:
     """Yields the predictions of each chunk, in row order."""
     first = 0
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())
@@ -105,7 +106,7 @@ def _predictions(scorer: Scorer, chunks: Iterator[TextRows]) -> Iterator[Predict
             bar.update(rows.predicted)
 
 
-def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[TextRows]:
+def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[Split]:
     """Yields the rows to predict in chunks, at least one."""
     is_pair = len(bundle.task.text) == 2
     if options.pair_column is not None and not is_pair:
@@ -135,8 +136,8 @@ def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
             f"--text-column, --pair-column: the task {task.name} composes its texts with candidates. Rename the column "
             f"{flag!r} of the file to that of the task: {', '.join(task.text_columns)}."
         )
-    sources = [
+    sources = (
         TextSource(flag, (flag,)) if flag else task.text_source(name)
         for name, flag in zip(task.text, flags, strict=False)
-    ]
-    return TextColumns(sources[0], sources[1] if len(sources) > 1 else None, task.choice_source, task.candidates)
+    )
+    return TextColumns(tuple(sources), task.choice_source, task.candidates)

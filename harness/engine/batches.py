@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -54,7 +55,7 @@ class StepBatches(NamedTuple):
 
 
 def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], int] = int) -> Batch:
-    """Cuts the batch of these rows, in this order; without rows, a filler that holds row 0 and counts for nothing.
+    """Cuts the batch of these rows, in this order; without rows, a filler: row 0, which counts for nothing.
 
     Its width is `width(tokens of the longest input)`. The candidates of a row are always in one batch.
     """
@@ -123,16 +124,15 @@ def step_batches(
     """
     lengths, widths = encoded.lengths, encoded.widths
     for step in rows_of_steps(widths, plan, seed, epoch)[skip:]:
-        share = math.ceil(len(step) / plan.processes)
-        starts = range(0, share, plan.device_batch_size)
+        starts = range(0, math.ceil(len(step) / plan.processes), plan.device_batch_size)
         shares = [step[p :: plan.processes] for p in range(plan.processes)]
-        dealt = [part[start : start + plan.device_batch_size] for part in shares for start in starts]
+        dealt = [[share[start : start + plan.device_batch_size] for start in starts] for share in shares]
+        computed = sum(len(rows) * width(int(widths[rows[0]])) for rows in itertools.chain(*dealt) if len(rows))
         yield StepBatches(
-            [cut_batch(encoded, shares[process][start : start + plan.device_batch_size], width) for start in starts],
+            [cut_batch(encoded, rows, width) for rows in dealt[process]],
             rows=len(step),
             tokens=int(lengths[step].sum()),
-            computed_tokens=encoded.choices
-            * sum(len(batch) * width(int(widths[batch[0]])) for batch in dealt if len(batch)),
+            computed_tokens=encoded.choices * computed,
         )
 
 

@@ -105,9 +105,7 @@ def _check_sharding(accelerator: Accelerator) -> None:
 def compute_on_main(accelerator: Accelerator, compute: Callable[[], Value]) -> Value:
     """Computes a value on the main process and returns it on every process; all of them must call it together."""
     value = compute() if accelerator.is_main_process else None
-    if accelerator.num_processes > 1:
-        value = broadcast_object_list([value])[0]
-    return cast(Value, value)
+    return cast(Value, broadcast_object_list([value])[0])
 
 
 def keeps_whole_weights(accelerator: Accelerator) -> bool:

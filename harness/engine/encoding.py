@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tokenizers
@@ -20,22 +20,10 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from transformers import TokenizersBackend
 
 from harness.rows.files import file_hash
+from harness.rows.splits import Split
 
 CHARACTERS_PER_CALL = 2_000_000
 """Characters of one call of the tokenizer: enough to keep its threads busy, few enough to limit memory."""
-
-
-class Rows(Protocol):
-    """The columns that `encode` needs of a split."""
-
-    @property
-    def text(self) -> list[str]: ...
-    @property
-    def pair(self) -> list[str] | None: ...
-    @property
-    def label(self) -> NDArray[Any] | None: ...
-    @property
-    def choices(self) -> list[tuple[str, ...]] | None: ...
 
 
 class Encoded(NamedTuple):
@@ -72,7 +60,7 @@ class Encoded(NamedTuple):
         return np.diff(self.offsets).reshape(-1, self.choices).max(axis=1, initial=0)
 
 
-def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
+def encode(split: Split, tokenizer: Tokenizer, max_length: int) -> Encoded:
     """Tokenises every row and truncates it to `max_length` tokens, the longer text of a pair first.
 
     Each candidate of a row is the second text of a pair of its own.
@@ -102,7 +90,7 @@ def encode(split: Rows, tokenizer: Tokenizer, max_length: int) -> Encoded:
     )
 
 
-def input_texts(split: Rows) -> list[list[str]]:
+def input_texts(split: Split) -> list[list[str]]:
     """The texts of the model's inputs, one or two columns; with candidates, K inputs for each row."""
     if split.choices is None:
         return [column for column in (split.text, split.pair) if column is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from accelerate import Accelerator
 from torch import nn
@@ -14,9 +14,7 @@ from harness.engine.inference import Scores, infer
 from harness.facts.outcome import SplitOutcome, prediction_threshold, score_split
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec
-
-if TYPE_CHECKING:
-    from harness.rows.splits import Split
+from harness.rows.splits import Split
 
 
 class Evaluator(NamedTuple):
@@ -41,12 +39,12 @@ class Evaluator(NamedTuple):
         """The threshold that goes with these scores of the selection split; None for other than label sets."""
         gold = self.splits[self.task.select_on].label
         return deployment.compute_on_main(
-            self.accelerator, lambda: prediction_threshold(self.task, self.recipe, scores.values, gold)
+            self.accelerator, lambda: prediction_threshold(self.task, self.recipe, scores, gold)
         )
 
     def outcome(self, split: str, scores: Scores, threshold: float | None) -> SplitOutcome:
         """Loss and metrics of a labelled split, the same on every process."""
         gold, row_groups = self.splits[split].gold, self.splits[split].row_groups
         return deployment.compute_on_main(
-            self.accelerator, lambda: score_split(self.task, split, scores.values, gold, threshold, row_groups)
+            self.accelerator, lambda: score_split(self.task, split, scores, gold, threshold, row_groups)
         )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -12,18 +10,12 @@ from torch import nn
 
 from harness.engine.batches import Encoded, cut_batch, scoring_batches
 
+Scores = NDArray[np.float32]
+"""Logits, or the value of a regression, for each row of a split in row order, float32[N, C]."""
+
 
 class NotFinite(ArithmeticError):
     """A score is infinite or not a number. Every process raises it."""
-
-
-class Scores(NamedTuple):
-    """The output of a model for each row of a split."""
-
-    rows: NDArray[np.int64]
-    """0 to N - 1, int64[N]."""
-    values: NDArray[np.float32]
-    """Logits, or the value of a regression, float32[N, C]."""
 
 
 def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_batch_size: int) -> Scores:
@@ -46,7 +38,7 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
             numbers.append(torch.from_numpy(rows).to(device))
     model.train(was_training)
     scores = _in_row_order(accelerator, torch.cat(numbers), torch.cat(values), len(encoded))
-    not_finite = int((~np.isfinite(scores.values)).any(axis=1).sum())
+    not_finite = int((~np.isfinite(scores)).any(axis=1).sum())
     if not_finite:
         raise NotFinite(f"{not_finite} of {len(encoded)} rows have no finite score")
     return scores
@@ -54,14 +46,11 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
 
 def _in_row_order(accelerator: Accelerator, rows: torch.Tensor, values: torch.Tensor, total: int) -> Scores:
     """Gathers the rows of all processes; rows numbered -1 only fill up the shares and are dropped."""
-    if accelerator.num_processes > 1:
-        longest = int(accelerator.gather(torch.tensor([len(rows)], device=rows.device)).max())
-        fillers = longest - len(rows)
-        rows = accelerator.gather(torch.cat([rows, rows.new_full((fillers,), -1)]))
-        values = accelerator.gather(torch.cat([values, values.new_zeros((fillers, values.shape[1]))]))
+    rows = accelerator.gather(accelerator.pad_across_processes(rows, pad_index=-1))
+    values = accelerator.gather(accelerator.pad_across_processes(values))
     numbers, table = rows.cpu().numpy(), values.cpu().numpy()
     is_real = numbers >= 0
     numbers, table = numbers[is_real], table[is_real]
     order = np.argsort(numbers, kind="stable")
     assert np.array_equal(numbers[order], np.arange(total)), f"scored {len(numbers)} rows of {total}"
-    return Scores(numbers[order], table[order])
+    return table[order]

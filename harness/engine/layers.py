@@ -1,4 +1,4 @@
-"""The layers of an encoder, found by structure in any architecture."""
+"""The layers of an encoder, found by structure in any architecture, and their learning rates."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from harness.errors import UserError
+from harness.facts.recipes import Recipe
+
+DEFAULT_OFFSET = 1
 
 
 def find_layers(model: PreTrainedModel, flag: str) -> nn.ModuleList:
@@ -43,3 +46,23 @@ def parameters_below(model: PreTrainedModel, layers: nn.ModuleList) -> list[nn.P
     embeddings = (module for module in model.base_model.modules() if "Embedding" in type(module).__name__)
     of_embeddings = (parameter for module in embeddings for parameter in module.parameters(recurse=False))
     return [*below, *(parameter for parameter in of_embeddings if id(parameter) not in in_layers)]
+
+
+def rate_factors(model: PreTrainedModel, recipe: Recipe) -> dict[int, float]:
+    """Returns the factor of the learning rate of each parameter, by its `id`; empty without layer-wise decay.
+
+    Layer l of L has decay^(L - l + offset), what is below the layers that of layer 0, and all above them 1, as in
+    ELECTRA (Clark et al. 2020), where the offset is 2.
+
+    Raises:
+        UserError: the model has no single stack of layers.
+    """
+    if recipe.layer_decay is None:
+        return {}
+    layers = find_layers(model, "--layer-decay")
+    offset = DEFAULT_OFFSET if recipe.layer_decay_offset is None else recipe.layer_decay_offset
+    factors: dict[int, float] = {}
+    for depth, parameters in enumerate([parameters_below(model, layers), *(each.parameters() for each in layers)]):
+        factor = recipe.layer_decay ** (len(layers) - depth + offset)
+        factors |= {id(parameter): factor for parameter in parameters}
+    return factors

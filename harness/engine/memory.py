@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import os
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils.memory import clear_device_cache
 from torch import nn
 
 from harness.engine.batches import Encoded, cut_batch
+from harness.engine.deployment import any_process
 from harness.engine.losses import summed_loss
 from harness.engine.optimizers import state_shapes
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, is_out_of_memory
 from harness.facts.recipes import StepPlan
 from harness.system.devices import GPU_MEMORY_SHARE
 
@@ -40,7 +41,14 @@ def plan_that_fits(
     Raises:
         UserError: not even one row fits.
     """
-    while not _fits_everywhere(accelerator, model, optimizer, encoded, plan):
+    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
+    while True:
+        with torch.random.fork_rng(devices=devices):
+            fits = _fits(accelerator, model, optimizer, encoded, plan)
+        model.zero_grad(set_to_none=True)
+        clear_device_cache(garbage_collection=True)
+        if not any(any_process(accelerator, [not fits])):
+            return plan
         if plan.device_batch_size == 1:
             raise UserError(
                 f"out of memory: one row of {encoded.lengths.max()} tokens does not fit on {accelerator.device}. "
@@ -48,31 +56,13 @@ def plan_that_fits(
             )
         plan = plan.with_device_batch_size(-(-plan.device_batch_size // 2))
         accelerator.print(f"out of memory: retrying with\n{plan}")
-    return plan
-
-
-def _fits_everywhere(
-    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan
-) -> bool:
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        fits = _fits(accelerator, model, optimizer, encoded, plan.device_batch_size)
-    model.zero_grad(set_to_none=True)
-    gc.collect()
-    if devices:
-        torch.cuda.empty_cache()
-    return bool(accelerator.gather(torch.tensor([fits], device=accelerator.device)).all())
 
 
 def _fits(
-    accelerator: Accelerator,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    encoded: Encoded,
-    device_batch_size: int,
+    accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, encoded: Encoded, plan: StepPlan
 ) -> bool:
     """Tries a forward and backward pass of the longest rows, next to memory for the optimizer's state."""
-    longest = np.argsort(-encoded.widths, kind="stable")[:device_batch_size]
+    longest = np.argsort(-encoded.widths, kind="stable")[: plan.device_batch_size]
     try:
         shapes = [shape for each in state_shapes(optimizer) for shape in each.values()]
         state = [torch.empty(shape, device=accelerator.device) for shape in shapes]
@@ -82,10 +72,8 @@ def _fits(
             logits = batch.scores(model(**batch.inputs).logits)
         summed_loss(logits, batch.labels).backward()
         del state
-    except torch.OutOfMemoryError:
-        return False
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):  # the CPU's allocator has no error type of its own
-            return False
-        raise
+        if not is_out_of_memory(error):
+            raise
+        return False
     return True

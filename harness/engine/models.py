@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.adaptations.float32_head import compute_head_in_float32, head_prefixes
+from harness.engine.adaptations.head import compute_head_in_float32, head_prefixes
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.layers import word_embeddings
 from harness.engine.model_code import (
@@ -68,14 +68,12 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         tokenizer = _tokenizer(name, source, options)
         if not trusts_code:
             check_no_code(f"--model {name}", config)
-    config.pad_token_id = _set_padding_token(name, tokenizer)
-    order = _label_order(config, task)
-    _set_labels(config, task)
-    with _explained_errors(name, revision):
+        config.pad_token_id = _set_padding_token(name, tokenizer)
+        order = _label_order(config, task)
+        _set_labels(config, task)
         _check_size(name, config, options)
-    set_seed(seed)
-    settings = options | dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
-    with _explained_errors(name, revision):
+        set_seed(seed)
+        settings = options | dict(dtype=torch.float32, ignore_mismatched_sizes=True, output_loading_info=True)
         model, loading = call_with_retries(
             name, lambda: AutoModelForSequenceClassification.from_pretrained(source, config=config, **settings)
         )
@@ -237,7 +235,8 @@ def _set_labels(config: Any, task: TaskSpec) -> None:
 def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
     """Returns the checkpoint's number of each of the task's labels, or None if their names or kinds of head differ.
 
-    Scores of a multi-label head and of a softmax head do not mean the same.
+    Scores of a multi-label head and of a softmax head do not mean the same. Labels that are not numbered from 0 name no
+    rows of a head.
     """
     if (
         task.labels is None
@@ -247,7 +246,9 @@ def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
         return None
     numbers = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     names = [name.casefold() for name in task.labels]
-    return [numbers[name] for name in names] if set(numbers) == set(names) and len(numbers) == len(names) else None
+    if numbers.keys() != set(names) or sorted(numbers.values()) != list(range(len(names))):
+        return None
+    return [numbers[name] for name in names]
 
 
 def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
@@ -293,13 +294,10 @@ def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
 
 def _explained_errors(name: str, revision: str) -> AbstractContextManager[None]:
     """Turns an error about a folder, or about a model of the Hub, into a UserError that says what to do."""
-    if revision.startswith("sha256:"):
-        return explained_load_errors(
-            f"--model {name}",
-            "The folder must contain config.json, weights and tokenizer of an encoder that can classify texts.",
+    advice = "The folder must contain config.json, weights and tokenizer of an encoder that can classify texts."
+    if not revision.startswith("sha256:"):
+        advice = (
+            f"Check the name and the revision {revision}. If the Hub cannot be reached, check the connection or "
+            "HF_ENDPOINT, name a folder with the model, or try --test-mode, which needs no network."
         )
-    return explained_load_errors(
-        f"--model {name}",
-        f"Check the name and the revision {revision}. If the Hub cannot be reached, check the connection or "
-        "HF_ENDPOINT, name a folder with the model, or try --test-mode, which needs no network.",
-    )
+    return explained_load_errors(f"--model {name}", advice)

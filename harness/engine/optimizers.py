@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from harness.engine.layer_rates import rate_factors
+from harness.engine.layers import rate_factors
 from harness.errors import UserError
 from harness.facts.recipes import Recipe
 

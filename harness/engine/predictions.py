@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,31 +13,19 @@ from numpy.typing import NDArray
 
 from harness.engine.inference import Scores
 from harness.metrics.scoring import predictions_from_scores
+from harness.rows.splits import Split
 from harness.system.atomic import atomic_path
 
 
-class IdentifiedRows(Protocol):
-    """The columns that a file of predictions needs of a split."""
-
-    @property
-    def label(self) -> NDArray[Any] | None: ...
-    @property
-    def ids(self) -> Mapping[str, list[Any]]: ...
-    @property
-    def questions(self) -> NDArray[np.int64] | None: ...
-    @property
-    def candidates(self) -> list[str] | None: ...
-
-
 def write_predictions(
-    path: Path, scores: Scores, labels: Iterable[str] | None, split: IdentifiedRows, threshold: float | None = None
+    path: Path, scores: Scores, labels: Iterable[str] | None, split: Split, threshold: float | None = None
 ) -> None:
     """Writes columns row, prediction, label (where known), scores and those that identify a row; a file or none.
 
     Predictions and labels are names for classes, numbers for a regression, and lists of names for a multi-label task,
     which has a threshold. In a selection of answers, the columns question and candidate follow.
     """
-    predicted = predictions_from_scores(scores.values, threshold, split.questions)
+    predicted = predictions_from_scores(scores, threshold, split.questions)
     gold, names = split.label, list(labels or ())
 
     def named(values: NDArray[Any]) -> list[Any]:
@@ -48,10 +36,10 @@ def write_predictions(
         return [names[number] for number in values]
 
     lists = None if threshold is None else pa.list_(pa.string())
-    columns: dict[str, Any] = {"row": scores.rows, "prediction": pa.array(named(predicted), lists)}
+    columns: dict[str, Any] = {"row": np.arange(len(scores)), "prediction": pa.array(named(predicted), lists)}
     if gold is not None:
         columns["label"] = pa.array(named(gold), lists)
-    columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.values.ravel()), scores.values.shape[1])
+    columns["scores"] = pa.FixedSizeListArray.from_arrays(pa.array(scores.ravel()), scores.shape[1])
     if split.questions is not None:
         columns |= {"question": split.questions, "candidate": split.candidates}
     columns |= {f"id_{column}": pa.array(values) for column, values in split.ids.items()}

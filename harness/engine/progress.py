@@ -1,4 +1,4 @@
-"""Progress of a run: counts, history and the selected evaluation, as plain values that a checkpoint can hold.
+"""Progress of a run: counts, history and the selected evaluation, as plain values for a checkpoint.
 
 A `ProgressSummary` is the part that other processes read while the run lasts.
 """

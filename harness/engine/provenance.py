@@ -109,14 +109,11 @@ def energy_meters(accelerator: Accelerator) -> EnergyMeters:
 
 def memory_and_energy(accelerator: Accelerator, meters: EnergyMeters) -> tuple[list[int], Energy]:
     """Returns `peak_bytes` of each process, and the energy of all; every process must call it."""
-    return list(gather_object([peak_bytes(accelerator.device)])), _energy(meters)
-
-
-def _energy(meters: EnergyMeters) -> Energy:
     own = [meter and (meter.joules(), meter.description) for meter in meters]
     gpus, processors = zip(*gather_object([own]), strict=True)
     sources = dict.fromkeys(one[1] for one in (*gpus, *processors) if one)
-    return Energy(gpu_joules=_sum(gpus), processor_joules=_sum(processors), sources=[*sources])
+    energy = Energy(gpu_joules=_sum(gpus), processor_joules=_sum(processors), sources=[*sources])
+    return list(gather_object([peak_bytes(accelerator.device)])), energy
 
 
 def _sum(readings: Sequence[tuple[float | None, str] | None]) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -57,6 +58,18 @@ def _check_embeddings(model: PreTrainedModel) -> None:
 def whole_tensor(tensor: torch.Tensor) -> torch.Tensor:
     """Returns the whole of a sharded tensor, and any other tensor unchanged; all processes must call it together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def weights_hash(weights: Iterable[tuple[str, torch.Tensor]]) -> str:
+    """Returns the sha256 of weights: names in order, bytes in each tensor's type; all processes must call it together.
+
+    `weights` are pairs of a name and a tensor, sharded or not.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(weights):
+        digest.update(name.encode())
+        digest.update(whole_tensor(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def gather_state(state: Any, on_this_process: bool) -> Any:

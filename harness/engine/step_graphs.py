@@ -53,8 +53,8 @@ class StepGraphs:
 
     def __init__(
         self,
-        run_step: Callable[[Batch], torch.Tensor],
-        compute_gradients: Callable[[Batch], None],
+        compute_gradients: Callable[[Batch], torch.Tensor],
+        update_weights: Callable[[torch.Tensor], None],
         discard_gradients: Callable[[], None],
         optimizer: torch.optim.Optimizer,
         rows: int,
@@ -62,13 +62,13 @@ class StepGraphs:
     ) -> None:
         """Prepares for steps of `rows` rows.
 
-        `run_step` computes a whole step and returns its measured values; `compute_gradients` and `discard_gradients`
-        together change nothing.
+        `compute_gradients` returns the measured values of a step, with which `update_weights` ends it;
+        `compute_gradients` and `discard_gradients` together change nothing.
         """
         self.failure = ""
         """The error of a step that could not be captured; from then on none is replayed."""
-        self._run_step = run_step
         self._compute_gradients = compute_gradients
+        self._update_weights = update_weights
         self._discard_gradients = discard_gradients
         self._optimizer = optimizer
         self._rows = rows
@@ -117,7 +117,9 @@ class StepGraphs:
 
         def run() -> torch.Tensor:
             with self._rates_on_device():
-                return self._run_step(static)
+                measured = self._compute_gradients(static)
+                self._update_weights(measured)
+                return measured
 
         return static, self._capture(run)
 

@@ -82,41 +82,23 @@ def write_model(folder: Path) -> None:
 def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
     if task.candidates is not None:
         return _question_columns(task, rows // _ROWS_PER_GROUP, is_hidden, rng)
+    values = list((task.labels or {}).values())
+    has_class_numbers = not task.is_multi_label and bool(values) and isinstance(values[0], int)
+    hidden = -1.0 if task.is_regression else -1 if has_class_numbers else None
     texts: list[list[str]] = [[] for _ in task.text]
     labels: list[Any] = []
     candidates: list[list[str]] = []
-    values = list((task.labels or {}).values())
     for row in range(rows):
-        if task.is_multi_label:
-            switches = rng.integers(0, 2, size=len(values))
-            choices = [(number, int(rng.integers(1, _WORDS_PER_CLASS)) * on) for number, on in enumerate(switches)]
-            signals = [_class_word(number, which) for number, which in choices for _ in range(2)]
-            label: Any = None if is_hidden else switches
-        elif task.is_regression:
-            target = int(rng.integers(0, _MAX_VALUE + 1))
-            signals = [_class_word(0, row % _WORDS_PER_CLASS)] * target
-            signals += [_class_word(1, row % _WORDS_PER_CLASS)] * (_MAX_VALUE - target)
-            label = -1.0 if is_hidden else float(target)
-        elif task.choices:
-            target = row % len(values)
-            label = (-1 if isinstance(values[0], int) else None) if is_hidden else values[target]
-            signals = []
-        else:
-            target = row // (task.group_rows or 1) % len(values)  # a minimal pair has one label
-            signals = [_class_word(target, int(rng.integers(_WORDS_PER_CLASS))) for _ in range(3)]
-            hidden = -1 if isinstance(values[0], int) else None
-            label = hidden if is_hidden else values[target]
-        for position, column in enumerate(texts):
+        signals, label = _signals(task, values, row, rng)
+        labels.append(hidden if is_hidden else label)
+        for column in texts:
             fillers = rng.integers(1, 3) if task.is_multi_label else rng.integers(4, 14)
             numbers = rng.integers(len(_FILLERS), size=int(fillers))  # as rng.choice draws them, in half its time
-            tokens = [_FILLERS[number] for number in numbers.tolist()]
-            if position == len(texts) - 1:
-                tokens += signals
+            tokens = [_FILLERS[number] for number in numbers.tolist()] + (signals if column is texts[-1] else [])
             rng.shuffle(tokens)
             column.append(" ".join(tokens))
-        labels.append(label)
         if task.choices:
-            endings = [_class_word(int(number == target), 0) for number in range(len(values))]
+            endings = [_class_word(int(number == row % len(values)), 0) for number in range(len(values))]
             beginnings = rng.choice(_FILLERS, size=(len(values), 3))
             candidates.append([" ".join([*first, last]) for first, last in zip(beginnings, endings, strict=True)])
     sources = [task.text_source(name) for name in (*task.text, *task.choices)]
@@ -126,6 +108,22 @@ def _columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generato
     if len(task.choices) == 1:
         columns[task.choices[0]] = candidates
     return {**columns, **_label_columns(task, labels)}
+
+
+def _signals(task: TaskSpec, values: list[Any], row: int, rng: np.random.Generator) -> tuple[list[str], Any]:
+    """Returns the tokens of a row that tell its label, and the label; a row of candidates has no such tokens itself."""
+    if task.is_multi_label:
+        switches = rng.integers(0, 2, size=len(values))
+        choices = [(number, int(rng.integers(1, _WORDS_PER_CLASS)) * on) for number, on in enumerate(switches)]
+        return [_class_word(number, which) for number, which in choices for _ in range(2)], switches
+    if task.is_regression:
+        target, which = int(rng.integers(0, _MAX_VALUE + 1)), row % _WORDS_PER_CLASS
+        signals = [_class_word(0, which)] * target + [_class_word(1, which)] * (_MAX_VALUE - target)
+        return signals, float(target)
+    if task.choices:
+        return [], values[row % len(values)]
+    target = row // (task.group_rows or 1) % len(values)  # a minimal pair has one label
+    return [_class_word(target, int(rng.integers(_WORDS_PER_CLASS))) for _ in range(3)], values[target]
 
 
 def _question_columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:

@@ -17,8 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.encoding import Encoded, Rows, encode, input_texts, tokenizer_identity
+from harness.engine.encoding import Encoded, encode, input_texts, tokenizer_identity
 from harness.errors import UserError
+from harness.rows.splits import Split
 from harness.system.atomic import write_atomically
 
 FORMAT = 1
@@ -39,7 +40,7 @@ def cache_folder() -> Path | None:
 
 
 def encode_splits(
-    splits: Mapping[str, Rows], tokenizer: Tokenizer, max_length: int, folder: Path | None, warn: Callable[[str], None]
+    splits: Mapping[str, Split], tokenizer: Tokenizer, max_length: int, folder: Path | None, warn: Callable[[str], None]
 ) -> dict[str, Encoded]:
     """Encodes each split, or reads it from the cache in `folder`; without a folder nothing is cached.
 
@@ -65,7 +66,7 @@ def encode_splits(
     return encoded
 
 
-def _texts_hash(name: str, split: Rows) -> str:
+def _texts_hash(name: str, split: Split) -> str:
     """Returns the sha256 of every input's text and pair, in order."""
     columns = input_texts(split)
     digest = hashlib.sha256(f"{len(columns[0])} {len(columns) > 1};".encode())
@@ -83,7 +84,7 @@ def _texts_hash(name: str, split: Rows) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, split: Rows, tokenizer: Tokenizer, warn: Callable[[str], None]) -> Encoded | None:
+def _read(path: Path, split: Split, tokenizer: Tokenizer, warn: Callable[[str], None]) -> Encoded | None:
     """Maps a file into memory; returns None if it is missing or damaged."""
     try:
         with safe_open(path, framework="pt") as file:  # framework="numpy" would copy instead of map

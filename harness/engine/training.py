@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from harness.engine.adaptations import dropout
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
-from harness.engine.sharding import shard_as, shard_by_layer, whole_tensor
+from harness.engine.sharding import shard_as, shard_by_layer, weights_hash, whole_tensor
 from harness.engine.step_graphs import StepGraphs
 from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.schedules import learning_rate_factor
@@ -103,7 +102,10 @@ class Training:
         self.recipe = recipe
         self.plan = plan
         self.encoded = encoded
-        self.class_weights = _class_weights(recipe, encoded, accelerator.device)
+        self.class_weights: torch.Tensor | None = None
+        if recipe.class_weights is not None:
+            assert encoded.labels is not None, "training rows need labels"
+            self.class_weights = balanced_weights(encoded.labels).to(accelerator.device)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
             rows = plan.device_batch_size
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
@@ -114,9 +116,9 @@ class Training:
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
         self.logits = compiled_logits(self.model, device, has_graphs) if is_compiled else eager_logits(self.model)
         self.width = (lambda tokens: min(padded_length(tokens), recipe.max_length)) if has_few_widths else int
-        self.defers_finite_check = accelerator.device.type == "cuda" and self._can_defer_finite_check()
+        self.defers_finite_check = device.type == "cuda" and self._can_defer_finite_check()
         self._pending: list[tuple[int, torch.Tensor]] = []
-        self._found_not_finite = torch.zeros((), device=accelerator.device)
+        self._found_not_finite = torch.zeros((), device=device)
         self.graphs = self._step_graphs() if has_graphs else None
         if isinstance(self.model, DistributedDataParallel):
             self._order_buckets()
@@ -132,14 +134,11 @@ class Training:
         Otherwise it does so after the first step, and with three or more processes the sums of gradients in the first
         step after a resume would be rounded differently than in a run without interruption.
         """
-        filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(self.accelerator.device)
-        with torch.random.fork_rng(devices=self._gpus()):
+        device = self.accelerator.device
+        filler = cut_batch(self.encoded, np.zeros(0, np.int64)).to(device)
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             self.model(**filler.inputs).logits.sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
-
-    def _gpus(self) -> list[torch.device]:
-        """The GPU of this process, whose random generator must be saved too; empty on a CPU."""
-        return [self.accelerator.device] if self.accelerator.device.type == "cuda" else []
 
     def _can_defer_finite_check(self) -> bool:
         """Tells whether the optimizer can skip a step on the device, without the host."""
@@ -175,14 +174,8 @@ class Training:
         return {name: tensor for name, tensor in model.state_dict().items() if name not in frozen}
 
     def weights_sha256(self) -> str:
-        """Returns the hash of all current weights, frozen ones too: names in order, bytes in each tensor's type."""
-        digest = hashlib.sha256()
-        for name, tensor in sorted(self.accelerator.unwrap_model(self.model).state_dict().items()):
-            digest.update(name.encode())
-            digest.update(
-                whole_tensor(tensor.detach()).cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-            )
-        return digest.hexdigest()
+        """Returns the hash of all current weights, frozen ones too."""
+        return weights_hash(self.accelerator.unwrap_model(self.model).state_dict().items())
 
     def set_weights(self, weights: dict[str, torch.Tensor]) -> None:
         """Restores what `weights` returned."""
@@ -291,18 +284,14 @@ class Training:
 
     def _step_graphs(self) -> StepGraphs:
         """Returns the graphs of this training's steps; gradients and update of a batch are one graph."""
-        rows = self.plan.global_batch_size
-
-        def run_step(batch: Batch) -> torch.Tensor:
-            measured = self._gradients([batch], rows)
-            self._update_weights(measured)
-            return measured
-
-        def compute_gradients(batch: Batch) -> None:
-            self._gradients([batch], rows)
-
-        optimizer, device = self.optimizer.optimizer, self.accelerator.device
-        return StepGraphs(run_step, compute_gradients, self._discard_gradients, optimizer, rows, device)
+        return StepGraphs(
+            lambda batch: self._gradients([batch], self.plan.global_batch_size),
+            self._update_weights,
+            self._discard_gradients,
+            self.optimizer.optimizer,
+            self.plan.global_batch_size,
+            self.accelerator.device,
+        )
 
     def _discard_gradients(self) -> None:
         """Discards gradients that are not applied, and what the gradient scaler noted about them."""
@@ -367,11 +356,3 @@ def _take_step(training: Training, batches: StepBatches, learning_rate: float, n
         if (measured := training.train_step(batches, learning_rate, number)) is not None:
             return measured
     raise Diverged(number, "gradient, at any loss scale,")
-
-
-def _class_weights(recipe: Recipe, encoded: Encoded, device: torch.device) -> torch.Tensor | None:
-    """Returns the weights from the labels of all training rows, which every process has."""
-    if recipe.class_weights is None:
-        return None
-    assert encoded.labels is not None, "training rows need labels"
-    return balanced_weights(encoded.labels).to(device)

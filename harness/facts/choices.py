@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from harness.errors import UserError, boundary
-from harness.facts.record_parts import MAX_RECORD_BYTES, Count, Facts, Names, Value
-from harness.facts.records import RunId, RunRecord, read_record, record_path
+from harness.facts.record_parts import Count, Facts, Names, Value
+from harness.facts.records import RunId, RunRecord, first_fault, read_json, read_record, record_path, short_name
 from harness.system.atomic import write_atomically
 
 Per = Literal["task", "model"]
@@ -83,9 +83,8 @@ def write_choice(choice: GridChoice, results: Path) -> Path:
     """Writes the choice to `results/grids`; the same runs give the same bytes."""
     runs = sorted(run_id for point in choice.points for run_id in point.runs.values())
     digest = hashlib.sha256(json.dumps(runs).encode()).hexdigest()[:10]
-    short = re.sub(r"[^A-Za-z0-9._]+", "-", choice.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
     tasks = choice.tasks[0] if len(choice.tasks) == 1 else f"{len(choice.tasks)}-tasks"
-    path = results / "grids" / f"{short}-{tasks}-{digest}.json"
+    path = results / "grids" / f"{short_name(choice.model)}-{tasks}-{digest}.json"
     text = json.dumps(choice.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(path, text + "\n")
     return path
@@ -97,21 +96,12 @@ def read_choice(path: Path) -> GridChoice:
     Raises:
         UserError: the file cannot be read, or is not a choice.
     """
-    with boundary(f"{path}: not a readable grid", ValueError):
-        if not path.is_file() or path.stat().st_size > MAX_RECORD_BYTES:
-            raise UserError(
-                f"{path}: not a readable grid: expected a regular file of at most {MAX_RECORD_BYTES:,} bytes."
-            )
-        values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path, "grid")
     try:
         return GridChoice.model_validate(values)
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"])) or "values"
-        raise UserError(
-            f"{path}: invalid grid: {where}: {fault['msg'].removeprefix('Value error, ')}. "
-            "The command of the grid writes it again."
-        ) from None
+        advice = "The command of the grid writes it again."
+        raise UserError(f"{path}: invalid grid: {first_fault(error)}. {advice}") from None
 
 
 def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
@@ -130,14 +120,10 @@ def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
             messages.append(str(error))
             continue
         runs = sorted({(task, run_id) for point in choice.points for task, run_id in point.runs.items()})
-        read = (_read_or_none(record_path(path.parents[1], *run)) for run in runs)
-        records = tuple(record for record in read if record is not None)
-        searches.append(GridSearch(path.relative_to(results).as_posix(), choice, records, len(runs) - len(records)))
+        records = []
+        for run in runs:
+            with suppress(UserError):
+                records.append(read_record(record_path(path.parents[1], *run)))
+        name, missing = path.relative_to(results).as_posix(), len(runs) - len(records)
+        searches.append(GridSearch(name, choice, tuple(records), missing))
     return searches, messages
-
-
-def _read_or_none(path: Path) -> RunRecord | None:
-    try:
-        return read_record(path)
-    except UserError:
-        return None

@@ -137,13 +137,5 @@ def split_fields(task: TaskSpec, outcomes: Mapping[str, SplitOutcome]) -> dict[s
 
 def task_facts(task: TaskSpec) -> TaskFacts:
     """The fields of a record about the task."""
-    return TaskFacts(
-        title=task.title,
-        suite=task.suite,
-        labels=None if task.labels is None else list(task.labels),
-        problem_type=task.problem_type,
-        metrics=list(task.metrics),
-        main_metrics=list(task.main_metrics),
-        report=list(task.report),
-        select_on=task.select_on,
-    )
+    labels = None if task.labels is None else list(task.labels)
+    return TaskFacts(**task.model_dump(include=TaskFacts.model_fields.keys() - {"labels"}), labels=labels)

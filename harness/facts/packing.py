@@ -1,4 +1,4 @@
-"""Arrays of one value per row as short texts that a JSON file can hold."""
+"""Arrays of one value per row as short texts for a JSON file."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_BYTES = 1 << 28
-"""Size of the largest array that is unpacked; a short text may claim to hold any number of zeros."""
+"""Size of the largest array that is unpacked; a short text may claim to have any number of zeros."""
 
 _NPY = re.compile(
     rb"\x93NUMPY\x01\x00..\{'descr': '(\|b1|\|[iu]1|<[iu][248]|<f[248])', 'fortran_order': False, "

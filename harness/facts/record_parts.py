@@ -15,7 +15,7 @@ MAX_RECORD_BYTES = 1 << 26
 _ROUNDING = 1e-9
 """A metric may be outside its range by this, the error of floating-point sums."""
 Count = Annotated[int, Field(ge=0, lt=2**63)]
-"""A number of rows, bytes or steps, which 64 bits hold."""
+"""A number of rows, bytes or steps, of 64 bits."""
 Amount = Annotated[float, Field(ge=0, lt=2**63)]
 """Seconds, or rows or tokens per second."""
 Value = Annotated[float, Field(ge=-1e100, le=1e100)]

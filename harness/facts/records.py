@@ -75,8 +75,7 @@ class RunSpec(Facts):
         if self.revision.startswith("sha256:"):
             del facts["model"]
         digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
-        short = re.sub(r"[^A-Za-z0-9._]+", "-", self.model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
-        return f"{short or 'model'}-seed{self.seed}-{digest}"
+        return f"{short_name(self.model) or 'model'}-seed{self.seed}-{digest}"
 
     def group_key(self, parent_group_key: str | None) -> str:
         """Key shared by runs that differ only in their seed, and in the seed of their parents.
@@ -84,6 +83,11 @@ class RunSpec(Facts):
         It is the run_id that the run would have with seed 0 and `parent_group_key`, its parent's key, as parent.
         """
         return self.model_copy(update={"seed": 0, "parent": parent_group_key}).run_id
+
+
+def short_name(model: str) -> str:
+    """The last part of a model's name or path in the characters of file names; empty if it has none of them."""
+    return re.sub(r"[^A-Za-z0-9._]+", "-", model.rstrip("/").rsplit("/", 1)[-1]).strip("-.")[:48]
 
 
 class RunRecord(Facts):
@@ -240,13 +244,7 @@ def read_record_copy(path: Path) -> RunRecord:
     Raises:
         UserError: the file cannot be read, is not a record, or has another schema version.
     """
-    with boundary(f"{path}: not a readable record", ValueError):
-        size = path.stat().st_size
-        if not path.is_file() or size > MAX_RECORD_BYTES:  # a FIFO or a device may never end
-            raise UserError(
-                f"{path}: not a readable record: expected a regular file of at most {MAX_RECORD_BYTES:,} bytes."
-            )
-        values = json.loads(path.read_text(encoding="utf-8"))
+    values = read_json(path, "record")
     version = values.get("schema_version") if isinstance(values, dict) else None
     if not isinstance(version, int):
         raise UserError(f"{path}: not a record: missing schema_version.")
@@ -260,9 +258,29 @@ def read_record_copy(path: Path) -> RunRecord:
     except UserError as error:  # raised by its recipe
         raise UserError(f"{path}: invalid record: {error}") from None
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = "".join(f"{part}." for part in fault["loc"])[:-1] or "values"
-        raise UserError(f"{path}: invalid record: {where}: {fault['msg'].removeprefix('Value error, ')}") from None
+        raise UserError(f"{path}: invalid record: {first_fault(error)}") from None
+
+
+def read_json(path: Path, noun: str) -> Any:
+    """The values in a JSON file of the results; `noun` is what the file should be.
+
+    Raises:
+        UserError: the file cannot be read, is too large, or is not JSON.
+    """
+    with boundary(f"{path}: not a readable {noun}", ValueError):
+        size = path.stat().st_size
+        if not path.is_file() or size > MAX_RECORD_BYTES:  # a FIFO or a device may never end
+            raise UserError(
+                f"{path}: not a readable {noun}: expected a regular file of at most {MAX_RECORD_BYTES:,} bytes."
+            )
+        return json.loads(path.read_text(encoding="utf-8"))
+
+
+def first_fault(error: ValidationError) -> str:
+    """`key: message` for the first fault that pydantic has found."""
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"])) or "values"
+    return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 class Records(NamedTuple):

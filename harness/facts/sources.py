@@ -129,7 +129,7 @@ class Source(KeysOfFile):
     revision: str | None = None
     """Its commit, so that the rows never change; a branch such as main leaves the task unpinned."""
     file: str | None = None
-    """One file (URL, or path relative to the task's YAML) that holds every row; its source split is called `all`."""
+    """One file (URL, or path relative to the task's YAML) with every row; its source split is called `all`."""
     files: dict[str, str | tuple[str, ...]] | None = None
     """One file per source split, several, or a pattern such as `part-*.csv`; each is a `FileReference`."""
     delimiter: str | None = None

@@ -15,7 +15,7 @@ from harness.facts.task_files import (
     TASKS_FOLDER,
     duplicate_task,
     registered_files,
-    registered_folders,
+    suite_folders,
     task_files,
 )
 from harness.facts.task_rows import FileName, Names
@@ -37,6 +37,8 @@ class Average(KeysOfFile):
 def _with_headings(tasks: Any) -> Any:
     """Tasks with their headings, from a list of names or from names with headings."""
     if isinstance(tasks, list):
+        if others := [name for name in tasks if not isinstance(name, str)]:
+            raise ValueError(f"{others[0]!r} is not the name of a task")
         if duplicate := next((name for number, name in enumerate(tasks) if name in tasks[:number]), None):
             raise ValueError(f"duplicate task {duplicate!r}")
         return {name: name for name in tasks}
@@ -78,7 +80,7 @@ class Suite(KeysOfFile):
 
 def suite_names() -> list[str]:
     """The names of the registered suites, `FIRST_SUITE` first and the others sorted."""
-    return sorted((path.name for path in registered_folders()), key=lambda name: (name != FIRST_SUITE, name))
+    return sorted((path.name for path in suite_folders(TASKS_FOLDER)), key=lambda name: (name != FIRST_SUITE, name))
 
 
 @functools.cache

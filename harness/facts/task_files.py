@@ -21,12 +21,8 @@ def task_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.name != SUITE_FILE}
 
 
-def registered_folders() -> list[Path]:
-    """The folders of the registered suites, sorted."""
-    return _suite_folders(TASKS_FOLDER)
-
-
-def _suite_folders(tasks_folder: Path) -> list[Path]:
+def suite_folders(tasks_folder: Path) -> list[Path]:
+    """The folders of the suites in a folder, sorted."""
     return sorted(path for path in tasks_folder.iterdir() if path.is_dir() and path.name[0] not in "._")
 
 
@@ -43,7 +39,7 @@ def registered_files() -> Mapping[str, Path]:
 def _files_by_name(tasks_folder: Path) -> Mapping[str, Path]:
     """The task files of the suites in a folder, which is searched once: a sweep needs them for each of its runs."""
     files: dict[str, Path] = {}
-    for folder in _suite_folders(tasks_folder):
+    for folder in suite_folders(tasks_folder):
         for name, path in task_files(folder).items():
             if name in files:
                 raise UserError(duplicate_task(files[name], path))

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from harness.facts.label_values import number_labels
 from harness.facts.sources import Source
 from harness.facts.texts import ChoiceSource, Span, TextSource, template_columns
 from harness.facts.yaml_file import KeysOfFile
@@ -30,6 +29,34 @@ def _check_file_name(name: str) -> str:
 
 FileName = Annotated[str, AfterValidator(_check_file_name)]
 """A name that files and folders may have on every system; it leads into no other folder."""
+
+
+def _number_labels(labels: Any) -> Any:
+    """Labels with their values in the source: a list numbers its names from 0, as the Hub does; a number is its own
+    value."""
+    if isinstance(labels, list):
+        if others := [name for name in labels if type(name) not in (str, int)]:
+            raise ValueError(f"{others[0]!r} is not a text; put quotes around a label such as 'true' or '1.5'")
+        if len(set(map(str, labels))) != len(labels):
+            raise ValueError("duplicate label")
+        labels = {str(name): name if isinstance(name, int) else number for number, name in enumerate(labels)}
+    if not isinstance(labels, dict):
+        return labels
+    if len(labels) < 2:
+        raise ValueError("a classification needs two labels or more; remove 'labels' for a regression")
+    for name, value in labels.items():
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is not a text; write the name before its value, as in 'negative: 0'")
+        if not isinstance(value, (str, int)):
+            raise ValueError(f"the value of {name!r} is {value!r}: expected a text or a whole number")
+    values = [str(value) for value in labels.values()]
+    if len(set(values)) != len(values):
+        raise ValueError("duplicate value: two labels have the same one")
+    for name, value in zip(labels, values, strict=True):
+        if value in labels and value != name:
+            raise ValueError(f"{labels[name]!r} is the value of {name!r} and the name of another label")
+    return labels
+
 
 Names = Annotated[tuple[str, ...], BeforeValidator(lambda value: [value] if isinstance(value, str) else value)]
 """One name or a list of names."""
@@ -73,7 +100,7 @@ class TaskRows(KeysOfFile):
     """The source's label column; in a multi-label task also one column of 0 and 1 per label."""
     separator: Annotated[str, Field(min_length=1)] | None = None
     """Separator of a multi-label row's labels in a text column; absent for lists."""
-    labels: Annotated[dict[str, str | int], BeforeValidator(number_labels)] | None = None
+    labels: Annotated[dict[str, str | int], BeforeValidator(_number_labels)] | None = None
     """Names in the order of the classes, or name: value in the source; absent for a regression."""
 
     @property

@@ -41,7 +41,7 @@ class Span(KeysOfFile):
 
     @model_validator(mode="after")
     def _check(self) -> Span:
-        if self.model_fields_set not in ({"start", "end"}, {"first_word", "text"}):
+        if self.model_dump(exclude_none=True).keys() not in ({"start", "end"}, {"first_word", "text"}):
             raise ValueError("expected the columns start and end, or first_word and text")
         return self
 

@@ -178,22 +178,18 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         if not isinstance(node, yaml.ScalarNode):
             return super().construct_object(node, deep)
-        shown = repr(node.value[:MAX_SHOWN]) + ("..." if len(node.value) > MAX_SHOWN else "")
+        shown = _shown(node)
         kind = node.tag.rpartition(":")[2]
         if kind == "int" and len(node.value) > MAX_DIGITS:
             raise _invalid(f"a number of more than {MAX_DIGITS:,} digits: {shown}", node.start_mark)
         try:
-            node.value.encode()
             return super().construct_object(node, deep)
-        except UnicodeEncodeError:
-            raise _invalid(f"half a character (a lone surrogate) in {shown}", node.start_mark) from None
         except (ValueError, LookupError, AttributeError):  # PyYAML parses what a tag such as !!timestamp names
             raise _invalid(f"expected {kind}, got {shown}", node.start_mark) from None
 
     def construct_scalar(self, node: yaml.ScalarNode | yaml.MappingNode) -> Any:
-        if re.search("[\ud800-\udfff]", str(node.value)):  # no file can hold it
-            problem = "half of a surrogate pair: write the character itself"
-            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark)
+        if re.search("[\ud800-\udfff]", str(node.value)):
+            raise _invalid(f"half a character (a lone surrogate) in {_shown(node)}", node.start_mark)
         return super().construct_scalar(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
@@ -203,6 +199,10 @@ class _Loader(yaml.SafeLoader):
                 raise _invalid(f"duplicate key {key.value!r}", key.start_mark)
             keys.add(key.value)
         return super().construct_mapping(node, deep)
+
+
+def _shown(node: yaml.Node) -> str:
+    return repr(str(node.value)[:MAX_SHOWN]) + ("..." if len(node.value) > MAX_SHOWN else "")
 
 
 def _invalid(problem: str, mark: yaml.Mark) -> yaml.MarkedYAMLError:

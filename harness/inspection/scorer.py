@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from harness.errors import UserError
 from harness.inspection.prediction_output import PredictedRows, answers_from_scores, rows_from_scores
-from harness.rows.stream import TextRows
+from harness.rows.splits import Split
 from harness.saved_models import bundles
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from transformers import PreTrainedModel
     from transformers import PreTrainedTokenizerBase as Tokenizer
-
-    from harness.engine.encoding import Rows as EncodableRows
 
 
 class Scorer(NamedTuple):
@@ -29,7 +27,7 @@ class Scorer(NamedTuple):
     tokenizer: Tokenizer
     device_batch_size: int
 
-    def scores(self, rows: EncodableRows) -> NDArray[np.float32]:
+    def scores(self, rows: Split) -> NDArray[np.float32]:
         """Returns logits or values, float32[N, C] in row order, on every process; all of them must call it together.
 
         Raises:
@@ -42,15 +40,15 @@ class Scorer(NamedTuple):
         encoded = encode(rows, self.tokenizer, self.bundle.record.spec.recipe.max_length)
         check_tokens(str(self.bundle.folder), self.model, [encoded.tokens["input_ids"]])
         try:
-            return infer(self.accelerator, self.model, encoded, self.device_batch_size).values
+            return infer(self.accelerator, self.model, encoded, self.device_batch_size)
         except NotFinite as error:
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 
-    def predict(self, rows: EncodableRows, first: int = 0) -> PredictedRows:
+    def predict(self, rows: Split, first: int = 0) -> PredictedRows:
         """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
         return rows_from_scores(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
 
-    def select(self, rows: TextRows, first: int) -> PredictedRows:
+    def select(self, rows: Split, first: int) -> PredictedRows:
         """Predicts rows as `predict` does, or the answer to each question where they are candidates."""
         if rows.questions is None or rows.candidates is None:
             return self.predict(rows, first)

@@ -203,7 +203,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     starts from the parent's whole weights.
     """
     from harness.engine import models
-    from harness.engine.adaptations import adapters, head_dropout
+    from harness.engine.adaptations import adapters, head
 
     trusts_code = bool(spec.trust_remote_code)
     if spec.test_mode:
@@ -214,7 +214,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
     name = str(scratch) if spec.test_mode and base == spec.model else base
     built = models.build_model(name, revision, task, spec.seed, trusts_code)
-    head_dropout.set_head_dropout(built.model, spec.recipe.head_dropout)
+    head.set_head_dropout(built.model, spec.recipe.head_dropout)
     adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, built.facts.commit)
     if continued is not None:
         adapters.load(built.model, continued, with_head=False)

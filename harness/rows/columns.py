@@ -1,4 +1,4 @@
-"""Rows collected as Arrow columns, which hold text without one Python object per row."""
+"""Rows collected as Arrow columns, which store text without one Python object per row."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, cast
 
 from harness.errors import UserError, boundary, list_first
 from harness.facts.sources import FileEnding, file_ending
@@ -26,17 +26,11 @@ _PIECE = 1 << 16
 """Bytes of content between two checks. zipfile reads as many compressed bytes ahead, which would hide a bomb."""
 
 
-class OpenFile(NamedTuple):
-    """An open file of rows."""
-
-    stream: io.BufferedReader
-    format: str
-    """One of FILE_FORMATS."""
-
-
 @contextmanager
-def open_decompressed(path: Path, name: str) -> Iterator[OpenFile]:
-    """The decompressed bytes of the file at `path`, whose format and compression `name` tells; nothing is written.
+def open_decompressed(path: Path, name: str) -> Iterator[tuple[io.BufferedReader, str]]:
+    """The decompressed bytes of the file at `path`, and their format; nothing is written.
+
+    `name` ends in the format and the compression; the format of a bare `.zip` is that of its member.
 
     Raises:
         UserError: the file cannot be read or decompressed, is a decompression bomb, or is a zip without exactly one
@@ -48,7 +42,7 @@ def open_decompressed(path: Path, name: str) -> Iterator[OpenFile]:
         raise UserError(f"{error}.") from None
     if ending.compression is None:
         with boundary(f"{name}: cannot be read"), path.open("rb") as file:
-            yield OpenFile(file, str(ending.format))
+            yield file, str(ending.format)
         return
     errors = (EOFError, RuntimeError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
     action = f"{name}: cannot be decompressed as {ending.compression}"
@@ -62,7 +56,7 @@ def open_decompressed(path: Path, name: str) -> Iterator[OpenFile]:
         else:
             stream = stack.enter_context(_decompress(file, ending.compression))
         content = _Content(stream, file, name)
-        yield OpenFile(io.BufferedReader(content, ALWAYS_ALLOWED + 1), form)  # so large that a bomb fails at once
+        yield io.BufferedReader(content, ALWAYS_ALLOWED + 1), form  # so large that a bomb fails at once
 
 
 def check_ratio(content: int, compressed: int, name: str) -> None:

@@ -41,12 +41,12 @@ def guess_encoding(octets: bytes) -> str:
 
 def decoding_error(path: Path, name: str, encoding: str) -> UserError:
     """The error that names the first line which cannot be decoded, and an encoding in which it can."""
-    with open_decompressed(path, name) as file:
-        for number, line in enumerate(file.stream, start=1):
+    with open_decompressed(path, name) as (stream, _):
+        for number, line in enumerate(stream, start=1):
             try:
                 line.decode(encoding)
             except UnicodeDecodeError as error:
-                rest = line + file.stream.read(_SAMPLE)
+                rest = line + stream.read(_SAMPLE)
                 return UserError(
                     f"{name}:{number}: not {encoding.upper()} ({error.reason}, byte {line[error.start]:#04x}). "
                     + _advice(line, error.start, rest, encoding)

@@ -42,8 +42,6 @@ class Files(NamedTuple):
     """Files of each split, whose rows follow each other."""
     are_canonical: bool
     """True: the splits are the task's own. False: they are the source's, from which the task's `splits` are cut."""
-    are_named_by_task: bool
-    """True: the task's YAML names the files. False: the user does."""
 
     @property
     def identity(self) -> str:
@@ -68,7 +66,7 @@ def find_files(task: TaskSpec, data: Path | None) -> Files | None:
     `data` is DIR, with DIR/<task>/<split>.<format> or the files that the task names, or the task's only file.
 
     Raises:
-        UserError: a file is missing, or a split has two files.
+        UserError: a file is missing or has another checksum than the task says, or a split has two files.
     """
     if data is None:
         return _task_files(task)
@@ -85,14 +83,14 @@ def _data_files(task: TaskSpec, data: Path) -> Files:
                 f"--data {data}: {task.name} has more than one file. Name the folder with "
                 f"{task.name}/{next(iter(task.splits))}.parquet (or {', '.join(FILE_FORMATS)}) and the other splits."
             )
-        return Files({split: (_file(data),) for split in references}, False, False)
+        return Files({split: (_file(data),) for split in references}, are_canonical=False)
     if not data.is_dir():
         raise UserError(f"--data {data}: file or folder not found.")
     if references and not (data / task.name).is_dir():
         source = task.source.relative_to(None).resolve_in(data)
         if not missing_files(source):
             by_split = {split: collect_files(task.name, files) for split, files in source.file_references.items()}
-            return Files(by_split, False, False)
+            return Files(by_split, are_canonical=False)
     return _folder_files(task, data / task.name)
 
 
@@ -109,7 +107,9 @@ def _task_files(task: TaskSpec) -> Files | None:
     if not references or is_pinned_url:  # the checksum identifies the rows before they are downloaded
         return None
     by_split = {split: collect_files(task.name, files) for split, files in references.items()}
-    return Files(by_split, are_canonical=False, are_named_by_task=True)
+    if task.source.sha256 is not None:
+        check_sha256(task.name, by_split[ALL_ROWS][0], task.source.sha256)
+    return Files(by_split, are_canonical=False)
 
 
 def collect_files(task: str, references: Sequence[str]) -> tuple[DataFile, ...]:
@@ -204,11 +204,11 @@ def _folder_files(task: TaskSpec, folder: Path) -> Files:
     labelled = [split for split in task.splits if split not in task.predict]
     if all(split in by_split for split in labelled or task.splits):
         canonical = {split: by_split[split] for split in task.splits if split in by_split}
-        return Files(canonical, are_canonical=True, are_named_by_task=False)
+        return Files(canonical, are_canonical=True)
     if task.source.file is not None and ALL_ROWS not in by_split:
         missing = next(split for split in labelled if split not in by_split)
         raise UserError(f"--data: neither {ALL_ROWS}.csv nor {missing}.csv (or another format) found in {folder}.")
-    return Files(by_split, are_canonical=False, are_named_by_task=False)
+    return Files(by_split, are_canonical=False)
 
 
 def _has_format(path: Path) -> bool:

@@ -26,7 +26,7 @@ DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 _CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
 CHUNK = 10_000
-"""Rows that are held as Python values at a time; enough that sorting them by length saves nearly all padding."""
+"""Rows that are Python values at a time; enough that sorting them by length saves nearly all padding."""
 MAX_SHEET_ROWS = 1 << 20
 """Rows of a sheet in Excel; a damaged one may claim to have any number of empty rows."""
 _MOST_SHOWN = 3
@@ -56,9 +56,8 @@ def read_table(path: Path, name: str, options: ReadOptions, sheet: str | None = 
     import pyarrow as pa
 
     tables = list(read_chunks(path, name, options, sheet))
-    header = list(dict.fromkeys(column for table in tables for column in table.column_names))
     try:
-        return pa.concat_tables([with_null_columns(table, header) for table in tables], promote_options="permissive")
+        return pa.concat_tables(tables, promote_options="permissive")
     except (TypeError, pa.ArrowInvalid):  # for a column with other types in another chunk
         raise UserError(f"{name}: a column has both texts and numbers or objects. Use one type.") from None
 
@@ -313,14 +312,15 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
     if requested is not None and requested not in titles:
         near = did_you_mean(requested, titles)
         raise UserError(f"{name}: sheet {requested!r} not found; its sheets: {', '.join(titles)}.{near}")
-    filled = []
-    for sheet in book.worksheets:
+
+    def rows(sheet: Any) -> Iterator[list[str]]:
         sheet.reset_dimensions()  # some programs write wrong ones
-        rows = (
-            [_cell_text(value) for value in row] for row in sheet.iter_rows(max_row=MAX_SHEET_ROWS, values_only=True)
-        )
-        if (sheet.title == requested or requested is None) and any(any(row) for row in rows):
-            filled.append(sheet)
+        for cells in sheet.iter_rows(max_row=MAX_SHEET_ROWS, values_only=True):
+            if any(row := [_cell_text(value) for value in cells]):
+                yield row
+
+    candidates = [sheet for sheet in book.worksheets if requested in (None, sheet.title)]
+    filled = [sheet for sheet in candidates if any(rows(sheet))]
     if len(filled) > 1:
         raise UserError(
             f"{name}: {len(filled)} sheets have rows ({', '.join(sheet.title for sheet in filled)}). "
@@ -328,10 +328,7 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
         )
     if not filled:
         raise UserError(f"{name}: empty {'sheet' if requested else 'workbook'}.")
-    rows = (
-        [_cell_text(value) for value in row] for row in filled[0].iter_rows(max_row=MAX_SHEET_ROWS, values_only=True)
-    )
-    return (row for row in rows if any(row))
+    return rows(filled[0])
 
 
 def _cell_text(value: Any) -> str:

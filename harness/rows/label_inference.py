@@ -146,7 +146,7 @@ def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[
 
 
 def is_unlabelled(value: Any) -> bool:
-    """True for a missing label, or the -1 that stands for one."""
+    """True for a missing label, also one that is written as -1."""
     return value is None or value in (-1, "-1", "")
 
 

@@ -247,8 +247,6 @@ def _from_url(task: TaskSpec) -> Tables:
 
 
 def _from_files(task: TaskSpec, files: Files) -> Tables:
-    if files.are_named_by_task and task.source.sha256:
-        check_sha256(task.name, files.by_split[ALL_ROWS][0], task.source.sha256)
     tables = {split: _read(task, parts) for split, parts in files.by_split.items()}
     return Tables(tables if files.are_canonical else cut_splits(task, tables), "files", None)
 

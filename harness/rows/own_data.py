@@ -133,13 +133,13 @@ def infer_task(own: OwnData) -> InferredTask:
     messages: list[str] = []
     draft = _draft(own, name)
     if own.dataset is None:
-        if delimiter := infer_delimiter(draft):
+        files = {split: collect_files(name, texts) for split, texts in draft.source.file_references.items()}
+        refuse_same_files(files)
+        if delimiter := infer_delimiter(draft, files["train"][0]):
             source = draft.source.model_copy(update={"delimiter": delimiter})
             draft = draft.model_copy(update={"source": source})
             messages.append(f"delimiter: {delimiter!r}, inferred from the header")
-        files = {split: collect_files(name, texts) for split, texts in draft.source.file_references.items()}
-        refuse_same_files(files)
-        tables = loading.read_tables(draft, Files(files, are_canonical=False, are_named_by_task=True)).by_split
+        tables = loading.read_tables(draft, Files(files, are_canonical=False)).by_split
     else:
         tables = loading.read_tables(draft, None).by_split
         messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")

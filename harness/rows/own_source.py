@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from harness.errors import UserError, first_line
 from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import TaskSpec
-from harness.rows.files import DataFile, collect_files
+from harness.rows.files import DataFile
 from harness.rows.formats import DELIMITERS, detect_delimiter
 from harness.system.paths import user_path
 
@@ -80,12 +80,11 @@ def hub_source(dataset: str) -> tuple[Source, dict[str, str]]:
     return Source(hub=hub, config=config, revision=commit), splits
 
 
-def infer_delimiter(draft: TaskSpec) -> str | None:
+def infer_delimiter(draft: TaskSpec, first: DataFile) -> str | None:
     """The delimiter in the header of the first training file.
 
     None if a flag gives it, the format has none, or it is the format's default.
     """
-    first = collect_files(draft.name, draft.source.file_references["train"])[0]
     form = file_ending(first.name).format
     if draft.source.delimiter or form not in (*DELIMITERS, None):
         return None

@@ -51,6 +51,11 @@ class Split(NamedTuple):
         return None if self.candidates is None else self.row_groups
 
     @property
+    def predicted(self) -> int:
+        """The number of predictions: one for each row, or for each question."""
+        return len(self.text) if self.questions is None else int(self.questions[-1]) + 1
+
+    @property
     def texts(self) -> list[tuple[str, str | None]]:
         """The text of each row with its second text, or with its candidates in one text."""
         seconds = self.pair or (None if self.choices is None else [" | ".join(each) for each in self.choices])
@@ -198,12 +203,14 @@ def check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns: 
 def _texts(task: TaskSpec, split: str, source: _Source, name: str) -> list[str]:
     """A text of each row: a column, or what is composed from several."""
     text_source = task.text_source(name)
-    texts = source.values(name) if text_source.is_column else []
-    is_whole = text_source.is_column and all(isinstance(text, str) for text in texts)
-    return texts if is_whole else list(_composed(task, split, source, text_source, name))
+    if text_source.is_column:
+        texts = source.values(name)
+        if all(isinstance(text, str) for text in texts):
+            return texts
+    return _composed(task, split, source, text_source, name)
 
 
-def _composed(task: TaskSpec, split: str, source: _Source, composer: TextSource | ChoiceSource, name: str) -> Any:
+def _composed(task: TaskSpec, split: str, source: _Source, composer: TextSource | ChoiceSource, name: str) -> list[Any]:
     """The text or the candidates that `composer` makes of each row; an error shows `name` and the source's row."""
     columns = [source.values(column) for column in composer.columns]
     composed = []

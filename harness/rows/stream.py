@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.sources import encoding_name
@@ -17,40 +16,18 @@ from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions
 from harness.rows.formats import CHUNK, read_chunks
+from harness.rows.splits import Split
 from harness.system.paths import user_path
-
-
-class TextRows(NamedTuple):
-    """A chunk of rows, in order."""
-
-    text: list[str]
-    pair: list[str] | None
-    label: None = None
-    choices: list[tuple[str, ...]] | None = None
-    candidates: list[str] | None = None
-    """The candidate of each row, in a selection of answers from a file of questions."""
-    questions: NDArray[np.int64] | None = None
-    """The number of each candidate's question, from 0."""
-
-    @property
-    def predicted(self) -> int:
-        """The number of predictions: one for each row, or for each question."""
-        return len(self.text) if self.questions is None else int(self.questions[-1]) + 1
 
 
 class TextColumns(NamedTuple):
     """The texts of a row, its candidates in a task of multiple choice, and their columns."""
 
-    text: TextSource
-    pair: TextSource | None
+    sources: tuple[TextSource, ...]
+    """The text of a row, or both texts of a pair."""
     choices: ChoiceSource | None = None
     candidates: str | None = None
     """The column of lists of candidates, in a selection of answers."""
-
-    @property
-    def sources(self) -> list[TextSource]:
-        """All texts of a row, in order."""
-        return [source for source in (self.text, self.pair) if source is not None]
 
     @property
     def names(self) -> list[str]:
@@ -63,7 +40,7 @@ class TextColumns(NamedTuple):
         """The columns that must have a text in every row; others have positions of spans."""
         return {part for source in self.sources for part in source.parts} - {self.candidates}
 
-    def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> TextRows:
+    def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> Split:
         """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""
         texts: list[list[Any]] = []
         candidates: list[str] = []
@@ -80,13 +57,14 @@ class TextColumns(NamedTuple):
             candidates += own
             sizes.append(len(own))
         columns = [list(column) for column in zip(*texts, strict=True)]
-        composed = TextRows(columns[0], columns[1] if self.pair else None, None, columns[1] if self.choices else None)
+        seconds = columns[1] if len(self.sources) > 1 else None
         if self.candidates is None:
-            return composed
-        return composed._replace(candidates=candidates, questions=np.repeat(np.arange(len(sizes)), sizes))
+            return Split(columns[0], seconds, None, choices=columns[-1] if self.choices else None)
+        questions = np.repeat(np.arange(len(sizes)), sizes)
+        return Split(columns[0], seconds, None, questions, candidates=candidates)
 
 
-def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[TextRows]:
+def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: int = CHUNK) -> Iterator[Split]:
     """The rows of a file in order, read by `read_chunks`.
 
     Raises:
@@ -117,7 +95,7 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         raise UserError(f"{path}: no rows.")
 
 
-def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choices: int = 0) -> Iterator[TextRows]:
+def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choices: int = 0) -> Iterator[Split]:
     """One row per line: a text, or a text and its pair or candidates with TABs between. Empty lines are rows too.
 
     Raises:
@@ -140,12 +118,13 @@ def stream_lines(lines: Iterable[str], is_pair: bool, chunk: int = CHUNK, choice
     while part := list(itertools.islice(rows, chunk)):
         is_empty = False
         pairs = [row[1] for row in part] if is_pair else None
-        yield TextRows([row[0] for row in part], pairs, None, [tuple(row[1:]) for row in part] if choices else None)
+        candidates = [tuple(row[1:]) for row in part] if choices else None
+        yield Split([row[0] for row in part], pairs, None, choices=candidates)
     if is_empty:
         raise UserError("standard input: no rows.")
 
 
-def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], choices: Sequence[str]) -> TextRows:
+def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], choices: Sequence[str]) -> Split:
     """Texts from the command line or Python as rows; all candidates of the first text, then those of the next.
 
     Raises:
@@ -174,7 +153,7 @@ def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], ch
             f"{len(texts)} --text, got {len(choices)}."
         )
     rows = [tuple(choices[start : start + number]) for start in range(0, len(choices), number)] if number else None
-    return TextRows(list(texts), list(pairs) if is_pair else None, None, rows)
+    return Split(list(texts), list(pairs) if is_pair else None, None, choices=rows)
 
 
 def check_characters(text: str, where: str) -> None:
@@ -197,8 +176,8 @@ def _check_texts(values: Mapping[str, list[Any]], columns: TextColumns, path: Pa
 
 
 def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> None:
-    flags = {"--text-column": columns.text, "--pair-column": columns.pair, "": columns.choices}
-    for flag, source in flags.items():
+    flags = ("--text-column", "--pair-column")[: len(columns.sources)]
+    for flag, source in zip((*flags, ""), (*columns.sources, columns.choices), strict=True):
         for column in source.columns if source is not None else ():
             if column not in header:
                 raise UserError(

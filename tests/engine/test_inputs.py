@@ -17,7 +17,7 @@ from harness.engine.inputs import fit_tokenizer
 from harness.engine.models import build_model
 from harness.facts.tasks import load_task
 from harness.rows.files import model_revision
-from harness.rows.stream import TextRows
+from harness.rows.splits import Split
 
 TINY = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
 
@@ -90,9 +90,9 @@ def test_score_of_a_row_does_not_depend_on_its_neighbours(model_type: str, paddi
         for parameter in built.model.parameters():
             parameter.mul_(4 if parameter.dim() > 1 else 1)  # so that tokens matter
     texts = [" ".join(CONTENT[row : row + 1 + 4 * (row % 3)]) for row in range(9)]
-    encoded = encode(TextRows(texts, None), built.tokenizer, 60)
+    encoded = encode(Split(texts, None, None), built.tokenizer, 60)
     accelerator = Accelerator(cpu=True)
-    scores = [infer(accelerator, built.model, encoded, size).values for size in (1, 2, 9)]
+    scores = [infer(accelerator, built.model, encoded, size) for size in (1, 2, 9)]
     assert np.ptp(scores[0], axis=0).min() > 1e-3, "scores of different rows differ"
     assert np.allclose(scores[0], scores[1], rtol=0, atol=1e-5)
     assert np.allclose(scores[0], scores[2], rtol=0, atol=1e-5)
@@ -122,7 +122,7 @@ def test_padding_token_of_a_decoder_is_saved(tmp_path: Path) -> None:
 def test_text_without_a_token_has_the_same_score_alone_and_among_others(model_type: str, tmp_path: Path) -> None:
     write_model(tmp_path, model_type)
     built = build_model(str(tmp_path), model_revision(str(tmp_path), None), load_task("sst2"), 1)
-    encoded = encode(TextRows(["w1 w2 w3", "", ""], None), built.tokenizer, 32)
-    scores = [infer(Accelerator(cpu=True), built.model, encoded, size).values for size in (1, 2, 3)]
+    encoded = encode(Split(["w1 w2 w3", "", ""], None, None), built.tokenizer, 32)
+    scores = [infer(Accelerator(cpu=True), built.model, encoded, size) for size in (1, 2, 3)]
     assert np.allclose(scores[0], scores[1], rtol=0, atol=1e-6)
     assert np.allclose(scores[0], scores[2], rtol=0, atol=1e-6)

@@ -102,6 +102,14 @@ def test_head_with_the_tasks_labels_in_another_order_is_reordered(tiny_model: Pa
     assert bundle.model.config.id2label == {0: "entailment", 1: "neutral", 2: "contradiction"}
 
 
+@pytest.mark.parametrize("first", [1, 5])
+def test_head_whose_labels_are_not_numbered_from_0_is_new(tiny_model: Path, tmp_path: Path, first: int) -> None:
+    model = fine_tuned(tiny_model, tmp_path, ["entailment", "not_entailment"])
+    model.config.id2label = {first: "entailment", first + 1: "not_entailment"}
+    model.save_pretrained(tmp_path)
+    assert built(tmp_path).facts.head == "new"
+
+
 def test_labels_match_in_any_case(tiny_model: Path, tmp_path: Path) -> None:
     original = fine_tuned(tiny_model, tmp_path / "tuned", ["pos", "Neg"])
     bundle = built(tmp_path / "tuned", load_task("imdb"))  # NEG, POS

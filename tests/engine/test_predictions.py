@@ -10,12 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
 
-from harness.engine.inference import Scores
 from harness.engine.predictions import write_predictions
 from harness.rows.splits import Split
 
-SCORES = Scores(np.arange(3), np.array([[0.1, 0.9], [2.0, -1.0], [0.5, 0.25]], np.float32))
-VALUES = Scores(np.arange(2), np.array([[2.5], [-0.5]], np.float32))
+SCORES = np.array([[0.1, 0.9], [2.0, -1.0], [0.5, 0.25]], np.float32)
+VALUES = np.array([[2.5], [-0.5]], np.float32)
 
 
 def rows(label: NDArray[Any] | None, **fields: Any) -> Split:
@@ -32,7 +31,7 @@ def test_classes_have_their_names(tmp_path: Path) -> None:
         {"row": 1, "prediction": "no", "label": "yes"},
         {"row": 2, "prediction": "no", "label": "no"},
     ]
-    assert np.array_equal(np.array(table["scores"].to_pylist(), np.float32), SCORES.values)
+    assert np.array_equal(np.array(table["scores"].to_pylist(), np.float32), SCORES)
     assert str(table.schema.field("scores").type) == "fixed_size_list<element: float>[2]"
 
 

@@ -151,6 +151,7 @@ BAD = {
     "unknown task in a list": (("{stars: Stars, mood: Mood}", "\n  - stars\n  - moot"), 4, "'moot'"),
     "task that is not listed": ((", mood: Mood", ""), 2, "'mood' is missing"),
     "duplicate task": (("{stars: Stars, mood: Mood}", "[stars, mood, stars]"), 2, "duplicate task 'stars'"),
+    "task that is a list": (("{stars: Stars, mood: Mood}", "[[stars], mood]"), 2, "tasks: .*\\['stars'\\]"),
     "no title": (("title: Shops\n", ""), 1, "missing key 'title'"),
     "no tasks": (("{stars: Stars, mood: Mood}", "[]"), 2, "tasks"),
     "unknown key": (("averages:", "average:"), 3, "'average'.*'averages'"),

@@ -492,6 +492,11 @@ BAD = {
     "group of one row": (("label: label", "group_rows: 1"), 4, "group_rows: "),
     "metric over groups without groups": (("[accuracy]", "[accuracy, exact_match_by_group]"), 8, "metrics: 'exact_"),
     "half a span": (("label: label", 'marks: {text: {"*": {start: a}}}'), 4, "start and end, or first_word and text"),
+    "span without columns": (
+        ("label: label", 'marks: {text: {"*": {start: null, end: null}}}'),
+        4,
+        "start and end, or",
+    ),
     "two kinds of span": (
         ("label: label", 'marks: {text: {"*": {start: a, text: b}}}'),
         4,

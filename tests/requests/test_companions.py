@@ -12,7 +12,6 @@ import pytest
 from support.records import finished_record
 
 from harness.engine import test_mode
-from harness.engine.inference import Scores
 from harness.engine.predictions import write_predictions
 from harness.errors import UserError
 from harness.facts.packing import unpack_array
@@ -41,7 +40,7 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
     hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
     for file in files.values():
-        write_predictions(path.with_name(file), Scores(np.arange(ROWS), values), NAMES, hidden)
+        write_predictions(path.with_name(file), values, NAMES, hidden)
     return record
 
 
@@ -123,7 +122,7 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
     path = record_path(own.folder, "stars", record.run_id).with_name("a.probe.test.parquet")
     hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
     scores = np.eye(2, dtype=np.float32)[[0, 1] * 3 + [0, 0]]
-    write_predictions(path, Scores(np.arange(8), scores), ["bad", "good"], hidden)
+    write_predictions(path, scores, ["bad", "good"], hidden)
 
     def run(options: RunOptions) -> RunRecord:
         trained.append(options.task)

@@ -50,7 +50,7 @@ def test_files_of_an_own_task_are_relative_to_its_yaml(task: TaskSpec, tmp_path:
     files = find_files(task, None)
     assert files is not None
     assert paths_of(files) == {split: [tmp_path / "small" / f"{split}.csv"] for split in ("train", "validation")}
-    assert (files.are_canonical, files.are_named_by_task) == (False, True)
+    assert not files.are_canonical
 
 
 def test_missing_file_of_a_task_is_named(task: TaskSpec, tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_folder_has_the_splits_of_the_task_in_any_format(tmp_path: Path, write_r
     assert {split: [path.name for path in paths] for split, paths in paths_of(files).items()} == {
         split: [f"{split}.{ending}"] for split in ("train", "validation", "test")
     }
-    assert (files.are_canonical, files.are_named_by_task) == (True, False)
+    assert files.are_canonical
 
 
 def test_folder_without_the_split_to_predict_has_the_splits_of_the_task(tmp_path: Path, write_rows: Write) -> None:
@@ -204,7 +204,7 @@ def test_identity_changes_when_splits_swap_their_files(tmp_path: Path, write_row
     write_rows(tmp_path / "a.csv", ROWS)
     write_rows(tmp_path / "b.csv", {"text": ["three"], "label": ["no"]})
     first, second = (collect_files("small", [str(tmp_path / name)]) for name in ("a.csv", "b.csv"))
-    files = Files({"train": first, "validation": second}, are_canonical=True, are_named_by_task=False)
+    files = Files({"train": first, "validation": second}, are_canonical=True)
     swapped = files._replace(by_split={"train": second, "validation": first})
     assert files.identity != swapped.identity
     assert files.identity != files._replace(are_canonical=False).identity
@@ -222,7 +222,10 @@ def test_file_with_the_pinned_checksum_has_no_data_identity(tmp_path: Path, make
     path.write_text(path.read_text() + "three,no\n")
     other = find_files(task, path)
     assert other is not None
-    assert data_identity(task, other) == Files({ALL_ROWS: collect_files("small", [str(path)])}, False, False).identity
+    assert (
+        data_identity(task, other)
+        == Files({ALL_ROWS: collect_files("small", [str(path)])}, are_canonical=False).identity
+    )
 
 
 def test_file_hash_is_the_sha256_of_its_bytes(tmp_path: Path) -> None:

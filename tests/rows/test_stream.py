@@ -15,15 +15,16 @@ import pytest
 from harness.errors import UserError
 from harness.facts.texts import ChoiceSource, Span, TextSource
 from harness.rows.columns import ReadOptions
-from harness.rows.stream import TextColumns, TextRows, stream_file, stream_lines
+from harness.rows.splits import Split
+from harness.rows.stream import TextColumns, stream_file, stream_lines
 
 TEXT = ["plain", 'with "quotes", a comma', "two\nlines", "", "null", "NA", "Işık ığüşöç", "=1+1", " x\ty "]
 PAIR = [f"pair {row}" for row in range(len(TEXT))]
-COLUMNS = TextColumns(TextSource("a", ("a",)), TextSource("b", ("b",)))
-ONE = TextColumns(TextSource("a", ("a",)), None)
+COLUMNS = TextColumns((TextSource("a", ("a",)), TextSource("b", ("b",))))
+ONE = TextColumns((TextSource("a", ("a",)),))
 
 
-def texts(path: Path, columns: TextColumns = COLUMNS, chunk: int = 4, **options: str) -> list[TextRows]:
+def texts(path: Path, columns: TextColumns = COLUMNS, chunk: int = 4, **options: str) -> list[Split]:
     return list(stream_file(path, columns, ReadOptions(**options), chunk))
 
 
@@ -47,8 +48,8 @@ def test_compressed_files_are_read_too(ending: str, tmp_path: Path, write_rows: 
 
 def test_several_columns_are_joined_into_one_text(tmp_path: Path, write_rows: Callable[..., Path]) -> None:
     path = write_rows(tmp_path / "rows.csv", {"title": ["T", ""], "body": ["B", "only"], "q": ["1", "2"]})
-    (rows,) = texts(path, TextColumns(TextSource("article", ("title", "body")), TextSource("q", ("q",))))
-    assert rows == TextRows(["T\nB", "only"], ["1", "2"])
+    (rows,) = texts(path, TextColumns((TextSource("article", ("title", "body")), TextSource("q", ("q",)))))
+    assert rows == Split(["T\nB", "only"], ["1", "2"], None)
 
 
 def test_large_file_does_not_fill_memory(tmp_path: Path) -> None:
@@ -69,14 +70,14 @@ def test_large_file_does_not_fill_memory(tmp_path: Path) -> None:
 def test_delimiter_and_encoding_are_those_of_the_options(tmp_path: Path) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes("a;b\nışık;şey\n".encode("iso-8859-9"))
-    assert texts(path, delimiter=";", encoding="iso-8859-9") == [TextRows(["ışık"], ["şey"])]
+    assert texts(path, delimiter=";", encoding="iso-8859-9") == [Split(["ışık"], ["şey"], None)]
 
 
 def test_line_is_a_text_or_a_pair_with_a_tab() -> None:
     lines = ["one\n", "\n", "two, three"]
-    assert list(stream_lines(lines, is_pair=False)) == [TextRows(["one", "", "two, three"], None)]
+    assert list(stream_lines(lines, is_pair=False)) == [Split(["one", "", "two, three"], None, None)]
     chunks = list(stream_lines(["a\tb\r\n", "c\td"], is_pair=True, chunk=1))
-    assert chunks == [TextRows(["a"], ["b"]), TextRows(["c"], ["d"])]
+    assert chunks == [Split(["a"], ["b"], None), Split(["c"], ["d"], None)]
 
 
 @pytest.mark.parametrize("line, texts", [("alone", 1), ("a\tb\tc", 3)])
@@ -157,13 +158,15 @@ def test_candidates_come_from_columns_lists_or_a_line(tmp_path: Path) -> None:
     one = TextSource("a", ("a",))
     (tmp_path / "rows.csv").write_text("a,c,d\nq,x,y\n")
     sources = (TextSource("c", ("c",)), TextSource("d", ("d", "a"), "{d} {a}"))
-    (rows,) = texts(tmp_path / "rows.csv", TextColumns(one, None, ChoiceSource(sources, 2)))
-    assert rows == TextRows(["q"], None, None, [("x", "y q")])
+    (rows,) = texts(tmp_path / "rows.csv", TextColumns((one,), ChoiceSource(sources, 2)))
+    assert rows == Split(["q"], None, None, choices=[("x", "y q")])
     path, lists = tmp_path / "rows.jsonl", ChoiceSource((TextSource("c", ("c",)),), 2)
     path.write_text(json.dumps({"a": "q", "c": ["x", "y"]}) + "\n" + json.dumps({"a": "q", "c": ["x"]}) + "\n")
     with pytest.raises(UserError, match="row 2: expected 2 candidates, got 1"):
-        texts(path, TextColumns(one, None, lists))
-    assert list(stream_lines(["q\tx\ty\n"], is_pair=False, choices=2)) == [TextRows(["q"], None, None, [("x", "y")])]
+        texts(path, TextColumns((one,), lists))
+    assert list(stream_lines(["q\tx\ty\n"], is_pair=False, choices=2)) == [
+        Split(["q"], None, None, choices=[("x", "y")])
+    ]
     with pytest.raises(UserError, match=r"standard input:1: expected 3 texts .* got 2"):
         list(stream_lines(["q\tx\n"], is_pair=False, choices=2))
 
@@ -172,8 +175,8 @@ def test_spans_of_a_file_are_marked_and_one_outside_its_text_is_named_with_its_r
     marked = TextSource("a", ("a",), None, {"a": {"*": Span(start="first", end="last")}})
     path = tmp_path / "rows.csv"
     path.write_text("a,first,last\na bank of mud,2,6\n")
-    (rows,) = texts(path, TextColumns(marked, None))
+    (rows,) = texts(path, TextColumns((marked,)))
     assert rows.text == ["a * bank * of mud"]
     path.write_text("a,first,last\na bank of mud,2,6\na bank,2,7\n")
     with pytest.raises(UserError, match=r"rows\.csv: row 2: .*2 to 7"):
-        texts(path, TextColumns(marked, None))
+        texts(path, TextColumns((marked,)))

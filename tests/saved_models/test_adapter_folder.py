@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from harness.engine import test_mode, training
-from harness.engine.encoding import Rows
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
 from harness.facts.run_files import checkpoint_folder
@@ -23,6 +22,7 @@ from harness.facts.tasks import load_task
 from harness.inspection.scorer import open_model
 from harness.rows import loading
 from harness.rows.files import file_hash
+from harness.rows.splits import Split
 from harness.run import main
 
 FLAGS = ("--task", "rte", "--test-mode", "--epochs", "2", "--learning-rate", "0.03")
@@ -50,7 +50,7 @@ def saved(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return root
 
 
-def texts() -> Rows:
+def texts() -> Split:
     task = load_task("rte")
     return loading.load_splits(task, test_mode.tables(task), "standard", None)["validation"]
 

@@ -349,7 +349,7 @@ def check(model_type: str, folder: Path) -> Outcome:
     from harness.engine.encoding import encode
     from harness.engine.inference import infer
     from harness.inspection.scorer import open_model
-    from harness.rows.stream import TextRows
+    from harness.rows.splits import Split
 
     name, parameters, tokens, notes = "", 0, 0, []
     try:
@@ -366,14 +366,14 @@ def check(model_type: str, folder: Path) -> Outcome:
         written = pd.read_parquet(results / "runs/pairs" / record.prediction_files["validation"])
         before = np.stack(written["scores"].tolist())
         rows = pd.read_csv(folder / "validation.csv")
-        texts = TextRows(rows["first"].tolist(), rows["second"].tolist())
+        texts = Split(rows["first"].tolist(), rows["second"].tolist(), None)
         scorer = open_model(saved, "fp32", cpu=True, device_batch_size=64)
         after = scorer.scores(texts)
         difference = np.abs(after - before).max()
         if difference > TOLERANCE:
             return Outcome(model_type, name, parameters, tokens, f"logits differ by {difference:.1e}", "; ".join(notes))
         encoded = encode(texts, scorer.tokenizer, 32)
-        alone = infer(scorer.accelerator, scorer.model, encoded, 1).values
+        alone = infer(scorer.accelerator, scorer.model, encoded, 1)
         if np.abs(alone - after).max() > 10 * TOLERANCE:
             notes.append("scores depend on padding")
         if encoded.pads_left:

@@ -1,8 +1,8 @@
 """Changes to a model for training, in the one order in which they are applied and undone.
 
-1. `float32_head`, when the model is loaded: logits are computed in float32 in any precision. It changes no weight and
-   applies to prediction too, so it is never undone.
-2. `head_dropout`, if the recipe has one, when the model is loaded. It changes no weight and is never undone.
+1. `head`, when the model is loaded: logits are computed in float32 in any precision. It changes no weight and applies
+   to prediction too, so it is never undone.
+2. `head`, if the recipe has another dropout for it, when the model is loaded. It changes no weight and is never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
 4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
 5. `freezing`, with several processes: parameters that the logits do not depend on are not trained either.

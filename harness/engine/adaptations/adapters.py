@@ -6,7 +6,6 @@ peft puts the weights of an adapter into the model's own layers, so the model ke
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +16,8 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from harness.engine.adaptations.float32_head import head_prefixes
+from harness.engine.adaptations.head import head_prefixes
+from harness.engine.sharding import weights_hash
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import Recipe
 
@@ -89,7 +89,7 @@ def extract(model: PreTrainedModel) -> AdapterFiles | None:
     values = config.to_dict() | dict(inference_mode=True)
     plain = {key: sorted(value) if isinstance(value, set) else value for key, value in values.items()}
     copies = {f"{_PREFIX}{name}": tensor.detach().cpu().clone().contiguous() for name, tensor in weights.items()}
-    return AdapterFiles(plain, copies, _base_sha256(model, in_full))
+    return AdapterFiles(plain, copies, weights_hash(_base_weights(model, in_full)))
 
 
 def merge(model: PreTrainedModel) -> None:
@@ -126,7 +126,6 @@ def _inject(model: PreTrainedModel, recipe: Recipe, seed: int, in_full: tuple[st
     """Lets peft wrap the target layers of the encoder, with weights drawn from the seed; returns its configuration."""
     try:
         import peft
-        from peft.mapping import PEFT_TYPE_TO_TUNER_MAPPING
         from peft.utils import constants
     except ImportError:
         raise UserError(
@@ -150,7 +149,7 @@ def _inject(model: PreTrainedModel, recipe: Recipe, seed: int, in_full: tuple[st
         config = peft.LoraConfig(**settings)
     set_seed(seed)
     with boundary(f"--adapter {recipe.adapter}", ValueError, advice="Name other layers with --adapter-targets."):
-        PEFT_TYPE_TO_TUNER_MAPPING[config.peft_type](model, config, _NAME)
+        peft.inject_adapter_in_model(config, model, _NAME)
     return config
 
 
@@ -198,18 +197,9 @@ def _layers(model: nn.Module) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if hasattr(module, "get_base_layer")}
 
 
-def _base_sha256(model: PreTrainedModel, in_full: tuple[str, ...]) -> str:
-    """Returns the hash of the frozen weights: names as without an adapter, in order, and bytes."""
-    digest = hashlib.sha256()
+def _base_weights(model: PreTrainedModel, in_full: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yields the frozen weights, with their names as without an adapter."""
     adapted = tuple(f"{name}." for name in _layers(model))
-    for name, tensor in sorted(_base_weights(model, adapted)):
-        if not name.startswith(in_full):
-            digest.update(name.encode())
-            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _base_weights(model: PreTrainedModel, adapted: tuple[str, ...]) -> Iterator[tuple[str, torch.Tensor]]:
     for name, tensor in model.state_dict().items():
-        if ".base_layer." in name or not name.startswith(adapted):
-            yield name.replace(".base_layer.", "."), tensor.detach()
+        if (".base_layer." in name or not name.startswith(adapted)) and not name.startswith(in_full):
+            yield name.replace(".base_layer.", "."), tensor

@@ -1,6 +1,6 @@
 """Classification without the cache of keys and values that a decoder keeps for the tokens that it would generate next.
 
-No token is generated here. The cache only holds memory, and some models cannot be trained with it.
+No token is generated here. The cache only takes memory, and some models cannot be trained with it.
 """
 
 from __future__ import annotations

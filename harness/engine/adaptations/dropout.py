@@ -61,9 +61,6 @@ class BulkDropout(nn.Module):
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         return drop_out(values, self.p) if self.training and self.p > 0 else values
 
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
-
 
 def drop_out(values: torch.Tensor, p: float) -> torch.Tensor:
     """Sets each value to 0 with probability `dropout_share(p)`, and scales the others so that the expectation stays."""

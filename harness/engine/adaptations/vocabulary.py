@@ -16,8 +16,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from harness.engine.encoding import Encoded
-from harness.engine.layer_rates import rate_factors
-from harness.engine.layers import word_embeddings
+from harness.engine.layers import rate_factors, word_embeddings
 from harness.engine.optimizers import decay_factor
 from harness.facts.recipes import Recipe, StepPlan
 from harness.facts.schedules import learning_rate_factor

@@ -1,4 +1,7 @@
-"""A head that computes in float32: bf16 or fp16 would round logits to 8 or 11 bits, so that different rows tie."""
+"""The classification head: its names, its computation in float32, and its dropout.
+
+bf16 or fp16 would round logits to 8 or 11 bits, so that different rows tie.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
+
+from harness.errors import UserError
 
 
 def head_prefixes(model: PreTrainedModel) -> tuple[str, ...]:
@@ -30,3 +35,25 @@ def compute_head_in_float32(model: PreTrainedModel) -> None:
     for name, module in model.named_modules():
         if type(module) is nn.Linear and f"{name}.".startswith(prefixes):
             module.__class__ = Float32Linear
+
+
+def set_head_dropout(model: PreTrainedModel, probability: float | None) -> None:
+    """Sets the probability of the head's last dropout layer, whose output the classifier reads; None leaves it.
+
+    The layer is the one that `classifier_dropout`, `cls_dropout`, `seq_classif_dropout`, `summary_last_dropout` and
+    other keys of configurations mean. The configuration stays that of the checkpoint, so that a saved model passes its
+    recipe on to no other run.
+
+    Raises:
+        UserError: the head has no dropout layer.
+    """
+    if probability is None:
+        return
+    heads = head_prefixes(model)
+    layers = [m for name, m in model.named_modules() if isinstance(m, nn.Dropout) and f"{name}.".startswith(heads)]
+    if not layers:
+        raise UserError(
+            f"--head-dropout {probability}: unsupported for the model type {model.config.model_type}: the head of "
+            f"{type(model).__name__} has no dropout layer. Drop the flag."
+        )
+    layers[-1].p = probability

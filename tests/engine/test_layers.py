@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from harness.engine.adaptations import vocabulary
-from harness.engine.layer_rates import rate_factors
+from harness.engine.layers import rate_factors
 from harness.engine.optimizers import create_optimizer
 from harness.engine.tiny_example import generated, plans, tiny_model
 from harness.engine.training import Training, training_steps

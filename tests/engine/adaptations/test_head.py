@@ -1,21 +1,41 @@
-"""A head in float32: under bf16 different rows keep different scores, and nothing changes in a saved model."""
+"""The head: under bf16 different rows keep different scores, and its dropout alone can be set."""
+
+from __future__ import annotations
 
 import copy
 
 import numpy as np
 import pytest
 import torch
+from support.architectures import CATALOGUE
 from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
 
-from harness.engine.adaptations.float32_head import Float32Linear, compute_head_in_float32
+from harness.engine.adaptations.head import Float32Linear, compute_head_in_float32, set_head_dropout
 from harness.engine.batches import cut_batch
 from harness.engine.models import build_model
 from harness.engine.tiny_example import generated
+from harness.errors import UserError
 from harness.facts.tasks import load_task
 
 ROWS = 300
 BATCH = cut_batch(generated(ROWS), np.arange(ROWS))
+
+DROPOUT_KEYS = {
+    "albert": "classifier_dropout_prob",
+    "bert": "classifier_dropout",
+    "deberta": "cls_dropout",
+    "deberta-v2": "cls_dropout",
+    "distilbert": "seq_classif_dropout",
+    "electra": "classifier_dropout",
+    "flaubert": "summary_first_dropout",
+    "modernbert": "classifier_dropout",
+    "roberta": "classifier_dropout",
+    "xlnet": "summary_last_dropout",
+    "bart": "classifier_dropout",
+    "t5": "classifier_dropout",
+}
+"""The key of each configuration that sets the dropout of the head."""
 
 
 def stock(model):
@@ -83,3 +103,36 @@ def test_saved_and_loaded_model_gives_the_same_logits(model, tmp_path):
     assert list(loaded.state_dict()) == list(model.state_dict())
     compute_head_in_float32(loaded)
     assert torch.equal(logits_in_bf16(loaded), logits_in_bf16(model))
+
+
+def _model(model_type: str, **changes: float) -> PreTrainedModel:
+    sizes = dict(vocab_size=40, pad_token_id=1) | CATALOGUE[model_type][1]
+    config = AutoConfig.for_model(model_type, **sizes, num_labels=2)
+    for key, value in changes.items():
+        setattr(config, key, value)
+    with torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(config)
+
+
+def _probabilities(model: PreTrainedModel) -> dict[str, float]:
+    return {name: module.p for name, module in model.named_modules() if isinstance(module, nn.Dropout)}
+
+
+@pytest.mark.parametrize("model_type", DROPOUT_KEYS)
+def test_head_dropout_sets_what_the_key_of_the_configuration_sets(model_type: str) -> None:
+    model, before = _model(model_type), _probabilities(_model(model_type))
+    config = copy.deepcopy(model.config.to_dict())
+    set_head_dropout(model, 0.37)
+    assert _probabilities(model) == _probabilities(_model(model_type, **{DROPOUT_KEYS[model_type]: 0.37})) != before
+    assert model.config.to_dict() == config
+
+
+def test_omitted_head_dropout_changes_nothing() -> None:
+    model = _model("deberta-v2")
+    set_head_dropout(model, None)
+    assert _probabilities(model) == _probabilities(_model("deberta-v2"))
+
+
+def test_head_without_dropout_is_refused_with_its_model_type() -> None:
+    with pytest.raises(UserError, match=r"--head-dropout 0\.1: .* gpt2:"):
+        set_head_dropout(_model("gpt2"), 0.1)
