@@ -141,7 +141,7 @@ def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[
     )
     raise UserError(
         f"--label-column {column}: {value!r} in row {row} names no candidate: expected {', '.join(names)}, 0 to "
-        f"{len(names) - 1}, 1 to {len(names)}, or A to {chr(ord('A') + len(names) - 1)}, alike in all rows."
+        f"{len(names) - 1}, 1 to {len(names)}, or A to {chr(ord('A') + len(names) - 1)}, the same in all rows."
     )
 
 
