@@ -14,12 +14,11 @@ from support.fake_run import command_in
 from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
 from harness.sweeps import scheduler as scheduler_module
-from harness.sweeps.executors.local import LocalRun
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import Start
 from harness.sweeps.plan import PlannedRun, expand
 from harness.sweeps.scheduler import Event, Scheduler
-from harness.sweeps.tied_supervisors import Supervisors
+from harness.sweeps.tied_supervisors import Supervisors, TiedSupervisor
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 from harness.system.signals import StopRequest
@@ -30,8 +29,8 @@ class OneSlot:
 
     slots, device = (Slot(),), ""
 
-    def start(self, start: Start, slot: Slot) -> LocalRun:
-        return LocalRun(start, slot, Supervisors(0, 1))
+    def start(self, start: Start, slot: Slot) -> TiedSupervisor:
+        return Supervisors(0, 1).start(start, slot)
 
 
 @pytest.fixture
