@@ -42,6 +42,8 @@ def _seeds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError("empty: give at least one seed")
+        if any(isinstance(seed, bool) for seed in value):
+            raise ValueError("expected numbers")  # pydantic reads true as 1
         if (duplicate := _duplicate(value)) is not None:
             raise ValueError(f"duplicate seed {duplicate}")
         if odd := [seed for seed in value if isinstance(seed, int) and not 0 <= seed < 2**32]:

@@ -82,6 +82,9 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("seeds: [1]\n", r"mine\.yaml:1: .*'tasks'"),
         ("tasks: [rte]\nseeds: [0, 1, 0]\n", r"mine\.yaml:2: seeds: .*0"),
         ("tasks: [rte]\nseeds: []\n", r"mine\.yaml:2: seeds: empty"),
+        ("tasks: [rte]\nseeds: true\n", r"mine\.yaml:2: seeds: expected numbers"),
+        ("tasks: [rte]\nseeds: [0, false]\n", r"mine\.yaml:2: seeds: expected numbers"),
+        ("tasks: [rte]\nexecutor:\n  max_jobs: true\n", r"mine\.yaml:3: executor\.max_jobs: expected a number"),
         ("tasks: [rte]\nseeds: [-1]\n", r"mine\.yaml:2: seeds: .*-1.* 0 to 4294967295"),
         ("tasks: [rte]\nseeds: [one]\n", r"mine\.yaml:2: seeds\.0: .*valid integer.*'one'"),
         (
