@@ -106,7 +106,7 @@ def _missing_part(folder: Path) -> str | None:
         for path in folder.glob("*.json"):
             json.loads(path.read_text(encoding="utf-8"))
         weights = _weights(folder)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # or an index without the names of files
         return "a JSON file is incomplete"
     if not weights:
         return "weights are missing, model.safetensors or pytorch_model.bin"
