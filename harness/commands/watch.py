@@ -169,7 +169,7 @@ class _Watch:
     def _print_once(self, message: str) -> None:
         if message not in self.messages:
             self.messages.add(message)
-            self.console.print(message, soft_wrap=True, markup=False)
+            self.console.print(message, soft_wrap=True)
 
     def _report(self) -> None:
         """Writes the trajectories of all finished runs, and prints their scores."""
@@ -193,7 +193,7 @@ class _Watch:
             paths = write_trajectories(watched, folder)
         self.console.print(trajectory_table(watched))
         for line in (*verdict_lines(watched), f"Wrote {', '.join(map(str, paths))}"):
-            self.console.print(line, soft_wrap=True, markup=False)
+            self.console.print(line, soft_wrap=True)
 
     def _default_folder(self) -> Path:
         name = re.sub(r"[^\w.-]+", "-", self.options.source.rstrip("/")).strip("-.") or "checkpoints"

@@ -53,6 +53,12 @@ def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str 
     )
 
 
+def companion_spec(companion: TaskSpec, spec: RunSpec) -> RunSpec:
+    """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task."""
+    identity = {"task": companion.name, "task_version": companion.version, "task_fingerprint": companion.fingerprint}
+    return spec.model_copy(update=identity)
+
+
 def parent_task(task: TaskSpec, init_from: str) -> TaskSpec:
     """Returns the task whose model a run of `task` starts from.
 

@@ -147,18 +147,17 @@ def typed(name: str, value: Any) -> Any:
         raise ValueError(f"{name} is {value!r}: {message}") from None
 
 
-def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
-    """The sweep of a file, with the values of the command line's `flags` instead of the file's; see `replace_values`.
+def read_sweep(path: Path) -> Sweep:
+    """The sweep of a file.
 
     Raises:
         UserError: `file:line: fault`, one line per fault.
     """
     values, node = read_yaml(path, "tasks: [glue]")
     try:
-        sweep = Sweep(**values)
+        return Sweep(**values)
     except ValidationError as error:
         raise UserError(describe_faults(path, node, error.errors(), Sweep)) from None
-    return replace_values(sweep, flags)
 
 
 def replace_values(sweep: Sweep, flags: Mapping[str, Any]) -> Sweep:

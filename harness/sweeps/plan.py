@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from harness.facts.records import RunRecord, RunSpec, read_record, record_path
 from harness.facts.run_files import log_path
 from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
-from harness.requests.identity import identify, resolve_task
+from harness.requests.identity import companion_spec, identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
 from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
@@ -135,10 +135,7 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     number = math.prod(map(len, grid.values()))
     if number > MAX_POINTS:
         raise UserError(f"--grid: {number:,} points: expected at most {MAX_POINTS:,}. Try fewer values at once.")
-    points: list[dict[str, Any]] = [{}]
-    for name, values in grid.items():
-        points = [{**point, name: value} for point in points for value in values]
-    return points
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
 def expand(
@@ -233,7 +230,7 @@ def mark_requested(chain: Sequence[PlannedRun]) -> list[PlannedRun]:
     return [*(replace(run, is_requested=False) for run in chain[:-1]), chain[-1]]
 
 
-def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:
+def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None) -> PlannedRun:
     """The run of these arguments of `harness run`, and of the options that they give; it starts from `parent`.
 
     Raises:
@@ -247,9 +244,7 @@ def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None
     after = parent.run_id if parent else None
     parent_group_key = parent.spec.group_key(parent.parent_group_key) if parent else None
     if loaded.predicted_by:
-        after = spec.run_id
-        identity = {"task": loaded.name, "task_version": loaded.version, "task_fingerprint": loaded.fingerprint}
-        spec = spec.model_copy(update=identity)
+        after, spec = spec.run_id, companion_spec(loaded, spec)
     default = default_recipe(trained, options.model, options.test_mode)
     changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.facts.choices import GridChoice, Per, write_choice
+from harness.facts.choices import GridChoice, write_choice
 from harness.facts.tasks import load_task
 from harness.stats.entries import assignments
 from harness.sweeps.grid import (
+    ChoiceKey,
+    SearchSettings,
     better_half,
     choice_text,
     choose,
@@ -22,17 +23,6 @@ from harness.sweeps.grid import (
 )
 from harness.sweeps.halving import half, number_of_rungs, rung_epochs
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of
-
-
-class SearchSettings(NamedTuple):
-    """The flags of a grid."""
-
-    per: Per
-    select_on_reported: bool
-    is_halved: bool
-    """Successive halving: all points train for few epochs, the better half for twice as many, and so on."""
-    is_dry_run: bool
-
 
 Finish = Callable[[Sequence[PlannedRun], bool], int]
 """Runs these runs, or shows them in a dry run, and returns the exit code; the flag says that runs may diverge."""
@@ -72,10 +62,6 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
     return max(code, finish(runs, False)) if runs else 1
 
 
-_Key = tuple[str, str]
-"""The model and the task of a choice; the task is empty for one over all tasks."""
-
-
 class _Search:
     """A grid, the points of each choice that are left in a rung, and the choices so far."""
 
@@ -88,16 +74,17 @@ class _Search:
             self._check_halving()
         self.epochs = {(run.task.name, run.spec.model): run.spec.recipe.epochs for run in self.full_length}
         """The epochs of the last rung, by task and model."""
-        self.rungs: dict[_Key, int] = {}
+        self.rungs: dict[ChoiceKey, int] = {}
         for (task, model), epochs in self.epochs.items():
+            key = settings.key(task, model)
             number = number_of_rungs(len(self.points), epochs) if settings.is_halved else 1
-            self.rungs[self._key(task, model)] = max(number, self.rungs.get(self._key(task, model), 1))
+            self.rungs[key] = max(number, self.rungs.get(key, 1))
         self.last_rung = max(self.rungs.values())
         if settings.is_halved and self.last_rung == 1:
             raise UserError("--grid-halving: every run trains for one epoch, which cannot be halved; drop the flag.")
-        self.points_left: dict[_Key, list[Point]] = {key: [*self.points] for key in self.rungs}
+        self.points_left: dict[ChoiceKey, list[Point]] = {key: [*self.points] for key in self.rungs}
         """The points of each choice in the next rung; none after its last."""
-        self.choices: dict[_Key, GridChoice] = {}
+        self.choices: dict[ChoiceKey, GridChoice] = {}
         self.epochs_of_rungs: dict[str, int] = {}
         """The epochs of each run in a rung so far, by run_id."""
 
@@ -109,9 +96,6 @@ class _Search:
                 f"--grid-halving: halves epochs, but {run.task.name} trains for max_steps={run.spec.recipe.max_steps}; "
                 "give --epochs instead, or drop one of the two."
             )
-
-    def _key(self, task: str, model: str) -> _Key:
-        return model, task if self.settings.per == "task" else ""
 
     def _expand(self, points: Callable[[str, str], Sequence[Point]]) -> list[PlannedRun]:
         def protected(task: str, model: str) -> list[Point]:
@@ -132,7 +116,7 @@ class _Search:
         def points(task: str, model: str) -> list[Point]:
             name = load_task(task).name
             model = self._model(name, model)
-            key = self._key(name, model)
+            key = self.settings.key(name, model)
             if not self.settings.is_halved or not self.points_left[key]:
                 return self.points_left[key]
             epochs = rung_epochs(rung, self.rungs[key], self.epochs[name, model])
@@ -155,16 +139,8 @@ class _Search:
         lines = []
         self.epochs_of_rungs |= {run.run_id: run.spec.recipe.epochs for run in requested}
         records = {run.run_id: record for run in requested if (record := run.record()) is not None}
-        for choice in choose(
-            requested,
-            self.points,
-            records,
-            settings.per,
-            rung,
-            select_on_reported=settings.select_on_reported,
-            is_halved=settings.is_halved,
-        ):
-            key = self._key(choice.tasks[0], choice.model)
+        for choice in choose(requested, self.points, records, settings, rung):
+            key = settings.key(choice.tasks[0], choice.model)
             is_last, better = rung >= self.rungs[key], better_half(choice)
             if settings.is_dry_run and not choice.points:  # their number counts, not which they are
                 better = self.points_left[key][: half(len(self.points_left[key]))]

@@ -474,6 +474,7 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "no jobs": (["--tasks", "rte", "--max-jobs", "0"], "--max-jobs: expected 1 or more, got 0"),
     "devices that are not there": (["--tasks", "rte", "--gpus-per-run", "2"], "--gpus-per-run 2: no GPU"),
     "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: .*mean '--epochs'\?"),
+    "name of a field that is no flag": (["--tasks", "rte", "--own-data", "x"], r"--own-data: unknown flag"),
     "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: .* --seeds"),
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
     "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),

@@ -40,7 +40,7 @@ def test_text_of_the_sweep_is_a_sweep_file(tmp_path: Path) -> None:
     sweep = sweep_of(load_row("roberta-large-lora"), ["sst2", "rte"], variant="script")
     path = tmp_path / "sweep.yaml"
     path.write_text(sweep_text(sweep), encoding="utf-8")
-    assert read_sweep(path, {}) == sweep
+    assert read_sweep(path) == sweep
 
 
 def test_a_task_starts_from_the_row_s_own_parent() -> None:
