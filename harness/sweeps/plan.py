@@ -20,6 +20,7 @@ from harness.requests.identity import companion_spec, identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
 from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
+from harness.system.paths import user_path
 
 Point = Mapping[str, Any]
 """Values of some hyperparameters."""
@@ -94,7 +95,7 @@ class PlannedRun:
 
 
 def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
-    """Every task with its settings; a suite stands for its tasks, and a task's settings override its suite's.
+    """Every task with its settings; a suite is replaced by its tasks, and a task's settings override its suite's.
 
     A suite's tasks that are not trained are left out if they are predicted only, and all of them in a grid.
 
@@ -112,7 +113,7 @@ def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
 def _members(name: str, is_grid: bool) -> list[str]:
     """The tasks of a suite, by name or by path as the suite is given; for a task itself alone."""
     suites, known = registered_suites(), task_names()
-    is_folder = is_path(name) and Path(name).expanduser().is_dir()
+    is_folder = is_path(name) and user_path("--tasks", name).is_dir()
     if name in suites or is_folder:
         suite = load_suite(name, "--tasks")
         tasks = suite.read_tasks()

@@ -464,6 +464,10 @@ GRID = [f"{name}={','.join(map(str, range(4, 14)))}" for name in GRID_NAMES]
 INVALID: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "--tasks"),
     "unknown task": (["--tasks", "rtf"], r"'rtf'\. Did you mean 'rte'\? .*glue"),
+    "path of an unknown user": (
+        ["--tasks", "~nosuch-user/rte.yaml"],
+        "--tasks ~nosuch-user/rte.yaml: .*home directory",
+    ),
     "unknown suite": (["--tasks", "gluee"], r"'gluee'\. Did you mean 'glue'"),
     "no such task file": (["--tasks", "no/such.yaml"], r"no/such\.yaml: .*not found"),
     "no such model folder": (["--tasks", "rte", "--models", "./none"], r"--model \./none: "),

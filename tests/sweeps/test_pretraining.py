@@ -112,6 +112,8 @@ def test_mistakes(run: Callable[..., Path], tmp_path: Path) -> None:
     folder = run("step1")
     with pytest.raises(UserError, match="this is a checkpoint"):
         find_checkpoints(str(folder / "step1"))
+    with pytest.raises(UserError, match=r"^~nosuch-user/run: .*home directory"):
+        find_checkpoints("~nosuch-user/run")
     with pytest.raises(UserError, match="--revisions"):
         find_checkpoints(str(folder), ("step1",))
     with pytest.raises(UserError, match=r"--revisions main.*step1000"):
