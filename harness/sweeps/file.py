@@ -139,6 +139,8 @@ def typed(name: str, value: Any) -> Any:
         raise ValueError(f"unknown hyperparameter {name!r}.{did_you_mean(name, Recipe.model_fields)}")
     if value == "None":
         value = None
+    if isinstance(value, bool) and not isinstance(field.default, bool):
+        raise ValueError(f"{name} is {str(value).lower()}: expected a number or a text")  # pydantic reads true as 1
     try:
         annotation: Any = Annotated[field.annotation, field]
         return TypeAdapter(annotation).validate_python(value)

@@ -97,6 +97,8 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("tasks: [rte]\ngrid: {epochs: [1, x]}\n", r"mine\.yaml:2: grid: epochs is 'x': "),
         ("tasks: [rte]\ngrid: {lr: [1]}\n", r"mine\.yaml:2: grid: .*'lr'"),
         ("tasks: [rte]\ntrain_rows: [100, 0]\n", r"mine\.yaml:2: train_rows: train_rows is 0: .*equal to 1"),
+        ("tasks: [rte]\ntrain_rows: [true]\n", r"mine\.yaml:2: train_rows: train_rows is true: expected a number"),
+        ("tasks: [rte]\nrecipe:\n  epochs: true\n", r"mine\.yaml:2: recipe: epochs is true: expected a number"),
         ("tasks: [rte]\ntrain_rows: [100, 100]\n", r"mine\.yaml:2: train_rows: duplicate size 100"),
         ("tasks: [rte]\ntrain_rows: []\n", r"mine\.yaml:2: train_rows: empty"),
         ("tasks: [{rte: {}}]\n", r"mine\.yaml:1: tasks: \{'rte': \{\}\} is not a name"),
