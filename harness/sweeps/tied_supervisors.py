@@ -18,6 +18,7 @@ from harness.sweeps.launch import (
     FORK_SERVER,
     STOPPED,
     SUPERVISOR,
+    TIED,
     Start,
     launch_command,
     launch_config,
@@ -97,7 +98,7 @@ class LaunchedSupervisor:
     def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
         """Starts it."""
         self.process = subprocess.Popen(
-            [sys.executable, str(SUPERVISOR), "--tied"],
+            [sys.executable, str(SUPERVISOR), TIED],
             stdin=subprocess.PIPE,
             env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone
