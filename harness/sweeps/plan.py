@@ -100,13 +100,17 @@ def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
     A suite's tasks that are not trained are left out if they are predicted only, and all of them in a grid.
 
     Raises:
-        UserError: a task or suite is unknown, or a task file or suite is invalid.
+        UserError: a task or suite is unknown, a task file or suite is invalid, or nothing is left.
     """
     tasks: dict[str, TaskSettings] = {}
     for name, settings in sweep.tasks.items():
         for member in _members(name, is_grid=bool(sweep.grid)):
             if member not in sweep.tasks or member == name:
                 tasks[member] = settings
+    if not tasks:
+        raise UserError(
+            f"tasks: {', '.join(sweep.tasks)}: no task of it is trained. Name the task that predicts its rows."
+        )
     return tasks
 
 

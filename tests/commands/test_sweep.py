@@ -597,3 +597,11 @@ def test_suite_of_your_own_is_named_by_its_folder(tmp_path: Path) -> None:
         _planned("--tasks", f"{folder}/")
     (folder / "suite.yaml").write_text("title: Mine\ntasks: [two, one]\n", encoding="utf-8")
     assert _planned("--tasks", f"{folder}/") == ["two", "one"]
+
+
+@pytest.mark.parametrize("grid", [[], ["--grid", "epochs=1,2"]])
+def test_suite_without_a_trained_task_is_refused(tmp_path: Path, grid: list[str]) -> None:
+    shutil.copy(load_suite("glue").path_of("ax"), tmp_path / "mine.yaml")
+    (tmp_path / "suite.yaml").write_text("title: Mine\ntasks: [mine]\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"no task of {tmp_path}/ is trained"):
+        main(["--tasks", f"{tmp_path}/", *grid, "--test-mode", "--results", str(tmp_path / "results")])
