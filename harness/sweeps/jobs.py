@@ -70,7 +70,7 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
     plan = SweepPlan([], estimates, [], [], [], [])
     jobs: dict[str, Job] = {}
     parents: set[str | None] = set()
-    useless: dict[str, PlannedRun] = {}
+    useless: set[str] = set()
     """Failed and diverged runs, and those that start from them."""
     for run in reversed(runs):  # from children to the runs that they start from
         run_id, is_parent = run.run_id, run.run_id in parents
@@ -80,10 +80,10 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
         if record is not None and job.is_complete(record):
             plan.finished.extend([run] * run.is_requested)
             if record.status == "diverged":
-                useless[run_id] = run
+                useless.add(run_id)
                 plan.diverged.extend([run] * run.is_requested)
         elif record is not None and record.status == "failed" and not retry_failed:
-            useless[run_id] = run
+            useless.add(run_id)
             plan.failed.append(run)
         elif run.is_requested or is_parent:
             jobs[run_id] = job
@@ -92,7 +92,7 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
                 plan.notes.append(f"again: {run}: others start from it, and its weights were not saved")
     for run_id, job in reversed(jobs.items()):
         if job.run.after in useless:
-            useless[run_id] = job.run
+            useless.add(run_id)
             plan.failed.append(job.run)
             plan.notes.append(f"not run: {job.run}: the run that it starts from has failed or diverged")
     plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in useless)
