@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings, RunHandle
 from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob
 from harness.sweeps.executors.slurm_workers import WorkerPool
@@ -23,6 +24,9 @@ from harness.system.devices import Slot
 JOBS = 100
 """Default number of jobs in the queue at a time."""
 
+MOST = 10_000
+"""The largest number of jobs, of nodes and of GPUs on a node; no sweep has more runs."""
+
 
 class SlurmExecutor:
     """Starts each run as a job of its own, or gives it to one of a few workers."""
@@ -32,7 +36,10 @@ class SlurmExecutor:
     )
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
-        """Raises UserError when Slurm is missing or a setting is not for the user to set."""
+        """Raises UserError when Slurm is missing, a number is too large or a setting is not for the user to set."""
+        for name in ("max_jobs", "gpus_per_run", "nodes_per_run"):
+            if (number := getattr(settings, name) or 0) > MOST:
+                raise UserError(f"--{name.replace('_', '-')} {number}: expected at most {MOST:,}.")
         self.gpus = 0 if test_mode else settings.gpus_per_run or 0
         """GPUs of a run on each of its nodes."""
         self.nodes = settings.nodes_per_run or 1

@@ -231,6 +231,8 @@ def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkey
         (["--executor", "slrum"], "slurm"),
         (["--partition", "gpu"], "--executor slurm"),
         (["--executor", "slurm", "--max-jobs", "0"], "--max-jobs: expected 1 or more, got 0"),
+        (["--executor", "slurm", "--max-jobs", "100000"], "--max-jobs 100000: .*10,000"),
+        (["--executor", "slurm", "--nodes-per-run", "100000"], "--nodes-per-run 100000: .*10,000"),
         (["--executor", "slurm", "--slurm", "account"], "account"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
