@@ -7,7 +7,6 @@ import functools
 import math
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -159,8 +158,8 @@ def _peek(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--test-mode", "--test_mode", action="store_true")
     try:
         return vars(parser.parse_known_args(list(arguments))[0])
-    except (argparse.ArgumentError, SystemExit):
-        sys.exit(2)
+    except argparse.ArgumentError:  # of the switch: every other flag here takes any value, or none
+        raise UserError("--test-mode: expected no value. Give the flag alone.") from None
 
 
 def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | None:
