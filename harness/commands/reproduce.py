@@ -102,7 +102,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     sweep_options, request = read_options([*passed, *flags], sweep)
     if request.sweep.train_rows:
         raise UserError("--train-rows: expected one size, since a published row states one.")
-    runs = [run for run in expand(request, lambda task, model: [{}]) if run.is_requested]
+    runs = [run for run in expand(request) if run.is_requested]
     console = wide_console()
     for line in (*_forecast(row, scores, excluded, options, margin), *_other_recipes(runs)):
         console.print(line, soft_wrap=True)

@@ -133,7 +133,7 @@ class _Watch:
     def _plan(self, checkpoint: PretrainedCheckpoint) -> list[PlannedRun]:
         models = {checkpoint.model: ModelSettings(revision=checkpoint.revision)}
         sweep = self.request.sweep.model_copy(update={"models": models})
-        return expand(self.request._replace(sweep=sweep), lambda task, model: [{}])
+        return expand(self.request._replace(sweep=sweep))
 
     def _do(self, runs: Sequence[PlannedRun]) -> int:
         try:

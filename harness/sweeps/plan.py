@@ -144,11 +144,14 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
 
 
 def expand(
-    request: SweepRequest, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = False
+    request: SweepRequest,
+    points: Callable[[str, str], Sequence[Point]] = lambda task, model: [{}],
+    first_seed_only: bool = False,
 ) -> list[PlannedRun]:
     """Every run once, each after the run that it starts from, which is added if it was not requested.
 
-    `points(task, model)` returns the combinations to run; `model` is empty for the task's own model.
+    `points(task, model)` returns the combinations to run, by default one without changes of the recipe; `model` is
+    empty for the task's own model.
 
     Raises:
         UserError: an unknown task, suite or model folder, an invalid value, missing data, or more than MAX_RUNS.

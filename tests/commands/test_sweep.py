@@ -118,7 +118,7 @@ def test_each_size_of_the_training_data_is_a_run(world: World) -> None:
 def test_one_size_is_a_hyperparameter_of_all_runs() -> None:
     _, request = read_options(["--tasks", "rte", "--train-rows", "8", "--init-from", "mnli"])
     assert request.sweep.train_rows == ()
-    assert {run.task.name: run.spec.recipe.train_rows for run in expand(request, lambda task, model: [{}])} == {
+    assert {run.task.name: run.spec.recipe.train_rows for run in expand(request)} == {
         "mnli": 8,
         "rte": 8,
     }
@@ -220,7 +220,7 @@ def test_run_of_another_process_is_waited_for(world: World, capsys: pytest.Captu
 
 def test_run_started_by_hand_is_no_failure(world: World) -> None:
     _, request = read_options(world.args("--tasks", "rte", "--seeds", "0"))
-    (run,) = expand(request, lambda task, model: [{}])
+    (run,) = expand(request)
     with hold_lock(lock_path(run.path)):
         mine = world.start("--tasks", "rte", "--seeds", "0", "1")
         world.wait_for_start("rte-1")
@@ -550,7 +550,7 @@ def test_unwritable_folder_is_an_error_before_anything_runs(world: World) -> Non
 def test_switches_of_a_run_can_be_turned_off(tmp_path: Path) -> None:
     flags = ["--no-predict", "--no-length-grouping"]
     _, request = read_options(["--tasks", "rte", *flags, "--test-mode", "--results", str(tmp_path)])
-    (run,) = expand(request, lambda task, model: [{}])
+    (run,) = expand(request)
     assert (run.options.predict, run.spec.recipe.length_grouping) == (False, False)
 
 
@@ -574,7 +574,7 @@ def test_suite_stands_for_its_tasks(capsys: pytest.CaptureFixture[str], tmp_path
 
 def _planned(*args: str) -> list[str]:
     _, request = read_options([*args, "--test-mode"])
-    return [run.task.name for run in expand(request, lambda task, model: [{}]) if run.is_requested]
+    return [run.task.name for run in expand(request) if run.is_requested]
 
 
 SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "superglue_rte", "wic", "wsc")

@@ -25,7 +25,7 @@ class SteppedSweep:
         self.folder, self.stop_request = folder, StopRequest()
         numbers = [str(seed) for seed in range(seeds)]
         args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results"), *flags]
-        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
+        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1])]
         self.scheduler = Scheduler(jobs, executor, command or command_in(folder))
         self.events = self.scheduler.events(self.stop_request)
         self.yielded: list[Event] = []

@@ -42,7 +42,7 @@ def supervisors() -> Supervisors:
 
 def start_of(results: Path, *args: str, seed: int = 0) -> Start:
     args = ("--tasks", "wnli", "--seeds", str(seed), "--test-mode", "--results", str(results), *args)
-    (run,) = expand(read_options(args)[1], lambda task, model: [{}])
+    (run,) = expand(read_options(args)[1])
     command = launch_command(Path(CONFIG), 1, torch.get_num_threads(), run.args)
     failure = {"status": "failed", "run_id": run.run_id, "notes": []}
     return Start(run.path, record_stamp(run.path), run.log_path, run.args, command, launch_config(0), failure)

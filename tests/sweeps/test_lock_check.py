@@ -77,7 +77,7 @@ def test_run_that_ends_between_two_checks_is_no_error(tmp_path: Path) -> None:
 
 def test_sweep_stops_its_runs_and_ends_with_the_error(tmp_path: Path) -> None:
     args = ["--tasks", "rte", "--seeds", "0", "--test-mode", "--results", str(tmp_path / "results")]
-    (run,) = expand(read_options(args)[1], lambda task, model: [{}])
+    (run,) = expand(read_options(args)[1])
     (tmp_path / "rte-0").write_text("wait")
     lock = sweep_lock_path(run.path)
     lock.parent.mkdir(parents=True)

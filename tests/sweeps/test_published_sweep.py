@@ -16,7 +16,7 @@ from harness.sweeps.published_sweep import comparable_scores, obstacles, seeds_o
 
 def _runs(sweep: Sweep, *args: str, is_test_mode: bool = False) -> list[PlannedRun]:
     sweep = sweep.model_copy(update={"tasks": tasks_of(sweep)})
-    return expand(SweepRequest(sweep, {}, args, is_test_mode), lambda task, model: [{}])
+    return expand(SweepRequest(sweep, {}, args, is_test_mode))
 
 
 VARIANTS = [(name, variant) for name, row in published_rows().items() for variant in (None, *row.conflicts)]

@@ -36,7 +36,7 @@ class OneSlot:
 @pytest.fixture
 def run(tmp_path: Path) -> PlannedRun:
     args = ["--tasks", "rte", "--seeds", "0", "--test-mode", "--results", str(tmp_path / "results")]
-    (run,) = expand(read_options(args)[1], lambda task, model: [{}])
+    (run,) = expand(read_options(args)[1])
     return run
 
 

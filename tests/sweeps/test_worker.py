@@ -33,7 +33,7 @@ class NoExecutor:
 @pytest.fixture
 def runs(tmp_path: Path) -> list[PlannedRun]:
     args = ["--tasks", "rte", "--seeds", "0", "1", "2", "--test-mode", "--results", str(tmp_path / "results")]
-    return expand(read_options(args)[1], lambda task, model: [{}])
+    return expand(read_options(args)[1])
 
 
 def start_of(run: PlannedRun, folder: Path) -> Start:
