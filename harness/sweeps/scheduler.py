@@ -158,10 +158,10 @@ class Scheduler:
     @property
     def seconds_left(self) -> float | None:
         """Seconds until all jobs are done, at the pace of those that are; None while a job's duration is unknown."""
-        waiting = self.in_state("waiting")
-        if not self.paces and any(job.seconds is None for job in [*waiting, *self.in_state("running")]):
+        waiting, weights_done = self.in_state("waiting"), sum(weight for _, weight in self.paces)
+        if not weights_done and any(job.seconds is None for job in [*waiting, *self.in_state("running")]):
             return None
-        pace = sum(seconds for seconds, _ in self.paces) / sum(w for _, w in self.paces) if self.paces else 1.0
+        pace = sum(seconds for seconds, _ in self.paces) / weights_done if weights_done else 1.0
         now = time.monotonic()
         running = {each.job.run.run_id: each.job.weight * pace - (now - each.start_seconds) for each in self.running}
         queue = [job.queue_item._replace(seconds=job.weight * pace) for job in waiting]

@@ -124,3 +124,11 @@ def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
     second = run.record()
     assert second is not None
     assert second.finished < first.finished
+
+
+def test_time_left_is_unknown_after_a_job_of_a_task_whose_rows_are_unknown(tmp_path: Path) -> None:
+    args = ["--tasks", "rte", "--seeds", "0", "1", "--test-mode", "--results", str(tmp_path / "results")]
+    jobs = [Job(run, None, 0.0, saves_model=False, is_repeat=False) for run in expand(read_options(args)[1])]
+    scheduler = Scheduler(jobs, OneSlot(), command_in(tmp_path))
+    left = [(event.state, scheduler.seconds_left) for event in filter(None, scheduler.events(StopRequest()))]
+    assert left == [("running", None), ("done", None), ("running", None), ("done", 0.0)]
