@@ -68,8 +68,11 @@ class _Search:
     def __init__(self, request: SweepRequest, settings: SearchSettings) -> None:
         self.request, self.settings = request, settings
         self.points = points_of(request.sweep.grid)
+        self.own_models: dict[str, str] = {}
+        """The model of each task in a sweep that names no models."""
         self.full_length = [run for run in self._expand(lambda task, model: self.points) if run.is_requested]
         """The runs of all points with the epochs of the last rung."""
+        self.own_models = {run.task.name: run.spec.model for run in self.full_length}
         if settings.is_halved:
             self._check_halving()
         self.epochs = {(run.task.name, run.spec.model): run.spec.recipe.epochs for run in self.full_length}
@@ -97,29 +100,24 @@ class _Search:
                 "give --epochs instead, or drop one of the two."
             )
 
-    def _expand(self, points: Callable[[str, str], Sequence[Point]]) -> list[PlannedRun]:
-        def protected(task: str, model: str) -> list[Point]:
-            return [self._with_protocol(task, point) for point in points(task, model)]
+    def _expand(self, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = True) -> list[PlannedRun]:
+        """The runs of `points(task, model)`, with the names that records have, under the protocol of the grid."""
 
-        return expand(self.request, protected, first_seed_only=True)
+        def protected(name_or_path: str, model: str) -> list[Point]:
+            task = load_task(name_or_path)
+            protocol = protocol_of(task, self.settings.select_on_reported)
+            return [{**point, **protocol} for point in points(task.name, model or self.own_models.get(task.name, ""))]
 
-    def _with_protocol(self, task: str, point: Point) -> Point:
-        return {**point, **protocol_of(load_task(task), self.settings.select_on_reported)}
-
-    def _model(self, task: str, model: str) -> str:
-        """The model's name in the runs: the task's own where `model` is empty."""
-        return model or next(run.spec.model for run in self.full_length if run.task.name == task)
+        return expand(self.request, protected, first_seed_only)
 
     def expand_rung(self, rung: int) -> list[PlannedRun]:
         """The runs of the points that each choice has in this rung."""
 
         def points(task: str, model: str) -> list[Point]:
-            name = load_task(task).name
-            model = self._model(name, model)
-            key = self.settings.key(name, model)
+            key = self.settings.key(task, model)
             if not self.settings.is_halved or not self.points_left[key]:
                 return self.points_left[key]
-            epochs = rung_epochs(rung, self.rungs[key], self.epochs[name, model])
+            epochs = rung_epochs(rung, self.rungs[key], self.epochs[task, model])
             return [{**point, "epochs": epochs} for point in self.points_left[key]]
 
         return self._expand(points)
@@ -157,7 +155,7 @@ class _Search:
         if self.settings.is_halved:
             every = sum(run.spec.recipe.epochs for run in self.full_length)
             yield f"The rungs train for {sum(self.epochs_of_rungs.values()):,} epochs; the whole grid for {every:,}."
-        rest = expand(self.request, lambda task, model: [self._with_protocol(task, self.points[0])])
+        rest = self._expand(lambda task, model: self.points[:1], first_seed_only=False)
         number = sum(run.is_requested for run in rest)
         yield f"Then the chosen points with all seeds: {number} runs, including those of the grid."
 
@@ -167,11 +165,10 @@ class _Search:
         chosen = {(task, choice.model): choice.chosen for choice in choices for task in choice.tasks}
 
         def points(task: str, model: str) -> list[Point]:
-            name = load_task(task).name
-            point = chosen.get((name, self._model(name, model)))
-            return [] if point is None else [self._with_protocol(task, point)]
+            point = chosen.get((task, model))
+            return [] if point is None else [point]
 
-        return expand(self.request, points)
+        return self._expand(points, first_seed_only=False)
 
 
 def _range(numbers: Sequence[int]) -> str:
