@@ -283,12 +283,4 @@ def split_arguments(arguments: Sequence[str]) -> tuple[ReproduceOptions, list[st
 
 
 _OWN = {field.name.strip("_") for field in fields(ReproduceOptions)} - {"row"} | {"help"}
-_REFUSED = Recipe.model_fields.keys() | {
-    "models",
-    "revision",
-    "seed",
-    "grid",
-    "grid_per",
-    "select_on_reported",
-    "parent",
-}
+_REFUSED = {*Recipe.model_fields, "models", "revision", "seed", "grid", "grid_per", "select_on_reported", "parent"}

@@ -12,7 +12,6 @@ from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
 from harness.metrics.scoring import main_score
 from harness.stats.entries import assignments
-from harness.sweeps.halving import half
 from harness.sweeps.plan import PlannedRun, Point
 
 RULE = (
@@ -111,14 +110,6 @@ def _tried(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRe
         score=fmean(known) if len(known) == len(scores) else None,
         rung=rung,
     )
-
-
-def better_half(choice: GridChoice) -> list[Point]:
-    """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
-    scored = [point for point in choice.points if point.score is not None]
-    best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
-    better = best_first[: half(len(choice.points))]
-    return [point.values for point in choice.points if point in better]
 
 
 def choice_text(choice: GridChoice) -> str:

@@ -1,4 +1,11 @@
-"""The search of a grid: its points with the first seed, a choice, and the chosen points with every seed."""
+"""The search of a grid: its points with the first seed, a choice, and the chosen points with every seed.
+
+With successive halving, the points train twice as long in each rung, and the better half advances: Jamieson and
+Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", algorithm 1, with epochs as
+the resource. A rung is a run of its own with a whole schedule over its epochs, not a run that is stopped: a linear or
+cosine decay over more epochs has another learning rate at every step, so that a longer run is no continuation of a
+shorter one. The epochs are in the run_id, and no rung needs the checkpoints of another.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +20,6 @@ from harness.stats.entries import assignments
 from harness.sweeps.grid import (
     ChoiceKey,
     SearchSettings,
-    better_half,
     choice_text,
     choose,
     names_text,
@@ -21,7 +27,6 @@ from harness.sweeps.grid import (
     scores_text,
     sweep_file_lines,
 )
-from harness.sweeps.halving import half, number_of_rungs, rung_epochs
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of
 
 Finish = Callable[[Sequence[PlannedRun], bool], int]
@@ -174,3 +179,26 @@ class _Search:
 def _range(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
+
+
+def number_of_rungs(points: int, epochs: int) -> int:
+    """1, and one for each time that points and epochs can be halved, rounded up, until one is left of either."""
+    return 1 + min((points - 1).bit_length(), (epochs - 1).bit_length())
+
+
+def rung_epochs(rung: int, rungs: int, epochs: int) -> int:
+    """Epochs in a rung, counted from 1: all of them in the last, half of the next one's in every other, rounded up."""
+    return -(-epochs // (1 << (rungs - rung)))
+
+
+def half(points: int) -> int:
+    """Points that advance from a rung: half of them, rounded up."""
+    return -(-points // 2)
+
+
+def better_half(choice: GridChoice) -> list[Point]:
+    """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
+    scored = [point for point in choice.points if point.score is not None]
+    best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
+    better = best_first[: half(len(choice.points))]
+    return [point.values for point in choice.points if point in better]
