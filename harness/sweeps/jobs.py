@@ -18,8 +18,7 @@ class Job(NamedTuple):
     """A run that the sweep has to do."""
 
     run: PlannedRun
-    seconds: float | None
-    """Expected duration; None if it is unknown."""
+    estimate: Estimate
     weight: float
     """Expected duration, or a guess that is comparable with those of the other jobs."""
     saves_model: bool
@@ -47,7 +46,6 @@ class SweepPlan(NamedTuple):
     """The jobs of a sweep, and the runs that need none."""
 
     jobs: list[Job]
-    estimates: dict[str, Estimate]
     finished: list[PlannedRun]
     diverged: list[PlannedRun]
     """Finished runs that have no score."""
@@ -67,7 +65,7 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
     rates = [each.seconds / each.rows for each in estimates.values() if each.seconds and each.rows]
     rate = sum(rates) / len(rates) if rates else 1.0
     records = {run.run_id: run.record() for run in runs}
-    plan = SweepPlan([], estimates, [], [], [], [])
+    plan = SweepPlan([], [], [], [], [])
     jobs: dict[str, Job] = {}
     parents: set[str | None] = set()
     useless: set[str] = set()
@@ -76,7 +74,7 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
         run_id, is_parent = run.run_id, run.run_id in parents
         record, expected = records[run_id], estimates[run_id]
         weight = expected.rows * rate if expected.seconds is None else expected.seconds
-        job = Job(run, expected.seconds, weight, is_parent, is_repeat=record is not None and record.is_finished)
+        job = Job(run, expected, weight, is_parent, is_repeat=record is not None and record.is_finished)
         if record is not None and job.is_complete(record):
             plan.finished.extend([run] * run.is_requested)
             if record.status == "diverged":

@@ -159,7 +159,7 @@ class Scheduler:
     def seconds_left(self) -> float | None:
         """Seconds until all jobs are done, at the pace of those that are; None while a job's duration is unknown."""
         waiting, weights_done = self.in_state("waiting"), sum(weight for _, weight in self.paces)
-        if not weights_done and any(job.seconds is None for job in [*waiting, *self.in_state("running")]):
+        if not weights_done and any(job.estimate.seconds is None for job in [*waiting, *self.in_state("running")]):
             return None
         pace = sum(seconds for seconds, _ in self.paces) / weights_done if weights_done else 1.0
         now = time.monotonic()

@@ -14,6 +14,7 @@ from support.fake_run import command_in
 
 from harness.commands.sweep import read_options
 from harness.sweeps import worker
+from harness.sweeps.estimates import Estimate
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import LOCKED, STOPPED, Start, record_stamp, sweep_lock_path
 from harness.sweeps.plan import PlannedRun, expand
@@ -37,7 +38,7 @@ def runs(tmp_path: Path) -> list[PlannedRun]:
 
 
 def start_of(run: PlannedRun, folder: Path) -> Start:
-    job = Job(run, None, 1.0, saves_model=False, is_repeat=False)
+    job = Job(run, Estimate(None, "", 0), 1.0, saves_model=False, is_repeat=False)
     scheduler = Scheduler([job], NoExecutor(), command_in(folder))  # type: ignore[arg-type]
     return scheduler._start(job, Slot(), record_stamp(run.path))
 
