@@ -89,9 +89,8 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
         record = record.model_copy(update=_scored_fields(task, options, record, paths))
     path = record_path(options.folder, task.name, spec.run_id)
     if PartialState().is_main_process and not _is_copy(path, parent):
-        write_record(
-            record, options.folder, overwrite=True
-        )  # overwrites no result: the record only copies the parent's
+        # overwrites no result: the record only copies the parent's
+        write_record(record, options.folder, overwrite=True)
     return record
 
 

@@ -33,11 +33,9 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
 
 
 def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str | None) -> RunSpec:
-    revision = (
-        test_mode.REVISION
-        if options.test_mode
-        else model_revision(options.model, options.revision, options.trust_remote_code)
-    )
+    revision = test_mode.REVISION
+    if not options.test_mode:
+        revision = model_revision(options.model, options.revision, options.trust_remote_code)
     return RunSpec(
         task=task.name,
         task_version=task.version,

@@ -187,18 +187,15 @@ def _plan_seeds(request: SweepRequest, task: str, model: str, point: Point, seed
     *before, run = _plan(request, task, model, point, first)
     if run.after is not None:  # the run that it waits for has the seed in its name too
         return [*before, run, *(each for seed in others for each in _plan(request, task, model, point, seed))]
-    return [
-        run,
-        *(
-            replace(
-                run,
-                options=replace(run.options, seed=seed),
-                args=_with_seed(run.args, seed),
-                spec=run.spec.model_copy(update={"seed": seed}),
-            )
-            for seed in others
-        ),
-    ]
+    return [run, *(_with_seed(run, seed) for seed in others)]
+
+
+def _with_seed(run: PlannedRun, seed: int) -> PlannedRun:
+    """The same run with another seed, without its planning."""
+    position = run.args.index("--seed") + 1
+    args = (*run.args[:position], str(seed), *run.args[position + 1 :])
+    spec = run.spec.model_copy(update={"seed": seed})
+    return replace(run, options=replace(run.options, seed=seed), args=args, spec=spec)
 
 
 def _plan(request: SweepRequest, name: str, model: str, point: Point, seed: int) -> list[PlannedRun]:
@@ -278,8 +275,3 @@ def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str
         if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # the others start from it
             del recipe["init_from"]
     return {**for_all[0], **settings.recipe, **own.recipe, **by_task, **for_all[1]}
-
-
-def _with_seed(args: Sequence[str], seed: int) -> tuple[str, ...]:
-    position = args.index("--seed") + 1
-    return (*args[:position], str(seed), *args[position + 1 :])

@@ -26,11 +26,8 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     paths: dict[str, Path] = {}
     for field in fields(parsed):
         if isinstance(path := getattr(parsed, field.name), Path):
-            name = (
-                field.name.upper()
-                if "Positional" in str(field.type)
-                else f"--{field.name.strip('_').replace('_', '-')}"
-            )
+            flag = f"--{field.name.strip('_').replace('_', '-')}"
+            name = field.name.upper() if "Positional" in str(field.type) else flag
             paths[field.name] = user_path(name, path)
     options: Options = replace(parsed, **paths)
     return options
