@@ -20,6 +20,7 @@ from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
+from harness.system.command_line import check_lists
 
 _PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
 """Settings of the parsers: a switch has a flag only for its other position than the default."""
@@ -102,6 +103,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     _check_text(arguments)
+    check_lists(RunOptions, arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
