@@ -101,8 +101,7 @@ class ExecutorSettings(KeysOfFile):
     def _share_gpus(cls, values: Any) -> Any:
         """Takes a fraction of a GPU per run, as Ray writes it, for the number of runs that share one."""
         gpus = values.get("gpus_per_run") if isinstance(values, dict) else None
-        is_fraction = isinstance(gpus, float) and 0 < gpus < 1 and math.isfinite(1 / gpus)
-        if is_fraction and not values.get("runs_per_device"):
+        if isinstance(gpus, float) and 0 < gpus < 1 and math.isfinite(1 / gpus) and not values.get("runs_per_device"):
             return {**values, "gpus_per_run": None, "runs_per_device": int(1 / gpus)}
         return values
 

@@ -49,7 +49,7 @@ POINTS = [{"learning_rate": 0.01}, {"learning_rate": 0.001}, {"learning_rate": 0
 
 def choose(runs: Sequence[PlannedRun], records: Mapping[str, RunRecord], per: Per) -> list[GridChoice]:
     """The choices among `POINTS` by scores on rows that are not reported."""
-    return grid.choose(runs, POINTS, records, per, select_on_reported=False, is_halved=False)
+    return grid.choose(runs, POINTS, records, grid.SearchSettings(per, False, False, False), rung=1)
 
 
 def test_points_are_all_combinations() -> None:

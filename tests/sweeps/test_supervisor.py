@@ -85,7 +85,7 @@ def test_exit_code_is_passed_on_and_the_log_appended_to(record: Path) -> None:
     assert code_of(launched) == 3
     assert "second" in launched.output()
     assert "first" not in launched.output()
-    assert "first" in launched.log.read_text()
+    assert "first" in launched.start.log.read_text()
     assert not sweep_lock_path(record).exists()
 
 
