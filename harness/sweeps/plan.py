@@ -108,9 +108,7 @@ def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
             if member not in sweep.tasks or member == name:
                 tasks[member] = settings
     if not tasks:
-        raise UserError(
-            f"tasks: {', '.join(sweep.tasks)}: no task of it is trained. Name the task that predicts its rows."
-        )
+        raise UserError(f"tasks: no task of {', '.join(sweep.tasks)} is trained; name the task that predicts its rows.")
     return tasks
 
 
