@@ -188,9 +188,7 @@ READERS: dict[str, Reader] = {
     "a suite": Reader(_write_suite, lambda path: read_suite(path.parent)),
     "a task": _text_file("rte.yaml", (registered_files()["rte"]).read_text(encoding="utf-8"), read_task),
     "a task of files": _text_file("t.yaml", (registered_files()["ttc4900"]).read_text(encoding="utf-8"), read_task),
-    "a sweep": _text_file(
-        "sweep.yaml", (ROOT / "results/sweep.yaml").read_text(encoding="utf-8"), lambda path: read_sweep(path, {})
-    ),
+    "a sweep": _text_file("sweep.yaml", (ROOT / "results/sweep.yaml").read_text(encoding="utf-8"), read_sweep),
     "a published row": _text_file(
         "row.yaml", (PUBLISHED_FOLDER / "deberta-v3-small.yaml").read_text(encoding="utf-8"), read_row
     ),

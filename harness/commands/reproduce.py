@@ -36,7 +36,7 @@ from harness.stats.equivalence import expected_margin
 from harness.stats.reproductions import MARGIN, target_of, verdicts_of
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, expand
-from harness.sweeps.published_sweep import obstacles, seeds_of, sweep_of, sweep_text
+from harness.sweeps.published_sweep import comparable_scores, obstacles, seeds_of, sweep_of, sweep_text
 from harness.sweeps.scheduler import Command
 from harness.system.atomic import check_writable, write_atomically
 from harness.system.command_line import flag_name, parse_flags, split_flags
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     sweep_options, request = read_options([*passed, *flags], sweep)
     if request.sweep.train_rows:
         raise UserError("--train-rows: expected one size, since a published row states one.")
-    runs = [run for run in expand(request, lambda task, model: [{}]) if run.is_requested]
+    runs = [run for run in expand(request) if run.is_requested]
     console = wide_console()
     for line in (*_forecast(row, scores, excluded, options, margin), *_other_recipes(runs)):
         console.print(line, soft_wrap=True)
@@ -183,11 +183,7 @@ def _choose_scores(
         near = did_you_mean(unknown, row.tasks)
         raise UserError(f"--tasks {unknown}: {row.name} has no such task.{near} Its tasks: {', '.join(row.tasks)}.")
     reasons = {task: obstacles(row, task) for task in tasks or row.tasks}
-    scores = {
-        task: several
-        for task, excluded in reasons.items()
-        if (several := [score for score in row.tasks[task].scores if score not in excluded])
-    }
+    scores = comparable_scores(row, tasks)
     required = list(tasks) if scores else list(reasons)
     if missing := [task for task in required if task not in scores]:
         lines = {f"{task}: {reason}" for task in missing for reason in reasons[task].values() or ["no scores"]}
@@ -283,12 +279,4 @@ def split_arguments(arguments: Sequence[str]) -> tuple[ReproduceOptions, list[st
 
 
 _OWN = {field.name.strip("_") for field in fields(ReproduceOptions)} - {"row"} | {"help"}
-_REFUSED = Recipe.model_fields.keys() | {
-    "models",
-    "revision",
-    "seed",
-    "grid",
-    "grid_per",
-    "select_on_reported",
-    "parent",
-}
+_REFUSED = {*Recipe.model_fields, "models", "revision", "seed", "grid", "grid_per", "select_on_reported", "parent"}

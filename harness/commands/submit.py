@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.records import RunRecord, read_records
 from harness.inspection.output_files import check_output_file
 from harness.inspection.server_files import SERVER_FILES, predictions_of, zip_bytes
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     """Writes the zip and lists its files.
 
     Raises:
-        UserError: a prediction is missing without --allow-missing, or the zip cannot be written.
+        UserError: a run of --run is not found, a prediction is missing without --allow-missing, or the zip cannot be
+            written.
     """
     options = parse_flags(SubmitOptions, arguments, "submit")
     check_output_file(options.out, ["zip"], options.overwrite)
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         print(message, file=sys.stderr)
     expected = SERVER_FILES[options.suite]
     runs = {task: _find_run(task, records, options) for task in dict.fromkeys(file.task for file in expected)}
+    _check_choice(options, [run.run_id for run in runs.values() if isinstance(run, RunRecord)])
     files = [predictions_of(file, runs[file.task], options.results) for file in expected]
     incomplete = [each for each in files if each.missing]
     if incomplete and not options.allow_missing:
@@ -72,6 +74,13 @@ def main(arguments: Sequence[str]) -> None:
             f"{len(incomplete)} files have constant predictions: their scores on the server are no result of the model."
         )
     print(options.out)
+
+
+def _check_choice(options: SubmitOptions, run_ids: Sequence[str]) -> None:
+    """Raises UserError for a run_id of --run that is none of those that are used."""
+    if unknown := next((run_id for run_id in options.run if run_id not in run_ids), None):
+        runs = f"the runs of {options.model} with seed {options.seed} and predictions"
+        raise UserError(f"--run {unknown}: not found among {runs}.{did_you_mean(unknown, run_ids)}")
 
 
 def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -> RunRecord | str:

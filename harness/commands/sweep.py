@@ -22,13 +22,14 @@ from harness.sweeps.display import print_plan
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import DETACHABLE, make_executor
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, replace_values, typed
+from harness.sweeps.grid import SearchSettings
 from harness.sweeps.jobs import plan_jobs
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command
-from harness.sweeps.search import Finish, SearchSettings, search_grid
+from harness.sweeps.search import Finish, search_grid
 from harness.sweeps.session import run_jobs
-from harness.system.command_line import parse_flags
+from harness.system.command_line import flag_name, parse_flags
 
 
 @dataclass(frozen=True)
@@ -160,12 +161,13 @@ def read_options(arguments: Sequence[str], default: Sweep | None = None) -> tupl
         flags["grid"] = grid_values(options.grid)
     if executor := _executor_flags(options):
         flags["executor"] = executor
-    if options.file is None and "tasks" not in flags and default is None:
-        raise UserError("missing tasks: name them with --tasks glue, or give a sweep file.")
-    if options.file is not None or default is None:
-        sweep = make_sweep(flags) if options.file is None else read_sweep(options.file, flags)
+    sweep = default if options.file is None else read_sweep(options.file)
+    if sweep is not None:
+        sweep = replace_values(sweep, flags)
+    elif "tasks" in flags:
+        sweep = make_sweep(flags)
     else:
-        sweep = replace_values(default, flags)
+        raise UserError("missing tasks: name them with --tasks glue, or give a sweep file.")
     if len(sweep.train_rows) == 1:  # a hyperparameter like any other, also of the runs that others start from
         recipe["train_rows"] = sweep.train_rows[0]
         sweep = sweep.model_copy(update={"train_rows": ()})
@@ -234,7 +236,7 @@ def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, 
     while args:
         arg = args.pop(0)
         flag, equals, value = arg.partition("=")
-        name = flag.removeprefix("--").replace("-", "_")
+        name = flag_name(arg)
         if not flag.startswith("--") or name in _OWN or name == "help":
             own.append(arg)
             continue
@@ -247,9 +249,7 @@ def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, 
             continue
         _check_flag(flag, name)
         values = [value] if equals else []
-        many = "tuple" in _PASSED.get(name, "")
-        takes_values = not equals and _PASSED.get(name) != "bool"
-        while takes_values and args and not args[0].startswith("--") and (many or not values):
+        if not equals and _PASSED.get(name) != "bool" and args and not args[0].startswith("--"):
             values.append(args.pop(0))
         if name not in Recipe.model_fields:
             passed += [flag, *values]
@@ -285,7 +285,9 @@ _NOT_PASSED = {
     "overwrite": "remove the records of the runs to repeat",
 }
 _PASSED = {
-    field.name: str(field.type) for field in fields(RunOptions) if field.name not in {*_OWN, *_NOT_PASSED, "recipe"}
+    field.name: str(field.type)
+    for field in fields(RunOptions)
+    if field.name not in {*_OWN, *_NOT_PASSED, "recipe", "own_data"}
 }
 """Flags of `harness run` that go to every run, with their types."""
 _SWITCHES = {name for name, kind in _PASSED.items() if kind == "bool"}

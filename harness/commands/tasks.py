@@ -100,23 +100,15 @@ def _suite_table(suite: Suite) -> Table:
     for header in ("task", "title", "input", "labels", "train rows", "main metrics"):
         table.add_column(header, justify="right" if header == "train rows" else "left")
     for task in suite.read_tasks():
+        text = "pair" if len(task.text) == 2 else "text"
         labels = f"any of {task.classes}" if task.is_multi_label else str(task.classes)
+        rows = f"{task.rows['train']:,}" if "train" in task.rows else ""
         table.add_row(
             task.name,
             task.title,
-            "candidates"
-            if task.candidates
-            else "choice"
-            if task.choices
-            else "pair"
-            if len(task.text) == 2
-            else "text",
+            "candidates" if task.candidates else "choice" if task.choices else text,
             "a value" if task.labels is None else labels,
-            f"by {task.predicted_by}"
-            if task.predicted_by
-            else f"{task.rows['train']:,}"
-            if "train" in task.rows
-            else "",
+            f"by {task.predicted_by}" if task.predicted_by else rows,
             ", ".join(map(title_of, task.main_metrics)),
         )
     return table

@@ -68,10 +68,9 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     if sweep_options.dry_run:
         watch.look()
         return
-    ends_itself = options.once or bool(options.revisions)
     while True:
         code = watch.look()
-        if ends_itself or code > 2:
+        if watch.looks_once or code > 2:
             sys.exit(code)
         if signal := _wait(pause):
             watch.console.print("stopped; the same command resumes.")
@@ -110,22 +109,28 @@ class _Watch:
 
     def __post_init__(self) -> None:
         self.console: Console = wide_console()
+        self.looks_once = self.options.once or bool(self.options.revisions)
         self._finish = run_planned(self.sweep_options, self.request, self.command, self.console)
 
     def look(self) -> int:
         """Does the runs of the checkpoints that are new, writes the report, and returns the exit code.
 
         Raises:
-            UserError: the source cannot be read, or, where the command looks only once, a run ended with a user error.
+            UserError: before the first run is planned, the source cannot be read or a run cannot be planned; or, where
+                the command looks only once, a run ended with a user error.
         """
-        checkpoints = find_checkpoints(self.options.source, self.options.revisions)
-        self._print_state(checkpoints)
-        new = [checkpoint for checkpoint in checkpoints.complete if checkpoint not in self.runs]
+        try:
+            checkpoints = find_checkpoints(self.options.source, self.options.revisions)
+            self._print_state(checkpoints)
+            new = {each: self._plan(each) for each in checkpoints.complete if each not in self.runs}
+        except UserError as error:  # such as an outage of the Hub, or a checkpoint that was removed meanwhile
+            if self.looks_once or not self.runs:
+                raise
+            return _continue_after(error)
         if not new:
             return 0
-        for checkpoint in new:
-            self.runs[checkpoint] = self._plan(checkpoint)
-        code = self._do([run for checkpoint in new for run in self.runs[checkpoint]])
+        self.runs |= new
+        code = self._do([run for runs in new.values() for run in runs])
         if not self.sweep_options.dry_run:
             self._report()
         return max(code, int(self.options.once and bool(checkpoints.incomplete)))
@@ -133,17 +138,16 @@ class _Watch:
     def _plan(self, checkpoint: PretrainedCheckpoint) -> list[PlannedRun]:
         models = {checkpoint.model: ModelSettings(revision=checkpoint.revision)}
         sweep = self.request.sweep.model_copy(update={"models": models})
-        return expand(self.request._replace(sweep=sweep), lambda task, model: [{}])
+        return expand(self.request._replace(sweep=sweep))
 
     def _do(self, runs: Sequence[PlannedRun]) -> int:
         try:
             return self._finish(list({run.run_id: run for run in runs}.values()), False)
         except UserError as error:
-            if self.options.once or self.options.revisions:
+            if self.looks_once:
                 self._report()
                 raise
-            print(f"error: {error}\nThe watch continues with the next checkpoints.", file=sys.stderr)
-            return 2
+            return _continue_after(error)
 
     def _print_state(self, checkpoints: Checkpoints) -> None:
         """Prints what is left out, and what is incomplete at a second look.
@@ -169,7 +173,7 @@ class _Watch:
     def _print_once(self, message: str) -> None:
         if message not in self.messages:
             self.messages.add(message)
-            self.console.print(message, soft_wrap=True, markup=False)
+            self.console.print(message, soft_wrap=True)
 
     def _report(self) -> None:
         """Writes the trajectories of all finished runs, and prints their scores."""
@@ -193,11 +197,17 @@ class _Watch:
             paths = write_trajectories(watched, folder)
         self.console.print(trajectory_table(watched))
         for line in (*verdict_lines(watched), f"Wrote {', '.join(map(str, paths))}"):
-            self.console.print(line, soft_wrap=True, markup=False)
+            self.console.print(line, soft_wrap=True)
 
     def _default_folder(self) -> Path:
         name = re.sub(r"[^\w.-]+", "-", self.options.source.rstrip("/")).strip("-.") or "checkpoints"
         return self.sweep_options.results / "watched" / name
+
+
+def _continue_after(error: UserError) -> int:
+    """Prints an error that does not end the watch, and returns its exit code."""
+    print(f"error: {error}\nThe watch continues with the next checkpoints.", file=sys.stderr)
+    return 2
 
 
 def _wait(seconds: float) -> int:

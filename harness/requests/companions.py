@@ -14,6 +14,7 @@ from harness.facts.outcome import score_split, split_fields, task_facts
 from harness.facts.record_parts import DataFacts
 from harness.facts.records import RunRecord, read_record, record_path, write_record
 from harness.facts.tasks import TaskSpec, companion_tasks, trained_task
+from harness.requests.identity import companion_spec
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files
 
@@ -67,8 +68,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
             f"{task.name}.{missing}: its rows were not available, or it ran with --no-predict. Provide them and run "
             "again with --overwrite."
         )
-    identity = {"task": task.name, "task_version": task.version, "task_fingerprint": task.fingerprint}
-    spec = parent.spec.model_copy(update=identity)
+    spec = companion_spec(task, parent.spec)
     record = parent.model_copy(
         update=dict(
             run_id=spec.run_id,
@@ -89,9 +89,8 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
         record = record.model_copy(update=_scored_fields(task, options, record, paths))
     path = record_path(options.folder, task.name, spec.run_id)
     if PartialState().is_main_process and not _is_copy(path, parent):
-        write_record(
-            record, options.folder, overwrite=True
-        )  # overwrites no result: the record only copies the parent's
+        # overwrites no result: the record only copies the parent's
+        write_record(record, options.folder, overwrite=True)
     return record
 
 

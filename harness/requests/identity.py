@@ -33,11 +33,9 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
 
 
 def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str | None) -> RunSpec:
-    revision = (
-        test_mode.REVISION
-        if options.test_mode
-        else model_revision(options.model, options.revision, options.trust_remote_code)
-    )
+    revision = test_mode.REVISION
+    if not options.test_mode:
+        revision = model_revision(options.model, options.revision, options.trust_remote_code)
     return RunSpec(
         task=task.name,
         task_version=task.version,
@@ -51,6 +49,12 @@ def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str 
         trust_remote_code=options.trust_remote_code or None,
         parent=parent,
     )
+
+
+def companion_spec(companion: TaskSpec, spec: RunSpec) -> RunSpec:
+    """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task."""
+    identity = {"task": companion.name, "task_version": companion.version, "task_fingerprint": companion.fingerprint}
+    return spec.model_copy(update=identity)
 
 
 def parent_task(task: TaskSpec, init_from: str) -> TaskSpec:

@@ -7,7 +7,6 @@ import functools
 import math
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
+from harness.system.command_line import check_lists
 
 _PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
 """Settings of the parsers: a switch has a flag only for its other position than the default."""
@@ -103,6 +103,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     _check_text(arguments)
+    check_lists(RunOptions, arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
@@ -159,8 +160,8 @@ def _peek(arguments: Sequence[str]) -> dict[str, Any]:
     parser.add_argument("--test-mode", "--test_mode", action="store_true")
     try:
         return vars(parser.parse_known_args(list(arguments))[0])
-    except (argparse.ArgumentError, SystemExit):
-        sys.exit(2)
+    except argparse.ArgumentError:  # of the switch: every other flag here takes any value, or none
+        raise UserError("--test-mode: expected no value. Give the flag alone.") from None
 
 
 def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -14,11 +14,9 @@ from rich.text import Text
 
 from harness.facts.records import RunRecord
 from harness.stats.entries import assignments
-from harness.sweeps.estimates import Estimate
 from harness.sweeps.failures import last_lines
-from harness.sweeps.jobs import SweepPlan
+from harness.sweeps.jobs import Job, SweepPlan
 from harness.sweeps.ordering import seconds_left
-from harness.sweeps.plan import PlannedRun
 from harness.sweeps.scheduler import VISIBLE_SECONDS, Event, Scheduler, State
 from harness.system.devices import Slot
 
@@ -33,40 +31,37 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def plan_table(runs: Sequence[PlannedRun], estimates: Mapping[str, Estimate]) -> Table:
+def plan_table(jobs: Sequence[Job]) -> Table:
     """The runs to do: a line per task, model and recipe, with its seeds and the expected duration of each run."""
-    by_line: dict[tuple[str, str, str], list[PlannedRun]] = defaultdict(list)
-    for run in runs:
-        by_line[run.task.name, run.spec.model, assignments(run.changes) or "default"].append(run)
+    by_line: dict[tuple[str, str, str], list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_line[job.run.task.name, job.run.spec.model, assignments(job.run.changes) or "default"].append(job)
     table = Table("task", "model", "recipe", "seeds", "each", "estimated from", box=None, pad_edge=False)
     for (task, model, recipe), members in by_line.items():
-        seeds = ", ".join(str(run.spec.seed) for run in members)
-        estimate = estimates[members[0].run_id]
+        seeds = ", ".join(str(job.run.spec.seed) for job in members)
+        estimate = members[0].estimate
         table.add_row(task, model, recipe, seeds, duration(estimate.seconds), estimate.basis)
     return table
 
 
 def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) -> None:
     """Prints the finished, failed and planned runs, and how long the planned ones will take."""
-    runs = [job.run for job in plan.jobs]
-    total = len(runs) + len(plan.finished) + len(plan.failed)
+    total = len(plan.jobs) + len(plan.finished) + len(plan.failed)
     count = "1 run" if total == 1 else f"{total} runs"
     finished = f"{len(plan.finished)} finished{of_them_diverged(len(plan.diverged))}"
-    console.print(f"{count}: {finished}, {len(plan.failed)} failed, {len(runs)} to do.")
+    console.print(f"{count}: {finished}, {len(plan.failed)} failed, {len(plan.jobs)} to do.")
     for run in plan.failed:
         if run.path.exists():
             console.print(f"failed before: {run}, {run.log_path} (--retry-failed runs it again)", soft_wrap=True)
     for note in plan.notes:
         console.print(note, soft_wrap=True)
-    if not runs:
+    if not plan.jobs:
         return
-    console.print(plan_table(runs, plan.estimates))
-    estimated = [job for job in plan.jobs if job.seconds is not None]
+    console.print(plan_table(plan.jobs))
+    estimated = [job for job in plan.jobs if job.estimate.seconds is not None]
     unknown = len(plan.jobs) - len(estimated)
     wall_seconds = seconds_left([job.queue_item for job in estimated], {}, len(free_slots))
-    device_seconds = (
-        sum(job.seconds or 0.0 for job in estimated) * max(1, len(free_slots[0].gpus)) / free_slots[0].runs_per_gpu
-    )
+    device_seconds = sum(job.weight for job in estimated) * max(1, len(free_slots[0].gpus)) / free_slots[0].runs_per_gpu
     where = f"1 at a time on {free_slots[0]}" if len(free_slots) == 1 else f"{len(free_slots)} at a time"
     if estimated:
         about = "at least" if unknown else "about"
@@ -119,7 +114,7 @@ class SweepDisplay:
         table.add_column("last line", no_wrap=True, ratio=1, overflow="ellipsis")
         for running in scheduler.running:
             lines = last_lines(running.handle.output())
-            elapsed, expected = time.monotonic() - running.start_seconds, running.job.seconds
+            elapsed, expected = time.monotonic() - running.start_seconds, running.job.estimate.seconds
             last = Text(lines[-1] if lines else "")
             table.add_row(str(running.job.run), running.handle.location(), duration(elapsed), duration(expected), last)
         self.live.update(table, refresh=True)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from harness.engine import test_mode
 from harness.facts.evaluation_steps import EvaluationSteps
-from harness.facts.recipes import Recipe, plan_steps
+from harness.facts.recipes import plan_steps
 from harness.facts.records import RunRecord, RunSpec
 from harness.facts.tasks import TaskSpec
 from harness.sweeps.plan import PlannedRun
@@ -37,12 +37,9 @@ def comparable(records: Sequence[RunRecord], device: str, is_test_mode: bool) ->
 
 def estimate_all(runs: Sequence[PlannedRun], records: Sequence[RunRecord]) -> dict[str, Estimate]:
     """The estimate for each run, by run_id; runs that differ only in their seed have the same."""
-    groups: dict[tuple[str, str, Recipe], Estimate] = {}
-    for run in runs:
-        key = (run.spec.task, run.spec.model, run.spec.recipe)
-        if key not in groups:
-            groups[key] = estimate(run.task, run.spec, records)
-    return {run.run_id: groups[run.spec.task, run.spec.model, run.spec.recipe] for run in runs}
+    by_key = {(run.spec.task, run.spec.model, run.spec.recipe): run for run in runs}
+    estimates = {key: estimate(run.task, run.spec, records) for key, run in by_key.items()}
+    return {run.run_id: estimates[run.spec.task, run.spec.model, run.spec.recipe] for run in runs}
 
 
 def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Estimate:
@@ -70,7 +67,8 @@ def estimate(task: TaskSpec, spec: RunSpec, records: Sequence[RunRecord]) -> Est
 
 
 def _rows_per_epoch(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord]) -> int:
-    recorded = [run.data.rows["train"] for run in of_task if run.data and not run.spec.recipe.train_rows]
+    with_all_rows = [run.data.rows for run in of_task if run.data and not run.spec.recipe.train_rows]
+    recorded = [rows["train"] for rows in with_all_rows if "train" in rows]
     all_rows = test_mode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
     return spec.recipe.train_rows or (recorded[-1] if recorded and not spec.test_mode else all_rows)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
@@ -57,6 +58,8 @@ class Executor(Protocol):
 
 
 def _count(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")  # pydantic reads true as 1
     if isinstance(value, (int, float)) and value < 1:
         raise ValueError(f"expected 1 or more, got {value}")
     return value
@@ -98,7 +101,7 @@ class ExecutorSettings(KeysOfFile):
     def _share_gpus(cls, values: Any) -> Any:
         """Takes a fraction of a GPU per run, as Ray writes it, for the number of runs that share one."""
         gpus = values.get("gpus_per_run") if isinstance(values, dict) else None
-        if isinstance(gpus, float) and 0 < gpus < 1 and not values.get("runs_per_device"):
+        if isinstance(gpus, float) and 0 < gpus < 1 and math.isfinite(1 / gpus) and not values.get("runs_per_device"):
             return {**values, "gpus_per_run": None, "runs_per_device": int(1 / gpus)}
         return values
 

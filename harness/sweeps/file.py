@@ -42,6 +42,8 @@ def _seeds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError("empty: give at least one seed")
+        if any(isinstance(seed, bool) for seed in value):
+            raise ValueError("expected numbers")  # pydantic reads true as 1
         if (duplicate := _duplicate(value)) is not None:
             raise ValueError(f"duplicate seed {duplicate}")
         if odd := [seed for seed in value if isinstance(seed, int) and not 0 <= seed < 2**32]:
@@ -137,6 +139,8 @@ def typed(name: str, value: Any) -> Any:
         raise ValueError(f"unknown hyperparameter {name!r}.{did_you_mean(name, Recipe.model_fields)}")
     if value == "None":
         value = None
+    if isinstance(value, bool) and not isinstance(field.default, bool):
+        raise ValueError(f"{name} is {str(value).lower()}: expected a number or a text")  # pydantic reads true as 1
     try:
         annotation: Any = Annotated[field.annotation, field]
         return TypeAdapter(annotation).validate_python(value)
@@ -145,18 +149,17 @@ def typed(name: str, value: Any) -> Any:
         raise ValueError(f"{name} is {value!r}: {message}") from None
 
 
-def read_sweep(path: Path, flags: Mapping[str, Any]) -> Sweep:
-    """The sweep of a file, with the values of the command line's `flags` instead of the file's; see `replace_values`.
+def read_sweep(path: Path) -> Sweep:
+    """The sweep of a file.
 
     Raises:
         UserError: `file:line: fault`, one line per fault.
     """
     values, node = read_yaml(path, "tasks: [glue]")
     try:
-        sweep = Sweep(**values)
+        return Sweep(**values)
     except ValidationError as error:
         raise UserError(describe_faults(path, node, error.errors(), Sweep)) from None
-    return replace_values(sweep, flags)
 
 
 def replace_values(sweep: Sweep, flags: Mapping[str, Any]) -> Sweep:

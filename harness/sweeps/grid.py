@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import NamedTuple
 
 from harness.facts.choices import GridChoice, Per, TriedPoint
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
 from harness.metrics.scoring import main_score
 from harness.stats.entries import assignments
-from harness.sweeps.halving import half
 from harness.sweeps.plan import PlannedRun, Point
 
 RULE = (
@@ -23,6 +23,24 @@ HALVING_RULE = (
     "successive halving: every rung is a run of its own over its epochs, the better half of its points advances, and "
     "the last rung, with all epochs, decides"
 )
+
+
+ChoiceKey = tuple[str, str]
+"""The model and the task of a choice; the task is empty for one over all tasks."""
+
+
+class SearchSettings(NamedTuple):
+    """The flags of a grid."""
+
+    per: Per
+    select_on_reported: bool
+    is_halved: bool
+    """Successive halving: all points train for few epochs, the better half for twice as many, and so on."""
+    is_dry_run: bool
+
+    def key(self, task: str, model: str) -> ChoiceKey:
+        """The choice that a run of this task and model is for."""
+        return model, task if self.per == "task" else ""
 
 
 def protocol_of(task: TaskSpec, select_on_reported: bool) -> dict[str, str]:
@@ -44,20 +62,17 @@ def choose(
     runs: Sequence[PlannedRun],
     points: Sequence[Point],
     records: Mapping[str, RunRecord],
-    per: Per,
-    rung: int = 1,
-    *,
-    select_on_reported: bool,
-    is_halved: bool,
+    settings: SearchSettings,
+    rung: int,
 ) -> list[GridChoice]:
     """One choice per task and model, or per model over all of its tasks.
 
     `runs` has the points of this rung with one seed, `records` their records by run_id. If the run of a point is
     missing or has failed, the choice has no points and nothing is chosen: it could have been the best.
     """
-    by_choice: dict[tuple[str, str], list[PlannedRun]] = {}
+    by_choice: dict[ChoiceKey, list[PlannedRun]] = {}
     for run in runs:
-        by_choice.setdefault((run.spec.model, run.task.name if per == "task" else ""), []).append(run)
+        by_choice.setdefault(settings.key(run.task.name, run.spec.model), []).append(run)
     choices = []
     for (model, _), members in by_choice.items():
         records_of = [records.get(run.run_id) for run in members]
@@ -70,10 +85,10 @@ def choose(
             GridChoice(
                 model=model,
                 tasks=list(dict.fromkeys(run.task.name for run in members)),
-                per=per,
+                per=settings.per,
                 seed=members[0].spec.seed,
-                rule=f"{RULE}; {HALVING_RULE}" if is_halved else RULE,
-                selected_on="the reported split" if select_on_reported else "rows that are not reported",
+                rule=f"{RULE}; {HALVING_RULE}" if settings.is_halved else RULE,
+                selected_on="the reported split" if settings.select_on_reported else "rows that are not reported",
                 points=tried,
                 chosen=None if best is None else best.values,
             )
@@ -95,14 +110,6 @@ def _tried(point: Point, runs: Sequence[PlannedRun], records: Mapping[str, RunRe
         score=fmean(known) if len(known) == len(scores) else None,
         rung=rung,
     )
-
-
-def better_half(choice: GridChoice) -> list[Point]:
-    """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
-    scored = [point for point in choice.points if point.score is not None]
-    best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
-    better = best_first[: half(len(choice.points))]
-    return [point.values for point in choice.points if point in better]
 
 
 def choice_text(choice: GridChoice) -> str:

@@ -18,8 +18,7 @@ class Job(NamedTuple):
     """A run that the sweep has to do."""
 
     run: PlannedRun
-    seconds: float | None
-    """Expected duration; None if it is unknown."""
+    estimate: Estimate
     weight: float
     """Expected duration, or a guess that is comparable with those of the other jobs."""
     saves_model: bool
@@ -47,7 +46,6 @@ class SweepPlan(NamedTuple):
     """The jobs of a sweep, and the runs that need none."""
 
     jobs: list[Job]
-    estimates: dict[str, Estimate]
     finished: list[PlannedRun]
     diverged: list[PlannedRun]
     """Finished runs that have no score."""
@@ -67,23 +65,23 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
     rates = [each.seconds / each.rows for each in estimates.values() if each.seconds and each.rows]
     rate = sum(rates) / len(rates) if rates else 1.0
     records = {run.run_id: run.record() for run in runs}
-    plan = SweepPlan([], estimates, [], [], [], [])
+    plan = SweepPlan([], [], [], [], [])
     jobs: dict[str, Job] = {}
     parents: set[str | None] = set()
-    useless: dict[str, PlannedRun] = {}
+    useless: set[str] = set()
     """Failed and diverged runs, and those that start from them."""
     for run in reversed(runs):  # from children to the runs that they start from
         run_id, is_parent = run.run_id, run.run_id in parents
         record, expected = records[run_id], estimates[run_id]
         weight = expected.rows * rate if expected.seconds is None else expected.seconds
-        job = Job(run, expected.seconds, weight, is_parent, is_repeat=record is not None and record.is_finished)
+        job = Job(run, expected, weight, is_parent, is_repeat=record is not None and record.is_finished)
         if record is not None and job.is_complete(record):
             plan.finished.extend([run] * run.is_requested)
             if record.status == "diverged":
-                useless[run_id] = run
+                useless.add(run_id)
                 plan.diverged.extend([run] * run.is_requested)
         elif record is not None and record.status == "failed" and not retry_failed:
-            useless[run_id] = run
+            useless.add(run_id)
             plan.failed.append(run)
         elif run.is_requested or is_parent:
             jobs[run_id] = job
@@ -92,7 +90,7 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
                 plan.notes.append(f"again: {run}: others start from it, and its weights were not saved")
     for run_id, job in reversed(jobs.items()):
         if job.run.after in useless:
-            useless[run_id] = job.run
+            useless.add(run_id)
             plan.failed.append(job.run)
             plan.notes.append(f"not run: {job.run}: the run that it starts from has failed or diverged")
     plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in useless)

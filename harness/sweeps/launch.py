@@ -23,6 +23,9 @@ SCRIPT = Path(__file__).parents[1] / "run.py"
 
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 
+TIED = "--tied"
+"""The flag of a supervisor that stops its run at the end of its standard input."""
+
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 
 CONFIG = "LAUNCH_CONFIG"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +16,11 @@ from harness.facts.records import RunRecord, RunSpec, read_record, record_path
 from harness.facts.run_files import log_path
 from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
-from harness.requests.identity import identify, resolve_task
+from harness.requests.identity import companion_spec, identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
 from harness.rows.files import find_files
 from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
+from harness.system.paths import user_path
 
 Point = Mapping[str, Any]
 """Values of some hyperparameters."""
@@ -94,25 +95,27 @@ class PlannedRun:
 
 
 def tasks_of(sweep: Sweep) -> dict[str, TaskSettings]:
-    """Every task with its settings; a suite stands for its tasks, and a task's settings override its suite's.
+    """Every task with its settings; a suite is replaced by its tasks, and a task's settings override its suite's.
 
     A suite's tasks that are not trained are left out if they are predicted only, and all of them in a grid.
 
     Raises:
-        UserError: a task or suite is unknown, or a task file or suite is invalid.
+        UserError: a task or suite is unknown, a task file or suite is invalid, or nothing is left.
     """
     tasks: dict[str, TaskSettings] = {}
     for name, settings in sweep.tasks.items():
         for member in _members(name, is_grid=bool(sweep.grid)):
             if member not in sweep.tasks or member == name:
                 tasks[member] = settings
+    if not tasks:
+        raise UserError(f"tasks: no task of {', '.join(sweep.tasks)} is trained; name the task that predicts its rows.")
     return tasks
 
 
 def _members(name: str, is_grid: bool) -> list[str]:
     """The tasks of a suite, by name or by path as the suite is given; for a task itself alone."""
     suites, known = registered_suites(), task_names()
-    is_folder = is_path(name) and Path(name).expanduser().is_dir()
+    is_folder = is_path(name) and user_path("--tasks", name).is_dir()
     if name in suites or is_folder:
         suite = load_suite(name, "--tasks")
         tasks = suite.read_tasks()
@@ -135,18 +138,18 @@ def points_of(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
     number = math.prod(map(len, grid.values()))
     if number > MAX_POINTS:
         raise UserError(f"--grid: {number:,} points: expected at most {MAX_POINTS:,}. Try fewer values at once.")
-    points: list[dict[str, Any]] = [{}]
-    for name, values in grid.items():
-        points = [{**point, name: value} for point in points for value in values]
-    return points
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
 def expand(
-    request: SweepRequest, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = False
+    request: SweepRequest,
+    points: Callable[[str, str], Sequence[Point]] = lambda task, model: [{}],
+    first_seed_only: bool = False,
 ) -> list[PlannedRun]:
     """Every run once, each after the run that it starts from, which is added if it was not requested.
 
-    `points(task, model)` returns the combinations to run; `model` is empty for the task's own model.
+    `points(task, model)` returns the combinations to run, by default one without changes of the recipe; `model` is
+    empty for the task's own model.
 
     Raises:
         UserError: an unknown task, suite or model folder, an invalid value, missing data, or more than MAX_RUNS.
@@ -182,18 +185,15 @@ def _plan_seeds(request: SweepRequest, task: str, model: str, point: Point, seed
     *before, run = _plan(request, task, model, point, first)
     if run.after is not None:  # the run that it waits for has the seed in its name too
         return [*before, run, *(each for seed in others for each in _plan(request, task, model, point, seed))]
-    return [
-        run,
-        *(
-            replace(
-                run,
-                options=replace(run.options, seed=seed),
-                args=_with_seed(run.args, seed),
-                spec=run.spec.model_copy(update={"seed": seed}),
-            )
-            for seed in others
-        ),
-    ]
+    return [run, *(_with_seed(run, seed) for seed in others)]
+
+
+def _with_seed(run: PlannedRun, seed: int) -> PlannedRun:
+    """The same run with another seed, without its planning."""
+    position = run.args.index("--seed") + 1
+    args = (*run.args[:position], str(seed), *run.args[position + 1 :])
+    spec = run.spec.model_copy(update={"seed": seed})
+    return replace(run, options=replace(run.options, seed=seed), args=args, spec=spec)
 
 
 def _plan(request: SweepRequest, name: str, model: str, point: Point, seed: int) -> list[PlannedRun]:
@@ -233,7 +233,7 @@ def mark_requested(chain: Sequence[PlannedRun]) -> list[PlannedRun]:
     return [*(replace(run, is_requested=False) for run in chain[:-1]), chain[-1]]
 
 
-def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None = None) -> PlannedRun:
+def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None) -> PlannedRun:
     """The run of these arguments of `harness run`, and of the options that they give; it starts from `parent`.
 
     Raises:
@@ -247,9 +247,7 @@ def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None
     after = parent.run_id if parent else None
     parent_group_key = parent.spec.group_key(parent.parent_group_key) if parent else None
     if loaded.predicted_by:
-        after = spec.run_id
-        identity = {"task": loaded.name, "task_version": loaded.version, "task_fingerprint": loaded.fingerprint}
-        spec = spec.model_copy(update=identity)
+        after, spec = spec.run_id, companion_spec(loaded, spec)
     default = default_recipe(trained, options.model, options.test_mode)
     changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained
@@ -275,8 +273,3 @@ def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str
         if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # the others start from it
             del recipe["init_from"]
     return {**for_all[0], **settings.recipe, **own.recipe, **by_task, **for_all[1]}
-
-
-def _with_seed(args: Sequence[str], seed: int) -> tuple[str, ...]:
-    position = args.index("--seed") + 1
-    return (*args[:position], str(seed), *args[position + 1 :])

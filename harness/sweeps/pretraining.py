@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from harness.errors import UserError, first_line
 from harness.system.hub import call_with_retries
+from harness.system.paths import user_path
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "b": 10**9, "g": 10**9}
 _NUMBER = re.compile(r"(\d+(?:\.\d+)?)(?:([kmbg])(?![a-z]))?", re.IGNORECASE)
@@ -51,7 +52,7 @@ def find_checkpoints(source: str, revisions: Sequence[str] = ()) -> Checkpoints:
         UserError: the folder is not found, is itself a checkpoint or has too many folders, the repository cannot be
             read, or a revision has no number in its name.
     """
-    folder = Path(source).expanduser()
+    folder = user_path("", source)
     if folder.is_dir():
         if revisions:
             raise UserError(f"--revisions: unsupported for a folder ({source}); drop the flag.")
@@ -106,7 +107,7 @@ def _missing_part(folder: Path) -> str | None:
         for path in folder.glob("*.json"):
             json.loads(path.read_text(encoding="utf-8"))
         weights = _weights(folder)
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # or an index without the names of files
         return "a JSON file is incomplete"
     if not weights:
         return "weights are missing, model.safetensors or pytorch_model.bin"

@@ -40,11 +40,12 @@ def obstacles(row: PublishedRow, task: str) -> dict[Score, str]:
     return reasons
 
 
-def comparable_scores(row: PublishedRow) -> dict[str, list[Score]]:
-    """The scores of each task that runs can be compared with; tasks without one are left out."""
-    scores = {
-        task: [score for score in row.tasks[task].scores if score not in obstacles(row, task)] for task in row.tasks
-    }
+def comparable_scores(row: PublishedRow, tasks: Iterable[str] = ()) -> dict[str, list[Score]]:
+    """The scores of these tasks, by default of all, that runs can be compared with; tasks without one are left out."""
+    scores = {}
+    for task in tasks or row.tasks:
+        excluded = obstacles(row, task)
+        scores[task] = [score for score in row.tasks[task].scores if score not in excluded]
     return {task: several for task, several in scores.items() if several}
 
 

@@ -158,10 +158,10 @@ class Scheduler:
     @property
     def seconds_left(self) -> float | None:
         """Seconds until all jobs are done, at the pace of those that are; None while a job's duration is unknown."""
-        waiting = self.in_state("waiting")
-        if not self.paces and any(job.seconds is None for job in [*waiting, *self.in_state("running")]):
+        waiting, weights_done = self.in_state("waiting"), sum(weight for _, weight in self.paces)
+        if not weights_done and any(job.estimate.seconds is None for job in [*waiting, *self.in_state("running")]):
             return None
-        pace = sum(seconds for seconds, _ in self.paces) / sum(w for _, w in self.paces) if self.paces else 1.0
+        pace = sum(seconds for seconds, _ in self.paces) / weights_done if weights_done else 1.0
         now = time.monotonic()
         running = {each.job.run.run_id: each.job.weight * pace - (now - each.start_seconds) for each in self.running}
         queue = [job.queue_item._replace(seconds=job.weight * pace) for job in waiting]
@@ -205,7 +205,7 @@ class Scheduler:
             slot, lock_check = self.free_slots.pop(0), LockCheck(job.run.path)
             handle = self.executor.start(self._start(job, slot, stamp), slot)
             self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp, lock_check))
-            yield self._change("running", job, location=handle.location())
+            yield self._change(Event("running", job, location=handle.location()))
 
     def _start(self, job: Job, slot: Slot, stamp: str) -> Start:
         run = job.run
@@ -228,20 +228,20 @@ class Scheduler:
             elif self.is_stopping or code == STOPPED:
                 self.states[job.run.run_id] = "waiting"
             elif code == LOCKED:
-                event = self._change("elsewhere", job)
+                event = self._change(Event("elsewhere", job))
                 if job.run.run_id not in self.locked_until:
                     self.locked_until[job.run.run_id] = time.monotonic() + VISIBLE_SECONDS
                     yield event
             elif code == MISTAKE:
                 message = user_error(running.handle.output())
                 self.messages[job.run.run_id] = message
-                yield self._change("invalid", job, message=message)
+                yield self._change(Event("invalid", job, message=message))
             elif code == 0:
                 self.unseen[job.run.run_id] = running, time.monotonic() + VISIBLE_SECONDS
-                yield self._change("unseen", job)
+                yield self._change(Event("unseen", job))
             else:
                 lines = last_lines(running.handle.output())
-                yield self._change("failed", job, message=lines[-1] if lines else f"exit code {code}")
+                yield self._change(Event("failed", job, message=lines[-1] if lines else f"exit code {code}"))
 
     def _collect_unseen(self) -> Iterator[Event]:
         """Finishes the runs whose record has become visible, or is given up."""
@@ -249,7 +249,7 @@ class Scheduler:
             event = self._finish(running)
             if event is None and time.monotonic() > until:
                 message = f"it ended well, but {running.job.run.path} is not visible here after {VISIBLE_SECONDS:g} s"
-                event = self._change("failed", running.job, message=message)
+                event = self._change(Event("failed", running.job, message=message))
             if event is not None:
                 del self.unseen[run_id]
                 yield event
@@ -261,8 +261,8 @@ class Scheduler:
             return None
         if job.is_complete(record):
             self.paces.append((time.monotonic() - running.start_seconds, job.weight))
-            return self._change("done", job, record)
-        return None if record.is_finished else self._change("failed", job, record)
+            return self._change(Event("done", job, record))
+        return None if record.is_finished else self._change(Event("failed", job, record))
 
     def _check_elsewhere(self) -> Iterator[Event]:
         """Checks the runs that other processes work on: they may have ended, or been given up."""
@@ -279,7 +279,7 @@ class Scheduler:
                 self.states[run_id] = "waiting"
             else:
                 message = f"locked on another machine, but {lock_path(run.path)} is not visible here"
-                yield self._change("failed", job, message=message)
+                yield self._change(Event("failed", job, message=message))
 
     def _finish_elsewhere(self, job: Job) -> Event | None:
         """The event that a run's record brings which another process has written; None if there is none."""
@@ -289,22 +289,17 @@ class Scheduler:
         if record is None:
             return None
         if job.is_complete(record):
-            return self._change("done", job, record)
+            return self._change(Event("done", job, record))
         is_new = record_stamp(job.run.path) != self.stamps[job.run.run_id]
-        return self._change("failed", job, record) if is_new else None
+        return self._change(Event("failed", job, record)) if is_new else None
 
-    def _change(
-        self,
-        state: State,
-        job: Job,
-        record: RunRecord | None = None,
-        location: str | None = None,
-        message: str | None = None,
-    ) -> Event:
-        self.states[job.run.run_id] = state
-        if record is not None and record.status == "diverged":
-            self.diverged.add(job.run.run_id)
-        return Event(state, job, record, location, message)
+    def _change(self, event: Event) -> Event:
+        """Notes the new state of the event's job."""
+        run_id = event.job.run.run_id
+        self.states[run_id] = event.state
+        if event.record is not None and event.record.status == "diverged":
+            self.diverged.add(run_id)
+        return event
 
 
 def _failed_record(run: PlannedRun) -> dict[str, Any]:

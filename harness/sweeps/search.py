@@ -1,18 +1,25 @@
-"""The search of a grid: its points with the first seed, a choice, and the chosen points with every seed."""
+"""The search of a grid: its points with the first seed, a choice, and the chosen points with every seed.
+
+With successive halving, the points train twice as long in each rung, and the better half advances: Jamieson and
+Talwalkar 2016, "Non-stochastic best arm identification and hyperparameter optimization", algorithm 1, with epochs as
+the resource. A rung is a run of its own with a whole schedule over its epochs, not a run that is stopped: a linear or
+cosine decay over more epochs has another learning rate at every step, so that a longer run is no continuation of a
+shorter one. The epochs are in the run_id, and no rung needs the checkpoints of another.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
 
 from rich.console import Console
 
 from harness.errors import UserError
-from harness.facts.choices import GridChoice, Per, write_choice
+from harness.facts.choices import GridChoice, write_choice
 from harness.facts.tasks import load_task
 from harness.stats.entries import assignments
 from harness.sweeps.grid import (
-    better_half,
+    ChoiceKey,
+    SearchSettings,
     choice_text,
     choose,
     names_text,
@@ -20,19 +27,7 @@ from harness.sweeps.grid import (
     scores_text,
     sweep_file_lines,
 )
-from harness.sweeps.halving import half, number_of_rungs, rung_epochs
 from harness.sweeps.plan import PlannedRun, Point, SweepRequest, expand, points_of
-
-
-class SearchSettings(NamedTuple):
-    """The flags of a grid."""
-
-    per: Per
-    select_on_reported: bool
-    is_halved: bool
-    """Successive halving: all points train for few epochs, the better half for twice as many, and so on."""
-    is_dry_run: bool
-
 
 Finish = Callable[[Sequence[PlannedRun], bool], int]
 """Runs these runs, or shows them in a dry run, and returns the exit code; the flag says that runs may diverge."""
@@ -72,32 +67,32 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
     return max(code, finish(runs, False)) if runs else 1
 
 
-_Key = tuple[str, str]
-"""The model and the task of a choice; the task is empty for one over all tasks."""
-
-
 class _Search:
     """A grid, the points of each choice that are left in a rung, and the choices so far."""
 
     def __init__(self, request: SweepRequest, settings: SearchSettings) -> None:
         self.request, self.settings = request, settings
         self.points = points_of(request.sweep.grid)
+        self.own_models: dict[str, str] = {}
+        """The model of each task in a sweep that names no models."""
         self.full_length = [run for run in self._expand(lambda task, model: self.points) if run.is_requested]
         """The runs of all points with the epochs of the last rung."""
+        self.own_models = {run.task.name: run.spec.model for run in self.full_length}
         if settings.is_halved:
             self._check_halving()
         self.epochs = {(run.task.name, run.spec.model): run.spec.recipe.epochs for run in self.full_length}
         """The epochs of the last rung, by task and model."""
-        self.rungs: dict[_Key, int] = {}
+        self.rungs: dict[ChoiceKey, int] = {}
         for (task, model), epochs in self.epochs.items():
+            key = settings.key(task, model)
             number = number_of_rungs(len(self.points), epochs) if settings.is_halved else 1
-            self.rungs[self._key(task, model)] = max(number, self.rungs.get(self._key(task, model), 1))
+            self.rungs[key] = max(number, self.rungs.get(key, 1))
         self.last_rung = max(self.rungs.values())
         if settings.is_halved and self.last_rung == 1:
             raise UserError("--grid-halving: every run trains for one epoch, which cannot be halved; drop the flag.")
-        self.points_left: dict[_Key, list[Point]] = {key: [*self.points] for key in self.rungs}
+        self.points_left: dict[ChoiceKey, list[Point]] = {key: [*self.points] for key in self.rungs}
         """The points of each choice in the next rung; none after its last."""
-        self.choices: dict[_Key, GridChoice] = {}
+        self.choices: dict[ChoiceKey, GridChoice] = {}
         self.epochs_of_rungs: dict[str, int] = {}
         """The epochs of each run in a rung so far, by run_id."""
 
@@ -110,32 +105,24 @@ class _Search:
                 "give --epochs instead, or drop one of the two."
             )
 
-    def _key(self, task: str, model: str) -> _Key:
-        return model, task if self.settings.per == "task" else ""
+    def _expand(self, points: Callable[[str, str], Sequence[Point]], first_seed_only: bool = True) -> list[PlannedRun]:
+        """The runs of `points(task, model)`, with the names that records have, under the protocol of the grid."""
 
-    def _expand(self, points: Callable[[str, str], Sequence[Point]]) -> list[PlannedRun]:
-        def protected(task: str, model: str) -> list[Point]:
-            return [self._with_protocol(task, point) for point in points(task, model)]
+        def protected(name_or_path: str, model: str) -> list[Point]:
+            task = load_task(name_or_path)
+            protocol = protocol_of(task, self.settings.select_on_reported)
+            return [{**point, **protocol} for point in points(task.name, model or self.own_models.get(task.name, ""))]
 
-        return expand(self.request, protected, first_seed_only=True)
-
-    def _with_protocol(self, task: str, point: Point) -> Point:
-        return {**point, **protocol_of(load_task(task), self.settings.select_on_reported)}
-
-    def _model(self, task: str, model: str) -> str:
-        """The model's name in the runs: the task's own where `model` is empty."""
-        return model or next(run.spec.model for run in self.full_length if run.task.name == task)
+        return expand(self.request, protected, first_seed_only)
 
     def expand_rung(self, rung: int) -> list[PlannedRun]:
         """The runs of the points that each choice has in this rung."""
 
         def points(task: str, model: str) -> list[Point]:
-            name = load_task(task).name
-            model = self._model(name, model)
-            key = self._key(name, model)
+            key = self.settings.key(task, model)
             if not self.settings.is_halved or not self.points_left[key]:
                 return self.points_left[key]
-            epochs = rung_epochs(rung, self.rungs[key], self.epochs[name, model])
+            epochs = rung_epochs(rung, self.rungs[key], self.epochs[task, model])
             return [{**point, "epochs": epochs} for point in self.points_left[key]]
 
         return self._expand(points)
@@ -155,16 +142,8 @@ class _Search:
         lines = []
         self.epochs_of_rungs |= {run.run_id: run.spec.recipe.epochs for run in requested}
         records = {run.run_id: record for run in requested if (record := run.record()) is not None}
-        for choice in choose(
-            requested,
-            self.points,
-            records,
-            settings.per,
-            rung,
-            select_on_reported=settings.select_on_reported,
-            is_halved=settings.is_halved,
-        ):
-            key = self._key(choice.tasks[0], choice.model)
+        for choice in choose(requested, self.points, records, settings, rung):
+            key = settings.key(choice.tasks[0], choice.model)
             is_last, better = rung >= self.rungs[key], better_half(choice)
             if settings.is_dry_run and not choice.points:  # their number counts, not which they are
                 better = self.points_left[key][: half(len(self.points_left[key]))]
@@ -181,7 +160,7 @@ class _Search:
         if self.settings.is_halved:
             every = sum(run.spec.recipe.epochs for run in self.full_length)
             yield f"The rungs train for {sum(self.epochs_of_rungs.values()):,} epochs; the whole grid for {every:,}."
-        rest = expand(self.request, lambda task, model: [self._with_protocol(task, self.points[0])])
+        rest = self._expand(lambda task, model: self.points[:1], first_seed_only=False)
         number = sum(run.is_requested for run in rest)
         yield f"Then the chosen points with all seeds: {number} runs, including those of the grid."
 
@@ -191,13 +170,35 @@ class _Search:
         chosen = {(task, choice.model): choice.chosen for choice in choices for task in choice.tasks}
 
         def points(task: str, model: str) -> list[Point]:
-            name = load_task(task).name
-            point = chosen.get((name, self._model(name, model)))
-            return [] if point is None else [self._with_protocol(task, point)]
+            point = chosen.get((task, model))
+            return [] if point is None else [point]
 
-        return expand(self.request, points)
+        return self._expand(points, first_seed_only=False)
 
 
 def _range(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
+
+
+def number_of_rungs(points: int, epochs: int) -> int:
+    """1, and one for each time that points and epochs can be halved, rounded up, until one is left of either."""
+    return 1 + min((points - 1).bit_length(), (epochs - 1).bit_length())
+
+
+def rung_epochs(rung: int, rungs: int, epochs: int) -> int:
+    """Epochs in a rung, counted from 1: all of them in the last, half of the next one's in every other, rounded up."""
+    return -(-epochs // (1 << (rungs - rung)))
+
+
+def half(points: int) -> int:
+    """Points that advance from a rung: half of them, rounded up."""
+    return -(-points // 2)
+
+
+def better_half(choice: GridChoice) -> list[Point]:
+    """The points with a score in the better half, rounded up, in the order of the grid; of equals the earlier."""
+    scored = [point for point in choice.points if point.score is not None]
+    best_first = sorted(scored, key=lambda point: -(point.score or 0.0))
+    better = best_first[: half(len(choice.points))]
+    return [point.values for point in choice.points if point in better]

@@ -37,6 +37,7 @@ from harness.sweeps.launch import (
     MISTAKE,
     SCRIPT,
     STOPPED,
+    TIED,
     Start,
     log_tail,
     record_stamp,
@@ -46,8 +47,6 @@ from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
 
 POLL_SECONDS = 0.1
-
-TIED = "--tied"
 
 
 class RunProcess(Protocol):

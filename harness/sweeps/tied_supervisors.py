@@ -18,11 +18,15 @@ from harness.sweeps.launch import (
     FORK_SERVER,
     STOPPED,
     SUPERVISOR,
+    TIED,
     Start,
     launch_command,
     launch_config,
     launch_environment,
+    log_size,
+    log_tail,
 )
+from harness.system.devices import Slot
 
 
 class Supervisors:
@@ -33,14 +37,14 @@ class Supervisors:
         self.gpus, self.threads = gpus, threads
         self.server: ForkServer | None = None
 
-    def start(self, start: Start, environment: Mapping[str, str]) -> TiedSupervisor:
-        """Starts a supervisor; `environment` is added to that of this process, for its run alone."""
-        environment = {**environment, "OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
+    def start(self, start: Start, slot: Slot) -> TiedSupervisor:
+        """Starts a supervisor, whose run has the devices of the slot."""
+        environment = {**slot.environment, "OMP_NUM_THREADS": str(self.threads), "PYTHONUNBUFFERED": "1"}
         if not self.can_fork(start):
-            return TiedSupervisor(LaunchedSupervisor(start, environment), start, environment)
+            return TiedSupervisor(start, slot, environment)
         if self.server is None:
             self.server = ForkServer({**environment, **launch_environment(self.gpus, self.threads)})
-        return TiedSupervisor(self.server.fork(start, environment), start, environment)
+        return TiedSupervisor(start, slot, environment, self.server)
 
     def can_fork(self, start: Start) -> bool:
         """True for a run in one process that only accelerate's launcher would set up, on a system that forks."""
@@ -49,11 +53,21 @@ class Supervisors:
 
 
 class TiedSupervisor:
-    """The supervisor of one run; a forked one that never began is replaced by a launched one."""
+    """The supervisor of one run, with the run; a forked one that never began is replaced by a launched one."""
 
-    def __init__(self, process: ForkedSupervisor | LaunchedSupervisor, start: Start, env: Mapping[str, str]) -> None:
-        self.process, self.start, self.environment = process, start, env
+    def __init__(
+        self, start: Start, slot: Slot, environment: Mapping[str, str], server: ForkServer | None = None
+    ) -> None:
+        """Starts it, from the fork server if there is one; `environment` is added to that of this process."""
+        self.start, self.slot, self.environment = start, slot, environment
+        self.log_start = log_size(start.log)
         self.is_stopping = False
+        self.process: ForkedSupervisor | LaunchedSupervisor
+        self.process = server.fork(start, environment) if server else LaunchedSupervisor(start, environment)
+
+    def location(self) -> str:
+        """The GPUs, or the CPU."""
+        return str(self.slot)
 
     def exit_code(self) -> int | None:
         """The exit code, or None until the supervisor has ended."""
@@ -73,6 +87,10 @@ class TiedSupervisor:
         self.is_stopping = True
         self.process.kill()
 
+    def output(self) -> str:
+        """The output of the run so far, at most its last 64 KiB."""
+        return log_tail(self.start.log, self.log_start)
+
 
 class LaunchedSupervisor:
     """A supervisor in an interpreter of its own, which starts the command of the run."""
@@ -80,7 +98,7 @@ class LaunchedSupervisor:
     def __init__(self, start: Start, environment: Mapping[str, str]) -> None:
         """Starts it."""
         self.process = subprocess.Popen(
-            [sys.executable, str(SUPERVISOR), "--tied"],
+            [sys.executable, str(SUPERVISOR), TIED],
             stdin=subprocess.PIPE,
             env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone

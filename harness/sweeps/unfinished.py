@@ -5,24 +5,24 @@ No executor is asked, so the machines that do the runs need only share the folde
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from harness.engine.progress import ProgressSummary, read_summary
-from harness.errors import UserError, boundary
+from harness.errors import UserError
 from harness.facts.records import RunRecord, record_path
 from harness.facts.run_files import checkpoint_folder, log_path
 from harness.facts.tasks import load_task
 from harness.sweeps.estimates import comparable, estimate
 from harness.sweeps.launch import sweep_lock_path
-from harness.system.locks import holder_of, is_locked, lock_path, progress_path
+from harness.system.locks import Holder, is_locked, lock_path, progress_path, read_holder
 
 RunState = Literal["running", "stopped with a checkpoint", "stopped", "failed", "done"]
+"""The states in the order in which runs are listed."""
 
 
 class RunKey(NamedTuple):
@@ -58,18 +58,10 @@ def run_statuses(
     running = {key: holder for key in locks if (holder := _holder_of(record_path(results, *key))) is not None}
     keys = running.keys() | saved | logs - finished | set(earlier)
     statuses = [_status(results, key, running.get(key), by_key.get(key), records) for key in keys]
-    return sorted(statuses, key=lambda status: (_STATES.index(status.state), status.key))
+    return sorted(statuses, key=lambda status: (get_args(RunState).index(status.state), status.key))
 
 
-_STATES: Sequence[RunState] = ("running", "stopped with a checkpoint", "stopped", "failed", "done")
-
-
-class _Holder(NamedTuple):
-    location: str
-    since: datetime
-
-
-def _holder_of(record: Path) -> _Holder | None:
+def _holder_of(record: Path) -> Holder | None:
     """The process that works on a run: the supervisor of a sweep, or the run itself if it was started by hand.
 
     A check takes a free lock for a moment. So a lock without a holder's name is not checked, it may be about to be
@@ -78,28 +70,20 @@ def _holder_of(record: Path) -> _Holder | None:
     """
     can_check = os.access(record.parent, os.W_OK)
     for lock in (sweep_lock_path(record), lock_path(record)):
-        if (holder := _read_holder(lock)) is not None and (not can_check or is_locked(lock)):
+        if (holder := read_holder(lock)) is not None and (not can_check or is_locked(lock)):
             return holder
     return None
 
 
-def _read_holder(lock: Path) -> _Holder | None:
-    with suppress(UserError), boundary(str(lock), ValueError, KeyError, TypeError):
-        facts = json.loads(holder_of(lock))
-        since = datetime.fromisoformat(facts["since"]).astimezone(UTC)
-        return _Holder(f"process {facts['process']} on {facts['host']}", since)
-    return None
-
-
 def _status(
-    results: Path, key: RunKey, holder: _Holder | None, record: RunRecord | None, records: Sequence[RunRecord]
+    results: Path, key: RunKey, holder: Holder | None, record: RunRecord | None, records: Sequence[RunRecord]
 ) -> RunStatus:
     checkpoints = sorted(checkpoint_folder(results, *key).glob("step-*/manifest.json"))
     summary = read_summary(checkpoints[-1]) if checkpoints else None
     if holder is not None:
         live = read_summary(progress_path(record_path(results, *key)))
         summary = live if live is not None and (live.total_steps or summary is None) else summary
-        return RunStatus(key, "running", holder.location, holder.since, summary, _seconds_left(summary, records))
+        return RunStatus(key, "running", str(holder), holder.since, summary, _seconds_left(summary, records))
     if record is not None:
         return RunStatus(key, "done" if record.is_finished else "failed", "", record.finished, summary, None)
     state: RunState = "stopped with a checkpoint" if checkpoints else "stopped"

@@ -19,6 +19,7 @@ import time
 from harness.sweeps.launch import STOPPED, Start
 from harness.sweeps.tied_supervisors import Supervisors
 from harness.sweeps.worker_queue import QueuedRun, queued_runs
+from harness.system.devices import Slot
 from harness.system.exit_codes import exit_code_on_error
 from harness.system.locks import AlreadyLocked
 from harness.system.signals import StopRequest, catch_stop_signals
@@ -67,7 +68,7 @@ def do_run(queued: QueuedRun, job: str, supervisors: Supervisors, stop_request: 
 
 def supervise(start: Start, supervisors: Supervisors, stop_request: StopRequest) -> int:
     """The exit code of the supervisor of a run, which is stopped when the worker is."""
-    supervisor = supervisors.start(start, {})
+    supervisor = supervisors.start(start, Slot())
     while (code := supervisor.exit_code()) is None:
         if stop_request.signal:
             supervisor.stop()

@@ -2,38 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import tyro
 
+from harness.errors import UserError
 from harness.system.paths import user_path
 
 Options = TypeVar("Options")
+
+_LIST = re.compile(r"(Annotated\[)?tuple\[\w+, \.\.\.\](, .*\])?")
+"""The type of a flag that takes any number of values, of which none is its default."""
 
 
 def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> Options:
     """The options of `harness <command>`.
 
     Raises:
-        UserError: a path is impossible.
+        UserError: a path is impossible, or a flag for a list has no value.
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
+    check_lists(kind, arguments)
     config = (tyro.conf.FlagCreatePairsOff,)
     parsed: Any = tyro.cli(kind, args=list(arguments), prog=f"harness {command}", config=config)
     paths: dict[str, Path] = {}
     for field in fields(parsed):
         if isinstance(path := getattr(parsed, field.name), Path):
-            name = (
-                field.name.upper()
-                if "Positional" in str(field.type)
-                else f"--{field.name.strip('_').replace('_', '-')}"
-            )
+            flag = f"--{field.name.strip('_').replace('_', '-')}"
+            name = field.name.upper() if "Positional" in str(field.type) else flag
             paths[field.name] = user_path(name, path)
     options: Options = replace(parsed, **paths)
     return options
+
+
+def check_lists(kind: Any, arguments: Sequence[str]) -> None:
+    """Raises UserError for a list without values, as of an unset variable: it would be the default in silence."""
+    groups = [kind, *(field.default_factory for field in fields(kind) if is_dataclass(field.default_factory))]
+    lists = {field.name.strip("_") for group in groups for field in fields(group) if _LIST.fullmatch(str(field.type))}
+    for arg, following in pairwise([*arguments, "--"]):
+        if arg.startswith("--") and flag_name(arg) in lists and "=" not in arg and following.startswith("--"):
+            raise UserError(f"{arg}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
 
 
 def split_flags(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:

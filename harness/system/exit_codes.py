@@ -26,13 +26,8 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
     with standard_streams(is_output_optional):
         try:
             check_docstrings(sys.flags.optimize)
-            with stop_at_once():
+            with stop_at_once(), _flushed_output():
                 yield
-            sys.stdout.flush()  # here a closed pipe is still handled below
-        except SystemExit:
-            with suppress(BrokenPipeError):
-                sys.stdout.flush()
-            raise
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
             sys.exit(0)
         except Interrupted as interruption:
@@ -51,6 +46,18 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
                 f"{redact_command(sys.argv)}",
                 1,
             )
+
+
+@contextmanager
+def _flushed_output() -> Iterator[None]:
+    """Writes standard output when the block ends, also by `sys.exit`, where a failure can still be described."""
+    try:
+        yield
+    except SystemExit:
+        with suppress(BrokenPipeError):  # the exit code is known already
+            sys.stdout.flush()
+        raise
+    sys.stdout.flush()
 
 
 def check_docstrings(optimize: int) -> None:

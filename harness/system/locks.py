@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from filelock import BaseFileLock, FileLock, Timeout
 
@@ -71,6 +72,26 @@ def holder_of(path: Path) -> str:
         return ""
 
 
+class Holder(NamedTuple):
+    """The process that holds a lock."""
+
+    process: int
+    host: str
+    since: datetime
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+
+def read_holder(path: Path) -> Holder | None:
+    """The holder of the lock at `path`, or a process that was killed; None without a readable text about one."""
+    try:
+        facts = json.loads(holder_of(path))
+        return Holder(facts["process"], facts["host"], datetime.fromisoformat(facts["since"]).astimezone(UTC))
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+
+
 @contextmanager
 def hold_lock(path: Path) -> Iterator[None]:
     """Holds the lock at `path`; a file next to it names the holder.
@@ -83,7 +104,7 @@ def hold_lock(path: Path) -> Iterator[None]:
     holder = path.with_suffix(".holder")
     with boundary(f"{path}: cannot be locked", advice="Free disk space, or name another folder with --results."):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _acquire(lock, path, holder)
+        _acquire(lock, path)
     try:
         with boundary(f"{holder}: cannot be written", advice="Free disk space, or name another folder with --results."):
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -96,12 +117,14 @@ def hold_lock(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _acquire(lock: BaseFileLock, path: Path, holder: Path) -> None:
+def _acquire(lock: BaseFileLock, path: Path) -> None:
     try:
         lock.acquire(timeout=0)
     except Timeout:
+        holder = read_holder(path)
+        about_holder = f", in {holder} since {holder.since.isoformat()}" if holder else ""
         raise AlreadyLocked(
-            f"{path}: this run is already in progress{_describe_holder(holder)}. Wait until it ends, or stop it and "
+            f"{path}: this run is already in progress{about_holder}. Wait until it ends, or stop it and "
             "run the same command again."
         ) from None
     except (NotImplementedError, OSError) as error:
@@ -111,11 +134,3 @@ def _acquire(lock: BaseFileLock, path: Path, holder: Path) -> None:
             f"{path}: cannot be locked ({error}): the file system does not support locks, so two runs could write the "
             "same record. Name a folder on another file system with --results."
         ) from None
-
-
-def _describe_holder(holder: Path) -> str:
-    try:
-        facts = json.loads(holder.read_text())
-        return f", in process {facts['process']} on {facts['host']} since {facts['since']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""

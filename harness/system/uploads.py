@@ -60,17 +60,11 @@ def upload(
     from huggingface_hub.utils import disable_progress_bars
 
     disable_progress_bars()
-    hub = HfApi()
+    hub, sdk = HfApi(), "static" if kind == "space" else None
     try:
         created = call_with_retries(
             repository,
-            lambda: hub.create_repo(
-                repository,
-                private=is_private,
-                exist_ok=True,
-                repo_type=kind,
-                space_sdk="static" if kind == "space" else None,
-            ),
+            lambda: hub.create_repo(repository, private=is_private, exist_ok=True, repo_type=kind, space_sdk=sdk),
         )
         call_with_retries(
             repository,

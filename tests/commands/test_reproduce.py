@@ -73,7 +73,7 @@ def test_runs_agree_and_are_found_again(world: World, capsys: pytest.CaptureFixt
     assert "2 of 2 tasks agree within 1 point" in capsys.readouterr().out
     assert world.reproduce(world.row, "--seeds", "3", "--tasks", "rte") == 0
     assert len(world.starts) == 5, "finished runs are used"
-    sweep = read_sweep(world.folder / "results/test-mode/reproductions/own/sweep.yaml", {})
+    sweep = read_sweep(world.folder / "results/test-mode/reproductions/own/sweep.yaml")
     assert (list(sweep.tasks), sweep.seeds, sweep.tasks["rte"].recipe) == (["rte"], (0, 1, 2), {"layer_decay": 0.9})
 
 

@@ -190,6 +190,15 @@ def test_several_runs_of_a_task_need_a_choice(
     assert second in capsys.readouterr().out
 
 
+def test_unknown_run_is_refused_although_its_task_has_another(
+    add: Callable[..., Path], refusal: Callable[..., str]
+) -> None:
+    run_id = add("wnli").stem
+    other = add("cola", seed=2).stem
+    assert f"--run {run_id}x: " in refusal("--allow-missing", "--run", f"{run_id}x")
+    assert f"--run {other}: " in refusal("--allow-missing", "--run", run_id, other)
+
+
 def test_runs_of_other_models_are_listed_but_not_those_of_test_mode(
     add: Callable[..., Path], refusal: Callable[..., str]
 ) -> None:

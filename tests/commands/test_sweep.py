@@ -118,7 +118,7 @@ def test_each_size_of_the_training_data_is_a_run(world: World) -> None:
 def test_one_size_is_a_hyperparameter_of_all_runs() -> None:
     _, request = read_options(["--tasks", "rte", "--train-rows", "8", "--init-from", "mnli"])
     assert request.sweep.train_rows == ()
-    assert {run.task.name: run.spec.recipe.train_rows for run in expand(request, lambda task, model: [{}])} == {
+    assert {run.task.name: run.spec.recipe.train_rows for run in expand(request)} == {
         "mnli": 8,
         "rte": 8,
     }
@@ -220,7 +220,7 @@ def test_run_of_another_process_is_waited_for(world: World, capsys: pytest.Captu
 
 def test_run_started_by_hand_is_no_failure(world: World) -> None:
     _, request = read_options(world.args("--tasks", "rte", "--seeds", "0"))
-    (run,) = expand(request, lambda task, model: [{}])
+    (run,) = expand(request)
     with hold_lock(lock_path(run.path)):
         mine = world.start("--tasks", "rte", "--seeds", "0", "1")
         world.wait_for_start("rte-1")
@@ -464,6 +464,10 @@ GRID = [f"{name}={','.join(map(str, range(4, 14)))}" for name in GRID_NAMES]
 INVALID: dict[str, tuple[list[str], str]] = {
     "nothing": ([], "--tasks"),
     "unknown task": (["--tasks", "rtf"], r"'rtf'\. Did you mean 'rte'\? .*glue"),
+    "path of an unknown user": (
+        ["--tasks", "~nosuch-user/rte.yaml"],
+        "--tasks ~nosuch-user/rte.yaml: .*home directory",
+    ),
     "unknown suite": (["--tasks", "gluee"], r"'gluee'\. Did you mean 'glue'"),
     "no such task file": (["--tasks", "no/such.yaml"], r"no/such\.yaml: .*not found"),
     "no such model folder": (["--tasks", "rte", "--models", "./none"], r"--model \./none: "),
@@ -474,6 +478,7 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "no jobs": (["--tasks", "rte", "--max-jobs", "0"], "--max-jobs: expected 1 or more, got 0"),
     "devices that are not there": (["--tasks", "rte", "--gpus-per-run", "2"], "--gpus-per-run 2: no GPU"),
     "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: .*mean '--epochs'\?"),
+    "name of a field that is no flag": (["--tasks", "rte", "--own-data", "x"], r"--own-data: unknown flag"),
     "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: .* --seeds"),
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
     "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),
@@ -545,7 +550,7 @@ def test_unwritable_folder_is_an_error_before_anything_runs(world: World) -> Non
 def test_switches_of_a_run_can_be_turned_off(tmp_path: Path) -> None:
     flags = ["--no-predict", "--no-length-grouping"]
     _, request = read_options(["--tasks", "rte", *flags, "--test-mode", "--results", str(tmp_path)])
-    (run,) = expand(request, lambda task, model: [{}])
+    (run,) = expand(request)
     assert (run.options.predict, run.spec.recipe.length_grouping) == (False, False)
 
 
@@ -569,7 +574,7 @@ def test_suite_stands_for_its_tasks(capsys: pytest.CaptureFixture[str], tmp_path
 
 def _planned(*args: str) -> list[str]:
     _, request = read_options([*args, "--test-mode"])
-    return [run.task.name for run in expand(request, lambda task, model: [{}]) if run.is_requested]
+    return [run.task.name for run in expand(request) if run.is_requested]
 
 
 SUPERGLUE = ("boolq", "cb", "copa", "multirc", "record", "superglue_rte", "wic", "wsc")
@@ -592,3 +597,11 @@ def test_suite_of_your_own_is_named_by_its_folder(tmp_path: Path) -> None:
         _planned("--tasks", f"{folder}/")
     (folder / "suite.yaml").write_text("title: Mine\ntasks: [two, one]\n", encoding="utf-8")
     assert _planned("--tasks", f"{folder}/") == ["two", "one"]
+
+
+@pytest.mark.parametrize("grid", [[], ["--grid", "epochs=1,2"]])
+def test_suite_without_a_trained_task_is_refused(tmp_path: Path, grid: list[str]) -> None:
+    shutil.copy(load_suite("glue").path_of("ax"), tmp_path / "mine.yaml")
+    (tmp_path / "suite.yaml").write_text("title: Mine\ntasks: [mine]\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"no task of {tmp_path}/ is trained"):
+        main(["--tasks", f"{tmp_path}/", *grid, "--test-mode", "--results", str(tmp_path / "results")])

@@ -157,6 +157,25 @@ def test_a_mistake_does_not_end_a_watch(
     assert [one["checkpoint"] for one in world.report()["tasks"]["small"]["points"]] == ["step2"]
 
 
+def test_source_that_cannot_be_read_for_a_while_does_not_end_a_watch(
+    world: World, capsys: pytest.CaptureFixture[str], play: Callable[[Iterator[int]], None]
+) -> None:
+    world.checkpoint("step1")
+
+    def pauses() -> Iterator[int]:
+        world.source.rename(world.folder / "away")
+        yield 0
+        (world.folder / "away").rename(world.source)
+        world.checkpoint("step2")
+        yield 0
+        yield signal.SIGINT
+
+    play(pauses())
+    assert world.watch() == 128 + signal.SIGINT
+    assert "folder not found" in capsys.readouterr().err
+    assert [one["checkpoint"] for one in world.report()["tasks"]["small"]["points"]] == ["step1", "step2"]
+
+
 def test_incomplete_checkpoint_is_named_by_a_single_look(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.checkpoint("step1")
     (world.checkpoint("step2") / "model.safetensors").unlink()

@@ -531,3 +531,13 @@ def test_unknown_task_is_an_error_with_the_nearest_name(tmp_path: Path) -> None:
         parse_options(["--task", "rtf"])
     with pytest.raises(UserError, match=r"--task .*/none\.yaml"):
         parse_options(["--task", str(tmp_path / "none.yaml"), "--help"])
+
+
+def test_value_of_a_switch_is_a_mistake_with_a_message() -> None:
+    with pytest.raises(UserError, match="--test-mode: expected no value"):
+        parse_options(["--task", "rte", "--test-mode=true"])
+
+
+def test_file_that_an_unset_variable_should_name_is_not_left_out() -> None:
+    with pytest.raises(UserError, match="--validation-file: empty"):
+        parse_options(["--train-file", "rows.csv", "--validation-file", "--label-column", "label"])

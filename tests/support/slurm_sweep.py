@@ -58,4 +58,4 @@ class Sweep(SteppedSweep):
         self.go_on()
 
     def job(self) -> str:
-        return self.scheduler.running[0].handle.job.job  # type: ignore[attr-defined, no-any-return]
+        return self.scheduler.running[0].handle.job  # type: ignore[attr-defined, no-any-return]

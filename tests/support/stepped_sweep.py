@@ -9,6 +9,7 @@ from pathlib import Path
 from support.fake_run import command_in
 
 from harness.commands.sweep import read_options
+from harness.sweeps.estimates import Estimate
 from harness.sweeps.executor import Executor
 from harness.sweeps.jobs import Job
 from harness.sweeps.plan import expand
@@ -25,7 +26,7 @@ class SteppedSweep:
         self.folder, self.stop_request = folder, StopRequest()
         numbers = [str(seed) for seed in range(seeds)]
         args = ["--tasks", "rte", "--seeds", *numbers, "--test-mode", "--results", str(folder / "results"), *flags]
-        jobs = [Job(run, None, 1.0, False, False) for run in expand(read_options(args)[1], lambda task, model: [{}])]
+        jobs = [Job(run, Estimate(None, "", 0), 1.0, False, False) for run in expand(read_options(args)[1])]
         self.scheduler = Scheduler(jobs, executor, command or command_in(folder))
         self.events = self.scheduler.events(self.stop_request)
         self.yielded: list[Event] = []

@@ -33,6 +33,11 @@ def test_twice_the_epochs_take_twice_the_seconds_of_steps_and_evaluations(make_r
     assert expected.basis == "1 of this task and model"
 
 
+def test_record_without_a_number_of_training_rows_is_no_obstacle(make_record: Make) -> None:
+    before = make_record("rte", history=history(11), data=dict(rows={"validation": 200}))
+    assert estimate(load_task("rte"), spec_of(make_record, "rte", epochs=1), [before]).rows == 2490
+
+
 @pytest.mark.parametrize("every, evaluations", [(0.1, 110), (16, 22), (1000, 1)])
 def test_evaluations_within_epochs_are_counted_and_other_splits_once(
     make_record: Make, every: float, evaluations: int

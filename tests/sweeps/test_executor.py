@@ -19,7 +19,7 @@ def test_fraction_of_a_gpu_is_a_number_of_runs_that_share_one(gpus: str, runs: i
     assert (settings.gpus_per_run, settings.runs_per_device) == (None, runs)
 
 
-@pytest.mark.parametrize("gpus", ["0", "-1", "1.5"])
+@pytest.mark.parametrize("gpus", ["0", "-1", "1.5", "1e-320"])
 def test_other_numbers_of_gpus_are_refused(gpus: str) -> None:
     with pytest.raises(UserError, match="--gpus-per-run"):
         settings_of("--gpus-per-run", gpus)

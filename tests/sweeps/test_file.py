@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
-from harness.sweeps.file import grid_values, make_sweep, read_sweep, typed
+from harness.sweeps.file import grid_values, make_sweep, read_sweep, replace_values, typed
 
 WHOLE = """\
 models:
@@ -38,7 +38,7 @@ def file(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def test_every_key_of_a_file_is_read(file: Callable[[str], Path]) -> None:
-    sweep = read_sweep(file(WHOLE), {})
+    sweep = read_sweep(file(WHOLE))
     assert list(sweep.tasks) == ["glue", "mnli"]
     assert sweep.tasks["mnli"].seeds == (0,)
     assert sweep.models["org/small"].recipe_by_task == {"rte": {"epochs": 9}}
@@ -48,7 +48,7 @@ def test_every_key_of_a_file_is_read(file: Callable[[str], Path]) -> None:
 
 
 def test_command_line_overrides_the_file_but_keeps_its_settings(file: Callable[[str], Path]) -> None:
-    sweep = read_sweep(file(WHOLE), {"tasks": ["mnli", "rte"], "models": ["org/small"], "seeds": [7]})
+    sweep = replace_values(read_sweep(file(WHOLE)), {"tasks": ["mnli", "rte"], "models": ["org/small"], "seeds": [7]})
     assert list(sweep.tasks) == ["mnli", "rte"]
     assert sweep.tasks["mnli"].recipe == {"max_steps": 50}
     assert sweep.tasks["mnli"].seeds is None, "the flag's seeds are for all tasks"
@@ -59,15 +59,13 @@ def test_command_line_overrides_the_file_but_keeps_its_settings(file: Callable[[
 
 @pytest.mark.parametrize(("value", "sizes"), [("[100, 300, null]", (100, 300, None)), ("50", (50,))])
 def test_sizes_of_the_training_data_are_read(file: Callable[[str], Path], value: str, sizes: tuple[int | None]) -> None:
-    assert read_sweep(file(f"tasks: [rte]\ntrain_rows: {value}\n"), {}).train_rows == sizes
-    assert read_sweep(file(f"tasks: [rte]\ntrain_rows: {value}\n"), {"train_rows": ["7", "None"]}).train_rows == (
-        7,
-        None,
-    )
+    sweep = read_sweep(file(f"tasks: [rte]\ntrain_rows: {value}\n"))
+    assert sweep.train_rows == sizes
+    assert replace_values(sweep, {"train_rows": ["7", "None"]}).train_rows == (7, None)
 
 
 def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
-    sweep = read_sweep(file("tasks: [rte, cola]\nmodels: [a/b]\n"), {})
+    sweep = read_sweep(file("tasks: [rte, cola]\nmodels: [a/b]\n"))
     assert (list(sweep.tasks), list(sweep.models), sweep.seeds) == (["rte", "cola"], ["a/b"], (42,))
 
 
@@ -82,6 +80,9 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("seeds: [1]\n", r"mine\.yaml:1: .*'tasks'"),
         ("tasks: [rte]\nseeds: [0, 1, 0]\n", r"mine\.yaml:2: seeds: .*0"),
         ("tasks: [rte]\nseeds: []\n", r"mine\.yaml:2: seeds: empty"),
+        ("tasks: [rte]\nseeds: true\n", r"mine\.yaml:2: seeds: expected numbers"),
+        ("tasks: [rte]\nseeds: [0, false]\n", r"mine\.yaml:2: seeds: expected numbers"),
+        ("tasks: [rte]\nexecutor:\n  max_jobs: true\n", r"mine\.yaml:3: executor\.max_jobs: expected a number"),
         ("tasks: [rte]\nseeds: [-1]\n", r"mine\.yaml:2: seeds: .*-1.* 0 to 4294967295"),
         ("tasks: [rte]\nseeds: [one]\n", r"mine\.yaml:2: seeds\.0: .*valid integer.*'one'"),
         (
@@ -96,6 +97,8 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("tasks: [rte]\ngrid: {epochs: [1, x]}\n", r"mine\.yaml:2: grid: epochs is 'x': "),
         ("tasks: [rte]\ngrid: {lr: [1]}\n", r"mine\.yaml:2: grid: .*'lr'"),
         ("tasks: [rte]\ntrain_rows: [100, 0]\n", r"mine\.yaml:2: train_rows: train_rows is 0: .*equal to 1"),
+        ("tasks: [rte]\ntrain_rows: [true]\n", r"mine\.yaml:2: train_rows: train_rows is true: expected a number"),
+        ("tasks: [rte]\nrecipe:\n  epochs: true\n", r"mine\.yaml:2: recipe: epochs is true: expected a number"),
         ("tasks: [rte]\ntrain_rows: [100, 100]\n", r"mine\.yaml:2: train_rows: duplicate size 100"),
         ("tasks: [rte]\ntrain_rows: []\n", r"mine\.yaml:2: train_rows: empty"),
         ("tasks: [{rte: {}}]\n", r"mine\.yaml:1: tasks: \{'rte': \{\}\} is not a name"),
@@ -107,7 +110,7 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
 )
 def test_invalid_file_is_an_error_with_its_line(file: Callable[[str], Path], text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_sweep(file(text), {})
+        read_sweep(file(text))
 
 
 @pytest.mark.parametrize(

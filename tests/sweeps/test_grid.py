@@ -49,7 +49,7 @@ POINTS = [{"learning_rate": 0.01}, {"learning_rate": 0.001}, {"learning_rate": 0
 
 def choose(runs: Sequence[PlannedRun], records: Mapping[str, RunRecord], per: Per) -> list[GridChoice]:
     """The choices among `POINTS` by scores on rows that are not reported."""
-    return grid.choose(runs, POINTS, records, per, select_on_reported=False, is_halved=False)
+    return grid.choose(runs, POINTS, records, grid.SearchSettings(per, False, False, False), rung=1)
 
 
 def test_points_are_all_combinations() -> None:
@@ -145,7 +145,7 @@ def test_printed_lines_are_a_sweep_file_with_the_choice(trials: Any, per: Any, t
     file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, records, per)))
     assert yaml.safe_load(file.read_text())["models"].keys() == {"org/a"}
     _, request = read_options([str(file)])
-    rates = {run.task.name: run.spec.recipe.learning_rate for run in expand(request, lambda task, model: [{}])}
+    rates = {run.task.name: run.spec.recipe.learning_rate for run in expand(request)}
     assert rates == ({"rte": 0.001, "cola": 0.01} if per == "task" else {"rte": 0.01, "cola": 0.01})
 
 

@@ -13,6 +13,7 @@ from sweeps.test_scheduler import OneSlot
 from harness.commands.sweep import read_options
 from harness.errors import UserError
 from harness.sweeps import lock_check
+from harness.sweeps.estimates import Estimate
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import sweep_lock_path
 from harness.sweeps.lock_check import LockCheck
@@ -77,11 +78,11 @@ def test_run_that_ends_between_two_checks_is_no_error(tmp_path: Path) -> None:
 
 def test_sweep_stops_its_runs_and_ends_with_the_error(tmp_path: Path) -> None:
     args = ["--tasks", "rte", "--seeds", "0", "--test-mode", "--results", str(tmp_path / "results")]
-    (run,) = expand(read_options(args)[1], lambda task, model: [{}])
+    (run,) = expand(read_options(args)[1])
     (tmp_path / "rte-0").write_text("wait")
     lock = sweep_lock_path(run.path)
     lock.parent.mkdir(parents=True)
-    scheduler = Scheduler([Job(run, None, 1.0, False, False)], OneSlot(), command_in(tmp_path))
+    scheduler = Scheduler([Job(run, Estimate(None, "", 0), 1.0, False, False)], OneSlot(), command_in(tmp_path))
     check, is_unshared = LockCheck.check, False
 
     def check_unshared(self: LockCheck) -> None:

@@ -73,6 +73,14 @@ FAULTS: dict[str, Callable[[Path], object]] = {
 }
 
 
+@pytest.mark.parametrize("index", [{}, [], {"weight_map": None}, {"weight_map": {"a": 1}}])
+def test_checkpoint_whose_index_names_no_files_is_incomplete(run: Callable[..., Path], index: object) -> None:
+    folder = run("step1", "step2")
+    (folder / "step2" / "model.safetensors").unlink()
+    (folder / "step2" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert find_checkpoints(str(folder)).incomplete == {"step2": "a JSON file is incomplete"}
+
+
 @pytest.mark.parametrize("part", FAULTS)
 def test_half_written_checkpoint_is_incomplete(run: Callable[..., Path], part: str) -> None:
     folder = run("step1", "step2")
@@ -104,6 +112,8 @@ def test_mistakes(run: Callable[..., Path], tmp_path: Path) -> None:
     folder = run("step1")
     with pytest.raises(UserError, match="this is a checkpoint"):
         find_checkpoints(str(folder / "step1"))
+    with pytest.raises(UserError, match=r"^~nosuch-user/run: .*home directory"):
+        find_checkpoints("~nosuch-user/run")
     with pytest.raises(UserError, match="--revisions"):
         find_checkpoints(str(folder), ("step1",))
     with pytest.raises(UserError, match=r"--revisions main.*step1000"):

@@ -16,7 +16,7 @@ from harness.sweeps.published_sweep import comparable_scores, obstacles, seeds_o
 
 def _runs(sweep: Sweep, *args: str, is_test_mode: bool = False) -> list[PlannedRun]:
     sweep = sweep.model_copy(update={"tasks": tasks_of(sweep)})
-    return expand(SweepRequest(sweep, {}, args, is_test_mode), lambda task, model: [{}])
+    return expand(SweepRequest(sweep, {}, args, is_test_mode))
 
 
 VARIANTS = [(name, variant) for name, row in published_rows().items() for variant in (None, *row.conflicts)]
@@ -40,7 +40,7 @@ def test_text_of_the_sweep_is_a_sweep_file(tmp_path: Path) -> None:
     sweep = sweep_of(load_row("roberta-large-lora"), ["sst2", "rte"], variant="script")
     path = tmp_path / "sweep.yaml"
     path.write_text(sweep_text(sweep), encoding="utf-8")
-    assert read_sweep(path, {}) == sweep
+    assert read_sweep(path) == sweep
 
 
 def test_a_task_starts_from_the_row_s_own_parent() -> None:

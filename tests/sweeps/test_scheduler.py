@@ -14,12 +14,12 @@ from support.fake_run import command_in
 from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
 from harness.sweeps import scheduler as scheduler_module
-from harness.sweeps.executors.local import LocalRun
+from harness.sweeps.estimates import Estimate
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import Start
 from harness.sweeps.plan import PlannedRun, expand
 from harness.sweeps.scheduler import Event, Scheduler
-from harness.sweeps.tied_supervisors import Supervisors
+from harness.sweeps.tied_supervisors import Supervisors, TiedSupervisor
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 from harness.system.signals import StopRequest
@@ -30,14 +30,14 @@ class OneSlot:
 
     slots, device = (Slot(),), ""
 
-    def start(self, start: Start, slot: Slot) -> LocalRun:
-        return LocalRun(start, slot, Supervisors(0, 1))
+    def start(self, start: Start, slot: Slot) -> TiedSupervisor:
+        return Supervisors(0, 1).start(start, slot)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> PlannedRun:
     args = ["--tasks", "rte", "--seeds", "0", "--test-mode", "--results", str(tmp_path / "results")]
-    (run,) = expand(read_options(args)[1], lambda task, model: [{}])
+    (run,) = expand(read_options(args)[1])
     return run
 
 
@@ -46,7 +46,7 @@ def start(run: PlannedRun, tmp_path: Path) -> Callable[[], Iterator[Event]]:
     """The function that starts a sweep of the run; it yields the events."""
 
     def events() -> Iterator[Event]:
-        job = Job(run, None, 1.0, saves_model=False, is_repeat=False)
+        job = Job(run, Estimate(None, "", 0), 1.0, saves_model=False, is_repeat=False)
         yield from filter(None, Scheduler([job], OneSlot(), command_in(tmp_path)).events(StopRequest()))
 
     return events
@@ -119,9 +119,20 @@ def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
             return datetime.now(tz) - timedelta(hours=1)
 
     monkeypatch.setattr(fake_run, "datetime", LateClock)
-    repeat = Job(run, None, 1.0, saves_model=True, is_repeat=True)
+    repeat = Job(run, Estimate(None, "", 0), 1.0, saves_model=True, is_repeat=True)
     events = list(filter(None, Scheduler([repeat], OneSlot(), command_in(tmp_path)).events(StopRequest())))
     assert [event.state for event in events] == ["running", "done"]
     second = run.record()
     assert second is not None
     assert second.finished < first.finished
+
+
+def test_time_left_is_unknown_after_a_job_of_a_task_whose_rows_are_unknown(tmp_path: Path) -> None:
+    args = ["--tasks", "rte", "--seeds", "0", "1", "--test-mode", "--results", str(tmp_path / "results")]
+    jobs = [
+        Job(run, Estimate(None, "", 0), 0.0, saves_model=False, is_repeat=False)
+        for run in expand(read_options(args)[1])
+    ]
+    scheduler = Scheduler(jobs, OneSlot(), command_in(tmp_path))
+    left = [(event.state, scheduler.seconds_left) for event in filter(None, scheduler.events(StopRequest()))]
+    assert left == [("running", None), ("done", None), ("running", None), ("done", 0.0)]

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweeps.executors.local import LocalRun
 from harness.sweeps.launch import (
     CONFIG,
     LOCKED,
@@ -23,7 +22,7 @@ from harness.sweeps.launch import (
     record_stamp,
     sweep_lock_path,
 )
-from harness.sweeps.tied_supervisors import LaunchedSupervisor, Supervisors
+from harness.sweeps.tied_supervisors import LaunchedSupervisor, Supervisors, TiedSupervisor
 from harness.system.devices import Slot
 from harness.system.locks import hold_lock, lock_path
 
@@ -44,16 +43,16 @@ def start_of(record: Path, *program: str) -> Start:
     return Start(record, record_stamp(record), record.with_suffix(".log"), [], command, launch_config(0), failure)
 
 
-def started(record: Path, *program: str, slot: Slot = Slot()) -> LocalRun:  # noqa: B008
-    return LocalRun(start_of(record, *program), slot, Supervisors(len(slot.gpus), slot.threads))
+def started(record: Path, *program: str, slot: Slot = Slot()) -> TiedSupervisor:  # noqa: B008
+    return Supervisors(len(slot.gpus), slot.threads).start(start_of(record, *program), slot)
 
 
-def supervisor_of(launched: LocalRun) -> subprocess.Popen[bytes]:
-    assert isinstance(launched.supervisor.process, LaunchedSupervisor), "the command is not that of a run"
-    return launched.supervisor.process.process
+def supervisor_of(launched: TiedSupervisor) -> subprocess.Popen[bytes]:
+    assert isinstance(launched.process, LaunchedSupervisor), "the command is not that of a run"
+    return launched.process.process
 
 
-def wait_for(launched: LocalRun, text: str) -> None:
+def wait_for(launched: TiedSupervisor, text: str) -> None:
     until = time.monotonic() + 60
     while text not in launched.output():
         assert time.monotonic() < until, launched.output()
@@ -61,7 +60,7 @@ def wait_for(launched: LocalRun, text: str) -> None:
         time.sleep(0.02)
 
 
-def code_of(launched: LocalRun) -> int:
+def code_of(launched: TiedSupervisor) -> int:
     code = supervisor_of(launched).wait(timeout=60)
     assert launched.exit_code() == code
     return code
@@ -86,7 +85,7 @@ def test_exit_code_is_passed_on_and_the_log_appended_to(record: Path) -> None:
     assert code_of(launched) == 3
     assert "second" in launched.output()
     assert "first" not in launched.output()
-    assert "first" in launched.log.read_text()
+    assert "first" in launched.start.log.read_text()
     assert not sweep_lock_path(record).exists()
 
 
@@ -137,7 +136,7 @@ def test_locked_run_is_not_started(record: Path, lock: object) -> None:
 def test_run_with_a_new_record_is_not_started(record: Path, status: str, code: int) -> None:
     start = start_of(record, "-c", "print('began')")
     record.write_text(json.dumps({"status": status}))
-    launched = LocalRun(start, Slot(), Supervisors(0, 1))
+    launched = Supervisors(0, 1).start(start, Slot())
     assert code_of(launched) == code, "only a run that somebody works on is locked"
     assert json.loads(record.read_text()) == {"status": status}
     assert "began" not in launched.output()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from harness.sweeps import tied_supervisors
 from harness.sweeps.launch import CONFIG, STOPPED, Start, launch_command, launch_config
 from harness.sweeps.tied_supervisors import ForkedSupervisor, LaunchedSupervisor, Supervisors, TiedSupervisor
+from harness.system.devices import Slot
 
 ARGS = ["--task", "rte"]
 
@@ -19,12 +21,17 @@ def start_of(command: list[str], config: str, record: Path = Path("record.json")
     return Start(record, "none", record.with_suffix(".log"), ARGS, command, config, {})
 
 
-@pytest.fixture
-def ended() -> socket.socket:
-    """A connection whose other side is closed."""
-    connection, other = socket.socketpair()
-    other.close()
-    return connection
+class EndedServer:
+    """A fork server that has ended: the other side of each connection is closed."""
+
+    def fork(self, start: Start, environment: Mapping[str, str]) -> ForkedSupervisor:
+        connection, other = socket.socketpair()
+        other.close()
+        return ForkedSupervisor(connection)
+
+
+def never_forked(start: Start) -> TiedSupervisor:
+    return TiedSupervisor(start, Slot(), {}, EndedServer())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -47,16 +54,16 @@ def test_runs_are_launched_where_a_process_with_libraries_cannot_be_forked(monke
     assert not Supervisors(0, 2).can_fork(start)
 
 
-def test_supervisor_that_was_never_forked_is_launched(ended: socket.socket, tmp_path: Path) -> None:
+def test_supervisor_that_was_never_forked_is_launched(tmp_path: Path) -> None:
     start = start_of([sys.executable, "-c", "pass"], launch_config(0), tmp_path / "record.json")
-    supervisor = TiedSupervisor(ForkedSupervisor(ended), start, {})
+    supervisor = never_forked(start)
     assert supervisor.exit_code() is None
     assert isinstance(supervisor.process, LaunchedSupervisor)
     assert supervisor.process.process.wait(timeout=60) == supervisor.exit_code() == 1
 
 
-def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched(ended: socket.socket) -> None:
-    supervisor = TiedSupervisor(ForkedSupervisor(ended), start_of([], ""), {})
+def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched() -> None:
+    supervisor = never_forked(start_of([], ""))
     supervisor.stop()
     assert supervisor.exit_code() == STOPPED
     assert isinstance(supervisor.process, ForkedSupervisor)

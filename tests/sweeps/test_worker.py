@@ -14,6 +14,7 @@ from support.fake_run import command_in
 
 from harness.commands.sweep import read_options
 from harness.sweeps import worker
+from harness.sweeps.estimates import Estimate
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import LOCKED, STOPPED, Start, record_stamp, sweep_lock_path
 from harness.sweeps.plan import PlannedRun, expand
@@ -33,11 +34,11 @@ class NoExecutor:
 @pytest.fixture
 def runs(tmp_path: Path) -> list[PlannedRun]:
     args = ["--tasks", "rte", "--seeds", "0", "1", "2", "--test-mode", "--results", str(tmp_path / "results")]
-    return expand(read_options(args)[1], lambda task, model: [{}])
+    return expand(read_options(args)[1])
 
 
 def start_of(run: PlannedRun, folder: Path) -> Start:
-    job = Job(run, None, 1.0, saves_model=False, is_repeat=False)
+    job = Job(run, Estimate(None, "", 0), 1.0, saves_model=False, is_repeat=False)
     scheduler = Scheduler([job], NoExecutor(), command_in(folder))  # type: ignore[arg-type]
     return scheduler._start(job, Slot(), record_stamp(run.path))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,13 @@ from harness.system.command_line import parse_flags
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Some files."""
+
+    train_files: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class Options:
     """Some flags."""
 
@@ -21,12 +28,21 @@ class Options:
     file: tyro.conf.Positional[Path | None] = None
     data_folder: Path = Path("results")
     names: tuple[str, ...] = ()
+    from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
+    rows: tyro.conf.OmitArgPrefixes[Rows] = field(default_factory=Rows)
 
 
 def test_paths_are_expanded_and_the_rest_is_unchanged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     options = parse_flags(Options, ["~/m", "--data-folder", "~", "--names", "~"], "show")
     assert options == Options(tmp_path / "m", None, tmp_path, ("~",))
+
+
+@pytest.mark.parametrize("flag", ["--names", "--from", "--train-files"])
+def test_list_without_a_value_is_not_the_default(flag: str) -> None:
+    for args in (["m", flag], [flag, "--data-folder", "a", "m"]):
+        with pytest.raises(UserError, match=f"^{flag}: empty"):
+            parse_flags(Options, args, "show")
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,14 @@ def test_command_whose_output_is_its_result_stops(redirect: str, code: int, line
     assert "standard output: no space left on device" in done.stderr or not lines
 
 
+def test_full_disk_at_the_end_of_a_command_that_exits_is_one_line() -> None:
+    program = "import sys; from harness.system.exit_codes import exit_code_on_error\nwith exit_code_on_error():\n    "
+    args = ["bash", "-c", '"$0" -c "$1" > /dev/full', sys.executable, f"{program}print('short'); sys.exit(1)"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(args, cwd=ROOT, env=buffered, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "error: standard output: no space left on device.\n")
+
+
 @pytest.mark.parametrize(
     "encoding, shown", [("ascii", "\\u00b1 \\ud83d\\ude00"), ("latin-1", "± \\ud83d\\ude00"), ("utf-8", "± 😀")]
 )

@@ -28,9 +28,9 @@ def make_executor(settings: ExecutorSettings, test_mode: bool) -> Executor:
         known = ", ".join(EXECUTORS)
         raise UserError(f"--executor {name}: unknown executor.{did_you_mean(name, EXECUTORS)} Known: {known}.")
     known_here = EXECUTORS[name].supported_settings | {"name"}
-    unsupported = [each for each in sorted(settings.model_fields_set - known_here) if getattr(settings, each)]
-    for setting in unsupported[:1]:
-        others = [other for other, executor in EXECUTORS.items() if setting in executor.supported_settings]
-        advice = "".join(f"; add --executor {other}" for other in others[:1])
+    foreign = sorted(settings.model_fields_set - known_here)
+    if setting := next((each for each in foreign if getattr(settings, each)), None):
+        other = next((other for other, executor in EXECUTORS.items() if setting in executor.supported_settings), None)
+        advice = f"; add --executor {other}" if other else ""
         raise UserError(f"--{setting.replace('_', '-')}: unsupported by the executor {name}{advice}.")
     return EXECUTORS[name](settings, test_mode)

@@ -12,7 +12,7 @@ from typing import Any
 
 from harness.sweeps.executors.ray_cluster import RETRIES, Share
 from harness.sweeps.executors.ray_task import NODE, Work, hold
-from harness.sweeps.launch import STOPPED, SUPERVISOR, Start, log_size, log_tail
+from harness.sweeps.launch import STOPPED, SUPERVISOR, TIED, Start, log_size, log_tail
 from harness.system.devices import GPU_MEMORY_SHARE, Slot
 
 SUBMISSIONS = 3
@@ -108,7 +108,7 @@ class RayRun:
 def work_of(start: Start, variables: Mapping[str, str]) -> Work:
     """The supervisor as a task starts it."""
     return Work(
-        command=[sys.executable, str(SUPERVISOR), "--tied"],
+        command=[sys.executable, str(SUPERVISOR), TIED],
         input=start.to_json(),
         cwd=str(Path.cwd()),
         variables=variables,

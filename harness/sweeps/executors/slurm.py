@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
+from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings, RunHandle
 from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob
 from harness.sweeps.executors.slurm_workers import WorkerPool
@@ -23,6 +24,9 @@ from harness.system.devices import Slot
 JOBS = 100
 """Default number of jobs in the queue at a time."""
 
+MOST = 10_000
+"""The largest number of jobs, of nodes and of GPUs on a node; no sweep has more runs."""
+
 
 class SlurmExecutor:
     """Starts each run as a job of its own, or gives it to one of a few workers."""
@@ -32,7 +36,10 @@ class SlurmExecutor:
     )
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
-        """Raises UserError when Slurm is missing or a setting is not for the user to set."""
+        """Raises UserError when Slurm is missing, a number is too large or a setting is not for the user to set."""
+        for name in ("max_jobs", "gpus_per_run", "nodes_per_run"):
+            if (number := getattr(settings, name) or 0) > MOST:
+                raise UserError(f"--{name.replace('_', '-')} {number}: expected at most {MOST:,}.")
         self.gpus = 0 if test_mode else settings.gpus_per_run or 0
         """GPUs of a run on each of its nodes."""
         self.nodes = settings.nodes_per_run or 1
@@ -59,11 +66,11 @@ class SlurmExecutor:
                 self.pool = WorkerPool(self.slurm, self.workers, self.gpus, folder, name, options)
             return self.pool.add(start)
         name = f"{start.record.stem}-{checksum(start.record)}"
-        for job in self.slurm.active(name):
-            return SlurmRun(self.slurm, job, start)
-        command = [sys.executable, str(SUPERVISOR)]
-        job = self.slurm.submit(name, start.log, command, start.to_json(), {**options, "dependency": "singleton"})
-        return SlurmRun(self.slurm, job, start)
+        jobs = self.slurm.active(name)
+        if not jobs:
+            command, options = [sys.executable, str(SUPERVISOR)], {**options, "dependency": "singleton"}
+            jobs = [self.slurm.submit(name, start.log, command, start.to_json(), options)]
+        return SlurmRun(self.slurm, jobs[0], start.log)
 
 
 def checksum(path: Path) -> str:
@@ -71,18 +78,14 @@ def checksum(path: Path) -> str:
     return f"{zlib.crc32(str(path.absolute()).encode()):08x}"
 
 
-class SlurmRun:
+class SlurmRun(SlurmJob):
     """The job of a run."""
 
-    def __init__(self, slurm: Slurm, job: str, start: Start) -> None:
-        self.job = SlurmJob(slurm, job, start.log)
-        self.log_start = log_size(start.log)
+    def __init__(self, slurm: Slurm, job: str, log: Path) -> None:
+        super().__init__(slurm, job, log)
+        self.log_start = log_size(log)
         self.code: int | None = None
         self.is_stopping = False
-
-    def location(self) -> str:
-        """The number of the job and its node, or its state while it has none."""
-        return self.job.location()
 
     def exit_code(self) -> int | None:
         """The exit code, or None until the job has ended for good.
@@ -90,7 +93,7 @@ class SlurmRun:
         Raises:
             UserError: the job will never start, or its node does not see the results folder.
         """
-        if self.code is None and (state := self.job.state()) is not None:
+        if self.code is None and (state := self.state()) is not None:
             self.code = self._exit_code(state)
         return self.code
 
@@ -99,22 +102,22 @@ class SlurmRun:
             return STOPPED
         if state != "FAILED":
             return 0 if state in ("COMPLETED", "") else 1  # no longer listed: its record tells
-        code, _ = self.job.exit_status()
+        code, _ = self.exit_status()
         return int(code) if code.isdecimal() and int(code) else 1
 
     def stop(self) -> None:
         """Cancels a pending job; asks the run of a running one to save a checkpoint and end."""
         self.is_stopping = True
-        self.job.stop()
+        super().stop()
 
     def kill(self) -> None:
         """Cancels the job."""
         self.is_stopping = True
-        self.job.cancel()
+        self.cancel()
 
     def output(self) -> str:
         """The output of the run so far; at the end, the state in which Slurm has left the job."""
-        output = log_tail(self.job.log, self.log_start)
-        if self.code is None or self.job.end in ("COMPLETED", "FAILED"):
+        output = log_tail(self.log, self.log_start)
+        if self.code is None or self.end in ("COMPLETED", "FAILED"):
             return output
-        return f"{output}\nSlurm job {self.job.job}: {self.job.end or 'no longer listed by squeue'}\n"
+        return f"{output}\nSlurm job {self.job}: {self.end or 'no longer listed by squeue'}\n"

@@ -112,13 +112,13 @@ class Slurm:
         self.polled_at = float("-inf")
 
     def jobs(self) -> dict[str, JobState]:
-        """The jobs by number, read again at most every two seconds."""
+        """The jobs by number, read again at most every two seconds; as before where squeue fails."""
         if time.monotonic() - self.polled_at > POLL_SECONDS:
             answer = call(["squeue", "--noheader", "--me", "--states=all", "--format=%i|%j|%T|%N|%r"])
+            self.polled_at = time.monotonic()
             if answer.returncode == 0:
                 lines = (line.split("|", 4) for line in answer.stdout.splitlines())
                 self.listed = {fields[0]: JobState(*fields) for fields in lines if len(fields) == 5}
-                self.polled_at = time.monotonic()
         return self.listed
 
     def active(self, name: str) -> list[str]:

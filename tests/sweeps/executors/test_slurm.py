@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +231,8 @@ def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkey
         (["--executor", "slrum"], "slurm"),
         (["--partition", "gpu"], "--executor slurm"),
         (["--executor", "slurm", "--max-jobs", "0"], "--max-jobs: expected 1 or more, got 0"),
+        (["--executor", "slurm", "--max-jobs", "100000"], "--max-jobs 100000: .*10,000"),
+        (["--executor", "slurm", "--nodes-per-run", "100000"], "--nodes-per-run 100000: .*10,000"),
         (["--executor", "slurm", "--slurm", "account"], "account"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
@@ -238,6 +242,22 @@ def test_invalid_settings_are_refused(args: list[str], message: str, monkeypatch
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(UserError, match=message):
         make_executor(read_options(["--tasks", "rte", "--test-mode", *args])[1].sweep.executor, test_mode=True)
+
+
+def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A question may take a minute to fail, and a sweep asks about each of its jobs."""
+    questions: list[object] = []
+
+    def fail(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        questions.append(args)
+        return subprocess.CompletedProcess(args, 1, "", "slurm_load_jobs error: Unable to contact slurm controller")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", fail)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    slurm.listed["7"] = slurm_client.JobState("7", "run", "RUNNING", "node", "None")
+    assert [slurm_client.SlurmJob(slurm, "7", Path("log")).state() for _ in range(3)] == [None] * 3
+    assert len(questions) == 1
 
 
 def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.sweeps.halving import half, number_of_rungs, rung_epochs
+from harness.sweeps.search import half, number_of_rungs, rung_epochs
 
 
 @pytest.mark.parametrize(
