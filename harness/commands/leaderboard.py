@@ -81,41 +81,62 @@ def main(arguments: Sequence[str]) -> None:
     if options.init_repository is not None:
         _init_repository(options)
         return
-    console = DataConsole()
     for address in options.from_:
         pull = pull_records(address, options.results)
         print(f"{pull.source}: {pull.new} new records, {pull.known} known")
         for message in pull.messages:
             print(f"left out: {message}", file=sys.stderr)
-    if options.compare:
-        board, messages = read_leaderboard(options.results, options.aggregate)
-        first, second = (find_entry(board, name) for name in options.compare)
-        if first == second:
-            names = " and ".join(map(repr, options.compare))
-            raise UserError(f"--compare: {names} are the same entry, {first.label}. Name two different ones.")
-        print_comparison(board, first, second, console)
-    elif options.base is not None:
-        page, messages = _changes(options.base, options.results, options.aggregate)
-        print(page)
-    elif options.budget is not None:
-        board, messages = read_leaderboard(options.results, options.aggregate)
-        print_budget(board, options.budget, console)
-    elif options.task is not None or options.show_texts:
-        messages = _write_task_page(options)
-    else:
-        suites = [load_suite(folder, "--suites") for folder in options.suites]
-        pages, messages = read_pages(options.results, options.aggregate, suites)
-        for board in pages.values():
-            print_leaderboard(board, console)
-        write_leaderboard(pages, options.results)  # last: a table can be read from a folder that cannot be written
-        names = ", ".join(f"{name}.md" for name in pages)
-        print(f"Wrote {names}, the same as .csv, .json and .html, plots/ and leaderboard/ to {options.results}.")
+    messages = _print_view(options)
     for message in messages:
         print(message, file=sys.stderr)
     if messages:
         print(f"{len(messages)} file(s) ignored: not readable as records, grids or predictions.", file=sys.stderr)
         if options.strict:
             sys.exit(1)
+
+
+def _print_view(options: LeaderboardOptions) -> list[str]:
+    """Prints what the flags choose, by default the whole leaderboard; returns a message for each unreadable file."""
+    console = DataConsole()
+    if options.base is not None:
+        page, messages = _changes(options.base, options.results, options.aggregate)
+        print(page)
+        return messages
+    if options.task is not None or options.show_texts:
+        return _write_task_page(options)
+    if options.compare is None and options.budget is None:
+        return _write_pages(options, console)
+    board, messages = read_leaderboard(options.results, options.aggregate)
+    if options.budget is not None:
+        print_budget(board, options.budget, console)
+    elif options.compare is not None:
+        _compare(board, options.compare, console)
+    return messages
+
+
+def _compare(board: Leaderboard, names: Sequence[str], console: Console) -> None:
+    """Prints the comparison of the two entries of these names.
+
+    Raises:
+        UserError: a name is that of no entry, or both are of the same one.
+    """
+    first, second = (find_entry(board, name) for name in names)
+    if first == second:
+        both = " and ".join(map(repr, names))
+        raise UserError(f"--compare: {both} are the same entry, {first.label}. Name two different ones.")
+    print_comparison(board, first, second, console)
+
+
+def _write_pages(options: LeaderboardOptions, console: Console) -> list[str]:
+    """Prints the tables, then writes all pages; returns a message for each unreadable file."""
+    suites = [load_suite(folder, "--suites") for folder in options.suites]
+    pages, messages = read_pages(options.results, options.aggregate, suites)
+    for board in pages.values():
+        print_leaderboard(board, console)
+    write_leaderboard(pages, options.results)  # last: a table can be read from a folder that cannot be written
+    names = ", ".join(f"{name}.md" for name in pages)
+    print(f"Wrote {names}, the same as .csv, .json and .html, plots/ and leaderboard/ to {options.results}.")
+    return messages
 
 
 _SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"

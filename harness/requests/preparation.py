@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.engine import test_mode
 from harness.errors import UserError
@@ -24,10 +25,13 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from harness.engine.encoding import Encoded
     from harness.engine.evaluation import Evaluator
     from harness.engine.models import BuiltModel
     from harness.engine.training import Training
     from harness.facts.record_parts import DataFacts, ModelFacts
+    from harness.rows.loading import Tables
+    from harness.rows.splits import Split
     from harness.system.energy import EnergyMeters
 
 
@@ -82,46 +86,98 @@ def prepare(
     """
     from accelerate.utils import set_seed
 
-    from harness.engine import deployment, models, provenance, token_cache
-    from harness.engine.adaptations import adapt, adapters, freezing
+    from harness.engine import deployment, provenance
+    from harness.engine.adaptations import adapters, freezing
     from harness.engine.evaluation import Evaluator
-    from harness.engine.memory import limit_memory, plan_that_fits
-    from harness.engine.optimizers import create_optimizer, is_row_wise
-    from harness.engine.training import Training
+    from harness.engine.memory import limit_memory
     from harness.rows import loading
 
     recipe, meters = spec.recipe, provenance.energy_meters(accelerator)
-    has_whole_weights = deployment.keeps_whole_weights(accelerator)
-    if not has_whole_weights:
+    if not deployment.keeps_whole_weights(accelerator):
         _check_sharding(recipe)
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
         check_metrics(task.metrics, task.problem_type)
+    start = _read_rows_and_model(task, spec, files, parent, options, accelerator)
+    model, encoded = start.built.model, start.encoded
+    freezing.freeze_lowest(model, recipe.freeze, encoded["train"])
+    trainable = adapters.trained_parameters(model)
+    plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch_size)
+    devices = f"{deployment.precision_of(accelerator)} on {deployment.device_summary(accelerator)}"
+    accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {devices}\n{plan}")
+    is_compiled = _is_compiled(options, plan, accelerator)
+    training = _make_training(recipe, options, accelerator, model, encoded, plan, is_compiled)
+    set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
-    # Rows and model
+    data = loading.data_facts(task, start.tables, start.splits, spec.test_mode)
+    row_notes = loading.data_notes(start.splits, data.shared_texts)
+    notes = [*start.built.notes, *row_notes, *filter(None, [training.plan.evaluations.note])]
+    for note in notes:
+        accelerator.print(note)
+    planned, fitting = plan.device_batch_size, training.plan.device_batch_size
+    if fitting < planned:
+        notes.append(f"out of memory with --device-batch-size {planned}: used {fitting}, same global batch size")
+    environment = _environment(options, accelerator, training.plan, is_compiled)
+    model_facts = start.built.facts.model_copy(update={"trainable_parameters": trainable})
+    evaluator = Evaluator(accelerator, task, recipe, encoded, start.splits, environment.eval_batch_size)
+    return Prepared(evaluator, model, start.built.tokenizer, training, data, model_facts, environment, notes, meters)
+
+
+class _RowsAndModel(NamedTuple):
+    """The rows of a run, and the model to start from."""
+
+    tables: Tables
+    """The tables of the source."""
+    splits: dict[str, Split]
+    encoded: dict[str, Encoded]
+    """The tokens of the splits that every process has."""
+    built: BuiltModel
+
+
+def _read_rows_and_model(
+    task: TaskSpec,
+    spec: RunSpec,
+    files: Files | None,
+    parent: Bundle | None,
+    options: RunOptions,
+    accelerator: Accelerator,
+) -> _RowsAndModel:
+    """Reads and encodes the rows and builds the model, on the main process of each machine first."""
+    from harness.engine import deployment, models, token_cache
+    from harness.rows import loading
+
+    recipe = spec.recipe
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
         tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, files)
         splits = loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
         splits |= companion_splits(options)
         built = _initial_model(task, spec, parent, Path(scratch))
-        model, tokenizer = built.model, built.tokenizer
-        models.check_length(model, recipe.max_length)
+        models.check_length(built.model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
-        encoded = token_cache.encode_splits(splits, tokenizer, recipe.max_length, cache, accelerator.print)
-        models.check_tokens(f"--model {spec.model}", model, [rows.tokens["input_ids"] for rows in encoded.values()])
+        encoded = token_cache.encode_splits(splits, built.tokenizer, recipe.max_length, cache, accelerator.print)
+        tokens = [rows.tokens["input_ids"] for rows in encoded.values()]
+        models.check_tokens(f"--model {spec.model}", built.model, tokens)
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
-    encoded = {name: rows for name, rows in encoded.items() if name in shared}
+    return _RowsAndModel(tables, splits, {name: rows for name, rows in encoded.items() if name in shared}, built)
 
-    freezing.freeze_lowest(model, recipe.freeze, encoded["train"])
-    trainable = adapters.trained_parameters(model)
 
-    # Batches and optimizer
-    plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch_size)
-    precision, device = deployment.precision_of(accelerator), accelerator.device
-    accelerator.print(
-        f"{task.name}, {spec.model}, seed {spec.seed}, {precision} on {deployment.device_summary(accelerator)}\n{plan}"
-    )
-    is_compiled = _is_compiled(options, plan, accelerator)
+def _make_training(
+    recipe: Recipe,
+    options: RunOptions,
+    accelerator: Accelerator,
+    model: PreTrainedModel,
+    encoded: Mapping[str, Encoded],
+    plan: StepPlan,
+    is_compiled: bool,
+) -> Training:
+    """Adapts the model, creates its optimizer, and fits the batches of the plan into memory."""
+    from harness.engine import deployment
+    from harness.engine.adaptations import adapt
+    from harness.engine.memory import plan_that_fits
+    from harness.engine.optimizers import create_optimizer, is_row_wise
+    from harness.engine.training import Training
+
+    device, has_whole_weights = accelerator.device, deployment.keeps_whole_weights(accelerator)
     adapt(
         model,
         encoded,
@@ -131,35 +187,24 @@ def prepare(
         narrows_vocabulary=has_whole_weights and is_row_wise(recipe),
     )
     optimizer = create_optimizer(model, recipe, device)
-    planned_size = plan.device_batch_size
     can_run_out = [deployment.reports_out_of_memory(device), options.device_batch_size is not None]
     if any(deployment.any_process(accelerator, can_run_out)) and has_whole_weights:
         plan = plan_that_fits(accelerator, model.to(device), optimizer, encoded["train"], plan)
     has_graphs = _has_step_graphs(options, plan, accelerator)
-    training = Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled, has_graphs)
-    set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
+    return Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled, has_graphs)
 
-    # Facts for the record
-    data = loading.data_facts(task, tables, splits, spec.test_mode)
-    notes = [*built.notes, *loading.data_notes(splits, data.shared_texts), *filter(None, [plan.evaluations.note])]
-    for note in notes:
-        accelerator.print(note)
-    if plan.device_batch_size < planned_size:
-        notes.append(
-            f"out of memory with --device-batch-size {planned_size}: used {plan.device_batch_size}, same global batch "
-            "size"
-        )
-    environment = Environment(
-        precision=precision,
+
+def _environment(options: RunOptions, accelerator: Accelerator, plan: StepPlan, is_compiled: bool) -> Environment:
+    from harness.engine import deployment, provenance
+
+    return Environment(
+        precision=deployment.precision_of(accelerator),
         device_batch_size=plan.device_batch_size,
         accumulation=plan.accumulation,
-        eval_batch_size=options.eval_batch_size or (256 if device.type == "cuda" else 64),
+        eval_batch_size=options.eval_batch_size or (256 if accelerator.device.type == "cuda" else 64),
         is_compiled=is_compiled,
         **provenance.environment_fields(accelerator),
     )
-    model_facts = built.facts.model_copy(update={"trainable_parameters": trainable})
-    evaluator = Evaluator(accelerator, task, recipe, encoded, splits, environment.eval_batch_size)
-    return Prepared(evaluator, model, tokenizer, training, data, model_facts, environment, notes, meters)
 
 
 def _check_sharding(recipe: Recipe) -> None:
