@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
@@ -54,7 +54,7 @@ def _check_seeds(seeds: int | tuple[int, ...] | None) -> int | tuple[int, ...] |
     return seeds
 
 
-Seeds = Annotated[int | tuple[int, ...] | None, AfterValidator(_check_seeds)]
+Seeds = Annotated[int | tuple[StrictInt, ...] | None, AfterValidator(_check_seeds)]
 """The number of runs, or their seeds."""
 
 

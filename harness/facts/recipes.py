@@ -15,7 +15,7 @@ from pydantic import (
     Field,
     ModelWrapValidatorHandler,
     ValidationError,
-    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -23,6 +23,7 @@ from pydantic import (
 from harness.errors import UserError, did_you_mean
 from harness.facts.evaluation_steps import EvaluateEvery, EvaluationSteps
 from harness.facts.family_recipes import find_family
+from harness.facts.yaml_file import validate_number
 
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
@@ -132,12 +133,10 @@ class Recipe(BaseModel):
     layer_decay_offset: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     """Times that the rate of the highest layer is multiplied by --layer-decay: 1 by default, 2 in ELECTRA."""
 
-    @field_validator("*", mode="before")
+    @field_validator("*", mode="wrap")
     @classmethod
-    def _refuse_switch(cls, value: Any, field: ValidationInfo) -> Any:
-        if isinstance(value, bool) and not isinstance(cls.model_fields[str(field.field_name)].default, bool):
-            raise ValueError("expected a number or a text")  # pydantic reads true as 1
-        return value
+    def _refuse_switch(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        return validate_number(value, validate)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, StrictInt, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
@@ -24,7 +24,7 @@ class TaskSpec(TaskRows):
 
     splits: dict[FileName, str]
     """Name: rows of the source, in the split syntax of `datasets`."""
-    rows: dict[str, Annotated[int, Field(strict=True, ge=1, lt=2**63)]] = {}
+    rows: dict[str, Annotated[StrictInt, Field(ge=1, lt=2**63)]] = {}
     """Number of rows of splits of the full data, where known; with other numbers a run is marked as on partial data."""
     select_on: str = "validation"
     """The split that is evaluated during training, whose loss `select: best` minimises."""

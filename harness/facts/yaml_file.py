@@ -6,12 +6,12 @@ Faults are described with the line and the nearest key.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidatorFunctionWrapHandler, field_validator
 
 from harness.errors import UserError, boundary, did_you_mean
 from harness.system.paths import user_path
@@ -40,6 +40,23 @@ class KeysOfFile(BaseModel):
     """The base of a model whose fields are the keys of a YAML file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _refuse_switch(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        return validate_number(value, validate)
+
+
+def validate_number(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Returns `validate(value)`, but makes no number of true or false, which pydantic reads as 1 and 0.
+
+    Raises:
+        ValueError: the value is true or false where a number is expected, or is invalid.
+    """
+    valid = validate(value)
+    if isinstance(value, bool) and not isinstance(valid, bool):
+        raise ValueError("expected a number")
+    return valid
 
 
 def read_yaml(path: Path, example: str) -> tuple[dict[str, Any], yaml.Node | None]:

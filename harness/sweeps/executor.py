@@ -58,8 +58,6 @@ class Executor(Protocol):
 
 
 def _count(value: Any) -> Any:
-    if isinstance(value, bool):
-        raise ValueError("expected a number")  # pydantic reads true as 1
     if isinstance(value, (int, float)) and value < 1:
         raise ValueError(f"expected 1 or more, got {value}")
     return value

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, StrictInt, TypeAdapter, ValidationError
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import DEFAULT_SEED, Recipe
-from harness.facts.yaml_file import KeysOfFile, describe_faults, read_yaml
+from harness.facts.yaml_file import KeysOfFile, describe_faults, read_yaml, validate_number
 from harness.sweeps.executor import ExecutorSettings
 
 
@@ -42,8 +42,6 @@ def _seeds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError("empty: give at least one seed")
-        if any(isinstance(seed, bool) for seed in value):
-            raise ValueError("expected numbers")  # pydantic reads true as 1
         if (duplicate := _duplicate(value)) is not None:
             raise ValueError(f"duplicate seed {duplicate}")
         if odd := [seed for seed in value if isinstance(seed, int) and not 0 <= seed < 2**32]:
@@ -84,7 +82,7 @@ def _executor(value: Any) -> Any:
     return {"name": value} if isinstance(value, str) else value
 
 
-Seeds = Annotated[tuple[int, ...], BeforeValidator(_seeds)]
+Seeds = Annotated[tuple[StrictInt, ...], BeforeValidator(_seeds)]
 Overrides = Annotated[dict[str, Any], BeforeValidator(_overrides)]
 
 
@@ -139,13 +137,12 @@ def typed(name: str, value: Any) -> Any:
         raise ValueError(f"unknown hyperparameter {name!r}.{did_you_mean(name, Recipe.model_fields)}")
     if value == "None":
         value = None
-    if isinstance(value, bool) and not isinstance(field.default, bool):
-        raise ValueError(f"{name} is {str(value).lower()}: expected a number or a text")  # pydantic reads true as 1
     try:
         annotation: Any = Annotated[field.annotation, field]
-        return TypeAdapter(annotation).validate_python(value)
-    except ValidationError as error:
-        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        return validate_number(value, TypeAdapter(annotation).validate_python)
+    except ValueError as error:
+        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        message = message.removeprefix("Value error, ")
         raise ValueError(f"{name} is {value!r}: {message}") from None
 
 

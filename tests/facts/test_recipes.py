@@ -21,7 +21,7 @@ each_family = pytest.mark.parametrize("family", MODEL_RECIPES, ids=lambda family
 
 @pytest.mark.parametrize("name", [name for name in Recipe.model_fields if name != "length_grouping"])
 def test_switch_is_no_number(name: str) -> None:
-    with pytest.raises(UserError, match=f"{name} .*True: expected a number or a text"):
+    with pytest.raises(UserError, match=rf"{name} \(--[a-z0-9-]+\) is True: "):
         Recipe(**{name: True})
 
 

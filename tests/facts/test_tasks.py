@@ -419,6 +419,12 @@ BAD = {
         "unknown key 'learning_rte'. Did you mean 'learning_rate'?",
     ),
     "switch for a number": (("title: Mine", "title: Mine\nrecipe: {freeze: true}"), 2, "freeze"),
+    "switch for a seed": (
+        ("{file: data.csv}", "{file: data.csv, shuffle: true}"),
+        2,
+        "source.shuffle: expected a number",
+    ),
+    "switch for a version": (("title: Mine", "title: Mine\nversion: true"), 2, "version: expected a number"),
     "switch for a number of rows": (("{train: 2,", "{train: true,"), 7, "rows.train"),
     "bad hyperparameter": (("title: Mine", "title: Mine\nrecipe: {epochs: 0}"), 2, "epochs"),
     "recipe that is not a mapping": (("title: Mine", "title: Mine\nrecipe: fast"), 2, "recipe: Input should be"),
