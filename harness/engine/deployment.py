@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -210,10 +211,11 @@ def precision_of(accelerator: Accelerator) -> Precision:
 
 
 def silence_libraries() -> None:
-    """Turns off progress bars and messages of the libraries, but not their errors."""
+    """Turns off progress bars and messages of the libraries, and deprecations among them, but not their errors."""
     import datasets
     import transformers
 
     datasets.disable_progress_bars()
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers")  # of calls in peft

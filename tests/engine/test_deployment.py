@@ -2,6 +2,7 @@
 
 import resource
 import sys
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +22,7 @@ from harness.engine.deployment import (
     keeps_whole_weights,
     precision_of,
     reports_out_of_memory,
+    silence_libraries,
     start,
 )
 from harness.errors import UserError
@@ -133,6 +135,14 @@ def test_type_of_an_earlier_launch_in_this_process_is_forgotten(monkeypatch, tmp
     start("fp32", True, None, tmp_path)
     monkeypatch.setitem(PartialState._shared_state, "distributed_type", DistributedType.FSDP)  # as accelerate does
     assert start("fp32", True, None, tmp_path).distributed_type == DistributedType.NO
+
+
+def test_deprecations_within_transformers_are_not_shown():
+    with warnings.catch_warnings(record=True, action="always") as shown:
+        silence_libraries()
+        for module in ("transformers.modeling_utils", "harness.engine.models"):
+            warnings.warn_explicit("deprecated", FutureWarning, module, 1, module)
+    assert [warning.filename for warning in shown] == ["harness.engine.models"]
 
 
 def test_one_process_decides_for_itself():
