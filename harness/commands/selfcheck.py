@@ -196,7 +196,7 @@ def _compare_steps(
 
 
 def _largest(differences: Sequence[float]) -> float:
-    """The largest difference; not a number if one of them is none, which no limit allows."""
+    """The largest difference; NaN if one of them is NaN, so that the check fails."""
     return float(np.max(differences))
 
 
