@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
 
@@ -118,21 +118,16 @@ def can_be_averaged(task: TaskFacts) -> bool:
 
 
 def averages_of(
-    cells: Mapping[Pair, Cell],
-    entries: Iterable[Entry],
-    baseline: Entry,
-    tasks: Mapping[str, tuple[str, ...]],
-    members: set[str],
+    cells: Mapping[Pair, Cell], baseline: Entry, tasks: Mapping[str, tuple[str, ...]], averaged: set[str]
 ) -> dict[Pair, Cell]:
-    """Unweighted means over the scores of each average's tasks, where all have one, with the marks of their cells.
+    """Unweighted means over the scores of each average's `tasks`, where all have one, with the marks of their cells.
 
-    `members` are the tasks that can be averaged and whose records are of the suite; a task of the same name without one
-    is another task.
+    Only cells of `averaged` tasks count.
     """
     averages = {}
-    for entry in entries:
-        for name, parts_of in tasks.items():
-            parts = [cells.get((entry, task), Cell()) if task in members else Cell() for task in parts_of]
+    for entry in {entry for entry, _ in cells}:
+        for name, members in tasks.items():
+            parts = [cells.get((entry, task), Cell()) if task in averaged else Cell() for task in members]
             averages[entry, name] = _average(parts, is_compared=entry != baseline)
     return averages
 

@@ -72,7 +72,7 @@ def _compare_on_task(board: Leaderboard, task: str, first: Entry, second: Entry)
         return ComparedTask(task, None, "not run by both")
     if a.score.center is None or b.score.center is None:
         return ComparedTask(task, None, "no score")
-    comparison = find_comparison(board.comparisons[task], [a, b])
+    comparison = find_comparison(board.assessments[task].comparisons, [a, b])
     if comparison is None or comparison.direction is None:
         return ComparedTask(task, None, "no comparable predictions of the same rows")
     test = comparison.test_pairs(np.array([0]), np.array([1])).test(0)

@@ -57,7 +57,7 @@ def render_json(board: Leaderboard) -> str:
             {**_identity(group.entry), "reason": reason, **_result(board, group)} for group, reason in board.not_ranked
         ],
         "references": [reference._asdict() for reference in board.published],
-        "ranked_tasks": board.ranked_tasks,
+        "ranked_tasks": board.ranked_tasks if board.ranks else [],
         "resampling_seed": SEED,
         "marks": MARKS,
         "notes": board.notes,
@@ -81,7 +81,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
         "as_percent": all(map(is_fraction, task.main_metrics)),
         "compared": len(compared.groups) if compared else 0,
         "smallest_differences": variances and _rounded_values(variances.smallest_differences()._asdict()),
-        "resamples": max((one.sample.resampled.shape[1] for one in board.comparisons[name]), default=0),
+        "resamples": max((one.sample.resampled.shape[1] for one in board.assessments[name].comparisons), default=0),
     }
 
 

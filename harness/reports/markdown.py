@@ -275,7 +275,7 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
     if column := board.column(name):
         notes.append(resolution_note(column.smallest_differences(), all(map(is_fraction, task.main_metrics))))
-    if any(comparison.has_rare_label for comparison in board.comparisons[name]):
+    if any(comparison.has_rare_label for comparison in board.assessments[name].comparisons):
         notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]
     if partial := sorted({partial_splits(run.data) for run in runs if run.data and run.data.is_partial} - {""}):

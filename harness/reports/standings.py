@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -76,25 +76,61 @@ class Leaderboard:
     notes: tuple[str, ...]
     is_test_mode: bool
     aggregate: Aggregate
-    evidence: dict[Group, Evidence]
-    """Intervals and tests of every group, also those not ranked."""
-    comparisons: dict[str, list[Comparison]]
-    """All groups of each task with predictions in their records, by the rows that they predicted."""
-    compared: dict[str, Comparison]
-    """The groups of each task that were compared with the best of them."""
-    ranks: dict[Entry, Rank]
-    """Average ranks of the entries that are compared in all of `ranked_tasks`."""
-    ranked_tasks: tuple[str, ...]
-    tuning: dict[Entry, TuningBudget]
-    """The budgets of the entries whose hyperparameters a grid chose."""
-    searches: tuple[GridSearch, ...]
-    """The grids that chose the hyperparameters of an entry."""
-    calibrations: dict[Pair, GroupCalibration]
-    """Calibrations of the groups in the table whose scores are stored."""
-    levels: dict[Group, Level]
-    """The verification of every group, also those not ranked."""
-    reruns: dict[str, list[Rerun]]
-    """Independent re-runs by run_id."""
+    assessments: dict[str, TaskEvidence]
+    """Intervals and tests of the groups of each task, also of those not ranked."""
+    folder: FolderFacts
+
+    @cached_property
+    def evidence(self) -> dict[Group, Evidence]:
+        """Intervals and tests of every group, also those not ranked."""
+        return {group: one for task in self.assessments.values() for group, one in task.by_group.items()}
+
+    @cached_property
+    def compared(self) -> dict[str, Comparison]:
+        """The groups of each task that were compared with the best of them."""
+        return {name: task.compared for name, task in self.assessments.items() if task.compared}
+
+    @cached_property
+    def ranks(self) -> dict[Entry, Rank]:
+        """Average ranks of the entries that are compared in all of `ranked_tasks`."""
+        return rank_entries({name: self.compared[name] for name in self.ranked_tasks})
+
+    @cached_property
+    def ranked_tasks(self) -> list[str]:
+        """The suite's tasks, or all, without those that compare less than half as many models as the largest."""
+        members = [name for name in self.compared if name in suite_members(self.tasks, self.suite)]
+        counts = {name: len(self.compared[name].groups) for name in members or self.compared}
+        return [name for name, count in counts.items() if 2 * count >= max(counts.values())]
+
+    @cached_property
+    def tuning(self) -> dict[Entry, TuningBudget]:
+        """The budgets of the entries whose hyperparameters a grid chose."""
+        budgets = {entry: tuning_budget(self.groups_of(entry), self.folder.searches) for entry in self.entries}
+        return {entry: budget for entry, budget in budgets.items() if budget}
+
+    @cached_property
+    def searches(self) -> list[GridSearch]:
+        """The grids that chose the hyperparameters of an entry."""
+        used = {path for budget in self.tuning.values() for path in budget.grids}
+        return [search for search in self.folder.searches if search.path in used]
+
+    @cached_property
+    def calibrations(self) -> dict[Pair, GroupCalibration]:
+        """Calibrations of the groups in the table whose scores are stored."""
+        every = {pair: group_calibration(group, self.folder.calibrations) for pair, group in self.groups.items()}
+        return {pair: calibration for pair, calibration in every.items() if calibration}
+
+    @cached_property
+    def levels(self) -> dict[Group, Level]:
+        """The verification of every group, also those not ranked."""
+        return {group: level_of(group, one.total, self.folder.reruns) for group, one in self.evidence.items()}
+
+    @cached_property
+    def reruns(self) -> dict[str, list[Rerun]]:
+        """Independent re-runs by run_id."""
+        runs = [run for group in self.evidence for run in group.runs]
+        every = {run.run_id: independent_reruns(run, self.folder.reruns.get(run.run_id, ())) for run in runs}
+        return {run_id: reruns for run_id, reruns in every.items() if reruns}
 
     def level(self, entry: Entry) -> Level | None:
         """The weakest level of an entry's scores; None without a score."""
@@ -158,53 +194,35 @@ def build_leaderboard(
     used = used_records(ordered)
     suite = first_suite(used, suites)
     tasks = _sorted_tasks(used, suite)
-    headings = {name: heading for one in suites.values() for name, heading in one.tasks.items() if name in tasks}
-    headings = {name: headings.get(name, name) for name in tasks}
+    headings = {name: name for name in tasks}
+    headings |= {name: heading for one in suites.values() for name, heading in one.tasks.items() if name in tasks}
     candidates, rejected = _candidates(used, tasks, aggregate, folder.searches)
-    assessed = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
-    evidence = {group: one for task in assessed.values() for group, one in task.by_group.items()}
-    compared = {name: task.compared for name, task in assessed.items() if task.compared}
+    assessments = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
 
-    problem_types = {task.problem_type for task in tasks.values()}
-    baseline = Entry(baseline_name("regression" if problem_types == {"regression"} else ""), "", "", "")
-    cells: dict[Pair, Cell] = {}
-    for name, by_entry in candidates.items():
-        cells |= {(entry, name): group_cell(groups[0], evidence[groups[0]]) for entry, groups in by_entry.items()}
-        cells[baseline, name] = baseline_cell([groups[0] for groups in by_entry.values()])
-    entries = {entry for by_entry in candidates.values() for entry in by_entry}
-    members = {name for name in tasks if suite is not None and tasks[name].suite == suite.name}
-    averaged = {name for name in members if can_be_averaged(tasks[name])}
-    averages = averages_of(cells, (*entries, baseline), baseline, suite.members if suite else {}, averaged)
-    first_average = next(iter(suite.averages)) if suite else ""
-    best_first = sorted(entries, key=lambda entry: _entry_order(entry, tasks, cells, averages, first_average))
-    pairs = [(entry, name) for name in tasks for entry in best_first if entry in candidates[name]]
-    groups = {(entry, name): candidates[name][entry][0] for entry, name in pairs}
-    not_ranked = [
-        (other, explain_difference(other, groups[entry, name]))
-        for entry, name in pairs
+    baseline = _baseline_entry(tasks)
+    cells = _cells(candidates, assessments, baseline)
+    averaged = {name for name in suite_members(tasks, suite) if can_be_averaged(tasks[name])}
+    averages = averages_of(cells, baseline, suite.members if suite else {}, averaged)
+    entries = _best_first(cells, averages, baseline, suite)
+    groups = {
+        (entry, name): candidates[name][entry][0] for name in tasks for entry in entries if (entry, name) in cells
+    }
+    others = [
+        (other, explain_difference(other, group))
+        for (entry, name), group in groups.items()
         for other in candidates[name][entry][1:]
     ]
-    others = [group for group, _ in not_ranked]
-    not_ranked += [(group, REJECTED) for groups in rejected.values() for group in groups]
-    by_entry = {entry: [groups[entry, name] for name in tasks if (entry, name) in groups] for entry in best_first}
-    tuning = {entry: budget for entry, own in by_entry.items() if (budget := tuning_budget(own, folder.searches))}
-    calibrations = {
-        pair: calibration
-        for pair, group in groups.items()
-        if (calibration := group_calibration(group, folder.calibrations))
-    }
-    used_grids = {path for budget in tuning.values() for path in budget.grids}
-    ranks, ranked_tasks = rank_entries(_ranked_comparisons(compared, members))
+    not_ranked = [*others, *((group, REJECTED) for groups in rejected.values() for group in groups)]
     notes = [
-        *_notes_on_averages(suite, members - averaged),
-        *_notes_on_runs([*groups.values(), *others], [*used, *elsewhere], headings),
+        *_notes_on_averages(tasks, suite),
+        *_notes_on_runs([*groups.values(), *(group for group, _ in others)], [*used, *elsewhere], headings),
         *_notes_on_omissions(sum(len(group.runs) for group, _ in not_ranked), len(ordered) - len(used), unreadable),
     ]
     return Leaderboard(
         suite=suite,
         tasks=tasks,
         headings=headings,
-        entries=tuple(best_first),
+        entries=tuple(entries),
         baseline=baseline,
         groups=groups,
         not_ranked=tuple(not_ranked),
@@ -213,21 +231,8 @@ def build_leaderboard(
         notes=tuple(notes),
         is_test_mode=any(run.spec.test_mode for run in used),
         aggregate=aggregate,
-        evidence=evidence,
-        comparisons={name: task.comparisons for name, task in assessed.items()},
-        compared=compared,
-        ranks=ranks,
-        ranked_tasks=tuple(ranked_tasks),
-        tuning=tuning,
-        levels={group: level_of(group, one.total, folder.reruns) for group, one in evidence.items()},
-        reruns={
-            run.run_id: independent
-            for group in evidence
-            for run in group.runs
-            if (independent := independent_reruns(run, folder.reruns.get(run.run_id, ())))
-        },
-        calibrations=calibrations,
-        searches=tuple(search for search in folder.searches if search.path in used_grids),
+        assessments=assessments,
+        folder=folder,
     )
 
 
@@ -289,20 +294,37 @@ def _rivals(groups: Sequence[Group]) -> list[Group]:
     return by_pool[UNMARKED] or by_pool[most]
 
 
-def _ranked_comparisons(compared: Mapping[str, Comparison], members: set[str]) -> dict[str, Comparison]:
-    """Comparisons of the suite's tasks, or of all, without those of less than half as many models as the largest."""
-    candidates = {task: one for task, one in compared.items() if task in members} or dict(compared)
-    most = max((len(one.groups) for one in candidates.values()), default=0)
-    return {task: one for task, one in candidates.items() if 2 * len(one.groups) >= most}
+def suite_members(tasks: Mapping[str, TaskFacts], suite: Suite | None) -> set[str]:
+    """The tasks whose records are of the suite; one of the same name without a suite is another task."""
+    return {name for name, task in tasks.items() if suite is not None and task.suite == suite.name}
 
 
-def _entry_order(
-    entry: Entry, tasks: Iterable[str], cells: Mapping[Pair, Cell], averages: Mapping[Pair, Cell], first_average: str
-) -> tuple[Any, ...]:
-    """Sort key: the best average first, then most scores."""
-    average = averages.get((entry, first_average), Cell()).score
-    scores = sum(cells.get((entry, name), Cell()).score is not None for name in tasks)
-    return (average is None, -(average or 0.0), -scores, entry.label, entry.variant, entry)
+def _baseline_entry(tasks: Mapping[str, TaskFacts]) -> Entry:
+    problem_types = {task.problem_type for task in tasks.values()}
+    return Entry(baseline_name("regression" if problem_types == {"regression"} else ""), "", "", "")
+
+
+def _cells(candidates: Candidates, assessments: Mapping[str, TaskEvidence], baseline: Entry) -> dict[Pair, Cell]:
+    cells: dict[Pair, Cell] = {}
+    for name, by_entry in candidates.items():
+        evidence = assessments[name].by_group
+        cells |= {(entry, name): group_cell(groups[0], evidence[groups[0]]) for entry, groups in by_entry.items()}
+        cells[baseline, name] = baseline_cell([groups[0] for groups in by_entry.values()])
+    return cells
+
+
+def _best_first(
+    cells: Mapping[Pair, Cell], averages: Mapping[Pair, Cell], baseline: Entry, suite: Suite | None
+) -> list[Entry]:
+    """The entries without the baseline: the best average first, then most scores."""
+    first_average = next(iter(suite.averages)) if suite else ""
+    counts = Counter(entry for (entry, _), cell in cells.items() if cell.score is not None)
+
+    def order(entry: Entry) -> tuple[Any, ...]:
+        average = averages.get((entry, first_average), Cell()).score
+        return (average is None, -(average or 0.0), -counts[entry], entry.label, entry.variant, entry)
+
+    return sorted({entry for entry, _ in cells} - {baseline}, key=order)
 
 
 # -- notes -----------------------------------------------------------------------------------------------------
@@ -323,12 +345,13 @@ def _notes_on_runs(groups: Sequence[Group], records: Iterable[RunRecord], headin
             yield f"{names[group]}: started from {headings.get(parent, parent)} runs that were trained on {rows}."
 
 
-def _notes_on_averages(suite: Suite | None, without: Collection[str]) -> Iterator[str]:
+def _notes_on_averages(tasks: Mapping[str, TaskFacts], suite: Suite | None) -> Iterator[str]:
     """Names the tasks that leave an average without a value."""
     if suite is None:
         return
-    for name, tasks in suite.members.items():
-        if others := [suite.tasks[task] for task in tasks if task in without]:
+    without = {name for name in suite_members(tasks, suite) if not can_be_averaged(tasks[name])}
+    for name, members in suite.members.items():
+        if others := [suite.tasks[task] for task in members if task in without]:
             yield f"{name} is not computed: scores of {', '.join(others)} are not fractions of which more is better."
 
 

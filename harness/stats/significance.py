@@ -259,8 +259,8 @@ def _largest_comparison(rivals: Sequence[Group], comparisons: Sequence[Compariso
     return ordered[largest].subset(shared[largest])
 
 
-def rank_entries(comparisons: Mapping[str, Comparison]) -> tuple[dict[Entry, Rank], list[str]]:
-    """Average ranks of the entries that are in the comparisons of all tasks, at least two; and the tasks.
+def rank_entries(comparisons: Mapping[str, Comparison]) -> dict[Entry, Rank]:
+    """Average ranks of the entries that are in the comparisons of all tasks, at least two.
 
     On one task, a model's rank is at least 1 + the number of models that are significantly better, and at most the
     number of those that are not significantly worse; the ends of `Rank` are the means of these bounds over tasks.
@@ -268,7 +268,7 @@ def rank_entries(comparisons: Mapping[str, Comparison]) -> tuple[dict[Entry, Ran
     by_task = {task: {group.entry: group for group in one.groups} for task, one in comparisons.items()}
     shared = set.intersection(*(set(groups) for groups in by_task.values())) if by_task else set()
     if len(shared) < 2:
-        return {}, []
+        return {}
     entries = sorted(shared)
     means, lows, highs = [], [], []
     for task, comparison in comparisons.items():
@@ -278,7 +278,7 @@ def rank_entries(comparisons: Mapping[str, Comparison]) -> tuple[dict[Entry, Ran
         lows.append(1 + better)
         highs.append(len(entries) - worse)
     columns = zip(*(np.mean(one, axis=0).tolist() for one in (means, lows, highs)), strict=True)
-    return {entry: Rank(*column) for entry, column in zip(entries, columns, strict=True)}, list(by_task)
+    return {entry: Rank(*column) for entry, column in zip(entries, columns, strict=True)}
 
 
 def _significant_counts(comparison: Comparison) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
