@@ -38,7 +38,8 @@ class Options:
     """Share of the steps in which the learning rate rises."""
     weight_decay: float = 0.0
     length_grouping: bool = True
-    """Put rows of similar length into the same batch; otherwise their order is random."""
+    """Put rows of similar length into the same batch, which is the order of Trainer's predictions, too; otherwise the
+    order is random."""
     seeds: tuple[int, ...] = (42,)
     """A run for each seed, one after the other."""
 

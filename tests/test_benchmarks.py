@@ -30,7 +30,11 @@ from benchmarks.rows import sample_rows, tokenise
 from benchmarks.setting import Measurement, Setting
 from benchmarks.sweep_overhead import COMMANDS
 from benchmarks.throughput import Options, measure_throughput
+from benchmarks.trainer_script import TEXTS
+from benchmarks.trainer_script import Options as TrainerOptions
+from benchmarks.trainer_script import main as run_trainer
 from benchmarks.variants import VARIANTS
+from harness.api import run
 from harness.engine.batches import rows_of_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
@@ -253,6 +257,28 @@ def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(tiny_mode
     ]
     with pytest.raises(UserError, match="--tasks qqp"):
         compare_programs(replace(options, tasks=("qqp",)))
+
+
+@pytest.mark.parametrize("task", ["sst2", "stsb"])
+def test_trainer_and_the_harness_end_with_the_same_scores_where_all_rows_are_in_each_step(
+    task: str, model_without_dropout: Path, tmp_path: Path
+) -> None:
+    spec, rng, folder = load_task(task), np.random.default_rng(0), tmp_path / "data" / task
+    folder.mkdir(parents=True)
+    for name, count in spec.rows.items():
+        split = split_with_lengths(spec, rng.integers(5, 20, 16 if name == "train" else count), rng, word_count=40)
+        columns = dict(zip(TEXTS[task], filter(None, (split.text, split.pair)), strict=True)) | {"label": split.label}
+        pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet")
+    recipe: dict[str, Any] = dict(epochs=12, global_batch_size=16, max_length=32, learning_rate=3e-3)
+    recipe |= dict(warmup=0.25, weight_decay=0.3, length_grouping=False)
+    settings = recipe | dict(model=str(model_without_dropout), data=folder.parent, precision="fp32")
+    with fresh_state(threads=1, seed=0):
+        run_trainer(TrainerOptions(task=task, output=tmp_path, seeds=(5,), **settings))
+    record = run(task, **settings, seed=5, results=tmp_path)
+    expected = pd.read_parquet(tmp_path / "seed-5" / "test.parquet").to_numpy()
+    scores = pd.read_parquet(record_path(tmp_path, task, record.run_id).with_suffix(".test.parquet"))["scores"]
+    assert np.stack(scores.to_list()).reshape(expected.shape) == pytest.approx(expected, abs=1e-5)
+    assert np.ptp(expected, axis=0).min() > 1e-3, "the scores of the rows differ"
 
 
 def test_row_of_trainer_states_its_mean_and_deviation_and_a_changed_batch_size() -> None:
