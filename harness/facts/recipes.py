@@ -63,8 +63,8 @@ class Recipe(BaseModel):
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
     schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
-    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 at the last step, constant, or decay with
-    the inverse square root of the step."""
+    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 after the last step, constant, or decay
+    with the inverse square root of the step."""
     schedule_power: Annotated[float, Field(gt=0)] | None = None
     """Exponent of the polynomial decay; 1 is linear."""
     min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
