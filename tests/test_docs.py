@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 import tyro
@@ -26,7 +28,10 @@ from harness.facts.suites import read_suite, registered_suites
 from harness.facts.task_files import SUITE_FILE
 from harness.facts.tasks import TaskSpec, read_task
 from harness.metrics.registry import title_of
+from harness.reports.comparison import find_entry
+from harness.reports.standings import Leaderboard
 from harness.requests.options import RunOptions, parse_options
+from harness.stats.entries import Entry
 from harness.stats.groups import MARKS
 from harness.sweeps.plan import SweepRequest, expand
 from harness.sweeps.published_sweep import sweep_of
@@ -109,6 +114,12 @@ def _commands() -> Iterator[Command]:
 
 
 COMMAND_LINES = [pytest.param(command.args, id=" ".join(command.args)) for command in _commands()]
+
+
+def _compared_names() -> list[list[str]]:
+    """The two names of each `harness leaderboard --compare` on the published results."""
+    lines = [command.args for command in _commands() if "--compare" in command.args and "--results" not in command.args]
+    return [args[args.index("--compare") + 1 :][:2] for args in lines]
 
 
 def _check_harness(args: list[str]) -> None:
@@ -407,6 +418,13 @@ def test_no_path_of_one_machine(document: str) -> None:
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if name.startswith("docs/")])
 def test_every_page_is_in_the_navigation(document: str) -> None:
     assert f": {Path(document).name}" in _text("mkdocs.yml")
+
+
+@pytest.mark.parametrize("names", _compared_names())
+def test_compared_entries_are_published(names: list[str]) -> None:
+    entries = json.loads(_text("results/leaderboard.json"))["entries"]
+    board = SimpleNamespace(entries=[Entry(one["label"], one["model"], "", one["variant"]) for one in entries])
+    assert len({find_entry(cast(Leaderboard, board), name) for name in names}) == 2
 
 
 def test_readme_is_short() -> None:
