@@ -54,7 +54,8 @@ class RunOptions:
     """Rows per forward pass in evaluation, by default 64 on a CPU, and 256 on a GPU, which takes more if they are
     short. Changes rounding alone."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """auto: the precision of accelerate launch, else bf16 where the hardware has it, else fp32; never tf32."""
+    """auto: the precision of accelerate launch unless it is no, else bf16 where the hardware has it, else fp32; never
+    tf32."""
     compile: Literal["off", "auto", "on"] = "off"
     """torch.compile for the training steps; auto: on a GPU, for runs long enough to gain more than compiling costs."""
     cuda_graphs: Literal["off", "auto", "on"] = "auto"
