@@ -96,7 +96,8 @@ class Recipe(BaseModel):
     max_length: Annotated[int, Field(ge=4, le=MAX_COUNT)] = 128
     """Tokens per row; longer rows are truncated, the longer text of a pair first."""
     length_grouping: bool = True
-    """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch."""
+    """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch.
+    --no-length-grouping cuts the steps from a plain random order."""
     select: Literal["last", "best", "best_main_score"] = "last"
     """Weights to report: those of the last step, of the evaluation with the lowest validation loss, or of the one with
     the best main score on the validation split."""
