@@ -24,6 +24,7 @@ from harness.commands.sweep import read_options
 from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
 from harness.facts.recipes import Recipe
+from harness.facts.sources import Source
 from harness.facts.suites import read_suite, registered_suites
 from harness.facts.task_files import SUITE_FILE
 from harness.facts.tasks import TaskSpec, read_task
@@ -219,6 +220,12 @@ def test_table_of_tasks_is_the_registry() -> None:
     for section, suite in zip(sections, registered_suites().values(), strict=True):
         assert section.startswith(f"{suite.title}: `{suite.name}`")
         assert _table(section) == [_row(task) for task in suite.read_tasks()]
+
+
+def test_every_key_of_a_task_file_is_explained() -> None:
+    keys = {*TaskSpec.model_fields, *Source.model_fields} - {"name", "suite"}
+    text = _text("docs/tasks.md")
+    assert {key for key in keys if not re.search(rf"(`|^ *|{{){key}(`|:)", text, re.MULTILINE)} == set()
 
 
 def test_suite_file_of_the_docs_is_valid(tmp_path: Path) -> None:
