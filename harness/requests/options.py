@@ -62,8 +62,8 @@ class RunOptions:
     """Capture training steps as CUDA graphs, which saves the time of launching kernels one by one; auto: for runs of
     100 steps or more on one GPU."""
     predict: bool = True
-    """Predict the splits with hidden labels, for the servers of GLUE and SuperGLUE; --no-predict saves their time. Changes
-    no number."""
+    """Predict the splits with hidden labels, for the servers of GLUE and SuperGLUE; --no-predict saves their time.
+    Changes no number."""
     data: Path | None = None
     """Read rows from DIR/<task>/<split>.csv or another format, from the task's files in DIR, or from one FILE, instead
     of the task's source."""
