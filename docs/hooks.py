@@ -63,7 +63,7 @@ def _row(action: argparse.Action) -> str | None:
     default = re.search(r"\((?:default|optional|required)[^()]*(?:\([^()]*\))?[^()]*\)\s*$", text)
     meaning = text[: default.start()].strip() if default else text
     value = re.sub(r"^\((?:default: )?|\)$", "", default.group()) if default else ""
-    value = "" if value in ("None", "False", "optional") else value
+    value = "" if value in ("None", "False", "optional") or flag.startswith("--no-") else value
     metavar = (
         ""
         if not action.option_strings or action.nargs == 0

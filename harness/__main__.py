@@ -16,7 +16,7 @@ COMMANDS = {
     "status": "show the runs of a results folder that are running, stopped or failed, and how far each is",
     "predict": "predict texts with a saved model",
     "evaluate": "score a saved model on every labelled split and show its errors",
-    "submit": "write the GLUE server's zip from the predictions of one model's runs",
+    "submit": "write the zip for the server of GLUE or SuperGLUE from the predictions of one model's runs",
     "tasks": "list tasks by suite, show or check one, pin its data, write a task file",
     "published": "list published rows, show one in full with its sweep",
     "reproduce": "run a published row's recipe and say whether its scores agree, differ or need more seeds",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 import tyro
@@ -22,11 +24,15 @@ from harness.commands.sweep import read_options
 from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
 from harness.facts.recipes import Recipe
+from harness.facts.sources import Source
 from harness.facts.suites import read_suite, registered_suites
 from harness.facts.task_files import SUITE_FILE
 from harness.facts.tasks import TaskSpec, read_task
 from harness.metrics.registry import title_of
+from harness.reports.comparison import find_entry
+from harness.reports.standings import Leaderboard
 from harness.requests.options import RunOptions, parse_options
+from harness.stats.entries import Entry
 from harness.stats.groups import MARKS
 from harness.sweeps.plan import SweepRequest, expand
 from harness.sweeps.published_sweep import sweep_of
@@ -109,6 +115,12 @@ def _commands() -> Iterator[Command]:
 
 
 COMMAND_LINES = [pytest.param(command.args, id=" ".join(command.args)) for command in _commands()]
+
+
+def _compared_names() -> list[list[str]]:
+    """The two names of each `harness leaderboard --compare` on the published results."""
+    lines = [command.args for command in _commands() if "--compare" in command.args and "--results" not in command.args]
+    return [args[args.index("--compare") + 1 :][:2] for args in lines]
 
 
 def _check_harness(args: list[str]) -> None:
@@ -208,6 +220,12 @@ def test_table_of_tasks_is_the_registry() -> None:
     for section, suite in zip(sections, registered_suites().values(), strict=True):
         assert section.startswith(f"{suite.title}: `{suite.name}`")
         assert _table(section) == [_row(task) for task in suite.read_tasks()]
+
+
+def test_every_key_of_a_task_file_is_explained() -> None:
+    keys = {*TaskSpec.model_fields, *Source.model_fields} - {"name", "suite"}
+    text = _text("docs/tasks.md")
+    assert {key for key in keys if not re.search(rf"(`|^ *|{{){key}(`|:)", text, re.MULTILINE)} == set()
 
 
 def test_suite_file_of_the_docs_is_valid(tmp_path: Path) -> None:
@@ -407,6 +425,13 @@ def test_no_path_of_one_machine(document: str) -> None:
 @pytest.mark.parametrize("document", [name for name in DOCUMENTS if name.startswith("docs/")])
 def test_every_page_is_in_the_navigation(document: str) -> None:
     assert f": {Path(document).name}" in _text("mkdocs.yml")
+
+
+@pytest.mark.parametrize("names", _compared_names())
+def test_compared_entries_are_published(names: list[str]) -> None:
+    entries = json.loads(_text("results/leaderboard.json"))["entries"]
+    board = SimpleNamespace(entries=[Entry(one["label"], one["model"], "", one["variant"]) for one in entries])
+    assert len({find_entry(cast(Leaderboard, board), name) for name in names}) == 2
 
 
 def test_readme_is_short() -> None:

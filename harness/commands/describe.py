@@ -43,7 +43,8 @@ class DescribeOptions:
     own_data: tyro.conf.OmitArgPrefixes[OwnData] = field(default_factory=OwnData)
     """Data of your own, instead of --task."""
     data: Path | None = None
-    """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, or from one FILE, instead of the task's source."""
+    """Read rows from DIR/<task>/<split>.csv or another format, from the task's files in DIR, or from one FILE, instead
+    of the task's source."""
     model: str | None = None
     """Model whose tokenizer counts tokens, on the Hub or in a folder; the task's model by default."""
     revision: str | None = None

@@ -53,7 +53,7 @@ class EvaluateOptions:
     only: bool = False
     """Score only that split."""
     data: Path | None = None
-    """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, from the task's files in DIR, or from one FILE."""
+    """Read rows from DIR/<task>/<split>.csv or another format, from the task's files in DIR, or from one FILE."""
     gold: Path | None = None
     """Score the rows and labels of this file instead, such as GLUE's diagnostic-full.tsv for --task ax."""
     worst: int = 10

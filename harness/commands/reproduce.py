@@ -60,7 +60,8 @@ class ReproduceOptions:
     tasks: tuple[str, ...] = ()
     """Tasks of the row, or suites; all tasks that runs can be compared with by default."""
     seeds: int | None = None
-    """The number of runs of each task, 2 or more: by default as many as the row has, or 5 where it has one."""
+    """The number of runs of each task, 2 or more: by default as many as the row has, or 5 where it has one or
+    does not say."""
     variant: str | None = None
     """Another recipe for the same scores, where sources contradict each other."""
     model: str | None = None

@@ -76,7 +76,7 @@ class SweepOptions:
     task of Ray."""
     max_jobs: int | None = None
     """Runs at the same time: by default one per GPU, or one on the CPU; several on the CPU share its cores. On a Slurm
-    cluster, jobs in the queue at the same time: 100 by default."""
+    cluster, jobs in the queue at the same time: 100 by default; on Ray, as many runs as its nodes can take."""
     gpus_per_run: float | None = None
     """GPUs per run: 1 by default, on a Slurm cluster none. With 0.25, four runs share one."""
     nodes_per_run: int | None = None

@@ -175,7 +175,7 @@ def reports_out_of_memory(device: torch.device) -> bool:
 
 
 def device_summary(accelerator: Accelerator) -> str:
-    """Describes the devices; for a CPU with the number of threads, which accelerate launch sets to 1."""
+    """Describes the devices; for a CPU with its threads, of which accelerate launch sets one unless told otherwise."""
     if accelerator.device.type != "cpu":
         return f"{accelerator.num_processes} x {accelerator.device.type}"
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1

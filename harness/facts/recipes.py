@@ -63,8 +63,8 @@ class Recipe(BaseModel):
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
     schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
-    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 at the last step, constant, or decay with
-    the inverse square root of the step."""
+    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 after the last step, constant, or decay
+    with the inverse square root of the step."""
     schedule_power: Annotated[float, Field(gt=0)] | None = None
     """Exponent of the polynomial decay; 1 is linear."""
     min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -96,7 +96,8 @@ class Recipe(BaseModel):
     max_length: Annotated[int, Field(ge=4, le=MAX_COUNT)] = 128
     """Tokens per row; longer rows are truncated, the longer text of a pair first."""
     length_grouping: bool = True
-    """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch."""
+    """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch.
+    --no-length-grouping cuts the steps from a plain random order."""
     select: Literal["last", "best", "best_main_score"] = "last"
     """Weights to report: those of the last step, of the evaluation with the lowest validation loss, or of the one with
     the best main score on the validation split."""

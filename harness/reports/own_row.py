@@ -40,7 +40,7 @@ def own_row(
     for task in names:
         if lost := len(chosen[task].runs) - len(chosen[task].scored):
             raise UserError(
-                f"--from: {lost} of {len(chosen[task].runs)} runs of {task} have no score; run them again first."
+                f"--write: {lost} of {len(chosen[task].runs)} runs of {task} have no score; run them again first."
             )
     recipes = {task: recipe_difference(chosen[task].spec.recipe, Recipe()) for task in known if task in chosen}
     common = common_hyperparameters(recipes.values())
@@ -82,7 +82,7 @@ def _groups_of_model(records: Sequence[RunRecord], model: str | None) -> list[Gr
     trained = [run for run in records if run.trained_by is None]
     models = sorted({run.spec.model for run in trained})
     if not models:
-        raise UserError("--from: no records of trained models found.")
+        raise UserError("--results: no records of trained models found.")
     if model is None and len(models) > 1:
         raise UserError(f"--model: missing; the records are of several models: {', '.join(models)}.")
     model = model or models[0]
@@ -104,7 +104,7 @@ def _add(task: str, chosen: dict[str, Group], groups: Sequence[Group]) -> None:
     if len(candidates) > 1:
         recipes = "; ".join(sorted(f"{one.recipe} ({len(one.runs)} runs)" for one in candidates))
         raise UserError(
-            f"--from: {task} has runs with several recipes or data: {recipes}. Move the records of all but one to "
+            f"--write: {task} has runs with several recipes or data: {recipes}. Move the records of all but one to "
             "another folder, or name the other tasks with --tasks."
         )
     (group,) = candidates
@@ -112,9 +112,9 @@ def _add(task: str, chosen: dict[str, Group], groups: Sequence[Group]) -> None:
         init_from = group.spec.recipe.init_from
         parents = [one for one in groups if one.spec.group_key(_parent_key(one)) == key]
         if not parents:
-            raise UserError(f"--from: no records found of the {init_from} runs that {task} starts from.")
+            raise UserError(f"--write: no records found of the {init_from} runs that {task} starts from.")
         if chosen.setdefault(parents[0].spec.task, parents[0]) is not parents[0]:
-            raise UserError(f"--from: {task} starts from {init_from} runs with another recipe than those of the row.")
+            raise UserError(f"--write: {task} starts from {init_from} runs with another recipe than those of the row.")
     chosen[task] = group
 
 
@@ -134,7 +134,7 @@ def _score(group: Group, split: str, metric: str) -> Score:
         return round(100 * value, DIGITS) if is_percent else round(value, 2 + DIGITS)
 
     if spread.center is None:
-        raise UserError(f"--from: {metric} of {group.spec.task} on {split} is undefined in a run; there is no mean.")
+        raise UserError(f"--write: {metric} of {group.spec.task} on {split} is undefined in a run; there is no mean.")
     deviation = None if spread.deviation is None else shown(spread.deviation)
     by_seed = tuple(shown(run.metrics[split][metric] or 0.0) for run in group.runs)
     return Score(metric=metric, split=split, value=shown(spread.center), plus_minus=deviation, by_seed=by_seed)

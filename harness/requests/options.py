@@ -48,20 +48,25 @@ class RunOptions:
     parent: str | None = None
     """run_id of the run that --init-from starts from; by default the run with that task's own recipe."""
     device_batch_size: int | None = None
-    """Rows per forward pass on one process; the rest of the global batch is accumulated. Changes no number."""
+    """Rows per forward pass on one process; the rest of the global batch is accumulated. Changes rounding and dropout
+    masks alone."""
     eval_batch_size: int | None = None
-    """Rows per forward pass in evaluation, by default 64 on a CPU and 256 on a GPU. Changes no number."""
+    """Rows per forward pass in evaluation, by default 64 on a CPU, and 256 on a GPU, which takes more if they are
+    short. Changes rounding alone."""
     precision: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto"
-    """auto: the precision of accelerate launch, else bf16 where the hardware has it, else fp32; never tf32."""
+    """auto: the precision of accelerate launch unless it is no, else bf16 where the hardware has it, else fp32; never
+    tf32."""
     compile: Literal["off", "auto", "on"] = "off"
     """torch.compile for the training steps; auto: on a GPU, for runs long enough to gain more than compiling costs."""
     cuda_graphs: Literal["off", "auto", "on"] = "auto"
     """Capture training steps as CUDA graphs, which saves the time of launching kernels one by one; auto: for runs of
     100 steps or more on one GPU."""
     predict: bool = True
-    """Predict the splits with hidden labels, for the GLUE server; --no-predict saves their time. Changes no number."""
+    """Predict the splits with hidden labels, for the servers of GLUE and SuperGLUE; --no-predict saves their time.
+    Changes no number."""
     data: Path | None = None
-    """Read rows from DIR/<task>/<split>.parquet|csv|tsv|json|jsonl, or from one FILE, instead of the task's source."""
+    """Read rows from DIR/<task>/<split>.csv or another format, from the task's files in DIR, or from one FILE, instead
+    of the task's source."""
     results: Path = Path("results")
     """Folder of the records: DIR/runs/<task>/<run_id>.json."""
     overwrite: bool = False

@@ -69,7 +69,7 @@ class OwnData:
     problem_type: ProblemType | None = None
     """One label per row, any number of labels, a value, or the choice or selection of a candidate."""
     name: str | None = None
-    """Name of the task; by default that of the training file, without its extension."""
+    """Name of the task; by default that of the training file, without its extension, or of the dataset."""
     validation_percent: int | None = None
     """Percent of the training rows that become validation rows, if there are no others: 10 by default."""
     test_percent: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -95,3 +96,4 @@ def test_records_that_make_no_row(make: Make, changes: list[dict[str, Any]], kwa
     with pytest.raises(UserError) as error:
         own_row([make(**change) for change in changes], "mine", **kwargs)
     assert part in str(error.value)
+    assert set(re.findall(r"--[a-z-]+", str(error.value))) <= {"--write", "--results", "--model", "--tasks"}
