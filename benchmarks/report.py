@@ -334,6 +334,23 @@ def reproduction_tables(values: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def equality_tables(values: Mapping[str, Any]) -> list[Table]:
+    """The table of equality.json: how far the scores of Trainer and the harness differ after the same steps."""
+    rows = [
+        (
+            task,
+            str(facts["steps"]),
+            f"{facts['scores']:,}",
+            f"{facts['range']:.2f}",
+            f"{facts['largest_difference']:.1e}",
+        )
+        for task, facts in values["tasks"].items()
+    ]
+    settings = values["settings"]
+    title = f"{settings['model']} without dropout, {settings['rows']} rows, all in each step: scores of the test split"
+    return [Table(title, ("task", "steps", "scores", "range", "largest difference"), rows)]
+
+
 def gpu_tables(values: Mapping[str, Any]) -> list[Table]:
     """The tables of gpu.json: the cost of steps and evaluation, the whole of GLUE, a profile, other loops."""
     stages, tables = values["stages"], []
@@ -429,6 +446,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "leaderboard": leaderboard_tables,
     "coverage": coverage_tables,
     "reproduction": reproduction_tables,
+    "equality": equality_tables,
     "gpu": gpu_tables,
 }
 """The function that makes the tables of each JSON file, by its name without the ending."""

@@ -19,6 +19,7 @@ from accelerate.commands.launch import launch_command_parser
 from transformers import AutoTokenizer
 
 from benchmarks import report, steps
+from benchmarks.equality import compare_scores as compare_equality
 from benchmarks.generated import Shape, split_with_lengths, write_bert
 from benchmarks.leaderboard import generated_record
 from benchmarks.measuring import Meter, fresh_state
@@ -31,10 +32,7 @@ from benchmarks.setting import Measurement, Setting
 from benchmarks.sweep_overhead import COMMANDS
 from benchmarks.throughput import Options, measure_throughput
 from benchmarks.trainer_script import TEXTS
-from benchmarks.trainer_script import Options as TrainerOptions
-from benchmarks.trainer_script import main as run_trainer
 from benchmarks.variants import VARIANTS
-from harness.api import run
 from harness.engine.batches import rows_of_steps
 from harness.errors import UserError
 from harness.facts.recipes import Recipe, plan_steps
@@ -269,16 +267,14 @@ def test_trainer_and_the_harness_end_with_the_same_scores_where_all_rows_are_in_
         split = split_with_lengths(spec, rng.integers(5, 20, 16 if name == "train" else count), rng, word_count=40)
         columns = dict(zip(TEXTS[task], filter(None, (split.text, split.pair)), strict=True)) | {"label": split.label}
         pd.DataFrame(columns).to_parquet(folder / f"{name}.parquet")
-    recipe: dict[str, Any] = dict(epochs=12, global_batch_size=16, max_length=32, learning_rate=3e-3)
-    recipe |= dict(warmup=0.25, weight_decay=0.3, length_grouping=False)
-    settings = recipe | dict(model=str(model_without_dropout), data=folder.parent, precision="fp32")
-    with fresh_state(threads=1, seed=0):
-        run_trainer(TrainerOptions(task=task, output=tmp_path, seeds=(5,), **settings))
-    record = run(task, **settings, seed=5, results=tmp_path)
-    expected = pd.read_parquet(tmp_path / "seed-5" / "test.parquet").to_numpy()
-    scores = pd.read_parquet(record_path(tmp_path, task, record.run_id).with_suffix(".test.parquet"))["scores"]
-    assert np.stack(scores.to_list()).reshape(expected.shape) == pytest.approx(expected, abs=1e-5)
-    assert np.ptp(expected, axis=0).min() > 1e-3, "the scores of the rows differ"
+    recipe = dict(epochs=12, global_batch_size=16, max_length=32, learning_rate=3e-3, warmup=0.25, weight_decay=0.3)
+    facts = compare_equality(task, model_without_dropout, folder.parent, recipe, seed=5, threads=1, folder=tmp_path)
+    assert facts["scores"] == spec.rows["test"] * (1 if task == "stsb" else 2)
+    assert facts["largest_difference"] < 1e-5
+    assert facts["range"] > 1e-3, "the scores of the rows differ"
+    values = dict(settings=dict(model="tiny", rows=16), tasks={task: facts})
+    ((row,),) = (table.rows for table in report.equality_tables(_through_json(values)))
+    assert row[:2] == (task, "12")
 
 
 def test_row_of_trainer_states_its_mean_and_deviation_and_a_changed_batch_size() -> None:
