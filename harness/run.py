@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.engine.progress import Progress, ProgressFile, progress_fields
 from harness.errors import UserError, is_of_the_outside_world
-from harness.facts.outcome import split_fields, task_facts
+from harness.facts.outcome import describe_changes, split_fields, task_facts
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
 from harness.facts.run_files import checkpoint_folder, discard_checkpoints
@@ -164,7 +164,8 @@ def _finish(this: _Run, accelerator: Accelerator) -> RunRecord:
     finished = deployment.compute_on_main(accelerator, lambda: _finished_record(this))
     if finished is None:
         return _train_and_record(this, accelerator)
-    accelerator.print(f"already finished: {this.path} ({finished.status}); --overwrite runs it again")
+    status = f"{finished.status}{describe_changes(finished.task, this.task)}"
+    accelerator.print(f"already finished: {this.path} ({status}); --overwrite runs it again")
     if this.options.save_model is not None:
         bundles.check_saved_model(this.options.save_model, finished)
     return finished

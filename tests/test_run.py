@@ -124,6 +124,15 @@ def test_only_record_predictions_and_trackers_remain(rte):
     assert names == {f"{record.run_id}.json", *record.prediction_files.values()}
 
 
+def test_finished_run_names_the_keys_of_its_task_file_that_have_changed(make_task, tiny_model, tmp_path, capsys):
+    flags = ("--model", tiny_model, "--max-steps", 1, "--results", tmp_path)
+    run("--task", make_task(), *flags)
+    run("--task", make_task(metrics=["accuracy", "f1"], main_metrics="f1"), *flags)
+    (message,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("already finished")]
+    assert "; the task file now has other metrics, main_metrics);" in message
+    assert len(records(tmp_path, "small")) == 1
+
+
 def test_finished_run_is_repeated_only_with_overwrite(rte_copy, capsys):
     flags = ("--task", "rte", "--test-mode", "--results", rte_copy.parent, "--epochs", EPOCHS)
     (before,) = records(rte_copy, "rte")

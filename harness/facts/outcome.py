@@ -139,3 +139,10 @@ def task_facts(task: TaskSpec) -> TaskFacts:
     """The fields of a record about the task."""
     labels = None if task.labels is None else list(task.labels)
     return TaskFacts(**task.model_dump(include=TaskFacts.model_fields.keys() - {"labels"}), labels=labels)
+
+
+def describe_changes(recorded: TaskFacts, task: TaskSpec) -> str:
+    """`; the task file now has other metrics`: changed keys that rename no run, or nothing."""
+    now = task_facts(task)
+    keys = [key for key in ("metrics", "main_metrics", "report") if getattr(recorded, key) != getattr(now, key)]
+    return f"; the task file now has other {', '.join(keys)}" if keys else ""
