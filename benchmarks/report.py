@@ -514,7 +514,8 @@ def _machine_line(machine: Mapping[str, Any]) -> str:
     changed = " with uncommitted changes" if machine["uncommitted_changes"] else ""
     libraries = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers", "accelerate"))
     instructions = f" with {machine['instructions']}" if "instructions" in machine else ""
-    hardware = f"{machine['cores']} cores, {machine['threads']} threads, {machine['memory_gib']} GiB"
+    threads = "1 thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    hardware = f"{machine['cores']} cores, {threads}, {machine['memory_gib']} GiB"
     return f"{machine['device']}{instructions}, {hardware}; {libraries}; {commit}{changed}, {machine['date']}."
 
 
