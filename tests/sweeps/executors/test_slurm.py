@@ -181,26 +181,35 @@ def test_detach_is_refused_where_the_sweep_is_needed(
 PROCESS = """
 import os, signal, socket, sys, time
 def stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal changes nothing
     print("stopped", os.environ["RANK"], file=sys.stderr)
-    time.sleep(2 * (os.environ["RANK"] == "0"))  # the checkpoint
+    if os.environ["RANK"] == "0":
+        time.sleep(3)  # the checkpoint
+        connection.close()
+    else:
+        connection.recv(1)  # it waits for the end of the checkpoint
     print("saved", os.environ["RANK"], file=sys.stderr)
     sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
 address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
 if os.environ["RANK"] == "0":
-    socket.create_server(address).accept()
+    connection, _ = socket.create_server(address).accept()
 while os.environ["RANK"] == "1":
     try:
-        socket.create_connection(address)
+        connection = socket.create_connection(address)
         break
     except ConnectionRefusedError:
         time.sleep(0.1)
+signal.signal(signal.SIGTERM, stop)
 print("connected", flush=True)
 names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU")
 print("process", *map(os.environ.get, names), file=sys.stderr, flush=True)
 time.sleep(60)
 """
-"""A process of a run: it connects to the other one, and saves a checkpoint for two seconds when it is stopped."""
+"""A process of a run: it connects to the other one, and both save a checkpoint together when they are stopped.
+
+The cluster kills the processes of a job two seconds after the first of them has failed: one that ended before the
+checkpoint would end the other.
+"""
 
 
 @needs_slurm
