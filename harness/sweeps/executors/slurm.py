@@ -95,6 +95,9 @@ class SlurmRun(SlurmJob):
         """
         if self.code is None and (state := self.state()) is not None:
             self.code = self._exit_code(state)
+        elif self.code is None and self.is_stopping and self.is_pending():  # Slurm has requeued it meanwhile
+            self.cancel()
+            self.code = STOPPED
         return self.code
 
     def _exit_code(self, state: str) -> int:

@@ -41,6 +41,9 @@ LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", *LOST)
 """States of jobs that will not start again."""
 
+RUNNING = ("RUNNING", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING")
+"""States of jobs whose program runs, or is ending."""
+
 NEVER = re.compile(
     r"BadConstraints|Partition(Config|NodeLimit|TimeLimit)|DependencyNeverSatisfied|(Account|QOS)NotAllowed|"
     r"Invalid(Account|QOS)|MaxMemPerLimit|(Assoc|QOS)\w*PerJob(Limit)?|launch failed.*"
@@ -208,9 +211,12 @@ class SlurmJob:
 
     def stop(self) -> None:
         """Cancels a pending job; asks the program of a running one to stop."""
+        call(["scancel", self.job] if self.is_pending() else ["scancel", "--batch", "--signal=TERM", self.job])
+
+    def is_pending(self) -> bool:
+        """True for a job that does not run now, but may start."""
         job = self.slurm.jobs().get(self.job)
-        is_pending = job is not None and job.state not in ("RUNNING", "COMPLETING")
-        call(["scancel", self.job] if is_pending else ["scancel", "--batch", "--signal=TERM", self.job])
+        return job is not None and job.state not in (*RUNNING, *ENDED)
 
     def cancel(self) -> None:
         """Cancels the job."""

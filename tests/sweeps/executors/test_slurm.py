@@ -62,6 +62,18 @@ def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_pa
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
+def test_stopped_sweep_does_not_wait_for_a_job_that_was_requeued_meanwhile(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    sweep.go_on_to_runs_that_wait()
+    slurm("scancel", "--batch", "--signal=USR1", sweep.job())
+    sweep.stop_request.signal = 15
+    sweep.go_on(seconds=30)
+    assert len(sweep.scheduler.in_state("waiting")) == 1
+    assert slurm("squeue", "--noheader", "--me", "--states=PENDING").strip() == ""
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
 def test_run_of_a_lost_node_starts_again_on_another(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
     sweep.go_on_to_runs_that_wait()
