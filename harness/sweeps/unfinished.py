@@ -48,7 +48,7 @@ class RunStatus(NamedTuple):
 def run_statuses(
     results: Path, records: Sequence[RunRecord], earlier: Collection[RunKey] = frozenset()
 ) -> list[RunStatus]:
-    """Every run that is locked, has a checkpoint, or has a log and no finished record; also the `earlier` ones."""
+    """Every run that is locked, failed or has a checkpoint, or a log without a finished record; also `earlier` ones."""
     by_key = {RunKey(record.spec.task, record.run_id): record for record in records}
     finished = {key for key, record in by_key.items() if record.is_finished}
     logs = {RunKey(log.parent.name, log.stem) for log in (results / "logs").glob("*/*.log")}
@@ -56,7 +56,7 @@ def run_statuses(
     holders = (results / "runs").glob("*/.*.holder")
     locks = {RunKey(path.parent.name, path.stem[1:].removesuffix("-sweep")) for path in holders}
     running = {key: holder for key in locks if (holder := _holder_of(record_path(results, *key))) is not None}
-    keys = running.keys() | saved | logs - finished | set(earlier)
+    keys = running.keys() | saved | (logs | by_key.keys()) - finished | set(earlier)
     statuses = [_status(results, key, running.get(key), by_key.get(key), records) for key in keys]
     return sorted(statuses, key=lambda status: (get_args(RunState).index(status.state), status.key))
 

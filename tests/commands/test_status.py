@@ -173,6 +173,15 @@ def test_records_are_counted_and_a_failed_run_with_a_log_is_shown(tmp_path: Path
     assert counts == "3 finished (1 diverged), 1 failed."
 
 
+def test_failed_run_that_was_started_by_hand_has_no_log_and_is_shown(
+    tmp_path: Path, status: Status, record: Path
+) -> None:
+    write_record(minimal_record(spec=SPEC, status="failed"), tmp_path)
+    line, counts = status()
+    assert line.startswith("rte bert 1 failed 2026-")
+    assert counts == "0 finished (0 diverged), 1 failed."
+
+
 def test_lock_that_is_about_to_be_taken_is_not_checked(status: Status, record: Path) -> None:
     """A check would have removed the file, which has no holder yet."""
     sweep_lock_path(record).touch()
