@@ -82,6 +82,8 @@ class ReproduceOptions:
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     """Exits with 0 if every score has a verdict or too few seeds for one, with 1 if a task differs or a run is missing.
 
+    With --detach there is no verdict before all runs are done.
+
     Raises:
         UserError: the row, a task, a variant or a flag is invalid, or nothing can be compared.
     """
@@ -100,8 +102,6 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     )
     flags = ["--results", str(options.results), *["--test-mode"] * options.test_mode, *["--dry-run"] * options.dry_run]
     sweep_options, request = read_options([*passed, *flags], sweep)
-    if request.sweep.train_rows:
-        raise UserError("--train-rows: expected one size, since a published row states one.")
     runs = [run for run in expand(request) if run.is_requested]
     console = wide_console()
     for line in (*_forecast(row, scores, excluded, options, margin), *_other_recipes(runs)):
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     if all(_record(run) is not None for run in runs):
         console.print("All runs are finished already; another folder (--results) runs them again.")
     code = run_sweep(sweep_options, request, command)
-    if options.dry_run:
+    if options.dry_run or (sweep_options.detach and any(_record(run) is None for run in runs)):
         return
     if code > 1:
         sys.exit(code)

@@ -12,6 +12,7 @@ from support.fake_run import command_in
 from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
 from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
 
+from harness.commands.reproduce import main as reproduce
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
@@ -177,6 +178,30 @@ def test_detached_sweep_starts_what_it_can_and_the_same_command_the_rest(
     assert f"1 started. To watch them:\nharness status --watch --results {tmp_path}/results/test-mode" in detach()
     wait_until(lambda: len(list(records.glob("tiny*.json"))) == 3)
     assert "3 finished" in detach()
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_detached_reproduction_gives_its_verdict_once_its_runs_are_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row, results = tmp_path / "own.yaml", tmp_path / "results/test-mode"
+    scores = "[{metric: accuracy, split: validation, value: 50.3}]"
+    row.write_text(f"{{model: a/b, source: here, setting: x, recipe: {{}}, tasks: {{rte: {{scores: {scores}}}}}}}")
+    args = [str(row), "--seeds", "2", "--test-mode", "--results", str(tmp_path / "results")]
+    args += ["--executor", "slurm", "--detach"]
+    for seed in (0, 1):
+        (tmp_path / f"rte-{seed}").write_text("wait")
+    reproduce(args, command_in(tmp_path))
+    assert "2 started" in capsys.readouterr().out
+    assert not list(results.glob("reproductions/own/reproduction.*"))
+    for seed in (0, 1):
+        (tmp_path / f"rte-{seed}").unlink()
+    wait_until(lambda: len(list(results.glob("runs/rte/tiny*.json"))) == 2)
+    with pytest.raises(SystemExit) as end:
+        reproduce(args, command_in(tmp_path))
+    assert end.value.code == 0
+    assert len(list(results.glob("reproductions/own/reproduction.*"))) == 2
 
 
 @pytest.mark.parametrize(
