@@ -21,6 +21,7 @@ from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
 from harness.system.command_line import check_lists
+from harness.system.paths import user_path
 
 _PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
 """Settings of the parsers: a switch has a flag only for its other position than the default."""
@@ -255,9 +256,9 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
         raise UserError("--trust-remote-code: test mode has its own model: drop it or --test-mode.")
     if not re.fullmatch(r"[1-9][0-9]{0,8}|[0-9]{0,8}\.?[0-9]{1,8}m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
+    options = replace(options, results=user_path("--results", options.results))
     if options.save_model is not None:
-        with boundary(f"--save-model {options.save_model}", RuntimeError, advice="Name another folder."):
-            options = replace(options, save_model=options.save_model.expanduser())
+        options = replace(options, save_model=user_path("--save-model", options.save_model))
     if options.parent is not None and options.recipe.init_from is None:
         raise UserError(f"--parent {options.parent}: --init-from is missing; name the task that this is a run of.")
     if options.parent is not None and not re.fullmatch(r"\w[\w.-]*", options.parent):

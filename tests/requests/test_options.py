@@ -541,3 +541,11 @@ def test_value_of_a_switch_is_a_mistake_with_a_message() -> None:
 def test_file_that_an_unset_variable_should_name_is_not_left_out() -> None:
     with pytest.raises(UserError, match="--validation-file: empty"):
         parse_options(["--train-file", "rows.csv", "--validation-file", "--label-column", "label"])
+
+
+@pytest.mark.parametrize("name", ["results", "save_model"])
+def test_home_folder_is_expanded(name: str) -> None:
+    """A shell leaves the `~` of `--results=~/records` as it is."""
+    flag = f"--{name.replace('_', '-')}=~/records"
+    for options in (parse_options(["--task", "rte", flag]), resolve_options({"task": "rte", name: "~/records"})):
+        assert getattr(options, name) == Path.home() / "records"
