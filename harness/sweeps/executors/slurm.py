@@ -60,12 +60,14 @@ class SlurmExecutor:
             command = several_nodes_command(str(SCRIPT), start.args, on_cpu=not self.gpus)
             start = start._replace(command=command)
         if self.workers:
-            folder = queue_folder(start.record.absolute())
             if self.pool is None:
-                name = f"harness-workers-{checksum(folder)}"
+                # in this working directory, with these devices: no other worker can do these runs
+                setting = repr((Path.cwd(), self.gpus, sorted({**options, **self.slurm.options}.items())))
+                folder = queue_folder(start.record.absolute()) / checksum(setting)
+                name = f"harness-workers-{checksum(str(folder))}"
                 self.pool = WorkerPool(self.slurm, self.workers, self.gpus, folder, name, options)
             return self.pool.add(start)
-        name = f"{start.record.stem}-{checksum(start.record)}"
+        name = f"{start.record.stem}-{checksum(str(start.record.absolute()))}"
         jobs = self.slurm.active(name)
         if not jobs:
             command, options = [sys.executable, str(SUPERVISOR)], {**options, "dependency": "singleton"}
@@ -73,9 +75,9 @@ class SlurmExecutor:
         return SlurmRun(self.slurm, jobs[0], start.log)
 
 
-def checksum(path: Path) -> str:
-    """A short text for a path, so that jobs for other results folders have other names."""
-    return f"{zlib.crc32(str(path.absolute()).encode()):08x}"
+def checksum(text: str) -> str:
+    """A short text for a longer one, such as a path, so that jobs for other results folders have other names."""
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 class SlurmRun(SlurmJob):
