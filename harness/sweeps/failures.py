@@ -99,8 +99,8 @@ def last_lines(output: str) -> list[str]:
         if folder != "/":
             text = text.replace(f"{folder}/", f"{short}/" if short else "")
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
-    kept = [line for line in lines if line.strip()][-LAST_LINES:]
-    return [redact_secrets(line) for line in kept]
+    end = [line for line in lines if line.strip()][-LAST_LINES:]
+    return [redact_secrets(line) for line in end]
 
 
 def remove_leftovers(run: PlannedRun) -> None:
