@@ -270,13 +270,15 @@ def split_arguments(arguments: Sequence[str]) -> tuple[ReproduceOptions, list[st
         UserError: a flag would change the row's recipe, models or seeds.
     """
     own, passed = split_flags(arguments, _OWN)
-    if refused := next((arg for arg in passed if arg.startswith("--") and flag_name(arg) in _REFUSED), None):
+    flags = [arg.partition("=")[0] for arg in passed if arg.startswith("--")]
+    if refused := next((flag for flag in flags if flag_name(flag).removeprefix("no_") in _REFUSED), None):
         raise UserError(
-            f"{refused.partition('=')[0]}: a row has its own recipe and model; give a changed copy of its file, or use "
+            f"{refused}: a row has its own recipe and model; give a changed copy of its file, or use "
             "`harness sweep` (`harness published ROW` shows the sweep)."
         )
     return parse_flags(ReproduceOptions, own, "reproduce"), passed
 
 
 _OWN = {field.name.strip("_") for field in fields(ReproduceOptions)} - {"row"} | {"help"}
-_REFUSED = {*Recipe.model_fields, "models", "revision", "seed", "grid", "grid_per", "select_on_reported", "parent"}
+_REFUSED = {*Recipe.model_fields, "models", "revision", "seed", "parent"}
+_REFUSED |= {"grid", "grid_per", "grid_halving", "select_on_reported"}

@@ -480,6 +480,7 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: .*mean '--epochs'\?"),
     "name of a field that is no flag": (["--tasks", "rte", "--own-data", "x"], r"--own-data: unknown flag"),
     "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: .* --seeds"),
+    "parent of every run": (["--tasks", "rte", "--init-from", "mnli", "--parent", "x"], "--parent: a sweep sets it"),
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
     "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),
     "hyperparameter without a value": (["--tasks", "rte", "--epochs"], "--epochs: missing"),
