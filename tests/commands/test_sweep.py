@@ -587,6 +587,14 @@ def test_labelled_companions_are_runs_of_their_suite_but_not_in_a_grid() -> None
     assert set(_planned("--tasks", "superglue", *grid)) == set(SUPERGLUE)
 
 
+def test_runs_start_from_a_task_of_your_own_which_is_trained_first(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text((load_suite("superglue").folder / "cb.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    _, request = read_options(["--tasks", str(own), "rte", "--init-from", str(own), "--test-mode"])
+    first, second = expand(request)
+    assert (first.task.name, first.after, second.task.name, second.after) == ("own", None, "rte", first.run_id)
+
+
 def test_suite_of_your_own_is_named_by_its_folder(tmp_path: Path) -> None:
     source = load_suite("superglue").folder
     folder = tmp_path / "mine"
