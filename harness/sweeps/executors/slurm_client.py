@@ -131,15 +131,16 @@ class Slurm:
     def submit(self, name: str, log: Path, command: Sequence[str], text: str, options: Mapping[str, str]) -> str:
         """Submits a job that runs the command with `text` as its standard input, and returns the job's number.
 
-        `options` may be replaced by the user's.
+        `log` is its output, in whose name Slurm replaces patterns such as %j. `options` may be replaced by the user's.
 
         Raises:
             UserError: sbatch refuses the job.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
+        folder = str(log.parent.absolute()).replace("%", "%%")
         own = {
             **{"export": f"ALL,OMP_NUM_THREADS={self.threads},PYTHONUNBUFFERED=1", "job-name": name},
-            **{"open-mode": "append", "output": str(log.absolute()), "signal": f"B:USR1@{NOTICE_SECONDS}"},
+            **{"open-mode": "append", "output": f"{folder}/{log.name}", "signal": f"B:USR1@{NOTICE_SECONDS}"},
         }
         script = SCRIPT.format(command=shlex.join(command), text=text, stopped=STOPPED)
         args = [f"--{key}={value}" for key, value in {**own, **options, **self.options}.items()]

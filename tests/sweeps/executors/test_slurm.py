@@ -34,6 +34,19 @@ def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("settings", [{}, {"workers": 1}])
+def test_folder_may_have_any_characters(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Slurm replaces %j in the name of an output file."""
+    folder = tmp_path / "50 %j 'ü"
+    folder.mkdir()
+    sweep = Sweep(folder, 1, **settings)
+    sweep.go_on()
+    assert len(sweep.scheduler.in_state("done")) == 1
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
 def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, max_jobs=2)
     for seed in (0, 1, 2):
