@@ -149,7 +149,10 @@ class Scheduler:
         for running in self.running:
             running.lock_check.check()
         yield from self._check_elsewhere()
-        yield from self.start_jobs()
+        for event in self.start_jobs():
+            yield event
+            if stop_request.signal:  # a cluster may take seconds for each start
+                return
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in one of these states."""

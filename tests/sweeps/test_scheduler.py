@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from support import fake_run
 from support.fake_run import command_in
+from support.stepped_sweep import SteppedSweep
 
 from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
@@ -125,6 +126,22 @@ def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
     second = run.record()
     assert second is not None
     assert second.finished < first.finished
+
+
+class ThreeSlots(OneSlot):
+    """An executor of three runs at a time."""
+
+    slots = (Slot(),) * 3
+
+
+def test_stop_request_between_two_starts_is_heeded_before_the_next(tmp_path: Path) -> None:
+    """A cluster may take seconds for each."""
+    sweep = SteppedSweep(tmp_path, ThreeSlots(), 3)
+    sweep.go_on(until=lambda: sweep.yielded)
+    sweep.stop_request.signal = 15
+    sweep.go_on()
+    assert [event.state for event in sweep.yielded] == ["running"]
+    assert len(sweep.scheduler.in_state("waiting")) == 3
 
 
 def test_time_left_is_unknown_after_a_job_of_a_task_whose_rows_are_unknown(tmp_path: Path) -> None:
