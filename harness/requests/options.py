@@ -19,8 +19,9 @@ from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
+from harness.facts.yaml_file import validate_number
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
-from harness.system.command_line import check_lists
+from harness.system.command_line import check_empty
 from harness.system.paths import user_path
 
 _PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
@@ -104,7 +105,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     _check_text(arguments)
-    check_lists(RunOptions, arguments)
+    check_empty(RunOptions, arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
@@ -233,10 +234,12 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             value = os.fspath(value)
         if types[name] == tuple[str, ...] and isinstance(value, str):
             value = (value,)
+        adapter = TypeAdapter(types[name], config=ConfigDict(coerce_numbers_to_str=True))
         try:
-            typed[name] = TypeAdapter(types[name], config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
-        except ValidationError as error:
-            raise UserError(f"--{name.replace('_', '-')} {value!r}: {error.errors()[0]['msg']}.") from None
+            typed[name] = validate_number(value, adapter.validate_python)
+        except ValueError as error:
+            message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise UserError(f"--{name.replace('_', '-')} {value!r}: {message}.") from None
     return typed
 
 
