@@ -77,7 +77,12 @@ def main(arguments: Sequence[str]) -> None:
 
 def _check_views(options: TasksOptions) -> None:
     """Raises UserError for two arguments of which only one would have an effect."""
-    views = {"--new": options.new, "--pin": options.pin, "--check": options.check, "TASK": options.task}
+    views: dict[str, object] = {
+        "--new": options.new,
+        "--pin": options.pin,
+        "--check": options.check,
+        "TASK": options.task,
+    }
     views |= {"--suite": options.suite, "--names": options.names or None}
     chosen = [name for name, value in views.items() if value is not None]
     if len(chosen) > 1 and chosen != ["--suite", "--names"]:
