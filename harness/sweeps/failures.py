@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -94,7 +95,8 @@ def last_lines(output: str) -> list[str]:
         r"(the launcher: \1)",
         output,
     )
-    folders = {str(Path(__file__).resolve().parents[2]): "", str(Path.cwd()): "", str(Path.home()): "~"}
+    home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where it is unknown)
+    folders = {str(Path(__file__).resolve().parents[2]): "", str(Path.cwd()): "", home: "~"}
     for folder, short in folders.items():
         if folder != "/":
             text = text.replace(f"{folder}/", f"{short}/" if short else "")
