@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings, RunHandle
-from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob
+from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob, gpu_options
 from harness.sweeps.executors.slurm_workers import WorkerPool
 from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start, log_size, log_tail
 from harness.sweeps.several_nodes import several_nodes_command
@@ -44,6 +44,8 @@ class SlurmExecutor:
         """GPUs of a run on each of its nodes."""
         self.nodes = settings.nodes_per_run or 1
         self.slurm = Slurm(settings, self.gpus)
+        if not (self.gpus or test_mode) and (options := gpu_options(self.slurm.options)):
+            raise UserError(f"--slurm {options[0]}: runs use the CPU without --gpus-per-run. Add it.")
         slot = Slot(tuple(map(str, range(self.gpus * self.nodes))), self.slurm.threads)
         self.slots: Sequence[Slot] = [slot] * (settings.max_jobs or JOBS)
         self.device = ""

@@ -104,8 +104,9 @@ class Slurm:
         cpus = self.options.pop("cpus-per-task", "1")
         if not cpus.isdecimal() or int(cpus) < 1:
             raise UserError(f"--slurm cpus-per-task={cpus}: expected 1 or more.")
-        if gpus:
-            self.options.setdefault("gres", f"gpu:{gpus}")
+        if gpus and not gpu_options(self.options):
+            others = [self.options["gres"]] if "gres" in self.options else []
+            self.options["gres"] = ",".join([*others, f"gpu:{gpus}"])
         self.cpus = int(cpus)
         """Processor cores on each node of a job."""
         self.threads = max(1, self.cpus // max(1, gpus))
@@ -151,6 +152,12 @@ class Slurm:
         job = submitted.stdout.strip().split(";")[0]
         self.listed[job] = JobState(job, name, "PENDING", "", "None")
         return job
+
+
+def gpu_options(options: Mapping[str, str]) -> list[str]:
+    """The options that ask for GPUs, as `key=value`."""
+    asks = {key: key.startswith("gpus") or (key == "gres" and "gpu" in value) for key, value in options.items()}
+    return [f"{key}={options[key]}" for key in options if asks[key]]
 
 
 class SlurmJob:

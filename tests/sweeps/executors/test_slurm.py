@@ -303,6 +303,22 @@ def test_invalid_settings_are_refused(args: list[str], message: str, monkeypatch
         make_executor(read_options(["--tasks", "rte", "--test-mode", *args])[1].sweep.executor, test_mode=True)
 
 
+@pytest.mark.parametrize("option", [{"gres": "gpu:a100:1"}, {"gpus-per-node": "1"}])
+def test_gpus_that_no_run_would_use_are_refused(option: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(UserError, match=r"^--slurm gp?.*=.*: .*--gpus-per-run"):
+        SlurmExecutor(ExecutorSettings(name="slurm", slurm=option), test_mode=False)
+    executor = SlurmExecutor(ExecutorSettings(name="slurm", slurm=option, gpus_per_run=1), test_mode=False)
+    assert executor.slurm.options == option
+
+
+def test_other_options_do_not_replace_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    options = {"gres": "nvme:1", "mem-per-gpu": "8G"}
+    settings = ExecutorSettings(name="slurm", slurm=options, gpus_per_run=2)
+    assert SlurmExecutor(settings, test_mode=False).slurm.options == {**options, "gres": "nvme:1,gpu:2"}
+
+
 def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question may take a minute to fail, and a sweep asks about each of its jobs."""
     questions: list[object] = []
