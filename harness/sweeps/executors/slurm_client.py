@@ -101,6 +101,12 @@ class Slurm:
             raise UserError(f"--slurm {reserved[0]}: the sweep sets it for each job itself; drop it.")
         own = {"partition": settings.partition, "time": settings.time}
         self.options |= {key: value for key, value in own.items() if value is not None}
+        limit = self.options.get("time", "")
+        if (seconds := seconds_of(limit)) and seconds <= NOTICE_SECONDS:
+            raise UserError(
+                f"--time {limit}: {seconds} s: expected more than {NOTICE_SECONDS} s, since a run saves its checkpoint "
+                "that long before the limit; this one would be requeued without end."
+            )
         cpus = self.options.pop("cpus-per-task", "1")
         if not cpus.isdecimal() or int(cpus) < 1:
             raise UserError(f"--slurm cpus-per-task={cpus}: expected 1 or more.")
@@ -156,8 +162,24 @@ class Slurm:
 
 def gpu_options(options: Mapping[str, str]) -> list[str]:
     """The options that ask for GPUs, as `key=value`."""
-    asks = {key: key.startswith("gpus") or (key == "gres" and "gpu" in value) for key, value in options.items()}
-    return [f"{key}={options[key]}" for key in options if asks[key]]
+    return [
+        f"{key}={value}"
+        for key, value in options.items()
+        if key.startswith("gpus") or (key == "gres" and "gpu" in value)
+    ]
+
+
+def seconds_of(time: str) -> int | None:
+    """The seconds of a time limit as sbatch reads it: 90 and 90:00 are minutes, 1-12 is a day and 12 hours.
+
+    None for another form, about which sbatch itself has a message.
+    """
+    if not re.fullmatch(r"(\d{1,6}-)?\d{1,6}(:\d{1,6}){0,2}", time):
+        return None
+    days, _, clock = time.rpartition("-")
+    parts = list(map(int, clock.split(":")))
+    hours, minutes, seconds = [*(parts if days or len(parts) == 3 else [0, *parts]), 0, 0][:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class SlurmJob:

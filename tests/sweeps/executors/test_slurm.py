@@ -293,6 +293,8 @@ def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkey
         (["--executor", "slurm", "--max-jobs", "100000"], "--max-jobs 100000: .*10,000"),
         (["--executor", "slurm", "--nodes-per-run", "100000"], "--nodes-per-run 100000: .*10,000"),
         (["--executor", "slurm", "--slurm", "account"], "account"),
+        (["--executor", "slurm", "--time", "1"], "--time 1: 60 s: expected more"),
+        (["--executor", "slurm", "--slurm", "time=0:00:45"], "--time 0:00:45: 45 s: expected more"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
     ],
@@ -301,6 +303,24 @@ def test_invalid_settings_are_refused(args: list[str], message: str, monkeypatch
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(UserError, match=message):
         make_executor(read_options(["--tasks", "rte", "--test-mode", *args])[1].sweep.executor, test_mode=True)
+
+
+@pytest.mark.parametrize(
+    "time, seconds",
+    [
+        ("1", 60),
+        ("90:30", 5430),
+        ("1:00:00", 3600),
+        ("1-12", 129_600),
+        ("1-0:10", 87_000),
+        ("0-0:0:7", 7),
+        ("0", 0),
+        ("4 hours", None),
+        ("UNLIMITED", None),
+    ],
+)
+def test_time_limit_is_read_as_sbatch_reads_it(time: str, seconds: int | None) -> None:
+    assert slurm_client.seconds_of(time) == seconds
 
 
 @pytest.mark.parametrize("option", [{"gres": "gpu:a100:1"}, {"gpus-per-node": "1"}])
