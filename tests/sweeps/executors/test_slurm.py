@@ -374,6 +374,16 @@ def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypat
     assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
 
 
+def test_sweep_file_may_give_a_time_and_a_partition_as_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: [rte]\nexecutor: {name: slurm, partition: 7, time: 90}\n")
+    executor = read_options([str(file)])[1].sweep.executor
+    assert (executor.partition, executor.time) == ("7", "90")
+    file.write_text("tasks: [rte]\nexecutor: {name: slurm, time: true}\n")
+    with pytest.raises(UserError, match=r"sweep.yaml:2: executor.time"):
+        read_options([str(file)])
+
+
 def test_flag_that_names_another_executor_leaves_out_the_settings_of_the_file(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text("tasks: [rte]\nexecutor: {name: slurm, partition: gpu, gpus_per_run: 4}\n")
