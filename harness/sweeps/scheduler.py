@@ -205,6 +205,7 @@ class Scheduler:
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
                 continue
+            job = self.jobs[item.name]  # perhaps to be done again now
             slot, lock_check = self.free_slots.pop(0), LockCheck(job.run.path)
             handle = self.executor.start(self._start(job, slot, stamp), slot)
             self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp, lock_check))
@@ -285,7 +286,10 @@ class Scheduler:
                 yield self._change(Event("failed", job, message=message))
 
     def _finish_elsewhere(self, job: Job) -> Event | None:
-        """The event that a run's record brings which another process has written; None if there is none."""
+        """The event that a run's record brings which another process has written; None if there is none.
+
+        A run that has finished without the weights that others start from is done again.
+        """
         if job.is_repeat and not is_bundle(job.model_path):
             return None
         record = job.run.record()
@@ -293,6 +297,9 @@ class Scheduler:
             return None
         if job.is_complete(record):
             return self._change(Event("done", job, record))
+        if record.is_finished:
+            self.jobs[job.run.run_id] = job._replace(is_repeat=True)
+            return None
         is_new = record_stamp(job.run.path) != self.stamps[job.run.run_id]
         return self._change(Event("failed", job, record)) if is_new else None
 

@@ -14,6 +14,7 @@ from support.stepped_sweep import SteppedSweep
 
 from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
+from harness.saved_models.bundles import is_bundle
 from harness.sweeps import scheduler as scheduler_module
 from harness.sweeps.estimates import Estimate
 from harness.sweeps.jobs import Job
@@ -126,6 +127,24 @@ def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
     second = run.record()
     assert second is not None
     assert second.finished < first.finished
+
+
+def test_run_that_another_sweep_has_finished_without_its_weights_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others start from it in this sweep alone."""
+    monkeypatch.setattr(scheduler_module, "ELSEWHERE_POLL_SECONDS", 0.1)
+    first, second = (SteppedSweep(tmp_path, OneSlot(), 1) for _ in range(2))
+    ((run_id, job),) = second.scheduler.jobs.items()
+    second.scheduler.jobs[run_id] = job._replace(saves_model=True)
+    first.go_on_to_runs_that_wait()
+    second.go_on(until=lambda: second.scheduler.in_state("elsewhere"))
+    (tmp_path / "rte-0").unlink()
+    first.go_on()
+    second.go_on()
+    assert [event.state for event in second.yielded][-2:] == ["running", "done"]
+    assert len(second.starts()) == 2
+    assert is_bundle(job.model_path)
 
 
 class ThreeSlots(OneSlot):
