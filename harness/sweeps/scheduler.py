@@ -250,13 +250,17 @@ class Scheduler:
     def _collect_unseen(self) -> Iterator[Event]:
         """Finishes the runs whose record has become visible, or is given up."""
         for run_id, (running, until) in list(self.unseen.items()):
-            event = self._finish(running)
-            if event is None and time.monotonic() > until:
-                message = f"it ended well, but {running.job.run.path} is not visible here after {VISIBLE_SECONDS:g} s"
-                event = self._change(Event("failed", running.job, message=message))
+            event, job = self._finish(running), running.job
+            if event is None and time.monotonic() <= until:
+                continue
+            del self.unseen[run_id]
             if event is not None:
-                del self.unseen[run_id]
                 yield event
+            elif not job.is_repeat and (record := job.run.record()) is not None and record.is_finished:
+                self._repeat(job)
+            else:
+                message = f"it ended well, but {job.run.path} is not visible here after {VISIBLE_SECONDS:g} s"
+                yield self._change(Event("failed", job, message=message))
 
     def _finish(self, running: RunningJob) -> Event | None:
         """The event that the record of an ended run brings; None while there is no new one, or its model is missing."""
@@ -298,10 +302,14 @@ class Scheduler:
         if job.is_complete(record):
             return self._change(Event("done", job, record))
         if record.is_finished:
-            self.jobs[job.run.run_id] = job._replace(is_repeat=True)
+            self._repeat(job)
             return None
         is_new = record_stamp(job.run.path) != self.stamps[job.run.run_id]
         return self._change(Event("failed", job, record)) if is_new else None
+
+    def _repeat(self, job: Job) -> None:
+        """Notes that a run is done again, which another sweep has finished without the weights that others need."""
+        self.jobs[job.run.run_id], self.states[job.run.run_id] = job._replace(is_repeat=True), "waiting"
 
     def _change(self, event: Event) -> Event:
         """Notes the new state of the event's job."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
@@ -145,6 +145,26 @@ def test_run_that_another_sweep_has_finished_without_its_weights_is_done_again(
     assert [event.state for event in second.yielded][-2:] == ["running", "done"]
     assert len(second.starts()) == 2
     assert is_bundle(job.model_path)
+
+
+def test_run_in_the_job_of_another_sweep_that_does_not_save_its_weights_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster finds the job of another sweep by its name."""
+    monkeypatch.setattr(scheduler_module, "VISIBLE_SECONDS", 0.3)
+    starts: list[Sequence[str]] = []
+
+    def command(config: Path, processes: int, threads: int, args: Sequence[str]) -> list[str]:
+        starts.append(args)
+        end = args.index("--save-model") if len(starts) == 1 else len(args)
+        return command_in(tmp_path)(config, processes, threads, args[:end])
+
+    sweep = SteppedSweep(tmp_path, OneSlot(), 1, command=command)
+    ((run_id, job),) = sweep.scheduler.jobs.items()
+    sweep.scheduler.jobs[run_id] = job._replace(saves_model=True)
+    sweep.go_on()
+    assert [event.state for event in sweep.yielded] == ["running", "unseen", "running", "done"]
+    assert "--overwrite" in starts[1]
 
 
 class ThreeSlots(OneSlot):
