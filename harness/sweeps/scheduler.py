@@ -309,7 +309,8 @@ class Scheduler:
 
     def _repeat(self, job: Job) -> None:
         """Notes that a run is done again, which another sweep has finished without the weights that others need."""
-        self.jobs[job.run.run_id], self.states[job.run.run_id] = job._replace(is_repeat=True), "waiting"
+        self.jobs[job.run.run_id] = job._replace(is_repeat=True)
+        self.states[job.run.run_id] = "waiting"
 
     def _change(self, event: Event) -> Event:
         """Notes the new state of the event's job."""
