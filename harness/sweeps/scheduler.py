@@ -35,7 +35,7 @@ from harness.sweeps.lock_check import LockCheck
 from harness.sweeps.ordering import longest_first, seconds_left, startable
 from harness.sweeps.plan import PlannedRun
 from harness.system.devices import Slot
-from harness.system.locks import is_locked, lock_path
+from harness.system.locks import is_free, lock_path
 from harness.system.redaction import redact_command
 from harness.system.signals import StopRequest
 
@@ -281,7 +281,7 @@ class Scheduler:
             run_id, run = job.run.run_id, job.run
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
-            elif is_locked(sweep_lock_path(run.path)) or is_locked(lock_path(run.path)):
+            elif False in map(is_free, (sweep_lock_path(run.path), lock_path(run.path))):
                 self.locked_until.pop(run_id, None)
             elif time.monotonic() < self.locked_until.get(run_id, math.inf):
                 self.states[run_id] = "waiting"

@@ -98,7 +98,7 @@ def test_record_that_never_becomes_visible_is_a_failure_and_stays_as_it_is(
 def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
     run: PlannedRun, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler_module, "is_locked", lambda path: False)
+    monkeypatch.setattr(scheduler_module, "is_free", lambda path: True)
     monkeypatch.setattr(scheduler_module, "ELSEWHERE_POLL_SECONDS", 0.1)
     monkeypatch.setattr(scheduler_module, "VISIBLE_SECONDS", 3.0)
     with hold_lock(lock_path(run.path)):
@@ -106,6 +106,18 @@ def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
     assert states.count("elsewhere") == 1
     assert states[-1] == "failed"
     assert not run.path.exists()
+
+
+def test_free_lock_of_a_run_elsewhere_is_left(tmp_path: Path) -> None:
+    """It may be held on another machine, where locks are not shared; without its file a second run would begin."""
+    scheduler = SteppedSweep(tmp_path, OneSlot(), 1).scheduler
+    (job,) = scheduler.jobs.values()
+    scheduler.states[job.run.run_id] = "elsewhere"
+    lock = lock_path(job.run.path)
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert list(scheduler._check_elsewhere()) == []
+    assert lock.exists()
 
 
 def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
