@@ -155,7 +155,7 @@ class Slurm:
         if submitted.returncode:
             lines = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
             raise UserError(f"--executor slurm: {lines[0]}")
-        job = submitted.stdout.strip().split(";")[0]
+        job = submitted.stdout.strip().rpartition("\n")[2].split(";")[0]
         self.listed[job] = JobState(job, name, "PENDING", "", "None")
         return job
 

@@ -339,6 +339,15 @@ def test_other_options_do_not_replace_the_gpus(monkeypatch: pytest.MonkeyPatch) 
     assert SlurmExecutor(settings, test_mode=False).slurm.options == {**options, "gres": "nvme:1,gpu:2"}
 
 
+def test_number_of_a_job_is_in_the_last_line_of_sbatch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Some clusters greet everybody who submits a job."""
+    answer = subprocess.CompletedProcess([], 0, "Welcome to the cluster\n\n42;main\n", "")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", lambda args, text="": answer)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    assert slurm.submit("run", tmp_path / "log", ["true"], "", {}) == "42"
+
+
 def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question may take a minute to fail, and a sweep asks about each of its jobs."""
     questions: list[object] = []
