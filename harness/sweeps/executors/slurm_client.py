@@ -154,7 +154,9 @@ class Slurm:
         submitted = call(["sbatch", "--parsable", "--requeue", *args], script)
         if submitted.returncode:
             lines = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
-            raise UserError(f"--executor slurm: {lines[0]}")
+            fault = next((line for line in lines if "error:" in line), lines[0])
+            advice = ". Have fewer jobs in the queue with --max-jobs or --workers." if "MaxSubmit" in fault else ""
+            raise UserError(f"--executor slurm: {fault}{advice}")
         job = submitted.stdout.strip().rpartition("\n")[2].split(";")[0]
         self.listed[job] = JobState(job, name, "PENDING", "", "None")
         return job

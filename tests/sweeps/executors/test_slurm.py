@@ -348,6 +348,24 @@ def test_number_of_a_job_is_in_the_last_line_of_sbatch(monkeypatch: pytest.Monke
     assert slurm.submit("run", tmp_path / "log", ["true"], "", {}) == "42"
 
 
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        ("sbatch: Verifying the account\nsbatch: error: Invalid account\n", "sbatch: error: Invalid account"),
+        ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed\n", "--max-jobs"),
+        ("no such plugin\n", "no such plugin"),
+    ],
+)
+def test_refusal_of_sbatch_is_its_first_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: str, message: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", lambda args, text="": subprocess.CompletedProcess([], 1, "", lines))
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    with pytest.raises(UserError, match=f"^--executor slurm: .*{message}"):
+        slurm.submit("run", tmp_path / "log", ["true"], "", {})
+
+
 def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     """A question may take a minute to fail, and a sweep asks about each of its jobs."""
     questions: list[object] = []
