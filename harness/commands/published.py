@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.table import Table
 
+from harness.errors import UserError
 from harness.facts.published import UNSTATED, PublishedRow, PublishedTask, Score, load_row, published_rows
 from harness.inspection.terminal_table import wide_console
 from harness.metrics.registry import title_of
@@ -37,9 +38,13 @@ def main(arguments: Sequence[str]) -> None:
     """Prints a table, a row or names.
 
     Raises:
-        UserError: a row or variant is not found, or a file is invalid.
+        UserError: a row or variant is not found, a flag has no effect, or a file is invalid.
     """
     options = parse_flags(PublishedOptions, arguments, "published")
+    if options.names and options.row is not None:
+        raise UserError(f"--names: lists all rows; drop it or {options.row}.")
+    if options.variant is not None and options.row is None:
+        raise UserError(f"--variant {options.variant}: missing row: name the row that has this variant.")
     if options.names:
         print(*published_rows(), sep="\n")
     elif options.row is None:

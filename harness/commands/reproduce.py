@@ -83,6 +83,8 @@ class ReproduceOptions:
 def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     """Exits with 0 if every score has a verdict or too few seeds for one, with 1 if a task differs or a run is missing.
 
+    With --detach there is no verdict before all runs are done.
+
     Raises:
         UserError: the row, a task, a variant or a flag is invalid, or nothing can be compared.
     """
@@ -101,8 +103,6 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     )
     flags = ["--results", str(options.results), *["--test-mode"] * options.test_mode, *["--dry-run"] * options.dry_run]
     sweep_options, request = read_options([*passed, *flags], sweep)
-    if request.sweep.train_rows:
-        raise UserError("--train-rows: expected one size, since a published row states one.")
     runs = [run for run in expand(request) if run.is_requested]
     console = wide_console()
     for line in (*_forecast(row, scores, excluded, options, margin), *_other_recipes(runs)):
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str], command: Command = launch_command) -> None:
     if all(_record(run) is not None for run in runs):
         console.print("All runs are finished already; another folder (--results) runs them again.")
     code = run_sweep(sweep_options, request, command)
-    if options.dry_run:
+    if options.dry_run or (sweep_options.detach and any(_record(run) is None for run in runs)):
         return
     if code > 1:
         sys.exit(code)
@@ -271,13 +271,15 @@ def split_arguments(arguments: Sequence[str]) -> tuple[ReproduceOptions, list[st
         UserError: a flag would change the row's recipe, models or seeds.
     """
     own, passed = split_flags(arguments, _OWN)
-    if refused := next((arg for arg in passed if arg.startswith("--") and flag_name(arg) in _REFUSED), None):
+    flags = [arg.partition("=")[0] for arg in passed if arg.startswith("--")]
+    if refused := next((flag for flag in flags if flag_name(flag).removeprefix("no_") in _REFUSED), None):
         raise UserError(
-            f"{refused.partition('=')[0]}: a row has its own recipe and model; give a changed copy of its file, or use "
+            f"{refused}: a row has its own recipe and model; give a changed copy of its file, or use "
             "`harness sweep` (`harness published ROW` shows the sweep)."
         )
     return parse_flags(ReproduceOptions, own, "reproduce"), passed
 
 
 _OWN = {field.name.strip("_") for field in fields(ReproduceOptions)} - {"row"} | {"help"}
-_REFUSED = {*Recipe.model_fields, "models", "revision", "seed", "grid", "grid_per", "select_on_reported", "parent"}
+_REFUSED = {*Recipe.model_fields, "models", "revision", "seed", "parent"}
+_REFUSED |= {"grid", "grid_per", "grid_halving", "select_on_reported"}

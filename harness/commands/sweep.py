@@ -280,6 +280,7 @@ _NOT_PASSED = {
     "model": "name the models with --models",
     "seed": "name the seeds with --seeds",
     "revision": "give it in a sweep file, below its model",
+    "parent": "it plans the run that another starts from",
     "save_model": "it saves the models that other runs start from",
     "push_to_hub": "start the run to be published by itself",
     "overwrite": "remove the records of the runs to repeat",

@@ -48,9 +48,11 @@ def main(arguments: Sequence[str]) -> None:
     """Prints tables, a task or names, or writes a task file or the commit of one.
 
     Raises:
-        UserError: a task, suite or file is not found or invalid, or a task file cannot be written.
+        UserError: a task, suite or file is not found or invalid, flags exclude each other, or a task file cannot be
+            written.
     """
     options = parse_flags(TasksOptions, arguments, "tasks")
+    _check_views(options)
     if options.new is not None:
         _write_task(options.new, options.own_data)
     elif options.own_data.is_requested:
@@ -71,6 +73,20 @@ def main(arguments: Sequence[str]) -> None:
         console = DataConsole()
         for number, suite in enumerate(suites):
             console.print(*[""] * bool(number), _suite_table(suite), sep="\n")
+
+
+def _check_views(options: TasksOptions) -> None:
+    """Raises UserError for two arguments of which only one would have an effect."""
+    views: dict[str, object] = {
+        "--new": options.new,
+        "--pin": options.pin,
+        "--check": options.check,
+        "TASK": options.task,
+    }
+    views |= {"--suite": options.suite, "--names": options.names or None}
+    chosen = [name for name, value in views.items() if value is not None]
+    if len(chosen) > 1 and chosen != ["--suite", "--names"]:
+        raise UserError(f"{', '.join(chosen)}: only one of them has an effect; drop the others.")
 
 
 def _write_task(path: Path, own: OwnData) -> None:

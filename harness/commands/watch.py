@@ -6,6 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand
 from harness.sweeps.pretraining import Checkpoints, PretrainedCheckpoint, find_checkpoints
 from harness.sweeps.scheduler import Command
+from harness.system.atomic import check_writable
 from harness.system.command_line import flag_name, parse_flags, split_flags
 from harness.system.signals import catch_stop_signals
 
@@ -116,8 +118,8 @@ class _Watch:
         """Does the runs of the checkpoints that are new, writes the report, and returns the exit code.
 
         Raises:
-            UserError: before the first run is planned, the source cannot be read or a run cannot be planned; or, where
-                the command looks only once, a run ended with a user error.
+            UserError: before the first run, the source cannot be read, a run cannot be planned or the report cannot be
+                written; or, where the command looks only once, a run ended with a user error.
         """
         try:
             checkpoints = find_checkpoints(self.options.source, self.options.revisions)
@@ -129,6 +131,9 @@ class _Watch:
             return _continue_after(error)
         if not new:
             return 0
+        if not self.runs and not self.sweep_options.dry_run:
+            with self._output_boundary():
+                check_writable(self.folder)
         self.runs |= new
         code = self._do([run for runs in new.values() for run in runs])
         if not self.sweep_options.dry_run:
@@ -192,16 +197,22 @@ class _Watch:
             [checkpoint.amount for checkpoint in checkpoints],
             trajectories(records, numbers),
         )
-        folder = self.options.output or self._default_folder()
-        with boundary(f"--output {folder}: cannot be written", advice="Name another folder."):
-            paths = write_trajectories(watched, folder)
+        with self._output_boundary():
+            paths = write_trajectories(watched, self.folder)
         self.console.print(trajectory_table(watched))
         for line in (*verdict_lines(watched), f"Wrote {', '.join(map(str, paths))}"):
             self.console.print(line, soft_wrap=True)
 
-    def _default_folder(self) -> Path:
+    @property
+    def folder(self) -> Path:
+        """The folder of the report."""
+        if self.options.output is not None:
+            return self.options.output
         name = re.sub(r"[^\w.-]+", "-", self.options.source.rstrip("/")).strip("-.") or "checkpoints"
         return self.sweep_options.results / "watched" / name
+
+    def _output_boundary(self) -> AbstractContextManager[None]:
+        return boundary(f"--output {self.folder}: cannot be written", advice="Name another folder.")
 
 
 def _continue_after(error: UserError) -> int:

@@ -260,7 +260,7 @@ def _faults(row: PublishedRow) -> Iterator[tuple[Location, str]]:
         for variant in (None, *row.conflicts):
             yield from _recipe_faults(row, task, variant)
     for name, variant_ in row.conflicts.items():
-        for task in variant_.tasks.keys() - row.tasks.keys():
+        for task in sorted(variant_.tasks.keys() - row.tasks.keys()):
             yield ("conflicts", name, "tasks", task), f"unknown task {task!r}.{did_you_mean(task, row.tasks)}"
 
 

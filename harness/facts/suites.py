@@ -153,7 +153,7 @@ def _faults(suite: Suite) -> Iterator[tuple[Location, str]]:
     for task in suite.tasks:
         if task not in files:
             yield ("tasks", task), f"tasks: {task!r}: {task}.yaml not found.{did_you_mean(task, files)}"
-    for task in files.keys() - suite.tasks.keys():
+    for task in sorted(files.keys() - suite.tasks.keys()):
         yield ("tasks",), f"tasks: {task!r} is missing, whose file {task}.yaml is in the folder. Add it."
     for name, average in suite.averages.items():
         location = ("averages", name, "without")

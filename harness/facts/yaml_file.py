@@ -32,6 +32,12 @@ MAX_SHOWN = 40
 Location = tuple[Hashable, ...]
 """Keys, and numbers of list items, from the top of a file."""
 
+_EXPECTED = {
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "expected keys and values"),
+    **dict.fromkeys(("list_type", "tuple_type"), "expected a list"),
+}
+"""Messages for types of pydantic's errors, whose own messages name types of Python."""
+
 _PARTS_OF_PYDANTIC = ("function-", "tuple[", "dict[", "[key]")
 """Beginnings of the parts of a location that pydantic adds to those of the file."""
 
@@ -133,7 +139,7 @@ def _fault_message(
     path: Path, node: yaml.Node | None, fault: Any, model: type[BaseModel], not_keys: Collection[str]
 ) -> str:
     location = tuple(part for part in fault["loc"] if not str(part).startswith(_PARTS_OF_PYDANTIC))
-    message = str(fault["msg"]).removeprefix("Value error, ")
+    message = _EXPECTED.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
     item: list[str] = []  # of a list or of keys
     if not location and (named := message.partition(":")[0]) in model.model_fields:
         location, item = (named,), re.findall(r"^\w+: '([^']*)'", message)

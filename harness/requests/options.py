@@ -19,8 +19,10 @@ from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
 from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe, resolve_recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
+from harness.facts.yaml_file import validate_number
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
-from harness.system.command_line import check_lists
+from harness.system.command_line import check_empty
+from harness.system.paths import user_path
 
 _PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
 """Settings of the parsers: a switch has a flag only for its other position than the default."""
@@ -108,7 +110,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     _check_text(arguments)
-    check_lists(RunOptions, arguments)
+    check_empty(RunOptions, arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
@@ -237,10 +239,12 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             value = os.fspath(value)
         if types[name] == tuple[str, ...] and isinstance(value, str):
             value = (value,)
+        adapter = TypeAdapter(types[name], config=ConfigDict(coerce_numbers_to_str=True))
         try:
-            typed[name] = TypeAdapter(types[name], config=ConfigDict(coerce_numbers_to_str=True)).validate_python(value)
-        except ValidationError as error:
-            raise UserError(f"--{name.replace('_', '-')} {value!r}: {error.errors()[0]['msg']}.") from None
+            typed[name] = validate_number(value, adapter.validate_python)
+        except ValueError as error:
+            message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise UserError(f"--{name.replace('_', '-')} {value!r}: {message}.") from None
     return typed
 
 
@@ -260,9 +264,9 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
         raise UserError("--trust-remote-code: test mode has its own model: drop it or --test-mode.")
     if not re.fullmatch(r"[1-9][0-9]{0,8}|[0-9]{0,8}\.?[0-9]{1,8}m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
+    options = replace(options, results=user_path("--results", options.results))
     if options.save_model is not None:
-        with boundary(f"--save-model {options.save_model}", RuntimeError, advice="Name another folder."):
-            options = replace(options, save_model=options.save_model.expanduser())
+        options = replace(options, save_model=user_path("--save-model", options.save_model))
     if options.parent is not None and options.recipe.init_from is None:
         raise UserError(f"--parent {options.parent}: --init-from is missing; name the task that this is a run of.")
     if options.parent is not None and not re.fullmatch(r"\w[\w.-]*", options.parent):

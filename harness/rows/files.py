@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import re
+import time
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
@@ -19,6 +21,9 @@ from harness.system.redaction import redact_secrets
 
 ALL_ROWS = "all"
 """The source split of a task with one file for all rows."""
+
+RECENT_SECONDS = 2.0
+"""Seconds after a change in which another one may have the same time; the file is then read every time."""
 
 NON_MODEL_FILES = ("bundle.json", "record.json")
 """Files that a run adds to a saved model; they have times and paths, which affect no score."""
@@ -58,6 +63,19 @@ def file_hash(path: Path) -> str:
     """sha256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_unless_known(path: Path) -> str:
+    """sha256 of a file's bytes, which are read again only after a change: a sweep needs it for each of its runs."""
+    facts = path.stat()
+    if time.time() - facts.st_mtime < RECENT_SECONDS:
+        return file_hash(path)
+    return _hash_at(path, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_size, facts.st_ino)
+
+
+@functools.cache
+def _hash_at(path: Path, *stamp: int) -> str:
+    return file_hash(path)
 
 
 def find_files(task: TaskSpec, data: Path | None) -> Files | None:
@@ -155,7 +173,7 @@ def _check_is_file(task: str, path: Path) -> None:
 def _file(path: Path, name: str | None = None, sheet: str | None = None) -> DataFile:
     name = name or str(path)
     with boundary(f"{name}: cannot be read"):
-        return DataFile(path, name, file_hash(path), sheet)
+        return DataFile(path, name, hash_unless_known(path), sheet)
 
 
 def download(task: str, url: str) -> Path:
@@ -264,7 +282,7 @@ def _model_revision(name: str, revision: str | None, trusts_code: bool) -> str:
         if path.suffix in {".json", ".txt", ".model", ".safetensors", ".bin"} and path.name not in NON_MODEL_FILES
         if path.is_file()  # transformers reads no folder, pipe or dangling link either
     )
-    facts = {path.name: file_hash(path) for path in hashed}
+    facts = {path.name: hash_unless_known(path) for path in hashed}
     if trusts_code:
-        facts |= {path.relative_to(folder).as_posix(): file_hash(path) for path in sorted(folder.rglob("*.py"))}
+        facts |= {path.relative_to(folder).as_posix(): hash_unless_known(path) for path in sorted(folder.rglob("*.py"))}
     return "sha256:" + hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

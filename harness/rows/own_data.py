@@ -89,14 +89,15 @@ class OwnData:
         """The name of the task.
 
         Raises:
-            UserError: no valid name can be inferred, or a registered task has it.
+            UserError: no rows are named, no valid name can be inferred, or a registered task has it.
         """
         if self.name is not None:
             text, flag = self.name, f"--name {self.name}"
         elif self.dataset is not None:
             text, flag = re.sub(r"@.*", "", self.dataset).rsplit("/", 1)[-1].replace(":", "-"), "--dataset"
         else:
-            path = re.sub(r"[?#].*", "", self.train_file[0]) if self.train_file else ""
+            _check_source(self)
+            path = re.sub(r"[?#].*", "", self.train_file[0])
             text, flag = PurePosixPath(path).name.split(".")[0], "--train-file"
         name = re.sub(r"[^\w.-]+", "-", text).strip("-.")
         if not name or (self.name is not None and name != text) or len(name.encode()) > MAX_NAME_BYTES:
@@ -170,9 +171,13 @@ def infer_task(own: OwnData) -> InferredTask:
 # -- flags -------------------------------------------------------------------------------------------------------------
 
 
-def _check_flags(own: OwnData) -> None:
+def _check_source(own: OwnData) -> None:
     if not own.train_file and own.dataset is None:
         raise UserError("--train-file: missing. Name a file of training rows, or a dataset of the Hub with --dataset.")
+
+
+def _check_flags(own: OwnData) -> None:
+    _check_source(own)
     if own.dataset is not None and (own.train_file or own.validation_file or own.test_file):
         raise UserError(f"--dataset {own.dataset}: a dataset and files both provide rows: drop one.")
     if own.dataset is not None and (own.delimiter or own.encoding):

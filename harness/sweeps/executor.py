@@ -67,7 +67,13 @@ def _texts(value: Any) -> Any:
     return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
+def _text(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
 Count = Annotated[int, BeforeValidator(_count)]
+Text = Annotated[str, BeforeValidator(_text)]
+"""A text that may look like a number, such as a time limit in minutes."""
 
 
 class ExecutorSettings(KeysOfFile):
@@ -85,9 +91,9 @@ class ExecutorSettings(KeysOfFile):
     """Nodes of a cluster that do a run together."""
     workers: Count | None = None
     """Slurm jobs that each do many runs."""
-    partition: str | None = None
+    partition: Text | None = None
     """The partition of Slurm jobs."""
-    time: str | None = None
+    time: Text | None = None
     """The time limit of Slurm jobs."""
     slurm: Annotated[Mapping[str, str], BeforeValidator(_texts)] = {}
     """Further options of sbatch by their long names."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -94,12 +95,14 @@ def last_lines(output: str) -> list[str]:
         r"(the launcher: \1)",
         output,
     )
-    folders = {str(Path(__file__).resolve().parents[2]): "", str(Path.cwd()): "", str(Path.home()): "~"}
+    home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where it is unknown)
+    folders = {str(Path(__file__).resolve().parents[2]): "", str(Path.cwd()): "", home: "~"}
     for folder, short in folders.items():
         if folder != "/":
             text = text.replace(f"{folder}/", f"{short}/" if short else "")
     lines = [line.rsplit("\r", 1)[-1].rstrip() for line in text.replace("\r\n", "\n").split("\n")]
-    return [redact_secrets(line) for line in lines if line.strip()][-LAST_LINES:]
+    end = [line for line in lines if line.strip()][-LAST_LINES:]
+    return [redact_secrets(line) for line in end]
 
 
 def remove_leftovers(run: PlannedRun) -> None:

@@ -35,9 +35,7 @@ def downloads_of(runs: Iterable[RunOptions]) -> tuple[list[str], list[tuple[str,
     """The tasks whose rows are downloaded, and (name, revision, trusts code, a task) of each model, each once."""
     data: dict[str, None] = {}
     models: dict[tuple[str, str, bool], str] = {}
-    for options in runs:
-        if options.test_mode:
-            continue
+    for options in {(run.task, run.model, run.revision, run.data): run for run in runs if not run.test_mode}.values():
         trained = trained_task(options.task)
         names = [options.task, trained, *(neighbour(trained, task.name) for task in companion_tasks(trained))]
         data |= {name: None for name in names if _is_downloaded(name, options)}

@@ -26,7 +26,7 @@ def _named(value: Any) -> Any:
     if not value:
         raise ValueError("empty: name one or more, or omit the key")
     if not isinstance(value, dict):
-        return value
+        raise ValueError("expected a list of names, or names with settings")
     if "" in value:
         raise ValueError("empty name: expected the name of a task or model")
     return {str(name): settings or {} for name, settings in value.items()}

@@ -133,8 +133,9 @@ def scores_text(choice: GridChoice) -> str:
     )
 
 
-def sweep_file_lines(choices: Sequence[GridChoice]) -> str:
-    """The lines of a sweep file that use the chosen points."""
+def sweep_file_lines(choices: Sequence[GridChoice], runs: Sequence[PlannedRun]) -> str:
+    """The lines of a sweep file that use the chosen points; `runs` have the tasks as the sweep names them."""
+    names = {run.task.name: run.options.task for run in runs}
     lines = ["models:"]
     for model in dict.fromkeys(choice.model for choice in choices):
         mine = [choice for choice in choices if choice.model == model and choice.chosen]
@@ -142,5 +143,7 @@ def sweep_file_lines(choices: Sequence[GridChoice]) -> str:
         lines += ["    recipe_by_task:"] if mine and mine[0].per == "task" else []
         for choice in mine:
             recipe = json.dumps(choice.chosen).replace('"', "")
-            lines.append(f"      {choice.tasks[0]}: {recipe}" if choice.per == "task" else f"    recipe: {recipe}")
+            lines.append(
+                f"      {names[choice.tasks[0]]}: {recipe}" if choice.per == "task" else f"    recipe: {recipe}"
+            )
     return "\n".join(lines)

@@ -269,7 +269,8 @@ def _overrides(request: SweepRequest, name: str, own: ModelSettings) -> dict[str
     by_task = own.recipe_by_task.get(name, {})
     for_all = [dict(recipe) for recipe in (request.sweep.recipe, request.recipe)]
     task = load_task(name)
+    of_task = {name, task.name, trained_task(name), task.predicted_by} - {None}  # its names and paths
     for recipe in for_all:
-        if recipe.get("init_from") in {task.name, task.predicted_by} - {None}:  # the others start from it
+        if recipe.get("init_from") in of_task:  # the others start from it
             del recipe["init_from"]
     return {**for_all[0], **settings.recipe, **own.recipe, **by_task, **for_all[1]}

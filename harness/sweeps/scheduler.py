@@ -35,7 +35,7 @@ from harness.sweeps.lock_check import LockCheck
 from harness.sweeps.ordering import longest_first, seconds_left, startable
 from harness.sweeps.plan import PlannedRun
 from harness.system.devices import Slot
-from harness.system.locks import is_locked, lock_path
+from harness.system.locks import is_free, lock_path
 from harness.system.redaction import redact_command
 from harness.system.signals import StopRequest
 
@@ -149,7 +149,10 @@ class Scheduler:
         for running in self.running:
             running.lock_check.check()
         yield from self._check_elsewhere()
-        yield from self.start_jobs()
+        for event in self.start_jobs():
+            yield event
+            if stop_request.signal:  # a cluster may take seconds for each start
+                return
 
     def in_state(self, *states: State) -> list[Job]:
         """The jobs in one of these states."""
@@ -202,6 +205,7 @@ class Scheduler:
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
                 continue
+            job = self.jobs[item.name]  # perhaps to be done again now
             slot, lock_check = self.free_slots.pop(0), LockCheck(job.run.path)
             handle = self.executor.start(self._start(job, slot, stamp), slot)
             self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp, lock_check))
@@ -246,13 +250,17 @@ class Scheduler:
     def _collect_unseen(self) -> Iterator[Event]:
         """Finishes the runs whose record has become visible, or is given up."""
         for run_id, (running, until) in list(self.unseen.items()):
-            event = self._finish(running)
-            if event is None and time.monotonic() > until:
-                message = f"it ended well, but {running.job.run.path} is not visible here after {VISIBLE_SECONDS:g} s"
-                event = self._change(Event("failed", running.job, message=message))
+            event, job = self._finish(running), running.job
+            if event is None and time.monotonic() <= until:
+                continue
+            del self.unseen[run_id]
             if event is not None:
-                del self.unseen[run_id]
                 yield event
+            elif not job.is_repeat and (record := job.run.record()) is not None and record.is_finished:
+                self._repeat(job)
+            else:
+                message = f"it ended well, but {job.run.path} is not visible here after {VISIBLE_SECONDS:g} s"
+                yield self._change(Event("failed", job, message=message))
 
     def _finish(self, running: RunningJob) -> Event | None:
         """The event that the record of an ended run brings; None while there is no new one, or its model is missing."""
@@ -273,7 +281,7 @@ class Scheduler:
             run_id, run = job.run.run_id, job.run
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
-            elif is_locked(sweep_lock_path(run.path)) or is_locked(lock_path(run.path)):
+            elif False in map(is_free, (sweep_lock_path(run.path), lock_path(run.path))):
                 self.locked_until.pop(run_id, None)
             elif time.monotonic() < self.locked_until.get(run_id, math.inf):
                 self.states[run_id] = "waiting"
@@ -282,7 +290,10 @@ class Scheduler:
                 yield self._change(Event("failed", job, message=message))
 
     def _finish_elsewhere(self, job: Job) -> Event | None:
-        """The event that a run's record brings which another process has written; None if there is none."""
+        """The event that a run's record brings which another process has written; None if there is none.
+
+        A run that has finished without the weights that others start from is done again.
+        """
         if job.is_repeat and not is_bundle(job.model_path):
             return None
         record = job.run.record()
@@ -290,8 +301,16 @@ class Scheduler:
             return None
         if job.is_complete(record):
             return self._change(Event("done", job, record))
+        if record.is_finished:
+            self._repeat(job)
+            return None
         is_new = record_stamp(job.run.path) != self.stamps[job.run.run_id]
         return self._change(Event("failed", job, record)) if is_new else None
+
+    def _repeat(self, job: Job) -> None:
+        """Notes that a run is done again, which another sweep has finished without the weights that others need."""
+        self.jobs[job.run.run_id] = job._replace(is_repeat=True)
+        self.states[job.run.run_id] = "waiting"
 
     def _change(self, event: Event) -> Event:
         """Notes the new state of the event's job."""

@@ -62,9 +62,11 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
         if choice.chosen is not None:
             path = write_choice(choice, search.full_length[0].options.folder)
             console.print(f"written to {path}", soft_wrap=True)
-    console.print("For a sweep file:\n" + sweep_file_lines(choices), soft_wrap=True)
     runs = search.expand_chosen()
-    return max(code, finish(runs, False)) if runs else 1
+    if not runs:
+        return 1
+    console.print("For a sweep file:\n" + sweep_file_lines(choices, search.full_length), soft_wrap=True)
+    return max(code, finish(runs, False))
 
 
 class _Search:

@@ -123,8 +123,16 @@ def _supervise(start: Start, process: RunProcess, is_tied: bool) -> tuple[int, b
         if stop_requested or not is_tied:
             time.sleep(POLL_SECONDS)
         elif select.select([sys.stdin], [], [], POLL_SECONDS)[0]:
-            stop_requested = not os.read(sys.stdin.fileno(), 1)
+            stop_requested = _has_input_ended()
     return code, stop_requested
+
+
+def _has_input_ended() -> bool:
+    """Reads a byte of standard input, which may be a socket, and tells whether the other side is gone."""
+    try:
+        return not os.read(sys.stdin.fileno(), 1)
+    except ConnectionResetError:  # it was killed before it had read all that came from here
+        return True
 
 
 class LaunchedRun:

@@ -196,9 +196,11 @@ class ForkServer:
     def fork(self, start: Start, environment: Mapping[str, str]) -> ForkedSupervisor:
         """Requests a supervisor."""
         connection, other = socket.socketpair()
-        with other, suppress(BrokenPipeError, ConnectionResetError):  # the fork server has ended: it is lost
+        with suppress(BrokenPipeError, ConnectionResetError):  # the fork server has ended: it is lost
+            with other:
+                socket.send_fds(self.requests, [b"\n"], [other.fileno()])
+            # afterwards, since a start may be larger than the buffer of a socket that nobody reads
             connection.sendall(f"{json.dumps(dict(environment))}\n{start.to_json()}\n".encode())
-            socket.send_fds(self.requests, [b"\n"], [other.fileno()])
         return ForkedSupervisor(connection)
 
 

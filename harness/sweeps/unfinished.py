@@ -19,7 +19,7 @@ from harness.facts.run_files import checkpoint_folder, log_path
 from harness.facts.tasks import load_task
 from harness.sweeps.estimates import comparable, estimate
 from harness.sweeps.launch import sweep_lock_path
-from harness.system.locks import Holder, is_locked, lock_path, progress_path, read_holder
+from harness.system.locks import Holder, is_free, lock_path, progress_path, read_holder
 
 RunState = Literal["running", "stopped with a checkpoint", "stopped", "failed", "done"]
 """The states in the order in which runs are listed."""
@@ -48,7 +48,7 @@ class RunStatus(NamedTuple):
 def run_statuses(
     results: Path, records: Sequence[RunRecord], earlier: Collection[RunKey] = frozenset()
 ) -> list[RunStatus]:
-    """Every run that is locked, has a checkpoint, or has a log and no finished record; also the `earlier` ones."""
+    """Every run that is locked, failed or has a checkpoint, or a log without a finished record; also `earlier` ones."""
     by_key = {RunKey(record.spec.task, record.run_id): record for record in records}
     finished = {key for key, record in by_key.items() if record.is_finished}
     logs = {RunKey(log.parent.name, log.stem) for log in (results / "logs").glob("*/*.log")}
@@ -56,7 +56,7 @@ def run_statuses(
     holders = (results / "runs").glob("*/.*.holder")
     locks = {RunKey(path.parent.name, path.stem[1:].removesuffix("-sweep")) for path in holders}
     running = {key: holder for key in locks if (holder := _holder_of(record_path(results, *key))) is not None}
-    keys = running.keys() | saved | logs - finished | set(earlier)
+    keys = running.keys() | saved | (logs | by_key.keys()) - finished | set(earlier)
     statuses = [_status(results, key, running.get(key), by_key.get(key), records) for key in keys]
     return sorted(statuses, key=lambda status: (get_args(RunState).index(status.state), status.key))
 
@@ -65,12 +65,13 @@ def _holder_of(record: Path) -> Holder | None:
     """The process that works on a run: the supervisor of a sweep, or the run itself if it was started by hand.
 
     A check takes a free lock for a moment. So a lock without a holder's name is not checked, it may be about to be
-    taken; and the run's own lock is not checked while a sweep has the run, as its supervisor may be starting it. In
-    a folder that this user cannot write no lock can be checked, and its file is believed.
+    taken; and the run's own lock is not checked while a sweep has the run, as its supervisor may be starting it. A free
+    lock is left as it is: it may be held on another machine, where the file system does not share locks, and a sweep
+    finds that by the holder. In a folder that this user cannot write no lock can be checked, and its file is believed.
     """
     can_check = os.access(record.parent, os.W_OK)
     for lock in (sweep_lock_path(record), lock_path(record)):
-        if (holder := read_holder(lock)) is not None and (not can_check or is_locked(lock)):
+        if (holder := read_holder(lock)) is not None and (not can_check or is_free(lock) is False):
             return holder
     return None
 

@@ -15,6 +15,7 @@ if not __package__:  # run as a file, as harness/run.py is
 
 import os
 import time
+from datetime import UTC, datetime
 
 from harness.sweeps.launch import STOPPED, Start
 from harness.sweeps.tied_supervisors import Supervisors
@@ -57,7 +58,7 @@ def do_run(queued: QueuedRun, job: str, supervisors: Supervisors, stop_request: 
         with queued.take(job) as start:
             if start is None:
                 return False
-            print(f"-- {time.strftime('%Y-%m-%d %H:%M:%S')} {start.record.stem}", flush=True)
+            print(f"-- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {start.record.stem}", flush=True)
             code = supervise(start, supervisors, stop_request)
             if code != STOPPED or not queued.is_queued():
                 queued.end(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import glob
 import os
 import shutil
@@ -58,8 +59,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise
 
 
+@functools.cache
 def _remove_abandoned(path: Path) -> None:
-    """Removes temporary files for `path` that are a day old; a younger one may belong to a process, on any machine."""
+    """Removes temporary files for `path` that are a day old; a younger one may belong to a process, on any machine.
+
+    It does so once in a process: the folder may have thousands of files, and a run writes its progress again and again.
+    """
     for abandoned in path.parent.glob(f".{glob.escape(path.name)}-{'?' * 8}"):  # as mkstemp names them
         with suppress(OSError):
             if time.time() - abandoned.stat().st_mtime > ABANDONED_SECONDS:

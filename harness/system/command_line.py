@@ -24,10 +24,10 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     """The options of `harness <command>`.
 
     Raises:
-        UserError: a path is impossible, or a flag for a list has no value.
+        UserError: a path is impossible or empty, or a flag for a list has no value.
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
-    check_lists(kind, arguments)
+    check_empty(kind, arguments)
     config = (tyro.conf.FlagCreatePairsOff,)
     parsed: Any = tyro.cli(kind, args=list(arguments), prog=f"harness {command}", config=config)
     paths: dict[str, Path] = {}
@@ -40,13 +40,23 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     return options
 
 
-def check_lists(kind: Any, arguments: Sequence[str]) -> None:
-    """Raises UserError for a list without values, as of an unset variable: it would be the default in silence."""
+def check_empty(kind: Any, arguments: Sequence[str]) -> None:
+    """Raises UserError for a list without values and for an empty path, as of an unset variable.
+
+    The list would be its default in silence, and the path the working directory.
+    """
     groups = [kind, *(field.default_factory for field in fields(kind) if is_dataclass(field.default_factory))]
-    lists = {field.name.strip("_") for group in groups for field in fields(group) if _LIST.fullmatch(str(field.type))}
+    types = {field.name.strip("_"): str(field.type) for group in groups for field in fields(group)}
+    lists = {name for name, text in types.items() if _LIST.fullmatch(text)}
+    paths = {name for name, text in types.items() if "Path" in text}
     for arg, following in pairwise([*arguments, "--"]):
-        if arg.startswith("--") and flag_name(arg) in lists and "=" not in arg and following.startswith("--"):
-            raise UserError(f"{arg}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
+        if not arg.startswith("--"):
+            continue
+        flag, equals, value = arg.partition("=")
+        name = flag_name(flag)
+        is_empty_list = name in lists and not equals and following.startswith("--")
+        if is_empty_list or (name in paths and not (value if equals else following)):
+            raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
 
 
 def split_flags(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:

@@ -56,3 +56,9 @@ def test_unknown_row_and_variant(published: Callable[..., str]) -> None:
         published("roberta-bas")
     with pytest.raises(UserError, match="--variant"):
         published("roberta-base-lora", "--variant", "no")
+
+
+@pytest.mark.parametrize("args", [["--variant", "script"], ["roberta-base-lora", "--names"]])
+def test_flag_without_an_effect_is_refused(args: list[str]) -> None:
+    with pytest.raises(UserError, match=r"--variant|--names"):
+        main(args)

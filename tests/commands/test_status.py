@@ -22,10 +22,11 @@ from harness.facts.records import read_records, record_path, write_record
 from harness.facts.tasks import load_task
 from harness.requests.identity import identify
 from harness.requests.options import parse_options
+from harness.sweeps import unfinished
 from harness.sweeps.launch import CONFIG, Start, launch_config, record_stamp, sweep_lock_path
 from harness.sweeps.tied_supervisors import LaunchedSupervisor
 from harness.sweeps.unfinished import RunKey, run_statuses
-from harness.system.locks import hold_lock, lock_path, progress_path
+from harness.system.locks import hold_lock, is_free, lock_path, progress_path
 
 LOCK = """
 import sys, pathlib
@@ -84,6 +85,19 @@ def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Status:
         return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()][1:]
 
     return show
+
+
+@pytest.fixture
+def checks(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The locks that are checked, each of which is taken for a moment if it is free."""
+    paths: list[Path] = []
+
+    def check(path: Path) -> bool | None:
+        paths.append(path)
+        return is_free(path)
+
+    monkeypatch.setattr(unfinished, "is_free", check)
+    return paths
 
 
 @pytest.mark.parametrize("lock_of", [lock_path, sweep_lock_path])
@@ -173,12 +187,21 @@ def test_records_are_counted_and_a_failed_run_with_a_log_is_shown(tmp_path: Path
     assert counts == "3 finished (1 diverged), 1 failed."
 
 
-def test_lock_that_is_about_to_be_taken_is_not_checked(status: Status, record: Path) -> None:
-    """A check would have removed the file, which has no holder yet."""
+def test_failed_run_that_was_started_by_hand_has_no_log_and_is_shown(
+    tmp_path: Path, status: Status, record: Path
+) -> None:
+    write_record(minimal_record(spec=SPEC, status="failed"), tmp_path)
+    line, counts = status()
+    assert line.startswith("rte bert 1 failed 2026-")
+    assert counts == "0 finished (0 diverged), 1 failed."
+
+
+def test_lock_that_is_about_to_be_taken_is_not_checked(status: Status, record: Path, checks: list[Path]) -> None:
+    """It has no holder yet."""
     sweep_lock_path(record).touch()
     with locked_by_another(lock_path(record)):
         assert "running" in status()[0]
-    assert sweep_lock_path(record).exists()
+    assert checks == [lock_path(record)]
 
 
 def test_folder_that_cannot_be_written_is_believed(
@@ -190,14 +213,23 @@ def test_folder_that_cannot_be_written_is_believed(
     assert lock_path(record).exists()
 
 
-def test_lock_of_a_run_that_a_sweep_starts_is_not_checked(status: Status, record: Path) -> None:
+@pytest.mark.parametrize("lock_of", [lock_path, sweep_lock_path])
+def test_free_lock_with_a_holder_is_left(status: Status, record: Path, lock_of: Callable[[Path], Path]) -> None:
+    """It may be held on another machine, where locks are not shared; a sweep finds that by the holder."""
+    write_holder(lock_of(record))
+    assert status() == ["0 finished (0 diverged), 0 failed."]
+    assert lock_of(record).exists()
+    assert lock_of(record).with_suffix(".holder").exists()
+
+
+def test_lock_of_a_run_that_a_sweep_starts_is_not_checked(status: Status, record: Path, checks: list[Path]) -> None:
     """A killed run has left its lock, and its supervisor starts it again."""
     write_holder(lock_path(record))
     with locked_by_another(sweep_lock_path(record)):
         assert "running" in status()[0]
-        assert lock_path(record).exists()
+        assert checks == [sweep_lock_path(record)]
     status()
-    assert not lock_path(record).exists(), "it would be removed by a check"
+    assert lock_path(record) in checks
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"summary": {"step": -1}}', '{"summary": 3}', "[" * 100_000])

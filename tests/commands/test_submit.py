@@ -170,6 +170,14 @@ def test_missing_predictions_are_constant_if_allowed(
     assert "11 files have constant predictions" in printed
 
 
+def test_zip_without_any_prediction_of_the_model_is_refused(
+    add: Callable[..., Path], refusal: Callable[..., str], tmp_path: Path
+) -> None:
+    add("rte")
+    assert re.search(r"no file has .* of org/tyni, .*'org/tiny'", refusal("--allow-missing", "--model", "org/tyni"))
+    assert not (tmp_path / "glue.zip").exists()
+
+
 def test_same_predictions_give_the_same_bytes(add: Callable[..., Path], tmp_path: Path) -> None:
     add("wnli")
     first = submit(tmp_path, "--allow-missing").read_bytes()

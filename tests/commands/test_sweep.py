@@ -395,7 +395,9 @@ def test_nothing_is_chosen_from_a_grid_with_a_failure(world: World, capsys: pyte
     world.fate("rte-3", "once")
     assert world.sweep(*SEARCH) == 1
     assert "rte-4" not in world.starts
-    assert "none is chosen" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "none is chosen" in shown
+    assert "models:" not in shown, "a sweep file cannot have this key without a model"
     assert world.sweep(*SEARCH, "--retry-failed") == 0
     assert world.starts[-2:] == ["rte-3", "rte-4"]
 
@@ -480,6 +482,7 @@ INVALID: dict[str, tuple[list[str], str]] = {
     "unknown flag": (["--tasks", "rte", "--epoch", "1"], r"--epoch: .*mean '--epochs'\?"),
     "name of a field that is no flag": (["--tasks", "rte", "--own-data", "x"], r"--own-data: unknown flag"),
     "flag of the sweep's own": (["--tasks", "rte", "--seed", "1"], "--seed: .* --seeds"),
+    "parent of every run": (["--tasks", "rte", "--init-from", "mnli", "--parent", "x"], "--parent: a sweep sets it"),
     "hyperparameter of a wrong type": (["--tasks", "rte", "--epochs", "two"], "--epochs: epochs is 'two'"),
     "hyperparameter out of range": (["--tasks", "rte", "--epochs", "0"], "--epochs: epochs is '0': .* equal to 1"),
     "hyperparameter without a value": (["--tasks", "rte", "--epochs"], "--epochs: missing"),
@@ -584,6 +587,14 @@ def test_labelled_companions_are_runs_of_their_suite_but_not_in_a_grid() -> None
     assert _planned("--tasks", "superglue") == [*SUPERGLUE, "axb", "axg"]
     grid = ["--grid", "epochs=1,2"]
     assert set(_planned("--tasks", "superglue", *grid)) == set(SUPERGLUE)
+
+
+def test_runs_start_from_a_task_of_your_own_which_is_trained_first(tmp_path: Path) -> None:
+    own = tmp_path / "own.yaml"
+    own.write_text((load_suite("superglue").folder / "cb.yaml").read_text(encoding="utf-8"), encoding="utf-8")
+    _, request = read_options(["--tasks", str(own), "rte", "--init-from", str(own), "--test-mode"])
+    first, second = expand(request)
+    assert (first.task.name, first.after, second.task.name, second.after) == ("own", None, "rte", first.run_id)
 
 
 def test_suite_of_your_own_is_named_by_its_folder(tmp_path: Path) -> None:

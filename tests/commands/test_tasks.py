@@ -132,3 +132,17 @@ def test_new_task_file_of_labels_with_control_characters_is_valid(
 def test_impossible_path_of_a_task_is_named(path: str) -> None:
     with pytest.raises(UserError, match=f"--task {path[:80]}"):
         main([path])
+
+
+@pytest.mark.parametrize(
+    "args, flags",
+    [
+        (["rte", "--names"], "TASK, --names"),
+        (["rte", "--suite", "glue"], "TASK, --suite"),
+        (["--check", "a.yaml", "--pin", "rte"], "--pin, --check"),
+        (["--check", "a.yaml", "--new", "b.yaml", "--train-file", "rows.csv"], "--new, --check"),
+    ],
+)
+def test_flags_of_which_one_would_have_no_effect_are_refused(args: list[str], flags: str) -> None:
+    with pytest.raises(UserError, match=f"^{flags}: only one"):
+        main(args)

@@ -193,6 +193,15 @@ def test_dry_run_shows_the_runs_and_starts_none(world: World, capsys: pytest.Cap
     assert not (world.folder / "results").exists()
 
 
+def test_output_that_cannot_be_written_is_named_before_anything_is_run(world: World) -> None:
+    world.checkpoint("step1")
+    (world.folder / "file").touch()
+    flags = ["--tasks", world.task, *SEEDS, "--results", world.folder / "results", "--output", world.folder / "file"]
+    with pytest.raises(UserError, match=r"--output .*file: cannot be written"):
+        main([str(world.source), "--once", *map(str, flags)], command_in(world.folder))
+    assert world.starts == 0
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [

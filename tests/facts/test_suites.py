@@ -170,3 +170,10 @@ def test_fault_of_a_suite_file_has_its_line(shops: Write, change: tuple[str, str
         read_suite(shops(GOOD.replace(*change)))
     assert re.search(rf"suite\.yaml:{line}: .*{message}", str(caught.value)), caught.value
     assert Suite.__name__ not in str(caught.value)
+
+
+def test_faults_are_in_the_same_order_every_time(shops: Write) -> None:
+    names = tuple("hgfedcba")
+    with pytest.raises(UserError) as error:
+        read_suite(shops(names=("stars", "mood", *names)))
+    assert re.findall("tasks: '(.)' is missing", str(error.value)) == sorted(names)

@@ -541,3 +541,29 @@ def test_value_of_a_switch_is_a_mistake_with_a_message() -> None:
 def test_file_that_an_unset_variable_should_name_is_not_left_out() -> None:
     with pytest.raises(UserError, match="--validation-file: empty"):
         parse_options(["--train-file", "rows.csv", "--validation-file", "--label-column", "label"])
+
+
+@pytest.mark.parametrize("name", ["results", "save_model"])
+def test_home_folder_is_expanded(name: str) -> None:
+    """A shell leaves the `~` of `--results=~/records` as it is."""
+    flag = f"--{name.replace('_', '-')}=~/records"
+    for options in (parse_options(["--task", "rte", flag]), resolve_options({"task": "rte", name: "~/records"})):
+        assert getattr(options, name) == Path.home() / "records"
+
+
+@pytest.mark.parametrize("flag", ["--results", "--save-model"])
+def test_empty_path_is_not_the_working_directory(flag: str) -> None:
+    for args in ([flag, ""], [f"{flag}="]):
+        with pytest.raises(UserError, match=f"^{flag}: empty"):
+            parse_options(["--task", "rte", *args])
+
+
+@pytest.mark.parametrize("name", ["seed", "device_batch_size"])
+def test_switch_in_place_of_a_number_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"^--{name.replace('_', '-')} True: expected a number"):
+        resolve_options({"task": "rte", name: True})
+
+
+def test_missing_rows_are_named_before_the_name_of_the_task() -> None:
+    with pytest.raises(UserError, match=r"^--train-file: missing"):
+        parse_options(["--text-columns", "title"])

@@ -287,10 +287,13 @@ def test_impossible_path_of_a_model_is_a_mistake(name: str) -> None:
         model_revision(name, None)
 
 
-def test_unreadable_weights_of_a_model_are_a_mistake(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_weights_of_a_model_are_a_mistake(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
+    model = shutil.copytree(tiny_model, tmp_path / "model")
     monkeypatch.setattr(files_module, "file_hash", refuse)
-    with pytest.raises(UserError, match=f"--model {tiny_model}: permission denied"):
-        model_revision(str(tiny_model), None)
+    with pytest.raises(UserError, match=f"--model {model}: permission denied"):
+        model_revision(str(model), None)

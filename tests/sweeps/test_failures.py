@@ -43,6 +43,17 @@ def test_no_folder_of_this_machine_is_kept() -> None:
     assert last_lines(output) == ['File "harness/run.py", line 1', "in ~/models/mine", "at results"]
 
 
+def test_home_folder_may_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is for a user without an entry and without HOME, as in some containers."""
+
+    def refuse(user: int) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr("pwd.getpwuid", refuse)
+    assert last_lines("in ~/models/mine") == ["in ~/models/mine"]
+
+
 def test_redrawn_lines_are_shown_as_they_were_last_and_secrets_never() -> None:
     assert last_lines("10 %\r50 %\r100 %\n\nhf_abcdefghijkl") == ["100 %", "***"]
 

@@ -109,12 +109,18 @@ def test_stopped_run_saves_a_checkpoint_and_resumes(supervisors: Supervisors, tm
     assert code_of(again) == 1
 
 
-def test_run_stops_when_its_sweep_is_gone(supervisors: Supervisors, tmp_path: Path) -> None:
+@pytest.mark.parametrize("has_read", [True, False])
+def test_run_stops_when_its_sweep_is_gone(supervisors: Supervisors, tmp_path: Path, has_read: bool) -> None:
+    """What the sweep has not read makes the end of their connection an error."""
     run = supervisors.start(start_of(tmp_path, *LONG), Slot())
-    process = process_of(run)
     assert isinstance(run.process, ForkedSupervisor)
+    assert supervisors.server is not None
+    wait_until(lambda: re.search(r"^ +1 ", run.output(), re.MULTILINE), run)
+    if has_read:
+        assert run.exit_code() is None
+    processes = psutil.Process(supervisors.server.process.pid).children(recursive=True)
     run.process.connection.close()  # as the system does when the sweep is killed
-    assert psutil.wait_procs([process], timeout=60)[1] == []
+    assert psutil.wait_procs(processes, timeout=60)[1] == []
     assert "stopped by SIGTERM" in run.output()
 
 

@@ -13,7 +13,7 @@ import yaml
 from harness.commands.sweep import read_options
 from harness.facts.choices import GridChoice, Per, read_choice, write_choice
 from harness.facts.records import RunRecord
-from harness.facts.tasks import load_task
+from harness.facts.tasks import load_task, task_text
 from harness.stats.groups import group_runs
 from harness.sweeps import grid
 from harness.sweeps.grid import choice_text, protocol_of, selection_score, sweep_file_lines
@@ -142,16 +142,29 @@ def test_choice_is_written_to_a_file_that_does_not_change(trials: Any, tmp_path:
 def test_printed_lines_are_a_sweep_file_with_the_choice(trials: Any, per: Any, tmp_path: Path) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.7], "cola": [0.9, 0.2, 0.3]})
     file = tmp_path / "chosen.yaml"
-    file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, records, per)))
+    file.write_text("tasks: [rte, cola]\n" + sweep_file_lines(choose(runs, records, per), runs))
     assert yaml.safe_load(file.read_text())["models"].keys() == {"org/a"}
     _, request = read_options([str(file)])
     rates = {run.task.name: run.spec.recipe.learning_rate for run in expand(request)}
     assert rates == ({"rte": 0.001, "cola": 0.01} if per == "task" else {"rte": 0.01, "cola": 0.01})
 
 
+def test_printed_lines_name_a_task_by_its_path_where_the_sweep_does(
+    make_record: Callable[..., RunRecord], tmp_path: Path
+) -> None:
+    own, file = tmp_path / "own.yaml", tmp_path / "chosen.yaml"
+    own.write_text(task_text(load_task("rte")).replace("suite: glue\n", ""))
+    _, request = read_options(["--tasks", str(own), "--models", "org/a", "--results", str(tmp_path)])
+    runs = expand(request, lambda task, model: POINTS)
+    record = make_record("rte").model_copy(update={"metrics": {"validation": {"accuracy": 0.5}}})
+    choices = choose(runs, dict.fromkeys([run.run_id for run in runs], record), "task")
+    file.write_text(f"tasks: [{own}]\n" + sweep_file_lines(choices, runs))
+    assert [run.spec.recipe.learning_rate for run in expand(read_options([str(file)])[1])] == [0.01]
+
+
 def test_nothing_chosen_is_no_override(trials: Any) -> None:
     runs, _ = trials({"rte": [0.6, 0.8, 0.7]})
-    assert sweep_file_lines(choose(runs, {}, "task")) == "models:"
+    assert sweep_file_lines(choose(runs, {}, "task"), runs) == "models:"
 
 
 def test_choice_by_the_reported_score_is_marked(make_record: Callable[..., RunRecord]) -> None:

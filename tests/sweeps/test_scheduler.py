@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import pytest
 from support import fake_run
 from support.fake_run import command_in
+from support.stepped_sweep import SteppedSweep
 
 from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
+from harness.saved_models.bundles import is_bundle
 from harness.sweeps import scheduler as scheduler_module
 from harness.sweeps.estimates import Estimate
 from harness.sweeps.jobs import Job
@@ -96,7 +98,7 @@ def test_record_that_never_becomes_visible_is_a_failure_and_stays_as_it_is(
 def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
     run: PlannedRun, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scheduler_module, "is_locked", lambda path: False)
+    monkeypatch.setattr(scheduler_module, "is_free", lambda path: True)
     monkeypatch.setattr(scheduler_module, "ELSEWHERE_POLL_SECONDS", 0.1)
     monkeypatch.setattr(scheduler_module, "VISIBLE_SECONDS", 3.0)
     with hold_lock(lock_path(run.path)):
@@ -104,6 +106,18 @@ def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
     assert states.count("elsewhere") == 1
     assert states[-1] == "failed"
     assert not run.path.exists()
+
+
+def test_free_lock_of_a_run_elsewhere_is_left(tmp_path: Path) -> None:
+    """It may be held on another machine, where locks are not shared; without its file a second run would begin."""
+    scheduler = SteppedSweep(tmp_path, OneSlot(), 1).scheduler
+    (job,) = scheduler.jobs.values()
+    scheduler.states[job.run.run_id] = "elsewhere"
+    lock = lock_path(job.run.path)
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert list(scheduler._check_elsewhere()) == []
+    assert lock.exists()
 
 
 def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
@@ -125,6 +139,60 @@ def test_record_of_a_machine_whose_clock_is_late_is_a_new_one(
     second = run.record()
     assert second is not None
     assert second.finished < first.finished
+
+
+def test_run_that_another_sweep_has_finished_without_its_weights_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others start from it in this sweep alone."""
+    monkeypatch.setattr(scheduler_module, "ELSEWHERE_POLL_SECONDS", 0.1)
+    first, second = (SteppedSweep(tmp_path, OneSlot(), 1) for _ in range(2))
+    ((run_id, job),) = second.scheduler.jobs.items()
+    second.scheduler.jobs[run_id] = job._replace(saves_model=True)
+    first.go_on_to_runs_that_wait()
+    second.go_on(until=lambda: second.scheduler.in_state("elsewhere"))
+    (tmp_path / "rte-0").unlink()
+    first.go_on()
+    second.go_on()
+    assert [event.state for event in second.yielded][-2:] == ["running", "done"]
+    assert len(second.starts()) == 2
+    assert is_bundle(job.model_path)
+
+
+def test_run_in_the_job_of_another_sweep_that_does_not_save_its_weights_is_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cluster finds the job of another sweep by its name."""
+    monkeypatch.setattr(scheduler_module, "VISIBLE_SECONDS", 0.3)
+    starts: list[Sequence[str]] = []
+
+    def command(config: Path, processes: int, threads: int, args: Sequence[str]) -> list[str]:
+        starts.append(args)
+        end = args.index("--save-model") if len(starts) == 1 else len(args)
+        return command_in(tmp_path)(config, processes, threads, args[:end])
+
+    sweep = SteppedSweep(tmp_path, OneSlot(), 1, command=command)
+    ((run_id, job),) = sweep.scheduler.jobs.items()
+    sweep.scheduler.jobs[run_id] = job._replace(saves_model=True)
+    sweep.go_on()
+    assert [event.state for event in sweep.yielded] == ["running", "unseen", "running", "done"]
+    assert "--overwrite" in starts[1]
+
+
+class ThreeSlots(OneSlot):
+    """An executor of three runs at a time."""
+
+    slots = (Slot(),) * 3
+
+
+def test_stop_request_between_two_starts_is_heeded_before_the_next(tmp_path: Path) -> None:
+    """A cluster may take seconds for each."""
+    sweep = SteppedSweep(tmp_path, ThreeSlots(), 3)
+    sweep.go_on(until=lambda: sweep.yielded)
+    sweep.stop_request.signal = 15
+    sweep.go_on()
+    assert [event.state for event in sweep.yielded] == ["running"]
+    assert len(sweep.scheduler.in_state("waiting")) == 3
 
 
 def test_time_left_is_unknown_after_a_job_of_a_task_whose_rows_are_unknown(tmp_path: Path) -> None:

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import socket
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from harness.sweeps import tied_supervisors
 from harness.sweeps.launch import CONFIG, STOPPED, Start, launch_command, launch_config
-from harness.sweeps.tied_supervisors import ForkedSupervisor, LaunchedSupervisor, Supervisors, TiedSupervisor
+from harness.sweeps.tied_supervisors import (
+    ForkedSupervisor,
+    ForkServer,
+    LaunchedSupervisor,
+    Supervisors,
+    TiedSupervisor,
+)
 from harness.system.devices import Slot
 
 ARGS = ["--task", "rte"]
@@ -67,6 +75,35 @@ def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched() -> No
     supervisor.stop()
     assert supervisor.exit_code() == STOPPED
     assert isinstance(supervisor.process, ForkedSupervisor)
+
+
+SERVER = """
+import socket, sys
+_, (descriptor,), *_ = socket.recv_fds(socket.socket(fileno=0), 1, 1)
+connection = socket.socket(fileno=descriptor)
+with connection.makefile("rb") as file:
+    size = len(file.readline() + file.readline())
+connection.sendall(f"{size}\\n0\\n".encode())
+"""
+"""A fork server that answers one request with the size of what it has read, in place of a process number."""
+
+
+def test_start_of_a_task_with_many_labels_is_sent_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is larger than the buffer of a socket."""
+    (tmp_path / "server.py").write_text(SERVER)
+    monkeypatch.setattr(tied_supervisors, "FORK_SERVER", tmp_path / "server.py")
+    labels = {"labels": [f"label {number}" for number in range(100_000)]}
+    start = start_of([], "")._replace(failure=labels)
+    server, supervisors = ForkServer({}), list[ForkedSupervisor]()
+    thread = Thread(target=lambda: supervisors.append(server.fork(start, {})), daemon=True)
+    thread.start()
+    thread.join(timeout=30)
+    (supervisor,) = supervisors
+    until = time.monotonic() + 30
+    while supervisor.exit_code() is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert int(supervisor.received.split()[0]) == len(f"{{}}\n{start.to_json()}\n")
 
 
 @pytest.mark.parametrize("written, code", [(b"12\n", 1), (b"12\n0\n", 0), (b"12\n75\n", 75)])

@@ -60,8 +60,12 @@ def folder_of(queue: list[QueuedRun]) -> Path:
     return queue[0].start_file.parent
 
 
-def test_worker_does_the_runs_in_order_and_ends(queue: list[QueuedRun], tmp_path: Path) -> None:
+def test_worker_does_the_runs_in_order_and_ends(
+    queue: list[QueuedRun], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert worker.main(folder_of(queue), "7", Supervisors(gpus=0, threads=1)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines] == ["UTC"] * 3, "as in the logs of the runs"
     assert (tmp_path / "starts").read_text().splitlines() == [f"rte-{seed} 1" for seed in range(3)]
     assert [queued.exit_code() for queued in queue] == [0, 0, 0]
     assert queued_runs(folder_of(queue)) == []

@@ -45,6 +45,15 @@ def test_temporary_file_of_a_killed_process_is_removed_a_day_later(tmp_path: Pat
     assert sorted(_files(tmp_path)) == [".table1.md-k1ll3d__", ".table[1].md-notes", ".table[1].md-running_", path.name]
 
 
+def test_folder_is_listed_once_for_all_writes_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have thousands of files, and a run writes its progress every few seconds."""
+    glob, listed = Path.glob, list[Path]()
+    monkeypatch.setattr(Path, "glob", lambda folder, pattern: listed.append(folder) or glob(folder, pattern))
+    for content in ("1", "2", "3"):
+        write_atomically(tmp_path / "progress", content)
+    assert listed == [tmp_path]
+
+
 @pytest.mark.parametrize("function", ["fsync", "chmod", "replace"])
 @FAULTS
 def test_failed_write_leaves_the_earlier_file_and_no_other(

@@ -45,6 +45,12 @@ def test_list_without_a_value_is_not_the_default(flag: str) -> None:
             parse_flags(Options, args, "show")
 
 
+@pytest.mark.parametrize("args", [["m", "--data-folder", ""], ["--data_folder=", "m"]])
+def test_empty_path_is_not_the_working_directory(args: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^--data.folder: empty"):
+        parse_flags(Options, args, "show")
+
+
 @pytest.mark.parametrize(
     "args, name",
     [(["~nosuchuser/m"], "MODEL"), (["m", "/dev/null"], "FILE"), (["m", "--data-folder", "a" * 300], "--data-folder")],

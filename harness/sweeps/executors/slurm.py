@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings, RunHandle
-from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob
+from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob, gpu_options
 from harness.sweeps.executors.slurm_workers import WorkerPool
 from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start, log_size, log_tail
 from harness.sweeps.several_nodes import several_nodes_command
@@ -44,6 +44,8 @@ class SlurmExecutor:
         """GPUs of a run on each of its nodes."""
         self.nodes = settings.nodes_per_run or 1
         self.slurm = Slurm(settings, self.gpus)
+        if not (self.gpus or test_mode) and (options := gpu_options(self.slurm.options)):
+            raise UserError(f"--slurm {options[0]}: runs use the CPU without --gpus-per-run. Add it.")
         slot = Slot(tuple(map(str, range(self.gpus * self.nodes))), self.slurm.threads)
         self.slots: Sequence[Slot] = [slot] * (settings.max_jobs or JOBS)
         self.device = ""
@@ -60,12 +62,14 @@ class SlurmExecutor:
             command = several_nodes_command(str(SCRIPT), start.args, on_cpu=not self.gpus)
             start = start._replace(command=command)
         if self.workers:
-            folder = queue_folder(start.record.absolute())
             if self.pool is None:
-                name = f"harness-workers-{checksum(folder)}"
+                # in this working directory, with these devices: no other worker can do these runs
+                setting = repr((Path.cwd(), self.gpus, sorted({**options, **self.slurm.options}.items())))
+                folder = queue_folder(start.record.absolute()) / checksum(setting)
+                name = f"harness-workers-{checksum(str(folder))}"
                 self.pool = WorkerPool(self.slurm, self.workers, self.gpus, folder, name, options)
             return self.pool.add(start)
-        name = f"{start.record.stem}-{checksum(start.record)}"
+        name = f"{start.record.stem}-{checksum(str(start.record.absolute()))}"
         jobs = self.slurm.active(name)
         if not jobs:
             command, options = [sys.executable, str(SUPERVISOR)], {**options, "dependency": "singleton"}
@@ -73,9 +77,9 @@ class SlurmExecutor:
         return SlurmRun(self.slurm, jobs[0], start.log)
 
 
-def checksum(path: Path) -> str:
-    """A short text for a path, so that jobs for other results folders have other names."""
-    return f"{zlib.crc32(str(path.absolute()).encode()):08x}"
+def checksum(text: str) -> str:
+    """A short text for a longer one, such as a path, so that jobs for other results folders have other names."""
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 class SlurmRun(SlurmJob):
@@ -95,6 +99,9 @@ class SlurmRun(SlurmJob):
         """
         if self.code is None and (state := self.state()) is not None:
             self.code = self._exit_code(state)
+        elif self.code is None and self.is_stopping and self.is_pending():  # Slurm has requeued it meanwhile
+            self.cancel()
+            self.code = STOPPED
         return self.code
 
     def _exit_code(self, state: str) -> int:

@@ -41,6 +41,9 @@ LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 ENDED = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "DEADLINE", "OUT_OF_MEMORY", *LOST)
 """States of jobs that will not start again."""
 
+RUNNING = ("RUNNING", "RESIZING", "SIGNALING", "STAGE_OUT", "COMPLETING")
+"""States of jobs whose program runs, or is ending."""
+
 NEVER = re.compile(
     r"BadConstraints|Partition(Config|NodeLimit|TimeLimit)|DependencyNeverSatisfied|(Account|QOS)NotAllowed|"
     r"Invalid(Account|QOS)|MaxMemPerLimit|(Assoc|QOS)\w*PerJob(Limit)?|launch failed.*"
@@ -98,11 +101,18 @@ class Slurm:
             raise UserError(f"--slurm {reserved[0]}: the sweep sets it for each job itself; drop it.")
         own = {"partition": settings.partition, "time": settings.time}
         self.options |= {key: value for key, value in own.items() if value is not None}
+        limit = self.options.get("time", "")
+        if (seconds := seconds_of(limit)) and seconds <= NOTICE_SECONDS:
+            raise UserError(
+                f"--time {limit}: {seconds} s: expected more than {NOTICE_SECONDS} s, since a run saves its checkpoint "
+                "that long before the limit; this one would be requeued without end."
+            )
         cpus = self.options.pop("cpus-per-task", "1")
         if not cpus.isdecimal() or int(cpus) < 1:
             raise UserError(f"--slurm cpus-per-task={cpus}: expected 1 or more.")
-        if gpus:
-            self.options.setdefault("gres", f"gpu:{gpus}")
+        if gpus and not gpu_options(self.options):
+            others = [self.options["gres"]] if "gres" in self.options else []
+            self.options["gres"] = ",".join([*others, f"gpu:{gpus}"])
         self.cpus = int(cpus)
         """Processor cores on each node of a job."""
         self.threads = max(1, self.cpus // max(1, gpus))
@@ -128,25 +138,50 @@ class Slurm:
     def submit(self, name: str, log: Path, command: Sequence[str], text: str, options: Mapping[str, str]) -> str:
         """Submits a job that runs the command with `text` as its standard input, and returns the job's number.
 
-        `options` may be replaced by the user's.
+        `log` is its output, in whose name Slurm replaces patterns such as %j. `options` may be replaced by the user's.
 
         Raises:
             UserError: sbatch refuses the job.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
+        folder = str(log.parent.absolute()).replace("%", "%%")
         own = {
             **{"export": f"ALL,OMP_NUM_THREADS={self.threads},PYTHONUNBUFFERED=1", "job-name": name},
-            **{"open-mode": "append", "output": str(log.absolute()), "signal": f"B:USR1@{NOTICE_SECONDS}"},
+            **{"open-mode": "append", "output": f"{folder}/{log.name}", "signal": f"B:USR1@{NOTICE_SECONDS}"},
         }
         script = SCRIPT.format(command=shlex.join(command), text=text, stopped=STOPPED)
         args = [f"--{key}={value}" for key, value in {**own, **options, **self.options}.items()]
         submitted = call(["sbatch", "--parsable", "--requeue", *args], script)
         if submitted.returncode:
             lines = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
-            raise UserError(f"--executor slurm: {lines[0]}")
-        job = submitted.stdout.strip().split(";")[0]
+            fault = next((line for line in lines if "error:" in line), lines[0])
+            advice = ". Have fewer jobs in the queue with --max-jobs or --workers." if "MaxSubmit" in fault else ""
+            raise UserError(f"--executor slurm: {fault}{advice}")
+        job = submitted.stdout.strip().rpartition("\n")[2].split(";")[0]
         self.listed[job] = JobState(job, name, "PENDING", "", "None")
         return job
+
+
+def gpu_options(options: Mapping[str, str]) -> list[str]:
+    """The options that ask for GPUs, as `key=value`."""
+    return [
+        f"{key}={value}"
+        for key, value in options.items()
+        if key.startswith("gpus") or (key == "gres" and "gpu" in value)
+    ]
+
+
+def seconds_of(time: str) -> int | None:
+    """The seconds of a time limit as sbatch reads it: 90 and 90:00 are minutes, 1-12 is a day and 12 hours.
+
+    None for another form, about which sbatch itself has a message.
+    """
+    if not re.fullmatch(r"(\d{1,6}-)?\d{1,6}(:\d{1,6}){0,2}", time):
+        return None
+    days, _, clock = time.rpartition("-")
+    parts = list(map(int, clock.split(":")))
+    hours, minutes, seconds = [*(parts if days or len(parts) == 3 else [0, *parts]), 0, 0][:3]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
 class SlurmJob:
@@ -208,9 +243,12 @@ class SlurmJob:
 
     def stop(self) -> None:
         """Cancels a pending job; asks the program of a running one to stop."""
+        call(["scancel", self.job] if self.is_pending() else ["scancel", "--batch", "--signal=TERM", self.job])
+
+    def is_pending(self) -> bool:
+        """True for a job that does not run now, but may start."""
         job = self.slurm.jobs().get(self.job)
-        is_pending = job is not None and job.state not in ("RUNNING", "COMPLETING")
-        call(["scancel", self.job] if is_pending else ["scancel", "--batch", "--signal=TERM", self.job])
+        return job is not None and job.state not in (*RUNNING, *ENDED)
 
     def cancel(self) -> None:
         """Cancels the job."""

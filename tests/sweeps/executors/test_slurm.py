@@ -12,6 +12,7 @@ from support.fake_run import command_in
 from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
 from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
 
+from harness.commands.reproduce import main as reproduce
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
@@ -29,6 +30,19 @@ def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
     assert sorted(sweep.starts()) == [f"rte-{seed} 1" for seed in range(6)]
     assert [event.state for event in sweep.yielded].count("done") == 6
     assert all("Slurm job" in (event.location or "") for event in sweep.yielded if event.state == "running")
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+@pytest.mark.parametrize("settings", [{}, {"workers": 1}])
+def test_folder_may_have_any_characters(tmp_path: Path, settings: dict[str, Any]) -> None:
+    """Slurm replaces %j in the name of an output file."""
+    folder = tmp_path / "50 %j 'ü"
+    folder.mkdir()
+    sweep = Sweep(folder, 1, **settings)
+    sweep.go_on()
+    assert len(sweep.scheduler.in_state("done")) == 1
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 @needs_slurm
@@ -58,6 +72,18 @@ def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_pa
     sweep.go_on_in_requeued_job()
     assert len(sweep.starts()) == 2
     assert [event.state for event in sweep.yielded] == ["running", "done"]
+
+
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_stopped_sweep_does_not_wait_for_a_job_that_was_requeued_meanwhile(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    sweep.go_on_to_runs_that_wait()
+    slurm("scancel", "--batch", "--signal=USR1", sweep.job())
+    sweep.stop_request.signal = 15
+    sweep.go_on(seconds=30)
+    assert len(sweep.scheduler.in_state("waiting")) == 1
+    assert slurm("squeue", "--noheader", "--me", "--states=PENDING").strip() == ""
 
 
 @needs_slurm
@@ -167,6 +193,30 @@ def test_detached_sweep_starts_what_it_can_and_the_same_command_the_rest(
     assert "3 finished" in detach()
 
 
+@needs_slurm
+@pytest.mark.usefixtures("cluster")
+def test_detached_reproduction_gives_its_verdict_once_its_runs_are_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row, results = tmp_path / "own.yaml", tmp_path / "results/test-mode"
+    scores = "[{metric: accuracy, split: validation, value: 50.3}]"
+    row.write_text(f"{{model: a/b, source: here, setting: x, recipe: {{}}, tasks: {{rte: {{scores: {scores}}}}}}}")
+    args = [str(row), "--seeds", "2", "--test-mode", "--results", str(tmp_path / "results")]
+    args += ["--executor", "slurm", "--detach"]
+    for seed in (0, 1):
+        (tmp_path / f"rte-{seed}").write_text("wait")
+    reproduce(args, command_in(tmp_path))
+    assert "2 started" in capsys.readouterr().out
+    assert not list(results.glob("reproductions/own/reproduction.*"))
+    for seed in (0, 1):
+        (tmp_path / f"rte-{seed}").unlink()
+    wait_until(lambda: len(list(results.glob("runs/rte/tiny*.json"))) == 2)
+    with pytest.raises(SystemExit) as end:
+        reproduce(args, command_in(tmp_path))
+    assert end.value.code == 0
+    assert len(list(results.glob("reproductions/own/reproduction.*"))) == 2
+
+
 @pytest.mark.parametrize(
     "flags, message", [([], "local"), (["--executor", "slurm", "--grid", "learning_rate=1e-5,2e-5"], "grid")]
 )
@@ -181,26 +231,35 @@ def test_detach_is_refused_where_the_sweep_is_needed(
 PROCESS = """
 import os, signal, socket, sys, time
 def stop(*_):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second signal changes nothing
     print("stopped", os.environ["RANK"], file=sys.stderr)
-    time.sleep(2 * (os.environ["RANK"] == "0"))  # the checkpoint
+    if os.environ["RANK"] == "0":
+        time.sleep(3)  # the checkpoint
+        connection.close()
+    else:
+        connection.recv(1)  # it waits for the end of the checkpoint
     print("saved", os.environ["RANK"], file=sys.stderr)
     sys.exit(143)
-signal.signal(signal.SIGTERM, stop)
 address = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
 if os.environ["RANK"] == "0":
-    socket.create_server(address).accept()
+    connection, _ = socket.create_server(address).accept()
 while os.environ["RANK"] == "1":
     try:
-        socket.create_connection(address)
+        connection = socket.create_connection(address)
         break
     except ConnectionRefusedError:
         time.sleep(0.1)
+signal.signal(signal.SIGTERM, stop)
 print("connected", flush=True)
 names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "ACCELERATE_USE_CPU")
 print("process", *map(os.environ.get, names), file=sys.stderr, flush=True)
 time.sleep(60)
 """
-"""A process of a run: it connects to the other one, and saves a checkpoint for two seconds when it is stopped."""
+"""A process of a run: it connects to the other one, and both save a checkpoint together when they are stopped.
+
+The cluster kills the processes of a job two seconds after the first of them has failed: one that ended before the
+checkpoint would end the other.
+"""
 
 
 @needs_slurm
@@ -234,6 +293,8 @@ def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkey
         (["--executor", "slurm", "--max-jobs", "100000"], "--max-jobs 100000: .*10,000"),
         (["--executor", "slurm", "--nodes-per-run", "100000"], "--nodes-per-run 100000: .*10,000"),
         (["--executor", "slurm", "--slurm", "account"], "account"),
+        (["--executor", "slurm", "--time", "1"], "--time 1: 60 s: expected more"),
+        (["--executor", "slurm", "--slurm", "time=0:00:45"], "--time 0:00:45: 45 s: expected more"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
     ],
@@ -242,6 +303,67 @@ def test_invalid_settings_are_refused(args: list[str], message: str, monkeypatch
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     with pytest.raises(UserError, match=message):
         make_executor(read_options(["--tasks", "rte", "--test-mode", *args])[1].sweep.executor, test_mode=True)
+
+
+@pytest.mark.parametrize(
+    "time, seconds",
+    [
+        ("1", 60),
+        ("90:30", 5430),
+        ("1:00:00", 3600),
+        ("1-12", 129_600),
+        ("1-0:10", 87_000),
+        ("0-0:0:7", 7),
+        ("0", 0),
+        ("4 hours", None),
+        ("UNLIMITED", None),
+    ],
+)
+def test_time_limit_is_read_as_sbatch_reads_it(time: str, seconds: int | None) -> None:
+    assert slurm_client.seconds_of(time) == seconds
+
+
+@pytest.mark.parametrize("option", [{"gres": "gpu:a100:1"}, {"gpus-per-node": "1"}])
+def test_gpus_that_no_run_would_use_are_refused(option: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    with pytest.raises(UserError, match=r"^--slurm gp?.*=.*: .*--gpus-per-run"):
+        SlurmExecutor(ExecutorSettings(name="slurm", slurm=option), test_mode=False)
+    executor = SlurmExecutor(ExecutorSettings(name="slurm", slurm=option, gpus_per_run=1), test_mode=False)
+    assert executor.slurm.options == option
+
+
+def test_other_options_do_not_replace_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    options = {"gres": "nvme:1", "mem-per-gpu": "8G"}
+    settings = ExecutorSettings(name="slurm", slurm=options, gpus_per_run=2)
+    assert SlurmExecutor(settings, test_mode=False).slurm.options == {**options, "gres": "nvme:1,gpu:2"}
+
+
+def test_number_of_a_job_is_in_the_last_line_of_sbatch(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Some clusters greet everybody who submits a job."""
+    answer = subprocess.CompletedProcess([], 0, "Welcome to the cluster\n\n42;main\n", "")
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", lambda args, text="": answer)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    assert slurm.submit("run", tmp_path / "log", ["true"], "", {}) == "42"
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        ("sbatch: Verifying the account\nsbatch: error: Invalid account\n", "sbatch: error: Invalid account"),
+        ("sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: Batch job submission failed\n", "--max-jobs"),
+        ("no such plugin\n", "no such plugin"),
+    ],
+)
+def test_refusal_of_sbatch_is_its_first_error(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, lines: str, message: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", lambda args, text="": subprocess.CompletedProcess([], 1, "", lines))
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    with pytest.raises(UserError, match=f"^--executor slurm: .*{message}"):
+        slurm.submit("run", tmp_path / "log", ["true"], "", {})
 
 
 def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +399,16 @@ def test_sweep_file_names_the_executor_and_its_options(tmp_path: Path, monkeypat
     options = {"partition": "gpu", "time": "1:00:00", "mem": "8G", "gres": "gpu:2"}
     assert (executor.slurm.cpus, executor.slurm.options) == (8, options)
     assert [(len(slot.gpus), slot.threads) for slot in executor.slots] == [(2, 4)] * 3
+
+
+def test_sweep_file_may_give_a_time_and_a_partition_as_numbers(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text("tasks: [rte]\nexecutor: {name: slurm, partition: 7, time: 90}\n")
+    executor = read_options([str(file)])[1].sweep.executor
+    assert (executor.partition, executor.time) == ("7", "90")
+    file.write_text("tasks: [rte]\nexecutor: {name: slurm, time: true}\n")
+    with pytest.raises(UserError, match=r"sweep.yaml:2: executor.time"):
+        read_options([str(file)])
 
 
 def test_flag_that_names_another_executor_leaves_out_the_settings_of_the_file(tmp_path: Path) -> None:

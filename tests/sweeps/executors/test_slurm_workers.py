@@ -22,7 +22,7 @@ def worker_jobs() -> set[str]:
 
 def job_of(folder: Path, seed: int) -> str:
     """The job of the worker that does a run."""
-    (file,) = (folder / "results/test-mode/workers").glob(f"*-seed{seed}-*.job")
+    (file,) = (folder / "results/test-mode/workers").glob(f"*/*-seed{seed}-*.job")
     return file.read_text()
 
 
@@ -33,7 +33,7 @@ def test_two_workers_do_six_runs_each_once(tmp_path: Path) -> None:
     assert sorted(sweep.starts()) == [f"rte-{seed} 1" for seed in range(6)]
     assert len(sweep.scheduler.in_state("done")) == 6
     assert len(worker_jobs() - earlier) == 2
-    left = {path.suffix for path in (tmp_path / "results/test-mode/workers").iterdir()}
+    left = {path.suffix for path in (tmp_path / "results/test-mode/workers").glob("*/*")}
     assert left == {".log"}
 
 
@@ -68,6 +68,17 @@ def test_workers_finish_the_queue_of_a_dead_sweep_and_the_next_sweep_doubles_not
     assert len(worker_jobs() - earlier) == 2
 
 
+def test_sweep_that_asks_for_other_nodes_has_workers_of_its_own(tmp_path: Path) -> None:
+    first = Sweep(tmp_path, 1, workers=1)
+    first.go_on_to_runs_that_wait()
+    second = Sweep(tmp_path, 2, workers=1, slurm={"cpus-per-task": "2"})
+    second.go_on(until=lambda: "rte-1 2" in second.starts(), seconds=30)
+    (tmp_path / "rte-0").unlink()
+    for sweep in (first, second):
+        sweep.go_on()
+    assert sorted(second.starts()) == ["rte-0 1", "rte-1 2"]
+
+
 def test_stopped_sweep_empties_the_queue_and_ends_its_workers(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, workers=2)
     for seed in range(3):
@@ -76,7 +87,8 @@ def test_stopped_sweep_empties_the_queue_and_ends_its_workers(tmp_path: Path) ->
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
-    assert queued_runs(tmp_path / "results/test-mode/workers") == []
+    (folder,) = (tmp_path / "results/test-mode/workers").iterdir()
+    assert queued_runs(folder) == []
     assert len(sweep.starts()) == 2
 
 
