@@ -427,7 +427,7 @@ BAD = {
     "switch for a version": (("title: Mine", "title: Mine\nversion: true"), 2, "version: expected a number"),
     "switch for a number of rows": (("{train: 2,", "{train: true,"), 7, "rows.train"),
     "bad hyperparameter": (("title: Mine", "title: Mine\nrecipe: {epochs: 0}"), 2, "epochs"),
-    "recipe that is not a mapping": (("title: Mine", "title: Mine\nrecipe: fast"), 2, "recipe: expected keys and values"),
+    "recipe that is not a mapping": (("title: Mine", "title: Mine\nrecipe: fast"), 2, "recipe: expected keys"),
     "no title": (("title: Mine\n", ""), 1, "missing key 'title'"),
     "no source": (("source: {file: data.csv}\n", ""), 1, "missing key 'source'"),
     "no text": (("text: text\n", ""), 1, "missing key 'text'"),
