@@ -214,9 +214,10 @@ def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -
     checkpoint = deployment.compute_on_main(
         accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
     )
+    fault = ""
     if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
-        accelerator = this.start("fp32")
-    outcome = _fine_tune(this, parent, accelerator, checkpoint)
+        accelerator, fault = this.start("fp32"), "an interrupted attempt diverged"
+    outcome = _fine_tune(this, parent, accelerator, checkpoint, fault)
     if outcome["status"] != "diverged" or accelerator.mixed_precision == "no":
         return accelerator, outcome
     accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")

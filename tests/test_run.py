@@ -226,6 +226,38 @@ def test_divergence_in_mixed_precision_restarts_once_in_fp32_with_a_note(
     assert expected.notes == []
 
 
+def test_fp32_after_a_divergence_is_noted_where_no_checkpoint_is_usable(
+    make_task, tiny_model, tmp_path, monkeypatch, capsys
+):
+    import torch
+
+    def spoil(module, inputs, output):
+        return output * math.nan if torch.is_autocast_enabled("cpu") else None
+
+    training_steps = training.training_steps
+
+    def send_sigterm(*args, **keywords):
+        for step in training_steps(*args, **keywords):
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield step
+
+    add_hook(monkeypatch, lambda model: model.classifier.register_forward_hook(spoil))
+    flags = ("--task", make_task(), "--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
+    flags = (*flags, "--precision", "bf16", "--results", tmp_path / "r")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "training_steps", send_sigterm)
+        run(*flags, code=143)
+    (manifest,) = (tmp_path / "r" / "checkpoints" / "small").glob("*/*/manifest.json")
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**facts, "progress": {**facts["progress"], "step": 2}}))
+    run(*flags)
+    assert "skipped" in capsys.readouterr().out
+    (record,) = records(tmp_path / "r", "small")
+    assert record.environment.precision == "fp32"
+    (note,) = record.notes
+    assert "restarted in fp32" in note
+
+
 def test_batches_that_do_not_fit_into_memory_are_halved_with_one_note(tmp_path, monkeypatch):
     import torch
 

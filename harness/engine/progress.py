@@ -116,7 +116,7 @@ class Progress:
             self.note(
                 f"resumed after step {self.step} on {topology} instead of {self.topology}: dropout and rounding differ"
             )
-        if fault:
+        if fault and not self.fell_back:
             self.fell_back = True
             self.note(f"{fault} in mixed precision: restarted in fp32")
         self.topology = topology
