@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import dropout
+from harness.engine.adaptations import dropout, freezing
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
@@ -111,6 +111,9 @@ class Training:
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
             limit = recipe.max_grad_norm or 0.0  # DeepSpeed clips instead of the harness; 0 is no limit
             deepspeed.deepspeed_config |= {**sizes, "gradient_clipping": limit}
+        if accelerator.num_processes > 1:  # DistributedDataParallel waits for every gradient, unless told otherwise
+            finds_unused = freezing.has_unused(model, encoded)
+            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=finds_unused)
         shard_by_layer(accelerator, model)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
