@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if not __package__:  # run as a file: Python put harness/ first on the path; the repository root belongs there
+if __name__ == "__main__":  # Python put harness/ first on the path; the repository root belongs there
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from harness.__main__ import main as command
+
+    command(["run", *sys.argv[1:]])
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -50,11 +53,10 @@ if TYPE_CHECKING:
     Parent = bundles.Bundle | None
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Runs the command and exits with 0 if there is a score, 1 if the run diverged, 2 for a mistake of the user."""
     with exit_code_on_error(is_output_optional=True):
-        args = sys.argv[1:] if arguments is None else list(arguments)
-        record = run(parse_options(args), redact_command(["harness/run.py", *args]))
+        record = run(parse_options(arguments), redact_command(["harness/run.py", *arguments]))
 
         from accelerate import PartialState
 
@@ -247,6 +249,7 @@ def _fine_tune(
     from harness.engine.adaptations import restore
     from harness.engine.display import Display
     from harness.engine.inference import NotFinite
+    from harness.engine.memory import explained_out_of_memory
     from harness.engine.training import Diverged
 
     began, recipe = perf_counter(), this.spec.recipe
@@ -260,11 +263,12 @@ def _fine_tune(
     progress.begin(began, ready.topology, fault, ready.meters)
     display = Display(ready.plan, accelerator.is_main_process, progress.step)
     try:
-        with catch_stop_signals() as stop_request, display:
-            best = _train(this, ready, progress, best, display, stop_request)
-        if best.weights is not None:
-            ready.training.set_weights(best.weights)
-        scores = best.scores | _other_scores(this, ready, best)
+        with explained_out_of_memory(ready.plan.device_batch_size, ready.environment.eval_batch_size):
+            with catch_stop_signals() as stop_request, display:
+                best = _train(this, ready, progress, best, display, stop_request)
+            if best.weights is not None:
+                ready.training.set_weights(best.weights)
+            scores = best.scores | _other_scores(this, ready, best)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)
     _save_model(this, ready, restore(ready.model, recipe, ready.plan, progress.selected.step))
@@ -316,11 +320,10 @@ def _train(
     schedule = checkpoints.CheckpointSchedule(options.checkpoint_steps, options.checkpoint_seconds, progress.step)
     after = total_steps if progress.is_out_of_patience else progress.step
     for step in training_steps(training, this.spec.seed, after):
-        checked_steps = progress.add(step)
-        display.update(step)
-        for each in checked_steps:
+        for each in progress.add(step):
             if options.tracker:
                 accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
+        display.update(step)
         if not step.is_checked:
             continue
         if accelerator.is_main_process:
@@ -394,7 +397,3 @@ def _outcome_fields(this: _Run, ready: Prepared, progress: Progress, scores: dic
         weights_sha256=training.weights_sha256() if deployment.can_gather_weights(accelerator) else None,
         prediction_files=prediction_files,
     )
-
-
-if __name__ == "__main__":
-    main()

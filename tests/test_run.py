@@ -443,6 +443,24 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
     assert (record.cost.steps, record.cost.tokens) == (expected.cost.steps, expected.cost.tokens)
 
 
+@pytest.mark.parametrize("in_training", [True, False])
+def test_batches_that_do_not_fit_after_the_trial_are_named_with_their_flags(tmp_path, monkeypatch, capsys, in_training):
+    import torch
+
+    def run_out(module, _positional, inputs):
+        if module.training == in_training and len(inputs["input_ids"]) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    add_hook(monkeypatch, lambda model: model.register_forward_pre_hook(run_out, with_kwargs=True))
+    flags = ("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1)
+    run(*flags, code=2)
+    error = capsys.readouterr().err
+    assert "--device-batch-size" in error
+    assert "--eval-batch-size" in error
+    assert records(tmp_path / "test-mode", "rte") == []
+    run(*flags, "--device-batch-size", 16, "--eval-batch-size", 20)
+
+
 def test_evaluations_within_epochs_change_neither_weights_nor_scores(rte, tmp_path):
     flags = ("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", EPOCHS)
     run(*flags, "--evaluate-every", 0.25)

@@ -117,3 +117,13 @@ def test_message_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_command_without_error_does_not_exit() -> None:
     with exit_code_on_error():
         pass
+
+
+def test_ctrl_c_while_the_libraries_are_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pydantic.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, ROOT / "harness/run.py", "--task", "rte", "--test-mode"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
