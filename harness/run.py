@@ -213,13 +213,13 @@ def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -
     """
     from harness.engine import checkpoints, deployment
 
+    began, fault = perf_counter(), ""
     checkpoint = deployment.compute_on_main(
         accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
     )
-    fault = ""
     if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
         accelerator, fault = this.start("fp32"), "an interrupted attempt diverged"
-    outcome = _fine_tune(this, parent, accelerator, checkpoint, fault)
+    outcome = _fine_tune(this, parent, accelerator, checkpoint, began, fault)
     if outcome["status"] != "diverged" or accelerator.mixed_precision == "no":
         return accelerator, outcome
     accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
@@ -227,7 +227,7 @@ def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -
         discard_checkpoints(this.checkpoint_folder)
     accelerator.free_memory()
     accelerator = this.start("fp32")
-    return accelerator, _fine_tune(this, parent, accelerator, None, fault=outcome["error"])
+    return accelerator, _fine_tune(this, parent, accelerator, None, began, outcome["error"])
 
 
 class _Selection(NamedTuple):
@@ -240,11 +240,11 @@ class _Selection(NamedTuple):
 
 
 def _fine_tune(
-    this: _Run, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, fault: str = ""
+    this: _Run, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, began: float, fault: str
 ) -> dict[str, Any]:
     """Trains and scores; returns the fields of the record that say how it went, the same on every process.
 
-    `fault` says why mixed precision was given up, where it was.
+    `began` is the value of `perf_counter` at the start; `fault` says why mixed precision was given up, where it was.
     """
     from harness.engine.adaptations import restore
     from harness.engine.display import Display
@@ -252,7 +252,7 @@ def _fine_tune(
     from harness.engine.memory import explained_out_of_memory
     from harness.engine.training import Diverged
 
-    began, recipe = perf_counter(), this.spec.recipe
+    recipe = this.spec.recipe
     ready = prepare(this.task, this.spec, this.files, parent, this.options, accelerator)
     if this.options.tracker:
         config = {"task": this.task.name, "model": this.spec.model, "seed": this.spec.seed}

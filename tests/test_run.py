@@ -211,12 +211,17 @@ def test_divergence_in_mixed_precision_restarts_once_in_fp32_with_a_note(
     import torch
 
     def spoil(module, inputs, output):
-        return output * math.nan if torch.is_autocast_enabled("cpu") else None
+        if not torch.is_autocast_enabled("cpu"):
+            return None
+        time.sleep(2)
+        return output * math.nan
 
     add_hook(monkeypatch, lambda model: model.classifier.register_forward_hook(spoil))
     flags = ("--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
     run("--task", make_task(), *flags, "--precision", "bf16", "--results", tmp_path / "bf16")
     (record,) = records(tmp_path / "bf16", "small")
+    assert record.cost.seconds == pytest.approx((record.finished - record.started).total_seconds(), abs=1.5)
+    assert "restarted in fp32" in record.energy.sources[-1]
     assert record.environment.precision == "fp32"
     assert "again in fp32" in capsys.readouterr().out
     assert any("fp32" in note and "step 1" in note for note in record.notes)

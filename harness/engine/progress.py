@@ -254,8 +254,9 @@ def _is_valid(name: str, value: Any, default: Any) -> bool:
 def progress_fields(progress: Progress, peak_bytes: Sequence[int], energy: Energy) -> dict[str, Any]:
     """Returns the fields of a record about evaluations and cost; `peak_bytes` has one value per process."""
     seconds = progress.seconds
-    if progress.seconds_before:
-        reason = "resumed: the energy before the interruption is unknown"
+    if progress.seconds_before or progress.fell_back:
+        resumed = "resumed: the energy before the interruption is unknown"
+        reason = resumed if progress.seconds_before else "restarted in fp32: the energy before is unknown"
         energy = Energy(gpu_joules=None, processor_joules=None, sources=[*energy.sources, reason])
     return dict(
         history=progress.history,
