@@ -201,8 +201,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
             this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    deployment.finish_trackers(accelerator)
     return record
 
 
@@ -225,6 +224,7 @@ def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -
     accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
     if accelerator.is_main_process:
         discard_checkpoints(this.checkpoint_folder)
+    deployment.finish_trackers(accelerator)
     accelerator.free_memory()
     accelerator = this.start("fp32")
     return accelerator, _fine_tune(this, parent, accelerator, None, began, outcome["error"])

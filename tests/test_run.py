@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate.tracking import TensorBoardTracker
 
 from harness.engine import models, training
 from harness.engine.adaptations import vocabulary
@@ -216,9 +217,16 @@ def test_divergence_in_mixed_precision_restarts_once_in_fp32_with_a_note(
         time.sleep(2)
         return output * math.nan
 
+    tracked = []
+    monkeypatch.setattr(TensorBoardTracker, "start", lambda self: tracked.append("start"))
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: tracked.append("finish"))
+    for name in ("store_init_configuration", "log"):
+        monkeypatch.setattr(TensorBoardTracker, name, lambda *_, **__: None)
     add_hook(monkeypatch, lambda model: model.classifier.register_forward_hook(spoil))
     flags = ("--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
-    run("--task", make_task(), *flags, "--precision", "bf16", "--results", tmp_path / "bf16")
+    tracker = ("--tracker", "tensorboard")
+    run("--task", make_task(), *flags, *tracker, "--precision", "bf16", "--results", tmp_path / "bf16")
+    assert tracked == ["start", "finish"] * 2, "MLflow refuses to start before"
     (record,) = records(tmp_path / "bf16", "small")
     assert record.cost.seconds == pytest.approx((record.finished - record.started).total_seconds(), abs=1.5)
     assert "restarted in fp32" in record.energy.sources[-1]
