@@ -38,17 +38,17 @@ def limit_memory(device: torch.device) -> None:
 
 
 @contextmanager
-def explained_out_of_memory(device_batch_size: int, eval_batch_size: int) -> Iterator[None]:
-    """Turns an allocation that fails in training or evaluation into a UserError that names their flags."""
+def explained_out_of_memory(device_batch_size: int, eval_batch_size: int | None = None) -> Iterator[None]:
+    """Turns an allocation that fails in training or scoring into a UserError that names the sizes of the batches."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
+        in_evaluation = "" if eval_batch_size is None else f" and --eval-batch-size {eval_batch_size}"
         raise UserError(
-            f"out of memory with batches of {device_batch_size} rows in training and of {eval_batch_size} in "
-            "evaluation. Run the same command with a smaller --device-batch-size or --eval-batch-size, which change no "
-            "number: it resumes from the newest checkpoint."
+            f"out of memory with --device-batch-size {device_batch_size}{in_evaluation}. Give a smaller number in the "
+            "same command; a run resumes from its newest checkpoint, and its recipe stays the same."
         ) from error
 
 
