@@ -105,6 +105,11 @@ def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths
     for split, path in paths.items():
         with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
             scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
+        if len(scores) != (now := len(rows[split].text)):
+            raise UserError(
+                f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, which has {now:,} "
+                "now: its rows changed after that run. Run again with --overwrite."
+            )
         gold, row_groups = rows[split].gold, rows[split].row_groups
         outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
     assert record.data is not None

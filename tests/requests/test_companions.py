@@ -131,6 +131,10 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
     probe = record_companion(load_task(own.task), own, run)
     assert trained == [str(shops / "stars.yaml")]
     assert (probe.spec.task, probe.trained_by, probe.metrics["test"]["accuracy"]) == ("probe", record.run_id, 7 / 8)
+    with (shops / "data.csv").open("a") as file:
+        file.write("w8,bad\n")
+    with pytest.raises(UserError, match=r"--task probe: .* 8 rows .* 9 .*--overwrite"):
+        record_companion(load_task(own.task), own, run)
 
 
 def test_sweep_of_an_own_suite_plans_the_run_that_predicts_its_companion(shops: Path, tmp_path: Path) -> None:
