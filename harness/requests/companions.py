@@ -107,8 +107,8 @@ def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths
             scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
         if len(scores) != (now := len(rows[split].text)):
             raise UserError(
-                f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, which has {now:,} "
-                "now: its rows changed after that run. Run again with --overwrite."
+                f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, but it has "
+                f"{now:,} now: its rows changed after that run. Run again with --overwrite."
             )
         gold, row_groups = rows[split].gold, rows[split].row_groups
         outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
