@@ -55,6 +55,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_torch or is_library
 
 
+def is_of_another_process(error: BaseException) -> bool:
+    """True for the error of a process whose run lost another one, which perhaps has ended with a message."""
+    texts = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # of gloo and NCCL
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+
+
 def reason(error: BaseException) -> str:
     """The cause of a failure in the words people search for, without a full stop."""
     if isinstance(error, OSError) and error.strerror:

@@ -20,7 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.engine.progress import Progress, ProgressFile, progress_fields
-from harness.errors import UserError, is_of_the_outside_world
+from harness.errors import UserError, is_of_another_process, is_of_the_outside_world
 from harness.facts.outcome import split_fields, task_facts
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
@@ -195,7 +195,7 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
         accelerator, outcome = _train_with_fallback(this, parent, accelerator)
         record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
     except Exception as error:
-        if isinstance(error, UserError) or is_of_the_outside_world(error):
+        if isinstance(error, UserError) or is_of_the_outside_world(error) or is_of_another_process(error):
             raise
         if accelerator.is_main_process and not is_finished(this.path):  # a good record outlives a failure
             this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))

@@ -194,6 +194,16 @@ def test_failed_record_is_replaced_by_the_next_run_and_a_finished_one_outlives_a
     assert records(tmp_path / "test-mode", "rte") == [record]
 
 
+def test_run_that_lost_another_process_leaves_the_record_to_the_supervisor(tmp_path, monkeypatch, capsys):
+    def lose(*_):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:63648")
+
+    monkeypatch.setattr(models, "check_length", lose)
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--max-steps", 1, code=1)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert records(tmp_path / "test-mode", "rte") == []
+
+
 def add_hook(monkeypatch, hook):
     """Calls `hook(model)` on every model that is built."""
     build_model = models.build_model
