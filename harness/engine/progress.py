@@ -204,9 +204,10 @@ class Progress:
         """Raises UserError when the progress is none of a run with this plan of steps."""
         if self.step > plan.total_steps:
             raise UserError(f"progress: step {self.step} is not in the plan of {plan.total_steps} steps")
-        steps = [step for step in range(1, self.step + 1) if step in plan.evaluations]
-        evaluations = [(plan.evaluations.epoch_after(step), step) for step in steps]
-        if [(evaluation.epoch, evaluation.step) for evaluation in self.history] != evaluations:
+        planned = plan.evaluations
+        steps = [step for step in range(1, self.step + 1) if step in planned]
+        history = [(planned.epoch_after(step), step) for step in steps]
+        if [(evaluation.epoch, evaluation.step) for evaluation in self.history] != history:
             raise UserError("progress: the history is not that of the evaluations before this step")
         if not min(1, len(steps)) <= self.selected_number <= len(steps):
             raise UserError(f"progress: evaluation {self.selected_number} is selected, of {len(steps)}")

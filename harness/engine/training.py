@@ -312,13 +312,13 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
         Diverged: a loss or gradient norm is not finite; the weights are unchanged.
     """
     plan, recipe, process = training.plan, training.recipe, training.accelerator.process_index
-    started = time.perf_counter()
+    evaluations, started = plan.evaluations, time.perf_counter()
     for number, epoch, batches in _planned_batches(training, seed, after):
         learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
         dropout.restart_masks(seed, process, number)
         measured = _take_step(training, batches, learning_rate, number)
         ends_epoch = number % plan.steps_per_epoch == 0 or number == plan.total_steps
-        is_evaluated = number in plan.evaluations
+        is_evaluated = number in evaluations
         is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
         is_checked = is_due or not training.defers_finite_check
         if is_checked:
