@@ -53,7 +53,7 @@ def _measure(accelerator: Accelerator, variant: str | None) -> tuple[int, list[f
     count = adapters.trained_parameters(model)
     encoded = _rows()
     model.to(accelerator.device)
-    conditions = dict(is_distributed=False, is_compiled=False, narrows_vocabulary=True)
+    conditions = dict(is_compiled=False, narrows_vocabulary=True)
     adapt(model, {"train": encoded}, accelerator.device, **conditions)
     plan = plan_steps(len(encoded), recipe, 1)
     training = Training(accelerator, model, create_optimizer(model, recipe, accelerator.device), recipe, plan, encoded)

@@ -46,7 +46,7 @@ def _adapt(model: PreTrainedModel, setting: Setting) -> None:
 
     compute_head_in_float32(model)
     rows = {"train": setting.encoded_vocabulary}
-    adapt(model, rows, setting.device, is_distributed=False, is_compiled=False, narrows_vocabulary=True)
+    adapt(model, rows, setting.device, is_compiled=False, narrows_vocabulary=True)
 
 
 def _bare_loop(setting: Setting, is_stock: bool) -> Measurement:

@@ -171,7 +171,6 @@ def _training(model: Path, way: Way, width: int, steps: int) -> Training:
         network,
         {"train": encoded},
         device,
-        is_distributed=False,
         is_compiled=way.is_compiled,
         narrows_vocabulary=True,
     )

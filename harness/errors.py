@@ -44,11 +44,21 @@ def is_of_the_outside_world(error: BaseException) -> bool:
     return isinstance(error, OSError) or is_out_of_memory(error)
 
 
+_OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""Texts of torch's errors without a type of their own: on a CPU, outside its allocator, and within cuBLAS and cuDNN."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """True for the errors of torch, on a GPU and on a CPU, and of the loader of shared libraries, too."""
-    is_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    is_torch = type(error).__name__ == "OutOfMemoryError" or any(text in str(error) for text in _OUT_OF_MEMORY)
     is_library = isinstance(error, ImportError) and str(error).endswith("failed to map segment from shared object")
     return isinstance(error, MemoryError) or is_torch or is_library
+
+
+def is_of_another_process(error: BaseException) -> bool:
+    """True for the error of a process whose run lost another one, which perhaps has ended with a message."""
+    texts = ("Connection closed by peer", "Connection reset by peer", "remote process exited")  # of gloo and NCCL
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
 def reason(error: BaseException) -> str:

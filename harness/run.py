@@ -5,8 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-if not __package__:  # run as a file: Python put harness/ first on the path; the repository root belongs there
+if __name__ == "__main__":  # Python put harness/ first on the path; the repository root belongs there
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from harness.__main__ import main as command
+
+    command(["run", *sys.argv[1:]])
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -17,7 +20,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.engine.progress import Progress, ProgressFile, progress_fields
-from harness.errors import UserError, is_of_the_outside_world
+from harness.errors import UserError, is_of_another_process, is_of_the_outside_world
 from harness.facts.outcome import describe_changes, split_fields, task_facts
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
@@ -50,11 +53,10 @@ if TYPE_CHECKING:
     Parent = bundles.Bundle | None
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Runs the command and exits with 0 if there is a score, 1 if the run diverged, 2 for a mistake of the user."""
     with exit_code_on_error(is_output_optional=True):
-        args = sys.argv[1:] if arguments is None else list(arguments)
-        record = run(parse_options(args), redact_command(["harness/run.py", *args]))
+        record = run(parse_options(arguments), redact_command(["harness/run.py", *arguments]))
 
         from accelerate import PartialState
 
@@ -194,14 +196,13 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
         accelerator, outcome = _train_with_fallback(this, parent, accelerator)
         record = deployment.compute_on_main(accelerator, lambda: this.write(parent, started, outcome))
     except Exception as error:
-        if isinstance(error, UserError) or is_of_the_outside_world(error):
+        if isinstance(error, UserError) or is_of_the_outside_world(error) or is_of_another_process(error):
             raise
         if accelerator.is_main_process and not is_finished(this.path):  # a good record outlives a failure
             this.write(parent, started, dict(status="failed", error=redact_secrets(f"{type(error).__name__}: {error}")))
         raise
     accelerator.print(f"{summary(record)}\n{this.path}")
-    for tracker in accelerator.trackers:
-        tracker.finish()
+    deployment.finish_trackers(accelerator)
     return record
 
 
@@ -212,20 +213,22 @@ def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -
     """
     from harness.engine import checkpoints, deployment
 
+    began, fault = perf_counter(), ""
     checkpoint = deployment.compute_on_main(
         accelerator, lambda: checkpoints.newest_checkpoint(this.checkpoint_folder, print)
     )
     if checkpoint is not None and checkpoints.saved_progress(checkpoint).get("fell_back"):
-        accelerator = this.start("fp32")
-    outcome = _fine_tune(this, parent, accelerator, checkpoint)
+        accelerator, fault = this.start("fp32"), "an interrupted attempt diverged"
+    outcome = _fine_tune(this, parent, accelerator, checkpoint, began, fault)
     if outcome["status"] != "diverged" or accelerator.mixed_precision == "no":
         return accelerator, outcome
     accelerator.print(f"{outcome['error']} in {accelerator.mixed_precision}: starting again in fp32")
     if accelerator.is_main_process:
         discard_checkpoints(this.checkpoint_folder)
+    deployment.finish_trackers(accelerator)
     accelerator.free_memory()
     accelerator = this.start("fp32")
-    return accelerator, _fine_tune(this, parent, accelerator, None, fault=outcome["error"])
+    return accelerator, _fine_tune(this, parent, accelerator, None, began, outcome["error"])
 
 
 class _Selection(NamedTuple):
@@ -238,18 +241,19 @@ class _Selection(NamedTuple):
 
 
 def _fine_tune(
-    this: _Run, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, fault: str = ""
+    this: _Run, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, began: float, fault: str
 ) -> dict[str, Any]:
     """Trains and scores; returns the fields of the record that say how it went, the same on every process.
 
-    `fault` says why mixed precision was given up, where it was.
+    `began` is the value of `perf_counter` at the start; `fault` says why mixed precision was given up, where it was.
     """
     from harness.engine.adaptations import restore
     from harness.engine.display import Display
     from harness.engine.inference import NotFinite
+    from harness.engine.memory import explained_out_of_memory
     from harness.engine.training import Diverged
 
-    began, recipe = perf_counter(), this.spec.recipe
+    recipe = this.spec.recipe
     ready = prepare(this.task, this.spec, this.files, parent, this.options, accelerator)
     if this.options.tracker:
         config = {"task": this.task.name, "model": this.spec.model, "seed": this.spec.seed}
@@ -260,11 +264,12 @@ def _fine_tune(
     progress.begin(began, ready.topology, fault, ready.meters)
     display = Display(ready.plan, accelerator.is_main_process, progress.step)
     try:
-        with catch_stop_signals() as stop_request, display:
-            best = _train(this, ready, progress, best, display, stop_request)
-        if best.weights is not None:
-            ready.training.set_weights(best.weights)
-        scores = best.scores | _other_scores(this, ready, best)
+        with explained_out_of_memory(ready.plan.device_batch_size, ready.environment.eval_batch_size):
+            with catch_stop_signals() as stop_request, display:
+                best = _train(this, ready, progress, best, display, stop_request)
+            if best.weights is not None:
+                ready.training.set_weights(best.weights)
+            scores = best.scores | _other_scores(this, ready, best)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)
     _save_model(this, ready, restore(ready.model, recipe, ready.plan, progress.selected.step))
@@ -316,11 +321,10 @@ def _train(
     schedule = checkpoints.CheckpointSchedule(options.checkpoint_steps, options.checkpoint_seconds, progress.step)
     after = total_steps if progress.is_out_of_patience else progress.step
     for step in training_steps(training, this.spec.seed, after):
-        checked_steps = progress.add(step)
-        display.update(step)
-        for each in checked_steps:
+        for each in progress.add(step):
             if options.tracker:
                 accelerator.log({"loss": each.loss, "learning_rate": each.learning_rate}, step=each.number)
+        display.update(step)
         if not step.is_checked:
             continue
         if accelerator.is_main_process:
@@ -394,7 +398,3 @@ def _outcome_fields(this: _Run, ready: Prepared, progress: Progress, scores: dic
         weights_sha256=training.weights_sha256() if deployment.can_gather_weights(accelerator) else None,
         prediction_files=prediction_files,
     )
-
-
-if __name__ == "__main__":
-    main()

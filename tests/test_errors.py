@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from harness.errors import MAX_MESSAGE, UserError, boundary, did_you_mean, first_line, is_of_the_outside_world
+from harness.errors import (
+    MAX_MESSAGE,
+    UserError,
+    boundary,
+    did_you_mean,
+    first_line,
+    is_of_the_outside_world,
+    is_out_of_memory,
+    reason,
+)
 
 KNOWN = ["accuracy", "f1_macro", "Matthews", "rows"]
 
@@ -99,6 +108,22 @@ def test_other_errors_pass_a_boundary_unchanged(error: Exception) -> None:
     with pytest.raises(type(error)) as outside:
         fail(error)
     assert outside.value is error
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate memory: you tried ...",
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_failed_allocation_of_torch_is_of_the_outside_world(message: str) -> None:
+    error = RuntimeError(message)
+    assert is_out_of_memory(error)
+    assert is_of_the_outside_world(error)
+    assert reason(error) == "out of memory"
 
 
 def test_fault_of_the_code_is_not_of_the_outside_world() -> None:

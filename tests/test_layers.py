@@ -73,7 +73,10 @@ ENGINE_IMPORTS = {
     "step_graphs": {"batches"},
     "tiny_example": {"encoding", "models", "test_mode"},
     "sharding": {"layers"},
-    "training": {"adaptations", "adaptations.dropout", "batches", "compiling", "losses", "sharding", "step_graphs"},
+    "training": {
+        *("adaptations", "adaptations.dropout", "adaptations.freezing"),
+        *("batches", "compiling", "losses", "sharding", "step_graphs"),
+    },
 }
 """The parts of the engine that a part may import; the others import none. Type-only imports count too."""
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from accelerate.tracking import TensorBoardTracker
 
 from harness.engine import models, training
 from harness.engine.adaptations import vocabulary
@@ -202,6 +203,16 @@ def test_failed_record_is_replaced_by_the_next_run_and_a_finished_one_outlives_a
     assert records(tmp_path / "test-mode", "rte") == [record]
 
 
+def test_run_that_lost_another_process_leaves_the_record_to_the_supervisor(tmp_path, monkeypatch, capsys):
+    def lose(*_):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:63648")
+
+    monkeypatch.setattr(models, "check_length", lose)
+    run("--task", "rte", "--test-mode", "--results", tmp_path, "--max-steps", 1, code=1)
+    assert capsys.readouterr().err.count("\n") == 1
+    assert records(tmp_path / "test-mode", "rte") == []
+
+
 def add_hook(monkeypatch, hook):
     """Calls `hook(model)` on every model that is built."""
     build_model = models.build_model
@@ -220,12 +231,24 @@ def test_divergence_in_mixed_precision_restarts_once_in_fp32_with_a_note(
     import torch
 
     def spoil(module, inputs, output):
-        return output * math.nan if torch.is_autocast_enabled("cpu") else None
+        if not torch.is_autocast_enabled("cpu"):
+            return None
+        time.sleep(2)
+        return output * math.nan
 
+    tracked = []
+    monkeypatch.setattr(TensorBoardTracker, "start", lambda self: tracked.append("start"))
+    monkeypatch.setattr(TensorBoardTracker, "finish", lambda self: tracked.append("finish"))
+    for name in ("store_init_configuration", "log"):
+        monkeypatch.setattr(TensorBoardTracker, name, lambda *_, **__: None)
     add_hook(monkeypatch, lambda model: model.classifier.register_forward_hook(spoil))
     flags = ("--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
-    run("--task", make_task(), *flags, "--precision", "bf16", "--results", tmp_path / "bf16")
+    tracker = ("--tracker", "tensorboard")
+    run("--task", make_task(), *flags, *tracker, "--precision", "bf16", "--results", tmp_path / "bf16")
+    assert tracked == ["start", "finish"] * 2, "MLflow refuses to start before"
     (record,) = records(tmp_path / "bf16", "small")
+    assert record.cost.seconds == pytest.approx((record.finished - record.started).total_seconds(), abs=1.5)
+    assert "restarted in fp32" in record.energy.sources[-1]
     assert record.environment.precision == "fp32"
     assert "again in fp32" in capsys.readouterr().out
     assert any("fp32" in note and "step 1" in note for note in record.notes)
@@ -233,6 +256,38 @@ def test_divergence_in_mixed_precision_restarts_once_in_fp32_with_a_note(
     (expected,) = records(tmp_path / "fp32", "small")
     assert expected.weights_sha256 == record.weights_sha256
     assert expected.notes == []
+
+
+def test_fp32_after_a_divergence_is_noted_where_no_checkpoint_is_usable(
+    make_task, tiny_model, tmp_path, monkeypatch, capsys
+):
+    import torch
+
+    def spoil(module, inputs, output):
+        return output * math.nan if torch.is_autocast_enabled("cpu") else None
+
+    training_steps = training.training_steps
+
+    def send_sigterm(*args, **keywords):
+        for step in training_steps(*args, **keywords):
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield step
+
+    add_hook(monkeypatch, lambda model: model.classifier.register_forward_hook(spoil))
+    flags = ("--task", make_task(), "--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
+    flags = (*flags, "--precision", "bf16", "--results", tmp_path / "r")
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "training_steps", send_sigterm)
+        run(*flags, code=143)
+    (manifest,) = (tmp_path / "r" / "checkpoints" / "small").glob("*/*/manifest.json")
+    facts = json.loads(manifest.read_text())
+    manifest.write_text(json.dumps({**facts, "progress": {**facts["progress"], "step": 2}}))
+    run(*flags)
+    assert "skipped" in capsys.readouterr().out
+    (record,) = records(tmp_path / "r", "small")
+    assert record.environment.precision == "fp32"
+    (note,) = record.notes
+    assert "restarted in fp32" in note
 
 
 def test_batches_that_do_not_fit_into_memory_are_halved_with_one_note(tmp_path, monkeypatch):
@@ -418,6 +473,24 @@ def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
     (record,), (expected,) = records(tmp_path / "test-mode", "rte"), records(rte, "rte")
     assert reproducible_fields(record) == reproducible_fields(expected)
     assert (record.cost.steps, record.cost.tokens) == (expected.cost.steps, expected.cost.tokens)
+
+
+@pytest.mark.parametrize("in_training", [True, False])
+def test_batches_that_do_not_fit_after_the_trial_are_named_with_their_flags(tmp_path, monkeypatch, capsys, in_training):
+    import torch
+
+    def run_out(module, _positional, inputs):
+        if module.training == in_training and len(inputs["input_ids"]) > 20:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    add_hook(monkeypatch, lambda model: model.register_forward_pre_hook(run_out, with_kwargs=True))
+    flags = ("--task", "rte", "--test-mode", "--results", tmp_path, "--epochs", 1)
+    run(*flags, code=2)
+    error = capsys.readouterr().err
+    assert "--device-batch-size" in error
+    assert "--eval-batch-size" in error
+    assert records(tmp_path / "test-mode", "rte") == []
+    run(*flags, "--device-batch-size", 16, "--eval-batch-size", 20)
 
 
 def test_evaluations_within_epochs_change_neither_weights_nor_scores(rte, tmp_path):

@@ -365,11 +365,11 @@ def _training(
     from harness.engine.deployment import keeps_whole_weights
     from harness.engine.training import Training
 
-    device, several, whole = accelerator.device, accelerator.num_processes > 1, keeps_whole_weights(accelerator)
+    device = accelerator.device
     accelerator.free_memory()  # FSDP would take the models of earlier checks for this one
     adapters.attach(model, recipe, seed=0)
-    conditions = dict(is_distributed=several, is_compiled=False, narrows_vocabulary=whole)
-    adapt(model.to(device), {"train": encoded}, device, **conditions)
+    has_whole_weights = keeps_whole_weights(accelerator)
+    adapt(model.to(device), {"train": encoded}, device, is_compiled=False, narrows_vocabulary=has_whole_weights)
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded, has_graphs=has_graphs)
 
 

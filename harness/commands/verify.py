@@ -98,9 +98,10 @@ def _run_again(options: VerifyOptions, command: Command) -> int:
         raise UserError(f"--name {options.name}: expected letters, digits, '-', '_' and '.' only, at most 100.")
     stream = {"file": sys.stderr} if options.json else {}
     console = wide_console(**stream)
-    by_topology = sorted(_plan_reruns(options, console), key=lambda rerun: rerun.topology)
+    # those on GPUs first: the threads of a run on a CPU must not limit them
+    ordered = sorted(_plan_reruns(options, console), key=lambda rerun: (rerun.topology.gpus == 0, rerun.topology))
     code = 0
-    for topology, reruns in groupby(by_topology, key=lambda rerun: rerun.topology):
+    for topology, reruns in groupby(ordered, key=lambda rerun: rerun.topology):
         if topology.gpus == 0:
             os.environ["OMP_NUM_THREADS"] = str(topology.threads)  # the executor takes at most as many
         gpus = topology.gpus or None

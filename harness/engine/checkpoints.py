@@ -75,8 +75,9 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
         gather_state(each, accelerator.is_main_process)
         for each in (state.weights, checkpoint.best_weights, state.optimizer)
     )
-    if accelerator.is_main_process and scratch.exists():
-        shutil.rmtree(scratch)
+    if accelerator.is_main_process:
+        for unfinished in folder.glob(".step-*"):  # of killed processes, perhaps after another step
+            shutil.rmtree(unfinished)
     accelerator.wait_for_everyone()
     with _explained_errors(scratch, size):
         scratch.mkdir(parents=True, exist_ok=True)

@@ -174,6 +174,12 @@ def reports_out_of_memory(device: torch.device) -> bool:
     return is_strict or resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
 
 
+def finish_trackers(accelerator: Accelerator) -> None:
+    """Ends the tracking of an attempt; MLflow does not start another before."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def device_summary(accelerator: Accelerator) -> str:
     """Describes the devices; for a CPU with its threads, of which accelerate launch sets one unless told otherwise."""
     if accelerator.device.type != "cpu":

@@ -27,6 +27,11 @@ def find_layers(model: PreTrainedModel, flag: str) -> nn.ModuleList:
     return tallest[0]
 
 
+def drops_layers(model: nn.Module) -> bool:
+    """Tells whether the model leaves out layers at random in training (LayerDrop)."""
+    return any(getattr(module, "layerdrop", 0) for module in model.modules())
+
+
 def word_embeddings(model: PreTrainedModel) -> nn.Module | None:
     """Returns the module that embeds the tokens; None if there is no single one: CANINE hashes characters."""
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -22,13 +24,32 @@ from harness.system.devices import GPU_MEMORY_SHARE
 def limit_memory(device: torch.device) -> None:
     """Limits this process to its share of the GPU's memory, where the environment has one: other runs have the rest.
 
+    The peak of the memory counts from now on, and not from an earlier run of this process.
+
     Raises:
         UserError: the share is not a number from 0 to 1.
     """
-    share = os.environ.get(GPU_MEMORY_SHARE)
-    if share and device.type == "cuda":
+    if device.type != "cuda":
+        return
+    torch.cuda.reset_peak_memory_stats(device)
+    if share := os.environ.get(GPU_MEMORY_SHARE):
         with boundary(GPU_MEMORY_SHARE, ValueError, advice="A sweep sets this variable: unset it."):
             torch.cuda.set_per_process_memory_fraction(float(share))
+
+
+@contextmanager
+def explained_out_of_memory(device_batch_size: int, eval_batch_size: int | None = None) -> Iterator[None]:
+    """Turns an allocation that fails in training or scoring into a UserError that names the sizes of the batches."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        in_evaluation = "" if eval_batch_size is None else f" and --eval-batch-size {eval_batch_size}"
+        raise UserError(
+            f"out of memory with --device-batch-size {device_batch_size}{in_evaluation}. Give a smaller number in the "
+            "same command; a run resumes from its newest checkpoint, and its recipe stays the same."
+        ) from error
 
 
 def plan_that_fits(

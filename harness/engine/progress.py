@@ -116,7 +116,7 @@ class Progress:
             self.note(
                 f"resumed after step {self.step} on {topology} instead of {self.topology}: dropout and rounding differ"
             )
-        if fault:
+        if fault and not self.fell_back:
             self.fell_back = True
             self.note(f"{fault} in mixed precision: restarted in fp32")
         self.topology = topology
@@ -204,9 +204,10 @@ class Progress:
         """Raises UserError when the progress is none of a run with this plan of steps."""
         if self.step > plan.total_steps:
             raise UserError(f"progress: step {self.step} is not in the plan of {plan.total_steps} steps")
-        steps = [step for step in range(1, self.step + 1) if step in plan.evaluations]
-        evaluations = [(plan.evaluations.epoch_after(step), step) for step in steps]
-        if [(evaluation.epoch, evaluation.step) for evaluation in self.history] != evaluations:
+        planned = plan.evaluations
+        steps = [step for step in range(1, self.step + 1) if step in planned]
+        history = [(planned.epoch_after(step), step) for step in steps]
+        if [(evaluation.epoch, evaluation.step) for evaluation in self.history] != history:
             raise UserError("progress: the history is not that of the evaluations before this step")
         if not min(1, len(steps)) <= self.selected_number <= len(steps):
             raise UserError(f"progress: evaluation {self.selected_number} is selected, of {len(steps)}")
@@ -254,8 +255,9 @@ def _is_valid(name: str, value: Any, default: Any) -> bool:
 def progress_fields(progress: Progress, peak_bytes: Sequence[int], energy: Energy) -> dict[str, Any]:
     """Returns the fields of a record about evaluations and cost; `peak_bytes` has one value per process."""
     seconds = progress.seconds
-    if progress.seconds_before:
-        reason = "resumed: the energy before the interruption is unknown"
+    if progress.seconds_before or progress.fell_back:
+        resumed = "resumed: the energy before the interruption is unknown"
+        reason = resumed if progress.seconds_before else "restarted in fp32: the energy before is unknown"
         energy = Energy(gpu_joules=None, processor_joules=None, sources=[*energy.sources, reason])
     return dict(
         history=progress.history,

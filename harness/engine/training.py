@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import dropout
+from harness.engine.adaptations import dropout, freezing
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
@@ -111,6 +111,9 @@ class Training:
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
             limit = recipe.max_grad_norm or 0.0  # DeepSpeed clips instead of the harness; 0 is no limit
             deepspeed.deepspeed_config |= {**sizes, "gradient_clipping": limit}
+        if accelerator.num_processes > 1:  # DistributedDataParallel waits for every gradient, unless told otherwise
+            finds_unused = freezing.has_unused(model, encoded)
+            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=finds_unused)
         shard_by_layer(accelerator, model)
         self.model, self.optimizer = accelerator.prepare(model, optimizer)
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
@@ -309,13 +312,13 @@ def training_steps(training: Training, seed: int, after: int = 0) -> Iterator[St
         Diverged: a loss or gradient norm is not finite; the weights are unchanged.
     """
     plan, recipe, process = training.plan, training.recipe, training.accelerator.process_index
-    started = time.perf_counter()
+    evaluations, started = plan.evaluations, time.perf_counter()
     for number, epoch, batches in _planned_batches(training, seed, after):
         learning_rate = recipe.learning_rate * learning_rate_factor(number - 1, plan, recipe)
         dropout.restart_masks(seed, process, number)
         measured = _take_step(training, batches, learning_rate, number)
         ends_epoch = number % plan.steps_per_epoch == 0 or number == plan.total_steps
-        is_evaluated = number in plan.evaluations
+        is_evaluated = number in evaluations
         is_due = ends_epoch or is_evaluated or number % FINITE_CHECK_EVERY == 0
         is_checked = is_due or not training.defers_finite_check
         if is_checked:

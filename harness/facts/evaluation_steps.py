@@ -6,6 +6,7 @@ import math
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator
@@ -64,7 +65,7 @@ class EvaluationSteps:
         """The number of multiples of the distance that are nearest to one of the first steps of an epoch."""
         return math.ceil(Fraction(2 * steps + 1, 2) / max(Fraction(1), self._distance)) - 1
 
-    @property
+    @cached_property
     def _distance(self) -> Fraction:
         """Steps between evaluations by a fraction, exactly: the decimal 0.1 is no binary number."""
         return Fraction(str(self.every or 1.0)) * self.steps_per_epoch

@@ -31,16 +31,19 @@ class Scorer(NamedTuple):
         """Returns logits or values, float32[N, C] in row order, on every process; all of them must call it together.
 
         Raises:
-            UserError: the model has no embedding for a token of the rows, or a score is not finite.
+            UserError: the model has no embedding for a token of the rows, a batch does not fit into memory, or a score
+                is not finite.
         """
         from harness.engine.encoding import encode
         from harness.engine.inference import NotFinite, infer
+        from harness.engine.memory import explained_out_of_memory
         from harness.engine.models import check_tokens
 
         encoded = encode(rows, self.tokenizer, self.bundle.record.spec.recipe.max_length)
         check_tokens(str(self.bundle.folder), self.model, [encoded.tokens["input_ids"]])
         try:
-            return infer(self.accelerator, self.model, encoded, self.device_batch_size)
+            with explained_out_of_memory(self.device_batch_size):
+                return infer(self.accelerator, self.model, encoded, self.device_batch_size)
         except NotFinite as error:
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 

@@ -17,6 +17,7 @@ from harness.facts.tasks import TaskSpec, companion_tasks, trained_task
 from harness.requests.identity import companion_spec
 from harness.requests.options import RunOptions
 from harness.rows.files import find_files
+from harness.system.offline import use_cache_unless_reachable
 
 if TYPE_CHECKING:
     from harness.rows.splits import Split
@@ -42,11 +43,18 @@ def _predicted(companion: TaskSpec) -> tuple[str, ...]:
 
 
 def _load(companion: TaskSpec, options: RunOptions) -> tuple[dict[str, Split], DataFacts]:
+    if not options.test_mode and (message := use_cache_unless_reachable()) is not None:
+        print(message)
+
     from harness.rows import loading
 
     files = None if options.test_mode else find_files(companion, options.data)
     tables = test_mode.tables(companion) if options.test_mode else loading.read_tables(companion, files)
     rows = loading.load_splits(companion, tables, "standard", None)
+    if missing := next((split for split in _predicted(companion) if split not in rows), None):
+        raise UserError(
+            f"task {companion.name}: split {missing!r} not found. Provide its rows, as the task names them."
+        )
     return rows, loading.data_facts(companion, tables, rows, options.test_mode)
 
 
@@ -56,10 +64,11 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     `run` trains that run or returns its finished record. Splits to evaluate are scored from the prediction files.
 
     Raises:
-        UserError: that run has no predictions for the companion's rows.
+        UserError: the companion's rows cannot be loaded, or that run has no predictions for them.
     """
     from accelerate import PartialState
 
+    rows, facts = _load(task, options)  # first: training may take hours
     parent = run(replace(options, task=trained_task(options.task)))
     files = {split: parent.prediction_files.get(f"{task.name}.{split}") for split in _predicted(task)}
     if missing := next((split for split, file in files.items() if file is None), None):
@@ -86,7 +95,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     if task.evaluate:
         folder = record_path(options.folder, str(task.predicted_by), parent.run_id).parent
         paths = {split: folder / str(files[split]) for split in task.evaluate}
-        record = record.model_copy(update=_scored_fields(task, options, record, paths))
+        record = record.model_copy(update=_scored_fields(task, rows, facts, record, paths))
     path = record_path(options.folder, task.name, spec.run_id)
     if PartialState().is_main_process and not _is_copy(path, parent):
         # overwrites no result: the record only copies the parent's
@@ -94,17 +103,23 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     return record
 
 
-def _scored_fields(task: TaskSpec, options: RunOptions, record: RunRecord, paths: Mapping[str, Path]) -> dict[str, Any]:
+def _scored_fields(
+    task: TaskSpec, rows: Mapping[str, Split], facts: DataFacts, record: RunRecord, paths: Mapping[str, Path]
+) -> dict[str, Any]:
     """The fields of the record that follow from the labels and the prediction files of the splits to evaluate."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows, facts = _load(task, options)
     outcomes = {}
     for split, path in paths.items():
         with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
             scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
+        if len(scores) != (now := len(rows[split].text)):
+            raise UserError(
+                f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, but it has "
+                f"{now:,} now: its rows changed after that run. Run again with --overwrite."
+            )
         gold, row_groups = rows[split].gold, rows[split].row_groups
         outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
     assert record.data is not None

@@ -182,7 +182,6 @@ def _make_training(
         model,
         encoded,
         device,
-        is_distributed=accelerator.num_processes > 1,
         is_compiled=is_compiled,
         narrows_vocabulary=has_whole_weights and is_row_wise(recipe),
     )
@@ -190,7 +189,7 @@ def _make_training(
     can_run_out = [deployment.reports_out_of_memory(device), options.device_batch_size is not None]
     if any(deployment.any_process(accelerator, can_run_out)) and has_whole_weights:
         plan = plan_that_fits(accelerator, model.to(device), optimizer, encoded["train"], plan)
-    has_graphs = _has_step_graphs(options, plan, accelerator)
+    has_graphs = _has_step_graphs(options, plan, accelerator, model)
     return Training(accelerator, model, optimizer, recipe, plan, encoded["train"], is_compiled, has_graphs)
 
 
@@ -229,13 +228,15 @@ def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) 
     return not obstacle
 
 
-def _has_step_graphs(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
+def _has_step_graphs(options: RunOptions, plan: StepPlan, accelerator: Accelerator, model: PreTrainedModel) -> bool:
     """Tells whether steps are captured as CUDA graphs; prints why they are not although --cuda-graphs asks for it."""
-    from harness.engine import step_graphs
+    from harness.engine import layers, step_graphs
 
     if not step_graphs.should_capture(options.cuda_graphs, plan.total_steps, accelerator.device):
         return False
     obstacle = step_graphs.capture_obstacle(accelerator, plan, options.recipe)
+    if layers.drops_layers(model):
+        obstacle = obstacle or "the model leaves out layers at random, and a graph would always leave out the same"
     if obstacle and options.cuda_graphs == "on":
         accelerator.print(f"--cuda-graphs on: {obstacle}; training without")
     return not obstacle

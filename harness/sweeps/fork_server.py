@@ -152,7 +152,7 @@ def _become_run(waiting: int, start: Start, run: ModuleType) -> None:
         os.dup2(log, descriptor)
     sys.argv = [str(SCRIPT), *start.args]
     try:
-        run.main()
+        run.main(start.args)
     except SystemExit as end:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from harness.errors import UserError, is_of_the_outside_world, reason
+from harness.errors import UserError, is_of_another_process, is_of_the_outside_world, reason
 from harness.system.output import standard_streams
 from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, stop_at_once
@@ -40,6 +40,8 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
             if is_of_the_outside_world(error):
                 file = getattr(error, "filename", None)
                 _end(f"error: {f'{os.fsdecode(file)}: ' if isinstance(file, (str, bytes)) else ''}{reason(error)}.", 2)
+            if is_of_another_process(error):
+                _end("stopped, because another process of this run has ended; its own message is the cause", 1)
             _end(
                 f"{redact_secrets(traceback.format_exc())}\n"
                 "This is a fault of the harness. Please report it, with the lines above and this command:\n"

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from harness.__main__ import main
 from harness.api import predict
+from harness.engine import inference
 from harness.facts.tasks import load_task, read_task
 from harness.rows import stream
 from harness.saved_models.bundles import read_bundle
@@ -179,6 +181,19 @@ def test_python_function_refuses_a_value_that_is_no_text(single: Path) -> None:
 
     with pytest.raises(UserError, match="got None"):
         predict(single, ["w1", None])  # type: ignore[list-item]
+
+
+def test_batch_that_does_not_fit_is_named_with_its_flag(
+    single: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_out(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(inference, "infer", run_out)
+    run_predict(single, "--text", "w1", "--device-batch-size", 7, "--cpu", code=2)
+    error = capsys.readouterr().err
+    assert "--device-batch-size 7" in error
+    assert "--eval-batch-size" not in error
 
 
 def test_score_that_is_not_finite_is_an_error(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from harness.__main__ import main
+from harness.commands import verify as verify_command
 from harness.commands.leaderboard import read_leaderboard
 from harness.commands.verify import main as verify_main
 from harness.errors import UserError
@@ -25,7 +28,9 @@ from harness.metrics.registry import METRICS
 from harness.requests.options import parse_options
 from harness.run import run
 from harness.stats.verification import LEVELS, Rerun, compare_reruns
+from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.launch import launch_command
+from harness.sweeps.reruns import RerunPlan, Topology
 from harness.sweeps.scheduler import Command
 
 RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
@@ -421,6 +426,25 @@ def test_a_name_with_a_line_break_imitates_no_other_line(results: Path, capsys: 
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("0 records")] == []
     assert any("validation\\u000a0 records" in line for line in lines)
+
+
+def test_threads_of_reruns_on_a_cpu_limit_no_rerun_on_a_gpu(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    topologies = [Topology(False, 0, 3), Topology(False, 1, 7), Topology(True, 0, 5)]
+    reruns = [RerunPlan(topology, [], 1.0) for topology in topologies]
+    limits = {}
+
+    def make_executor(settings: ExecutorSettings, test_mode: bool) -> SimpleNamespace:
+        limits[settings.gpus_per_run or 0, test_mode] = os.environ["OMP_NUM_THREADS"]
+        return SimpleNamespace(device="", slots=[])
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "9")
+    monkeypatch.setattr(verify_command, "_plan_reruns", lambda *_: reruns)
+    monkeypatch.setattr(verify_command, "make_executor", make_executor)
+    monkeypatch.setattr(verify_command, "plan_jobs", lambda *_, **__: SimpleNamespace(finished=[]))
+    monkeypatch.setattr(verify_command, "print_plan", lambda *_: None)
+    monkeypatch.setattr(verify_command, "run_jobs", lambda *_, **__: 0)
+    code_of(results, "--rerun", "smallest")
+    assert limits[1, False] == "9"
 
 
 def test_nothing_is_run_for_invalid_flags(results: Path, capsys: pytest.CaptureFixture[str]) -> None:

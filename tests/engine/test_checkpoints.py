@@ -110,8 +110,10 @@ def test_unfinished_folder_of_a_killed_process_is_no_checkpoint_and_is_replaced(
     (folder / ".step-00000020").mkdir()
     (folder / ".step-00000020" / "weights.safetensors").write_bytes(b"half")
     assert newest_checkpoint(folder, print) == folder / "step-00000015"
+    (folder / ".step-00000017").mkdir()  # a run may save after other steps the next time
     save_checkpoint(Accelerator(cpu=True), folder, checkpoint(20))
     assert newest_checkpoint(folder, print) == folder / "step-00000020"
+    assert [path.name for path in folder.glob(".*")] == []
 
 
 DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -40,6 +40,7 @@ def test_device_batch_is_halved_until_it_fits(error, capsys):
 
 def test_run_that_shares_its_gpu_uses_its_part_of_the_memory(monkeypatch):
     limits = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *limit: limits.append(limit))
     gpu = torch.device("cuda")  # accelerate's device on one GPU has no index, which torch refuses here
     limit_memory(gpu)
@@ -50,7 +51,16 @@ def test_run_that_shares_its_gpu_uses_its_part_of_the_memory(monkeypatch):
     assert limits == [(0.3,)]
 
 
+def test_peak_of_a_gpu_counts_from_the_start_of_the_run(monkeypatch):
+    devices = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", devices.append)
+    for device in (torch.device("cpu"), torch.device("cuda")):
+        limit_memory(device)
+    assert devices == [torch.device("cuda")]
+
+
 def test_share_of_memory_that_is_no_number_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: None)
     monkeypatch.setenv(GPU_MEMORY_SHARE, "half")
     with pytest.raises(UserError, match=GPU_MEMORY_SHARE):
         limit_memory(torch.device("cuda", 0))

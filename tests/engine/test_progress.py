@@ -166,6 +166,8 @@ def test_restart_in_fp32_is_noted_and_saved():
     progress.begin(0.0, "1 processes with batches of 4", "the loss of step 3 is not finite")
     assert progress.fell_back
     assert "fp32" in progress.notes[0]
+    progress.begin(0.0, "1 processes with batches of 4", "an interrupted attempt diverged")
+    assert len(progress.notes) == 1, "a resumed run has the note already"
 
 
 def test_time_counts_from_the_start_of_the_setup():

@@ -10,7 +10,7 @@ import torch
 from accelerate import Accelerator
 
 from harness.commands.selfcheck import check_graphs_draw_dropout, check_graphs_match_plain_loop
-from harness.engine import step_graphs
+from harness.engine import models, step_graphs
 from harness.engine.adaptations import dropout
 from harness.engine.optimizers import create_optimizer
 from harness.engine.step_graphs import capture_obstacle, should_capture
@@ -113,6 +113,24 @@ def test_graphs_need_one_gpu_one_batch_and_adamw(monkeypatch):
     assert capture_obstacle(accelerator, plan, adamw) == ""
     assert "AdamW" in capture_obstacle(accelerator, plan, adamw.model_copy(update={"optimizer": "sgd"}))
     assert "2 batches" in capture_obstacle(accelerator, plan.with_device_batch_size(4), adamw)
+
+
+def test_steps_of_a_model_that_leaves_out_layers_at_random_are_eager(monkeypatch, tmp_path, capsys):
+    """The choice of layers is Python's, so that a graph would repeat it."""
+    monkeypatch.setattr(step_graphs, "capture_obstacle", lambda *_: "")
+    monkeypatch.setattr(step_graphs, "gpu_capture", recording_capture(captured := []))
+    build_model = models.build_model
+
+    def build(*args):
+        built = build_model(*args)
+        built.model.bert.encoder.layerdrop = 0.2
+        return built
+
+    monkeypatch.setattr(models, "build_model", build)
+    flags = ["--task", "rte", "--test-mode", "--epochs", "1", "--cuda-graphs", "on", "--results", str(tmp_path)]
+    assert not run(parse_options(flags)).environment.has_step_graphs
+    assert captured == []
+    assert "at random" in capsys.readouterr().out
 
 
 def test_selfcheck_compares_graphs_with_a_plain_loop(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -131,6 +132,34 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
     probe = record_companion(load_task(own.task), own, run)
     assert trained == [str(shops / "stars.yaml")]
     assert (probe.spec.task, probe.trained_by, probe.metrics["test"]["accuracy"]) == ("probe", record.run_id, 7 / 8)
+    with (shops / "data.csv").open("a") as file:
+        file.write("w8,bad\n")
+    with pytest.raises(UserError, match=r"--task probe: .* 8 rows .* 9 .*--overwrite"):
+        record_companion(load_task(own.task), own, run)
+
+
+@pytest.mark.parametrize(
+    "edit, fault",
+    [
+        (lambda text: text.replace("\ntext: text", "\ntext: review"), "review"),
+        (
+            lambda text: text.replace(
+                "evaluate: test\nreport: test", "evaluate: []\nreport: []\npredict: test"
+            ).replace("all}", "other}"),
+            "'test'",
+        ),
+    ],
+)
+def test_rows_of_a_companion_are_checked_before_the_run_that_predicts_it(
+    shops: Path, edit: Callable[[str], str], fault: str
+) -> None:
+    path = shops / "probe.yaml"
+    path.write_text(edit(path.read_text()))
+    stars = parse_options(["--task", str(shops / "stars.yaml"), "--results", str(shops.parent)])
+    assert companion_splits(stars) == {}, "the task itself is trained"
+    own = parse_options(["--task", str(path), "--results", str(shops.parent)])
+    with pytest.raises(UserError, match=f"task probe: .*{fault}"):
+        record_companion(load_task(own.task), own, lambda _: pytest.fail("trained"))
 
 
 def test_sweep_of_an_own_suite_plans_the_run_that_predicts_its_companion(shops: Path, tmp_path: Path) -> None:

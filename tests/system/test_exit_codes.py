@@ -117,3 +117,32 @@ def test_message_has_an_end(capsys: pytest.CaptureFixture[str]) -> None:
 def test_command_without_error_does_not_exit() -> None:
     with exit_code_on_error():
         pass
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[/gloo/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:63648.",
+        "[/gloo/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:7065: Connection reset by peer",
+        "NCCL error in: NCCLUtils.hpp:317, remote process exited or there was a network error, NCCL version 2.21.5",
+    ],
+)
+def test_process_that_loses_another_one_reports_no_fault_of_its_own(
+    message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "1")
+    assert exit_code_of(RuntimeError(message)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("[process 1] ")
+    assert error.count("\n") == 1
+    assert "error: " not in error, "a sweep shows the last of these messages"
+
+
+def test_ctrl_c_while_the_libraries_are_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pydantic.py").write_text("raise KeyboardInterrupt")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, ROOT / "harness/run.py", "--task", "rte", "--test-mode"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")

@@ -5,13 +5,12 @@
 2. `head`, if the recipe has another dropout for it, when the model is loaded. It changes no weight and is never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
 4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
-5. `freezing`, with several processes: parameters that the logits do not depend on are not trained either.
-6. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
-7. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
+5. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
+6. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
    is not undone.
-8. `cache`: decoders compute no cache of keys and values.
+7. `cache`: decoders compute no cache of keys and values.
 
-After the last step `restore` undoes 6, 3 (it adds the adapter to the weights) and 8.
+After the last step `restore` undoes 5, 3 (it adds the adapter to the weights) and 7.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import adapters, cache, dropout, freezing, vocabulary
+from harness.engine.adaptations import adapters, cache, dropout, vocabulary
 from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, StepPlan
 
@@ -31,18 +30,15 @@ def adapt(
     encoded: Mapping[str, Encoded],
     device: torch.device,
     *,
-    is_distributed: bool,
     is_compiled: bool,
     narrows_vocabulary: bool,
 ) -> None:
-    """Applies changes 5 to 8 to a loaded model, before its optimizer is created; every process must call it.
+    """Applies changes 5 to 7 to a loaded model, before its optimizer is created; every process must call it.
 
     `encoded` has every split that the run computes, "train" among them. The vocabulary must stay whole where a
     process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own in a compiled
     model.
     """
-    if is_distributed:
-        freezing.freeze_unused(model, encoded["train"])
     if narrows_vocabulary:
         vocabulary.narrow(model, encoded.values())
     if device.type == "cpu" and not is_compiled:
@@ -51,7 +47,7 @@ def adapt(
 
 
 def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> adapters.AdapterFiles | None:
-    """Undoes changes 6, 3 and 8: the model has its whole vocabulary again, with the weights it would have after `steps`
+    """Undoes changes 5, 3 and 7: the model has its whole vocabulary again, with the weights it would have after `steps`
     steps, and its adapter is merged into its weights. Returns the adapter of peft as it was, if there is one.
     """
     vocabulary.widen(model, recipe, plan, steps)

@@ -98,7 +98,8 @@ def attention(
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(-1, -2))
     if attention_mask is not None:
         is_boolean = attention_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attention_mask, -math.inf) if is_boolean else scores + attention_mask
+        lowest = torch.finfo(scores.dtype).min  # -inf would be NaN where every key is masked
+        scores = scores.masked_fill(~attention_mask, lowest) if is_boolean else scores + attention_mask
     probabilities = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
     return torch.matmul(drop_out(probabilities, dropout), value).transpose(1, 2).contiguous(), None
 

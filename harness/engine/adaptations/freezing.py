@@ -1,4 +1,4 @@
-"""Freezing of parameters: the lowest layers on request, and on several processes those that no logit depends on."""
+"""Freezing of parameters: the embeddings and the lowest layers, on request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from harness.engine.batches import cut_batch
 from harness.engine.encoding import Encoded
-from harness.engine.layers import find_layers, parameters_below
+from harness.engine.layers import drops_layers, find_layers, parameters_below
 from harness.errors import UserError
 
 
@@ -42,16 +42,17 @@ def freeze_lowest(model: PreTrainedModel, freeze: Literal["embeddings"] | int | 
             parameter.requires_grad_(False)
 
 
-def freeze_unused(model: nn.Module, encoded: Encoded) -> None:
-    """Freezes every parameter without a gradient from the first row's logits.
+def has_unused(model: nn.Module, encoded: Encoded) -> bool:
+    """Tells whether a batch may leave a trained parameter without a gradient.
 
-    DistributedDataParallel would wait for their gradients.
+    Some are used by no row, others by some rows only, as those of experts, or are left out at random.
     """
+    if drops_layers(model):
+        return True
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with _first_row(model, encoded) as inputs:
-        model(**inputs).logits.sum().backward()
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-    model.zero_grad(set_to_none=True)
+        gradients = torch.autograd.grad(model(**inputs).logits.sum(), trained, allow_unused=True)
+    return any(gradient is None for gradient in gradients)
 
 
 def _trained_inputs(model: nn.Module, layer: nn.Module, encoded: Encoded) -> list[nn.Parameter]:

@@ -107,6 +107,21 @@ def test_masked_tokens_get_no_attention(bert, inputs):
         assert torch.equal(bert(**inputs | {"input_ids": other}).logits, before)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_padding_that_sees_no_token_gives_finite_gradients(dtype):
+    """In a local window of ModernBERT, padding far from the last token sees padding only."""
+    query, key, value = torch.randn(3, 1, 2, 4, 8, generator=torch.Generator().manual_seed(1)).to(dtype)
+    query.requires_grad_(True)
+    mask = torch.ones(1, 1, 4, 4, dtype=torch.bool).tril()
+    mask[0, 0, 3] = False
+    out, _ = dropout.attention(nn.Module(), query, key, value, mask, 1e-9, None, is_causal=False)
+    out.sum().backward()
+    assert out.isfinite().all()
+    assert query.grad.isfinite().all()
+    expected = nn.functional.scaled_dot_product_attention(query, key, value, mask).transpose(1, 2)
+    assert torch.allclose(out[:, :3], expected[:, :3], atol=1e-6 if dtype == torch.float32 else 0.02)
+
+
 def test_causal_attention_is_torchs_own():
     module = nn.Module().train()
     query, key, value = torch.randn(3, 1, 2, 4, 8, generator=torch.Generator().manual_seed(1))

@@ -1,4 +1,4 @@
-"""Freezing: of the lowest layers, and of parameters without a gradient from the logits; nothing else changes."""
+"""Freezing of the lowest layers, and of nothing else; models with parameters that a batch may not use."""
 
 import copy
 
@@ -11,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from harness.engine.adaptations import adapt, restore
-from harness.engine.adaptations.freezing import freeze_lowest, freeze_unused
+from harness.engine.adaptations.freezing import freeze_lowest, has_unused
 from harness.engine.batches import cut_batch
 from harness.engine.encoding import Encoded
 from harness.engine.memory import plan_that_fits
@@ -79,16 +79,14 @@ def test_more_layers_than_the_model_has_and_shared_layers_are_refused():
 
 
 @pytest.mark.parametrize("layer_decay", [None, 0.5])
-@pytest.mark.parametrize("is_distributed", [False, True])
-def test_frozen_weights_have_no_state_in_the_optimizer_and_do_not_change(is_distributed, layer_decay):
+def test_frozen_weights_have_no_state_in_the_optimizer_and_do_not_change(layer_decay):
     """Neither by weight decay, nor by the narrowed vocabulary, nor by the trial of memory."""
     recipe = Recipe(global_batch_size=8, epochs=1, weight_decay=0.1, learning_rate=0.01, layer_decay=layer_decay)
     model, rows, accelerator = tiny_model(), generated(20), Accelerator(cpu=True)
     before, plan = copy.deepcopy(model.state_dict()), plan_steps(20, recipe, 1)
     freeze_lowest(model, 1, rows)
     frozen = frozen_in(model)
-    conditions = dict(is_distributed=is_distributed, is_compiled=False, narrows_vocabulary=True)
-    adapt(model, {"train": rows}, model.device, **conditions)
+    adapt(model, {"train": rows}, model.device, is_compiled=False, narrows_vocabulary=True)
     optimizer = create_optimizer(model, recipe, model.device)
     assert plan_that_fits(accelerator, model, optimizer, rows, plan) == plan
     assert frozen_in(model) == frozen
@@ -102,26 +100,26 @@ def test_frozen_weights_have_no_state_in_the_optimizer_and_do_not_change(is_dist
     assert changed == before.keys() - frozen - {name for name in before if name.endswith("position_ids")}
 
 
-def test_parameters_that_the_logits_do_not_depend_on_are_frozen():
-    model = tiny_model()
-    model.unused = nn.Linear(3, 3)
-    freeze_unused(model, ROWS)
-    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    assert frozen == {"unused.weight", "unused.bias"}
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_frozen_parameters_stay_frozen():
+def test_parameters_that_the_logits_do_not_depend_on_are_unused_unless_they_are_frozen():
     model = tiny_model()
     model.get_input_embeddings().weight.requires_grad_(False)
-    freeze_unused(model, ROWS)
-    assert not model.get_input_embeddings().weight.requires_grad
-    assert model.classifier.weight.requires_grad
+    assert not has_unused(model, ROWS)
+    model.unused = nn.Linear(3, 3)
+    assert has_unused(model, ROWS)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    model.unused.requires_grad_(False)
+    assert not has_unused(model, ROWS)
 
 
-@pytest.mark.parametrize("freeze", [freeze_unused, lambda model, rows: freeze_lowest(model, 1, rows)])
-def test_mode_and_random_state_do_not_change(freeze):
+@pytest.mark.parametrize("probability", [0.0, 0.2])
+def test_layers_that_are_left_out_at_random_may_be_unused(probability):
+    rows = Encoded({"input_ids": ROWS.tokens["input_ids"]}, ROWS.offsets, {"input_ids": 0}, ROWS.labels)
+    assert has_unused(model_of("flaubert", layerdrop=probability), rows) == bool(probability)
+
+
+@pytest.mark.parametrize("function", [has_unused, lambda model, rows: freeze_lowest(model, 1, rows)])
+def test_mode_and_random_state_do_not_change(function):
     model, before = tiny_model(dropout=0.5).train(), torch.get_rng_state()
-    freeze(model, ROWS)
+    function(model, ROWS)
     assert model.training
     assert torch.equal(torch.get_rng_state(), before)

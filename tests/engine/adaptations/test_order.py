@@ -20,11 +20,11 @@ ROWS = generated(40)
 USED = np.unique(ROWS.tokens["input_ids"])
 RECIPE = Recipe(learning_rate=1e-2, global_batch_size=16, epochs=1, weight_decay=0.1)
 PLAN = plan_steps(len(ROWS), RECIPE, 1)
-ONE_PROCESS = dict(is_distributed=False, is_compiled=False, narrows_vocabulary=True)
+USUAL = dict(is_compiled=False, narrows_vocabulary=True)
 
 
 def adapted(model, **conditions):
-    adapt(model, {"train": ROWS}, torch.device("cpu"), **{**ONE_PROCESS, **conditions})
+    adapt(model, {"train": ROWS}, torch.device("cpu"), **{**USUAL, **conditions})
     return model
 
 
@@ -47,7 +47,7 @@ def test_frozen_embedding_stays_frozen_when_it_is_narrowed_and_does_not_decay():
     model = tiny_model()
     model.get_input_embeddings().weight.requires_grad_(False)
     before = copy.deepcopy(model.get_input_embeddings().weight)
-    adapted(model, is_distributed=True)
+    adapted(model)
     assert isinstance(model.get_input_embeddings(), NarrowedEmbedding)
     assert not model.get_input_embeddings().weight.requires_grad
     restore(model, RECIPE, PLAN, len(train(model)))
@@ -73,11 +73,3 @@ def test_conditions_decide_which_adaptations_are_applied(conditions):
     assert has_bulk_dropout == ("is_compiled" not in conditions)
     is_narrowed = isinstance(model.get_input_embeddings(), NarrowedEmbedding)
     assert is_narrowed == ("narrows_vocabulary" not in conditions)
-
-
-def test_unused_parameters_are_frozen_for_several_processes_only():
-    for is_distributed in (False, True):
-        model = tiny_model()
-        model.unused = nn.Linear(3, 3)
-        adapted(model, is_distributed=is_distributed)
-        assert model.unused.weight.requires_grad != is_distributed
