@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shlex
 import sys
 from collections.abc import Iterator
+from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
@@ -15,7 +17,6 @@ from typing import Any, NamedTuple, cast
 import pytest
 import tyro
 from accelerate.commands.launch import launch_command_parser
-from support.ranks import run_program
 from torch.distributed.run import get_args_parser
 
 from harness.__main__ import COMMANDS
@@ -382,7 +383,9 @@ def python_output(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     outputs, folder = {}, tmp_path_factory.mktemp("example")
     for document in ("README.md", "docs/python.md"):
         (block,) = _blocks(document, "python")
-        outputs[document] = run_program(block, folder)
+        with chdir(folder), redirect_stdout(io.StringIO()) as output:
+            exec(compile(block, document, "exec"), {"__name__": "__main__"})
+        outputs[document] = output.getvalue()
     return outputs
 
 

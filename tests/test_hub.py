@@ -1,4 +1,4 @@
-"""Runs with rows and model from the Hub, here a stand-in on loopback, each at the commit that is recorded."""
+"""Runs and models with rows, weights and code from the Hub, here a stand-in on loopback, each at its commit."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from typing import Any, NamedTuple
 
 import pytest
 from support.local_hub import new_commit, serve
+from support.own_code import CLASSES, write_own_model
 
 from harness.facts.records import RunRecord, read_records
 from harness.facts.tasks import load_task
 from harness.rows.files import file_hash
 
 MODEL_COMMIT = "abc" + "0" * 37
+CODE_COMMIT = "c0de" + "0" * 36
 ROWS_COMMIT = "def" + "0" * 37
 ROWS = {"train": 32, "validation": 8, "test": 4}
 
 PROGRAM = """
 import json, sys
 from harness.__main__ import main
+from harness.errors import UserError
 def run(args):
     try:
         main(args)
@@ -33,16 +36,29 @@ def run(args):
 *commands, last = json.loads(sys.argv[1])
 for args in commands:
     run(args)
+
+from harness.engine.models import build_model
+from harness.facts.tasks import load_task
+for name, revision in (("org/none", "main"), ("org/tiny", "v9"), ("org/tiny", "main")):
+    try:
+        print("built:", build_model(name, revision, load_task("rte"), 1).facts.commit)
+    except UserError as error:
+        print("built:", str(error).replace("\\n", " "))
+built = build_model("org/own", sys.argv[2], load_task("rte"), 1, trusts_code=True)
+print("built:", *(type(each).__module__ for each in (built.model, built.model.config, built.tokenizer)), flush=True)
+
 sys.stdin.readline()
 run(last)
 """
-"""Runs commands, the last one after a line of input."""
+"""Runs commands, builds models, one of which has code of its own, and runs the last command after a line of input."""
 
 
 class HubRuns(NamedTuple):
     """The result of the commands below."""
 
     output: str
+    models: list[str]
+    """Commit or error of each model that the program builds, and at last the modules of code from the Hub."""
     records: dict[str, RunRecord]
     """Records by task."""
     output_without_hub: str
@@ -66,6 +82,9 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> HubRuns:
 
     folder = tmp_path_factory.mktemp("hub")
     shutil.copytree(tiny_model, new_commit(folder / "hub", "models", "org/tiny", MODEL_COMMIT), dirs_exist_ok=True)
+    classes = {key: f"org/own--{name}" for key, name in CLASSES.items()}  # as `save_pretrained` and forks have them
+    own_model = new_commit(folder / "hub", "models", "org/own", CODE_COMMIT)
+    write_own_model(own_model, tiny_model, folder / "marker", classes=classes)
     glue = new_commit(folder / "hub", "datasets", "nyu-mll/glue", str(load_task("rte").source.revision))
     (glue / "rte").mkdir()
     data_files = []
@@ -95,7 +114,7 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> HubRuns:
         shutil.copy(folder / "hub_rows.yaml", folder / "pinned.yaml")
         pin = ["tasks", "--pin", str(folder / "pinned.yaml")]
         process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps([pin, *commands, commands[0]])],
+            [sys.executable, "-c", PROGRAM, json.dumps([pin, *commands, commands[0]]), CODE_COMMIT],
             env={**os.environ, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": address, "HF_HOME": str(folder / "home")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -104,16 +123,34 @@ def runs(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> HubRuns:
         )
         assert process.stdout is not None
         output = ""
-        while output.count("exit code") < len(commands) and (line := process.stdout.readline()):
+        while output.count("built: ") < 4 and (line := process.stdout.readline()):
             output += line
     output_without_hub, _ = process.communicate("\n", timeout=120)
     records = {record.spec.task: record for record in read_records(folder / "results").records}
-    return HubRuns(output, records, output_without_hub)
+    built = [line.removeprefix("built: ") for line in output.splitlines() if line.startswith("built: ")]
+    return HubRuns(output, built, records, output_without_hub)
 
 
 def test_every_run_with_rows_and_model_of_the_hub_is_recorded(runs: HubRuns) -> None:
     assert runs.output.count("exit code 0") == 3, runs.output
     assert set(runs.records) == {"rte", "hub_rows", "url_rows"}
+
+
+def test_missing_model_and_missing_revision_are_errors_and_an_existing_model_has_its_commit(runs: HubRuns) -> None:
+    no_model, no_revision, commit, _ = runs.models
+    assert no_model.startswith("--model org/none: ")
+    assert "not a valid model identifier" in no_model
+    assert "Check the name" in no_model
+    assert no_revision.startswith("--model org/tiny: ")
+    assert "revision v9" in no_revision
+    assert commit == MODEL_COMMIT
+
+
+def test_code_of_the_hub_is_that_of_the_commit(runs: HubRuns) -> None:
+    """References to its own repository by name, too."""
+    modules = runs.models[-1].split()
+    assert len(modules) == 3
+    assert all(CODE_COMMIT in module for module in modules), "the module of the code has the commit in its name"
 
 
 def test_record_names_the_commits_of_model_and_rows(runs: HubRuns) -> None:

@@ -10,7 +10,7 @@ import matplotlib
 from harness.commands.sweep import read_options
 from harness.facts.records import read_records
 from harness.facts.tasks import load_task
-from harness.reports.folder import read_pages, write_leaderboard
+from harness.reports.folder import read_folder, read_pages, write_leaderboard
 from harness.reports.plots import PLOTS
 from harness.sweeps.plan import expand
 
@@ -66,7 +66,8 @@ def test_published_grid_chose_the_published_learning_rates():
 def test_published_leaderboard_follows_from_the_records_and_writing_again_changes_no_byte(tmp_path):
     for folder in ("runs", "grid"):
         shutil.copytree(RESULTS / folder, tmp_path / folder)
-    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
+    pages, content = read_pages(tmp_path)[0], read_folder(tmp_path)
+    write_leaderboard(pages, tmp_path)
     names = [f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
     names += sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.glob("leaderboard/*.html"))
     assert len(names) == 3 + len({record.spec.task for record in read_records(RESULTS).records})
@@ -78,7 +79,8 @@ def test_published_leaderboard_follows_from_the_records_and_writing_again_change
     for name in names:
         assert (tmp_path / name).read_bytes() == (RESULTS / name).read_bytes(), f"{name}: run 'harness leaderboard'"
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
+    assert read_folder(tmp_path) == content, "pages are a function of these records"
+    write_leaderboard(pages, tmp_path)
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
 
 

@@ -85,8 +85,9 @@ def checks(accelerator: Accelerator) -> Iterator[Check]:
         check_resumes_bit_for_bit,
         check_processes_agree_on_memory,
     )
-    gc.freeze()  # accelerate collects garbage before each training, in 0.2 s with the objects of the libraries
     for function in functions:
+        accelerator.free_memory()
+        gc.freeze()  # accelerate collects garbage before each training, in 0.2 s with the objects of the libraries
         yield function(accelerator)
 
 

@@ -39,7 +39,7 @@ def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
     write_leaderboard(pages, tmp_path)
     paths = [tmp_path / f"leaderboard.{ending}" for ending in ("md", "csv", "json")]
     before = [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths]
-    write_leaderboard(read_pages(tmp_path)[0], tmp_path)
+    write_leaderboard(pages, tmp_path)
     assert [(path.read_bytes(), path.stat().st_mtime_ns) for path in paths] == before
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from support.fake_run import command_in
+from support.fake_run import command_in, run_here
 
 from harness.api import run
 from harness.commands.reproduce import main
@@ -211,7 +211,7 @@ def test_real_runs_are_had_again_exactly(tmp_path: Path, make_task: Callable[...
         run(str(task), model=str(tiny_model), seed=seed, epochs=2, results=tmp_path / "first")
     main(["--write", str(row), "--results", str(tmp_path / "first"), "--tasks", str(task)])
     with pytest.raises(SystemExit) as end:
-        main([str(row), "--results", str(tmp_path / "second"), "--max-jobs", "2"])
+        main([str(row), "--results", str(tmp_path / "second"), "--max-jobs", "2"], run_here)
     assert end.value.code == 0
     content = json.loads((tmp_path / "second/reproductions/mine/reproduction.json").read_text(encoding="utf-8"))
     (score,) = content["scores"]

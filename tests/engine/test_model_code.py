@@ -14,10 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from scipy.special import softmax
+from support.fake_run import run_here
 from support.own_code import CLASSES, write_own_model
 
 from harness.__main__ import main
 from harness.api import predict
+from harness.commands.sweep import main as run_sweep
 from harness.engine.model_code import own_references
 from harness.engine.models import build_model, load_tokenizer
 from harness.errors import UserError
@@ -227,7 +229,9 @@ def test_run_from_a_saved_model_needs_and_uses_its_code(
         f"tasks: {{'{second}': {{recipe: {{init_from: '{first}'}}}}}}\n"
         f"models: {{'{own_model}': {{trust_remote_code: true}}}}\n"
     )
-    assert harness("sweep", sweep, "--results", tmp_path / "results") == 0
+    with pytest.raises(SystemExit) as end:
+        run_sweep([str(sweep), "--results", str(tmp_path / "results")], run_here)
+    assert end.value.code == 0
     (record,) = (tmp_path / "results/runs/second").glob("*.json")
     assert read_record(record).spec.trust_remote_code is True
     assert harness(*args, TRUST) == 0, "the run of the sweep"

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +13,6 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from support.local_hub import new_commit, serve
-from support.own_code import CLASSES, write_own_model
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -461,54 +456,3 @@ def test_folder_under_the_home_folder_is_loaded(tiny_model: Path, monkeypatch: p
 def test_unavailable_model_is_an_error_that_names_the_alternatives() -> None:
     with pytest.raises(UserError, match=r"--model org/none: .*\n.*HF_ENDPOINT.*folder.*--test-mode"):
         build_model("org/none", "main", RTE, 1)
-
-
-COMMIT = "c0ffee" + "0" * 34
-
-PROGRAM = """
-import sys
-from harness.errors import UserError
-from harness.engine.models import build_model
-from harness.facts.tasks import load_task
-for name, revision in (("org/none", "main"), ("org/tiny", "v9"), ("org/tiny", "main")):
-    try:
-        print(build_model(name, revision, load_task("rte"), 1).facts.commit)
-    except UserError as error:
-        print(str(error).replace("\\n", " "))
-built = build_model("org/own", sys.argv[1], load_task("rte"), 1, trusts_code=True)
-print(*(type(each).__module__ for each in (built.model, built.model.config, built.tokenizer)))
-"""
-
-
-@pytest.fixture(scope="module")
-def lines_of_hub(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The output of the program above, about models of a Hub; `org/own` has code of its own."""
-    folder = tmp_path_factory.mktemp("hub")
-    shutil.copytree(tiny_model, new_commit(folder / "hub", "models", "org/tiny", COMMIT), dirs_exist_ok=True)
-    classes = {key: f"org/own--{name}" for key, name in CLASSES.items()}  # as `save_pretrained` and forks have them
-    own = new_commit(folder / "hub", "models", "org/own", COMMIT)
-    write_own_model(own, tiny_model, folder / "marker", classes=classes)
-    with serve(folder / "hub") as address:
-        environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "0"}
-        args = [sys.executable, "-c", PROGRAM, COMMIT]
-        done = subprocess.run(args, env=environment, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
-
-
-def test_missing_model_and_missing_revision_are_errors_and_an_existing_model_has_its_commit(
-    lines_of_hub: list[str],
-) -> None:
-    no_model, no_revision, commit, _ = lines_of_hub
-    assert no_model.startswith("--model org/none: ")
-    assert "not a valid model identifier" in no_model
-    assert "Check the name" in no_model
-    assert no_revision.startswith("--model org/tiny: ")
-    assert "revision v9" in no_revision
-    assert commit == COMMIT
-
-
-def test_code_of_the_hub_is_that_of_the_commit(lines_of_hub: list[str]) -> None:
-    """References to its own repository by name, too."""
-    modules = lines_of_hub[-1].split()
-    assert len(modules) == 3
-    assert all(COMMIT in module for module in modules), "the module of the code has the commit in its name"

@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 import pytest
 
-from harness.facts.packing import MAX_BYTES, pack_array, unpack_array
+from harness.facts import packing
+from harness.facts.packing import pack_array, unpack_array
 
 
 @pytest.mark.parametrize(
@@ -65,9 +66,18 @@ def npy(values: np.ndarray) -> bytes:
         npy(np.array([0, 1])).replace(b"(2,)", b"[2,]"),
         npy(np.array([0, 1])).replace(b"'<i8'", b"'<q8'"),
         npy(np.array([0, 1])).replace(b"'descr'", b"[[[[[[["),
-        b"\0" * (MAX_BYTES + 1),
     ],
 )
 def test_array_of_anything_but_finite_numbers_is_refused(octets: bytes) -> None:
     with pytest.raises(ValueError, match="not a packed array"):
         unpack_array(base64.b64encode(zlib.compress(octets)).decode())
+
+
+def test_array_larger_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    packed = pack_array(np.arange(300))
+    size = len(zlib.decompress(base64.b64decode(packed)))
+    monkeypatch.setattr(packing, "MAX_BYTES", size)
+    assert np.array_equal(unpack_array(packed), np.arange(300))
+    monkeypatch.setattr(packing, "MAX_BYTES", size - 1)
+    with pytest.raises(ValueError, match=f"at most {size - 1:,} bytes"):
+        unpack_array(packed)

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from harness.facts.published import RowAggregate
+from harness.stats import equivalence
 from harness.stats.equivalence import (
     compare_with_target,
     make_target,
@@ -134,8 +135,11 @@ def simulate(setting: tuple[int, int, RowAggregate, bool], shift: float, margin:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_error_rates_keep_their_promise(setting: tuple[int, int, RowAggregate, bool]) -> None:
+def test_error_rates_keep_their_promise(
+    setting: tuple[int, int, RowAggregate, bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At most 5 % false verdicts, plus three standard errors of the simulation; intervals cover 95 %."""
+    monkeypatch.setattr(equivalence, "_seeds_to_tell", lambda *_: None)  # most of the time, and no part of a verdict
     limit = ROUNDS * (0.05 + 3 * math.sqrt(0.05 * 0.95 / ROUNDS))
     equal = simulate(setting, 0.0, 1.0, 1)
     assert equal["differs"] <= limit

@@ -59,6 +59,17 @@ def command_in(folder: Path) -> Callable[[Path, int, int, Sequence[str]], list[s
     return command
 
 
+def run_here(config: Path, processes: int, threads: int, args: Sequence[str]) -> list[str]:
+    """Does a run in this process, which has imported the libraries; the command that it returns has its exit code."""
+    from harness.run import main as run
+
+    try:
+        run(args)
+    except SystemExit as end:
+        return [sys.executable, "-I", "-S", "-c", f"raise SystemExit({end.code or 0})"]
+    raise AssertionError("a run ends with an exit code")
+
+
 def main(folder: Path, name: str, threads: str, written: Path, path: Path, model_folder: str) -> None:
     with (folder / "starts").open("a") as file:
         file.write(f"{name} {threads}\n")

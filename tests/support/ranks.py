@@ -39,15 +39,6 @@ def run_ranks(processes: int, module: str, *args: Any, timeout: float = 400) -> 
     return text
 
 
-def run_program(text: str, folder: Path) -> str:
-    """Runs a program in a folder and returns its output; it must exit with 0."""
-    output = folder / "output"
-    output.unlink(missing_ok=True)
-    code = _wait(_start(_execute, text, folder, output), timeout=400)
-    assert code == 0, output.read_text(encoding="utf-8")
-    return output.read_text(encoding="utf-8")
-
-
 def _start(function: Any, *args: Any) -> BaseProcess:
     set_forkserver_preload(LIBRARIES)
     process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
@@ -75,9 +66,3 @@ def _main(module: str, args: list[str], environment: Mapping[str, str], output: 
     _write_to(output)
     os.environ.update(environment)
     importlib.import_module(module).main(args)
-
-
-def _execute(text: str, folder: Path, output: Path) -> None:
-    _write_to(output)
-    os.chdir(folder)
-    exec(compile(text, "example", "exec"), {"__name__": "__main__"})

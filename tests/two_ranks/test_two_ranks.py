@@ -1,5 +1,9 @@
-"""Two and four processes connected by gloo give the same numbers as one, before and after a kill."""
+"""Processes connected by gloo give the same numbers as one, before and after a kill, and with sharded weights (FSDP2).
 
+All are forked from one process, whose start takes as long as most of the tests: so they are in one file.
+"""
+
+import hashlib
 import json
 import shutil
 
@@ -97,3 +101,31 @@ def test_two_processes_train_the_adapter_and_the_head_alone(tmp_path):
     changed = {name for name, tensor in before.items() if not torch.equal(tensor, after[f"bert.{name}"])}
     targets = [f"encoder.layer.{layer}.attention.self.{part}.weight" for layer in (0, 1) for part in ("query", "value")]
     assert changed == set(targets)
+
+
+# -- sharded weights ---------------------------------------------------------------------------------------------------
+
+SHARDED_FLAGS = ("--task", "rte", "--test-mode", "--max-steps", 12, "--evaluate-every", 6, "--select", "best")
+
+
+def test_every_check_of_the_selfcheck_passes_with_sharded_weights():
+    output = run_ranks(2, "support.fsdp_on_cpu", "selfcheck", "--cpu")
+    assert output.count("pass  ") == 8, output
+    assert "FAIL" not in output
+    assert "skip  the same for LoRA" in output
+
+
+def test_run_with_sharded_weights_has_the_record_and_the_saved_model_of_one_with_whole_weights(tmp_path):
+    run_ranks(2, "harness.run", *SHARDED_FLAGS, "--results", tmp_path / "whole")
+    saved = tmp_path / "saved"
+    run_ranks(2, "support.fsdp_on_cpu", "run", *SHARDED_FLAGS, "--results", tmp_path / "sharded", "--save-model", saved)
+    whole, sharded = (json.loads(record_path(tmp_path / name, "rte").read_text()) for name in ("whole", "sharded"))
+    assert (whole["environment"]["distributed"], sharded["environment"]["distributed"]) == ("MULTI_CPU", "FSDP")
+    assert [entry["metrics"] for entry in sharded["history"]] == [entry["metrics"] for entry in whole["history"]]
+    assert sharded["predictions"] == whole["predictions"]
+    assert sharded["weights_sha256"] == whole["weights_sha256"]
+    digest = hashlib.sha256()
+    for name, tensor in sorted(load_file(saved / "model.safetensors").items()):
+        digest.update(name.encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    assert digest.hexdigest() == sharded["weights_sha256"]
