@@ -152,9 +152,11 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
     from matplotlib.patches import Rectangle
 
     names, columns = panels.names, panels.panels
-    sizes = Sizes(
-        left=label_width(names), top=0.3, gap_down=0, cell=(0.78 * len(columns), 0.28 * len(names)), bottom=0.55
-    )
+    is_marked = any(point and point.is_marked for panel in columns for point in panel.points)
+    notes = ["perfect", *(["* with a mark, see the table"] if is_marked else []), *([omission] if omission else [])]
+    left, cell = label_width(names), (0.78 * len(columns), 0.28 * len(names))
+    right = max(0.15, _scale_width(notes) - left - cell[0])
+    sizes = Sizes(left=left, top=0.3, gap_down=0, cell=cell, right=right, bottom=0.55)
     figure, add_axes = sizes.figure(1, 1)
     axes = add_axes(0, 0)
     style(axes, "")
@@ -177,14 +179,19 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
         title = panel.heading if len(panel.heading) <= 11 else f"{panel.heading[:10]}…"
         axes.text(column + 0.5, -0.15, title, color=INK, fontsize=8, ha="center", va="bottom", **PLAIN)
     name_lines(axes, names, [line + 0.5 for line in range(len(names))])
-    is_marked = any(point and point.is_marked for panel in columns for point in panel.points)
-    notes = ["* with a mark, see the table"] if is_marked else []
-    _draw_scale(figure, [*notes, *([omission] if omission else [])])
+    _draw_scale(figure, notes)
     return figure
 
 
+def _scale_width(notes: Sequence[str]) -> float:
+    """The width in inches of the scale with its notes."""
+    *others, last = notes
+    scale = 0.25 + CHARACTER * 17 + 0.14 * len(_SHADES) + 0.1
+    return scale + sum(0.3 + CHARACTER * len(text) for text in others) + 0.75 * CHARACTER * len(last)
+
+
 def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
-    """Draws the meaning of the shades along the lower edge."""
+    """Draws the meaning of the shades along the lower edge, the brightest before the first note."""
     from matplotlib.patches import Rectangle
 
     width, height = figure.get_size_inches()
@@ -195,7 +202,7 @@ def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
         figure.add_artist(Rectangle((x / width, 0.13 / height), 0.14 / width, 0.14 / height, **box))
         x += 0.14
     x += 0.1
-    for text in ("perfect", *notes):
+    for text in notes:
         figure.text(x / width, 0.2 / height, text, color=INK, fontsize=7.5, va="center")
         x += 0.3 + CHARACTER * len(text)
 

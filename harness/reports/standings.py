@@ -61,7 +61,7 @@ class Leaderboard:
     """The suite of the averages; None where no task is of a suite with an average."""
     tasks: dict[str, TaskFacts]
     headings: dict[str, str]
-    """The benchmark's spelling of each task; tasks of no suite keep their name."""
+    """The benchmark's spelling of each task; tasks of no suite, and those of the same spelling, keep their name."""
     entries: tuple[Entry, ...]
     baseline: Entry
     """The line of constant predictions."""
@@ -194,8 +194,7 @@ def build_leaderboard(
     used = used_records(ordered)
     suite = first_suite(used, suites)
     tasks = _sorted_tasks(used, suite)
-    headings = {name: name for name in tasks}
-    headings |= {name: heading for one in suites.values() for name, heading in one.tasks.items() if name in tasks}
+    headings = _headings(tasks, suites.values())
     candidates, rejected = _candidates(used, tasks, aggregate, folder.searches)
     assessments = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
 
@@ -252,6 +251,14 @@ def _sorted_tasks(records: Iterable[RunRecord], suite: Suite | None) -> dict[str
     tasks = {run.spec.task: run.task for run in sorted(records, key=precedence)}
     first = [name for name in suite.tasks if name in tasks] if suite else []
     return {name: tasks[name] for name in [*first, *sorted(tasks.keys() - set(first))]}
+
+
+def _headings(tasks: Iterable[str], suites: Iterable[Suite]) -> dict[str, str]:
+    """The suites' spelling of each task; its name where it is of no suite, or where another task is spelled the same."""
+    headings = {name: name for name in tasks}
+    headings |= {name: heading for suite in suites for name, heading in suite.tasks.items() if name in headings}
+    counts = Counter(headings.values())
+    return {name: heading if counts[heading] == 1 else name for name, heading in headings.items()}
 
 
 def _candidates(

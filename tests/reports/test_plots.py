@@ -88,6 +88,13 @@ def test_every_score_has_a_dot_and_every_seed_a_stroke(some: dict[str, Any]) -> 
     assert "published result" in texts(svg)
 
 
+def test_scale_of_a_narrow_heat_map_is_not_cut_off(make_record: Callable[..., RunRecord]) -> None:
+    root = ElementTree.fromstring(render_plots(content_of(make_record("rte", model="m")))["heatmap.svg"])
+    ends = {element.text: float(element.get("x", 0)) for element in root.iter() if element.text == "perfect"}
+    width = float(root.get("width", "0pt").removesuffix("pt"))
+    assert ends["perfect"] + 7 * 3.5 < width
+
+
 def test_heat_map_shows_each_score_in_numbers(some: dict[str, Any]) -> None:
     shown = texts(render_plots(some)["heatmap.svg"])
     assert {"70.0", "30.0", "90.0", "0.400"} <= set(shown)
