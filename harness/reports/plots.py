@@ -26,6 +26,7 @@ from harness.reports.drawing import (
     name_lines,
     panel_figure,
     plain_style,
+    shortened,
     style,
 )
 from harness.reports.panels import (
@@ -176,8 +177,8 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
                 text = format_metric(point.score, panel.is_percent) + ("*" if point.is_marked else "")
                 color = INK if shade is None else "#ffffff" if shade < 5 else "#000000"
                 axes.text(column + 0.5, line + 0.53, text, color=color, fontsize=8, ha="center", va="center")
-        title = panel.heading if len(panel.heading) <= 11 else f"{panel.heading[:10]}…"
-        axes.text(column + 0.5, -0.15, title, color=INK, fontsize=8, ha="center", va="bottom", **PLAIN)
+        heading = shortened(panel.heading, 11)
+        axes.text(column + 0.5, -0.15, heading, color=INK, fontsize=8, ha="center", va="bottom", **PLAIN)
     name_lines(axes, names, [line + 0.5 for line in range(len(names))])
     _draw_scale(figure, notes)
     return figure

@@ -254,7 +254,7 @@ def _sorted_tasks(records: Iterable[RunRecord], suite: Suite | None) -> dict[str
 
 
 def _headings(tasks: Iterable[str], suites: Iterable[Suite]) -> dict[str, str]:
-    """The suites' spelling of each task; its name where it is of no suite, or where another task is spelled the same."""
+    """The suites' spelling of each task; its name where no suite has it, or where another task is spelled the same."""
     headings = {name: name for name in tasks}
     headings |= {name: heading for suite in suites for name, heading in suite.tasks.items() if name in headings}
     counts = Counter(headings.values())

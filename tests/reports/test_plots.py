@@ -95,6 +95,15 @@ def test_scale_of_a_narrow_heat_map_is_not_cut_off(make_record: Callable[..., Ru
     assert ends["perfect"] + 7 * 3.5 < width
 
 
+def test_long_headings_neither_overlap_nor_look_the_same(make_record: Callable[..., RunRecord]) -> None:
+    tasks = ["tweet_stance_abortion", "tweet_stance_atheism", "reviews_of_customers_of_our_company_in_france"]
+    plots = render_plots(content_of(*(make_record(task, facts={"suite": None}) for task in tasks)))
+    assert {"tweet…rtion", "tweet…heism"} < set(texts(plots["heatmap.svg"]))
+    titles = [text for text in texts(plots["scores.svg"]) if text.endswith("accuracy")]
+    assert "tweet_stance_abortion accuracy" in titles
+    assert max(map(len, titles)) <= 34
+
+
 def test_heat_map_shows_each_score_in_numbers(some: dict[str, Any]) -> None:
     shown = texts(render_plots(some)["heatmap.svg"])
     assert {"70.0", "30.0", "90.0", "0.400"} <= set(shown)
