@@ -43,6 +43,7 @@ from harness.reports.panels import (
     panels_of,
     pareto_front,
 )
+from harness.stats.uncertainty import Aggregate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -79,7 +80,8 @@ def render_plots(content: Content) -> dict[str, str]:
     omission = f"the first {_MAX_ENTRIES} of {entries} entries" if entries > _MAX_ENTRIES else ""
     with plain_style():
         figures = (
-            *(_scores(panels, omission), _heat_map(panels, omission), _cost(content, panels, omission)),
+            _scores(panels, content["aggregate"], omission),
+            *(_heat_map(panels, omission), _cost(content, panels, omission)),
             _learning_curves(curves) if curves else None,
         )
         drawn = [(name, figure) for name, figure in zip(PLOTS, figures, strict=True) if figure is not None]
@@ -89,13 +91,14 @@ def render_plots(content: Content) -> dict[str, str]:
 # -- scores with intervals ---------------------------------------------------------------------------------------------
 
 
-def _scores(panels: Panels, omission: str) -> Figure:
+def _scores(panels: Panels, aggregate: Aggregate, omission: str) -> Figure:
     """A panel per task, a line per model: its score, the interval, each seed; the last line has published scores."""
     number = len(panels.published)
     published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
     names = [*panels.names, *published]
     sizes = Sizes(left=label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
-    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_of_scores(panels, omission))
+    key = _key_of_scores(panels, aggregate, omission)
+    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, key)
     for number, (panel, axes) in enumerate(zip(panels.panels, panel_axes, strict=True)):
         _draw_scores(axes, panel)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -110,11 +113,11 @@ def _scores(panels: Panels, omission: str) -> Figure:
     return figure
 
 
-def _key_of_scores(panels: Panels, omission: str) -> dict[str, tuple[str, bool]]:
+def _key_of_scores(panels: Panels, aggregate: Aggregate, omission: str) -> dict[str, tuple[str, bool]]:
     """Symbols with their meaning, colour and whether they occur."""
     points = [point for panel in panels.panels for point in panel.points if point]
     return {
-        "● score, the mean over seeds": (BLUE, True),
+        f"● score, the {aggregate} over seeds": (BLUE, True),
         "○ with a mark, see the table": (BLUE, any(point.is_marked for point in points)),
         "━ 95 % interval": (BLUE, any(point.low is not None for point in points)),
         "| a seed": (BLUE, any(point.seeds for point in points)),
@@ -346,4 +349,4 @@ def _scale_rows(axes: Axes) -> None:
     axes.margins(0.08)
     low, high = axes.get_xlim()
     digits = (1, 2, 5) if high < 40 * low else (1, 3) if high < 400 * low else (1,)
-    _mark_powers(axes, digits, lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")
+    _mark_powers(axes, digits, lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,g}k")
