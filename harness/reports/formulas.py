@@ -117,8 +117,8 @@ def _average_formula(suite: Suite | None, escape: Callable[[str], str]) -> str:
     parts = [f"{escape(first)} is the unweighted mean of the {number} tasks' scores"]
     for name, members in others:
         left_out = [escape(suite.tasks[task]) for task in tasks if task not in members]
-        added = [escape(suite.tasks[task]) for task in members if task not in tasks]
-        changes = {"without": left_out, "with": added}
+        additional = [escape(suite.tasks[task]) for task in members if task not in tasks]
+        changes = {"without": left_out, "with": additional}
         differences = [f"{word} {' and '.join(headings)}" for word, headings in changes.items() if headings]
         parts.append(f"{escape(name)} that {' and '.join(differences)}" if differences else f"{escape(name)} the same")
     return f"- {', '.join(parts)}; {'each' if others else 'it'} needs all its tasks.\n"
