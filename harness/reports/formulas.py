@@ -119,7 +119,7 @@ def _average_formula(suite: Suite | None, escape: Callable[[str], str]) -> str:
         left_out = [escape(suite.tasks[task]) for task in tasks if task not in members]
         additional = [escape(suite.tasks[task]) for task in members if task not in tasks]
         changes = {"without": left_out, "with": additional}
-        differences = [f"{word} {' and '.join(headings)}" for word, headings in changes.items() if headings]
+        differences = [f"{change} {' and '.join(headings)}" for change, headings in changes.items() if headings]
         parts.append(f"{escape(name)} that {' and '.join(differences)}" if differences else f"{escape(name)} the same")
     return f"- {', '.join(parts)}; {'each' if others else 'it'} needs all its tasks.\n"
 
