@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from harness.facts.choices import GridSearch
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
-from harness.facts.suites import FIRST_SUITE, Suite, registered_suites
+from harness.facts.suites import FIRST_SUITE, Suite, registered_suites, task_headings
 from harness.metrics.registry import baseline_name
 from harness.reports.cells import (
     UNMARKED,
@@ -194,7 +194,7 @@ def build_leaderboard(
     used = used_records(ordered)
     suite = first_suite(used, suites)
     tasks = _sorted_tasks(used, suite)
-    headings = _headings(tasks, suites.values())
+    headings = task_headings(tasks, suites.values())
     candidates, rejected = _candidates(used, tasks, aggregate, folder.searches)
     assessments = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
 
@@ -251,14 +251,6 @@ def _sorted_tasks(records: Iterable[RunRecord], suite: Suite | None) -> dict[str
     tasks = {run.spec.task: run.task for run in sorted(records, key=precedence)}
     first = [name for name in suite.tasks if name in tasks] if suite else []
     return {name: tasks[name] for name in [*first, *sorted(tasks.keys() - set(first))]}
-
-
-def _headings(tasks: Iterable[str], suites: Iterable[Suite]) -> dict[str, str]:
-    """The suites' spelling of each task; its name where no suite has it, or where another task is spelled the same."""
-    headings = {name: name for name in tasks}
-    headings |= {name: heading for suite in suites for name, heading in suite.tasks.items() if name in headings}
-    counts = Counter(headings.values())
-    return {name: heading if counts[heading] == 1 else name for name, heading in headings.items()}
 
 
 def _candidates(
