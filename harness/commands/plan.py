@@ -65,7 +65,8 @@ def _table(board: Leaderboard, names: Sequence[str], points: float) -> Table:
     table = Table(
         title=f"Smallest difference in points that two models can show ({POWER:.0%} power, 5 %), "
         f"and seeds for {points:g}",
-        caption="Points are the differences of the scores times 100. Device-hours are those of one model.",
+        caption="Points are hundredths for metrics with a maximum of 1, and the metric's own unit for others. "
+        "Device-hours are those of one model.",
     )
     table.add_column("task")
     now, then, never = "now", f"{MORE_SEEDS} seeds", "any number"
@@ -80,7 +81,7 @@ def _table(board: Leaderboard, names: Sequence[str], points: float) -> Table:
         differences = column.smallest_differences()[2:]
         table.add_row(
             board.headings[name],
-            f"{column.rows:,}",
+            f"{column.rows:,}" if column.unit == "rows" else f"{column.rows:,} {column.unit}",
             str(column.seeds),
             *("?" if difference is None else format_metric(difference, as_percent) for difference in differences),
             *_seeds_and_hours(board, name, column, points / 100 if as_percent else points),

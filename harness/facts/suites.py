@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -162,3 +163,11 @@ def _faults(suite: Suite) -> Iterator[tuple[Location, str]]:
                 yield (*location, task), f"without: unknown task {task!r}.{did_you_mean(task, suite.tasks)}"
         if not suite.members[name]:
             yield location, f"without: no task is left in the average {name!r}."
+
+
+def task_headings(tasks: Iterable[str], suites: Iterable[Suite]) -> dict[str, str]:
+    """The suites' spelling of each task; its name where no suite has it, or where another task is spelled the same."""
+    headings = {name: name for name in tasks}
+    headings |= {name: heading for suite in suites for name, heading in suite.tasks.items() if name in headings}
+    counts = Counter(headings.values())
+    return {name: heading if counts[heading] == 1 else name for name, heading in headings.items()}

@@ -23,6 +23,8 @@ INK, FAINT, BLUE, ORANGE = "#757575", "#9e9e9e", "#2a7fb8", "#d1690e"
 
 CHARACTER = 0.068
 """Average width in inches of a character of 8 points: figures are laid out without measuring text."""
+_TITLE_POINTS = 8.5
+"""The size of a panel's title."""
 _KEY_LINE = 0.17
 """Inches from a line of the key to the next."""
 PANELS_PER_LINE = 3
@@ -109,10 +111,17 @@ def panel_figure(titles: Sequence[str], sizes: Sizes, key: Mapping[str, tuple[st
     sizes = sizes._replace(top=sizes.top + _KEY_LINE * len(lines))
     figure, add_axes = sizes.figure(across, math.ceil(len(titles) / across))
     panels = [add_axes(number % across, number // across) for number in range(len(titles))]
+    most = int((sizes.cell[0] + sizes.gap_across) / (_TITLE_POINTS / 8 * CHARACTER))
     for axes, title in zip(panels, titles, strict=True):
-        style(axes, title)
+        style(axes, shortened(title, most))
     _draw_key(figure, lines)
     return figure, panels
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, without its middle where it has more than `most` characters."""
+    start = most // 2
+    return text if len(text) <= most else f"{text[:start]}…{text[start + 1 - most :]}"
 
 
 def label_width(names: Sequence[str]) -> float:
@@ -122,7 +131,7 @@ def label_width(names: Sequence[str]) -> float:
 
 def style(axes: Axes, title: str) -> None:
     """Draws the title, and nothing of the frame but its lower side."""
-    axes.set_title(title, color=INK, fontsize=8.5, loc="left", **PLAIN)
+    axes.set_title(title, color=INK, fontsize=_TITLE_POINTS, loc="left", **PLAIN)
     axes.patch.set_visible(False)
     axes.tick_params(colors=INK, labelsize=8, length=0)
     for side, spine in axes.spines.items():

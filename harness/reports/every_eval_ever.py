@@ -126,7 +126,7 @@ def _results(run: RunRecord, data: DataFacts) -> Iterator[dict[str, Any]]:
                         | {"baseline": run.baseline.get(split, {}).get(name)}
                     ),
                 },
-                "score_details": {"score": value, "uncertainty": _uncertainty(name, value, rows)},
+                "score_details": {"score": value, "uncertainty": _uncertainty(run, name, value, rows)},
                 "generation_config": {
                     "generation_args": {"execution_command": run.command},
                     "additional_details": _strings(
@@ -136,9 +136,9 @@ def _results(run: RunRecord, data: DataFacts) -> Iterator[dict[str, Any]]:
             }
 
 
-def _uncertainty(metric: str, value: float, rows: int) -> dict[str, Any]:
-    """The interval over rows, which for accuracy follows from the score."""
-    if metric != "accuracy":
+def _uncertainty(run: RunRecord, metric: str, value: float, rows: int) -> dict[str, Any]:
+    """The interval over rows, which for accuracy follows from the score where rows are not in groups."""
+    if metric != "accuracy" or run.row_groups:
         return {"num_samples": rows}
     from scipy.stats import binomtest
 

@@ -109,7 +109,7 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight"
 
 
 def _average_formula(suite: Suite | None, escape: Callable[[str], str]) -> str:
-    """A line about the averages; each is described by the tasks that it has fewer than the first."""
+    """A line about the averages; each is described by the tasks that it lacks of the first's, and by its others."""
     if suite is None:
         return ""
     (first, tasks), *others = suite.members.items()
@@ -117,7 +117,10 @@ def _average_formula(suite: Suite | None, escape: Callable[[str], str]) -> str:
     parts = [f"{escape(first)} is the unweighted mean of the {number} tasks' scores"]
     for name, members in others:
         left_out = [escape(suite.tasks[task]) for task in tasks if task not in members]
-        parts.append(f"{escape(name)} that without {' and '.join(left_out)}")
+        additional = [escape(suite.tasks[task]) for task in members if task not in tasks]
+        changes = {"without": left_out, "with": additional}
+        differences = [f"{change} {' and '.join(headings)}" for change, headings in changes.items() if headings]
+        parts.append(f"{escape(name)} that {' and '.join(differences)}" if differences else f"{escape(name)} the same")
     return f"- {', '.join(parts)}; {'each' if others else 'it'} needs all its tasks.\n"
 
 

@@ -46,11 +46,17 @@ def model_index(records: Sequence[RunRecord]) -> list[EvalResult]:
     return [result for group in groups for result in _results(group, is_only=per_task[group.spec.task] == 1)]
 
 
+def _revision(group: Group) -> list[str]:
+    """The start of the model's commit or hash where the runs are of several."""
+    revision = group.entry.label.removeprefix(group.entry.model).removeprefix("@")
+    return [f"revision {revision}"] if revision else []
+
+
 def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
     from huggingface_hub import EvalResult  # slow to import
 
     source = data_source(group.scored[0]) if group.scored else DataSource()
-    qualifiers = [] if is_only else [group.recipe]
+    qualifiers = [*_revision(group), *([] if is_only else [group.recipe])]
     if len(group.scored) > 1:
         qualifiers.append(f"mean of {len(group.scored)} seeds")
     qualifiers += mark_names(group.marks)
@@ -92,7 +98,7 @@ def _entries(group: Group) -> Iterable[EvalResultEntry]:
     if source is None or source.repository is None:
         return
     metrics = "/".join(title_of(name) for name in group.task.main_metrics)
-    notes = [f"{metrics} on {', '.join(group.task.report)}", f"recipe {group.recipe}"]
+    notes = [f"{metrics} on {', '.join(group.task.report)}", *_revision(group), f"recipe {group.recipe}"]
     notes += [f"mean of {len(group.scored)} seeds"] if len(group.scored) > 1 else ["one seed"]
     notes += mark_names(group.marks)
     yield EvalResultEntry(

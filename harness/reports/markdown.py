@@ -264,8 +264,8 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
     if not task.report:
         return "Predicted, not scored: the labels are hidden."
     metrics = " and ".join(map(title_of, task.main_metrics))
-    rows = max((board.evidence[group].rows or 0 for group in groups), default=0)
-    on_rows = f", {rows:,} rows" if rows else ""
+    rows, unit = max(((board.evidence[group].rows or 0, group.unit) for group in groups), default=(0, ""))
+    on_rows = f", {rows:,} {unit}" if rows else ""
     mean_of = "mean of " if len(task.main_metrics) > 1 else ""
     notes = [f"Score: {mean_of}{metrics} on {' and '.join(task.report)}{on_rows}."]
     if compared:

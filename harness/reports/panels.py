@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from harness.reports.drawing import shortened
 from harness.reports.markdown_text import printable_line
 
 Content = Mapping[str, Any]
@@ -172,9 +173,7 @@ def _short(labels: Sequence[tuple[str, str]]) -> list[str]:
     short: list[str] = []
     for (label, recipe), name in zip(labels, bare, strict=True):
         full = (name if len(owners[name]) == 1 else label) + (f" ({recipe})" if recipe != "default" else "")
-        line = printable_line(full) or "?"
-        if len(line) > MAX_NAME:
-            line = f"{line[: MAX_NAME // 2]}…{line[-(MAX_NAME - MAX_NAME // 2 - 1) :]}"
+        line = shortened(printable_line(full) or "?", MAX_NAME)
         while line in short:
             line += "′"
         short.append(line)

@@ -26,6 +26,7 @@ from harness.reports.drawing import (
     name_lines,
     panel_figure,
     plain_style,
+    shortened,
     style,
 )
 from harness.reports.panels import (
@@ -42,6 +43,7 @@ from harness.reports.panels import (
     panels_of,
     pareto_front,
 )
+from harness.stats.uncertainty import Aggregate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,7 +80,8 @@ def render_plots(content: Content) -> dict[str, str]:
     omission = f"the first {_MAX_ENTRIES} of {entries} entries" if entries > _MAX_ENTRIES else ""
     with plain_style():
         figures = (
-            *(_scores(panels, omission), _heat_map(panels, omission), _cost(content, panels, omission)),
+            _scores(panels, content["aggregate"], omission),
+            *(_heat_map(panels, omission), _cost(content, panels, omission)),
             _learning_curves(curves) if curves else None,
         )
         drawn = [(name, figure) for name, figure in zip(PLOTS, figures, strict=True) if figure is not None]
@@ -88,13 +91,14 @@ def render_plots(content: Content) -> dict[str, str]:
 # -- scores with intervals ---------------------------------------------------------------------------------------------
 
 
-def _scores(panels: Panels, omission: str) -> Figure:
+def _scores(panels: Panels, aggregate: Aggregate, omission: str) -> Figure:
     """A panel per task, a line per model: its score, the interval, each seed; the last line has published scores."""
     number = len(panels.published)
     published = [] if number == 0 else [panels.published[0] if number == 1 else f"{number} published models"]
     names = [*panels.names, *published]
     sizes = Sizes(left=label_width(names), top=0.5, gap_down=0.72, cell=(2.2, max(0.5, 0.21 * len(names) + 0.1)))
-    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, _key_of_scores(panels, omission))
+    key = _key_of_scores(panels, aggregate, omission)
+    figure, panel_axes = panel_figure([panel.title for panel in panels.panels], sizes, key)
     for number, (panel, axes) in enumerate(zip(panels.panels, panel_axes, strict=True)):
         _draw_scores(axes, panel)
         axes.set_ylim(len(names) - 0.4, -0.6)
@@ -109,11 +113,11 @@ def _scores(panels: Panels, omission: str) -> Figure:
     return figure
 
 
-def _key_of_scores(panels: Panels, omission: str) -> dict[str, tuple[str, bool]]:
+def _key_of_scores(panels: Panels, aggregate: Aggregate, omission: str) -> dict[str, tuple[str, bool]]:
     """Symbols with their meaning, colour and whether they occur."""
     points = [point for panel in panels.panels for point in panel.points if point]
     return {
-        "● score, the mean over seeds": (BLUE, True),
+        f"● score, the {aggregate} over seeds": (BLUE, True),
         "○ with a mark, see the table": (BLUE, any(point.is_marked for point in points)),
         "━ 95 % interval": (BLUE, any(point.low is not None for point in points)),
         "| a seed": (BLUE, any(point.seeds for point in points)),
@@ -152,9 +156,11 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
     from matplotlib.patches import Rectangle
 
     names, columns = panels.names, panels.panels
-    sizes = Sizes(
-        left=label_width(names), top=0.3, gap_down=0, cell=(0.78 * len(columns), 0.28 * len(names)), bottom=0.55
-    )
+    is_marked = any(point and point.is_marked for panel in columns for point in panel.points)
+    notes = ["perfect", *(["* with a mark, see the table"] if is_marked else []), *([omission] if omission else [])]
+    left, cell = label_width(names), (0.78 * len(columns), 0.28 * len(names))
+    right = max(0.15, _scale_width(notes) - left - cell[0])
+    sizes = Sizes(left=left, top=0.3, gap_down=0, cell=cell, right=right, bottom=0.55)
     figure, add_axes = sizes.figure(1, 1)
     axes = add_axes(0, 0)
     style(axes, "")
@@ -174,17 +180,22 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
                 text = format_metric(point.score, panel.is_percent) + ("*" if point.is_marked else "")
                 color = INK if shade is None else "#ffffff" if shade < 5 else "#000000"
                 axes.text(column + 0.5, line + 0.53, text, color=color, fontsize=8, ha="center", va="center")
-        title = panel.heading if len(panel.heading) <= 11 else f"{panel.heading[:10]}…"
-        axes.text(column + 0.5, -0.15, title, color=INK, fontsize=8, ha="center", va="bottom", **PLAIN)
+        heading = shortened(panel.heading, 11)
+        axes.text(column + 0.5, -0.15, heading, color=INK, fontsize=8, ha="center", va="bottom", **PLAIN)
     name_lines(axes, names, [line + 0.5 for line in range(len(names))])
-    is_marked = any(point and point.is_marked for panel in columns for point in panel.points)
-    notes = ["* with a mark, see the table"] if is_marked else []
-    _draw_scale(figure, [*notes, *([omission] if omission else [])])
+    _draw_scale(figure, notes)
     return figure
 
 
+def _scale_width(notes: Sequence[str]) -> float:
+    """The width in inches of the scale with its notes."""
+    *others, last = notes
+    scale = 0.25 + CHARACTER * 17 + 0.14 * len(_SHADES) + 0.1
+    return scale + sum(0.3 + CHARACTER * len(text) for text in others) + 0.75 * CHARACTER * len(last)
+
+
 def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
-    """Draws the meaning of the shades along the lower edge."""
+    """Draws the meaning of the shades along the lower edge, the brightest before the first note."""
     from matplotlib.patches import Rectangle
 
     width, height = figure.get_size_inches()
@@ -195,7 +206,7 @@ def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:
         figure.add_artist(Rectangle((x / width, 0.13 / height), 0.14 / width, 0.14 / height, **box))
         x += 0.14
     x += 0.1
-    for text in ("perfect", *notes):
+    for text in notes:
         figure.text(x / width, 0.2 / height, text, color=INK, fontsize=7.5, va="center")
         x += 0.3 + CHARACTER * len(text)
 
@@ -338,4 +349,4 @@ def _scale_rows(axes: Axes) -> None:
     axes.margins(0.08)
     low, high = axes.get_xlim()
     digits = (1, 2, 5) if high < 40 * low else (1, 3) if high < 400 * low else (1,)
-    _mark_powers(axes, digits, lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,.0f}k")
+    _mark_powers(axes, digits, lambda value, _: f"{value:,.0f}" if value < 10_000 else f"{value / 1000:,g}k")

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from harness.facts.choices import GridSearch
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
-from harness.facts.suites import FIRST_SUITE, Suite, registered_suites
+from harness.facts.suites import FIRST_SUITE, Suite, registered_suites, task_headings
 from harness.metrics.registry import baseline_name
 from harness.reports.cells import (
     UNMARKED,
@@ -61,7 +61,7 @@ class Leaderboard:
     """The suite of the averages; None where no task is of a suite with an average."""
     tasks: dict[str, TaskFacts]
     headings: dict[str, str]
-    """The benchmark's spelling of each task; tasks of no suite keep their name."""
+    """The benchmark's spelling of each task; tasks of no suite, and those of the same spelling, keep their name."""
     entries: tuple[Entry, ...]
     baseline: Entry
     """The line of constant predictions."""
@@ -194,8 +194,7 @@ def build_leaderboard(
     used = used_records(ordered)
     suite = first_suite(used, suites)
     tasks = _sorted_tasks(used, suite)
-    headings = {name: name for name in tasks}
-    headings |= {name: heading for one in suites.values() for name, heading in one.tasks.items() if name in tasks}
+    headings = task_headings(tasks, suites.values())
     candidates, rejected = _candidates(used, tasks, aggregate, folder.searches)
     assessments = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
 

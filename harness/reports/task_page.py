@@ -14,7 +14,7 @@ from harness.metrics.registry import METRICS, title_of
 from harness.reports.cells import format_figure, format_metric, interval_text
 from harness.reports.costs import parameters_text
 from harness.reports.html_parts import entry_identity, record_links, render_template
-from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement, resolution_note
+from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement, format_p, resolution_note
 from harness.reports.panels import Content
 from harness.reports.standings import Leaderboard
 from harness.stats.groups import Group
@@ -105,6 +105,7 @@ def render_task_page(
         metric=format_metric,
         interval=interval_text,
         disagreement=format_disagreement,
+        p=format_p,
         parameters=parameters_text,
     )
 

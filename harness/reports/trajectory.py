@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import __version__
-from harness.facts.suites import registered_suites
+from harness.facts.suites import registered_suites, task_headings
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.cells import group_cell
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, Sizes, figure_as_svg, panel_figure, plain_style
@@ -66,7 +66,7 @@ def write_trajectories(watched: WatchedRun, folder: Path) -> list[Path]:
 
 def trajectory_table(watched: WatchedRun) -> Table:
     """A line for each checkpoint and a column for each task, for a terminal."""
-    titles = [_title(task, trajectory) for task, trajectory in watched.trajectories.items()]
+    titles = list(_titles(watched).values())
     by_task = [{point.checkpoint: _score(point) for point in one.points} for one in watched.trajectories.values()]
     table = Table("checkpoint", *titles, box=None, pad_edge=False, header_style="bold")
     for number, name in enumerate(watched.names):
@@ -76,7 +76,8 @@ def trajectory_table(watched: WatchedRun) -> Table:
 
 def verdict_lines(watched: WatchedRun) -> list[str]:
     """A line for each task: the best checkpoint, and the one since which there is no significant gain."""
-    return [f"{_heading(task)}: {_verdict(watched, trajectory)}" for task, trajectory in watched.trajectories.items()]
+    headings = task_headings(watched.trajectories, registered_suites().values())
+    return [f"{headings[task]}: {_verdict(watched, trajectory)}" for task, trajectory in watched.trajectories.items()]
 
 
 def render_trajectory_markdown(watched: WatchedRun) -> str:
@@ -86,9 +87,9 @@ def render_trajectory_markdown(watched: WatchedRun) -> str:
         "![Score of each checkpoint, a panel per task](trajectory.svg)",
         "\n".join(f"- {escape_markdown(line)}" for line in verdict_lines(watched)),
     ]
-    for task, trajectory in watched.trajectories.items():
+    for title, trajectory in zip(_titles(watched).values(), watched.trajectories.values(), strict=True):
         body = [[escape_markdown(cell) for cell in _cells(watched, trajectory, p)] for p in trajectory.points]
-        parts += [f"## {escape_markdown(_title(task, trajectory))}", markdown_table(HEAD, body, left=1)]
+        parts += [f"## {escape_markdown(title)}", markdown_table(HEAD, body, left=1)]
     return "\n\n".join([*parts, METHOD]) + "\n"
 
 
@@ -133,13 +134,13 @@ def _name(watched: WatchedRun, number: int | None) -> str | None:
     return None if number is None else watched.names[number]
 
 
-def _heading(task: str) -> str:
-    """The spelling of the task's suite, or its name."""
-    return next((suite.tasks[task] for suite in registered_suites().values() if task in suite.tasks), task)
-
-
-def _title(task: str, trajectory: Trajectory) -> str:
-    return f"{_heading(task)}, {'/'.join(title_of(name) for name in trajectory.task.main_metrics)}"
+def _titles(watched: WatchedRun) -> dict[str, str]:
+    """The heading and the metrics of each task."""
+    headings = task_headings(watched.trajectories, registered_suites().values())
+    return {
+        task: f"{headings[task]}, {'/'.join(title_of(name) for name in trajectory.task.main_metrics)}"
+        for task, trajectory in watched.trajectories.items()
+    }
 
 
 def _score(point: TrajectoryPoint) -> str:
@@ -180,8 +181,7 @@ def render_trajectory_plot(watched: WatchedRun) -> str:
     """The SVG: a panel per task, the score of each checkpoint with its interval over the number in its name."""
     sizes = Sizes(left=0.5, top=0.5, gap_down=0.95, cell=(2.8, 1.9), gap_across=0.5, bottom=0.55)
     with plain_style():
-        titles = [_title(task, trajectory) for task, trajectory in watched.trajectories.items()]
-        figure, panels = panel_figure(titles, sizes, _key(watched))
+        figure, panels = panel_figure(list(_titles(watched).values()), sizes, _key(watched))
         for trajectory, axes in zip(watched.trajectories.values(), panels, strict=True):
             axes.set_xlabel("steps, tokens or words, by the checkpoint's name", color=INK, fontsize=7.5)
             axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)

@@ -35,6 +35,7 @@ class GroupCalibration(NamedTuple):
     runs: int
     plain: Calibration
     scaled: Calibration | None
+    """None, too, where only some of these runs have a temperature."""
 
 
 def read_calibrations(records: Sequence[RunRecord], results: Path) -> tuple[dict[str, RunCalibration], list[str]]:
@@ -80,7 +81,8 @@ def group_calibration(group: Group, by_run: Mapping[str, RunCalibration]) -> Gro
     if not runs:
         return None
     scaled = [run.scaled for run in runs if run.scaled is not None]
-    return GroupCalibration(len(runs), _mean([run.plain for run in runs]), _mean(scaled) if scaled else None)
+    plain = _mean([run.plain for run in runs])
+    return GroupCalibration(len(runs), plain, _mean(scaled) if len(scaled) == len(runs) else None)
 
 
 def _mean(calibrations: Sequence[Calibration]) -> Calibration:

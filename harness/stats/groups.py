@@ -87,6 +87,11 @@ class Group:
         """The rows of all splits together."""
         return next((sum(run.data.rows.values()) for run in self.runs if run.data), 0)
 
+    @property
+    def unit(self) -> str:
+        """The units of resamples: rows, or whole groups of them."""
+        return "groups of rows" if any(run.row_groups for run in self.runs) else "rows"
+
     @cached_property
     def scored(self) -> tuple[RunRecord, ...]:
         """The runs that are averaged; a collapsed one is a real outcome."""

@@ -47,6 +47,8 @@ class Column(NamedTuple):
     seeds: int
     """Runs of a model: the median over the models."""
     aggregate: Aggregate = "mean"
+    unit: str = "rows"
+    """The units that `rows` counts."""
 
     def smallest_difference(self, seeds: float) -> float:
         """The smallest difference that two models of two seeds or more, infinitely many too, can show.
@@ -97,4 +99,5 @@ def column_of(comparison: Comparison) -> Column | None:
         seed_variance=float(np.median(sample.pooled)),
         seeds=int(np.median(sample.runs)),
         aggregate=comparison.groups[0].aggregate,
+        unit=comparison.groups[0].unit,
     )

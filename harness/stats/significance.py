@@ -56,6 +56,7 @@ class Evidence(NamedTuple):
     variance: tuple[float, float] | None = None
     """The variance of the score over seeds and rows, and its degrees of freedom."""
     rows: int | None = None
+    """The rows that are resampled; the groups where these are drawn whole."""
     is_above_baseline: bool = True
     """Significantly better than the best constant prediction, or not known to be no better."""
     is_tied: bool = False

@@ -53,6 +53,14 @@ def test_an_entry_has_a_rank_among_those_that_it_competes_with() -> None:
     assert ranks == {BERT: "– → 1", ELECTRA: "– → 1"}
 
 
+def test_tasks_of_two_suites_with_the_same_heading_have_a_line_each() -> None:
+    """RTE is a task of GLUE and of SuperGLUE."""
+    suites = {"rte": "glue", "superglue_rte": "superglue"}
+    both = [record(task, 0.6, facts={"suite": suite}) for task, suite in suites.items()]
+    lines = rows(page([], both))[3:]
+    assert [line[1] for line in lines] == ["rte", r"superglue\_rte"]
+
+
 def test_an_edited_record_is_named_although_its_score_is_the_same() -> None:
     run = record("rte", 0.6)
     text = page([run], [run.model_copy(update={"notes": ["edited"]})])

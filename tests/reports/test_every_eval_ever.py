@@ -8,9 +8,11 @@ import uuid
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from harness.facts.packing import pack_array
 from harness.reports.every_eval_ever import DataSource, collection_path, data_source, every_eval_ever
 
 US = ("Example Lab", "third_party")
@@ -164,6 +166,13 @@ def test_accuracy_has_the_interval_of_its_rows(make_record):
     assert (interval["lower"], interval["upper"]) == pytest.approx((expected.low, expected.high), abs=1e-9)
     assert interval["confidence_level"] == pytest.approx(0.95)
     assert "confidence_interval" not in results_by_name["rte.validation.f1"]["score_details"]["uncertainty"]
+
+
+def test_accuracy_on_groups_of_rows_has_no_interval_over_rows(make_record):
+    rows = {name: {"validation": pack_array(np.arange(200) // 2)} for name in ("gold", "row_groups")}
+    run = make_record("axg", {"accuracy": 0.7}).model_copy(update=rows)
+    (result,) = every_eval_ever(run, *US)["evaluation_results"]
+    assert result["score_details"]["uncertainty"] == {"num_samples": 200}
 
 
 def test_undefined_and_unknown_metrics_are_left_out(make_record):

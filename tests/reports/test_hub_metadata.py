@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.reports.hub_metadata import model_index
+from harness.reports.hub_metadata import eval_results, model_index
 
 
 def test_a_result_for_each_metric_of_the_task(make_record):
@@ -47,6 +47,14 @@ def test_recipes_are_named_and_not_averaged(make_record):
         (0.7, "accuracy (default)"),
         (0.9, "accuracy (epochs=9)"),
     ]
+
+
+def test_revisions_of_a_model_are_named(make_record):
+    runs = [make_record("rte", commit=commit, spec={"revision": commit}) for commit in ("a" * 40, "b" * 40)]
+    assert [result.metric_name for result in model_index(runs)] == [
+        f"accuracy (revision {letter * 8}; default)" for letter in "ab"
+    ]
+    assert ["revision aaaaaaaa" in entry["notes"] for entry in eval_results(runs)] == [True, False]
 
 
 def test_marks_are_in_the_name_of_the_metric(make_record):

@@ -88,6 +88,27 @@ def test_every_score_has_a_dot_and_every_seed_a_stroke(some: dict[str, Any]) -> 
     assert "published result" in texts(svg)
 
 
+def test_scale_of_a_narrow_heat_map_is_not_cut_off(make_record: Callable[..., RunRecord]) -> None:
+    root = ElementTree.fromstring(render_plots(content_of(make_record("rte", model="m")))["heatmap.svg"])
+    ends = {element.text: float(element.get("x", 0)) for element in root.iter() if element.text == "perfect"}
+    width = float(root.get("width", "0pt").removesuffix("pt"))
+    assert ends["perfect"] + 7 * 3.5 < width
+
+
+def test_key_names_the_statistic_over_seeds(make_record: Callable[..., RunRecord]) -> None:
+    board = build_leaderboard([make_record("rte", seed=seed) for seed in (1, 2, 3)], aggregate="median")
+    assert "score, the median over seeds" in texts(render_plots(json.loads(render_json(board)))["scores.svg"])
+
+
+def test_long_headings_neither_overlap_nor_look_the_same(make_record: Callable[..., RunRecord]) -> None:
+    tasks = ["tweet_stance_abortion", "tweet_stance_atheism", "reviews_of_customers_of_our_company_in_france"]
+    plots = render_plots(content_of(*(make_record(task, facts={"suite": None}) for task in tasks)))
+    assert {"tweet…rtion", "tweet…heism"} < set(texts(plots["heatmap.svg"]))
+    titles = [text for text in texts(plots["scores.svg"]) if text.endswith("accuracy")]
+    assert "tweet_stance_abortion accuracy" in titles
+    assert max(map(len, titles)) <= 34
+
+
 def test_heat_map_shows_each_score_in_numbers(some: dict[str, Any]) -> None:
     shown = texts(render_plots(some)["heatmap.svg"])
     assert {"70.0", "30.0", "90.0", "0.400"} <= set(shown)
@@ -151,6 +172,13 @@ def test_learning_curves_have_a_line_per_model_a_dot_per_size_and_a_logarithmic_
     assert any(text.startswith("<script>") for text in shown)
     assert "short" not in shown
     assert {"100", "200", "500", "1,000", "training rows"} <= set(shown)
+
+
+def test_marks_of_similar_numbers_of_rows_are_exact(make_record: Callable[..., RunRecord]) -> None:
+    records = [sized(make_record, rows, "a/one", -1.0) for rows in (11_000, 11_800, 13_000)]
+    shown = [text for text in texts(render_plots(content_of(*records))["learning_curves.svg"]) if text.endswith("k")]
+    assert {"11.5k", "12k", "12.5k"} <= set(shown)
+    assert len(set(shown)) == len(shown)
 
 
 def test_at_most_twelve_learning_curves_are_drawn(make_record: Callable[..., RunRecord]) -> None:

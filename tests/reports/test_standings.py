@@ -75,6 +75,26 @@ def test_average_with_an_error_is_not_computed(tmp_path: Path) -> None:
     assert "- All is not computed: scores of R are not" in page
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "described"),
+    [
+        ("rte", None, "All is the unweighted mean of the two tasks' scores, Other that with RTE; each"),
+        (None, "rte", "All is the unweighted mean of the three tasks' scores, Other that without RTE; each"),
+        ("rte", "wnli", "All is the unweighted mean of the two tasks' scores, Other that without W and with RTE; each"),
+        (None, None, "All is the unweighted mean of the three tasks' scores, Other the same; each"),
+    ],
+)
+def test_averages_are_described_by_their_tasks(
+    tmp_path: Path, first: str | None, second: str | None, described: str
+) -> None:
+    without = {"All": first, "Other": second}
+    averages = {name: Average(without=(task,) if task else ()) for name, task in without.items()}
+    tasks = {"rte": "RTE", "wnli": "W", "cola": "C"}
+    suite = Suite(name="own", title="Own", tasks=tasks, averages=averages, folder=tmp_path)
+    records = [record(task, 0.8, facts={"suite": "own"}) for task in suite.tasks]
+    assert described in render_markdown(build_leaderboard(records, suites={"own": suite}))
+
+
 def test_average_carries_the_marks_of_its_tasks() -> None:
     part = record("rte", data={"is_partial": True})
     records = [*(run for run in whole_suite() if run.spec.task != "rte"), part]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.boards import record, record_with_predictions
+from support.boards import page, record, record_with_predictions, table_with
 from support.html_pages import Page, check_self_containment, run_in_browser
 
 from harness.facts.packing import pack_array
@@ -40,19 +40,19 @@ def test_page_of_every_problem_type_is_self_contained_and_escaped(task: str) -> 
         facts["labels"] = labels
     text = page_of(task, *runs(task, facts=facts))
     check_self_containment(text)
-    page = Page(text)
-    assert page.all("b") == page.all("i") == []
-    assert "<i>A task</i>" in page.text
-    assert EVIL.partition("/")[2] in page.text
-    assert {link["href"] for link in page.all("a") if (link["href"] or "").endswith(".html")} == {
+    shown = Page(text)
+    assert shown.all("b") == shown.all("i") == []
+    assert "<i>A task</i>" in shown.text
+    assert EVIL.partition("/")[2] in shown.text
+    assert {link["href"] for link in shown.all("a") if (link["href"] or "").endswith(".html")} == {
         "../leaderboard-x.html"
     }
-    records = [link for link in page.all("a") if (link["href"] or "").startswith("../runs/")]
+    records = [link for link in shown.all("a") if (link["href"] or "").startswith("../runs/")]
     assert len(records) == 4
-    assert all(head.get("scope") for head in page.all("th"))
-    assert all(part.get("aria-label") for part in page.all("div") if part.get("role") == "region")
-    assert len(page.all("caption")) + len(page.all("svg")) == len(MODELS) * (2 if task == "mnli" else 1)
-    assert ("<b>no</b>" in page.text) == (task in ("rte", "mnli"))
+    assert all(head.get("scope") for head in shown.all("th"))
+    assert all(part.get("aria-label") for part in shown.all("div") if part.get("role") == "region")
+    assert len(shown.all("caption")) + len(shown.all("svg")) == len(MODELS) * (2 if task == "mnli" else 1)
+    assert ("<b>no</b>" in shown.text) == (task in ("rte", "mnli"))
 
 
 def test_confusions_and_rows_of_disagreement_are_those_of_the_records() -> None:
@@ -72,6 +72,13 @@ def test_confusions_and_rows_of_disagreement_are_those_of_the_records() -> None:
     assert fourth == ["yes", "2", "67 %", "1", "33 %"]
     assert lines[-2:] == [["1", "100.0", "yes", "✓ yes", "no"], ["3", "100.0", "no", "✓ no", "yes"]]
     assert "2 rows have different predictions from 2 models." in Page(text).text
+
+
+def test_small_p_is_no_zero_and_reads_as_on_the_markdown_page() -> None:
+    records = [record_with_predictions("rte", q, model=m, seed=s) for m, q in MODELS.items() for s in (1, 2, 3)]
+    (line,) = (line for line in table_with(page(records), "over rows") if line["p"])
+    assert line["p"] == "<0.001 (<0.001)"
+    assert line["p"] in Page(page_of("rte", *records)).text
 
 
 def test_page_has_no_texts_unless_they_are_of_its_rows() -> None:

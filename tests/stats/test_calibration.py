@@ -66,6 +66,14 @@ def test_temperature_is_fitted_on_the_selection_half_and_scored_on_the_other(tmp
     assert result["scaled"]["log_loss"] < result["plain"]["log_loss"]
 
 
+def test_mean_at_the_temperatures_needs_one_of_each_run(tmp_path: Path) -> None:
+    """The two numbers of a line are of the same runs."""
+    runs = [write_run(tmp_path, "holdout", ["validation", "validation_holdout"], seed=seed) for seed in (1, 2)]
+    record_path(tmp_path, "rte", runs[0].run_id).with_name(runs[0].prediction_files["validation"]).unlink()
+    (result,) = calibrations(tmp_path)
+    assert (result["runs"], result["scaled"]) == (2, None)
+
+
 def test_no_temperature_where_the_selection_rows_are_reported(tmp_path: Path) -> None:
     write_run(tmp_path, "standard", ["validation"])
     (result,) = calibrations(tmp_path)

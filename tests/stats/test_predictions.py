@@ -14,6 +14,7 @@ from support.boards import page, record, table_with
 from harness.facts.packing import pack_array
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_csv, render_json
+from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
 from harness.stats.groups import group_runs
 from harness.stats.predictions import in_smallest_type, read_predictions, seed_disagreement
@@ -92,6 +93,7 @@ def test_groups_of_rows_are_the_units_and_two_numberings_are_other_rows() -> Non
     board = build_leaderboard(of(numbers[0], numbers[0]))
     ((group, evidence),) = board.evidence.items()
     assert evidence.rows == 2
+    assert "on validation, 2 groups of rows." in render_markdown(board)
     assert group.baseline("validation", "exact_match_by_group") == 0
     (group,) = group_runs(of(*numbers))
     assert read_predictions(group) is None

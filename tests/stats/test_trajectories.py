@@ -9,7 +9,7 @@ from support.boards import record, record_with_predictions
 
 from harness.facts.records import RunRecord
 from harness.inspection.terminal_table import DataConsole
-from harness.reports.trajectory import WatchedRun, trajectory_table
+from harness.reports.trajectory import WatchedRun, trajectory_table, verdict_lines
 from harness.stats.trajectories import Trajectory, trajectories
 
 GAINING = (0.5, 0.7, 0.9, 0.9, 0.89)
@@ -74,6 +74,13 @@ def test_each_task_has_its_own_trajectory() -> None:
     records = [run for task in (cola, rte) for several in task for run in several]
     by_task = trajectories(records, numbers, resamples=200)
     assert {task: one.no_gain_since for task, one in by_task.items()} == {"cola": 1, "rte": 0}
+
+
+def test_tasks_that_two_suites_spell_the_same_keep_their_names() -> None:
+    records = [record(task, 0.5, model="run/step0", commit=None) for task in ("rte", "superglue_rte", "cola")]
+    by_task = trajectories(records, {run.run_id: 0 for run in records}, resamples=200)
+    lines = verdict_lines(WatchedRun("run", ["step0"], [0.0], by_task))
+    assert {line.partition(":")[0] for line in lines} == {"rte", "superglue_rte", "CoLA"}
 
 
 def test_brackets_of_a_task_are_shown_as_they_are() -> None:
