@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -315,15 +316,31 @@ def _cells(candidates: Candidates, assessments: Mapping[str, TaskEvidence], base
 def _best_first(
     cells: Mapping[Pair, Cell], averages: Mapping[Pair, Cell], baseline: Entry, suite: Suite | None
 ) -> list[Entry]:
-    """The entries without the baseline: the best average first, then most scores."""
+    """The entries without the baseline: the best average first, then most scores, then most surpassed scores."""
     first_average = next(iter(suite.averages)) if suite else ""
     counts = Counter(entry for (entry, _), cell in cells.items() if cell.score is not None)
+    surpassed = _surpassed_scores(cells)
 
     def order(entry: Entry) -> tuple[Any, ...]:
         average = averages.get((entry, first_average), Cell()).score
-        return (average is None, -(average or 0.0), -counts[entry], entry.label, entry.variant, entry)
+        order_without = (-counts[entry], -surpassed[entry], entry.label, entry.variant, entry)
+        return (average is None, -(average or 0.0), *order_without)
 
     return sorted({entry for entry, _ in cells} - {baseline}, key=order)
+
+
+def _surpassed_scores(cells: Mapping[Pair, Cell]) -> Counter[Entry]:
+    """The number of other entries' scores that each entry surpasses, over all tasks."""
+    columns: dict[str, list[float]] = defaultdict(list)
+    for (_, name), cell in cells.items():
+        if cell.comparable is not None:
+            columns[name].append(cell.comparable)
+    ordered = {name: sorted(column) for name, column in columns.items()}
+    surpassed: Counter[Entry] = Counter()
+    for (entry, name), cell in cells.items():
+        if cell.comparable is not None:
+            surpassed[entry] += bisect_left(ordered[name], cell.comparable)
+    return surpassed
 
 
 # -- notes -----------------------------------------------------------------------------------------------------

@@ -297,7 +297,7 @@ def test_baseline_is_that_of_the_full_data() -> None:
     assert cell([part], line=1) == "10.0/10.0 [p]"
 
 
-def test_entries_are_sorted_by_average_then_by_number_of_scores() -> None:
+def test_entries_are_sorted_by_average_then_by_number_of_scores_then_by_scores() -> None:
     records = whole_suite(0.5, model="z/low") + whole_suite(0.6, model="y/high")
     records += [
         record("rte", 0.99, model="b/one"),
@@ -305,7 +305,14 @@ def test_entries_are_sorted_by_average_then_by_number_of_scores() -> None:
     ]
     records += [record("rte", 0.1, model="a/one")]
     labels = [entry.label for entry in build_leaderboard(records).entries]
-    assert labels == ["y/high", "z/low", "c/two", "a/one", "b/one"]
+    assert labels == ["y/high", "z/low", "c/two", "b/one", "a/one"]
+
+
+def test_entries_of_an_error_metric_begin_with_the_lowest() -> None:
+    facts = {"metrics": ["rmse"], "main_metrics": ["rmse"], "problem_type": "regression", "labels": None}
+    errors = {"a/worst": 0.9, "b/best": 0.1, "c/middle": 0.5}
+    records = [record("mine", {"rmse": error}, model=model, facts=facts) for model, error in errors.items()]
+    assert [entry.label for entry in build_leaderboard(records).entries] == ["b/best", "c/middle", "a/worst"]
 
 
 def test_cell_of_a_task_without_labels_is_predicted() -> None:
