@@ -36,8 +36,8 @@ def adapt(
     """Applies changes 5 to 7 to a loaded model, before its optimizer is created; every process must call it.
 
     `encoded` has every split that is computed before `vocabulary.widen`, "train" among them. The vocabulary must stay
-    whole where a process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own in a compiled
-    model.
+    whole where a process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own
+    in a compiled model.
     """
     if narrows_vocabulary:
         vocabulary.narrow(model, encoded.values())
