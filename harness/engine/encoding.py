@@ -16,8 +16,8 @@ import numpy as np
 import tokenizers
 import transformers
 from numpy.typing import NDArray
+from transformers import CanineTokenizer, TokenizersBackend
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers import TokenizersBackend
 
 from harness.rows.files import file_hash
 from harness.rows.splits import Split
@@ -45,6 +45,8 @@ class Encoded(NamedTuple):
 
     choices: int = 1
     """K, the inputs of a row."""
+    least_width: int = 1
+    """Tokens of the narrowest batch that the model can read."""
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.choices
@@ -87,7 +89,13 @@ def encode(split: Split, tokenizer: Tokenizer, max_length: int) -> Encoded:
         labels=split.label,
         pads_left=tokenizer.padding_side == "left",
         choices=number,
+        least_width=least_width(tokenizer),
     )
+
+
+def least_width(tokenizer: Tokenizer) -> int:
+    """Returns the tokens of the narrowest batch for the tokenizer's model: CANINE makes one position of each four."""
+    return 4 if isinstance(tokenizer, CanineTokenizer) else 1
 
 
 def input_texts(split: Split) -> list[list[str]]:
