@@ -432,8 +432,8 @@ def test_run_resumes_bit_for_bit_although_a_companion_got_or_lost_rows(tmp_path,
         patched.setattr(preparation, "companion_splits", lambda _: {})
         patched.setattr(training, "training_steps", send_sigterm)
         run(*flags, "--results", tmp_path / "first", code=143)
-    words = [f"c{number}s0" for number in range(2, 6)]
-    monkeypatch.setattr(preparation, "companion_splits", lambda _: {"axb.test": Split(words, words, None)})
+    texts = [f"c{number}s0" for number in range(2, 6)]
+    monkeypatch.setattr(preparation, "companion_splits", lambda _: {"axb.test": Split(texts, texts, None)})
     run(*flags, "--results", tmp_path / "first")
     assert "resuming after step 2 of 4" in capsys.readouterr().out
     monkeypatch.setattr(preparation, "companion_splits", lambda _: {})

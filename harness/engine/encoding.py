@@ -16,9 +16,10 @@ import numpy as np
 import tokenizers
 import transformers
 from numpy.typing import NDArray
-from transformers import CanineTokenizer, TokenizersBackend
+from transformers import CanineTokenizer, PreTrainedModel, TokenizersBackend
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from harness.errors import UserError
 from harness.rows.files import file_hash
 from harness.rows.splits import Split
 
@@ -96,6 +97,26 @@ def encode(split: Split, tokenizer: Tokenizer, max_length: int) -> Encoded:
 def least_width(tokenizer: Tokenizer) -> int:
     """Returns the tokens of the narrowest batch for the tokenizer's model: CANINE makes one position of each four."""
     return 4 if isinstance(tokenizer, CanineTokenizer) else 1
+
+
+def check_ends(name: str, encoded: Encoded, tokenizer: Tokenizer, model: PreTrainedModel, rows_before: int = 0) -> None:
+    """Checks that each text ends once: an encoder with a decoder is classified by the last of its end-of-text tokens.
+
+    `name` is that of the split or file; `rows_before` is the number of its rows in front of these.
+
+    Raises:
+        UserError: a text contains that token.
+    """
+    if not model.config.is_encoder_decoder or tokenizer.eos_token is None:
+        return
+    before = np.concatenate([[0], (encoded.tokens["input_ids"] == tokenizer.eos_token_id).cumsum()])
+    ends = np.diff(before[encoded.offsets])
+    if (ends > ends.min()).any():
+        row = rows_before + 1 + int(ends.argmax()) // encoded.choices
+        raise UserError(
+            f"{name}: row {row}: invalid text: it contains {tokenizer.eos_token!r}, the token by which a "
+            f"{type(model).__name__} finds the end of a text. Remove it from the text."
+        )
 
 
 def input_texts(split: Split) -> list[list[str]]:

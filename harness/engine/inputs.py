@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import nn
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
-
-from harness.engine.encoding import Encoded
-from harness.errors import UserError
 
 TOKEN_TYPES = "token_type_ids"
 """The input that tells the two texts of a pair apart."""
@@ -29,26 +25,6 @@ def fit_tokenizer(tokenizer: Tokenizer, model: PreTrainedModel) -> list[str]:
     tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != TOKEN_TYPES]
     embeddings = f"embeddings of {known} token types" if known else "no embeddings of token types"
     return [f"{TOKEN_TYPES} left out: the tokenizer counts them up to {largest}, but the model has {embeddings}"]
-
-
-def check_ends(name: str, encoded: Encoded, tokenizer: Tokenizer, model: PreTrainedModel, rows_before: int = 0) -> None:
-    """Checks that each text ends once: an encoder with a decoder is classified by the last of its end-of-text tokens.
-
-    `name` is that of the split or file; `rows_before` is the number of its rows in front of these.
-
-    Raises:
-        UserError: a text contains that token.
-    """
-    if not model.config.is_encoder_decoder or tokenizer.eos_token is None:
-        return
-    before = np.concatenate([[0], (encoded.tokens["input_ids"] == tokenizer.eos_token_id).cumsum()])
-    ends = np.diff(before[encoded.offsets])
-    if (ends > ends.min()).any():
-        row = rows_before + 1 + int(ends.argmax()) // encoded.choices
-        raise UserError(
-            f"{name}: row {row}: invalid text: it contains {tokenizer.eos_token!r}, the token by which a "
-            f"{type(model).__name__} finds the end of a text. Remove it from the text."
-        )
 
 
 def _reads_last_position(model: PreTrainedModel) -> bool:

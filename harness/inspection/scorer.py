@@ -36,9 +36,8 @@ class Scorer(NamedTuple):
             UserError: the model cannot read a token of the rows, a batch does not fit into memory, or a score is not
                 finite.
         """
-        from harness.engine.encoding import encode
+        from harness.engine.encoding import check_ends, encode
         from harness.engine.inference import NotFinite, infer
-        from harness.engine.inputs import check_ends
         from harness.engine.memory import explained_out_of_memory
         from harness.engine.models import check_tokens
 

@@ -146,7 +146,7 @@ def _read_rows_and_model(
     accelerator: Accelerator,
 ) -> _RowsAndModel:
     """Reads and encodes the rows and builds the model, on the main process of each machine first."""
-    from harness.engine import deployment, inputs, models, token_cache
+    from harness.engine import deployment, encoding, models, token_cache
     from harness.rows import loading
 
     recipe = spec.recipe
@@ -162,7 +162,7 @@ def _read_rows_and_model(
         tokens = [rows.tokens["input_ids"] for rows in encoded.values()]
         models.check_tokens(f"--model {spec.model}", built.model, tokens)
         for name, rows in encoded.items():
-            inputs.check_ends(f"split {name!r}", rows, built.tokenizer, built.model)
+            encoding.check_ends(f"split {name!r}", rows, built.tokenizer, built.model)
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
     on_all = {name: rows for name, rows in encoded.items() if name in shared}
     return _RowsAndModel(tables, splits, on_all, built, companions.keys())

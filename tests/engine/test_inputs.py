@@ -11,9 +11,9 @@ from accelerate import Accelerator
 from support.architectures import CONTENT, tokenizer_of, write_model
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, XLNetConfig
 
-from harness.engine.encoding import encode
+from harness.engine.encoding import check_ends, encode
 from harness.engine.inference import infer
-from harness.engine.inputs import check_ends, fit_tokenizer
+from harness.engine.inputs import fit_tokenizer
 from harness.engine.models import build_model
 from harness.errors import UserError
 from harness.facts.tasks import load_task
