@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 """Default delimiter by format."""
 
+DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
+"""Names of delimiters that are hard to type."""
+
 _CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
 CHUNK = 10_000
 """Rows that are Python values at a time; enough that sorting them by length saves nearly all padding."""
@@ -96,14 +99,18 @@ def read_chunks(
 def detect_delimiter(path: Path, name: str, encoding: str | None, columns: Collection[str]) -> str:
     """The delimiter under which the header of a CSV has most of `columns`, then the one with most columns at all.
 
+    A comma for a format without delimiters, whose first line may be the whole file.
+
     Raises:
         UserError: the file cannot be opened.
     """
     with open_decompressed(path, name) as (stream, form):
+        if form not in DELIMITERS:
+            return ","
         head = stream.peek(4096)
         with io.TextIOWrapper(stream, detect_encoding(head, encoding), errors="replace") as text:
             header = next((line for line in text if line.strip()), "")
-    candidates = dict.fromkeys([DELIMITERS.get(form, ","), *_CANDIDATE_DELIMITERS])  # the first wins a tie
+    candidates = dict.fromkeys([DELIMITERS[form], *_CANDIDATE_DELIMITERS])  # the first wins a tie
     with _unlimited_field_size():
         fields = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in candidates}
     return max(fields, key=lambda delimiter: (len(set(columns) & set(fields[delimiter])), len(fields[delimiter])))
