@@ -16,7 +16,7 @@ import numpy as np
 import tokenizers
 import transformers
 from numpy.typing import NDArray
-from transformers import CanineTokenizer, PreTrainedModel, TokenizersBackend
+from transformers import CanineTokenizer, FunnelTokenizer, PreTrainedModel, TokenizersBackend
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from harness.errors import UserError
@@ -25,6 +25,9 @@ from harness.rows.splits import Split
 
 CHARACTERS_PER_CALL = 2_000_000
 """Characters of one call of the tokenizer: enough to keep its threads busy, few enough to limit memory."""
+
+LEAST_WIDTHS = {CanineTokenizer: 4, FunnelTokenizer: 5}
+"""Tokens of the narrowest batch that a model can read, by its tokenizer."""
 
 
 class Encoded(NamedTuple):
@@ -95,8 +98,8 @@ def encode(split: Split, tokenizer: Tokenizer, max_length: int) -> Encoded:
 
 
 def least_width(tokenizer: Tokenizer) -> int:
-    """Returns the tokens of the narrowest batch for the tokenizer's model: CANINE makes one position of each four."""
-    return 4 if isinstance(tokenizer, CanineTokenizer) else 1
+    """Returns the tokens of the narrowest batch for the tokenizer's model: some merge neighbouring positions."""
+    return next((width for kind, width in LEAST_WIDTHS.items() if isinstance(tokenizer, kind)), 1)
 
 
 def check_ends(name: str, encoded: Encoded, tokenizer: Tokenizer, model: PreTrainedModel, rows_before: int = 0) -> None:

@@ -9,7 +9,14 @@ import pytest
 import torch
 from accelerate import Accelerator
 from support.architectures import CONTENT, tokenizer_of, write_model
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, XLNetConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    FunnelTokenizer,
+    XLNetConfig,
+)
 
 from harness.engine.encoding import check_ends, encode
 from harness.engine.inference import infer
@@ -158,3 +165,12 @@ def test_canine_reads_batches_of_short_texts(tmp_path: Path) -> None:
     short = encode(Split(["a", ""], None, None), tokenizer, 32)
     assert short.lengths.tolist() == [3, 2]
     assert np.isfinite(infer(Accelerator(cpu=True), model, short, 2)).all()
+
+
+def test_funnel_reads_batches_of_short_texts() -> None:
+    sizes = dict(d_model=8, n_head=2, d_inner=8, d_head=4, block_sizes=[1, 1, 1])
+    special = ["<pad>", "<unk>", "<cls>", "<sep>", "<mask>", "<s>", "</s>"]
+    tokenizer = FunnelTokenizer(vocab={token: number for number, token in enumerate([*special, *CONTENT])})
+    short = encode(Split(["w1", ""], None, None), tokenizer, 32)
+    assert short.lengths.tolist() == [3, 2]
+    assert np.isfinite(infer(Accelerator(cpu=True), model_of("funnel", **sizes).eval(), short, 2)).all()
