@@ -135,8 +135,7 @@ class _Run:
         """The accelerator for this process; every process must call it."""
         from harness.engine import deployment  # importing torch takes seconds: mistakes before it are reported first
 
-        options = self.options
-        trackers = options.folder / "trackers" / self.task.name / self.spec.run_id
+        options, trackers = self.options, self.options.folder / "trackers" / self.task.name / self.spec.run_id
         return deployment.start(precision, options.test_mode, options.tracker, trackers, options.deterministic)
 
     def write(self, parent: Parent, started: datetime, outcome: dict[str, Any]) -> RunRecord:
@@ -247,7 +246,7 @@ def _fine_tune(
 
     `began` is the value of `perf_counter` at the start; `fault` says why mixed precision was given up, where it was.
     """
-    from harness.engine.adaptations import restore
+    from harness.engine.adaptations import restore, vocabulary
     from harness.engine.display import Display
     from harness.engine.inference import NotFinite
     from harness.engine.memory import explained_out_of_memory
@@ -269,6 +268,7 @@ def _fine_tune(
                 best = _train(this, ready, progress, best, display, stop_request)
             if best.weights is not None:
                 ready.training.set_weights(best.weights)
+            vocabulary.widen(ready.model, recipe, ready.plan, progress.selected.step)  # companions have other tokens
             scores = best.scores | _other_scores(this, ready, best)
     except (Diverged, NotFinite) as error:
         return ready.facts | dict(status="diverged", error=str(error), history=progress.history, notes=progress.notes)

@@ -17,6 +17,8 @@ from harness.engine import models, training
 from harness.engine.adaptations import vocabulary
 from harness.facts.packing import unpack_array
 from harness.facts.records import read_record
+from harness.requests import preparation
+from harness.rows.splits import Split
 from harness.run import main
 from harness.system.locks import hold_lock, lock_path
 
@@ -415,6 +417,34 @@ def test_ax_is_predicted_by_the_mnli_run(tmp_path, capsys):
     path.write_text("{")
     run(*args)
     assert records(tmp_path / "test-mode", "ax") == [record]
+
+
+def test_run_resumes_bit_for_bit_although_a_companion_got_or_lost_rows(tmp_path, monkeypatch, capsys):
+    flags = ("--task", "superglue_rte", "--test-mode", "--max-steps", 4)
+    training_steps = training.training_steps
+
+    def send_sigterm(*args, **keywords):
+        for step in training_steps(*args, **keywords):
+            if step.number == 2:
+                os.kill(os.getpid(), signal.SIGTERM)
+            yield step
+
+    with monkeypatch.context() as patched:
+        patched.setattr(preparation, "companion_splits", lambda _: {})
+        patched.setattr(training, "training_steps", send_sigterm)
+        run(*flags, "--results", tmp_path / "first", code=143)
+    texts = [f"c{number}s0" for number in range(2, 6)]
+    monkeypatch.setattr(preparation, "companion_splits", lambda _: {"axb.test": Split(texts, texts, None)})
+    run(*flags, "--results", tmp_path / "first")
+    assert "resuming after step 2 of 4" in capsys.readouterr().out
+    monkeypatch.setattr(preparation, "companion_splits", lambda _: {})
+    run(*flags, "--results", tmp_path / "second")
+    (first,), (second,) = (records(tmp_path / name / "test-mode", "superglue_rte") for name in ("first", "second"))
+    assert len(pd.read_parquet(tmp_path / "first/test-mode/runs/superglue_rte" / first.prediction_files["axb.test"]))
+    ours, theirs = (reproducible_fields(record) for record in (first, second))
+    for fields in (ours, theirs):
+        del fields["prediction_files"], fields["data"]
+    assert ours == theirs
 
 
 def test_checkpoints_left_by_a_kill_after_the_record_are_removed(rte_copy):

@@ -44,7 +44,7 @@ class PredictOptions:
     file: Path | None = None
     """Rows in any format that tasks support; CSV, TSV, JSONL and Parquet are read in chunks."""
     delimiter: str | None = None
-    """Delimiter of the CSV or TSV; a comma or a tab by default."""
+    """Delimiter of the CSV or TSV; by default inferred from its header."""
     encoding: str | None = None
     """Encoding of --file, such as iso-8859-9; UTF-8 by default."""
     text_column: str | None = None

@@ -62,7 +62,7 @@ def cut_batch(encoded: Encoded, rows: NDArray[np.int64], width: Callable[[int], 
     chosen = rows if len(rows) else np.zeros(1, np.int64)
     inputs_of_rows = (chosen[:, None] * encoded.choices + np.arange(encoded.choices)).ravel()
     lengths = encoded.offsets[inputs_of_rows + 1] - encoded.offsets[inputs_of_rows]
-    total = width(max(1, int(lengths.max())))  # a decoder's tokenizer gives an empty text no token
+    total = width(max(encoded.least_width, int(lengths.max())))  # a decoder's tokenizer gives an empty text no token
     columns = np.arange(total) - (total - lengths[:, None] if encoded.pads_left else 0)
     is_token = (columns >= 0) & (columns < lengths[:, None])
     indices = np.where(is_token, encoded.offsets[inputs_of_rows][:, None] + columns, 0)

@@ -16,14 +16,18 @@ import numpy as np
 import tokenizers
 import transformers
 from numpy.typing import NDArray
+from transformers import CanineTokenizer, FunnelTokenizer, PreTrainedModel, TokenizersBackend
 from transformers import PreTrainedTokenizerBase as Tokenizer
-from transformers import TokenizersBackend
 
+from harness.errors import UserError
 from harness.rows.files import file_hash
 from harness.rows.splits import Split
 
 CHARACTERS_PER_CALL = 2_000_000
 """Characters of one call of the tokenizer: enough to keep its threads busy, few enough to limit memory."""
+
+LEAST_WIDTHS = {CanineTokenizer: 4, FunnelTokenizer: 5}
+"""Tokens of the narrowest batch that a model can read, by its tokenizer."""
 
 
 class Encoded(NamedTuple):
@@ -45,6 +49,8 @@ class Encoded(NamedTuple):
 
     choices: int = 1
     """K, the inputs of a row."""
+    least_width: int = 1
+    """Tokens of the narrowest batch that the model can read."""
 
     def __len__(self) -> int:
         return (len(self.offsets) - 1) // self.choices
@@ -87,7 +93,33 @@ def encode(split: Split, tokenizer: Tokenizer, max_length: int) -> Encoded:
         labels=split.label,
         pads_left=tokenizer.padding_side == "left",
         choices=number,
+        least_width=least_width(tokenizer),
     )
+
+
+def least_width(tokenizer: Tokenizer) -> int:
+    """Returns the tokens of the narrowest batch for the tokenizer's model: some merge neighbouring positions."""
+    return next((width for kind, width in LEAST_WIDTHS.items() if isinstance(tokenizer, kind)), 1)
+
+
+def check_ends(name: str, encoded: Encoded, tokenizer: Tokenizer, model: PreTrainedModel, rows_before: int = 0) -> None:
+    """Checks that each text ends once: an encoder with a decoder is classified by the last of its end-of-text tokens.
+
+    `name` is that of the split or file; `rows_before` is the number of its rows in front of these.
+
+    Raises:
+        UserError: a text contains that token.
+    """
+    if not model.config.is_encoder_decoder or tokenizer.eos_token is None:
+        return
+    before = np.concatenate([[0], (encoded.tokens["input_ids"] == tokenizer.eos_token_id).cumsum()])
+    ends = np.diff(before[encoded.offsets])
+    if (ends > ends.min()).any():
+        row = rows_before + 1 + int(ends.argmax()) // encoded.choices
+        raise UserError(
+            f"{name}: row {row}: invalid text: it contains {tokenizer.eos_token!r}, the token by which a "
+            f"{type(model).__name__} finds the end of a text. Remove it from the text."
+        )
 
 
 def input_texts(split: Split) -> list[list[str]]:

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from harness.engine.inference import Scores
+from harness.facts.prediction_files import TEXTS
 from harness.metrics.scoring import predictions_from_scores
+from harness.rows.loading import texts_fingerprint
 from harness.rows.splits import Split
 from harness.system.atomic import atomic_path
 
@@ -23,7 +25,8 @@ def write_predictions(
     """Writes columns row, prediction, label (where known), scores and those that identify a row; a file or none.
 
     Predictions and labels are names for classes, numbers for a regression, and lists of names for a multi-label task,
-    which has a threshold. In a selection of answers, the columns question and candidate follow.
+    which has a threshold. In a selection of answers, the columns question and candidate follow. The file's metadata has
+    the fingerprint of the texts.
     """
     predicted = predictions_from_scores(scores, threshold, split.questions)
     gold, names = split.label, list(labels or ())
@@ -44,4 +47,4 @@ def write_predictions(
         columns |= {"question": split.questions, "candidate": split.candidates}
     columns |= {f"id_{column}": pa.array(values) for column, values in split.ids.items()}
     with atomic_path(path) as temporary:
-        pq.write_table(pa.table(columns), temporary)
+        pq.write_table(pa.table(columns, metadata={TEXTS: texts_fingerprint(split)}), temporary)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.encoding import Encoded, encode, input_texts, tokenizer_identity
+from harness.engine.encoding import Encoded, encode, input_texts, least_width, tokenizer_identity
 from harness.errors import UserError
 from harness.rows.splits import Split
 from harness.system.atomic import write_atomically
@@ -106,7 +106,8 @@ def _read(path: Path, split: Split, tokenizer: Tokenizer, warn: Callable[[str], 
     choices = len(split.choices[0]) if split.choices else 1
     assert len(offsets) == len(split.text) * choices + 1, (len(offsets), len(split.text))
     padding = json.loads(metadata["padding"])
-    return Encoded(arrays, offsets, padding, split.label, tokenizer.padding_side == "left", choices)
+    pads_left = tokenizer.padding_side == "left"
+    return Encoded(arrays, offsets, padding, split.label, pads_left, choices, least_width(tokenizer))
 
 
 def _write(path: Path, encoded: Encoded) -> None:

@@ -20,6 +20,10 @@ MAX_BYTES = 1 << 30
 """Size of the largest file that is read: a hundred million rows of two classes."""
 
 
+TEXTS = "texts_sha256"
+"""Name of the fingerprint of a split's texts in the metadata of its file, which older files lack."""
+
+
 class StoredPredictions(NamedTuple):
     """The columns of a file, in row order."""
 

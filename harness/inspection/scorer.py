@@ -27,20 +27,23 @@ class Scorer(NamedTuple):
     tokenizer: Tokenizer
     device_batch_size: int
 
-    def scores(self, rows: Split) -> NDArray[np.float32]:
+    def scores(self, rows: Split, first: int = 0) -> NDArray[np.float32]:
         """Returns logits or values, float32[N, C] in row order, on every process; all of them must call it together.
 
+        `first` is the number of the first row, from 0, for messages.
+
         Raises:
-            UserError: the model has no embedding for a token of the rows, a batch does not fit into memory, or a score
-                is not finite.
+            UserError: the model cannot read a token of the rows, a batch does not fit into memory, or a score is not
+                finite.
         """
-        from harness.engine.encoding import encode
+        from harness.engine.encoding import check_ends, encode
         from harness.engine.inference import NotFinite, infer
         from harness.engine.memory import explained_out_of_memory
         from harness.engine.models import check_tokens
 
         encoded = encode(rows, self.tokenizer, self.bundle.record.spec.recipe.max_length)
         check_tokens(str(self.bundle.folder), self.model, [encoded.tokens["input_ids"]])
+        check_ends("rows to predict", encoded, self.tokenizer, self.model, first)
         try:
             with explained_out_of_memory(self.device_batch_size):
                 return infer(self.accelerator, self.model, encoded, self.device_batch_size)
@@ -49,7 +52,7 @@ class Scorer(NamedTuple):
 
     def predict(self, rows: Split, first: int = 0) -> PredictedRows:
         """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
-        return rows_from_scores(self.bundle.task, self.scores(rows), first, self.bundle.record.threshold)
+        return rows_from_scores(self.bundle.task, self.scores(rows, first), first, self.bundle.record.threshold)
 
     def select(self, rows: Split, first: int) -> PredictedRows:
         """Predicts rows as `predict` does, or the answer to each question where they are candidates."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from harness.engine import test_mode
 from harness.errors import UserError, boundary
 from harness.facts.outcome import score_split, split_fields, task_facts
+from harness.facts.prediction_files import TEXTS
 from harness.facts.record_parts import DataFacts
 from harness.facts.records import RunRecord, read_record, record_path, write_record
 from harness.facts.tasks import TaskSpec, companion_tasks, trained_task
@@ -97,7 +98,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
         paths = {split: folder / str(files[split]) for split in task.evaluate}
         record = record.model_copy(update=_scored_fields(task, rows, facts, record, paths))
     path = record_path(options.folder, task.name, spec.run_id)
-    if PartialState().is_main_process and not _is_copy(path, parent):
+    if PartialState().is_main_process and not _has_record(path, record):
         # overwrites no result: the record only copies the parent's
         write_record(record, options.folder, overwrite=True)
     return record
@@ -111,14 +112,23 @@ def _scored_fields(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from harness.rows import loading
+
     outcomes = {}
     for split, path in paths.items():
         with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
-            scores = pq.read_table(path, columns=["scores"])["scores"].to_pylist()
+            table = pq.read_table(path, columns=["scores"])
+            scores = table["scores"].to_pylist()
         if len(scores) != (now := len(rows[split].text)):
             raise UserError(
                 f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, but it has "
                 f"{now:,} now: its rows changed after that run. Run again with --overwrite."
+            )
+        predicted = (table.schema.metadata or {}).get(TEXTS.encode())
+        if predicted is not None and predicted.decode() != loading.texts_fingerprint(rows[split]):
+            raise UserError(
+                f"--task {task.name}: {path.name} has predictions for other texts of {split!r} than it has now: its "
+                "rows changed after that run. Run again with --overwrite."
             )
         gold, row_groups = rows[split].gold, rows[split].row_groups
         outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
@@ -136,9 +146,9 @@ def _scored_fields(
     return {**split_fields(task, outcomes), "notes": notes, "data": data}
 
 
-def _is_copy(path: Path, parent: RunRecord) -> bool:
-    """Tells whether the file is a readable record made from this one; any other is replaced."""
+def _has_record(path: Path, record: RunRecord) -> bool:
+    """Tells whether the file has this record; any other is replaced, such as one with labels that were wrong."""
     try:
-        return path.exists() and read_record(path).finished == parent.finished
+        return path.exists() and read_record(path) == record
     except UserError:
         return False

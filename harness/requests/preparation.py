@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,7 +106,8 @@ def prepare(
     devices = f"{deployment.precision_of(accelerator)} on {deployment.device_summary(accelerator)}"
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {devices}\n{plan}")
     is_compiled = _is_compiled(options, plan, accelerator)
-    training = _make_training(recipe, options, accelerator, model, encoded, plan, is_compiled)
+    own = {name: rows for name, rows in encoded.items() if name not in start.companions}
+    training = _make_training(recipe, options, accelerator, model, own, plan, is_compiled)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
     data = loading.data_facts(task, start.tables, start.splits, spec.test_mode)
@@ -132,6 +133,8 @@ class _RowsAndModel(NamedTuple):
     encoded: dict[str, Encoded]
     """The tokens of the splits that every process has."""
     built: BuiltModel
+    companions: Collection[str]
+    """The splits of companions. Their rows may come or go until the run is resumed, so that training ignores them."""
 
 
 def _read_rows_and_model(
@@ -143,22 +146,26 @@ def _read_rows_and_model(
     accelerator: Accelerator,
 ) -> _RowsAndModel:
     """Reads and encodes the rows and builds the model, on the main process of each machine first."""
-    from harness.engine import deployment, models, token_cache
+    from harness.engine import deployment, encoding, models, token_cache
     from harness.rows import loading
 
     recipe = spec.recipe
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
         tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, files)
         splits = loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
-        splits |= companion_splits(options)
+        companions = companion_splits(options)
+        splits |= companions
         built = _initial_model(task, spec, parent, Path(scratch))
         models.check_length(built.model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
         encoded = token_cache.encode_splits(splits, built.tokenizer, recipe.max_length, cache, accelerator.print)
         tokens = [rows.tokens["input_ids"] for rows in encoded.values()]
         models.check_tokens(f"--model {spec.model}", built.model, tokens)
+        for name, rows in encoded.items():
+            encoding.check_ends(f"split {name!r}", rows, built.tokenizer, built.model)
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
-    return _RowsAndModel(tables, splits, {name: rows for name, rows in encoded.items() if name in shared}, built)
+    on_all = {name: rows for name, rows in encoded.items() if name in shared}
+    return _RowsAndModel(tables, splits, on_all, built, companions.keys())
 
 
 def _make_training(

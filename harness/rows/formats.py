@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 """Default delimiter by format."""
 
+DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
+"""Names of delimiters that are hard to type."""
+
 _CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
 CHUNK = 10_000
 """Rows that are Python values at a time; enough that sorting them by length saves nearly all padding."""
@@ -96,14 +99,18 @@ def read_chunks(
 def detect_delimiter(path: Path, name: str, encoding: str | None, columns: Collection[str]) -> str:
     """The delimiter under which the header of a CSV has most of `columns`, then the one with most columns at all.
 
+    A comma for a format without delimiters, whose first line may be the whole file.
+
     Raises:
         UserError: the file cannot be opened.
     """
     with open_decompressed(path, name) as (stream, form):
+        if form not in DELIMITERS:
+            return ","
         head = stream.peek(4096)
         with io.TextIOWrapper(stream, detect_encoding(head, encoding), errors="replace") as text:
             header = next((line for line in text if line.strip()), "")
-    candidates = dict.fromkeys([DELIMITERS.get(form, ","), *_CANDIDATE_DELIMITERS])  # the first wins a tie
+    candidates = dict.fromkeys([DELIMITERS[form], *_CANDIDATE_DELIMITERS])  # the first wins a tie
     with _unlimited_field_size():
         fields = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in candidates}
     return max(fields, key=lambda delimiter: (len(set(columns) & set(fields[delimiter])), len(fields[delimiter])))
@@ -171,7 +178,7 @@ def _chunks(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[i
 
 
 def _name_columns(header: Sequence[str], name: str) -> list[str]:
-    columns = [column or f"unnamed {position}" for position, column in enumerate(header, start=1)]
+    columns = [column.strip() or f"unnamed {position}" for position, column in enumerate(header, start=1)]
     check_header(columns, name)
     return columns
 
@@ -180,9 +187,12 @@ def _delimited_rows(lines: Iterable[str], name: str, delimiter: str) -> Iterator
     """The rows that are not blank, as (number of the first line, fields)."""
     end = "\0end of the file"  # an open quote swallows it, which csv.reader itself would not report
 
+    record: list[str] = []
+
     def with_end() -> Iterator[str]:
-        yield from lines
-        yield end
+        for line in itertools.chain(lines, [end]):
+            record.append(line)
+            yield line
 
     reader = csv.reader(with_end(), delimiter=delimiter)
     first = 1
@@ -191,13 +201,24 @@ def _delimited_rows(lines: Iterable[str], name: str, delimiter: str) -> Iterator
             return
         if any(end in field for field in fields):
             break
+        if len(record) > 1 and not _is_quoted_well(record, delimiter):
+            break
         if fields:
             yield first, fields
         first = reader.line_num + 1
+        record.clear()
     raise UserError(
         f'{name}:{first}: missing closing quote (") of a field that starts in this line. '
         "Write a quote inside a text twice, and put quotes around the text."
     )
+
+
+def _is_quoted_well(record: Sequence[str], delimiter: str) -> bool:
+    """False for the lines of a row whose quote is closed inside a later text: it has swallowed the rows between."""
+    try:
+        return bool(list(csv.reader(record, delimiter=delimiter, strict=True)))
+    except csv.Error:
+        return False
 
 
 @contextmanager

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError, list_first
@@ -27,6 +29,7 @@ _MOST_SHOWN = 5
 _WHOLE = re.compile(r"-?(0|[1-9]\d{0,19})")
 """A whole number of at most 64 bits; more digits are a name."""
 _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
+_PYTHON_LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
 _AS_NAMES = "--problem-type single_label_classification"
 _AS_VALUES = "--problem-type regression"
 
@@ -92,6 +95,7 @@ def infer_labels(
     messages = [
         f"problem type: single_label_classification{reason}",
         f"labels, with training rows: {_show_counts(ordered, counts)}",
+        *_spelling_messages(ordered),
     ]
     if class_names and (unused := [name for name in class_names if name not in counts]):
         messages.append(f"labels without training rows, left out: {', '.join(unused)}")
@@ -286,6 +290,17 @@ def _show_counts(names: Sequence[str], counts: Counter[str]) -> str:
     return ", ".join(shown if len(names) <= MAX_CLASSES else [*shown, f"and {len(names) - MAX_CLASSES} more"])
 
 
+def _spelling_messages(names: Iterable[str]) -> list[str]:
+    """A message about different labels that are likely one: the same number, or a text in another case."""
+    by_key: dict[Any, list[str]] = {}
+    for name in names:
+        visible = "".join(character for character in name if unicodedata.category(character) != "Cf")
+        key = visible.casefold() if _number(name) is None else Decimal(name)
+        by_key.setdefault(key, []).append(name)
+    same = [", ".join(map(repr, group)) for group in by_key.values() if len(group) > 1]
+    return [f"different labels that differ only in spelling: {'; '.join(same[:_MOST_SHOWN])}"] if same else []
+
+
 # -- several labels per row --------------------------------------------------------------------------------------------
 
 
@@ -299,6 +314,12 @@ def _infer_label_sets(
             f"row {missing[0]}. For a row without labels, use an empty text or list."
         )
     lists = [parse_label_list(value) for value in values]
+    for row, (value, labels) in enumerate(zip(values, lists, strict=True), start=1):
+        if labels is None and _PYTHON_LIST.fullmatch(str(value).strip()):
+            raise UserError(
+                f"--label-column {column}: row {row} is {value!r}, a list as Python prints it. Write lists as JSON, "
+                'with double quotes: ["a", "b"].'
+            )
     if separator is None and any(labels is None for labels in lists):
         separator = next((text for text in _SEPARATORS if any(text in str(value) for value in values)), None)
         if separator is None:
@@ -323,7 +344,7 @@ def _infer_label_sets(
         raise UserError(f"--label-column {column}: a row has an empty label in its list.")
     _check_number(counts, column)
     ordered = _sorted_names(counts)
-    messages.append(f"labels, with training rows: {_show_counts(ordered, counts)}")
+    messages += [f"labels, with training rows: {_show_counts(ordered, counts)}", *_spelling_messages(ordered)]
     names = list(class_names) if class_names else None
     return InferredLabels("multi_label_classification", _task_labels(ordered), separator, messages, names)
 

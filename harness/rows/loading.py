@@ -168,6 +168,11 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
     return digest.hexdigest()
 
 
+def texts_fingerprint(split: Split) -> str:
+    """sha256 of everything that a prediction depends on: the texts of every row, without labels, in order."""
+    return fingerprint({"": Split(split.text, split.pair, None, choices=split.choices)})
+
+
 def shared_texts(splits: Mapping[str, Split]) -> dict[str, int]:
     """`a & b`: number of rows of split b whose text (and pair) is also in split a; left out where it is 0."""
     keys = {name: split.texts for name, split in splits.items()}

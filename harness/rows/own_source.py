@@ -12,7 +12,7 @@ from harness.errors import UserError, first_line
 from harness.facts.sources import Source, file_ending
 from harness.facts.tasks import TaskSpec
 from harness.rows.files import DataFile
-from harness.rows.formats import DELIMITERS, detect_delimiter
+from harness.rows.formats import DELIMITER_NAMES, DELIMITERS, detect_delimiter
 from harness.system.paths import user_path
 
 _SPLIT_NAMES = {"validation": ("validation", "valid", "val", "dev"), "test": ("test",)}
@@ -34,7 +34,7 @@ def file_source(
     try:
         source = Source(
             files=files,
-            delimiter={"tab": "\t", "\\t": "\t"}.get(delimiter or "", delimiter),
+            delimiter=DELIMITER_NAMES.get(delimiter or "", delimiter),
             encoding=encoding,
         ).resolve_in(Path.cwd())
     except ValidationError as error:

@@ -15,7 +15,7 @@ from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions
-from harness.rows.formats import CHUNK, read_chunks
+from harness.rows.formats import CHUNK, DELIMITER_NAMES, detect_delimiter, read_chunks
 from harness.rows.splits import Split
 from harness.system.paths import user_path
 
@@ -74,6 +74,7 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
     path = user_path("--file", path)
     if not path.is_file():
         raise UserError(f"--file {path}: {'a folder, not a file' if path.is_dir() else 'file not found'}.")
+    options = options._replace(delimiter=DELIMITER_NAMES.get(options.delimiter or "", options.delimiter))
     if options.delimiter is not None and len(options.delimiter) != 1:
         raise UserError(f"--delimiter {options.delimiter!r}: expected one character.")
     if options.encoding is not None:
@@ -81,6 +82,9 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
             options = options._replace(encoding=encoding_name(options.encoding))
         except ValueError as error:
             raise UserError(f"--encoding {options.encoding}: {error}.") from None
+    if options.delimiter is None:
+        delimiter = detect_delimiter(path, str(path), options.encoding, columns.names)
+        options = options._replace(delimiter=delimiter)
     rows = 0
     for table in read_chunks(path, str(path), options._replace(columns=columns.names), chunk=chunk):
         _check_columns(table.column_names, columns, path)

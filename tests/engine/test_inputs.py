@@ -9,12 +9,20 @@ import pytest
 import torch
 from accelerate import Accelerator
 from support.architectures import CONTENT, tokenizer_of, write_model
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig, XLNetConfig
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    FunnelTokenizer,
+    XLNetConfig,
+)
 
-from harness.engine.encoding import encode
+from harness.engine.encoding import check_ends, encode
 from harness.engine.inference import infer
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.models import build_model
+from harness.errors import UserError
 from harness.facts.tasks import load_task
 from harness.rows.files import model_revision
 from harness.rows.splits import Split
@@ -126,3 +134,43 @@ def test_text_without_a_token_has_the_same_score_alone_and_among_others(model_ty
     scores = [infer(Accelerator(cpu=True), built.model, encoded, size) for size in (1, 2, 3)]
     assert np.allclose(scores[0], scores[1], rtol=0, atol=1e-6)
     assert np.allclose(scores[0], scores[2], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_type", ["bart", "t5"])
+def test_text_with_the_token_by_which_the_head_finds_the_end_is_named(model_type: str, tmp_path: Path) -> None:
+    write_model(tmp_path, model_type)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    check_ends("train", encode(Split(["w1", "w2 w3"], ["", "w1"], None), tokenizer, 32), tokenizer, model)
+    encoded = encode(Split(["w1", "w2 </s> w3", "w1"], ["w1"] * 3, None), tokenizer, 32)
+    with pytest.raises(ValueError, match="eos"):
+        infer(Accelerator(cpu=True), model, encoded, 8)
+    with pytest.raises(UserError, match=r"train: row 2: .*'</s>'"):
+        check_ends("train", encoded, tokenizer, model)
+    with pytest.raises(UserError, match="file: row 12: "):
+        check_ends("file", encoded, tokenizer, model, 10)
+
+
+def test_text_with_the_end_of_text_of_another_kind_of_model_is_a_text(tmp_path: Path) -> None:
+    write_model(tmp_path, "roberta")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    check_ends("train", encode(Split(["w1", "w2 </s> w3"], None, None), tokenizer, 32), tokenizer, model)
+
+
+def test_canine_reads_batches_of_short_texts(tmp_path: Path) -> None:
+    write_model(tmp_path, "canine")
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=2).eval()
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path)
+    short = encode(Split(["a", ""], None, None), tokenizer, 32)
+    assert short.lengths.tolist() == [3, 2]
+    assert np.isfinite(infer(Accelerator(cpu=True), model, short, 2)).all()
+
+
+def test_funnel_reads_batches_of_short_texts() -> None:
+    sizes = dict(d_model=8, n_head=2, d_inner=8, d_head=4, block_sizes=[1, 1, 1])
+    special = ["<pad>", "<unk>", "<cls>", "<sep>", "<mask>", "<s>", "</s>"]
+    tokenizer = FunnelTokenizer(vocab={token: number for number, token in enumerate([*special, *CONTENT])})
+    short = encode(Split(["w1", ""], None, None), tokenizer, 32)
+    assert short.lengths.tolist() == [3, 2]
+    assert np.isfinite(infer(Accelerator(cpu=True), model_of("funnel", **sizes).eval(), short, 2)).all()

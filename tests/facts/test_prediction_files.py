@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from support.records import finished_record, task_facts
 from harness.engine.predictions import write_predictions
 from harness.errors import UserError
 from harness.facts.prediction_files import prediction_path, read_prediction_file
+from harness.rows.splits import Split
 
 NAMES = ["no", "yes", "perhaps"]
 
@@ -32,7 +32,7 @@ def test_predictions_are_read_as_they_were_written(
     labels = None if problem_type == "regression" else NAMES
     values = np.random.default_rng(1).normal(size=(4, columns)).astype(np.float32)
     path = tmp_path / "run.test.parquet"
-    split = SimpleNamespace(label=None if is_hidden else np.array(gold), ids={}, questions=None, candidates=None)
+    split = Split(["text"] * 4, None, None if is_hidden else np.array(gold))
     write_predictions(path, values, labels, split, threshold)
     stored = read_prediction_file(path, task_facts(problem_type=problem_type, labels=labels))
     np.testing.assert_array_equal(stored.rows, np.arange(4))
@@ -46,14 +46,13 @@ def test_predictions_are_read_as_they_were_written(
 def test_questions_of_candidates_are_read_and_required(tmp_path: Path) -> None:
     path, values = tmp_path / "run.test.parquet", np.array([[0, 1], [0, 2], [3, 0]], np.float32)
     facts = task_facts(problem_type="answer_selection", labels=["wrong", "right"])
-    split = SimpleNamespace(label=None, ids={}, questions=np.array([4, 4, 7]), candidates=["a", "b", "c"])
+    split = Split(["text"] * 3, None, None, np.array([4, 4, 7]), candidates=["a", "b", "c"])
     write_predictions(path, values, facts.labels, split)
     stored = read_prediction_file(path, facts)
     assert stored.questions is not None
     assert stored.questions.tolist() == [4, 4, 7]
     assert stored.predictions.tolist() == [0, 1, 1]
-    split.questions = None
-    write_predictions(path, values, facts.labels, split)
+    write_predictions(path, values, facts.labels, split._replace(candidates=None))
     with pytest.raises(UserError, match="missing column 'question'"):
         read_prediction_file(path, facts)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -39,9 +38,9 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     record = record.model_copy(update={"prediction_files": files, "run_id": record.spec.run_id})
     path = record_path(options.folder, task, record.run_id)
     values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
-    hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
-    for file in files.values():
-        write_predictions(path.with_name(file), values, NAMES, hidden)
+    splits = companion_splits(replace(options, task=task))
+    for split, file in files.items():
+        write_predictions(path.with_name(file), values, NAMES, splits[split])
     return record
 
 
@@ -121,9 +120,10 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
         update={"prediction_files": {"probe.test": "a.probe.test.parquet"}, "run_id": record.spec.run_id}
     )
     path = record_path(own.folder, "stars", record.run_id).with_name("a.probe.test.parquet")
-    hidden = SimpleNamespace(label=None, ids={}, questions=None, candidates=None)
     scores = np.eye(2, dtype=np.float32)[[0, 1] * 3 + [0, 0]]
-    write_predictions(path, scores, ["bad", "good"], hidden)
+    write_predictions(
+        path, scores, ["bad", "good"], companion_splits(replace(own, task=str(shops / "stars.yaml")))["probe.test"]
+    )
 
     def run(options: RunOptions) -> RunRecord:
         trained.append(options.task)
@@ -132,6 +132,14 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
     probe = record_companion(load_task(own.task), own, run)
     assert trained == [str(shops / "stars.yaml")]
     assert (probe.spec.task, probe.trained_by, probe.metrics["test"]["accuracy"]) == ("probe", record.run_id, 7 / 8)
+    rows = (shops / "data.csv").read_text()
+    (shops / "data.csv").write_text(rows.replace("w7,good", "w7,bad"))
+    again = record_companion(load_task(own.task), own, run)
+    assert again.metrics["test"]["accuracy"] == 1, "its labels are not part of the run that predicts it"
+    assert read_record(record_path(own.folder, "probe", again.run_id)) == again
+    (shops / "data.csv").write_text(rows.replace("w7,good", "other,good"))
+    with pytest.raises(UserError, match=r"--task probe: .*a\.probe\.test\.parquet.* texts .*--overwrite"):
+        record_companion(load_task(own.task), own, run)
     with (shops / "data.csv").open("a") as file:
         file.write("w8,bad\n")
     with pytest.raises(UserError, match=r"--task probe: .* 8 rows .* 9 .*--overwrite"):

@@ -1084,3 +1084,48 @@ def test_flags_of_candidates_and_their_task_file_are_the_same_run(
         task, _ = resolve_task(options)
         run_ids.add(identify(task, find_files(task, None), options).run_id)
     assert len(run_ids) == 1
+
+
+@pytest.mark.parametrize("ending, delimiter", [("csv", ","), ("tsv", "\t")])
+def test_quote_that_swallows_the_rows_up_to_another_one_is_named(folder: Path, ending: str, delimiter: str) -> None:
+    rows = [f"text {row}{delimiter}{label.strip()}" for row, label in enumerate(LABELS)]
+    rows[3], rows[8] = f'"quoted" {rows[3]}', f'"two\n""lines"""{delimiter}bad'
+    (folder / f"train.{ending}").write_text("\n".join([f"text{delimiter}label", *rows]))
+    assert sum(infer_task(own(f"train.{ending}")).task.rows.values()) == ROWS
+    rows[3], rows[8] = f'"one{delimiter}bad', f'"other" one{delimiter}bad'
+    (folder / f"train.{ending}").write_text("\n".join([f"text{delimiter}label", *rows]))
+    with pytest.raises(UserError, match=rf"train\.{ending}:5: .*quote"):
+        infer_task(own(f"train.{ending}"))
+
+
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(folder: Path) -> None:
+    (folder / "train.csv").write_text(GOOD.replace("text,label", "text , label"))
+    assert infer_task(own()).task.label == "label"
+
+
+@pytest.mark.parametrize(
+    "labels, shown",
+    [
+        (["1", "0", "1.0", "0"], "'1', '1.0'"),
+        (["1", "0", "01", "0"], "'01', '1'"),
+        (["Good", "bad", "good", "bad"], "'Good', 'good'"),
+        (["good", "bad", "good\u200b", "\ufeffbad"], r"'bad', '\ufeffbad'; 'good', 'good\u200b'"),
+        (["TRUE", "False", "true", "False"], "'TRUE', 'true'"),
+    ],
+)
+def test_labels_that_differ_only_in_spelling_are_shown(write_rows: Write, labels: list[str], shown: str) -> None:
+    write_rows(Path("train.csv"), {"text": TEXTS, "label": labels * 10})
+    (message,) = (message for message in infer_task(own()).messages if "spelling" in message)
+    assert message.endswith(shown)
+
+
+def test_labels_that_differ_in_more_than_spelling_have_no_message(write_rows: Write) -> None:
+    write_rows(Path("train.csv"), {"text": TEXTS, "label": ["1", "10", "-1", "ı"] * 10})
+    assert not any("spelling" in message for message in infer_task(own()).messages)
+
+
+@pytest.mark.parametrize("separator", [None, ","])
+def test_list_in_the_syntax_of_python_is_no_label(write_rows: Write, separator: str | None) -> None:
+    write_rows(Path("train.csv"), {"text": TEXTS, "label": ["['a', 'b']", "['a']", "[]", "['c']"] * 10})
+    with pytest.raises(UserError, match=r"--label-column label: .*row 1.*\['a', 'b'\].*JSON"):
+        infer_task(own(problem_type="multi_label_classification", label_separator=separator))

@@ -113,6 +113,18 @@ def test_error_is_named_with_its_row_or_line(name: str, content: str, message: s
         texts(path)
 
 
+@pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
+def test_delimiter_is_inferred_from_the_header_as_for_training(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("a;b;c\nx,1;y\t;z\n", encoding="utf-8")
+    assert texts(tmp_path / name) == [Split(["x,1"], ["y\t"], None)]
+
+
+@pytest.mark.parametrize("delimiter", ["tab", "\\t", "\t"])
+def test_tab_has_the_names_that_it_has_for_training(delimiter: str, tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("a\tb\nx\ty\n", encoding="utf-8")
+    assert texts(tmp_path / "rows.csv", delimiter=delimiter) == [Split(["x"], ["y"], None)]
+
+
 @pytest.mark.parametrize("line", ["Turkish \udcfe\n", "\ud800", "\udcff\tb\n"])
 def test_line_that_is_no_text_is_named(line: str) -> None:
     """As standard input has it for bytes that are not UTF-8."""

@@ -5,7 +5,7 @@
 2. `head`, if the recipe has another dropout for it, when the model is loaded. It changes no weight and is never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
 4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
-5. `vocabulary`: embeddings of tokens that occur in no row are set aside. Frozen embeddings stay frozen.
+5. `vocabulary`: embeddings of tokens that occur in no row of the task are set aside. Frozen embeddings stay frozen.
 6. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
    is not undone.
 7. `cache`: decoders compute no cache of keys and values.
@@ -35,9 +35,9 @@ def adapt(
 ) -> None:
     """Applies changes 5 to 7 to a loaded model, before its optimizer is created; every process must call it.
 
-    `encoded` has every split that the run computes, "train" among them. The vocabulary must stay whole where a
-    process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own in a compiled
-    model.
+    `encoded` has every split that is computed before `vocabulary.widen`, "train" among them. The vocabulary must stay
+    whole where a process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own
+    in a compiled model.
     """
     if narrows_vocabulary:
         vocabulary.narrow(model, encoded.values())

@@ -45,8 +45,8 @@ class NarrowedEmbedding(nn.Module):
 def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
     """Removes from the model's embedding all tokens that occur in no row of `splits`; returns whether it removed any.
 
-    `widen` puts them back. Scores, losses and gradients stay the same, and so do the weights
-    after an optimizer that `is_row_wise`. Embeddings other than torch's own stay whole.
+    `widen` puts them back, before other rows are scored. Scores, losses and gradients stay the same, and so do the
+    weights after an optimizer that `is_row_wise`. Embeddings other than torch's own stay whole.
     """
     whole = word_embeddings(model)
     if type(whole) is not nn.Embedding or whole.max_norm is not None or whole.sparse or whole.scale_grad_by_freq:
