@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from transformers import AutoTokenizer
 
 from benchmarks import report, reproduction, steps
 from benchmarks.equality import compare_scores as compare_equality
+from benchmarks.equality import write_model
 from benchmarks.generated import Shape, split_with_lengths, write_bert
 from benchmarks.leaderboard import generated_record
 from benchmarks.measuring import Meter, fresh_state
@@ -49,11 +49,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def model_without_dropout(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = shutil.copytree(tiny_model, tmp_path_factory.mktemp("without_dropout") / "model")
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return write_model(str(tiny_model), tmp_path_factory.mktemp("without_dropout") / "model")
 
 
 def _setting(model: Path, name: str = "rte", rows: int = 24, global_batch_size: int = 8) -> Setting:

@@ -181,7 +181,7 @@ def finish_trackers(accelerator: Accelerator) -> None:
 
 
 def device_summary(accelerator: Accelerator) -> str:
-    """Describes the devices; for a CPU with its threads, of which accelerate launch sets one unless told otherwise."""
+    """Describes the devices; for a CPU with its threads, of which accelerate launch sets one by default."""
     if accelerator.device.type != "cpu":
         return f"{accelerator.num_processes} x {accelerator.device.type}"
     threads, cores = torch.get_num_threads(), os.cpu_count() or 1

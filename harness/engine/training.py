@@ -111,7 +111,7 @@ class Training:
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
             limit = recipe.max_grad_norm or 0.0  # DeepSpeed clips instead of the harness; 0 is no limit
             deepspeed.deepspeed_config |= {**sizes, "gradient_clipping": limit}
-        if accelerator.num_processes > 1:  # DistributedDataParallel waits for every gradient, unless told otherwise
+        if accelerator.num_processes > 1:  # by default DistributedDataParallel waits for every gradient
             finds_unused = freezing.has_unused(model, encoded)
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=finds_unused)
         shard_by_layer(accelerator, model)

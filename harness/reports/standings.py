@@ -323,8 +323,8 @@ def _best_first(
 
     def order(entry: Entry) -> tuple[Any, ...]:
         average = averages.get((entry, first_average), Cell()).score
-        order_without = (-counts[entry], -surpassed[entry], entry.label, entry.variant, entry)
-        return (average is None, -(average or 0.0), *order_without)
+        scores = (-counts[entry], -surpassed[entry])
+        return (average is None, -(average or 0.0), *scores, entry.label, entry.variant, entry)
 
     return sorted({entry for entry, _ in cells} - {baseline}, key=order)
 
