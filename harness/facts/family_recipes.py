@@ -63,8 +63,12 @@ def _electra(pattern: str, **changes: Any) -> Family:
         pattern,
         "google-research/electra configure_finetuning.py@ac8d487",
         {**recipe, **changes},
-        {"rte": dict(epochs=10), "stsb": dict(epochs=10), "mrpc": dict(epochs=3)},
-        "pairs whose order does not matter are trained in both orders there (double_unordered)",
+        {
+            "rte": dict(epochs=10),
+            "stsb": dict(epochs=10, pair_order="both"),
+            "mrpc": dict(epochs=3, pair_order="both"),
+        },
+        "the labels of stsb are divided by 5 there, and the head is a single linear layer",
     )
 
 

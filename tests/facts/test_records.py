@@ -165,6 +165,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     select="best",
     evaluate_every=0.1,
     patience=1,
+    pair_order="both",
     protocol="holdout",
     train_rows=1000,
     init_from="mnli",

@@ -896,6 +896,19 @@ def test_recipe_that_the_problem_type_does_not_support_is_refused() -> None:
             check_recipe(task, Recipe(label_smoothing=0.1))
 
 
+def test_selection_by_a_metric_needs_a_task_that_computes_it() -> None:
+    check_recipe(load_task("cola"), Recipe(select="accuracy"))
+    with pytest.raises(UserError, match=r"\(--select\) is 'pearson', .* cola: expected last, .*, accuracy, f1"):
+        check_recipe(load_task("cola"), Recipe(select="pearson"))
+
+
+@pytest.mark.parametrize("name", ["cola", "copa"])
+def test_both_orders_need_a_pair_of_texts(name: str) -> None:
+    check_recipe(load_task("mrpc"), Recipe(pair_order="both"))
+    with pytest.raises(UserError, match=rf"\(--pair-order\) is 'both', but a row of {name}"):
+        check_recipe(load_task(name), Recipe(pair_order="both"))
+
+
 # -- a task as YAML ----------------------------------------------------------------------------------------------------
 
 
