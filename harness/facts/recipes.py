@@ -66,15 +66,16 @@ class Recipe(BaseModel):
     """Train for exactly this many optimizer steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
-    schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
-    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 after the last step, constant, or decay
-    with the inverse square root of the step."""
+    schedule: Literal["linear", "linear_from_start", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
+    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 after the last step, linear decay that
+    counts from the first step as in BERT's code, constant, or decay with the inverse square root of the step."""
     schedule_power: Annotated[float, Field(gt=0)] | None = None
     """Exponent of the polynomial decay; 1 is linear."""
     min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Learning rate at the end of a linear, cosine or polynomial decay, as a share of the peak; 0 by default."""
-    optimizer: Literal["adamw", "adafactor", "sgd", "muon"] | None = None
-    """Optimizer of torch; adamw by default. Muon trains hidden matrices, and AdamW everything else."""
+    optimizer: Literal["adamw", "bertadam", "adafactor", "sgd", "muon"] | None = None
+    """adamw by default. bertadam is AdamW without bias correction, as in the code of BERT, ELECTRA and DeBERTa. Muon
+    trains hidden matrices, and AdamW everything else."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum of sgd (0.9 by default) or muon (0.95 by default)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -103,8 +104,8 @@ class Recipe(BaseModel):
     """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch.
     --no-length-grouping cuts the steps from a plain random order."""
     select: str = "last"
-    """Weights to report: those of the last step (last), or of the evaluation with the lowest validation loss (best), the
-    best main score (best_main_score), or the best value of one metric, given by its name (accuracy)."""
+    """Weights to report: those of the last step (last), or of the evaluation with the lowest validation loss (best),
+    the best main score (best_main_score), or the best value of one metric, given by its name (accuracy)."""
     patience: _Count | None = None
     """Stop after this many evaluations without improvement; needs another --select than last."""
     evaluate_every: EvaluateEvery = None
@@ -198,12 +199,12 @@ _SETTINGS = {
     "adapter_alpha": ("adapter", ("lora", "dora")),
     "adapter_dropout": ("adapter", ("lora", "dora")),
     "adapter_targets": ("adapter", ("lora", "dora", "ia3")),
-    "adam_beta1": ("optimizer", ("adamw", "muon")),
-    "adam_beta2": ("optimizer", ("adamw", "muon")),
-    "adam_epsilon": ("optimizer", ("adamw", "muon")),
+    "adam_beta1": ("optimizer", ("adamw", "bertadam", "muon")),
+    "adam_beta2": ("optimizer", ("adamw", "bertadam", "muon")),
+    "adam_epsilon": ("optimizer", ("adamw", "bertadam", "muon")),
     "momentum": ("optimizer", ("sgd", "muon")),
     "schedule_power": ("schedule", ("polynomial",)),
-    "min_learning_rate_ratio": ("schedule", ("linear", "cosine", "polynomial")),
+    "min_learning_rate_ratio": ("schedule", ("linear", "linear_from_start", "cosine", "polynomial")),
 }
 """Fields that only some values of another field have a use for."""
 
