@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from accelerate.tracking import TensorBoardTracker
 
+from harness.commands import evaluate
 from harness.engine import models, training
 from harness.engine.adaptations import vocabulary
 from harness.facts.packing import unpack_array
@@ -364,6 +365,16 @@ def test_selection_by_a_metric_takes_the_evaluation_with_its_best_value(tmp_path
     assert record.selected_epoch == 1 + errors.index(min(errors))
     assert record.metrics["validation"]["mae"] == min(errors)
     run(*args, "--select", "accuracy", code=2)
+
+
+def test_scaled_labels_are_learned_and_the_saved_model_predicts_in_their_unit(tmp_path, capsys):
+    args = ("--task", "stsb", "--test-mode", "--results", tmp_path)
+    run(*args)
+    run(*args, "--label-scaling", "unit", "--save-model", tmp_path / "model")
+    plain, scaled = sorted(records(tmp_path / "test-mode", "stsb"), key=lambda record: record.started)
+    assert scaled.metrics["validation"]["rmse"] < 0.7 * plain.metrics["validation"]["rmse"]
+    evaluate.main([str(tmp_path / "model")])
+    assert f"RMSE {scaled.metrics['validation']['rmse']:.4f}" in capsys.readouterr().out
 
 
 def test_training_on_both_orders_is_training_on_a_file_that_has_both(make_task, tiny_model, tmp_path):

@@ -95,6 +95,9 @@ class Recipe(BaseModel):
     frequent ones."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the training target that is spread evenly over all classes, for tasks of one label per row."""
+    label_scaling: Literal["unit", "standard"] | None = None
+    """Train a regression on labels from 0 to 1 (unit), or of mean 0 and variance 1 (standard); predictions keep the
+    unit of the labels."""
     threshold: Literal["validation"] | None = None
     """Probability from which a multi-label task predicts a label: 0.5, or the one with the best main score on the
     validation split."""

@@ -114,6 +114,10 @@ def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
             f"recipe: label_smoothing (--label-smoothing) is {recipe.label_smoothing}, but {task.name} is a "
             f"{task.problem_type} task: expected single_label_classification"
         )
+    if recipe.label_scaling is not None and not task.is_regression:
+        raise UserError(
+            f"recipe: label_scaling (--label-scaling) is {recipe.label_scaling!r}, but {task.name} is no regression"
+        )
     if recipe.threshold is not None and not task.is_multi_label:
         raise UserError(
             f"recipe: threshold (--threshold) is {recipe.threshold!r}, but {task.name} is not a multi-label task"

@@ -87,7 +87,7 @@ def prepare(
     from accelerate.utils import set_seed
 
     from harness.engine import deployment, provenance
-    from harness.engine.adaptations import adapters, freezing
+    from harness.engine.adaptations import adapters, freezing, label_scaling
     from harness.engine.evaluation import Evaluator
     from harness.engine.memory import limit_memory
     from harness.rows import loading
@@ -101,6 +101,7 @@ def prepare(
     start = _read_rows_and_model(task, spec, files, parent, options, accelerator)
     model, encoded = start.built.model, start.encoded
     freezing.freeze_lowest(model, recipe.freeze, start.trained)
+    label_scaling.scale_labels(model, recipe.label_scaling, start.trained.labels)
     trainable = adapters.trained_parameters(model)
     plan = plan_steps(len(start.trained), recipe, accelerator.num_processes, options.device_batch_size)
     devices = f"{deployment.precision_of(accelerator)} on {deployment.device_summary(accelerator)}"
@@ -225,9 +226,10 @@ def _environment(options: RunOptions, accelerator: Accelerator, plan: StepPlan, 
 
 def _check_sharding(recipe: Recipe) -> None:
     """Raises UserError for a hyperparameter that needs whole weights on every process."""
-    for name in ("adapter", "freeze", "optimizer"):
+    for name in ("adapter", "freeze", "label_scaling", "optimizer"):
         if (value := getattr(recipe, name)) not in (None, "adamw"):
-            raise UserError(f"--{name} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
+            flag = name.replace("_", "-")
+            raise UserError(f"--{flag} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
 
 
 def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:

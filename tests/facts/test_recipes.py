@@ -208,6 +208,7 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"select": "acuracy"}, "Did you mean 'accuracy'"),
         ({"select": 3}, "--select"),
         ({"pair_order": "first"}, "--pair-order"),
+        ({"label_scaling": "log"}, "--label-scaling"),
         ({"patience": 0, "select": "best"}, "--patience"),
         ({"protocol": "kfold"}, "--protocol"),
         ({"train_rows": 0}, "--train-rows"),

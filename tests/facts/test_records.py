@@ -159,6 +159,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     head_dropout=0.2,
     class_weights="balanced",
     label_smoothing=0.1,
+    label_scaling="unit",
     threshold="validation",
     max_length=256,
     length_grouping=False,

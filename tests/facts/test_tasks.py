@@ -887,6 +887,9 @@ def test_recipe_that_the_problem_type_does_not_support_is_refused() -> None:
         check_recipe(load_task("stsb"), balanced)
     with pytest.raises(UserError, match=r"\(--threshold\) is 'validation', but rte is not a multi-label task"):
         check_recipe(load_task("rte"), Recipe(threshold="validation"))
+    check_recipe(load_task("stsb"), Recipe(label_scaling="unit"))
+    with pytest.raises(UserError, match=r"\(--label-scaling\) is 'unit', but rte is no regression"):
+        check_recipe(load_task("rte"), Recipe(label_scaling="unit"))
     check_recipe(load_task("rte"), Recipe(label_smoothing=0.1))
     multi_label = load_task("rte").model_copy(update={"problem_type": "multi_label_classification"})
     for task in (load_task("stsb"), multi_label):
