@@ -74,13 +74,16 @@ def _electra(pattern: str, **changes: Any) -> Family:
 
 
 def _modernbert(pattern: str, by_task: Mapping[str, tuple[float, float, int]]) -> Family:
-    """Returns the family whose `by_task` gives learning rate, weight decay and epochs of each task."""
+    """Returns the family whose `by_task` gives learning rate, weight decay and epochs of each task, as in the table.
+
+    Its weight decay is that of Composer's DecoupledAdamW, which does not multiply it by the learning rate.
+    """
     return Family(
         pattern,
         "ModernBERT's paper, table 6 (appendix E); warmup, length, beta2 and epsilon of MosaicBERT's jobs",
         dict(global_batch_size=64, warmup=0.06, max_length=256, adam_beta2=0.98, adam_epsilon=1e-6),
         {
-            task: dict(learning_rate=rate, weight_decay=decay, epochs=epochs)
+            task: dict(learning_rate=rate, weight_decay=round(decay / rate, 4), epochs=epochs)
             for task, (rate, decay, epochs) in by_task.items()
         },
         "rte, mrpc and stsb start from its MNLI model there; the jobs in the repository have MosaicBERT's values",
