@@ -102,6 +102,8 @@ def prepare(
     model, encoded = start.built.model, start.encoded
     freezing.freeze_lowest(model, recipe.freeze, start.trained)
     label_scaling.scale_labels(model, recipe.label_scaling, start.trained.labels)
+    if task.is_regression and (advice := label_scaling.advice(recipe.label_scaling, start.trained.labels)):
+        accelerator.print(advice)
     trainable = adapters.trained_parameters(model)
     plan = plan_steps(len(start.trained), recipe, accelerator.num_processes, options.device_batch_size)
     devices = f"{deployment.precision_of(accelerator)} on {deployment.device_summary(accelerator)}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -16,6 +17,9 @@ from transformers import PreTrainedModel
 
 from harness.engine.adaptations.head import Float32Linear, head_prefixes
 from harness.errors import UserError
+
+LARGE_LABEL = 10.0
+"""Absolute value of a label from which scaling is advised: a new head predicts about 0."""
 
 
 class RescaledLinear(Float32Linear):
@@ -52,6 +56,16 @@ def scale_labels(model: PreTrainedModel, scaling: str | None, labels: NDArray[An
             f"{type(model).__name__} does not end in a linear layer with a bias. Drop the flag."
         )
     _rescale(last, float(scale), float(shift))
+
+
+def advice(scaling: str | None, labels: NDArray[Any] | None) -> str:
+    """Returns advice to scale the labels of a regression, [N], empty where they are scaled or small."""
+    if scaling is not None or labels is None or np.abs(labels).max() <= LARGE_LABEL:
+        return ""
+    return (
+        f"labels from {labels.min():g} to {labels.max():g}: a new head predicts about 0 and learns them slowly; "
+        "--label-scaling standard trains them on a common scale"
+    )
 
 
 def _rescale(linear: Any, scale: float, shift: float) -> None:

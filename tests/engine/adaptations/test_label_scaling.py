@@ -90,6 +90,12 @@ def test_equal_labels_have_no_scale(model: Any) -> None:
         label_scaling.scale_labels(model, "unit", np.full(5, 3.0))
 
 
+def test_scaling_is_advised_for_labels_far_from_0() -> None:
+    assert label_scaling.advice("unit", LABELS) == label_scaling.advice(None, np.array([-9.0, 5.0])) == ""
+    assert "--label-scaling standard" in label_scaling.advice(None, np.array([-200.0, 5.0]))
+    assert "from 1.5 to 12" in label_scaling.advice(None, np.array([1.5, 12.0]))
+
+
 def _untrained(model_type: str) -> PreTrainedModel:
     config = AutoConfig.for_model(model_type, **dict(vocab_size=40, pad_token_id=1) | CATALOGUE[model_type][1])
     config.num_labels = 1
