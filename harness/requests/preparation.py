@@ -231,7 +231,10 @@ def _check_sharding(recipe: Recipe) -> None:
     for name in ("adapter", "freeze", "label_scaling", "optimizer"):
         if (value := getattr(recipe, name)) not in (None, "adamw"):
             flag = name.replace("_", "-")
-            raise UserError(f"--{flag} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
+            raise UserError(
+                f"--{flag} {value}: unsupported under FSDP and DeepSpeed. Launch with another config, or turn it off: "
+                f"--{flag} None."
+            )
 
 
 def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:
