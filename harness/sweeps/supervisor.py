@@ -191,15 +191,19 @@ def family_of(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _leftover_runs() -> list[psutil.Process]:
-    """The runs of this process session, whatever their parent is now."""
-    session, runs = os.getsid(0), []
+def session_members(session: int) -> list[psutil.Process]:
+    """The living processes of a process session, whatever their parent is now."""
+    members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            is_ours = process.pid != os.getpid() and os.getsid(process.pid) == session
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE and _is_run(process):
-                runs.append(process)
-    return runs
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def _leftover_runs() -> list[psutil.Process]:
+    """The runs in the process session of this process."""
+    return [each for each in session_members(os.getsid(0)) if each.pid != os.getpid() and _is_run(each)]
 
 
 def _is_run(process: psutil.Process) -> bool:
