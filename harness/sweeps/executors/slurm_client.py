@@ -32,8 +32,19 @@ MISSING_SECONDS = 30.0
 NEVER_SECONDS = 10.0
 """Seconds in which a job has a reason never to start, until that is an error."""
 
-RESERVED = ("array", "dependency", "job-name", "no-requeue", "open-mode", "output", "requeue", "signal", "wrap")
-"""Options of sbatch that the executor sets itself."""
+RESERVED = (
+    "array",
+    "chdir",
+    "dependency",
+    "job-name",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "requeue",
+    "signal",
+    "wrap",
+)
+"""Options of sbatch that the executor sets itself, or leaves out: jobs need the working directory of the sweep."""
 
 LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 """States of jobs that have ended through no fault of the run: it is started again."""
@@ -113,6 +124,11 @@ class Slurm:
         if gpus and not gpu_options(self.options):
             others = [self.options["gres"]] if "gres" in self.options else []
             self.options["gres"] = ",".join([*others, f"gpu:{gpus}"])
+        cluster = self.options.get("clusters", self.options.get("cluster"))
+        if cluster and "," in cluster:
+            raise UserError(f"--slurm clusters={cluster}: expected one cluster, whose jobs the sweep can find again.")
+        self.cluster = [f"--clusters={cluster}"] if cluster else []
+        """The option that names the cluster of the jobs, where it is another one than this machine's."""
         self.cpus = int(cpus)
         """Processor cores on each node of a job."""
         self.threads = max(1, self.cpus // max(1, gpus))
@@ -124,12 +140,16 @@ class Slurm:
     def jobs(self) -> dict[str, JobState]:
         """The jobs by number, read again at most every two seconds; as before where squeue fails."""
         if time.monotonic() - self.polled_at > POLL_SECONDS:
-            answer = call(["squeue", "--noheader", "--me", "--states=all", "--format=%i|%j|%T|%N|%r"])
+            answer = self.call("squeue", "--noheader", "--me", "--states=all", "--format=%i|%j|%T|%N|%r")
             self.polled_at = time.monotonic()
             if answer.returncode == 0:
                 lines = (line.split("|", 4) for line in answer.stdout.splitlines())
                 self.listed = {fields[0]: JobState(*fields) for fields in lines if len(fields) == 5}
         return self.listed
+
+    def call(self, program: str, *args: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command about jobs, on their cluster."""
+        return call([program, *self.cluster, *args])
 
     def active(self, name: str) -> list[str]:
         """The numbers of the jobs with this name that have not ended."""
@@ -236,14 +256,15 @@ class SlurmJob:
 
     def exit_status(self) -> tuple[str, str]:
         """The exit code and the signal of an ended job, as numbers; empty if they are unknown."""
-        shown = call(["scontrol", "show", "job", self.job]).stdout
+        shown = self.slurm.call("scontrol", "show", "job", self.job).stdout
         status = next((part.removeprefix("ExitCode=") for part in shown.split() if part.startswith("ExitCode=")), "")
         code, _, number = status.partition(":")
         return code, number
 
     def stop(self) -> None:
         """Cancels a pending job; asks the program of a running one to stop."""
-        call(["scancel", self.job] if self.is_pending() else ["scancel", "--batch", "--signal=TERM", self.job])
+        signal = [] if self.is_pending() else ["--batch", "--signal=TERM"]
+        self.slurm.call("scancel", *signal, self.job)
 
     def is_pending(self) -> bool:
         """True for a job that does not run now, but may start."""
@@ -252,7 +273,7 @@ class SlurmJob:
 
     def cancel(self) -> None:
         """Cancels the job."""
-        call(["scancel", self.job])
+        self.slurm.call("scancel", self.job)
 
 
 def call(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:

@@ -296,6 +296,8 @@ def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkey
         (["--executor", "slurm", "--time", "1"], "--time 1: 60 s: expected more"),
         (["--executor", "slurm", "--slurm", "time=0:00:45"], "--time 0:00:45: 45 s: expected more"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
+        (["--executor", "slurm", "--slurm", "chdir=/scratch"], "chdir"),
+        (["--executor", "slurm", "--slurm", "clusters=one,two"], "clusters=one,two: expected one"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
     ],
 )
@@ -346,6 +348,26 @@ def test_number_of_a_job_is_in_the_last_line_of_sbatch(monkeypatch: pytest.Monke
     monkeypatch.setattr(slurm_client, "call", lambda args, text="": answer)
     slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
     assert slurm.submit("run", tmp_path / "log", ["true"], "", {}) == "42"
+
+
+@pytest.mark.parametrize("option", [{"clusters": "other"}, {"cluster": "other"}])
+def test_jobs_of_another_cluster_are_asked_about_and_stopped_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: dict[str, str]
+) -> None:
+    commands: list[Sequence[str]] = []
+
+    def answer(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        commands.append(args)
+        return subprocess.CompletedProcess(args, 0, "42;other\n", "")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", answer)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm", slurm=option), gpus=0)
+    job = slurm_client.SlurmJob(slurm, slurm.submit("run", tmp_path / "log", ["true"], "", {}), tmp_path / "log")
+    for question in (job.state, job.exit_status, job.stop, job.cancel):
+        question()
+    assert {command[0] for command in commands} == {"sbatch", "squeue", "scontrol", "scancel"}
+    assert all(any(arg in ("--clusters=other", "--cluster=other") for arg in command) for command in commands)
 
 
 @pytest.mark.parametrize(
