@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UserError
-from harness.sweeps.executor import ExecutorSettings
+from harness.sweeps.executor import ExecutorSettings, SubmissionRefused
 from harness.sweeps.launch import STOPPED
 
 POLL_SECONDS = 2.0
@@ -161,7 +161,7 @@ class Slurm:
         `log` is its output, in whose name Slurm replaces patterns such as %j. `options` may be replaced by the user's.
 
         Raises:
-            UserError: sbatch refuses the job.
+            SubmissionRefused: sbatch refuses the job.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         folder = str(log.parent.absolute()).replace("%", "%%")
@@ -176,7 +176,7 @@ class Slurm:
             lines = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
             fault = next((line for line in lines if "error:" in line), lines[0])
             advice = ". Have fewer jobs in the queue with --max-jobs or --workers." if "MaxSubmit" in fault else ""
-            raise UserError(f"--executor slurm: {fault}{advice}")
+            raise SubmissionRefused(f"--executor slurm: {fault}{advice}")
         job = submitted.stdout.strip().rpartition("\n")[2].split(";")[0]
         self.listed[job] = JobState(job, name, "PENDING", "", "None")
         return job

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.executors.slurm_client import ENDED, Slurm, SlurmJob
 from harness.sweeps.failures import last_lines
 from harness.sweeps.launch import STOPPED, Start, log_size, log_tail
@@ -71,7 +72,13 @@ class WorkerPool:
                 self._check(worker)
         for _ in range(min(self.size, len(self.waiting)) - len(active)):
             command = [sys.executable, str(WORKER), str(self.folder), str(self.gpus)]
-            job = self.slurm.submit(self.name, self.folder / "%j.log", command, "", self.options)
+            try:
+                job = self.slurm.submit(self.name, self.folder / "%j.log", command, "", self.options)
+            except SubmissionRefused:
+                if not self.workers:
+                    raise
+                self.size = len(self.workers)  # these do all runs, more slowly
+                return
             self.workers[job] = self.worker_job(job)
 
     def worker_job(self, job: str) -> SlurmJob:
