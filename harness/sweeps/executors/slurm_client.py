@@ -6,6 +6,7 @@ requeues itself.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -60,6 +61,9 @@ NEVER = re.compile(
     r"Invalid(Account|QOS)|MaxMemPerLimit|(Assoc|QOS)\w*PerJob(Limit)?|launch failed.*"
 )
 """Reasons of pending jobs that will not start, as Slurm's documentation lists them."""
+
+CLIENT_VARIABLES = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT")
+"""Variables that are about no job, but about the commands of Slurm."""
 
 NO_LOG_SIGNAL = "53"
 """The signal that a job ends with whose output file its node cannot open."""
@@ -278,6 +282,16 @@ class SlurmJob:
 
 def call(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
     """Runs a command of Slurm; one that does not answer within a minute has failed."""
+    env = environment_of_jobs()
     with suppress(subprocess.TimeoutExpired):
-        return subprocess.run(args, input=text, capture_output=True, text=True, timeout=60)
+        return subprocess.run(args, input=text, env=env, capture_output=True, text=True, timeout=60)
     return subprocess.CompletedProcess(args, 1, "", f"{args[0]}: no answer within a minute")
+
+
+def environment_of_jobs() -> dict[str, str]:
+    """The variables of this process without those about its own job, which srun would take for the new one's."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return dict(os.environ)
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in CLIENT_VARIABLES
+    }

@@ -264,7 +264,13 @@ checkpoint would end the other.
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
-def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("outer_job", [{}, {"SLURM_JOB_ID": "1", "SLURM_GPUS": "1", "SLURM_MEM_PER_NODE": "2000"}])
+def test_processes_on_two_nodes_connect_and_stop_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outer_job: dict[str, str]
+) -> None:
+    """Also where the sweep is in a job of its own, whose variables srun would take for those of the run's job."""
+    for name, value in outer_job.items():
+        monkeypatch.setenv(name, value)
     script, log = tmp_path / "process.py", tmp_path / "log"
     script.write_text(PROCESS)
     monkeypatch.setattr(slurm_module, "SCRIPT", script)
