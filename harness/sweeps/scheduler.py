@@ -260,7 +260,7 @@ class Scheduler:
                     self.locked_until[job.run.run_id] = time.monotonic() + VISIBLE_SECONDS
                     yield event
             elif code == MISTAKE:
-                message = user_error(running.handle.output())
+                message = user_error(running.handle.output()) or f"{job.run.log_path}: cannot be written"
                 self.messages[job.run.run_id] = message
                 yield self._change(Event("invalid", job, message=message))
             elif code == 0:

@@ -96,6 +96,17 @@ def test_record_that_never_becomes_visible_is_a_failure_and_stays_as_it_is(
     assert written.status == "ok"
 
 
+def test_run_whose_log_cannot_be_written_is_invalid_with_the_name_of_the_log(
+    run: PlannedRun, start: Callable[[], Iterator[Event]]
+) -> None:
+    folder = run.log_path.parent
+    folder.parent.mkdir(parents=True)
+    folder.touch()
+    events = list(start())
+    assert [event.state for event in events] == ["running", "invalid"]
+    assert str(run.log_path) in str(events[-1].message)
+
+
 def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
     run: PlannedRun, start: Callable[[], Iterator[Event]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
