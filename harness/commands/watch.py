@@ -115,7 +115,7 @@ class _Watch:
         self._finish = run_planned(self.sweep_options, self.request, self.command, self.console)
 
     def look(self) -> int:
-        """Does the runs of the checkpoints that are new, writes the report, and returns the exit code.
+        """Does the runs of the checkpoints that are new or have changed, writes the report, and returns the exit code.
 
         Raises:
             UserError: before the first run, the source cannot be read, a run cannot be planned or the report cannot be
@@ -124,11 +124,12 @@ class _Watch:
         try:
             checkpoints = find_checkpoints(self.options.source, self.options.revisions)
             self._print_state(checkpoints)
-            new = {each: self._plan(each) for each in checkpoints.complete if each not in self.runs}
+            planned = {each: self._plan(each) for each in checkpoints.complete}
         except UserError as error:  # such as an outage of the Hub, or a checkpoint that was removed meanwhile
             if self.looks_once or not self.runs:
                 raise
             return _continue_after(error)
+        new = {each: runs for each, runs in planned.items() if _run_ids(runs) != _run_ids(self.runs.get(each, ()))}
         if not new:
             return 0
         if not self.runs and not self.sweep_options.dry_run:
@@ -213,6 +214,10 @@ class _Watch:
 
     def _output_boundary(self) -> AbstractContextManager[None]:
         return boundary(f"--output {self.folder}: cannot be written", advice="Name another folder.")
+
+
+def _run_ids(runs: Sequence[PlannedRun]) -> list[str]:
+    return [run.run_id for run in runs]
 
 
 def _continue_after(error: UserError) -> int:

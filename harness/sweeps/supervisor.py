@@ -48,6 +48,11 @@ from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
 
 POLL_SECONDS = 0.1
 
+CHANGED = (
+    "not written: the run ended well, but its task, rows or model have changed since it was planned, and so has its "
+    "run ID. Run the same command again: it finds the record by the new one."
+)
+
 
 class RunProcess(Protocol):
     """A run in its process, or in those of its launcher."""
@@ -69,8 +74,8 @@ def main(start: Start, process: RunProcess, is_tied: bool) -> int:
     """Does the run, unless another process works on it or has done it, and returns the exit code.
 
     0: the record is finished. LOCKED: another process works on the run. STOPPED: the run was asked to stop and will
-    resume. MISTAKE: the run found a mistake of the user and has no record. Any other: the run failed, and its failed
-    record is written.
+    resume. MISTAKE: the run found a mistake of the user and has no record, or it has written another record. Any other:
+    the run failed, and its failed record is written.
     """
     try:
         with hold_lock(sweep_lock_path(start.record)):
@@ -96,6 +101,9 @@ def _run(start: Start, process: RunProcess, is_tied: bool) -> int:
         return STOPPED
     if is_locked(lock_path(start.record)):  # somebody has started it by hand
         return LOCKED
+    if code == 0:
+        _append(start.log, f"error: {start.record}: {CHANGED}\n")
+        return MISTAKE
     if code < 0:
         _append(start.log, f"\n(killed by {signal.Signals(-code).name})\n")
     output = log_tail(start.log, log_start)

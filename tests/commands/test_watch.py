@@ -111,6 +111,25 @@ def test_a_watch_waits_for_checkpoints_until_a_signal(
     assert shown.count("step1: incomplete: config.json is missing") == 1
 
 
+def test_checkpoint_whose_files_change_is_fine_tuned_again(world: World, play: Callable[[Iterator[int]], None]) -> None:
+    """A trainer may write its state after the weights, or another checkpoint into the same folder."""
+
+    def pauses() -> Iterator[int]:
+        (world.checkpoint("step1") / "trainer_state.json").write_text("{}")
+        yield 0
+        yield 0
+        (world.source / "step1" / "trainer_state.json").write_text('{"global_step": 1}')
+        yield 0
+        yield signal.SIGTERM
+
+    play(pauses())
+    world.checkpoint("step2")
+    assert world.watch() == 128 + signal.SIGTERM
+    assert world.starts == 3
+    points = world.report()["tasks"]["small"]["points"]
+    assert [(one["checkpoint"], len(one["runs"])) for one in points] == [("step1", 1), ("step2", 1)]
+
+
 def test_a_signal_ends_a_pause() -> None:
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()

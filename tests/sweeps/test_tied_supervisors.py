@@ -66,11 +66,11 @@ def test_runs_are_launched_where_a_process_with_libraries_cannot_be_forked(monke
 
 
 def test_supervisor_that_was_never_forked_is_launched(tmp_path: Path) -> None:
-    start = start_of([sys.executable, "-c", "pass"], launch_config(0), tmp_path / "record.json")
+    start = start_of([sys.executable, "-c", "raise SystemExit(3)"], launch_config(0), tmp_path / "record.json")
     supervisor = never_forked(start)
     assert supervisor.exit_code() is None
     assert isinstance(supervisor.process, LaunchedSupervisor)
-    assert supervisor.process.process.wait(timeout=60) == supervisor.exit_code() == 1
+    assert supervisor.process.process.wait(timeout=60) == supervisor.exit_code() == 3
 
 
 def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched() -> None:
@@ -145,8 +145,9 @@ def killed_launch(supervisor: TiedSupervisor) -> int:
     while "began" not in supervisor.output():
         assert supervisor.exit_code() is None, supervisor.output()
         time.sleep(0.02)
+    run = int(supervisor.output().split()[-1])
     supervisor.process.process.kill()
-    return int(supervisor.output().split()[-1])
+    return run
 
 
 @pytest.mark.parametrize("killed", [killed_fork, killed_launch])
