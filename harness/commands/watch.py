@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.errors import UserError, boundary
 from harness.inspection.terminal_table import wide_console
 from harness.reports.trajectory import WatchedRun, trajectory_table, verdict_lines, write_trajectories
 from harness.stats.trajectories import trajectories
+from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.file import ModelSettings
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand
@@ -136,7 +137,7 @@ class _Watch:
             with self._output_boundary():
                 check_writable(self.folder)
         self.runs |= new
-        code = self._do([run for runs in new.values() for run in runs])
+        code = self._do(new)
         if not self.sweep_options.dry_run:
             self._report()
         return max(code, int(self.options.once and bool(checkpoints.incomplete)))
@@ -146,13 +147,15 @@ class _Watch:
         sweep = self.request.sweep.model_copy(update={"models": models})
         return expand(self.request._replace(sweep=sweep))
 
-    def _do(self, runs: Sequence[PlannedRun]) -> int:
+    def _do(self, new: Mapping[PretrainedCheckpoint, Sequence[PlannedRun]]) -> int:
         try:
-            return self._finish(list({run.run_id: run for run in runs}.values()), False)
+            return self._finish(list({run.run_id: run for runs in new.values() for run in runs}.values()), False)
         except UserError as error:
             if self.looks_once:
                 self._report()
                 raise
+            if isinstance(error, SubmissionRefused):  # the next look tries again
+                self.runs = {each: runs for each, runs in self.runs.items() if each not in new}
             return _continue_after(error)
 
     def _print_state(self, checkpoints: Checkpoints) -> None:

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from support.fake_run import command_in
 
+from harness.commands import sweep as sweep_command
 from harness.commands.watch import _wait, main
 from harness.errors import UserError
+from harness.sweeps.executor import SubmissionRefused
 
 SEEDS = ("--seeds", "1", "2")
 
@@ -174,6 +176,23 @@ def test_a_mistake_does_not_end_a_watch(
     assert world.watch() == 128 + signal.SIGINT
     assert "not installed" in capsys.readouterr().err
     assert [one["checkpoint"] for one in world.report()["tasks"]["small"]["points"]] == ["step2"]
+
+
+def test_runs_that_a_cluster_refuses_are_tried_again_at_the_next_look(
+    world: World, monkeypatch: pytest.MonkeyPatch, play: Callable[[Iterator[int]], None]
+) -> None:
+    run_jobs, refusals = sweep_command.run_jobs, ["an outage"]
+
+    def refuse_once(*args: Any) -> int:
+        if refusals:
+            raise SubmissionRefused(refusals.pop())
+        return run_jobs(*args)
+
+    monkeypatch.setattr(sweep_command, "run_jobs", refuse_once)
+    play(iter([0, signal.SIGTERM]))
+    world.checkpoint("step1")
+    assert world.watch() == 128 + signal.SIGTERM
+    assert world.starts == 1
 
 
 def test_source_that_cannot_be_read_for_a_while_does_not_end_a_watch(

@@ -41,13 +41,13 @@ def test_two_workers_do_six_runs_each_once(tmp_path: Path) -> None:
 
 
 def test_workers_that_the_cluster_takes_do_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submit, taken = Slurm.submit, list[str]()
+    submit, jobs = Slurm.submit, list[str]()
 
     def submit_one(self: Slurm, *args: Any) -> str:
-        if taken:
+        if jobs:
             raise SubmissionRefused("sbatch: error: AssocMaxSubmitJobLimit")
-        taken.append(submit(self, *args))
-        return taken[0]
+        jobs.append(submit(self, *args))
+        return jobs[0]
 
     monkeypatch.setattr(Slurm, "submit", submit_one)
     sweep = Sweep(tmp_path, 3, workers=2)
