@@ -102,6 +102,8 @@ class SlurmRun(SlurmJob):
         elif self.code is None and self.is_stopping and self.is_pending():  # Slurm has requeued it meanwhile
             self.cancel()
             self.code = STOPPED
+        elif self.code is None and self.is_stopping and not self.is_signalled:  # after an outage of Slurm
+            super().stop()
         return self.code
 
     def _exit_code(self, state: str) -> int:

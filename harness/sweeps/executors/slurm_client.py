@@ -215,6 +215,8 @@ class SlurmJob:
         self.slurm, self.job, self.log = slurm, job, log
         self.end: str | None = None
         """The state in which it has ended; empty if squeue lists it no longer."""
+        self.is_signalled = False
+        """Slurm has taken the request to stop."""
         self.listed_at = time.monotonic()
         self.is_startable_at = time.monotonic()
 
@@ -268,7 +270,7 @@ class SlurmJob:
     def stop(self) -> None:
         """Cancels a pending job; asks the program of a running one to stop."""
         signal = [] if self.is_pending() else ["--batch", "--signal=TERM"]
-        self.slurm.call("scancel", *signal, self.job)
+        self.is_signalled = self.slurm.call("scancel", *signal, self.job).returncode == 0
 
     def is_pending(self) -> bool:
         """True for a job that does not run now, but may start."""

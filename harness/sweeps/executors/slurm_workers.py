@@ -91,11 +91,13 @@ class WorkerPool:
             raise UserError(f"--executor slurm: the worker in job {worker.job} failed: {lines[-1]}: {worker.log}")
 
     def stop(self) -> None:
-        """Asks all workers to stop their runs and end; pending ones are cancelled."""
+        """Asks all workers, each once, to stop their runs and end; pending ones are cancelled."""
         if not self.is_stopping:
             self.is_stopping, self.listed_at = True, float("-inf")
-            for job in self.slurm.active(self.name):
-                self.worker_job(job).stop()
+        for job in self.slurm.active(self.name):
+            worker = self.workers.setdefault(job, self.worker_job(job))
+            if not worker.is_signalled:
+                worker.stop()
 
     def cancel(self) -> None:
         """Cancels all workers."""
@@ -140,6 +142,7 @@ class WorkerRun:
         listed = self.pool.slurm.jobs().get(job)
         has_worker = listed is not None and listed.state not in ENDED
         if self.is_stopping:
+            self.pool.stop()  # again after an outage of Slurm
             return None if has_worker else STOPPED
         if self.queued.start_file not in files and not has_worker:  # it ended during the listing,
             return self.queued.exit_code() or 0  # or another sweep has read its exit code, and its record tells

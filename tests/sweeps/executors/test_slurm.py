@@ -410,6 +410,24 @@ def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pyte
     assert len(questions) == 1
 
 
+def test_stop_that_slurm_did_not_answer_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Sequence[str]] = []
+
+    def answer(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        if args[0] == "scancel":
+            sent.append(args)
+        return subprocess.CompletedProcess(args, int(len(sent) < 2), "7|run|RUNNING|node|None\n", "")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", answer)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    slurm.listed["7"] = slurm_client.JobState("7", "run", "RUNNING", "node", "None")
+    run = slurm_module.SlurmRun(slurm, "7", Path("log"))
+    run.stop()
+    assert [run.exit_code() for _ in range(3)] == [None] * 3
+    assert sent == [["scancel", "--batch", "--signal=TERM", "7"]] * 2
+
+
 def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
     with pytest.raises(UserError, match="sbatch"):
