@@ -63,6 +63,8 @@ class TiedSupervisor:
         self.start, self.slot, self.environment = start, slot, environment
         self.log_start = log_size(start.log)
         self.is_stopping = False
+        self.killed_by = 0
+        """The signal that has killed the supervisor."""
         self.process: ForkedSupervisor | LaunchedSupervisor
         self.process = server.fork(start, environment) if server else LaunchedSupervisor(start, environment)
 
@@ -82,6 +84,7 @@ class TiedSupervisor:
         code = self.process.exit_code()
         if code is None or code >= 0:
             return code
+        self.killed_by = -code
         members = session_members(self.process.pid)
         send_signal(members, signal.SIGKILL)
         return None if members else code
@@ -98,10 +101,10 @@ class TiedSupervisor:
 
     def output(self) -> str:
         """The output of the run so far, at most its last 64 KiB, and the signal that killed its supervisor."""
-        output, code = log_tail(self.start.log, self.log_start), self.process.exit_code()
-        if code is None or code >= 0:
+        output = log_tail(self.start.log, self.log_start)
+        if not self.killed_by:
             return output
-        return f"{output}\nthe supervisor of this run was killed by {signal.Signals(-code).name}\n"
+        return f"{output}\nthe supervisor of this run was killed by {signal.Signals(self.killed_by).name}\n"
 
 
 class LaunchedSupervisor:
@@ -149,7 +152,7 @@ class ForkedSupervisor:
         self.has_ended = False
 
     def is_lost(self) -> bool:
-        """True when the fork server has ended before it could fork this one."""
+        """True when the fork server has ended, or this one was stopped, before it could be forked."""
         self._receive()
         return self.has_ended and not self.received
 
@@ -165,7 +168,11 @@ class ForkedSupervisor:
         return int(self.received.split()[0])
 
     def stop(self) -> None:
-        """Closes its standard input, to which it is tied."""
+        """Closes its standard input, to which it is tied; one that has not begun has ended with that."""
+        self._receive()
+        if not self.received:
+            self.has_ended = True
+            self.connection.close()
         with suppress(OSError):  # it has ended
             self.connection.shutdown(socket.SHUT_WR)
 

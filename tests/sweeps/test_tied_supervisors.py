@@ -80,6 +80,18 @@ def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched() -> No
     assert isinstance(supervisor.process, ForkedSupervisor)
 
 
+def test_supervisor_that_has_not_begun_is_not_waited_for(tmp_path: Path) -> None:
+    """Its fork server may import libraries for many seconds."""
+    connection, other = socket.socketpair()
+    supervisor = never_forked(start_of([], ""))
+    supervisor.process = ForkedSupervisor(connection)
+    with other:
+        assert supervisor.exit_code() is None
+        supervisor.stop()
+        assert supervisor.exit_code() == STOPPED
+        assert other.recv(1) == b"", "it would stop its run at once"
+
+
 SERVER = """
 import socket, sys
 _, (descriptor,), *_ = socket.recv_fds(socket.socket(fileno=0), 1, 1)
