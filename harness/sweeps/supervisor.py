@@ -49,8 +49,8 @@ from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
 POLL_SECONDS = 0.1
 
 CHANGED = (
-    "not written: the run ended well, but its task, rows or model have changed since it was planned, and so has its "
-    "run ID. Run the same command again: it finds the record by the new one."
+    "the run ended well, but its task, its rows or its model have changed since it was planned: its record has another "
+    "run ID. Run the same command again, which finds it."
 )
 
 
@@ -102,7 +102,7 @@ def _run(start: Start, process: RunProcess, is_tied: bool) -> int:
     if is_locked(lock_path(start.record)):  # somebody has started it by hand
         return LOCKED
     if code == 0:
-        _append(start.log, f"error: {start.record}: {CHANGED}\n")
+        _append(start.log, f"error: {CHANGED}\n")
         return MISTAKE
     if code < 0:
         _append(start.log, f"\n(killed by {signal.Signals(-code).name})\n")
