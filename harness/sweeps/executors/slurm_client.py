@@ -24,6 +24,9 @@ from harness.sweeps.launch import STOPPED
 POLL_SECONDS = 2.0
 """Seconds between two questions to Slurm, one for all jobs."""
 
+SIGNAL_SECONDS = 10.0
+"""Seconds between two requests to stop a job, where Slurm did not take the first."""
+
 NOTICE_SECONDS = 60
 """Seconds before the time limit at which a run saves its checkpoint."""
 
@@ -217,6 +220,8 @@ class SlurmJob:
         """The state in which it has ended; empty if squeue lists it no longer."""
         self.is_signalled = False
         """Slurm has taken the request to stop."""
+        self.next_signal = float("-inf")
+        """Time on the monotonic clock of the next request to stop."""
         self.listed_at = time.monotonic()
         self.is_startable_at = time.monotonic()
 
@@ -268,18 +273,21 @@ class SlurmJob:
         return code, number
 
     def stop(self) -> None:
-        """Cancels a pending job; asks the program of a running one to stop."""
+        """Cancels a pending job; asks the program of a running one to stop. A later call repeats it after an outage."""
+        if self.is_signalled or time.monotonic() < self.next_signal:
+            return
         signal = [] if self.is_pending() else ["--batch", "--signal=TERM"]
         self.is_signalled = self.slurm.call("scancel", *signal, self.job).returncode == 0
+        self.next_signal = time.monotonic() + SIGNAL_SECONDS
 
     def is_pending(self) -> bool:
         """True for a job that does not run now, but may start."""
         job = self.slurm.jobs().get(self.job)
         return job is not None and job.state not in (*RUNNING, *ENDED)
 
-    def cancel(self) -> None:
-        """Cancels the job."""
-        self.slurm.call("scancel", self.job)
+    def cancel(self) -> bool:
+        """Cancels the job; False where Slurm does not answer."""
+        return self.slurm.call("scancel", self.job).returncode == 0
 
 
 def call(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:

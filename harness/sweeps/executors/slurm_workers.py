@@ -91,13 +91,11 @@ class WorkerPool:
             raise UserError(f"--executor slurm: the worker in job {worker.job} failed: {lines[-1]}: {worker.log}")
 
     def stop(self) -> None:
-        """Asks all workers, each once, to stop their runs and end; pending ones are cancelled."""
+        """Asks all workers to stop their runs and end; pending ones are cancelled."""
         if not self.is_stopping:
             self.is_stopping, self.listed_at = True, float("-inf")
         for job in self.slurm.active(self.name):
-            worker = self.workers.setdefault(job, self.worker_job(job))
-            if not worker.is_signalled:
-                worker.stop()
+            self.workers.setdefault(job, self.worker_job(job)).stop()
 
     def cancel(self) -> None:
         """Cancels all workers."""

@@ -420,12 +420,27 @@ def test_stop_that_slurm_did_not_answer_is_sent_again(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
     monkeypatch.setattr(slurm_client, "call", answer)
+    monkeypatch.setattr(slurm_client, "SIGNAL_SECONDS", 0.0)
     slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
     slurm.listed["7"] = slurm_client.JobState("7", "run", "RUNNING", "node", "None")
     run = slurm_module.SlurmRun(slurm, "7", Path("log"))
     run.stop()
     assert [run.exit_code() for _ in range(3)] == [None] * 3
     assert sent == [["scancel", "--batch", "--signal=TERM", "7"]] * 2
+
+
+def test_job_that_is_requeued_during_an_outage_is_cancelled_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [0, 1, 0]  # of the request to stop, and of two cancellations
+
+    def answer(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        code = codes.pop(0) if args[0] == "scancel" else 0
+        return subprocess.CompletedProcess(args, code, "7|run|PENDING||BeginTime\n", "")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", answer)
+    run = slurm_module.SlurmRun(slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0), "7", Path("log"))
+    run.stop()
+    assert [run.exit_code() for _ in range(2)] == [None, STOPPED]
 
 
 def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
