@@ -63,8 +63,7 @@ class TiedSupervisor:
         self.start, self.slot, self.environment = start, slot, environment
         self.log_start = log_size(start.log)
         self.is_stopping = False
-        self.killed_by = 0
-        """The signal that has killed the supervisor."""
+        self.was_killed = False
         self.process: ForkedSupervisor | LaunchedSupervisor
         self.process = server.fork(start, environment) if server else LaunchedSupervisor(start, environment)
 
@@ -73,7 +72,7 @@ class TiedSupervisor:
         return str(self.slot)
 
     def exit_code(self) -> int | None:
-        """The exit code, or None until the supervisor has ended; negative for the signal that killed it.
+        """The exit code, or None until the supervisor has ended; negative if it was killed.
 
         A supervisor that is killed leaves its run, which is killed too before another run gets its devices.
         """
@@ -84,7 +83,7 @@ class TiedSupervisor:
         code = self.process.exit_code()
         if code is None or code >= 0:
             return code
-        self.killed_by = -code
+        self.was_killed = True
         members = session_members(self.process.pid)
         send_signal(members, signal.SIGKILL)
         return None if members else code
@@ -100,11 +99,9 @@ class TiedSupervisor:
         self.process.kill()
 
     def output(self) -> str:
-        """The output of the run so far, at most its last 64 KiB, and the signal that killed its supervisor."""
+        """The output of the run so far, at most its last 64 KiB; at the end, that its supervisor was killed."""
         output = log_tail(self.start.log, self.log_start)
-        if not self.killed_by:
-            return output
-        return f"{output}\nthe supervisor of this run was killed by {signal.Signals(self.killed_by).name}\n"
+        return f"{output}\nthe supervisor of this run was killed, and the run with it\n" if self.was_killed else output
 
 
 class LaunchedSupervisor:
