@@ -25,7 +25,7 @@ from harness.facts.outcome import describe_changes, split_fields, task_facts
 from harness.facts.recipes import recipe_difference
 from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
 from harness.facts.run_files import checkpoint_folder, discard_checkpoints
-from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe
+from harness.facts.tasks import TaskSpec, apply_protocol
 from harness.requests.companions import record_companion
 from harness.requests.identity import identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
@@ -78,7 +78,6 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     task = apply_protocol(definition, options.recipe.protocol)
     if task.predicted_by is not None:
         return record_companion(task, options, partial(run, command=command))
-    check_recipe(task, options.recipe)
     files = None if options.test_mode else find_files(task, options.data)
     spec = identify(task, files, options)
     this = _Run(definition, task, spec, files, options, command or redact_secrets(repr(options)))

@@ -52,11 +52,13 @@ ENGINE_IMPORTS = {
         "adaptations.cache",
         "adaptations.dropout",
         "adaptations.freezing",
+        "adaptations.label_scaling",
         "adaptations.vocabulary",
         "encoding",
     },
     "adaptations.adapters": {"adaptations.head", "sharding"},
     "adaptations.freezing": {"batches", "encoding", "layers"},
+    "adaptations.label_scaling": {"adaptations.head"},
     "adaptations.vocabulary": {"encoding", "layers", "optimizers"},
     "batches": {"encoding"},
     "checkpoints": {"optimizers", "sharding", "training"},
@@ -74,7 +76,7 @@ ENGINE_IMPORTS = {
     "tiny_example": {"encoding", "models", "test_mode"},
     "sharding": {"layers"},
     "training": {
-        *("adaptations", "adaptations.dropout", "adaptations.freezing"),
+        *("adaptations", "adaptations.dropout", "adaptations.freezing", "adaptations.label_scaling"),
         *("batches", "compiling", "losses", "sharding", "step_graphs"),
     },
 }

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from accelerate.tracking import TensorBoardTracker
 
+from harness.commands import evaluate
 from harness.engine import models, training
 from harness.engine.adaptations import vocabulary
 from harness.facts.packing import unpack_array
@@ -354,6 +355,42 @@ def test_best_main_score_selects_the_epoch_of_the_best_score(tmp_path):
     scores = [(epoch.metrics["pearson"] + epoch.metrics["spearman"]) / 2 for epoch in record.history]
     assert record.selected_epoch == 1 + scores.index(max(scores))
     assert record.metrics["validation"]["pearson"] == record.history[record.selected_epoch - 1].metrics["pearson"]
+
+
+def test_selection_by_a_metric_takes_the_evaluation_with_its_best_value(tmp_path):
+    args = ("--task", "stsb", "--test-mode", "--results", tmp_path, "--epochs", 4, "--learning-rate", 2e-2)
+    run(*args, "--select", "mae")
+    (record,) = records(tmp_path / "test-mode", "stsb")
+    errors = [epoch.metrics["mae"] for epoch in record.history]
+    assert record.selected_epoch == 1 + errors.index(min(errors))
+    assert record.metrics["validation"]["mae"] == min(errors)
+    run(*args, "--select", "accuracy", code=2)
+
+
+def test_scaled_labels_are_learned_and_the_saved_model_predicts_in_their_unit(tmp_path, capsys):
+    args = ("--task", "stsb", "--test-mode", "--results", tmp_path)
+    run(*args)
+    run(*args, "--label-scaling", "unit", "--save-model", tmp_path / "model")
+    plain, scaled = sorted(records(tmp_path / "test-mode", "stsb"), key=lambda record: record.started)
+    assert scaled.metrics["validation"]["rmse"] < 0.7 * plain.metrics["validation"]["rmse"]
+    evaluate.main([str(tmp_path / "model")])
+    assert f"RMSE {scaled.metrics['validation']['rmse']:.4f}" in capsys.readouterr().out
+
+
+def test_training_on_both_orders_is_training_on_a_file_that_has_both(make_task, tiny_model, tmp_path):
+    tokens = [f"w{number}" for number in range(20)]
+    first, second, labels = tokens[:12], [f"{token} w3 w4" for token in tokens[8:]], ["no", "yes"] * 6
+    rows = {"text": first, "second": second, "label": labels}
+    both = {"text": first + second, "second": second + first, "label": labels * 2}
+    keys = dict(text=["text", "second"], evaluate=["train", "validation"])
+    flags = ("--model", tiny_model, "--epochs", 2, "--results", tmp_path / "results")
+    run("--task", make_task({"train": rows, "validation": rows}, name="pairs", **keys), *flags, "--pair-order", "both")
+    run("--task", make_task({"train": both, "validation": rows}, name="doubled", **keys), *flags)
+    (record,), (expected,) = records(tmp_path / "results", "pairs"), records(tmp_path / "results", "doubled")
+    assert record.weights_sha256 == expected.weights_sha256
+    assert record.cost.rows == expected.cost.rows == 48
+    assert record.data.rows == {"train": 12, "validation": 12}
+    assert record.metrics["train"] == record.metrics["validation"] == expected.metrics["validation"]
 
 
 def test_recipe_reaches_the_model_and_layers_that_it_lacks_are_a_mistake(tmp_path, capsys):

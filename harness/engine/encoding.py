@@ -97,6 +97,22 @@ def encode(split: Split, tokenizer: Tokenizer, max_length: int) -> Encoded:
     )
 
 
+def join_rows(first: Encoded, second: Encoded) -> Encoded:
+    """Returns the rows of both, those of `second` last; the same tokenizer has encoded them."""
+    labels = None
+    if first.labels is not None and second.labels is not None:
+        labels = np.concatenate([first.labels, second.labels])
+    return Encoded(
+        tokens={name: np.concatenate([flat, second.tokens[name]]) for name, flat in first.tokens.items()},
+        offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        padding=first.padding,
+        labels=labels,
+        pads_left=first.pads_left,
+        choices=first.choices,
+        least_width=first.least_width,
+    )
+
+
 def least_width(tokenizer: Tokenizer) -> int:
     """Returns the tokens of the narrowest batch for the tokenizer's model: some merge neighbouring positions."""
     return next((width for kind, width in LEAST_WIDTHS.items() if isinstance(tokenizer, kind)), 1)

@@ -1,4 +1,4 @@
-"""The optimizers of torch that a recipe can choose, with the groups of their parameters and the form of their state."""
+"""The optimizers that a recipe can choose, with the groups of their parameters and the form of their state."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def create_optimizer(model: PreTrainedModel, recipe: Recipe, device: torch.devic
         return torch.optim.SGD(groups, rate, momentum)
     if recipe.optimizer == "adafactor":
         return torch.optim.Adafactor(groups, rate)
+    if recipe.optimizer == "bertadam":
+        return BertAdam(groups, rate, _betas(recipe), recipe.adam_epsilon)
     if recipe.optimizer != "muon":
         return _adamw(groups, recipe, device)
     hidden = hidden_matrices(model)
@@ -42,6 +44,39 @@ def create_optimizer(model: PreTrainedModel, recipe: Recipe, device: torch.devic
         raise UserError(f"--optimizer muon: {type(model).__name__} has no hidden matrix that is trained. Choose adamw.")
     muon = torch.optim.Muon(hidden_groups, rate, momentum=momentum, adjust_lr_fn="match_rms_adamw")
     return MuonWithAdamW(muon, _adamw(other_groups, recipe, device))
+
+
+class BertAdam(torch.optim.Optimizer):
+    """AdamW without bias correction, as in the code of BERT, ELECTRA and DeBERTa.
+
+    m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; w ← w − η (m / (√v + ε) + λ w). Both moments start at 0. Without a
+    correction v is too small for longer than m, so that the first thousand steps are longer than AdamW's: 6.5 times in
+    step 10, 3.2 times in step 100, 1.3 times in step 1,000.
+    """
+
+    def __init__(self, groups: Groups, rate: float, betas: tuple[float, float], epsilon: float) -> None:
+        super().__init__(groups, dict(lr=rate, betas=betas, eps=epsilon))
+
+    @torch.no_grad()
+    def step(self, _closure: None = None) -> None:  # type: ignore[override]
+        """Updates every parameter that has a gradient."""
+        for group in self.param_groups:
+            weights = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not weights:
+                continue
+            for weight in weights:
+                if not self.state[weight]:
+                    self.state[weight] = {name: torch.zeros_like(weight) for name in ("exp_avg", "exp_avg_sq")}
+            gradients = [weight.grad for weight in weights]
+            means, squares = ([self.state[w][name] for w in weights] for name in ("exp_avg", "exp_avg_sq"))
+            (beta1, beta2), rate = group["betas"], group["lr"]
+            torch._foreach_lerp_(means, gradients, 1 - beta1)
+            torch._foreach_mul_(squares, beta2)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - beta2)
+            scales = torch._foreach_sqrt(squares)
+            torch._foreach_add_(scales, group["eps"])
+            torch._foreach_mul_(weights, 1 - rate * group["weight_decay"])
+            torch._foreach_addcdiv_(weights, means, scales, -rate)
 
 
 class MuonWithAdamW(torch.optim.Optimizer):
@@ -122,7 +157,8 @@ def state_shapes(optimizer: torch.optim.Optimizer) -> list[dict[str, tuple[int, 
 
 def _state_shapes(group: dict[str, Any], shape: torch.Size) -> dict[str, tuple[int, ...]]:
     if "betas" in group:
-        return {"step": (), "exp_avg": shape, "exp_avg_sq": shape}
+        moments: dict[str, tuple[int, ...]] = {"exp_avg": shape, "exp_avg_sq": shape}
+        return {"step": (), **moments} if "amsgrad" in group else moments  # BertAdam counts no steps
     if "momentum" in group:  # Muon keeps its buffer without a momentum, too
         return {"momentum_buffer": shape} if group["momentum"] or "ns_steps" in group else {}
     if len(shape) < 2:
@@ -134,10 +170,14 @@ def _adamw(groups: Groups, recipe: Recipe, device: torch.device) -> torch.optim.
     return torch.optim.AdamW(
         groups,
         lr=recipe.learning_rate,
-        betas=(DEFAULT_BETA1 if recipe.adam_beta1 is None else recipe.adam_beta1, recipe.adam_beta2),
+        betas=_betas(recipe),
         eps=recipe.adam_epsilon,
         fused=device.type in ("cpu", "cuda"),
     )
+
+
+def _betas(recipe: Recipe) -> tuple[float, float]:
+    return DEFAULT_BETA1 if recipe.adam_beta1 is None else recipe.adam_beta1, recipe.adam_beta2
 
 
 def _momentum(recipe: Recipe) -> float:

@@ -68,7 +68,7 @@ class Progress:
         self.selected_number = 0
         """Number of the selected evaluation, from 1; 0 before the first."""
         self.lowest = math.inf
-        """Lowest value so far of what selection minimises: the validation loss, or the negative main score."""
+        """Lowest value so far of what selection minimises: the validation loss, or a negative score."""
         self.history: list[HistoryEntry] = []
         self.notes: list[str] = []
         self.fell_back = False
@@ -169,7 +169,7 @@ class Progress:
             )
         )
         self.loss_sum, self.interval_rows, self.interval_seconds = 0.0, 0, 0.0
-        minimised = -validation.main_score if self.select == "best_main_score" else validation.loss
+        minimised = validation.minimised(self.select)
         if self.select == "last" or self.selected_number == 0 or minimised < self.lowest:
             self.selected_number, self.lowest = len(self.history), minimised
         return self.history[-1]

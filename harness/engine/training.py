@@ -15,7 +15,7 @@ from accelerate.utils import DistributedDataParallelKwargs, DistributedType
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import dropout, freezing
+from harness.engine.adaptations import dropout, freezing, label_scaling
 from harness.engine.batches import Batch, Encoded, StepBatches, cut_batch, step_batches
 from harness.engine.compiling import compiled_logits, eager_logits, padded_length
 from harness.engine.losses import balanced_weights, summed_loss
@@ -106,6 +106,7 @@ class Training:
         if recipe.class_weights is not None:
             assert encoded.labels is not None, "training rows need labels"
             self.class_weights = balanced_weights(encoded.labels).to(accelerator.device)
+        self.loss_unit = label_scaling.loss_unit(model)
         if (deepspeed := accelerator.state.deepspeed_plugin) is not None:
             rows = plan.device_batch_size
             sizes = {"train_micro_batch_size_per_gpu": rows, "train_batch_size": rows * accelerator.num_processes}
@@ -267,7 +268,7 @@ class Training:
                 loss = summed_loss(logits, batch.labels, self.class_weights, self.recipe.label_smoothing or 0.0)
                 loss = loss * (1.0 if len(batch.rows) else 0.0)
                 # gradients are averaged over processes: times their number gives the sum over all rows
-                accelerator.backward(loss * (accelerator.num_processes / rows))
+                accelerator.backward(loss * (accelerator.num_processes / rows / self.loss_unit))
             loss_sum += loss.detach()
         limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
         norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)

@@ -1,8 +1,9 @@
 """Recipes that the authors of a model published, as defaults for models of that name.
 
 They leave out what would make a run depend on another one or on the reported rows: a start from MNLI, and the choice of
-the best checkpoint. `harness published` has the complete protocols, with their scores. BERT and DistilBERT have no
-entry: their published recipe is that of the defaults and of the tasks.
+the best checkpoint. They also leave out Adam without bias correction, which is slower and less stable. `harness
+published` has the complete protocols, with their scores. BERT and DistilBERT have no entry: their published recipe is
+that of the defaults and of the tasks.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def _roberta(pattern: str) -> Family:
             "mrpc": dict(global_batch_size=16, epochs=10),
             "qqp": dict(warmup=0.25),  # 28,318 of 113,272 steps
             "rte": dict(global_batch_size=16, learning_rate=2e-5),
-            "stsb": dict(global_batch_size=16, learning_rate=2e-5),
+            "stsb": dict(global_batch_size=16, learning_rate=2e-5, label_scaling="unit"),
         },
         "the commands are for roberta-large, and report the best checkpoint on the dev set",
     )
@@ -63,19 +64,26 @@ def _electra(pattern: str, **changes: Any) -> Family:
         pattern,
         "google-research/electra configure_finetuning.py@ac8d487",
         {**recipe, **changes},
-        {"rte": dict(epochs=10), "stsb": dict(epochs=10), "mrpc": dict(epochs=3)},
-        "pairs whose order does not matter are trained in both orders there (double_unordered)",
+        {
+            "rte": dict(epochs=10),
+            "stsb": dict(epochs=10, pair_order="both", label_scaling="unit"),
+            "mrpc": dict(epochs=3, pair_order="both"),
+        },
+        "AdamW without bias correction (bertadam), a decay from the first step and a head of one linear layer there",
     )
 
 
 def _modernbert(pattern: str, by_task: Mapping[str, tuple[float, float, int]]) -> Family:
-    """Returns the family whose `by_task` gives learning rate, weight decay and epochs of each task."""
+    """Returns the family whose `by_task` gives learning rate, weight decay and epochs of each task, as in the table.
+
+    Its weight decay is that of Composer's DecoupledAdamW, which does not multiply it by the learning rate.
+    """
     return Family(
         pattern,
         "ModernBERT's paper, table 6 (appendix E); warmup, length, beta2 and epsilon of MosaicBERT's jobs",
         dict(global_batch_size=64, warmup=0.06, max_length=256, adam_beta2=0.98, adam_epsilon=1e-6),
         {
-            task: dict(learning_rate=rate, weight_decay=decay, epochs=epochs)
+            task: dict(learning_rate=rate, weight_decay=round(decay / rate, 4), epochs=epochs)
             for task, (rate, decay, epochs) in by_task.items()
         },
         "rte, mrpc and stsb start from its MNLI model there; the jobs in the repository have MosaicBERT's values",
@@ -87,8 +95,9 @@ def _deberta_v3(size: str, **recipe: Any) -> Family:
         f"*/deberta-v3-{size}",
         "microsoft/DeBERTa experiments/glue/mnli.sh@9ec4a62, the one task that its authors publish for it",
         {},
-        {"mnli": dict(global_batch_size=64, max_length=256, **recipe)},
-        "2 epochs and 1,000 steps of warmup in an earlier commit (994f643)" if size == "small" else "",
+        {"mnli": dict(global_batch_size=64, max_length=256, weight_decay=0.01, adam_epsilon=1e-6, **recipe)},
+        "AdamW without bias correction (bertadam) and a decay from the first step there"
+        + (", 2 epochs and 1,000 steps of warmup in an earlier commit (994f643)" if size == "small" else ""),
     )
 
 

@@ -48,6 +48,16 @@ class SplitOutcome(NamedTuple):
     row_groups: str | None = None
     """Packed number of each row's group, in a task of groups."""
 
+    def minimised(self, select: str) -> float:
+        """The value that is lowest for the best weights: the loss, or a score, negated where more is better.
+
+        `select` is that of the recipe; inf where its metric is undefined.
+        """
+        if select in ("last", "best"):
+            return self.loss
+        best = self.main_score if select == "best_main_score" else main_score([select], self.values)
+        return math.inf if best is None else -best
+
     @property
     def defined(self) -> dict[str, float]:
         """The values that are numbers."""

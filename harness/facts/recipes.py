@@ -24,6 +24,7 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.evaluation_steps import EvaluateEvery, EvaluationSteps
 from harness.facts.family_recipes import find_family
 from harness.facts.yaml_file import validate_number
+from harness.metrics.registry import METRICS
 
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
 DEFAULT_SEED = 42
@@ -37,6 +38,9 @@ LARGEST_DEVICE_BATCH_SIZE = 64
 
 MAX_COUNT = 10**9
 """Largest number of rows, steps, epochs or tokens that is not a slip of the keyboard."""
+
+SELECTIONS = ("last", "best", "best_main_score")
+"""Values of `select` that fit every task; any other is the name of a metric."""
 
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
@@ -62,15 +66,16 @@ class Recipe(BaseModel):
     """Train for exactly this many optimizer steps, whatever --epochs says."""
     warmup: Annotated[float, Field(ge=0)] = 0.0
     """Steps over which the learning rate rises linearly from 0; a value below 1 is a share of all steps."""
-    schedule: Literal["linear", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
-    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 after the last step, constant, or decay
-    with the inverse square root of the step."""
+    schedule: Literal["linear", "linear_from_start", "cosine", "constant", "polynomial", "inverse_sqrt"] = "linear"
+    """Learning rate after the warmup: linear, cosine or polynomial decay to 0 after the last step, linear decay that
+    counts from the first step as in BERT's code, constant, or decay with the inverse square root of the step."""
     schedule_power: Annotated[float, Field(gt=0)] | None = None
     """Exponent of the polynomial decay; 1 is linear."""
     min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Learning rate at the end of a linear, cosine or polynomial decay, as a share of the peak; 0 by default."""
-    optimizer: Literal["adamw", "adafactor", "sgd", "muon"] | None = None
-    """Optimizer of torch; adamw by default. Muon trains hidden matrices, and AdamW everything else."""
+    optimizer: Literal["adamw", "bertadam", "adafactor", "sgd", "muon"] | None = None
+    """adamw by default. bertadam is AdamW without bias correction, as in the code of BERT, ELECTRA and DeBERTa. Muon
+    trains hidden matrices, and AdamW everything else."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum of sgd (0.9 by default) or muon (0.95 by default)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
@@ -90,6 +95,9 @@ class Recipe(BaseModel):
     frequent ones."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Share of the training target that is spread evenly over all classes, for tasks of one label per row."""
+    label_scaling: Literal["unit", "standard"] | None = None
+    """Train a regression on labels from 0 to 1 (unit), or of mean 0 and variance 1 (standard); predictions keep the
+    unit of the labels."""
     threshold: Literal["validation"] | None = None
     """Probability from which a multi-label task predicts a label: 0.5, or the one with the best main score on the
     validation split."""
@@ -98,16 +106,18 @@ class Recipe(BaseModel):
     length_grouping: bool = True
     """Put rows of similar length into the same step, to save padding; groups and order are drawn again each epoch.
     --no-length-grouping cuts the steps from a plain random order."""
-    select: Literal["last", "best", "best_main_score"] = "last"
-    """Weights to report: those of the last step, of the evaluation with the lowest validation loss, or of the one with
-    the best main score on the validation split."""
+    select: str = "last"
+    """Weights to report: those of the last step (last), or of the evaluation with the lowest validation loss (best),
+    the best main score (best_main_score), or the best value of one metric, given by its name (accuracy)."""
     patience: _Count | None = None
-    """Stop after this many evaluations without improvement; needs --select best or best_main_score."""
+    """Stop after this many evaluations without improvement; needs another --select than last."""
     evaluate_every: EvaluateEvery = None
     """Evaluate every 500 steps (500), or every tenth of an epoch (0.1), instead of after each epoch."""
     protocol: Literal["standard", "holdout", "tuned_on_reported"] = "standard"
     """holdout: split the validation split into one half to select on and one half to report. tuned_on_reported: train
     like standard, and mark that the hyperparameters were chosen by the reported score."""
+    pair_order: Literal["both"] | None = None
+    """both: train on each pair of texts in both orders, for tasks in which their order does not matter."""
     train_rows: _Count | None = None
     """Train on a random subset of this many rows, the same one for every seed. Groups of rows stay whole, so it may be
     smaller."""
@@ -139,6 +149,15 @@ class Recipe(BaseModel):
     def _refuse_switch(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
         return validate_number(value, validate)
 
+    @field_validator("select")
+    @classmethod
+    def _check_selection(cls, select: str) -> str:
+        if select not in SELECTIONS and select not in METRICS:
+            known = f"{', '.join(SELECTIONS)} or a metric, such as accuracy"
+            near = did_you_mean(select, (*SELECTIONS, *METRICS))
+            raise ValueError(f"expected {known}" + (f".{near}" if near else ""))
+        return select
+
     @model_validator(mode="wrap")
     @classmethod
     def _explain(cls, values: Any, build: ModelWrapValidatorHandler[Recipe]) -> Recipe:
@@ -152,7 +171,8 @@ class Recipe(BaseModel):
             )
         if recipe.patience is not None and recipe.select == "last":
             raise UserError(
-                "recipe: patience (--patience) needs --select best or best_main_score; 'last' compares no evaluations"
+                "recipe: patience (--patience) needs --select best, best_main_score or a metric; 'last' compares no "
+                "evaluations"
             )
         if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
             raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
@@ -182,12 +202,12 @@ _SETTINGS = {
     "adapter_alpha": ("adapter", ("lora", "dora")),
     "adapter_dropout": ("adapter", ("lora", "dora")),
     "adapter_targets": ("adapter", ("lora", "dora", "ia3")),
-    "adam_beta1": ("optimizer", ("adamw", "muon")),
-    "adam_beta2": ("optimizer", ("adamw", "muon")),
-    "adam_epsilon": ("optimizer", ("adamw", "muon")),
+    "adam_beta1": ("optimizer", ("adamw", "bertadam", "muon")),
+    "adam_beta2": ("optimizer", ("adamw", "bertadam", "muon")),
+    "adam_epsilon": ("optimizer", ("adamw", "bertadam", "muon")),
     "momentum": ("optimizer", ("sgd", "muon")),
     "schedule_power": ("schedule", ("polynomial",)),
-    "min_learning_rate_ratio": ("schedule", ("linear", "cosine", "polynomial")),
+    "min_learning_rate_ratio": ("schedule", ("linear", "linear_from_start", "cosine", "polynomial")),
 }
 """Fields that only some values of another field have a use for."""
 

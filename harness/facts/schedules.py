@@ -14,7 +14,8 @@ def learning_rate_factor(step: int, plan: StepPlan, recipe: Recipe) -> float:
     """The learning rate of step number `step`, from 0, as a share of the peak.
 
     Equals transformers' get_*_schedule_with_warmup: the first of W warmup steps has 0/W, the first step after them the
-    peak, and a decaying schedule reaches its floor one step after the last.
+    peak, and a decaying schedule reaches its floor one step after the last. `linear_from_start` is that of BERT's
+    optimization.py: the decay counts from step 0, so that it never has the peak after a warmup.
     """
     if step < plan.warmup_steps:
         return step / plan.warmup_steps
@@ -23,7 +24,8 @@ def learning_rate_factor(step: int, plan: StepPlan, recipe: Recipe) -> float:
     if recipe.schedule == "inverse_sqrt":
         scale = plan.warmup_steps or INVERSE_SQRT_STEPS
         return math.sqrt(scale / (step - plan.warmup_steps + scale))
-    progress = min(1.0, (step - plan.warmup_steps) / max(1, plan.total_steps - plan.warmup_steps))
+    start = 0 if recipe.schedule == "linear_from_start" else plan.warmup_steps
+    progress = min(1.0, (step - start) / max(1, plan.total_steps - start))
     if recipe.schedule == "cosine":
         decay = 0.5 * (1.0 + math.cos(math.pi * progress))
     else:

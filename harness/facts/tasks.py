@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, StrictInt, ValidationError, model_validator
 
 from harness.errors import UserError, did_you_mean
-from harness.facts.recipes import Recipe
+from harness.facts.recipes import SELECTIONS, Recipe
 from harness.facts.task_files import SUITE_FILE, registered_files, task_files
 from harness.facts.task_rows import FileName, Names, TaskRows, check_subset
 from harness.facts.yaml_file import describe_faults, read_yaml, refuse_keys, yaml_text
@@ -93,7 +93,17 @@ class TaskSpec(TaskRows):
 
 
 def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
-    """Raises UserError when the recipe has an option that tasks of this problem type do not support."""
+    """Raises UserError when the recipe has an option that this task does not support."""
+    if recipe.select not in SELECTIONS and recipe.select not in task.metrics:
+        own = [name for name in task.metrics if name in METRICS]
+        raise UserError(
+            f"recipe: select (--select) is {recipe.select!r}, which is no metric of {task.name}: expected "
+            f"{', '.join([*SELECTIONS, *own])}"
+        )
+    if recipe.pair_order is not None and len(task.text) < 2:
+        raise UserError(
+            f"recipe: pair_order (--pair-order) is {recipe.pair_order!r}, but a row of {task.name} has no pair of texts"
+        )
     if recipe.class_weights is not None and (task.is_regression or task.choices):
         raise UserError(
             f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a "
@@ -103,6 +113,10 @@ def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
         raise UserError(
             f"recipe: label_smoothing (--label-smoothing) is {recipe.label_smoothing}, but {task.name} is a "
             f"{task.problem_type} task: expected single_label_classification"
+        )
+    if recipe.label_scaling is not None and not task.is_regression:
+        raise UserError(
+            f"recipe: label_scaling (--label-scaling) is {recipe.label_scaling!r}, but {task.name} is no regression"
         )
     if recipe.threshold is not None and not task.is_multi_label:
         raise UserError(

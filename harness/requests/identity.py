@@ -7,7 +7,7 @@ from dataclasses import replace
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.records import RunSpec
-from harness.facts.tasks import TaskSpec, apply_protocol, load_task
+from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe, load_task
 from harness.requests.options import RunOptions, default_recipe
 from harness.rows.files import Files, data_identity, find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
@@ -26,9 +26,10 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
     """Returns the identity of a run of `task`, which `apply_protocol` has prepared, on `files`.
 
     Raises:
-        UserError: the model's folder is invalid or has a --revision, its trusted code is not pinned, or --init-from
-            names an unsuitable task.
+        UserError: the task does not support the recipe, the model's folder is invalid or has a --revision, its trusted
+            code is not pinned, or --init-from names an unsuitable task.
     """
+    check_recipe(task, options.recipe)
     return _spec(task, files, options, _parent_run_id(task, options))
 
 

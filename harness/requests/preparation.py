@@ -87,7 +87,7 @@ def prepare(
     from accelerate.utils import set_seed
 
     from harness.engine import deployment, provenance
-    from harness.engine.adaptations import adapters, freezing
+    from harness.engine.adaptations import adapters, freezing, label_scaling
     from harness.engine.evaluation import Evaluator
     from harness.engine.memory import limit_memory
     from harness.rows import loading
@@ -100,13 +100,16 @@ def prepare(
         check_metrics(task.metrics, task.problem_type)
     start = _read_rows_and_model(task, spec, files, parent, options, accelerator)
     model, encoded = start.built.model, start.encoded
-    freezing.freeze_lowest(model, recipe.freeze, encoded["train"])
+    freezing.freeze_lowest(model, recipe.freeze, start.trained)
+    label_scaling.scale_labels(model, recipe.label_scaling, start.trained.labels)
+    if task.is_regression and (advice := label_scaling.advice(recipe.label_scaling, start.trained.labels)):
+        accelerator.print(advice)
     trainable = adapters.trained_parameters(model)
-    plan = plan_steps(len(encoded["train"]), recipe, accelerator.num_processes, options.device_batch_size)
+    plan = plan_steps(len(start.trained), recipe, accelerator.num_processes, options.device_batch_size)
     devices = f"{deployment.precision_of(accelerator)} on {deployment.device_summary(accelerator)}"
     accelerator.print(f"{task.name}, {spec.model}, seed {spec.seed}, {devices}\n{plan}")
     is_compiled = _is_compiled(options, plan, accelerator)
-    own = {name: rows for name, rows in encoded.items() if name not in start.companions}
+    own = {name: rows for name, rows in encoded.items() if name not in start.companions} | {"train": start.trained}
     training = _make_training(recipe, options, accelerator, model, own, plan, is_compiled)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 
@@ -132,6 +135,8 @@ class _RowsAndModel(NamedTuple):
     splits: dict[str, Split]
     encoded: dict[str, Encoded]
     """The tokens of the splits that every process has."""
+    trained: Encoded
+    """The tokens of the training rows, twice where both orders of a pair are trained."""
     built: BuiltModel
     companions: Collection[str]
     """The splits of companions. Their rows may come or go until the run is resumed, so that training ignores them."""
@@ -148,6 +153,7 @@ def _read_rows_and_model(
     """Reads and encodes the rows and builds the model, on the main process of each machine first."""
     from harness.engine import deployment, encoding, models, token_cache
     from harness.rows import loading
+    from harness.rows.splits import swapped_pairs
 
     recipe = spec.recipe
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
@@ -158,14 +164,21 @@ def _read_rows_and_model(
         built = _initial_model(task, spec, parent, Path(scratch))
         models.check_length(built.model, recipe.max_length)
         cache = None if spec.test_mode else token_cache.cache_folder()
-        encoded = token_cache.encode_splits(splits, built.tokenizer, recipe.max_length, cache, accelerator.print)
+
+        def encode(splits: Mapping[str, Split]) -> dict[str, Encoded]:
+            return token_cache.encode_splits(splits, built.tokenizer, recipe.max_length, cache, accelerator.print)
+
+        encoded = encode(splits)
+        trained = encoded["train"]
+        if recipe.pair_order == "both":
+            trained = encoding.join_rows(trained, encode({"train": swapped_pairs(splits["train"])})["train"])
         tokens = [rows.tokens["input_ids"] for rows in encoded.values()]
         models.check_tokens(f"--model {spec.model}", built.model, tokens)
         for name, rows in encoded.items():
             encoding.check_ends(f"split {name!r}", rows, built.tokenizer, built.model)
     shared = deployment.names_on_all_processes(accelerator, list(encoded))  # a machine may lack rows to predict
     on_all = {name: rows for name, rows in encoded.items() if name in shared}
-    return _RowsAndModel(tables, splits, on_all, built, companions.keys())
+    return _RowsAndModel(tables, splits, on_all, trained, built, companions.keys())
 
 
 def _make_training(
@@ -215,9 +228,13 @@ def _environment(options: RunOptions, accelerator: Accelerator, plan: StepPlan, 
 
 def _check_sharding(recipe: Recipe) -> None:
     """Raises UserError for a hyperparameter that needs whole weights on every process."""
-    for name in ("adapter", "freeze", "optimizer"):
+    for name in ("adapter", "freeze", "label_scaling", "optimizer"):
         if (value := getattr(recipe, name)) not in (None, "adamw"):
-            raise UserError(f"--{name} {value}: unsupported under FSDP and DeepSpeed. Launch with another config.")
+            flag = name.replace("_", "-")
+            raise UserError(
+                f"--{flag} {value}: unsupported under FSDP and DeepSpeed. Launch with another config, or turn it off: "
+                f"--{flag} None."
+            )
 
 
 def _is_compiled(options: RunOptions, plan: StepPlan, accelerator: Accelerator) -> bool:

@@ -75,6 +75,12 @@ class Split(NamedTuple):
         )
 
 
+def swapped_pairs(split: Split) -> Split:
+    """The rows of a split of pairs, with the two texts of each in the other order."""
+    assert split.pair is not None
+    return split._replace(text=split.pair, pair=split.text)
+
+
 class _Source(NamedTuple):
     """A table of the source, in which a row with a list of candidates is a row for each of them."""
 

@@ -70,7 +70,8 @@ def _rows_per_epoch(task: TaskSpec, spec: RunSpec, of_task: Sequence[RunRecord])
     with_all_rows = [run.data.rows for run in of_task if run.data and not run.spec.recipe.train_rows]
     recorded = [rows["train"] for rows in with_all_rows if "train" in rows]
     all_rows = test_mode.ROWS["train"] if spec.test_mode else task.rows.get("train", 0)
-    return spec.recipe.train_rows or (recorded[-1] if recorded and not spec.test_mode else all_rows)
+    rows = spec.recipe.train_rows or (recorded[-1] if recorded and not spec.test_mode else all_rows)
+    return 2 * rows if spec.recipe.pair_order == "both" else rows
 
 
 def _scaled(run: RunRecord, rows: int, evaluations: int) -> float:

@@ -41,7 +41,7 @@ def test_row_has_reasons_and_its_sweep(published: Callable[..., str]) -> None:
     sweep = yaml.safe_load(text.split("The sweep file of this row:\n")[1])
     assert sweep["tasks"] == ["cola", "sst2", "mnli", "qnli", "rte"]
     recipes = sweep["models"]["answerdotai/ModernBERT-base"]["recipe_by_task"]
-    assert recipes["rte"] == {"learning_rate": 5e-5, "weight_decay": 1e-5, "epochs": 3, "init_from": "mnli"}
+    assert recipes["rte"] == {"learning_rate": 5e-5, "weight_decay": 0.2, "epochs": 3, "init_from": "mnli"}
     assert "The sweep file" not in published("bert-base-glue-server")
 
 

@@ -5,7 +5,7 @@ import pytest
 from transformers import AutoTokenizer, BertTokenizer, ByT5Tokenizer, RobertaTokenizer, XLMRobertaTokenizer
 
 from harness.engine import encoding
-from harness.engine.encoding import encode, tokenizer_identity
+from harness.engine.encoding import encode, join_rows, tokenizer_identity
 from harness.rows.splits import Split
 
 LONG = "w1 w2 w3 " * 40
@@ -63,6 +63,22 @@ def test_encoded_rows_equal_those_of_the_tokenizer_one_by_one(tokenizer, max_len
     assert len(encoded) == len(TEXTS)
     assert encoded.lengths.sum() == len(encoded.tokens["input_ids"])
     assert encoded.labels.tolist() == list(range(len(TEXTS)))
+
+
+@pytest.mark.parametrize("labels", [np.arange(len(TEXTS)), None], ids=["labels", "hidden labels"])
+def test_joined_rows_are_those_of_one_split(tiny, labels):
+    def encoded(start, end):
+        return encode(
+            Split(TEXTS[start:end], PAIRS[start:end], None if labels is None else labels[start:end]), tiny, 16
+        )
+
+    joined, whole = join_rows(encoded(0, 4), encoded(4, len(TEXTS))), encoded(0, len(TEXTS))
+    assert joined.offsets.tolist() == whole.offsets.tolist()
+    assert {name: flat.tolist() for name, flat in joined.tokens.items()} == {
+        name: flat.tolist() for name, flat in whole.tokens.items()
+    }
+    assert np.array_equal(joined.labels, whole.labels)
+    assert (joined.padding, joined[-3:]) == (whole.padding, whole[-3:])
 
 
 @pytest.mark.parametrize("characters", [1, 7, 100])

@@ -86,7 +86,7 @@ def test_trial_does_not_change_random_states_gradients_and_weights():
     assert all(torch.equal(before[1][name], p) and p.grad is None for name, p in model.named_parameters())
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "adafactor", "sgd", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "bertadam", "adafactor", "sgd", "muon"])
 def test_trial_has_memory_for_the_state_of_the_optimizer(optimizer, monkeypatch):
     """Only trained parameters have a state."""
     recipe = Recipe(global_batch_size=8, optimizer=optimizer)

@@ -11,7 +11,14 @@ from torch import nn
 from harness.engine.adaptations import vocabulary
 from harness.engine.adaptations.freezing import freeze_lowest
 from harness.engine.checkpoints import Checkpoint, check_fit, load_checkpoint, save_checkpoint
-from harness.engine.optimizers import create_optimizer, decay_groups, hidden_matrices, is_row_wise, state_shapes
+from harness.engine.optimizers import (
+    BertAdam,
+    create_optimizer,
+    decay_groups,
+    hidden_matrices,
+    is_row_wise,
+    state_shapes,
+)
 from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Diverged, Training, training_steps
 from harness.errors import UserError
@@ -19,7 +26,7 @@ from harness.facts.recipes import Recipe, plan_steps
 
 CPU = torch.device("cpu")
 ROWS = generated(33)
-OPTIMIZERS = ["adamw", "adafactor", "sgd", "muon"]
+OPTIMIZERS = ["adamw", "bertadam", "adafactor", "sgd", "muon"]
 
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
 
@@ -122,7 +129,7 @@ def reference(model, optimizer):
     return [muon, torch.optim.AdamW([{"params": rest, "weight_decay": 0.1}, undecayed], fused=True)]
 
 
-@each_optimizer
+@pytest.mark.parametrize("optimizer", [name for name in OPTIMIZERS if name != "bertadam"])
 def test_steps_are_those_of_torch(optimizer):
     run, theirs = training(optimizer=optimizer), tiny_model()
     parts, learning_rates = reference(theirs, optimizer), []
@@ -146,8 +153,31 @@ def test_steps_are_those_of_torch(optimizer):
         assert torch.equal(parameter, own[name]), name
 
 
+def test_bertadam_is_adamw_without_bias_correction():
+    """torch's AdamW divides by 1 - beta1^t and sqrt(1 - beta2^t); rate, epsilon and decay make up for both here."""
+    torch.manual_seed(0)
+    weights = [torch.randn(4, 3), torch.randn(3), torch.randn(2)]
+    own, theirs = ([weight.clone().requires_grad_() for weight in weights] for _ in range(2))
+    groups = ({"params": parameters, "weight_decay": 0.1} for parameters in (own, theirs))
+    bertadam = BertAdam([next(groups)], 1e-2, (0.8, 0.99), 1e-3)
+    adamw = torch.optim.AdamW([next(groups)], betas=(0.8, 0.99))
+    for step in range(1, 31):
+        rate, mean, scale = 1e-2 / step, 1 - 0.8**step, math.sqrt(1 - 0.99**step)
+        bertadam.param_groups[0]["lr"] = rate
+        adamw.param_groups[0].update(lr=rate * mean / scale, eps=1e-3 / scale, weight_decay=0.1 * scale / mean)
+        for first, second in zip(own[:2], theirs[:2], strict=True):  # the third has no gradient
+            first.grad = torch.randn_like(first)
+            second.grad = first.grad.clone()
+        bertadam.step()
+        adamw.step()
+    for first, second, start in zip(own, theirs, weights, strict=True):
+        torch.testing.assert_close(first, second, rtol=1e-5, atol=1e-6)
+        assert torch.equal(first, start) == (start is weights[2])
+
+
 @pytest.mark.parametrize(
-    "optimizer, rate, epochs", [("adamw", 3e-3, 12), ("adafactor", 0.1, 12), ("sgd", 0.1, 16), ("muon", 0.02, 12)]
+    "optimizer, rate, epochs",
+    [("adamw", 3e-3, 12), ("bertadam", 1e-3, 12), ("adafactor", 0.1, 12), ("sgd", 0.1, 16), ("muon", 0.02, 12)],
 )
 def test_training_learns_the_rows(optimizer, rate, epochs):
     run = training(optimizer=optimizer, learning_rate=rate, epochs=epochs, weight_decay=0.0)
@@ -199,8 +229,8 @@ def test_count_of_steps_must_be_that_of_the_progress(optimizer):
     run = training(optimizer=optimizer)
     next(training_steps(run, seed=0))
     saved = Checkpoint(copy.deepcopy(run.state()), None, {"step": 2})
-    if optimizer == "sgd":
-        check_fit(saved, run)  # its state counts no steps
+    if optimizer in ("sgd", "bertadam"):
+        check_fit(saved, run)  # their state counts no steps
     else:
         with pytest.raises(UserError, match="1 steps"):
             check_fit(saved, run)
@@ -250,4 +280,4 @@ def test_overflow_of_fp16_is_repeated_and_counts_no_step(optimizer):
 
 
 def test_adafactor_is_the_one_that_needs_whole_matrices():
-    assert [is_row_wise(Recipe(optimizer=optimizer)) for optimizer in OPTIMIZERS] == [True, False, True, True]
+    assert [is_row_wise(Recipe(optimizer=optimizer)) for optimizer in OPTIMIZERS] == [True, True, False, True, True]

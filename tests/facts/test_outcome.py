@@ -55,6 +55,17 @@ def test_equal_values_of_a_regression_are_collapse_and_an_undefined_metric_has_a
     assert outcome.main_score == -math.inf
 
 
+def test_selection_minimises_the_loss_or_a_score_that_is_negated_where_more_is_better():
+    predictions, gold = np.array([[0.5], [2.0], [5.0]], np.float32), np.array([1.0, 3.0, 5.0])
+    outcome = score_split(load_task("stsb"), "validation", predictions, gold)
+    assert outcome.minimised("last") == outcome.minimised("best") == outcome.loss
+    assert outcome.minimised("best_main_score") == -outcome.main_score
+    assert outcome.minimised("spearman") == -1
+    assert outcome.minimised("mae") == outcome.values["mae"] == 0.5
+    constant = score_split(load_task("stsb"), "validation", np.ones((3, 1), np.float32), gold)
+    assert constant.minimised("pearson") == math.inf
+
+
 @pytest.mark.parametrize("unit", [1, 1e-4, 1e4])
 def test_regression_collapses_relative_to_the_spread_of_its_labels(unit):
     task = load_task("stsb")

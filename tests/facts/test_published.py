@@ -8,6 +8,8 @@ import pytest
 
 from harness.errors import UserError
 from harness.facts.published import load_row, published_rows, read_row, row_names, row_text, scores_of
+from harness.facts.recipes import Recipe
+from harness.facts.tasks import check_recipe, load_task
 
 WHOLE = """\
 model: org/base
@@ -130,6 +132,10 @@ def test_rows_of_the_harness_are_valid_and_many() -> None:
     assert list(published_rows()) == row_names()
     with_recipe = [row for row in published_rows().values() if any(row.recipe_of(task) for task in row.tasks)]
     assert len(with_recipe) >= 15
+    for row in with_recipe:
+        for task in row.tasks:
+            for variant in (None, *row.conflicts):
+                check_recipe(load_task(task), Recipe(**(row.recipe_of(task, variant) or {})))
     lora = load_row("roberta-base-lora")
     assert lora.recipe_of("cola", "script") == {**(lora.recipe_of("cola") or {}), "adapter_alpha": 16,
         "weight_decay": 0.1, "global_batch_size": 64}  # fmt: skip

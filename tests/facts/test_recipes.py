@@ -205,6 +205,10 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"adam_epsilon": math.inf}, "--adam-epsilon"),
         ({"max_length": 3}, "--max-length"),
         ({"select": "first"}, "--select"),
+        ({"select": "acuracy"}, "Did you mean 'accuracy'"),
+        ({"select": 3}, "--select"),
+        ({"pair_order": "first"}, "--pair-order"),
+        ({"label_scaling": "log"}, "--label-scaling"),
         ({"patience": 0, "select": "best"}, "--patience"),
         ({"protocol": "kfold"}, "--protocol"),
         ({"train_rows": 0}, "--train-rows"),
@@ -273,15 +277,15 @@ def test_settings_need_a_schedule_that_has_them(schedule: Any) -> None:
 @pytest.mark.parametrize(
     "name, value, optimizers",
     [
-        ("adam_beta1", 0.8, ("adamw", "muon")),
-        ("adam_beta2", 0.98, ("adamw", "muon")),
-        ("adam_epsilon", 1e-6, ("adamw", "muon")),
+        ("adam_beta1", 0.8, ("adamw", "bertadam", "muon")),
+        ("adam_beta2", 0.98, ("adamw", "bertadam", "muon")),
+        ("adam_epsilon", 1e-6, ("adamw", "bertadam", "muon")),
         ("momentum", 0.5, ("sgd", "muon")),
     ],
 )
 def test_settings_need_an_optimizer_that_has_them(name: str, value: float, optimizers: tuple[str, ...]) -> None:
     flag = f"--{name.replace('_', '-')}"
-    for optimizer in ("adamw", "adafactor", "sgd", "muon"):
+    for optimizer in ("adamw", "bertadam", "adafactor", "sgd", "muon"):
         if optimizer in optimizers:
             Recipe.model_validate({"optimizer": optimizer, name: value})
         else:

@@ -64,6 +64,16 @@ def test_learning_rate_is_that_of_transformers(values: dict[str, Any]) -> None:
         assert _factors(values, plan, total) == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("floor", [None, 0.1])
+def test_decay_from_the_start_is_that_of_bert(floor: float | None) -> None:
+    values = {"schedule": "linear_from_start", "min_learning_rate_ratio": floor}
+    ratio = floor or 0.0
+    for total, warmup in [(1, 0), (2, 1), (10, 0), (10, 3), (10, 10), (57, 6)]:
+        expected = [step / warmup if step < warmup else 1 - (1 - ratio) * step / total for step in range(total)]
+        assert _factors(values, _plan(total, warmup), total) == pytest.approx(expected, abs=1e-12)
+        assert _factors(values, _plan(total, 0), total + 2)[-2:] == [ratio, ratio]
+
+
 @each_schedule
 def test_learning_rate_peaks_right_after_the_warmup(values: dict[str, Any]) -> None:
     factors = _factors(values, _plan(total=20, warmup=5), 20)

@@ -887,6 +887,9 @@ def test_recipe_that_the_problem_type_does_not_support_is_refused() -> None:
         check_recipe(load_task("stsb"), balanced)
     with pytest.raises(UserError, match=r"\(--threshold\) is 'validation', but rte is not a multi-label task"):
         check_recipe(load_task("rte"), Recipe(threshold="validation"))
+    check_recipe(load_task("stsb"), Recipe(label_scaling="unit"))
+    with pytest.raises(UserError, match=r"\(--label-scaling\) is 'unit', but rte is no regression"):
+        check_recipe(load_task("rte"), Recipe(label_scaling="unit"))
     check_recipe(load_task("rte"), Recipe(label_smoothing=0.1))
     multi_label = load_task("rte").model_copy(update={"problem_type": "multi_label_classification"})
     for task in (load_task("stsb"), multi_label):
@@ -894,6 +897,19 @@ def test_recipe_that_the_problem_type_does_not_support_is_refused() -> None:
             UserError, match=rf"\(--label-smoothing\) is 0\.1, but {task.name} is a {task.problem_type}"
         ):
             check_recipe(task, Recipe(label_smoothing=0.1))
+
+
+def test_selection_by_a_metric_needs_a_task_that_computes_it() -> None:
+    check_recipe(load_task("cola"), Recipe(select="accuracy"))
+    with pytest.raises(UserError, match=r"\(--select\) is 'pearson', .* cola: expected last, .*, accuracy, f1"):
+        check_recipe(load_task("cola"), Recipe(select="pearson"))
+
+
+@pytest.mark.parametrize("name", ["cola", "copa"])
+def test_both_orders_need_a_pair_of_texts(name: str) -> None:
+    check_recipe(load_task("mrpc"), Recipe(pair_order="both"))
+    with pytest.raises(UserError, match=rf"\(--pair-order\) is 'both', but a row of {name}"):
+        check_recipe(load_task(name), Recipe(pair_order="both"))
 
 
 # -- a task as YAML ----------------------------------------------------------------------------------------------------

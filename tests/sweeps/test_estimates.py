@@ -69,6 +69,10 @@ def test_reduced_rows_are_counted(make_record: Make) -> None:
     assert estimate(load_task("rte"), spec_of(make_record, "rte", train_rows=100, epochs=3), []).rows == 300
 
 
+def test_pairs_in_both_orders_are_twice_the_rows(make_record: Make) -> None:
+    assert estimate(load_task("rte"), spec_of(make_record, "rte", pair_order="both", epochs=3), []).rows == 2 * 3 * 2490
+
+
 def test_task_of_another_model_gives_the_length_of_its_rows(make_record: Make) -> None:
     records = [
         make_record("rte", model="org/a", tokens_per_second=1000.0),

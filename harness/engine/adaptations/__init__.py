@@ -5,12 +5,13 @@
 2. `head`, if the recipe has another dropout for it, when the model is loaded. It changes no weight and is never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
 4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
-5. `vocabulary`: embeddings of tokens that occur in no row of the task are set aside. Frozen embeddings stay frozen.
-6. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
+5. `label_scaling`, if the recipe has it, once the rows are encoded: the head learns scaled labels.
+6. `vocabulary`: embeddings of tokens that occur in no row of the task are set aside. Frozen embeddings stay frozen.
+7. `dropout`, on a CPU: masks come from random numbers drawn in bulk, those of an adapter too. It has no weights, so it
    is not undone.
-7. `cache`: decoders compute no cache of keys and values.
+8. `cache`: decoders compute no cache of keys and values.
 
-After the last step `restore` undoes 5, 3 (it adds the adapter to the weights) and 7.
+After the last step `restore` undoes 6, 5 (it puts the scale into the weights), 3 (it adds the adapter to them) and 8.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import adapters, cache, dropout, vocabulary
+from harness.engine.adaptations import adapters, cache, dropout, label_scaling, vocabulary
 from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, StepPlan
 
@@ -33,7 +34,7 @@ def adapt(
     is_compiled: bool,
     narrows_vocabulary: bool,
 ) -> None:
-    """Applies changes 5 to 7 to a loaded model, before its optimizer is created; every process must call it.
+    """Applies changes 6 to 8 to a loaded model, before its optimizer is created; every process must call it.
 
     `encoded` has every split that is computed before `vocabulary.widen`, "train" among them. The vocabulary must stay
     whole where a process has only part of the weights, or the optimizer is not row-wise. Dropout remains torch's own
@@ -47,10 +48,11 @@ def adapt(
 
 
 def restore(model: PreTrainedModel, recipe: Recipe, plan: StepPlan, steps: int) -> adapters.AdapterFiles | None:
-    """Undoes changes 5, 3 and 7: the model has its whole vocabulary again, with the weights it would have after `steps`
-    steps, and its adapter is merged into its weights. Returns the adapter of peft as it was, if there is one.
+    """Undoes changes 6, 5, 3 and 8: the model has its whole vocabulary again, with the weights it would have after
+    `steps` steps, and scale and adapter are in its weights. Returns the adapter of peft as it was, if there is one.
     """
     vocabulary.widen(model, recipe, plan, steps)
+    label_scaling.fold(model)
     adapter = adapters.extract(model)
     adapters.merge(model)
     cache.give_back(model)

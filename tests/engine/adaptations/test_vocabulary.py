@@ -32,6 +32,7 @@ def train(model, recipe, rows=ROWS):
         {},
         {"weight_decay": 0.1},
         {"weight_decay": 0.1, "optimizer": "muon"},
+        {"weight_decay": 0.1, "optimizer": "bertadam"},
         {"weight_decay": 0.1, "optimizer": "sgd", "learning_rate": 0.1},
         {"weight_decay": 0.1, "optimizer": "sgd", "momentum": 0.0, "learning_rate": 0.1},
     ],
