@@ -65,9 +65,11 @@ def predict(
         if isinstance(values, str):
             raise UserError(f"{name}: expected a list of texts, got the text {values!r:.100}.")
     task = read_bundle(Path(folder)).task
-    if uneven := next((each for each in choices or () if len(each) != task.classes), None):
-        raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven)}.")
-    rows = rows_of_texts(task, list(texts), list(pairs or ()), list(chain.from_iterable(choices or ())))
+    pairs = [] if pairs is None else list(pairs)  # a column of a table has no truth value
+    choices = [] if choices is None else list(choices)
+    if uneven := [each for each in choices if len(each) != task.classes]:
+        raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven[0])}.")
+    rows = rows_of_texts(task, list(texts), pairs, list(chain.from_iterable(choices)))
     scorer = open_model(Path(folder), precision, cpu, trusts_code=trust_remote_code)
     return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 

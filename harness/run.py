@@ -13,25 +13,24 @@ if __name__ == "__main__":  # Python put harness/ first on the path; the reposit
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.engine.progress import Progress, ProgressFile, progress_fields
+from harness.engine.progress import Progress, progress_fields
 from harness.errors import UserError, is_of_another_process, is_of_the_outside_world
-from harness.facts.outcome import describe_changes, split_fields, task_facts
-from harness.facts.recipes import recipe_difference
-from harness.facts.records import RunRecord, RunSpec, prepare_results, read_record, record_path, write_record
-from harness.facts.run_files import checkpoint_folder, discard_checkpoints
-from harness.facts.tasks import TaskSpec, apply_protocol
+from harness.facts.outcome import describe_changes, split_fields
+from harness.facts.records import RunRecord, prepare_results, read_record
+from harness.facts.run_files import discard_checkpoints
+from harness.facts.tasks import apply_protocol
 from harness.requests.companions import record_companion
 from harness.requests.identity import identify, resolve_task
-from harness.requests.options import RunOptions, default_recipe, parse_options
+from harness.requests.options import RunOptions, parse_options
 from harness.requests.parents import find_parent
 from harness.requests.preparation import Prepared, prepare
-from harness.rows.files import Files, find_files
+from harness.requests.run_request import RunRequest
+from harness.rows.files import find_files
 from harness.saved_models import bundles
 from harness.sweeps.failures import is_finished
 from harness.system import uploads
@@ -80,7 +79,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
         return record_companion(task, options, partial(run, command=command))
     files = None if options.test_mode else find_files(task, options.data)
     spec = identify(task, files, options)
-    this = _Run(definition, task, spec, files, options, command or redact_secrets(repr(options)))
+    this = RunRequest(definition, task, spec, files, options, command or redact_secrets(repr(options)))
     prepare_results(options.folder)
     if options.save_model is not None:
         bundles.check_save_folder(options.save_model, this.spec.run_id, options.overwrite)
@@ -103,61 +102,7 @@ def run(options: RunOptions, command: str | None = None) -> RunRecord:
     return record
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One run as it was requested: its task, identity, data files, options and command."""
-
-    definition: TaskSpec
-    """The task as its file defines it; `task` is the same under the recipe's protocol."""
-    task: TaskSpec
-    spec: RunSpec
-    files: Files | None
-    options: RunOptions
-    command: str
-
-    @property
-    def path(self) -> Path:
-        """The file of its record."""
-        return record_path(self.options.folder, self.task.name, self.spec.run_id)
-
-    @cached_property
-    def progress_file(self) -> ProgressFile:
-        """The file from which other processes read its progress; the main process writes it."""
-        return ProgressFile(self.path, self.spec)
-
-    @property
-    def checkpoint_folder(self) -> Path:
-        """The folder of its checkpoints while it is unfinished."""
-        return checkpoint_folder(self.options.folder, self.task.name, self.spec.run_id)
-
-    def start(self, precision: str) -> Accelerator:
-        """The accelerator for this process; every process must call it."""
-        from harness.engine import deployment  # importing torch takes seconds: mistakes before it are reported first
-
-        options, trackers = self.options, self.options.folder / "trackers" / self.task.name / self.spec.run_id
-        return deployment.start(precision, options.test_mode, options.tracker, trackers, options.deterministic)
-
-    def write(self, parent: Parent, started: datetime, outcome: dict[str, Any]) -> RunRecord:
-        """Writes the record, and before it the rest of the saved model: without that the run is not finished."""
-        options, default = self.options, default_recipe(self.task, self.options.model, self.options.test_mode)
-        record = RunRecord(
-            run_id=self.spec.run_id,
-            spec=self.spec,
-            recipe_changes=recipe_difference(self.spec.recipe, default),
-            task=task_facts(self.task),
-            command=self.command,
-            started=started,
-            finished=datetime.now(UTC),
-            parent_group_key=parent and parent.record.spec.group_key(parent.record.parent_group_key),
-            **outcome,
-        )
-        if options.save_model is not None and record.status in ("ok", "collapsed"):
-            bundles.finish_bundle(options.save_model, self.definition, record, options.overwrite)
-        write_record(record, options.folder, options.overwrite)
-        return record
-
-
-def _finish(this: _Run, accelerator: Accelerator) -> RunRecord:
+def _finish(this: RunRequest, accelerator: Accelerator) -> RunRecord:
     """The finished record of the run, or the one that it has after training."""
     from harness.engine import deployment
 
@@ -171,7 +116,7 @@ def _finish(this: _Run, accelerator: Accelerator) -> RunRecord:
     return finished
 
 
-def _finished_record(this: _Run) -> RunRecord | None:
+def _finished_record(this: RunRequest) -> RunRecord | None:
     """The record if the run is finished and not to be repeated; raises UserError if it is not readable."""
     if this.options.overwrite or not this.path.exists():
         return None
@@ -182,7 +127,7 @@ def _finished_record(this: _Run) -> RunRecord | None:
     return record if record.is_finished else None
 
 
-def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
+def _train_and_record(this: RunRequest, accelerator: Accelerator) -> RunRecord:
     """Trains, scores and records the run; one that fails leaves a failed record."""
     from harness.engine import deployment
     from harness.engine.display import summary
@@ -204,7 +149,9 @@ def _train_and_record(this: _Run, accelerator: Accelerator) -> RunRecord:
     return record
 
 
-def _train_with_fallback(this: _Run, parent: Parent, accelerator: Accelerator) -> tuple[Accelerator, dict[str, Any]]:
+def _train_with_fallback(
+    this: RunRequest, parent: Parent, accelerator: Accelerator
+) -> tuple[Accelerator, dict[str, Any]]:
     """Trains from the newest checkpoint or from the start, and once more in fp32 if mixed precision diverges.
 
     Returns the accelerator that was used last, and the record's fields about the outcome.
@@ -239,7 +186,7 @@ class _Selection(NamedTuple):
 
 
 def _fine_tune(
-    this: _Run, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, began: float, fault: str
+    this: RunRequest, parent: Parent, accelerator: Accelerator, checkpoint: Path | None, began: float, fault: str
 ) -> dict[str, Any]:
     """Trains and scores; returns the fields of the record that say how it went, the same on every process.
 
@@ -252,7 +199,7 @@ def _fine_tune(
     from harness.engine.training import Diverged
 
     recipe = this.spec.recipe
-    ready = prepare(this.task, this.spec, this.files, parent, this.options, accelerator)
+    ready = prepare(this, parent, accelerator)
     if this.options.tracker:
         config = {"task": this.task.name, "model": this.spec.model, "seed": this.spec.seed}
         accelerator.init_trackers("harness", config=config | recipe.model_dump(exclude_none=True))
@@ -275,7 +222,7 @@ def _fine_tune(
     return ready.facts | _outcome_fields(this, ready, progress, scores)
 
 
-def _resume(this: _Run, ready: Prepared, checkpoint: Path | None) -> tuple[Progress, _Selection]:
+def _resume(this: RunRequest, ready: Prepared, checkpoint: Path | None) -> tuple[Progress, _Selection]:
     """Puts training where the checkpoint left it, or the one before it if it is unusable, or at the start."""
     from harness.engine import checkpoints, deployment
 
@@ -303,7 +250,7 @@ def _resume(this: _Run, ready: Prepared, checkpoint: Path | None) -> tuple[Progr
 
 
 def _train(
-    this: _Run, ready: Prepared, progress: Progress, best: _Selection, display: Display, stop_request: StopRequest
+    this: RunRequest, ready: Prepared, progress: Progress, best: _Selection, display: Display, stop_request: StopRequest
 ) -> _Selection:
     """Takes the steps that are left, evaluates as planned and saves checkpoints when they are due.
 
@@ -344,7 +291,7 @@ def _train(
 
 
 def _evaluate(
-    this: _Run, ready: Prepared, progress: Progress, best: _Selection, step: Step, display: Display
+    this: RunRequest, ready: Prepared, progress: Progress, best: _Selection, step: Step, display: Display
 ) -> _Selection:
     """Scores the selection split after a step; returns the weights of the step if they are selected, else `best`."""
     evaluator, select_on = ready.evaluator, this.task.select_on
@@ -358,14 +305,14 @@ def _evaluate(
     return _Selection(None if this.spec.recipe.select == "last" else ready.training.weights(), {select_on: scores})
 
 
-def _other_scores(this: _Run, ready: Prepared, best: _Selection) -> dict[str, Scores]:
+def _other_scores(this: RunRequest, ready: Prepared, best: _Selection) -> dict[str, Scores]:
     """The selected weights' scores for the splits that are reported or predicted, without those known already."""
     scored, model = {*this.task.evaluate, this.task.select_on}, ready.training.model
     names = [name for name in ready.evaluator.encoded if name in scored or (this.options.predict and name != "train")]
     return {name: ready.evaluator.scores(model, name) for name in names if name not in best.scores}
 
 
-def _save_model(this: _Run, ready: Prepared, adapter: AdapterFiles | None) -> None:
+def _save_model(this: RunRequest, ready: Prepared, adapter: AdapterFiles | None) -> None:
     """Writes the weights to the folder of --save-model, if it was given; every process must call it."""
     if (folder := this.options.save_model) is None:
         return
@@ -376,7 +323,7 @@ def _save_model(this: _Run, ready: Prepared, adapter: AdapterFiles | None) -> No
         bundles.stage_model(folder, this.spec.run_id, ready.model, tokenizer, weights, length, adapter)
 
 
-def _outcome_fields(this: _Run, ready: Prepared, progress: Progress, scores: dict[str, Scores]) -> dict[str, Any]:
+def _outcome_fields(this: RunRequest, ready: Prepared, progress: Progress, scores: dict[str, Scores]) -> dict[str, Any]:
     """The fields of the record that scores and cost fill; writes the prediction files next to it."""
     from harness.engine import deployment, provenance
     from harness.engine.predictions import write_predictions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -18,6 +18,7 @@ from harness.errors import UserError, boundary
 from harness.inspection.terminal_table import wide_console
 from harness.reports.trajectory import WatchedRun, trajectory_table, verdict_lines, write_trajectories
 from harness.stats.trajectories import trajectories
+from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.file import ModelSettings
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand
@@ -115,7 +116,7 @@ class _Watch:
         self._finish = run_planned(self.sweep_options, self.request, self.command, self.console)
 
     def look(self) -> int:
-        """Does the runs of the checkpoints that are new, writes the report, and returns the exit code.
+        """Does the runs of the checkpoints that are new or have changed, writes the report, and returns the exit code.
 
         Raises:
             UserError: before the first run, the source cannot be read, a run cannot be planned or the report cannot be
@@ -124,18 +125,19 @@ class _Watch:
         try:
             checkpoints = find_checkpoints(self.options.source, self.options.revisions)
             self._print_state(checkpoints)
-            new = {each: self._plan(each) for each in checkpoints.complete if each not in self.runs}
+            planned = {each: self._plan(each) for each in checkpoints.complete}
         except UserError as error:  # such as an outage of the Hub, or a checkpoint that was removed meanwhile
             if self.looks_once or not self.runs:
                 raise
             return _continue_after(error)
+        new = {each: runs for each, runs in planned.items() if _run_ids(runs) != _run_ids(self.runs.get(each, ()))}
         if not new:
             return 0
         if not self.runs and not self.sweep_options.dry_run:
             with self._output_boundary():
                 check_writable(self.folder)
         self.runs |= new
-        code = self._do([run for runs in new.values() for run in runs])
+        code = self._do(new)
         if not self.sweep_options.dry_run:
             self._report()
         return max(code, int(self.options.once and bool(checkpoints.incomplete)))
@@ -145,13 +147,15 @@ class _Watch:
         sweep = self.request.sweep.model_copy(update={"models": models})
         return expand(self.request._replace(sweep=sweep))
 
-    def _do(self, runs: Sequence[PlannedRun]) -> int:
+    def _do(self, new: Mapping[PretrainedCheckpoint, Sequence[PlannedRun]]) -> int:
         try:
-            return self._finish(list({run.run_id: run for run in runs}.values()), False)
+            return self._finish(list({run.run_id: run for runs in new.values() for run in runs}.values()), False)
         except UserError as error:
             if self.looks_once:
                 self._report()
                 raise
+            if isinstance(error, SubmissionRefused):  # the next look tries again
+                self.runs = {each: runs for each, runs in self.runs.items() if each not in new}
             return _continue_after(error)
 
     def _print_state(self, checkpoints: Checkpoints) -> None:
@@ -213,6 +217,10 @@ class _Watch:
 
     def _output_boundary(self) -> AbstractContextManager[None]:
         return boundary(f"--output {self.folder}: cannot be written", advice="Name another folder.")
+
+
+def _run_ids(runs: Sequence[PlannedRun]) -> list[str]:
+    return [run.run_id for run in runs]
 
 
 def _continue_after(error: UserError) -> int:

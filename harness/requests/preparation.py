@@ -17,7 +17,7 @@ from harness.facts.tasks import TaskSpec
 from harness.metrics.registry import check_metrics
 from harness.requests.companions import companion_splits
 from harness.requests.options import RunOptions
-from harness.rows.files import Files
+from harness.requests.run_request import RunRequest
 from harness.saved_models import adapter_folder
 from harness.saved_models.bundles import ADAPTER, Bundle
 
@@ -71,14 +71,7 @@ class Prepared:
         return f"{batches} in {self.environment.precision} on {self.training.accelerator.device.type}"
 
 
-def prepare(
-    task: TaskSpec,
-    spec: RunSpec,
-    files: Files | None,
-    parent: Bundle | None,
-    options: RunOptions,
-    accelerator: Accelerator,
-) -> Prepared:
+def prepare(request: RunRequest, parent: Bundle | None, accelerator: Accelerator) -> Prepared:
     """Reads and encodes the rows, builds the model, fits the batches to the device; every process must call it.
 
     Raises:
@@ -92,13 +85,14 @@ def prepare(
     from harness.engine.memory import limit_memory
     from harness.rows import loading
 
+    task, spec, options = request.task, request.spec, request.options
     recipe, meters = spec.recipe, provenance.energy_meters(accelerator)
     if not deployment.keeps_whole_weights(accelerator):
         _check_sharding(recipe)
     limit_memory(accelerator.device)
     if accelerator.is_main_process:
         check_metrics(task.metrics, task.problem_type)
-    start = _read_rows_and_model(task, spec, files, parent, options, accelerator)
+    start = _read_rows_and_model(request, parent, accelerator)
     model, encoded = start.built.model, start.encoded
     freezing.freeze_lowest(model, recipe.freeze, start.trained)
     label_scaling.scale_labels(model, recipe.label_scaling, start.trained.labels)
@@ -142,24 +136,17 @@ class _RowsAndModel(NamedTuple):
     """The splits of companions. Their rows may come or go until the run is resumed, so that training ignores them."""
 
 
-def _read_rows_and_model(
-    task: TaskSpec,
-    spec: RunSpec,
-    files: Files | None,
-    parent: Bundle | None,
-    options: RunOptions,
-    accelerator: Accelerator,
-) -> _RowsAndModel:
+def _read_rows_and_model(request: RunRequest, parent: Bundle | None, accelerator: Accelerator) -> _RowsAndModel:
     """Reads and encodes the rows and builds the model, on the main process of each machine first."""
     from harness.engine import deployment, encoding, models, token_cache
     from harness.rows import loading
     from harness.rows.splits import swapped_pairs
 
-    recipe = spec.recipe
+    task, spec, recipe = request.task, request.spec, request.spec.recipe
     with accelerator.local_main_process_first(), TemporaryDirectory() as scratch:
-        tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, files)
+        tables = test_mode.tables(task) if spec.test_mode else loading.read_tables(task, request.files)
         splits = loading.load_splits(task, tables, recipe.protocol, recipe.train_rows)
-        companions = companion_splits(options)
+        companions = companion_splits(request.options)
         splits |= companions
         built = _initial_model(task, spec, parent, Path(scratch))
         models.check_length(built.model, recipe.max_length)

@@ -8,9 +8,14 @@ from typing import Annotated, Any, ClassVar, Protocol
 
 from pydantic import BeforeValidator, model_validator
 
+from harness.errors import UserError
 from harness.facts.yaml_file import KeysOfFile
 from harness.sweeps.launch import Start
 from harness.system.devices import Slot
+
+
+class SubmissionRefused(UserError):
+    """The executor takes no job now; while others of the sweep run, it may take it later."""
 
 
 class RunHandle(Protocol):
@@ -53,6 +58,7 @@ class Executor(Protocol):
         """Starts a supervisor, which starts the run.
 
         Raises:
+            SubmissionRefused: no job can be started now.
             UserError: the run cannot be started as requested.
         """
 

@@ -106,8 +106,12 @@ def last_lines(output: str) -> list[str]:
 
 
 def remove_leftovers(run: PlannedRun) -> None:
-    """Removes unheld locks and checkpoints of a finished run that was killed after it had written its record."""
+    """Removes unheld locks and checkpoints of a finished run that was killed after it had written its record.
+
+    Those that may not be removed, such as another user's, stay.
+    """
     if is_locked(sweep_lock_path(run.path)) or is_locked(lock_path(run.path)):  # the check removes an unheld lock
         return
-    progress_path(run.path).unlink(missing_ok=True)
+    with suppress(OSError):
+        progress_path(run.path).unlink(missing_ok=True)
     discard_checkpoints(checkpoint_folder(run.options.folder, run.task.name, run.run_id))

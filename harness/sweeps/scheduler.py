@@ -17,7 +17,7 @@ from harness.errors import UserError
 from harness.facts.outcome import task_facts
 from harness.facts.records import RunRecord
 from harness.saved_models.bundles import is_bundle
-from harness.sweeps.executor import Executor, RunHandle
+from harness.sweeps.executor import Executor, RunHandle, SubmissionRefused
 from harness.sweeps.failures import last_lines, user_error
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import (
@@ -47,6 +47,9 @@ POLL_SECONDS = 0.1
 
 ELSEWHERE_POLL_SECONDS = 2.0
 """Seconds between two checks of runs that other processes work on."""
+
+REFUSED_SECONDS = 60.0
+"""Seconds until the next start after a cluster has refused a job, for a limit on jobs or an outage."""
 
 VISIBLE_SECONDS = 120.0
 """Seconds until a record that another machine has written, or a lock that it holds, must be visible here.
@@ -103,6 +106,10 @@ class Scheduler:
         self.locked_until: dict[str, float] = {}
         """Time on the monotonic clock until which the lock of another process must be visible here."""
         self.checked_elsewhere = 0.0
+        self.refused_run = ""
+        """The run whose job was refused last."""
+        self.next_start = float("-inf")
+        """Time on the monotonic clock of the next start."""
         self.is_stopping = False
         self.mistake: UserError | None = None
         """The mistake that stops the sweep: no run can be done as requested."""
@@ -191,10 +198,12 @@ class Scheduler:
     def start_jobs(self) -> Iterator[Event]:
         """Starts the jobs that can start now, in the free slots.
 
+        A refused job waits while others run: these were taken, so nothing is wrong with what all of them ask for.
+
         Raises:
             UserError: a run cannot be started as requested.
         """
-        if not self.free_slots:
+        if not self.free_slots or time.monotonic() < self.next_start:
             return
         queue = longest_first([job.queue_item for job in self.in_state("waiting")])
         for item in startable(queue, self._done_run_ids()):
@@ -207,9 +216,22 @@ class Scheduler:
                 continue
             job = self.jobs[item.name]  # perhaps to be done again now
             slot, lock_check = self.free_slots.pop(0), LockCheck(job.run.path)
-            handle = self.executor.start(self._start(job, slot, stamp), slot)
+            try:
+                handle = self.executor.start(self._start(job, slot, stamp), slot)
+            except SubmissionRefused as refusal:
+                if not self.running:
+                    raise
+                self.free_slots.append(slot)
+                yield from self._note_refusal(job, refusal)
+                return
             self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp, lock_check))
             yield self._change(Event("running", job, location=handle.location()))
+
+    def _note_refusal(self, job: Job, refusal: SubmissionRefused) -> Iterator[Event]:
+        self.next_start = time.monotonic() + REFUSED_SECONDS
+        if job.run.run_id != self.refused_run:
+            self.refused_run = job.run.run_id
+            yield Event("waiting", job, message=str(refusal))
 
     def _start(self, job: Job, slot: Slot, stamp: str) -> Start:
         run = job.run
@@ -226,6 +248,7 @@ class Scheduler:
                 continue
             self.running.remove(running)
             self.free_slots.append(running.slot)
+            self.next_start = float("-inf")  # a refused job may find room now
             job = running.job
             if (event := self._finish(running)) is not None:
                 yield event
@@ -237,7 +260,7 @@ class Scheduler:
                     self.locked_until[job.run.run_id] = time.monotonic() + VISIBLE_SECONDS
                     yield event
             elif code == MISTAKE:
-                message = user_error(running.handle.output())
+                message = user_error(running.handle.output()) or f"{job.run.log_path}: cannot be written"
                 self.messages[job.run.run_id] = message
                 yield self._change(Event("invalid", job, message=message))
             elif code == 0:

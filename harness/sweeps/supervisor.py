@@ -48,6 +48,11 @@ from harness.system.locks import AlreadyLocked, hold_lock, is_locked, lock_path
 
 POLL_SECONDS = 0.1
 
+CHANGED = (
+    "the run ended well, but its task, its rows or its model have changed since it was planned: its record has another "
+    "run ID. Run the same command again, which finds it."
+)
+
 
 class RunProcess(Protocol):
     """A run in its process, or in those of its launcher."""
@@ -69,8 +74,8 @@ def main(start: Start, process: RunProcess, is_tied: bool) -> int:
     """Does the run, unless another process works on it or has done it, and returns the exit code.
 
     0: the record is finished. LOCKED: another process works on the run. STOPPED: the run was asked to stop and will
-    resume. MISTAKE: the run found a mistake of the user and has no record. Any other: the run failed, and its failed
-    record is written.
+    resume. MISTAKE: the run found a mistake of the user and has no record, or it has written another record. Any other:
+    the run failed, and its failed record is written.
     """
     try:
         with hold_lock(sweep_lock_path(start.record)):
@@ -96,6 +101,9 @@ def _run(start: Start, process: RunProcess, is_tied: bool) -> int:
         return STOPPED
     if is_locked(lock_path(start.record)):  # somebody has started it by hand
         return LOCKED
+    if code == 0:
+        _append(start.log, f"error: {CHANGED}\n")
+        return MISTAKE
     if code < 0:
         _append(start.log, f"\n(killed by {signal.Signals(-code).name})\n")
     output = log_tail(start.log, log_start)
@@ -191,15 +199,19 @@ def family_of(pid: int) -> list[psutil.Process]:
         return []
 
 
-def _leftover_runs() -> list[psutil.Process]:
-    """The runs of this process session, whatever their parent is now."""
-    session, runs = os.getsid(0), []
+def session_members(session: int) -> list[psutil.Process]:
+    """The living processes of a process session, whatever their parent is now."""
+    members = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            is_ours = process.pid != os.getpid() and os.getsid(process.pid) == session
-            if is_ours and process.status() != psutil.STATUS_ZOMBIE and _is_run(process):
-                runs.append(process)
-    return runs
+            if os.getsid(process.pid) == session and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def _leftover_runs() -> list[psutil.Process]:
+    """The runs in the process session of this process."""
+    return [each for each in session_members(os.getsid(0)) if each.pid != os.getpid() and _is_run(each)]
 
 
 def _is_run(process: psutil.Process) -> bool:

@@ -26,6 +26,7 @@ from harness.sweeps.launch import (
     log_size,
     log_tail,
 )
+from harness.sweeps.supervisor import send_signal, session_members
 from harness.system.devices import Slot
 
 
@@ -62,6 +63,7 @@ class TiedSupervisor:
         self.start, self.slot, self.environment = start, slot, environment
         self.log_start = log_size(start.log)
         self.is_stopping = False
+        self.was_killed = False
         self.process: ForkedSupervisor | LaunchedSupervisor
         self.process = server.fork(start, environment) if server else LaunchedSupervisor(start, environment)
 
@@ -70,12 +72,21 @@ class TiedSupervisor:
         return str(self.slot)
 
     def exit_code(self) -> int | None:
-        """The exit code, or None until the supervisor has ended."""
+        """The exit code, or None until the supervisor has ended; negative if it was killed.
+
+        A supervisor that is killed leaves its run, which is killed too before another run gets its devices.
+        """
         if isinstance(self.process, ForkedSupervisor) and self.process.is_lost():
             if self.is_stopping:
                 return STOPPED
             self.process = LaunchedSupervisor(self.start, self.environment)
-        return self.process.exit_code()
+        code = self.process.exit_code()
+        if code is None or code >= 0:
+            return code
+        self.was_killed = True
+        members = session_members(self.process.pid)
+        send_signal(members, signal.SIGKILL)
+        return None if members else code
 
     def stop(self) -> None:
         """Asks the run to save a checkpoint and end; `exit_code` tells when it has."""
@@ -88,8 +99,9 @@ class TiedSupervisor:
         self.process.kill()
 
     def output(self) -> str:
-        """The output of the run so far, at most its last 64 KiB."""
-        return log_tail(self.start.log, self.log_start)
+        """The output of the run so far, at most its last 64 KiB; at the end, that its supervisor was killed."""
+        output = log_tail(self.start.log, self.log_start)
+        return f"{output}\nthe supervisor of this run was killed, and the run with it\n" if self.was_killed else output
 
 
 class LaunchedSupervisor:
@@ -103,6 +115,7 @@ class LaunchedSupervisor:
             env={**os.environ, **environment},
             start_new_session=True,  # Ctrl-C in the terminal is for the sweep alone
         )
+        self.pid = self.process.pid
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):  # it died at once, as its exit code tells
             self.process.stdin.write(f"{start.to_json()}\n".encode())
@@ -136,18 +149,27 @@ class ForkedSupervisor:
         self.has_ended = False
 
     def is_lost(self) -> bool:
-        """True when the fork server has ended before it could fork this one."""
+        """True when the fork server has ended, or this one was stopped, before it could be forked."""
         self._receive()
         return self.has_ended and not self.received
 
     def exit_code(self) -> int | None:
-        """The exit code, or None until it has ended; 1 if it was killed."""
+        """The exit code, or None until it has ended; negative if it was killed."""
         self._receive()
         lines = self.received.split()
-        return None if not self.has_ended else int(lines[1]) if len(lines) == 2 else 1
+        return None if not self.has_ended else int(lines[1]) if len(lines) == 2 else -signal.SIGKILL
+
+    @property
+    def pid(self) -> int:
+        """Its process number, which it has written first."""
+        return int(self.received.split()[0])
 
     def stop(self) -> None:
-        """Closes its standard input, to which it is tied."""
+        """Closes its standard input, to which it is tied; one that has not begun has ended with that."""
+        self._receive()
+        if not self.received:
+            self.has_ended = True
+            self.connection.close()
         with suppress(OSError):  # it has ended
             self.connection.shutdown(socket.SHUT_WR)
 
@@ -158,7 +180,7 @@ class ForkedSupervisor:
             return
         if b"\n" in self.received:
             with suppress(ProcessLookupError):
-                os.kill(int(self.received.split()[0]), signal.SIGUSR1)
+                os.kill(self.pid, signal.SIGUSR1)
         else:
             self.stop()
 

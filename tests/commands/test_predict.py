@@ -55,6 +55,12 @@ def test_predictions_equal_those_of_transformers(single: Path) -> None:
         assert ours.loc[row, "prediction"] == max(expected, key=lambda each: each["score"])["label"]
 
 
+def test_columns_of_a_table_are_texts_and_pairs(pairs: Path) -> None:
+    table = pd.DataFrame({"text": ["w1", "w2 w3"], "pair": ["w3", "w1"]}, index=[7, 9])
+    expected = predict(pairs, table["text"].tolist(), table["pair"].tolist())
+    pd.testing.assert_frame_equal(predict(pairs, table["text"], table["pair"]), expected)  # type: ignore[arg-type]
+
+
 def test_label_sets_have_the_probabilities_of_transformers_and_the_threshold_of_the_run(
     make_bundle: Callable[..., Path], make_task: Callable[..., Path]
 ) -> None:

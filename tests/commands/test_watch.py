@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from support.fake_run import command_in
 
+from harness.commands import sweep as sweep_command
 from harness.commands.watch import _wait, main
 from harness.errors import UserError
+from harness.sweeps.executor import SubmissionRefused
 
 SEEDS = ("--seeds", "1", "2")
 
@@ -111,6 +113,25 @@ def test_a_watch_waits_for_checkpoints_until_a_signal(
     assert shown.count("step1: incomplete: config.json is missing") == 1
 
 
+def test_checkpoint_whose_files_change_is_fine_tuned_again(world: World, play: Callable[[Iterator[int]], None]) -> None:
+    """A trainer may write its state after the weights, or another checkpoint into the same folder."""
+
+    def pauses() -> Iterator[int]:
+        (world.checkpoint("step1") / "trainer_state.json").write_text("{}")
+        yield 0
+        yield 0
+        (world.source / "step1" / "trainer_state.json").write_text('{"global_step": 1}')
+        yield 0
+        yield signal.SIGTERM
+
+    play(pauses())
+    world.checkpoint("step2")
+    assert world.watch() == 128 + signal.SIGTERM
+    assert world.starts == 3
+    points = world.report()["tasks"]["small"]["points"]
+    assert [(one["checkpoint"], len(one["runs"])) for one in points] == [("step1", 1), ("step2", 1)]
+
+
 def test_a_signal_ends_a_pause() -> None:
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM))
     timer.start()
@@ -155,6 +176,23 @@ def test_a_mistake_does_not_end_a_watch(
     assert world.watch() == 128 + signal.SIGINT
     assert "not installed" in capsys.readouterr().err
     assert [one["checkpoint"] for one in world.report()["tasks"]["small"]["points"]] == ["step2"]
+
+
+def test_runs_that_a_cluster_refuses_are_tried_again_at_the_next_look(
+    world: World, monkeypatch: pytest.MonkeyPatch, play: Callable[[Iterator[int]], None]
+) -> None:
+    run_jobs, refusals = sweep_command.run_jobs, ["an outage"]
+
+    def refuse_once(*args: Any) -> int:
+        if refusals:
+            raise SubmissionRefused(refusals.pop())
+        return run_jobs(*args)
+
+    monkeypatch.setattr(sweep_command, "run_jobs", refuse_once)
+    play(iter([0, signal.SIGTERM]))
+    world.checkpoint("step1")
+    assert world.watch() == 128 + signal.SIGTERM
+    assert world.starts == 1
 
 
 def test_source_that_cannot_be_read_for_a_while_does_not_end_a_watch(

@@ -60,6 +60,10 @@ def test_loaded_checkpoint_equals_the_saved_one(folder):
     assert loaded.progress["step"] == 10
 
 
+def test_colleague_with_the_same_results_folder_can_read_every_file(folder):
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.glob("step-*/*"))
+
+
 def edit(path, **changes):
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, **changes}))

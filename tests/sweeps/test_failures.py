@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.sweeps.failures import LAST_LINES, exit_code_of_run, last_lines, user_error
+from harness.commands.sweep import read_options
+from harness.sweeps.failures import LAST_LINES, exit_code_of_run, last_lines, remove_leftovers, user_error
+from harness.sweeps.plan import expand
+from harness.system.locks import progress_path
 
 LAUNCHER = """\
 error: --model a/b: cannot be loaded
@@ -71,3 +74,17 @@ srun: error: n2: task 1: Terminated
 def test_mistake_on_several_nodes_is_told_whatever_becomes_of_the_other_processes() -> None:
     assert exit_code_of_run(143, SRUN) == 2
     assert user_error(SRUN) == "--tracker nosuch: not installed."
+
+
+def test_leftovers_of_another_user_that_cannot_be_removed_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    args = ["--tasks", "rte", "--test-mode", "--results", str(tmp_path)]
+    (run,) = expand(read_options(args)[1])
+    leftover = progress_path(run.path)
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()
+    monkeypatch.setattr(Path, "unlink", refuse)
+    remove_leftovers(run)
+    assert leftover.exists()

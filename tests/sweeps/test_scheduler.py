@@ -17,6 +17,7 @@ from harness.facts.records import RunRecord
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps import scheduler as scheduler_module
 from harness.sweeps.estimates import Estimate
+from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.jobs import Job
 from harness.sweeps.launch import Start
 from harness.sweeps.plan import PlannedRun, expand
@@ -93,6 +94,17 @@ def test_record_that_never_becomes_visible_is_a_failure_and_stays_as_it_is(
     written = read(run)
     assert written is not None
     assert written.status == "ok"
+
+
+def test_run_whose_log_cannot_be_written_is_invalid_with_the_name_of_the_log(
+    run: PlannedRun, start: Callable[[], Iterator[Event]]
+) -> None:
+    folder = run.log_path.parent
+    folder.parent.mkdir(parents=True)
+    folder.touch()
+    events = list(start())
+    assert [event.state for event in events] == ["running", "invalid"]
+    assert str(run.log_path) in str(events[-1].message)
 
 
 def test_lock_that_this_machine_does_not_see_is_not_waited_for_without_end(
@@ -193,6 +205,40 @@ def test_stop_request_between_two_starts_is_heeded_before_the_next(tmp_path: Pat
     sweep.go_on()
     assert [event.state for event in sweep.yielded] == ["running"]
     assert len(sweep.scheduler.in_state("waiting")) == 3
+
+
+class LimitedQueue(ThreeSlots):
+    """A cluster that takes `limit` jobs; they never end."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.refusals = limit, 0
+
+    def start(self, start: Start, slot: Slot) -> TiedSupervisor:
+        if not self.limit:
+            self.refusals += 1
+            raise SubmissionRefused("--executor slurm: sbatch: error: AssocMaxSubmitJobLimit")
+        self.limit -= 1
+        return super().start(start, slot)
+
+
+def test_job_that_the_cluster_refuses_waits_while_others_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "REFUSED_SECONDS", 1.0)
+    cluster = LimitedQueue(2)
+    sweep = SteppedSweep(tmp_path, cluster, 3)
+    sweep.go_on_to_runs_that_wait(2)
+    sweep.go_on(until=lambda: cluster.refusals == 2)
+    assert [event.state for event in sweep.yielded] == ["running", "running", "waiting"], "it is told once"
+    assert "AssocMaxSubmitJobLimit" in str(sweep.yielded[-1].message)
+    cluster.limit = 1
+    for seed in (0, 1):
+        (tmp_path / f"rte-{seed}").unlink()
+    sweep.go_on()
+    assert len(sweep.scheduler.in_state("done")) == 3
+
+
+def test_job_that_the_cluster_refuses_ends_a_sweep_of_which_nothing_runs(tmp_path: Path) -> None:
+    with pytest.raises(SubmissionRefused, match="AssocMaxSubmitJobLimit"):
+        SteppedSweep(tmp_path, LimitedQueue(0), 1).go_on()
 
 
 def test_time_left_is_unknown_after_a_job_of_a_task_whose_rows_are_unknown(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -80,13 +81,21 @@ def test_configuration_is_written_where_the_run_is(record: Path) -> None:
 
 
 def test_exit_code_is_passed_on_and_the_log_appended_to(record: Path) -> None:
-    assert code_of(started(record, "-c", "print('first')")) == 1, "it left no record"
+    code_of(started(record, "-c", "print('first')"))
     launched = started(record, "-c", "import sys; print('second'); sys.exit(3)")
     assert code_of(launched) == 3
     assert "second" in launched.output()
     assert "first" not in launched.output()
     assert "first" in launched.start.log.read_text()
     assert not sweep_lock_path(record).exists()
+
+
+def test_run_that_writes_another_record_is_no_failure(record: Path) -> None:
+    """Its task, rows or model have changed since it was planned, and so has its run_id."""
+    launched = started(record, "-c", "print('another.json')")
+    assert code_of(launched) == MISTAKE
+    assert re.search(r"another.json\nerror: .* changed .* another run ID", launched.output())
+    assert not record.exists()
 
 
 def test_stop_lets_the_run_finish(record: Path) -> None:

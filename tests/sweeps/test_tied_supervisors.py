@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Thread
 
+import psutil
 import pytest
 
 from harness.sweeps import tied_supervisors
@@ -63,11 +66,11 @@ def test_runs_are_launched_where_a_process_with_libraries_cannot_be_forked(monke
 
 
 def test_supervisor_that_was_never_forked_is_launched(tmp_path: Path) -> None:
-    start = start_of([sys.executable, "-c", "pass"], launch_config(0), tmp_path / "record.json")
+    start = start_of([sys.executable, "-c", "raise SystemExit(3)"], launch_config(0), tmp_path / "record.json")
     supervisor = never_forked(start)
     assert supervisor.exit_code() is None
     assert isinstance(supervisor.process, LaunchedSupervisor)
-    assert supervisor.process.process.wait(timeout=60) == supervisor.exit_code() == 1
+    assert supervisor.process.process.wait(timeout=60) == supervisor.exit_code() == 3
 
 
 def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched() -> None:
@@ -75,6 +78,18 @@ def test_supervisor_that_was_never_forked_and_shall_stop_is_not_launched() -> No
     supervisor.stop()
     assert supervisor.exit_code() == STOPPED
     assert isinstance(supervisor.process, ForkedSupervisor)
+
+
+def test_supervisor_that_has_not_begun_is_not_waited_for(tmp_path: Path) -> None:
+    """Its fork server may import libraries for many seconds."""
+    connection, other = socket.socketpair()
+    supervisor = never_forked(start_of([], ""))
+    supervisor.process = ForkedSupervisor(connection)
+    with other:
+        assert supervisor.exit_code() is None
+        supervisor.stop()
+        assert supervisor.exit_code() == STOPPED
+        assert other.recv(1) == b"", "it would stop its run at once"
 
 
 SERVER = """
@@ -106,8 +121,8 @@ def test_start_of_a_task_with_many_labels_is_sent_whole(tmp_path: Path, monkeypa
     assert int(supervisor.received.split()[0]) == len(f"{{}}\n{start.to_json()}\n")
 
 
-@pytest.mark.parametrize("written, code", [(b"12\n", 1), (b"12\n0\n", 0), (b"12\n75\n", 75)])
-def test_exit_code_is_what_the_supervisor_has_written_and_1_if_it_was_killed(written: bytes, code: int) -> None:
+@pytest.mark.parametrize("written, code", [(b"12\n", -signal.SIGKILL), (b"12\n0\n", 0), (b"12\n75\n", 75)])
+def test_exit_code_is_what_the_supervisor_has_written_and_negative_if_it_was_killed(written: bytes, code: int) -> None:
     connection, other = socket.socketpair()
     supervisor = ForkedSupervisor(connection)
     other.sendall(written)
@@ -116,3 +131,47 @@ def test_exit_code_is_what_the_supervisor_has_written_and_1_if_it_was_killed(wri
     assert supervisor.exit_code() == code
     supervisor.stop()
     supervisor.kill()
+
+
+LEADER = "import subprocess, sys; run = subprocess.Popen(['sleep', '60']); print(run.pid, flush=True); run.wait()"
+"""A supervisor as the system sees it: the leader of a session, with the run as its child."""
+
+
+def killed_fork(supervisor: TiedSupervisor) -> int:
+    """Gives it a forked supervisor that is killed, and returns the process number of the run."""
+    connection, other = socket.socketpair()
+    leader = subprocess.Popen([sys.executable, "-c", LEADER], stdout=subprocess.PIPE, start_new_session=True)
+    assert leader.stdout is not None
+    with leader, other:
+        run = int(leader.stdout.readline())
+        other.sendall(f"{leader.pid}\n".encode())
+        leader.kill()
+    supervisor.process = ForkedSupervisor(connection)
+    return run
+
+
+def killed_launch(supervisor: TiedSupervisor) -> int:
+    """Kills its launched supervisor, and returns the process number of the run."""
+    supervisor.exit_code()
+    assert isinstance(supervisor.process, LaunchedSupervisor)
+    while "began" not in supervisor.output():
+        assert supervisor.exit_code() is None, supervisor.output()
+        time.sleep(0.02)
+    run = int(supervisor.output().split()[-1])
+    supervisor.process.process.kill()
+    return run
+
+
+@pytest.mark.parametrize("killed", [killed_fork, killed_launch])
+def test_run_of_a_killed_supervisor_ends_before_its_device_is_free(
+    killed: Callable[[TiedSupervisor], int], tmp_path: Path
+) -> None:
+    program = "import os, time; print('began', os.getpid(), flush=True); time.sleep(60)"
+    supervisor = never_forked(start_of([sys.executable, "-c", program], launch_config(0), tmp_path / "record.json"))
+    run, until = killed(supervisor), time.monotonic() + 30
+    while (code := supervisor.exit_code()) is None:
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    assert code == -signal.SIGKILL
+    assert "supervisor of this run was killed" in supervisor.output()
+    assert not psutil.pid_exists(run) or psutil.Process(run).status() == psutil.STATUS_ZOMBIE

@@ -29,12 +29,18 @@ NODE = "-- Ray node "
 """The beginning of the line in a run's log that names its node."""
 
 GUARD = """
-import signal, subprocess, sys
+import contextlib, os, signal, subprocess, sys
 process = subprocess.Popen(sys.argv[1:], start_new_session=True)
 signal.signal(signal.SIGUSR1, lambda *_: process.send_signal(signal.SIGUSR1))
-sys.exit(process.wait())
+code = process.wait()
+if code < 0:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+sys.exit(code)
 """
-"""The program of the guard: it starts the supervisor, forwards SIGUSR1, which kills the run, and the exit code."""
+"""The program of the guard: it starts the supervisor, forwards SIGUSR1, which kills the run, and the exit code.
+
+The run of a supervisor that was killed is killed, too."""
 
 
 FOLLOWER = """

@@ -99,9 +99,10 @@ class SlurmRun(SlurmJob):
         """
         if self.code is None and (state := self.state()) is not None:
             self.code = self._exit_code(state)
-        elif self.code is None and self.is_stopping and self.is_pending():  # Slurm has requeued it meanwhile
-            self.cancel()
-            self.code = STOPPED
+        elif self.code is None and self.is_stopping and self.is_pending() and self.cancel():
+            self.code = STOPPED  # Slurm had requeued it meanwhile
+        elif self.code is None and self.is_stopping:
+            super().stop()
         return self.code
 
     def _exit_code(self, state: str) -> int:

@@ -6,6 +6,7 @@ requeues itself.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -17,11 +18,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from harness.errors import UserError
-from harness.sweeps.executor import ExecutorSettings
+from harness.sweeps.executor import ExecutorSettings, SubmissionRefused
 from harness.sweeps.launch import STOPPED
 
 POLL_SECONDS = 2.0
 """Seconds between two questions to Slurm, one for all jobs."""
+
+SIGNAL_SECONDS = 10.0
+"""Seconds between two requests to stop a job, where Slurm did not take the first."""
 
 NOTICE_SECONDS = 60
 """Seconds before the time limit at which a run saves its checkpoint."""
@@ -32,8 +36,19 @@ MISSING_SECONDS = 30.0
 NEVER_SECONDS = 10.0
 """Seconds in which a job has a reason never to start, until that is an error."""
 
-RESERVED = ("array", "dependency", "job-name", "no-requeue", "open-mode", "output", "requeue", "signal", "wrap")
-"""Options of sbatch that the executor sets itself."""
+RESERVED = (
+    "array",
+    "chdir",
+    "dependency",
+    "job-name",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "requeue",
+    "signal",
+    "wrap",
+)
+"""Options of sbatch that the executor sets itself, or leaves out: jobs need the working directory of the sweep."""
 
 LOST = ("NODE_FAIL", "PREEMPTED", "BOOT_FAIL")
 """States of jobs that have ended through no fault of the run: it is started again."""
@@ -49,6 +64,9 @@ NEVER = re.compile(
     r"Invalid(Account|QOS)|MaxMemPerLimit|(Assoc|QOS)\w*PerJob(Limit)?|launch failed.*"
 )
 """Reasons of pending jobs that will not start, as Slurm's documentation lists them."""
+
+CLIENT_VARIABLES = ("SLURM_CLUSTERS", "SLURM_CONF", "SLURM_JWT")
+"""Variables that are about no job, but about the commands of Slurm."""
 
 NO_LOG_SIGNAL = "53"
 """The signal that a job ends with whose output file its node cannot open."""
@@ -113,6 +131,11 @@ class Slurm:
         if gpus and not gpu_options(self.options):
             others = [self.options["gres"]] if "gres" in self.options else []
             self.options["gres"] = ",".join([*others, f"gpu:{gpus}"])
+        cluster = self.options.get("clusters", self.options.get("cluster"))
+        if cluster and "," in cluster:
+            raise UserError(f"--slurm clusters={cluster}: expected one cluster, whose jobs the sweep can find again.")
+        self.cluster = [f"--clusters={cluster}"] if cluster else []
+        """The option that names the cluster of the jobs, where it is another one than this machine's."""
         self.cpus = int(cpus)
         """Processor cores on each node of a job."""
         self.threads = max(1, self.cpus // max(1, gpus))
@@ -124,12 +147,16 @@ class Slurm:
     def jobs(self) -> dict[str, JobState]:
         """The jobs by number, read again at most every two seconds; as before where squeue fails."""
         if time.monotonic() - self.polled_at > POLL_SECONDS:
-            answer = call(["squeue", "--noheader", "--me", "--states=all", "--format=%i|%j|%T|%N|%r"])
+            answer = self.call("squeue", "--noheader", "--me", "--states=all", "--format=%i|%j|%T|%N|%r")
             self.polled_at = time.monotonic()
             if answer.returncode == 0:
                 lines = (line.split("|", 4) for line in answer.stdout.splitlines())
                 self.listed = {fields[0]: JobState(*fields) for fields in lines if len(fields) == 5}
         return self.listed
+
+    def call(self, program: str, *args: str) -> subprocess.CompletedProcess[str]:
+        """Runs a command about jobs, on their cluster."""
+        return call([program, *self.cluster, *args])
 
     def active(self, name: str) -> list[str]:
         """The numbers of the jobs with this name that have not ended."""
@@ -141,7 +168,7 @@ class Slurm:
         `log` is its output, in whose name Slurm replaces patterns such as %j. `options` may be replaced by the user's.
 
         Raises:
-            UserError: sbatch refuses the job.
+            SubmissionRefused: sbatch refuses the job.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         folder = str(log.parent.absolute()).replace("%", "%%")
@@ -156,7 +183,7 @@ class Slurm:
             lines = submitted.stderr.strip().splitlines() or [f"exit code {submitted.returncode}"]
             fault = next((line for line in lines if "error:" in line), lines[0])
             advice = ". Have fewer jobs in the queue with --max-jobs or --workers." if "MaxSubmit" in fault else ""
-            raise UserError(f"--executor slurm: {fault}{advice}")
+            raise SubmissionRefused(f"--executor slurm: {fault}{advice}")
         job = submitted.stdout.strip().rpartition("\n")[2].split(";")[0]
         self.listed[job] = JobState(job, name, "PENDING", "", "None")
         return job
@@ -191,6 +218,10 @@ class SlurmJob:
         self.slurm, self.job, self.log = slurm, job, log
         self.end: str | None = None
         """The state in which it has ended; empty if squeue lists it no longer."""
+        self.is_signalled = False
+        """Slurm has taken the request to stop."""
+        self.next_signal = float("-inf")
+        """Time on the monotonic clock of the next request to stop."""
         self.listed_at = time.monotonic()
         self.is_startable_at = time.monotonic()
 
@@ -236,27 +267,41 @@ class SlurmJob:
 
     def exit_status(self) -> tuple[str, str]:
         """The exit code and the signal of an ended job, as numbers; empty if they are unknown."""
-        shown = call(["scontrol", "show", "job", self.job]).stdout
+        shown = self.slurm.call("scontrol", "show", "job", self.job).stdout
         status = next((part.removeprefix("ExitCode=") for part in shown.split() if part.startswith("ExitCode=")), "")
         code, _, number = status.partition(":")
         return code, number
 
     def stop(self) -> None:
-        """Cancels a pending job; asks the program of a running one to stop."""
-        call(["scancel", self.job] if self.is_pending() else ["scancel", "--batch", "--signal=TERM", self.job])
+        """Cancels a pending job; asks the program of a running one to stop. A later call repeats it after an outage."""
+        if self.is_signalled or time.monotonic() < self.next_signal:
+            return
+        signal = [] if self.is_pending() else ["--batch", "--signal=TERM"]
+        self.is_signalled = self.slurm.call("scancel", *signal, self.job).returncode == 0
+        self.next_signal = time.monotonic() + SIGNAL_SECONDS
 
     def is_pending(self) -> bool:
         """True for a job that does not run now, but may start."""
         job = self.slurm.jobs().get(self.job)
         return job is not None and job.state not in (*RUNNING, *ENDED)
 
-    def cancel(self) -> None:
-        """Cancels the job."""
-        call(["scancel", self.job])
+    def cancel(self) -> bool:
+        """Cancels the job; False where Slurm does not answer."""
+        return self.slurm.call("scancel", self.job).returncode == 0
 
 
 def call(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
     """Runs a command of Slurm; one that does not answer within a minute has failed."""
+    env = environment_of_jobs()
     with suppress(subprocess.TimeoutExpired):
-        return subprocess.run(args, input=text, capture_output=True, text=True, timeout=60)
+        return subprocess.run(args, input=text, env=env, capture_output=True, text=True, timeout=60)
     return subprocess.CompletedProcess(args, 1, "", f"{args[0]}: no answer within a minute")
+
+
+def environment_of_jobs() -> dict[str, str]:
+    """The variables of this process without those about its own job, which srun would take for the new one's."""
+    if "SLURM_JOB_ID" not in os.environ:
+        return dict(os.environ)
+    return {
+        name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in CLIENT_VARIABLES
+    }

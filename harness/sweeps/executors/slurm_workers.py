@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.executors.slurm_client import ENDED, Slurm, SlurmJob
 from harness.sweeps.failures import last_lines
 from harness.sweeps.launch import STOPPED, Start, log_size, log_tail
@@ -71,7 +72,13 @@ class WorkerPool:
                 self._check(worker)
         for _ in range(min(self.size, len(self.waiting)) - len(active)):
             command = [sys.executable, str(WORKER), str(self.folder), str(self.gpus)]
-            job = self.slurm.submit(self.name, self.folder / "%j.log", command, "", self.options)
+            try:
+                job = self.slurm.submit(self.name, self.folder / "%j.log", command, "", self.options)
+            except SubmissionRefused:
+                if not self.workers:
+                    raise
+                self.size = len(self.workers)  # these do all runs, more slowly
+                return
             self.workers[job] = self.worker_job(job)
 
     def worker_job(self, job: str) -> SlurmJob:
@@ -87,8 +94,8 @@ class WorkerPool:
         """Asks all workers to stop their runs and end; pending ones are cancelled."""
         if not self.is_stopping:
             self.is_stopping, self.listed_at = True, float("-inf")
-            for job in self.slurm.active(self.name):
-                self.worker_job(job).stop()
+        for job in self.slurm.active(self.name):
+            self.workers.setdefault(job, self.worker_job(job)).stop()
 
     def cancel(self) -> None:
         """Cancels all workers."""
@@ -133,6 +140,7 @@ class WorkerRun:
         listed = self.pool.slurm.jobs().get(job)
         has_worker = listed is not None and listed.state not in ENDED
         if self.is_stopping:
+            self.pool.stop()  # again after an outage of Slurm
             return None if has_worker else STOPPED
         if self.queued.start_file not in files and not has_worker:  # it ended during the listing,
             return self.queued.exit_code() or 0  # or another sweep has read its exit code, and its record tells

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import time
 from typing import Any
 
+import psutil
 import pytest
 
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import ray_cluster
 from harness.sweeps.executors.ray_cluster import find_cluster, share_of
+from harness.sweeps.executors.ray_task import GUARD
 from harness.system.devices import Slot
 
 NODES = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 8.0, "GPU": 4.0}, {"CPU": 4.0}]
@@ -81,3 +84,22 @@ def test_cluster_that_nobody_has_named_and_that_does_not_answer_is_left_alone(mo
     assert find_cluster(None) is None
     with pytest.raises(UserError, match="--ray-address auto"):
         find_cluster("auto")
+
+
+LEADER = "import subprocess, sys; run = subprocess.Popen(['sleep', '60']); print(run.pid, flush=True); run.wait()"
+"""A supervisor as a guard starts it, with its run."""
+
+
+def test_run_of_a_supervisor_that_is_killed_ends_with_it() -> None:
+    command = [sys.executable, "-c", GUARD, sys.executable, "-c", LEADER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as guard:
+        assert guard.stdout is not None
+        run = psutil.Process(int(guard.stdout.readline()))
+        supervisor = run.parent()
+        assert supervisor is not None
+        supervisor.kill()
+        assert guard.wait(timeout=30) != 0
+    until = time.monotonic() + 30
+    while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < until
+        time.sleep(0.02)

@@ -264,7 +264,13 @@ checkpoint would end the other.
 
 @needs_slurm
 @pytest.mark.usefixtures("cluster")
-def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("outer_job", [{}, {"SLURM_JOB_ID": "1", "SLURM_GPUS": "1", "SLURM_MEM_PER_NODE": "2000"}])
+def test_processes_on_two_nodes_connect_and_stop_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, outer_job: dict[str, str]
+) -> None:
+    """Also where the sweep is in a job of its own, whose variables srun would take for those of the run's job."""
+    for name, value in outer_job.items():
+        monkeypatch.setenv(name, value)
     script, log = tmp_path / "process.py", tmp_path / "log"
     script.write_text(PROCESS)
     monkeypatch.setattr(slurm_module, "SCRIPT", script)
@@ -296,6 +302,8 @@ def test_processes_on_two_nodes_connect_and_stop_together(tmp_path: Path, monkey
         (["--executor", "slurm", "--time", "1"], "--time 1: 60 s: expected more"),
         (["--executor", "slurm", "--slurm", "time=0:00:45"], "--time 0:00:45: 45 s: expected more"),
         (["--executor", "slurm", "--slurm", "job-name=x"], "job-name"),
+        (["--executor", "slurm", "--slurm", "chdir=/scratch"], "chdir"),
+        (["--executor", "slurm", "--slurm", "clusters=one,two"], "clusters=one,two: expected one"),
         (["--executor", "slurm", "--slurm", "cpus-per-task=none"], "cpus-per-task"),
     ],
 )
@@ -348,6 +356,26 @@ def test_number_of_a_job_is_in_the_last_line_of_sbatch(monkeypatch: pytest.Monke
     assert slurm.submit("run", tmp_path / "log", ["true"], "", {}) == "42"
 
 
+@pytest.mark.parametrize("option", [{"clusters": "other"}, {"cluster": "other"}])
+def test_jobs_of_another_cluster_are_asked_about_and_stopped_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: dict[str, str]
+) -> None:
+    commands: list[Sequence[str]] = []
+
+    def answer(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        commands.append(args)
+        return subprocess.CompletedProcess(args, 0, "42;other\n", "")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", answer)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm", slurm=option), gpus=0)
+    job = slurm_client.SlurmJob(slurm, slurm.submit("run", tmp_path / "log", ["true"], "", {}), tmp_path / "log")
+    for question in (job.state, job.exit_status, job.stop, job.cancel):
+        question()
+    assert {command[0] for command in commands} == {"sbatch", "squeue", "scontrol", "scancel"}
+    assert all(any(arg in ("--clusters=other", "--cluster=other") for arg in command) for command in commands)
+
+
 @pytest.mark.parametrize(
     "lines, message",
     [
@@ -380,6 +408,39 @@ def test_slurm_that_does_not_answer_is_asked_once_for_all_jobs(monkeypatch: pyte
     slurm.listed["7"] = slurm_client.JobState("7", "run", "RUNNING", "node", "None")
     assert [slurm_client.SlurmJob(slurm, "7", Path("log")).state() for _ in range(3)] == [None] * 3
     assert len(questions) == 1
+
+
+def test_stop_that_slurm_did_not_answer_is_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Sequence[str]] = []
+
+    def answer(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        if args[0] == "scancel":
+            sent.append(args)
+        return subprocess.CompletedProcess(args, int(len(sent) < 2), "7|run|RUNNING|node|None\n", "")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", answer)
+    monkeypatch.setattr(slurm_client, "SIGNAL_SECONDS", 0.0)
+    slurm = slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0)
+    slurm.listed["7"] = slurm_client.JobState("7", "run", "RUNNING", "node", "None")
+    run = slurm_module.SlurmRun(slurm, "7", Path("log"))
+    run.stop()
+    assert [run.exit_code() for _ in range(3)] == [None] * 3
+    assert sent == [["scancel", "--batch", "--signal=TERM", "7"]] * 2
+
+
+def test_job_that_is_requeued_during_an_outage_is_cancelled_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = [0, 1, 0]  # of the request to stop, and of two cancellations
+
+    def answer(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
+        code = codes.pop(0) if args[0] == "scancel" else 0
+        return subprocess.CompletedProcess(args, code, "7|run|PENDING||BeginTime\n", "")
+
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(slurm_client, "call", answer)
+    run = slurm_module.SlurmRun(slurm_client.Slurm(ExecutorSettings(name="slurm"), gpus=0), "7", Path("log"))
+    run.stop()
+    assert [run.exit_code() for _ in range(2)] == [None, STOPPED]
 
 
 def test_missing_slurm_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.slurm_sweep import Sweep, needs_slurm, slurm
 
 from harness.errors import UserError
+from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.executors import slurm_workers
+from harness.sweeps.executors.slurm_client import Slurm
 from harness.sweeps.worker_queue import queued_runs
 
 pytestmark = [needs_slurm, pytest.mark.usefixtures("cluster")]
@@ -35,6 +38,21 @@ def test_two_workers_do_six_runs_each_once(tmp_path: Path) -> None:
     assert len(worker_jobs() - earlier) == 2
     left = {path.suffix for path in (tmp_path / "results/test-mode/workers").glob("*/*")}
     assert left == {".log"}
+
+
+def test_workers_that_the_cluster_takes_do_all_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit, jobs = Slurm.submit, list[str]()
+
+    def submit_one(self: Slurm, *args: Any) -> str:
+        if jobs:
+            raise SubmissionRefused("sbatch: error: AssocMaxSubmitJobLimit")
+        jobs.append(submit(self, *args))
+        return jobs[0]
+
+    monkeypatch.setattr(Slurm, "submit", submit_one)
+    sweep = Sweep(tmp_path, 3, workers=2)
+    sweep.go_on()
+    assert len(sweep.scheduler.in_state("done")) == 3
 
 
 def test_run_of_a_cancelled_worker_is_done_by_another(tmp_path: Path) -> None:
