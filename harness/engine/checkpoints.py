@@ -89,8 +89,8 @@ def save_checkpoint(accelerator: Accelerator, folder: Path, checkpoint: Checkpoi
             if best_weights is not None:
                 save_file(_on_cpu(best_weights), scratch / "best.safetensors")
             torch.save({"optimizer": optimizer, "scaler": state.scaler}, scratch / "optimizer.pt")
-            for path in scratch.iterdir():
-                path.chmod(0o644)  # safetensors writes for the owner alone, and another user may resume the run
+            for path in scratch.glob("*.safetensors"):  # are for the owner alone, but another user may resume the run
+                path.chmod((scratch / "optimizer.pt").stat().st_mode)
             manifest = {
                 "run_id": folder.name,
                 "processes": accelerator.num_processes,

@@ -60,8 +60,14 @@ def test_loaded_checkpoint_equals_the_saved_one(folder):
     assert loaded.progress["step"] == 10
 
 
-def test_colleague_with_the_same_results_folder_can_read_every_file(folder):
-    assert all(path.stat().st_mode & 0o444 == 0o444 for path in folder.glob("step-*/*"))
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_weights_are_readable_for_those_whom_the_umask_allows(tmp_path, mask):
+    folder, before = checkpoint_folder(tmp_path, "rte", "run-1"), os.umask(mask)
+    try:
+        save_checkpoint(Accelerator(cpu=True), folder, checkpoint(5, best=True))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("step-*/*.safetensors")} == {0o666 & ~mask}
 
 
 def edit(path, **changes):
