@@ -275,7 +275,7 @@ def rank_entries(comparisons: Mapping[str, Comparison]) -> dict[Entry, Rank]:
     for task, comparison in comparisons.items():
         subset = comparison.subset([by_task[task][entry] for entry in entries])
         better, worse = _significant_counts(subset)
-        means.append(ranks(-(subset.direction or 0) * np.round(subset.sample.scores, 12)))
+        means.append(ranks(-(subset.direction or 0) * subset.sample.scores))
         lows.append(1 + better)
         highs.append(len(entries) - worse)
     columns = zip(*(np.mean(one, axis=0).tolist() for one in (means, lows, highs)), strict=True)
