@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from harness.stats.uncertainty import Interval, mean_interval
 NO_SCORE = "–"
 
 TIED = "≈"
+
+_SMALL = 1e-4
+"""Numbers below this are shown with an exponent."""
 
 UNMARKED: Pool = (frozenset(), None)
 _MARKS_OF_AVERAGES = NOT_COMPARED | {"t"}
@@ -48,23 +52,40 @@ class Cell(NamedTuple):
         return "".join(f" {part}" for part in (self.spread, TIED if self.is_tied else "", marks) if part)
 
 
-def format_metric(value: float | None, as_percent: bool) -> str:
-    """One decimal for a value that is shown times 100, else three."""
+def format_metric(value: float | None, as_percent: bool, size: float | None = None) -> str:
+    """One decimal for a value that is shown times 100, else three, or three significant digits below 0.1.
+
+    size: the largest number among those that have the same number of decimals, by default this one.
+    """
     if value is None:
         return NO_SCORE
+    size = abs(value) if size is None else size
+    if not as_percent and 0 < size < _SMALL:
+        return f"{value:.2e}"
+    scaled, decimals = (100 * value, 1) if as_percent else (value, decimals_of(size, 3))
     # `+ 0.0` turns -0.0 into 0.0
-    return f"{round(100 * value, 1) + 0.0:.1f}" if as_percent else f"{round(value, 3) + 0.0:.3f}"
+    return f"{round(scaled, decimals) + 0.0:.{decimals}f}"
+
+
+def decimals_of(size: float, least: int) -> int:
+    """The number of decimals, `least` or more, that show three significant digits of a number."""
+    return max(least, 2 - math.floor(math.log10(abs(size)))) if size else least
 
 
 def format_figure(value: float | None, deviation: float | None, metric: str) -> str:
     """`80.1 ±0.4`: a metric over seeds with its standard deviation, if there is one."""
-    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
-    return format_metric(value, is_fraction(metric)) + plus_minus
+    as_percent, size = is_fraction(metric), _largest(value, deviation)
+    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, as_percent, size)}"
+    return format_metric(value, as_percent, size) + plus_minus
 
 
-def interval_text(ends: Sequence[float] | None, as_percent: bool) -> str:
+def interval_text(ends: Sequence[float] | None, as_percent: bool, separator: str = " to ") -> str:
     """`41.2 to 43.0`, or nothing."""
-    return " to ".join(format_metric(end, as_percent) for end in ends or ())
+    return separator.join(format_metric(end, as_percent, _largest(*ends)) for end in ends) if ends else ""
+
+
+def _largest(*values: float | None) -> float:
+    return max(abs(value or 0.0) for value in values)
 
 
 def group_cell(group: Group, evidence: Evidence) -> Cell:
@@ -95,7 +116,9 @@ def format_spread(score: float | None, interval: Interval | None, is_over_rows_o
     if score is None or interval is None:
         return ""
     farthest = max(score - interval.low, interval.high - score)
-    return f"±{format_metric(farthest, as_percent)}" + (" rows only" if is_over_rows_only else "")
+    return f"±{format_metric(farthest, as_percent, _largest(score, farthest))}" + (
+        " rows only" if is_over_rows_only else ""
+    )
 
 
 def baseline_cell(groups: Sequence[Group]) -> Cell:

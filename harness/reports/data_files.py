@@ -25,7 +25,8 @@ SCHEMA_VERSION = 5
 """The version of leaderboard.json, raised when a key is added, renamed or changes its meaning."""
 
 _DIGITS = 6
-"""The precision of numbers from sums over resamples, whose last bits differ between processors."""
+"""The decimals of numbers from sums over resamples, whose last bits differ between processors; below 0.001, of which p
+and small errors are, the significant digits."""
 
 _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
@@ -162,7 +163,7 @@ def _calibration(calibration: GroupCalibration | None) -> dict[str, Any] | None:
 def _intervals(evidence: Evidence) -> dict[str, Any]:
     """95 % intervals of the score: [low, high] or null."""
     intervals = {"total": evidence.total, "seeds": evidence.seeds, "split": evidence.split}
-    rounded = {name: one and [round(end, _DIGITS) for end in one] for name, one in intervals.items()}
+    rounded = {name: one and [_rounded_value(end) for end in one] for name, one in intervals.items()}
     return {
         **rounded,
         "is_over_rows_only": evidence.is_over_rows_only,
@@ -176,7 +177,9 @@ def _rounded_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded_value(value: Any) -> Any:
-    return round(value, _DIGITS) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if abs(value) < 0.001 else round(value, _DIGITS)
 
 
 def _run(board: Leaderboard, group: Group, run: RunRecord) -> dict[str, Any]:

@@ -14,10 +14,11 @@ from harness.facts.published import UNSTATED
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import NO_SCORE, TIED, Cell, format_figure, format_metric, group_cell
+from harness.reports.cells import NO_SCORE, TIED, Cell, format_figure, format_metric, group_cell, interval_text
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
+from harness.reports.references import is_percentage
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, partial_splits, sort_marks, split_order
@@ -198,7 +199,7 @@ def _reference_table(board: Leaderboard) -> str:
         first = board.tasks[one.task].main_metrics[0]
         metric = "" if one.metric == first else " ?" if one.metric == UNSTATED else f" {title_of(one.metric)}"
         split = {"validation": "", "test": " test"}.get(one.split, f" {SHORT_SPLITS.get(one.split, one.split)}")
-        by_task.setdefault(one.task, []).append(f"{format_metric(one.score, True)}{metric}{split}")
+        by_task.setdefault(one.task, []).append(f"{format_metric(one.score, is_percentage(one.metric))}{metric}{split}")
     body = [
         [*map(escape_markdown, line), *(", ".join(by_task.get(name, [])) for name in names)]
         for line, by_task in lines.items()
@@ -235,9 +236,7 @@ def format_disagreement(value: float | None, problem_type: str) -> str:
 
 
 def _interval(interval: Interval | None, as_percent: bool) -> str:
-    if interval is None:
-        return ""
-    return f"[{format_metric(interval.low, as_percent)}, {format_metric(interval.high, as_percent)}]"
+    return f"[{interval_text(interval, as_percent, ', ')}]" if interval else ""
 
 
 def _to_best(evidence: Evidence, as_percent: bool) -> list[str]:

@@ -228,6 +228,7 @@ def _disagreement(
     shown = list(zip(disagreement.groups, disagreement.predictions, strict=True))[:MAX_ENTRIES]
     is_regression = disagreement.groups[0].task.problem_type == "regression"
     has_texts = len(texts) == disagreement.size  # else they are those of other rows
+    largest = float(np.abs(disagreement.gold).max(initial=0))
     lines = []
     for at, row in enumerate(disagreement.rows.tolist()):
         lines.append(
@@ -236,7 +237,7 @@ def _disagreement(
                 gold=_predicted(disagreement.groups[0], disagreement.gold[at][None])[0],
                 value=disagreement.values[at].item(),
                 text=format_metric(disagreement.values[at].item(), as_percent=not is_regression),
-                cells=[_prediction_cell(group, runs[:, at], disagreement.gold[at]) for group, runs in shown],
+                cells=[_prediction_cell(group, runs[:, at], disagreement.gold[at], largest) for group, runs in shown],
                 texts=[_shortened(text, _MAX_TEXT) for text in texts[row] if text] if has_texts else [],
             )
         )
@@ -245,10 +246,13 @@ def _disagreement(
     return dict(split=split, entries=entries, lines=lines, has_texts=has_texts) | numbers
 
 
-def _prediction_cell(group: Group, runs: NDArray[Any], gold: Any) -> dict[str, Any]:
-    """The predictions of an entry's runs for a row: the mean value, or each label with the number of its runs."""
+def _prediction_cell(group: Group, runs: NDArray[Any], gold: Any, size: float) -> dict[str, Any]:
+    """The predictions of an entry's runs for a row: the mean value, or each label with the number of its runs.
+
+    `size` is that of the largest gold value.
+    """
     if group.task.problem_type == "regression":
-        return dict(text=f"{runs.mean():.3f}", is_right=False)
+        return dict(text=format_metric(float(runs.mean()), as_percent=False, size=size), is_right=False)
     counts = Counter(_predicted(group, runs)).most_common()
     text = counts[0][0] if len(counts) == 1 else ", ".join(f"{label} {number}" for label, number in counts)
     return dict(text=text, is_right=bool((runs == gold).all()))

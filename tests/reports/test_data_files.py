@@ -14,6 +14,7 @@ from support.boards import (
     CONSTANT_SCORES,
     cell,
     record,
+    record_with_predictions,
     sample,
 )
 
@@ -41,6 +42,19 @@ def test_csv_and_json_have_every_number_of_every_group() -> None:
     assert len(content["references"]) == len(published) > 50
     average = board.averages[board.entries[0], "GLUE"].score
     assert content["entries"][0]["averages"]["GLUE"] == pytest.approx(average)
+
+
+def test_no_small_number_is_rounded_to_zero() -> None:
+    qualities = (("a", 0.9), ("b", 0.6))
+    records = [record_with_predictions("rte", q, model=m, seed=seed) for m, q in qualities for seed in (1, 2, 3)]
+    board = build_leaderboard(records)
+    (test,) = (one.to_best for one in board.evidence.values() if one.to_best)
+    assert 0 < test.p < 1e-7
+    content = json.loads(render_json(board))
+    (shown,) = (entry["tasks"]["rte"]["to_best"] for entry in content["entries"] if entry["tasks"]["rte"]["to_best"])
+    assert (shown["p"], shown["p_holm"]) == (pytest.approx(test.p, rel=1e-5), pytest.approx(test.p_holm, rel=1e-5))
+    lines = [line for line in csv.DictReader(io.StringIO(render_csv(board))) if line["p"]]
+    assert {float(line["p"]) for line in lines} == {shown["p"]}
 
 
 def test_mean_and_deviation_over_seeds_are_numpys() -> None:
