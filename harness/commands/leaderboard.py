@@ -139,7 +139,7 @@ def _write_pages(options: LeaderboardOptions, console: Console) -> list[str]:
     return messages
 
 
-_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
+_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the best of those compared"
 
 
 def print_leaderboard(board: Leaderboard, console: Console) -> None:

@@ -185,7 +185,8 @@ def calibration_cells(values: Mapping[str, float] | None) -> list[str]:
     if values is None:
         return [""] * 4
     error = format_metric(values["expected_calibration_error"], as_percent=True)
-    temperature, *scores = (f"{values[name]:.3f}" for name in ("temperature", "brier_score", "log_loss"))
+    numbers = (values[name] for name in ("temperature", "brier_score", "log_loss"))
+    temperature, *scores = (format_metric(number, as_percent=False) for number in numbers)
     return [temperature, error, *scores]
 
 

@@ -106,7 +106,7 @@ class Group:
     @cached_property
     def score(self) -> Spread:
         """The main score over seeds."""
-        return _spread(self.scores, self.aggregate)
+        return spread_of(self.scores, self.aggregate)
 
     @cached_property
     def metrics(self) -> list[tuple[str, str]]:
@@ -138,7 +138,7 @@ class Group:
 
     def over_seeds(self, split: str, metric: str) -> Spread:
         """One metric over seeds; both numbers are None when it is undefined in a run."""
-        return _spread([_value(run, split, metric) for run in self.scored], self.aggregate)
+        return spread_of([_value(run, split, metric) for run in self.scored], self.aggregate)
 
     def baseline(self, split: str, metric: str) -> float | None:
         """The metric of the constant prediction that has the best main score on these rows."""
@@ -195,7 +195,8 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _spread(values: Sequence[float | None], aggregate: Aggregate) -> Spread:
+def spread_of(values: Sequence[float | None], aggregate: Aggregate) -> Spread:
+    """The scores of runs as one; without a center where there is no score or one is None."""
     known = [value for value in values if value is not None]
     average = mean_or_none(values)
     if average is None:

@@ -17,7 +17,7 @@ from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, RunSpec, read_records, record_path
 from harness.metrics.registry import METRICS
-from harness.stats.groups import Group, mean_or_none, reported_metrics
+from harness.stats.groups import Group, mean_or_none, reported_metrics, spread_of
 from harness.stats.uncertainty import Interval
 
 Level = Literal["reported", "checked", "verified"]
@@ -210,7 +210,7 @@ def level_of(group: Group, interval: Interval | None, reruns: Mapping[str, Seque
     if interval is None or not all(by_run):
         return "checked"
     every = [rerun.record for one in by_run for rerun in one]
-    score = mean_or_none([_main_score(run, group) for run in every])
+    score = spread_of([_main_score(run, group) for run in every], group.aggregate).center
     is_within = score is not None and interval.low <= score <= interval.high
     return "verified" if is_within and all(map(ran_on_gpu, [*every, *group.scored])) else "checked"
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +390,21 @@ def test_models_in_the_set_of_the_best_are_tied() -> None:
         {"mean": 2, "low": 1, "high": 2},
         {"mean": 3, "low": 3, "high": 3},
     ]
+
+
+def test_set_of_the_best_is_that_of_the_models_with_predictions() -> None:
+    """The best of the column is in no comparison, as the legend says."""
+    runs = [
+        record_with_predictions("qnli", quality, model=model, seed=seed)
+        for model, quality in {"a": 0.8, "b": 0.79}.items()
+        for seed in (1, 2, 3)
+    ]
+    markdown = render_markdown(build_leaderboard([*runs, record("qnli", 0.99, model="best")], resamples=400))
+    cells = {line["Model"]: line["QNLI accuracy"] for line in table(markdown)[:3]}
+    assert {model: cell.endswith("≈") for model, cell in cells.items()} == {"best": False, "a": True, "b": True}
+    assert cells["best"].startswith("**99.0**")
+    (legend,) = re.findall(r"^- ≈ marks .*?(?=^- )", markdown, re.MULTILINE | re.DOTALL)
+    assert "stored predictions of the same rows" in " ".join(legend.split())
 
 
 def test_single_runs_give_no_verdict_about_models() -> None:
