@@ -54,6 +54,10 @@ _SHADES = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a
 
 _MAX_ENTRIES = 40
 """The number of entries that are drawn."""
+_NUMBER_SIZE = 0.1
+"""Width and height in inches of the number of an entry in the plot of cost."""
+_NUMBER_STEP = 0.1144, 0.117
+"""Inches from a point to its number, across and up."""
 _LINES = (
     ("●", "o", BLUE),
     ("■", "s", "#b8446a"),
@@ -282,16 +286,32 @@ def _mark_powers(axes: Axes, digits: Sequence[int], shown: Callable[[float, Any]
 
 
 def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
-    """Draws a number at each point, on the side that is furthest from the other points and numbers."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    points = [tuple(to_axes.transform((point.hours, 100 * point.score))) for point in entries]
+    """Draws a number at each point: on the side that is furthest from others, or beyond the numbers on every side."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    to_inches = axes.transData + figure.dpi_scale_trans.inverted()
+    points = [tuple(to_inches.transform((point.hours, 100 * point.score))) for point in entries]
     occupied = list(points)
-    for number, (x, y) in enumerate(points, start=1):
-        sides = [(x + dx, y + dy) for dx, dy in ((0.022, 0), (-0.022, 0), (0, 0.045), (0, -0.045))]
-        others = [position for position in occupied if position != (x, y)]
-        best = max(sides, key=lambda side: min((math.dist(side, other) for other in others), default=1.0))
+    for number, point in enumerate(points, start=1):
+        others = [position for position in occupied if position != point]
+        best = _free_position(*point, others)
         occupied.append(best)
-        axes.text(*best, str(number), transform=axes.transAxes, color=INK, fontsize=6.5, ha="center", va="center")
+        text: dict[str, Any] = dict(color=INK, fontsize=6.5, ha="center", va="center")
+        axes.text(*best, str(number), transform=figure.dpi_scale_trans, **text)
+
+
+def _free_position(x: float, y: float, others: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The position of the number of a point at (x, y), in inches."""
+
+    def clearance(position: tuple[float, float]) -> float:
+        return min((math.dist(position, other) for other in others), default=1.0)
+
+    across, up = _NUMBER_STEP
+    best = max([(x + across, y), (x - across, y), (x, y + up), (x, y - up)], key=clearance)
+    if clearance(best) >= _NUMBER_SIZE:
+        return best
+    beyond = [(x + side * column * across, y) for column in range(2, _MAX_ENTRIES // 2) for side in (1, -1)]
+    return next((position for position in beyond if clearance(position) >= _NUMBER_SIZE), best)
 
 
 # -- score against training rows ---------------------------------------------------------------------------------------
