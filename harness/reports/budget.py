@@ -27,8 +27,8 @@ def print_budget(board: Leaderboard, minutes: float, console: Console) -> None:
     headings, points = cost_points(content, panels_of(content))
     if not points:
         raise UserError(
-            "--budget: no record has both a cost and a score whose mean over tasks can be taken: expected a metric with a "
-            "maximum of 1 of which more is better, such as accuracy."
+            "--budget: no record has both a cost and a score whose mean over tasks can be taken: expected a metric "
+            "with a maximum of 1 of which more is better, such as accuracy."
         )
     affordable = [point for point in points if 60 * point.hours <= minutes]
     if not affordable:
