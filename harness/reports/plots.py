@@ -290,7 +290,8 @@ def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
     figure = axes.get_figure(root=True)
     assert figure is not None
     to_inches = axes.transData + figure.dpi_scale_trans.inverted()
-    points = [tuple(to_inches.transform((point.hours, 100 * point.score))) for point in entries]
+    points = [(point.hours, 100 * point.score) for point in entries]
+    points = [(float(x), float(y)) for x, y in to_inches.transform(points)]
     occupied = list(points)
     for number, point in enumerate(points, start=1):
         others = [position for position in occupied if position != point]

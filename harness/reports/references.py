@@ -18,7 +18,7 @@ class Reference(NamedTuple):
     metric: str
     split: str
     score: float
-    """In the unit of the records of runs: a fraction where a percentage is published."""
+    """The score in the unit of the records of runs: a fraction where a percentage is published."""
     setting: str
     source: str
     """The title of the document."""

@@ -72,7 +72,11 @@ def _read(run: RunRecord, results: Path) -> RunCalibration | None:
 def _is_of_record(stored: StoredPredictions, run: RunRecord, split: str) -> bool:
     """False where the record has other predictions or gold labels, as where folders with the same run were joined."""
     pairs = ((run.predictions, stored.predictions), (run.gold, stored.gold))
-    return all(np.array_equal(unpack_array(packed[split]), values) for packed, values in pairs if split in packed)
+    return all(
+        np.array_equal(unpack_array(packed[split]), values)
+        for packed, values in pairs
+        if split in packed and values is not None
+    )
 
 
 def _calibrate(reported: Sequence[StoredPredictions], selection: StoredPredictions | None) -> RunCalibration:
