@@ -67,6 +67,11 @@ def format_metric(value: float | None, as_percent: bool, size: float | None = No
     return f"{round(scaled, decimals) + 0.0:.{decimals}f}"
 
 
+def is_shown_as_percent(task: TaskFacts) -> bool:
+    """True where the task's score is shown times 100."""
+    return all(map(is_fraction, task.main_metrics))
+
+
 def decimals_of(size: float, least: int) -> int:
     """The number of decimals, `least` or more, that show three significant digits of a number."""
     return max(least, 2 - math.floor(math.log10(abs(size)))) if size else least
@@ -98,7 +103,7 @@ def group_cell(group: Group, evidence: Evidence) -> Cell:
         return Cell(text, count, marks=group.marks)
     values = [(name, group.over_seeds(split, name).center) for split, name in reported_metrics(group.task)]
     numbers = "/".join(format_metric(value, is_fraction(name)) for name, value in values)
-    score, as_percent = group.score.center, all(map(is_fraction, names))
+    score, as_percent = group.score.center, is_shown_as_percent(group.task)
     plus_minus = format_spread(score, evidence.total, evidence.is_over_rows_only, as_percent)
     statistic = "median of " if group.aggregate == "median" else ""
     spread = " ".join(filter(None, [plus_minus, f"({statistic}{len(group.scored)})"]))
@@ -137,7 +142,7 @@ def baseline_cell(groups: Sequence[Group]) -> Cell:
 
 def can_be_averaged(task: TaskFacts) -> bool:
     """True where the score is a fraction of which more is better: the mean with an error would be neither."""
-    return all(map(is_fraction, task.main_metrics)) and direction_of(task.main_metrics) == 1
+    return is_shown_as_percent(task) and direction_of(task.main_metrics) == 1
 
 
 def averages_of(

@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError, did_you_mean, list_first
-from harness.metrics.registry import is_fraction
-from harness.reports.cells import Cell
+from harness.reports.cells import Cell, is_shown_as_percent
 from harness.reports.markdown import column_title, difference_text, format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
@@ -98,7 +97,7 @@ def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: C
         if test is None:
             table.add_row(*line, "", "", "", Text(verdict, "dim"))
             continue
-        as_percent = all(map(is_fraction, board.tasks[task].main_metrics))
+        as_percent = is_shown_as_percent(board.tasks[task])
         difference = Text(difference_text(test, as_percent))
         table.add_row(*line, difference, format_p(test.p), format_p(test.p_holm), Text(verdict, "bold"))
     console.print(table)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import direction_of, is_fraction, title_of
-from harness.reports.cells import group_cell
+from harness.metrics.registry import direction_of, title_of
+from harness.reports.cells import group_cell, is_shown_as_percent
 from harness.reports.costs import cost_of, group_cost
 from harness.reports.standings import Leaderboard
 from harness.stats.calibration import GroupCalibration
@@ -79,7 +79,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
         "main_metric_titles": [title_of(metric) for metric in task.main_metrics],
         "report": task.report,
         "lower_is_better": None if direction is None else direction < 0,
-        "as_percent": all(map(is_fraction, task.main_metrics)),
+        "as_percent": is_shown_as_percent(task),
         "compared": len(compared.groups) if compared else 0,
         "smallest_differences": variances and _rounded_values(variances.smallest_differences()._asdict()),
         "resamples": max((one.sample.resampled.shape[1] for one in board.assessments[name].comparisons), default=0),

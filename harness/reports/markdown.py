@@ -13,8 +13,17 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import NO_SCORE, TIED, Cell, format_figure, format_metric, group_cell, interval_text
+from harness.metrics.registry import title_of
+from harness.reports.cells import (
+    NO_SCORE,
+    TIED,
+    Cell,
+    format_figure,
+    format_metric,
+    group_cell,
+    interval_text,
+    is_shown_as_percent,
+)
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
@@ -218,7 +227,7 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
     has_seeds = any(board.evidence[group].seed_disagreement is not None for group in groups)
     body = []
     for group in groups:
-        evidence, as_percent = board.evidence[group], all(map(is_fraction, group.task.main_metrics))
+        evidence, as_percent = board.evidence[group], is_shown_as_percent(group.task)
         total = _interval(evidence.total, as_percent)
         score = " ".join(filter(None, [format_metric(group.score.center, as_percent), total]))
         parts = [_interval(one, as_percent) or NO_SCORE for one in (evidence.seeds, evidence.split)]
@@ -274,7 +283,7 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
     if column := board.column(name):
-        notes.append(resolution_note(column.smallest_differences(), all(map(is_fraction, task.main_metrics))))
+        notes.append(resolution_note(column.smallest_differences(), is_shown_as_percent(task)))
     if any(comparison.has_rare_label for comparison in board.assessments[name].comparisons):
         notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]

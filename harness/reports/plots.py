@@ -132,7 +132,7 @@ def _key_of_scores(panels: Panels, aggregate: Aggregate, omission: str) -> dict[
 
 
 def _draw_scores(axes: Axes, panel: Panel) -> None:
-    factor = 100 if panel.is_percent else 1
+    factor = 100 if panel.as_percent else 1
     if panel.baseline is not None:
         axes.axvline(factor * panel.baseline, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
     points = [(line, point) for line, point in enumerate(panel.points) if point is not None]
@@ -181,7 +181,7 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
             box = box if shade is None else dict(facecolor=_SHADES[shade], linewidth=0)
             axes.add_patch(Rectangle((column + 0.03, line + 0.05), 0.94, 0.9, **box))
             if point is not None:
-                text = format_metric(point.score, panel.is_percent) + ("*" if point.is_marked else "")
+                text = format_metric(point.score, panel.as_percent) + ("*" if point.is_marked else "")
                 color = INK if shade is None else "#ffffff" if shade < 5 else "#000000"
                 axes.text(column + 0.5, line + 0.53, text, color=color, fontsize=8, ha="center", va="center")
         heading = shortened(panel.heading, 11)
@@ -329,7 +329,7 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
     for panel, axes in zip(panels, panel_axes, strict=True):
         axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
         axes.set_xlabel("training rows", color=INK, fontsize=7.5)
-        factor = 100 if panel.is_percent else 1
+        factor = 100 if panel.as_percent else 1
         if panel.baseline is not None:
             axes.axhline(factor * panel.baseline, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
         for curve in panel.curves:

@@ -100,8 +100,11 @@ class Group:
     @cached_property
     def scores(self) -> list[float | None]:
         """The main score of each run that is averaged; None where a main metric is undefined."""
-        pairs = reported_metrics(self.task)
-        return [mean_or_none([_value(run, *pair) for pair in pairs]) for run in self.scored]
+        return [self.score_of(run) for run in self.scored]
+
+    def score_of(self, run: RunRecord) -> float | None:
+        """The main score of one of its runs, or of a re-run; None where a main metric is undefined."""
+        return mean_or_none([_value(run, *pair) for pair in reported_metrics(self.task)])
 
     @cached_property
     def score(self) -> Spread:

@@ -17,7 +17,7 @@ from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, RunSpec, read_records, record_path
 from harness.metrics.registry import METRICS
-from harness.stats.groups import Group, mean_or_none, reported_metrics, spread_of
+from harness.stats.groups import Group, spread_of
 from harness.stats.uncertainty import Interval
 
 Level = Literal["reported", "checked", "verified"]
@@ -210,7 +210,7 @@ def level_of(group: Group, interval: Interval | None, reruns: Mapping[str, Seque
     if interval is None or not all(by_run):
         return "checked"
     every = [rerun.record for one in by_run for rerun in one]
-    score = spread_of([_main_score(run, group) for run in every], group.aggregate).center
+    score = spread_of([group.score_of(run) for run in every], group.aggregate).center
     is_within = score is not None and interval.low <= score <= interval.high
     return "verified" if is_within and all(map(ran_on_gpu, [*every, *group.scored])) else "checked"
 
@@ -251,7 +251,7 @@ def compare_reruns(
         interval = Interval(center - widening * (center - interval.low), center + widening * (interval.high - center))
     outcomes = []
     for path, rerun in independent_reruns(record, reruns):
-        score, rerun_score = (_main_score(run, group) if group else None for run in (record, rerun))
+        score, rerun_score = (group.score_of(run) if group else None for run in (record, rerun))
         if path in equal:
             agreement: Agreement = "equal"
         elif interval is None or rerun_score is None:
@@ -287,10 +287,6 @@ def _circumstances(record: RunRecord) -> dict[str, Any]:
     devices = ", ".join(f"{number} x {name}" for name, number in Counter(environment.pop("devices", [])).items())
     commit, fingerprint = record.model and record.model.commit, record.data and record.data.fingerprint
     return versions | environment | {"devices": devices, "model.commit": commit, "data.fingerprint": fingerprint}
-
-
-def _main_score(run: RunRecord, group: Group) -> float | None:
-    return mean_or_none([run.metrics.get(split, {}).get(name) for split, name in reported_metrics(group.task)])
 
 
 def ran_on_gpu(record: RunRecord) -> bool:
