@@ -18,8 +18,8 @@ NO_SCORE = "–"
 
 TIED = "≈"
 
-_SMALL = 1e-4
-"""Numbers below this are shown with an exponent."""
+_PLAIN_SIZES = 1e-4, 1e6
+"""Numbers below the first, and from the second on, are shown with an exponent."""
 
 UNMARKED: Pool = (frozenset(), None)
 _MARKS_OF_AVERAGES = NOT_COMPARED | {"t"}
@@ -53,14 +53,16 @@ class Cell(NamedTuple):
 
 
 def format_metric(value: float | None, as_percent: bool, size: float | None = None) -> str:
-    """One decimal for a value that is shown times 100, else three, or three significant digits below 0.1.
+    """One decimal for a value that is shown times 100, else three, or three significant digits of one that is below 0.1
+    or very large.
 
     size: the largest number among those that have the same number of decimals, by default this one.
     """
     if value is None:
         return NO_SCORE
     size = abs(value) if size is None else size
-    if not as_percent and 0 < size < _SMALL:
+    smallest, largest = _PLAIN_SIZES
+    if not as_percent and size and not smallest <= size < largest:
         return f"{value:.2e}"
     scaled, decimals = (100 * value, 1) if as_percent else (value, decimals_of(size, 3))
     # `+ 0.0` turns -0.0 into 0.0

@@ -19,6 +19,7 @@ SMALL = 2.0**-10
 @pytest.mark.parametrize(
     ("value", "shown"),
     [
+        (1.0152e10, "1.02e+10"),
         (1234.5678, "1234.568"),
         (0.5312, "0.531"),
         (0.1, "0.100"),
@@ -32,7 +33,7 @@ SMALL = 2.0**-10
         (None, "–"),
     ],
 )
-def test_a_small_error_has_three_significant_digits(value: float | None, shown: str) -> None:
+def test_a_small_or_very_large_error_has_three_significant_digits(value: float | None, shown: str) -> None:
     assert format_metric(value, as_percent=False) == shown
 
 

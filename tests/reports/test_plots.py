@@ -113,6 +113,17 @@ def test_numbers_of_many_entries_of_equal_cost_do_not_overlap(gap: float) -> Non
     assert min(math.dist(one, other) for one, other in itertools.combinations(positions, 2)) > 6.5
 
 
+def test_numbers_of_large_errors_fit_into_the_heat_map_and_the_scale_of_an_axis_is_small(
+    make_record: Callable[..., RunRecord],
+) -> None:
+    plots = render_plots(
+        content_of(*(make_record("prices", {"mse": value}, model=f"m{value}") for value in (1e10, 3e10)))
+    )
+    assert {"1.00e+10", "3.00e+10"} < set(texts(plots["heatmap.svg"]))
+    (offset,) = (one for one in ElementTree.fromstring(plots["scores.svg"]).iter() if one.text == "1e10")
+    assert "font-size: 8px" in offset.get("style", "")
+
+
 def test_key_names_the_statistic_over_seeds(make_record: Callable[..., RunRecord]) -> None:
     board = build_leaderboard([make_record("rte", seed=seed) for seed in (1, 2, 3)], aggregate="median")
     assert "score, the median over seeds" in texts(render_plots(json.loads(render_json(board)))["scores.svg"])
