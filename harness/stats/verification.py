@@ -16,6 +16,7 @@ from harness.facts.outcome import is_collapsed
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, RunSpec, read_records, record_path
+from harness.metrics.metric import Metric
 from harness.metrics.registry import METRICS
 from harness.stats.groups import Group, spread_of
 from harness.stats.uncertainty import Interval
@@ -180,7 +181,7 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
         for name in (name for name in task.metrics if name in METRICS):
             expected = METRICS[name].of_or_none(predictions, gold, row_groups)
             actual = record.metrics.get(split, {}).get(name)
-            if not are_equal(expected, actual):
+            if not _are_equal(expected, actual, METRICS[name]):
                 message = f"expected {expected} from the predictions, got {actual}"
                 yield Finding(f"metrics.{split}.{name}", message)
     if record.status in ("ok", "collapsed") and task.report and len(collapsed) == len(task.report):
@@ -189,11 +190,15 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
             yield Finding("status", f"expected {status} from the predictions, got {record.status}")
 
 
-def are_equal(one: float | None, other: float | None) -> bool:
-    """True for two values of a metric on the same rows that differ by rounding at most, or are both undefined."""
+def _are_equal(one: float | None, other: float | None, metric: Metric) -> bool:
+    """True for two values of a metric on the same rows that differ by rounding at most, or are both undefined.
+
+    An error without an upper limit may be small as a whole, so that its rounding error is relative.
+    """
     if one is None or other is None:
         return one is other
-    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    absolute = _TOLERANCE if math.isfinite(metric.highest) else 0.0
+    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=absolute)
 
 
 # -- a record and its re-runs ------------------------------------------------------------------------------------------
