@@ -13,7 +13,7 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import title_of
+from harness.metrics.registry import direction_of, title_of
 from harness.reports.cells import (
     NO_SCORE,
     TIED,
@@ -37,6 +37,10 @@ from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval, PairwiseTest
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm", "validation_holdout": "holdout"}
+
+
+NO_DIRECTION = "unknown whether a higher score is better"
+"""The reason for no comparison where metrics are of both kinds, or one is not the harness's own."""
 
 
 def column_title(heading: str, task: TaskFacts) -> str:
@@ -280,6 +284,8 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
     if compared:
         pairs = math.comb(len(compared.groups), 2)
         notes.append("Tests: one pair." if pairs == 1 else f"Tests: corrected for {pairs} pairs.")
+    elif len(groups) > 1 and direction_of(task.main_metrics) is None:
+        notes.append(f"No tests: {NO_DIRECTION}.")
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
     if column := board.column(name):
