@@ -217,8 +217,23 @@ def precedence(run: RunRecord) -> tuple[Any, ...]:
     return run.spec.task_version, is_whole, run.spec.data is None, run.finished.timestamp(), run.run_id
 
 
+def _with_the_newest_changes(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records, with the newest `recipe_changes` of equal recipes, whose default may be another one in a version."""
+    newest = {_recipe_key(run): run.recipe_changes for run in sorted(records, key=lambda run: run.finished)}
+    changed = [(run, newest[_recipe_key(run)]) for run in records]
+    return [
+        run if run.recipe_changes == changes else run.model_copy(update={"recipe_changes": changes})
+        for run, changes in changed
+    ]
+
+
+def _recipe_key(run: RunRecord) -> Hashable:
+    return run.spec.model, run.spec.task, run.spec.recipe
+
+
 def group_runs(records: Sequence[RunRecord], aggregate: Aggregate = "mean") -> Iterator[Group]:
     """The groups of these records, each record in exactly one."""
+    records = _with_the_newest_changes(records)
     by_precedence = sorted(records, key=precedence)
     defining = {(run.spec.task, run.spec.recipe.protocol): run for run in by_precedence}
     by_spec: dict[tuple[Entry, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))

@@ -392,6 +392,17 @@ def test_models_in_the_set_of_the_best_are_tied() -> None:
     ]
 
 
+def test_runs_of_one_recipe_are_one_entry_although_the_default_has_changed() -> None:
+    """Folders of two people with different versions: the recipe of the one is the default of the other."""
+    older = [record("rte", 0.7, seed=seed, recipe={"epochs": 3}, default={"epochs": 5}) for seed in (1, 2)]
+    newer = [record("rte", 0.8, seed=seed) for seed in (3, 4)]
+    assert older[0].spec.recipe == newer[0].spec.recipe
+    assert [run.recipe_changes for run in (older[0], newer[0])] == [{"epochs": 3}, {}]
+    board = build_leaderboard([*older, *newer])
+    (entry,) = board.entries
+    assert (entry.variant, cell([*older, *newer], "RTE accuracy")) == ("default", "75.0 (4)")
+
+
 def test_set_of_the_best_is_that_of_the_models_with_predictions() -> None:
     """The best of the column is in no comparison, as the legend says."""
     runs = [
