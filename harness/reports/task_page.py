@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.metrics.registry import METRICS, title_of
 from harness.reports.cells import format_figure, format_metric, interval_text
 from harness.reports.costs import parameters_text
+from harness.reports.formulas import formulas
 from harness.reports.html_parts import entry_identity, record_links, render_template
 from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement, format_p, resolution_note
 from harness.reports.panels import Content
@@ -63,7 +64,6 @@ Dicts = list[dict[str, Any]]
 def render_task_page(
     board: Leaderboard,
     content: Content,
-    formulas: Mapping[str, Sequence[str]],
     task: str,
     page: str,
     texts: Texts | None = None,
@@ -89,7 +89,7 @@ def render_task_page(
             for one in content["columns"]
         ],
         marks=content["marks"],
-        formulas=formulas,
+        formulas=formulas(board),
         calibrations=_calibrations(column, content["entries"]),
         errors=[_errors(predictions, split, groups) for split in splits],
         without_predictions=len(groups) - len(predictions),

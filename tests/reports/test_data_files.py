@@ -20,7 +20,6 @@ from support.boards import (
 
 from harness.facts.record_parts import ModelFacts
 from harness.reports.data_files import render_csv, render_json
-from harness.reports.formulas import formulas
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
 from harness.reports.task_page import render_task_page
@@ -112,5 +111,5 @@ def test_pages_show_trained_parameters_where_others_are_frozen(
     )
     board = build_leaderboard([record().model_copy(update={"model": model})])
     assert f" {shown} |" in render_markdown(board)
-    page = render_task_page(board, json.loads(render_json(board)), formulas(board), "mrpc", "leaderboard")
+    page = render_task_page(board, json.loads(render_json(board)), "mrpc", "leaderboard")
     assert f">{shown}</td>" in page
