@@ -392,6 +392,21 @@ def test_models_in_the_set_of_the_best_are_tied() -> None:
     ]
 
 
+@pytest.mark.parametrize("groups", [None, [7, 7]], ids=["one row", "one group of rows"])
+def test_a_single_row_has_no_interval(groups: list[int] | None) -> None:
+    """It says nothing about other rows, and a foreign record may have it."""
+    rows = 1 if groups is None else len(groups)
+    packed = {} if groups is None else {"row_groups": {"validation": pack_array(np.array(groups))}}
+    runs = [
+        record_with_predictions("rte", 0.9, model=model, seed=seed, rows=rows, **packed)
+        for model in "ab"
+        for seed in (1, 2)
+    ]
+    board = build_leaderboard(runs)
+    assert [one.total for one in board.evidence.values()] == [None, None]
+    assert [entry["tasks"]["rte"]["n"] for entry in json.loads(render_json(board))["entries"]] == [2, 2]
+
+
 def test_runs_of_one_recipe_are_one_entry_although_the_default_has_changed() -> None:
     """Folders of two people with different versions: the recipe of the one is the default of the other."""
     older = [record("rte", 0.7, seed=seed, recipe={"epochs": 3}, default={"epochs": 5}) for seed in (1, 2)]
