@@ -21,7 +21,8 @@ _SCORES = """\
 - ± is the distance from the score to the farther end of its 95 % interval, for other seeds and other rows of the same
   kind. A model of one or two runs is lent the variance over seeds that the other models of the column have. "rows only"
   means that no model there has two runs: nothing is known about other seeds. Without ±, the records have no predictions
-  of these rows, or there is one row, or evaluate computed the metric. The tasks' intervals also give that of an average.
+  of these rows, or there is one row, or evaluate computed the metric. The tasks' intervals also give that of an
+  average.
 - Bold is the best score of a column, at the precision shown, among the cells without [d], [p], [r], [h], [g], [s] and
   [v]. If all cells have one of these marks, it is the best among those with the same marks and training rows.
 - ≈ marks the set of the best of the models that can be compared, those with stored predictions of the same rows: in
