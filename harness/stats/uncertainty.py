@@ -372,11 +372,16 @@ def ranks(values: Floats) -> Floats:
 
 
 def satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats]:
-    """The sum of independent variances and its degrees of freedom; parts: (variance, degrees of freedom)."""
+    """The sum of independent variances and its degrees of freedom; parts: (variance, degrees of freedom).
+
+    Shares of the sum are squared, not the variances, which may be too large or too small for it.
+    """
     total = np.asarray(sum(variance for variance, _ in parts))
-    weighed = np.asarray(sum(variance**2 / np.where(variance > 0, freedom, 1) for variance, freedom in parts))
-    freedom = np.divide(total**2, weighed, out=np.full(total.shape, np.inf), where=weighed > 0)
-    return total, freedom
+    weighed = np.zeros(total.shape)
+    for variance, freedom in parts:
+        share = np.divide(variance, total, out=np.zeros(total.shape), where=total > 0)
+        weighed += share**2 / np.where(variance > 0, freedom, 1)
+    return total, np.divide(1.0, weighed, out=np.full(total.shape, np.inf), where=weighed > 0)
 
 
 @functools.cache

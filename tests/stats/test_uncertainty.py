@@ -157,7 +157,7 @@ def test_equal_models_have_p_1() -> None:
     assert compared.p[0] == 1
 
 
-@pytest.mark.parametrize("exponent", [-30, -10, 20])
+@pytest.mark.parametrize("exponent", [-200, -30, -10, 20, 166])
 def test_the_unit_of_an_error_changes_no_verdict(exponent: int) -> None:
     """Values in metres or in kilometres: powers of two, so that the scores are the same to the last bit."""
     random, unit = np.random.default_rng(3), 2.0**exponent
