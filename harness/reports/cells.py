@@ -123,9 +123,8 @@ def format_spread(score: float | None, interval: Interval | None, is_over_rows_o
     if score is None or interval is None:
         return ""
     farthest = max(score - interval.low, interval.high - score)
-    return f"±{format_metric(farthest, as_percent, _largest(score, farthest))}" + (
-        " rows only" if is_over_rows_only else ""
-    )
+    plus_minus = f"±{format_metric(farthest, as_percent, _largest(score, farthest))}"
+    return f"{plus_minus} rows only" if is_over_rows_only else plus_minus
 
 
 def baseline_cell(groups: Sequence[Group]) -> Cell:
