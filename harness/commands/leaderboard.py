@@ -139,7 +139,7 @@ def _write_pages(options: LeaderboardOptions, console: Console) -> list[str]:
     return messages
 
 
-_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ among the column's best"
+_SYMBOLS = "± the 95 % interval for other seeds and rows, (n) runs, ≈ in the set of the best"
 
 
 def print_leaderboard(board: Leaderboard, console: Console) -> None:

@@ -107,10 +107,13 @@ def read_choice(path: Path) -> GridChoice:
 def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
     """The grids of the results folder and of the folders in it, and a message for each file that is not a choice.
 
+    Of the copies of a grid, it is the one with the most records.
+
     Raises:
         UserError: the folder cannot be read.
     """
-    searches, messages = [], []
+    searches: dict[str, GridSearch] = {}
+    messages = []
     with boundary(f"{results}: cannot be read"):
         paths = sorted([*results.glob("grids/*.json"), *results.glob("*/grids/*.json")])
     for path in paths:
@@ -125,5 +128,6 @@ def read_searches(results: Path) -> tuple[list[GridSearch], list[str]]:
             with suppress(UserError):
                 records.append(read_record(record_path(path.parents[1], *run)))
         name, missing = path.relative_to(results).as_posix(), len(runs) - len(records)
-        searches.append(GridSearch(name, choice, tuple(records), missing))
-    return searches, messages
+        search, key = GridSearch(name, choice, tuple(records), missing), choice.model_dump_json()
+        searches[key] = min(searches.get(key, search), search, key=lambda one: one.missing)
+    return list(searches.values()), messages

@@ -291,16 +291,24 @@ class Records(NamedTuple):
 
 
 def read_records(results: Path) -> Records:
-    """Reads every record under `results/runs`; a file that is not the record of a run, or a copy, gives a message.
+    """Reads every record under `results/runs`.
+
+    A file that is not the record of a run, or a copy, gives a message, and so does a folder that cannot be read.
 
     Raises:
         UserError: the folder cannot be read.
     """
-    records, messages = [], []
+    records, messages, paths = [], [], []
     with boundary(f"{results / 'runs'}: cannot be read"):
         if results.exists() and not results.is_dir():
             raise UserError(f"{results}: expected a results folder, got a file.")
-        paths = sorted((results / "runs").glob("*/*.json"))
+        folders = sorted(folder for folder in (results / "runs").glob("*") if folder.is_dir())
+    for folder in folders:
+        try:
+            with boundary(f"{folder}: cannot be read"):
+                paths += sorted(path for path in folder.iterdir() if path.suffix == ".json")
+        except UserError as error:
+            messages.append(str(error))
     for path in paths:
         try:
             records.append(read_record(path))

@@ -26,7 +26,10 @@ def print_budget(board: Leaderboard, minutes: float, console: Console) -> None:
     content = json.loads(render_json(board))
     headings, points = cost_points(content, panels_of(content))
     if not points:
-        raise UserError("--budget: no record has both a score and a cost.")
+        raise UserError(
+            "--budget: no record has both a cost and a score whose mean over tasks can be taken: expected a metric "
+            "with a maximum of 1 of which more is better, such as accuracy."
+        )
     affordable = [point for point in points if 60 * point.hours <= minutes]
     if not affordable:
         least = min(60 * point.hours for point in points)
@@ -39,5 +42,5 @@ def print_budget(board: Leaderboard, minutes: float, console: Console) -> None:
     console.print(table)
     tasks = ", ".join(headings)
     console.print(
-        Text(f"score: the mean over {tasks}; device-minutes: one run of each of them. {len(points)} models have all.")
+        Text(f"score: the mean over {tasks}; device-minutes: one run of each of them. Models with all: {len(points)}.")
     )

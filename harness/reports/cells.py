@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import NamedTuple
@@ -16,6 +17,9 @@ from harness.stats.uncertainty import Interval, mean_interval
 NO_SCORE = "–"
 
 TIED = "≈"
+
+_PLAIN_SIZES = 1e-4, 1e6
+"""Numbers below the first, and from the second on, are shown with an exponent."""
 
 UNMARKED: Pool = (frozenset(), None)
 _MARKS_OF_AVERAGES = NOT_COMPARED | {"t"}
@@ -48,23 +52,47 @@ class Cell(NamedTuple):
         return "".join(f" {part}" for part in (self.spread, TIED if self.is_tied else "", marks) if part)
 
 
-def format_metric(value: float | None, as_percent: bool) -> str:
-    """One decimal for a value that is shown times 100, else three."""
+def format_metric(value: float | None, as_percent: bool, size: float | None = None) -> str:
+    """One decimal for a value that is shown times 100, else three, or three significant digits of one that is below 0.1
+    or very large.
+
+    size: the largest number among those that have the same number of decimals, by default this one.
+    """
     if value is None:
         return NO_SCORE
+    size = abs(value) if size is None else size
+    smallest, largest = _PLAIN_SIZES
+    if not as_percent and size and not smallest <= size < largest:
+        return f"{value:.2e}"
+    scaled, decimals = (100 * value, 1) if as_percent else (value, decimals_of(size, 3))
     # `+ 0.0` turns -0.0 into 0.0
-    return f"{round(100 * value, 1) + 0.0:.1f}" if as_percent else f"{round(value, 3) + 0.0:.3f}"
+    return f"{round(scaled, decimals) + 0.0:.{decimals}f}"
+
+
+def is_shown_as_percent(task: TaskFacts) -> bool:
+    """True where the task's score is shown times 100."""
+    return all(map(is_fraction, task.main_metrics))
+
+
+def decimals_of(size: float, least: int) -> int:
+    """The number of decimals, `least` or more, that show three significant digits of a number."""
+    return max(least, 2 - math.floor(math.log10(abs(size)))) if size else least
 
 
 def format_figure(value: float | None, deviation: float | None, metric: str) -> str:
     """`80.1 ±0.4`: a metric over seeds with its standard deviation, if there is one."""
-    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, is_fraction(metric))}"
-    return format_metric(value, is_fraction(metric)) + plus_minus
+    as_percent, size = is_fraction(metric), _largest(value, deviation)
+    plus_minus = "" if deviation is None else f" ±{format_metric(deviation, as_percent, size)}"
+    return format_metric(value, as_percent, size) + plus_minus
 
 
-def interval_text(ends: Sequence[float] | None, as_percent: bool) -> str:
+def interval_text(ends: Sequence[float] | None, as_percent: bool, separator: str = " to ") -> str:
     """`41.2 to 43.0`, or nothing."""
-    return " to ".join(format_metric(end, as_percent) for end in ends or ())
+    return separator.join(format_metric(end, as_percent, _largest(*ends)) for end in ends) if ends else ""
+
+
+def _largest(*values: float | None) -> float:
+    return max(abs(value or 0.0) for value in values)
 
 
 def group_cell(group: Group, evidence: Evidence) -> Cell:
@@ -77,7 +105,7 @@ def group_cell(group: Group, evidence: Evidence) -> Cell:
         return Cell(text, count, marks=group.marks)
     values = [(name, group.over_seeds(split, name).center) for split, name in reported_metrics(group.task)]
     numbers = "/".join(format_metric(value, is_fraction(name)) for name, value in values)
-    score, as_percent = group.score.center, all(map(is_fraction, names))
+    score, as_percent = group.score.center, is_shown_as_percent(group.task)
     plus_minus = format_spread(score, evidence.total, evidence.is_over_rows_only, as_percent)
     statistic = "median of " if group.aggregate == "median" else ""
     spread = " ".join(filter(None, [plus_minus, f"({statistic}{len(group.scored)})"]))
@@ -95,7 +123,8 @@ def format_spread(score: float | None, interval: Interval | None, is_over_rows_o
     if score is None or interval is None:
         return ""
     farthest = max(score - interval.low, interval.high - score)
-    return f"±{format_metric(farthest, as_percent)}" + (" rows only" if is_over_rows_only else "")
+    plus_minus = f"±{format_metric(farthest, as_percent, _largest(score, farthest))}"
+    return f"{plus_minus} rows only" if is_over_rows_only else plus_minus
 
 
 def baseline_cell(groups: Sequence[Group]) -> Cell:
@@ -114,7 +143,7 @@ def baseline_cell(groups: Sequence[Group]) -> Cell:
 
 def can_be_averaged(task: TaskFacts) -> bool:
     """True where the score is a fraction of which more is better: the mean with an error would be neither."""
-    return all(map(is_fraction, task.main_metrics)) and direction_of(task.main_metrics) == 1
+    return is_shown_as_percent(task) and direction_of(task.main_metrics) == 1
 
 
 def averages_of(

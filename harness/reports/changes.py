@@ -21,6 +21,9 @@ class _Line(NamedTuple):
     """An entry in one of the two leaderboards."""
 
     label: str
+    variant: str
+    runs: frozenset[str]
+    """The run_ids of its records."""
     level: Level | None
     cells: dict[str, Cell]
     """Cells by the headings of averages and tasks."""
@@ -28,7 +31,7 @@ class _Line(NamedTuple):
     """Ranks of the cells that are compared, 1 for the best."""
 
 
-_ABSENT = _Line("", None, {}, {})
+_ABSENT = _Line("", "", frozenset(), None, {}, {})
 """The line of an entry that a leaderboard lacks."""
 
 _Key = tuple[str, str, str]
@@ -43,6 +46,7 @@ def changes_page(
     Intervals alone make no difference: they depend on the other entries, too.
     """
     lines_before, lines_after = (_lines(board) if board else {} for board in (before, after))
+    lines_before = _under_new_keys(lines_before, lines_after)
     added = [key for key in lines_after if key not in lines_before]
     removed = [key for key in lines_before if key not in lines_after]
     changed = [
@@ -57,7 +61,7 @@ def changes_page(
     ]
     if keys := [*added, *changed, *removed]:
         pairs = [(lines_before.get(key, _ABSENT), lines_after.get(key, _ABSENT)) for key in keys]
-        entries = [_entry_line(*pair, variant) for pair, (*_, variant) in zip(pairs, keys, strict=True)]
+        entries = [_entry_line(*pair) for pair in pairs]
         scores = [line for pair in pairs for line in _score_lines(*pair)]
         parts.append(_table(["Entry", "Recipe", "Change", "Verification"], entries))
         parts.append(_table(["Entry", "Score", "Before", "After", "Rank"], scores))
@@ -69,12 +73,25 @@ def _lines(board: Leaderboard) -> dict[_Key, _Line]:
     return {
         (entry.model, entry.revision, entry.variant): _Line(
             entry.label,
+            entry.variant,
+            frozenset(run.run_id for group in board.groups_of(entry) for run in group.runs),
             board.level(entry),
             own,
             {name: rank for name, cell in own.items() if (rank := _rank(cell, name, cells.values()))},
         )
         for entry, own in cells.items()
     }
+
+
+def _under_new_keys(before: Mapping[_Key, _Line], after: Mapping[_Key, _Line]) -> dict[_Key, _Line]:
+    """The lines before, each by the key of the line after with most of its runs: a variant's name has all its tasks."""
+    lines: dict[_Key, _Line] = {}
+    for key, line in before.items():
+        shared = {other: len(line.runs & after[other].runs) for other in after if other not in before}
+        new = max(shared, key=lambda other: shared[other], default=key)
+        is_renamed = key not in after and new not in lines and shared.get(new, 0) > 0
+        lines[new if is_renamed else key] = line
+    return lines
 
 
 def _cells(board: Leaderboard, entry: Entry) -> dict[str, Cell]:
@@ -114,10 +131,11 @@ def _run_list(title: str, names: Sequence[str]) -> str:
     return "\n".join([title, "", *(f"- {escape_markdown(name)}" for name in names[:MAX_LINES]), *rest])
 
 
-def _entry_line(before: _Line, after: _Line, variant: str) -> list[str]:
+def _entry_line(before: _Line, after: _Line) -> list[str]:
     change = "added" if before is _ABSENT else "removed" if after is _ABSENT else "changed"
     levels = [line.level or NO_SCORE for line in (before, after)]
-    return [_label(before, after), escape_markdown(variant), change, _arrow(*levels)]
+    variants = [escape_markdown(line.variant) for line in (before, after) if line is not _ABSENT]
+    return [_label(before, after), _arrow(variants[0], variants[-1]), change, _arrow(*levels)]
 
 
 def _score_lines(before: _Line, after: _Line) -> Iterator[list[str]]:

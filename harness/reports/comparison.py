@@ -10,9 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.errors import UserError, did_you_mean, list_first
-from harness.metrics.registry import is_fraction
-from harness.reports.cells import Cell
-from harness.reports.markdown import column_title, difference_text, format_p
+from harness.metrics.registry import direction_of
+from harness.reports.cells import Cell, is_shown_as_percent
+from harness.reports.markdown import NO_DIRECTION, column_title, difference_text, format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
 from harness.stats.significance import find_comparison
@@ -72,6 +72,8 @@ def _compare_on_task(board: Leaderboard, task: str, first: Entry, second: Entry)
         return ComparedTask(task, None, "not run by both")
     if a.score.center is None or b.score.center is None:
         return ComparedTask(task, None, "no score")
+    if direction_of(board.tasks[task].main_metrics) is None:
+        return ComparedTask(task, None, NO_DIRECTION)
     comparison = find_comparison(board.assessments[task].comparisons, [a, b])
     if comparison is None or comparison.direction is None:
         return ComparedTask(task, None, "no comparable predictions of the same rows")
@@ -98,7 +100,7 @@ def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: C
         if test is None:
             table.add_row(*line, "", "", "", Text(verdict, "dim"))
             continue
-        as_percent = all(map(is_fraction, board.tasks[task].main_metrics))
+        as_percent = is_shown_as_percent(board.tasks[task])
         difference = Text(difference_text(test, as_percent))
         table.add_row(*line, difference, format_p(test.p), format_p(test.p_holm), Text(verdict, "bold"))
     console.print(table)

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import direction_of, is_fraction, title_of
-from harness.reports.cells import group_cell
+from harness.metrics.registry import direction_of, title_of
+from harness.reports.cells import group_cell, is_shown_as_percent
 from harness.reports.costs import cost_of, group_cost
 from harness.reports.standings import Leaderboard
 from harness.stats.calibration import GroupCalibration
@@ -25,7 +25,8 @@ SCHEMA_VERSION = 5
 """The version of leaderboard.json, raised when a key is added, renamed or changes its meaning."""
 
 _DIGITS = 6
-"""The precision of numbers from sums over resamples, whose last bits differ between processors."""
+"""The decimals of numbers from sums over resamples, whose last bits differ between processors; below 0.001, of which p
+and small errors are, the significant digits."""
 
 _CSV_COLUMNS = [
     *("model", "revision", "variant", "task", "recipe", "task_version", "split", "metric", "is_main_metric", "value"),
@@ -78,7 +79,7 @@ def _column(board: Leaderboard, name: str) -> dict[str, Any]:
         "main_metric_titles": [title_of(metric) for metric in task.main_metrics],
         "report": task.report,
         "lower_is_better": None if direction is None else direction < 0,
-        "as_percent": all(map(is_fraction, task.main_metrics)),
+        "as_percent": is_shown_as_percent(task),
         "compared": len(compared.groups) if compared else 0,
         "smallest_differences": variances and _rounded_values(variances.smallest_differences()._asdict()),
         "resamples": max((one.sample.resampled.shape[1] for one in board.assessments[name].comparisons), default=0),
@@ -162,7 +163,7 @@ def _calibration(calibration: GroupCalibration | None) -> dict[str, Any] | None:
 def _intervals(evidence: Evidence) -> dict[str, Any]:
     """95 % intervals of the score: [low, high] or null."""
     intervals = {"total": evidence.total, "seeds": evidence.seeds, "split": evidence.split}
-    rounded = {name: one and [round(end, _DIGITS) for end in one] for name, one in intervals.items()}
+    rounded = {name: one and [_rounded_value(end) for end in one] for name, one in intervals.items()}
     return {
         **rounded,
         "is_over_rows_only": evidence.is_over_rows_only,
@@ -176,7 +177,9 @@ def _rounded_values(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rounded_value(value: Any) -> Any:
-    return round(value, _DIGITS) if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return float(f"{value:.{_DIGITS}g}") if abs(value) < 0.001 else round(value, _DIGITS)
 
 
 def _run(board: Leaderboard, group: Group, run: RunRecord) -> dict[str, Any]:

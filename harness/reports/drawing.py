@@ -134,6 +134,8 @@ def style(axes: Axes, title: str) -> None:
     axes.set_title(title, color=INK, fontsize=_TITLE_POINTS, loc="left", **PLAIN)
     axes.patch.set_visible(False)
     axes.tick_params(colors=INK, labelsize=8, length=0)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.get_offset_text().set_fontsize(8)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(FAINT)

@@ -131,7 +131,7 @@ def write_leaderboard(pages: Mapping[str, Leaderboard], results: Path) -> None:
 def write_task_page(board: Leaderboard, page: str, task: str, results: Path, texts: Texts | None = None) -> Path:
     """Writes the page of one of the board's tasks, with the texts of the rows that it lists; `page` names the board."""
     path = results / f"{task_page_name(task)}.html"
-    write_atomically(path, render_task_page(board, json.loads(render_json(board)), formulas(board), task, page, texts))
+    write_atomically(path, render_task_page(board, json.loads(render_json(board)), task, page, texts))
     return path
 
 
@@ -143,12 +143,10 @@ def _is_generated(path: Path) -> bool:
 def _files(board: Leaderboard, page: str, links: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     as_json = render_json(board)
     content = json.loads(as_json)
-    plots, sections = render_plots(content), formulas(board)
+    plots = render_plots(content)
     yield f"{page}.md", render_markdown(board, links)
     yield f"{page}.csv", render_csv(board)
     yield f"{page}.json", as_json
-    yield f"{page}.html", render_html(content, plots, sections, board.title, pair_tests(board), page, links)
+    yield f"{page}.html", render_html(content, plots, formulas(board), board.title, pair_tests(board), page, links)
     yield from ((f"plots/{plot_name(page, plot)}", svg) for plot, svg in plots.items())
-    yield from (
-        (f"{task_page_name(task)}.html", render_task_page(board, content, sections, task, page)) for task in board.tasks
-    )
+    yield from ((f"{task_page_name(task)}.html", render_task_page(board, content, task, page)) for task in board.tasks)

@@ -21,11 +21,13 @@ _SCORES = """\
 - ± is the distance from the score to the farther end of its 95 % interval, for other seeds and other rows of the same
   kind. A model of one or two runs is lent the variance over seeds that the other models of the column have. "rows only"
   means that no model there has two runs: nothing is known about other seeds. Without ±, the records have no predictions
-  of these rows, or evaluate computed the metric. The tasks' intervals also give that of an average.
+  of these rows, or there is one row, or evaluate computed the metric. The tasks' intervals also give that of an
+  average.
 - Bold is the best score of a column, at the precision shown, among the cells without [d], [p], [r], [h], [g], [s] and
   [v]. If all cells have one of these marks, it is the best among those with the same marks and training rows.
-- ≈ marks the set of the best: in 95 % of such columns the truly best model is in it, and models outside are worse.
-  Without ≈, the best is in no doubt, or nothing is known about seeds.
+- ≈ marks the set of the best of the models that can be compared, those with stored predictions of the same rows: in
+  95 % of such columns the truly best of them is in it, and those outside are worse. Without ≈, the best of them is in
+  no doubt, fewer than two can be compared, or nothing is known about seeds.
 {averages}- – is a missing score: no run finished, or the metric is undefined in one. An empty cell was not run.
 - The majority-class baseline is the constant prediction with the best score on the labels of the split, which no model
   sees; for a regression, this constant baseline is the mean or the median of the gold labels."""

@@ -13,6 +13,7 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
+from harness.facts.published import UNSTATED
 from harness.reports.cells import NO_SCORE, format_metric, format_spread, interval_text
 from harness.reports.costs import energy_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
@@ -27,6 +28,7 @@ from harness.reports.html_parts import (
 from harness.reports.markdown import SHORT_SPLITS
 from harness.reports.pages import FIRST_PAGE, plot_name, task_page_name
 from harness.reports.panels import Content
+from harness.reports.references import is_percentage
 from harness.stats.groups import sort_marks
 from harness.stats.uncertainty import Interval
 from harness.stats.verification import LEVELS
@@ -246,13 +248,14 @@ def _published(content: Content, averages: int, facts: int) -> Dicts:
         settings[key][one["setting"]] = None
 
     def cell(known: Mapping[tuple[str, str, str], float], column: Mapping[str, Any]) -> dict[str, Any]:
-        task, splits, metrics, as_percent = (column[key] for key in ("task", "report", "main_metrics", "as_percent"))
-        values = [known.get((task, split, metric)) for split in splits for metric in metrics]
-        if any(value is not None for value in values):
-            text = "/".join(format_metric(value, as_percent) for value in values)
-            return html_cell(shown=text, sort=None if None in values else fmean(value or 0.0 for value in values))
-        vague = [known[task, split, "unstated"] for split in splits if (task, split, "unstated") in known]
-        text = "/".join(format_metric(value, as_percent) for value in vague)
+        task, splits, metrics = (column[key] for key in ("task", "report", "main_metrics"))
+        scores = [(metric, known.get((task, split, metric))) for split in splits for metric in metrics]
+        if any(value is not None for _, value in scores):
+            text = "/".join(format_metric(value, is_percentage(metric)) for metric, value in scores)
+            values = [value for _, value in scores if value is not None]
+            return html_cell(shown=text, sort=fmean(values) if len(values) == len(scores) else None)
+        vague = [known[task, split, UNSTATED] for split in splits if (task, split, UNSTATED) in known]
+        text = "/".join(format_metric(value, as_percent=True) for value in vague)
         return html_cell(shown=f"{text} ?", interval="the source does not name the metric") if vague else html_cell()
 
     lines = (

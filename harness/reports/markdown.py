@@ -13,11 +13,21 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import NO_SCORE, TIED, Cell, format_figure, format_metric, group_cell
+from harness.metrics.registry import direction_of, title_of
+from harness.reports.cells import (
+    NO_SCORE,
+    TIED,
+    Cell,
+    format_figure,
+    format_metric,
+    group_cell,
+    interval_text,
+    is_shown_as_percent,
+)
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
+from harness.reports.references import is_percentage
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, partial_splits, sort_marks, split_order
@@ -27,6 +37,10 @@ from harness.stats.tuning import TuningBudget, budget_of
 from harness.stats.uncertainty import Interval, PairwiseTest
 
 SHORT_SPLITS = {"validation_matched": "m", "validation_mismatched": "mm", "validation_holdout": "holdout"}
+
+
+NO_DIRECTION = "unknown whether a higher score is better"
+"""The reason for no comparison where metrics are of both kinds, or one is not the harness's own."""
 
 
 def column_title(heading: str, task: TaskFacts) -> str:
@@ -184,7 +198,8 @@ def calibration_cells(values: Mapping[str, float] | None) -> list[str]:
     if values is None:
         return [""] * 4
     error = format_metric(values["expected_calibration_error"], as_percent=True)
-    temperature, *scores = (f"{values[name]:.3f}" for name in ("temperature", "brier_score", "log_loss"))
+    numbers = (values[name] for name in ("temperature", "brier_score", "log_loss"))
+    temperature, *scores = (format_metric(number, as_percent=False) for number in numbers)
     return [temperature, error, *scores]
 
 
@@ -198,7 +213,7 @@ def _reference_table(board: Leaderboard) -> str:
         first = board.tasks[one.task].main_metrics[0]
         metric = "" if one.metric == first else " ?" if one.metric == UNSTATED else f" {title_of(one.metric)}"
         split = {"validation": "", "test": " test"}.get(one.split, f" {SHORT_SPLITS.get(one.split, one.split)}")
-        by_task.setdefault(one.task, []).append(f"{format_metric(one.score, True)}{metric}{split}")
+        by_task.setdefault(one.task, []).append(f"{format_metric(one.score, is_percentage(one.metric))}{metric}{split}")
     body = [
         [*map(escape_markdown, line), *(", ".join(by_task.get(name, [])) for name in names)]
         for line, by_task in lines.items()
@@ -216,7 +231,7 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
     has_seeds = any(board.evidence[group].seed_disagreement is not None for group in groups)
     body = []
     for group in groups:
-        evidence, as_percent = board.evidence[group], all(map(is_fraction, group.task.main_metrics))
+        evidence, as_percent = board.evidence[group], is_shown_as_percent(group.task)
         total = _interval(evidence.total, as_percent)
         score = " ".join(filter(None, [format_metric(group.score.center, as_percent), total]))
         parts = [_interval(one, as_percent) or NO_SCORE for one in (evidence.seeds, evidence.split)]
@@ -235,9 +250,7 @@ def format_disagreement(value: float | None, problem_type: str) -> str:
 
 
 def _interval(interval: Interval | None, as_percent: bool) -> str:
-    if interval is None:
-        return ""
-    return f"[{format_metric(interval.low, as_percent)}, {format_metric(interval.high, as_percent)}]"
+    return f"[{interval_text(interval, as_percent, ', ')}]" if interval else ""
 
 
 def _to_best(evidence: Evidence, as_percent: bool) -> list[str]:
@@ -271,10 +284,12 @@ def _task_notes(board: Leaderboard, name: str, groups: Sequence[Group]) -> str:
     if compared:
         pairs = math.comb(len(compared.groups), 2)
         notes.append("Tests: one pair." if pairs == 1 else f"Tests: corrected for {pairs} pairs.")
+    elif len(groups) > 1 and direction_of(task.main_metrics) is None:
+        notes.append(f"No tests: {NO_DIRECTION}.")
     elif len(groups) > 1:
         notes.append("No tests: no two models here have comparable predictions of the same rows.")
     if column := board.column(name):
-        notes.append(resolution_note(column.smallest_differences(), all(map(is_fraction, task.main_metrics))))
+        notes.append(resolution_note(column.smallest_differences(), is_shown_as_percent(task)))
     if any(comparison.has_rare_label for comparison in board.assessments[name].comparisons):
         notes.append(f"Intervals: too narrow, since a label has fewer than {FEW_ROWS} rows.")
     runs = [run for group in groups for run in group.runs]

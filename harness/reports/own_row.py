@@ -9,6 +9,7 @@ from harness.facts.published import PublishedRow, PublishedTask, Score, common_h
 from harness.facts.recipes import Recipe, recipe_difference
 from harness.facts.records import RunRecord
 from harness.metrics.registry import is_fraction
+from harness.reports.cells import decimals_of
 from harness.stats.groups import Group, group_runs, reported_metrics
 
 DIGITS = 2
@@ -131,7 +132,7 @@ def _score(group: Group, split: str, metric: str) -> Score:
     spread, is_percent = group.over_seeds(split, metric), is_fraction(metric)
 
     def shown(value: float) -> float:
-        return round(100 * value, DIGITS) if is_percent else round(value, 2 + DIGITS)
+        return round(100 * value, DIGITS) if is_percent else round(value, decimals_of(value, 2 + DIGITS))
 
     if spread.center is None:
         raise UserError(f"--write: {metric} of {group.spec.task} on {split} is undefined in a run; there is no mean.")

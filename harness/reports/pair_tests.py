@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.metrics.registry import is_fraction
-from harness.reports.cells import format_metric, interval_text
+from harness.reports.cells import format_metric, interval_text, is_shown_as_percent
 from harness.reports.markdown import format_p
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry
@@ -47,7 +46,7 @@ def _rows(board: Leaderboard, task: str, compared: Comparison, entries: Sequence
     family = ordered.test_pairs(first, second)
     members = [group.entry for group in ordered.groups]
     pairs = {(members[a], members[b]): at for at, (a, b) in enumerate(zip(first, second, strict=True))}
-    as_percent = all(map(is_fraction, board.tasks[task].main_metrics))
+    as_percent = is_shown_as_percent(board.tasks[task])
     for at, entry in enumerate(entries[:-1]):
         numbers = [pairs.get((entry, other)) for other in entries[at + 1 :]]
         yield [

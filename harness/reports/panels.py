@@ -42,7 +42,7 @@ class Panel(NamedTuple):
     heading: str
     title: str
     """The heading with its metrics."""
-    is_percent: bool
+    as_percent: bool
     lower_is_better: bool
     baseline: float | None
     """The best score of a constant prediction."""
@@ -74,7 +74,7 @@ class CurvePanel(NamedTuple):
     """The learning curves of a task."""
 
     title: str
-    is_percent: bool
+    as_percent: bool
     baseline: float | None
     curves: tuple[Curve, ...]
 
@@ -112,7 +112,7 @@ def panels_of(content: Content) -> Panels:
                 task=task,
                 heading=column["heading"],
                 title=_title(column),
-                is_percent=column["as_percent"],
+                as_percent=column["as_percent"],
                 lower_is_better=column["lower_is_better"] is True,
                 baseline=content["baseline"]["tasks"].get(task),
                 points=points,
@@ -188,7 +188,7 @@ def normalized_score(panel: Panel, score: float) -> float | None:
     """
     if panel.lower_is_better:
         return min(1.0, max(0.0, 1 - score / panel.baseline)) if panel.baseline else None
-    if not panel.is_percent:
+    if not panel.as_percent:
         return None
     baseline = panel.baseline or 0.0
     return 1.0 if baseline >= 1 else min(1.0, max(0.0, (score - baseline) / (1 - baseline)))
@@ -197,7 +197,7 @@ def normalized_score(panel: Panel, score: float) -> float | None:
 def cost_points(content: Content, panels: Panels) -> CostPoints:
     """The largest set of entries and tasks without a missing score, among the tasks of one entry or shared by two."""
     results = [entry["tasks"] for entry in content["entries"]]
-    usable = [panel for panel in panels.panels if panel.is_percent and not panel.lower_is_better]
+    usable = [panel for panel in panels.panels if panel.as_percent and not panel.lower_is_better]
     tasks_of_entries = [
         frozenset(panel.task for panel in usable if panel.points[number] is not None and _seconds(tasks[panel.task]))
         for number, tasks in enumerate(results)
@@ -258,7 +258,7 @@ def curve_panels(content: Content) -> tuple[CurvePanel, ...]:
     return tuple(
         CurvePanel(
             title=_title(column),
-            is_percent=column["as_percent"],
+            as_percent=column["as_percent"],
             baseline=content["baseline"]["tasks"].get(column["task"]),
             curves=tuple(
                 Curve(names[label, recipe if label in ambiguous else "default"], points)

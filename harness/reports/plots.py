@@ -54,6 +54,10 @@ _SHADES = ("#00224e", "#123570", "#3b496c", "#575d6d", "#707173", "#8a8678", "#a
 
 _MAX_ENTRIES = 40
 """The number of entries that are drawn."""
+_NUMBER_SIZE = 0.1
+"""Width and height in inches of the number of an entry in the plot of cost."""
+_NUMBER_STEP = 0.1144, 0.117
+"""Inches from a point to its number, across and up."""
 _LINES = (
     ("●", "o", BLUE),
     ("■", "s", "#b8446a"),
@@ -128,7 +132,7 @@ def _key_of_scores(panels: Panels, aggregate: Aggregate, omission: str) -> dict[
 
 
 def _draw_scores(axes: Axes, panel: Panel) -> None:
-    factor = 100 if panel.is_percent else 1
+    factor = 100 if panel.as_percent else 1
     if panel.baseline is not None:
         axes.axvline(factor * panel.baseline, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
     points = [(line, point) for line, point in enumerate(panel.points) if point is not None]
@@ -177,7 +181,7 @@ def _heat_map(panels: Panels, omission: str) -> Figure:
             box = box if shade is None else dict(facecolor=_SHADES[shade], linewidth=0)
             axes.add_patch(Rectangle((column + 0.03, line + 0.05), 0.94, 0.9, **box))
             if point is not None:
-                text = format_metric(point.score, panel.is_percent) + ("*" if point.is_marked else "")
+                text = format_metric(point.score, panel.as_percent) + ("*" if point.is_marked else "")
                 color = INK if shade is None else "#ffffff" if shade < 5 else "#000000"
                 axes.text(column + 0.5, line + 0.53, text, color=color, fontsize=8, ha="center", va="center")
         heading = shortened(panel.heading, 11)
@@ -282,16 +286,33 @@ def _mark_powers(axes: Axes, digits: Sequence[int], shown: Callable[[float, Any]
 
 
 def _number_points(axes: Axes, entries: Sequence[CostPoint]) -> None:
-    """Draws a number at each point, on the side that is furthest from the other points and numbers."""
-    to_axes = axes.transData + axes.transAxes.inverted()
-    points = [tuple(to_axes.transform((point.hours, 100 * point.score))) for point in entries]
+    """Draws a number at each point: on the side that is furthest from others, or beyond the numbers on every side."""
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    to_inches = axes.transData + figure.dpi_scale_trans.inverted()
+    points = [(point.hours, 100 * point.score) for point in entries]
+    points = [(float(x), float(y)) for x, y in to_inches.transform(points)]
     occupied = list(points)
-    for number, (x, y) in enumerate(points, start=1):
-        sides = [(x + dx, y + dy) for dx, dy in ((0.022, 0), (-0.022, 0), (0, 0.045), (0, -0.045))]
-        others = [position for position in occupied if position != (x, y)]
-        best = max(sides, key=lambda side: min((math.dist(side, other) for other in others), default=1.0))
+    for number, point in enumerate(points, start=1):
+        others = [position for position in occupied if position != point]
+        best = _free_position(*point, others)
         occupied.append(best)
-        axes.text(*best, str(number), transform=axes.transAxes, color=INK, fontsize=6.5, ha="center", va="center")
+        text: dict[str, Any] = dict(color=INK, fontsize=6.5, ha="center", va="center")
+        axes.text(*best, str(number), transform=figure.dpi_scale_trans, **text)
+
+
+def _free_position(x: float, y: float, others: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """The position of the number of a point at (x, y), in inches."""
+
+    def clearance(position: tuple[float, float]) -> float:
+        return min((math.dist(position, other) for other in others), default=1.0)
+
+    across, up = _NUMBER_STEP
+    best = max([(x + across, y), (x - across, y), (x, y + up), (x, y - up)], key=clearance)
+    if clearance(best) >= _NUMBER_SIZE:
+        return best
+    beyond = [(x + side * column * across, y) for column in range(2, _MAX_ENTRIES // 2) for side in (1, -1)]
+    return next((position for position in beyond if clearance(position) >= _NUMBER_SIZE), best)
 
 
 # -- score against training rows ---------------------------------------------------------------------------------------
@@ -308,7 +329,7 @@ def _learning_curves(panels: Sequence[CurvePanel]) -> Figure:
     for panel, axes in zip(panels, panel_axes, strict=True):
         axes.grid(color=FAINT, linewidth=0.4, alpha=0.5)
         axes.set_xlabel("training rows", color=INK, fontsize=7.5)
-        factor = 100 if panel.is_percent else 1
+        factor = 100 if panel.as_percent else 1
         if panel.baseline is not None:
             axes.axhline(factor * panel.baseline, color=ORANGE, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
         for curve in panel.curves:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from harness.facts.published import published_rows, scores_of
+from harness.facts.published import UNSTATED, published_rows, scores_of
+from harness.metrics.registry import is_fraction
 
 
 class Reference(NamedTuple):
@@ -17,10 +18,15 @@ class Reference(NamedTuple):
     metric: str
     split: str
     score: float
-    """A fraction, as in the records of runs."""
+    """The score in the unit of the records of runs: a fraction where a percentage is published."""
     setting: str
     source: str
     """The title of the document."""
+
+
+def is_percentage(metric: str) -> bool:
+    """True for metrics whose published scores are percentages, as are those of a metric that the source omits."""
+    return metric == UNSTATED or is_fraction(metric)
 
 
 def references(tasks: Collection[str]) -> list[Reference]:
@@ -36,7 +42,7 @@ def references(tasks: Collection[str]) -> list[Reference]:
             task=task,
             metric=score.metric,
             split=score.split,
-            score=round(score.value / 100, 6),
+            score=round(score.value / 100, 6) if is_percentage(score.metric) else score.value,
             setting=row.tasks[task].setting or row.setting,
             source=row.source,
         )

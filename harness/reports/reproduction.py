@@ -11,7 +11,8 @@ from rich.text import Text
 
 from harness import __version__
 from harness.facts.published import PublishedRow, Score
-from harness.metrics.registry import title_of
+from harness.metrics.registry import is_fraction, title_of
+from harness.reports.cells import decimals_of
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.stats.equivalence import SEED_COUNTS, Verdict
 from harness.stats.reproductions import ScoreVerdict, verdict_of_task
@@ -75,10 +76,8 @@ def verdict_text(one: ScoreVerdict) -> str:
         return f"differs by {_difference(one)}"
     if one.equivalence.seeds_to_tell is not None:
         return f"cannot tell: {one.equivalence.seeds_to_tell} seeds could"
-    return (
-        f"cannot tell: {SEED_COUNTS[-1]} seeds would be too few; these show agreement within "
-        f"{points(round(one.equivalence.least_margin, 2))}"
-    )
+    within = points(round(one.equivalence.least_margin, _decimals(one)))
+    return f"cannot tell: {SEED_COUNTS[-1]} seeds would be too few; these show agreement within {within}"
 
 
 def points(number: float) -> str:
@@ -89,14 +88,21 @@ def points(number: float) -> str:
 def _difference(one: ScoreVerdict) -> str:
     if one.equivalence is None:
         return ""
+    decimals = _decimals(one)
     # `+ 0.0` turns -0.0 into 0.0
-    difference, low, high = (round(end, 2) + 0.0 for end in (one.equivalence.difference, *one.equivalence.interval))
-    return f"{difference:+.2f} [{low:+.2f}, {high:+.2f}]"
+    ends = (round(end, decimals) + 0.0 for end in (one.equivalence.difference, *one.equivalence.interval))
+    difference, low, high = (f"{end:+.{decimals}f}" for end in ends)
+    return f"{difference} [{low}, {high}]"
+
+
+def _decimals(one: ScoreVerdict) -> int:
+    """Two decimals of a percentage, and three digits of an error."""
+    return 2 if is_fraction(one.score.metric) else decimals_of(one.score.value, 2)
 
 
 def _cells(one: ScoreVerdict) -> list[str]:
     published = f"{one.score.value:g}" + ("" if one.score.plus_minus is None else f" ±{one.score.plus_minus:g}")
-    here = "" if one.equivalence is None else f"{one.equivalence.ours:.2f}"
+    here = "" if one.equivalence is None else f"{one.equivalence.ours:.{_decimals(one)}f}"
     name = f"{title_of(one.score.metric)} {one.score.split}"
     return [one.task, name, published, here, str(len(one.runs)), _difference(one), verdict_text(one)]
 

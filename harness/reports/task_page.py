@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from harness.metrics.registry import METRICS, title_of
 from harness.reports.cells import format_figure, format_metric, interval_text
 from harness.reports.costs import parameters_text
+from harness.reports.formulas import formulas
 from harness.reports.html_parts import entry_identity, record_links, render_template
 from harness.reports.markdown import SHORT_SPLITS, calibration_cells, format_disagreement, format_p, resolution_note
 from harness.reports.panels import Content
@@ -63,7 +64,6 @@ Dicts = list[dict[str, Any]]
 def render_task_page(
     board: Leaderboard,
     content: Content,
-    formulas: Mapping[str, Sequence[str]],
     task: str,
     page: str,
     texts: Texts | None = None,
@@ -89,7 +89,7 @@ def render_task_page(
             for one in content["columns"]
         ],
         marks=content["marks"],
-        formulas=formulas,
+        formulas=formulas(board),
         calibrations=_calibrations(column, content["entries"]),
         errors=[_errors(predictions, split, groups) for split in splits],
         without_predictions=len(groups) - len(predictions),
@@ -228,6 +228,7 @@ def _disagreement(
     shown = list(zip(disagreement.groups, disagreement.predictions, strict=True))[:MAX_ENTRIES]
     is_regression = disagreement.groups[0].task.problem_type == "regression"
     has_texts = len(texts) == disagreement.size  # else they are those of other rows
+    largest = float(np.abs(disagreement.gold).max(initial=0))
     lines = []
     for at, row in enumerate(disagreement.rows.tolist()):
         lines.append(
@@ -236,7 +237,7 @@ def _disagreement(
                 gold=_predicted(disagreement.groups[0], disagreement.gold[at][None])[0],
                 value=disagreement.values[at].item(),
                 text=format_metric(disagreement.values[at].item(), as_percent=not is_regression),
-                cells=[_prediction_cell(group, runs[:, at], disagreement.gold[at]) for group, runs in shown],
+                cells=[_prediction_cell(group, runs[:, at], disagreement.gold[at], largest) for group, runs in shown],
                 texts=[_shortened(text, _MAX_TEXT) for text in texts[row] if text] if has_texts else [],
             )
         )
@@ -245,10 +246,13 @@ def _disagreement(
     return dict(split=split, entries=entries, lines=lines, has_texts=has_texts) | numbers
 
 
-def _prediction_cell(group: Group, runs: NDArray[Any], gold: Any) -> dict[str, Any]:
-    """The predictions of an entry's runs for a row: the mean value, or each label with the number of its runs."""
+def _prediction_cell(group: Group, runs: NDArray[Any], gold: Any, size: float) -> dict[str, Any]:
+    """The predictions of an entry's runs for a row: the mean value, or each label with the number of its runs.
+
+    `size` is that of the largest gold value.
+    """
     if group.task.problem_type == "regression":
-        return dict(text=f"{runs.mean():.3f}", is_right=False)
+        return dict(text=format_metric(float(runs.mean()), as_percent=False, size=size), is_right=False)
     counts = Counter(_predicted(group, runs)).most_common()
     text = counts[0][0] if len(counts) == 1 else ", ".join(f"{label} {number}" for label, number in counts)
     return dict(text=text, is_right=bool((runs == gold).all()))

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from harness import __version__
 from harness.facts.suites import registered_suites, task_headings
-from harness.metrics.registry import is_fraction, title_of
-from harness.reports.cells import group_cell
+from harness.metrics.registry import title_of
+from harness.reports.cells import group_cell, is_shown_as_percent
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE, Sizes, figure_as_svg, panel_figure, plain_style
 from harness.reports.markdown import difference_text, format_p
 from harness.reports.markdown_text import escape_markdown, markdown_table
@@ -162,7 +162,7 @@ def _verdict(watched: WatchedRun, trajectory: Trajectory) -> str:
 
 
 def _cells(watched: WatchedRun, trajectory: Trajectory, point: TrajectoryPoint) -> list[str]:
-    as_percent = all(map(is_fraction, trajectory.task.main_metrics))
+    as_percent = is_shown_as_percent(trajectory.task)
     tests = (point.to_previous, point.evidence.to_best)
     shown = [cell for test in tests for cell in _test_cells(test, as_percent)]
     return [watched.names[point.checkpoint], _score(point), *shown]
@@ -202,7 +202,7 @@ def _key(watched: WatchedRun) -> dict[str, tuple[str, bool]]:
 
 
 def _draw(axes: Axes, watched: WatchedRun, trajectory: Trajectory) -> None:
-    factor = 100 if all(map(is_fraction, trajectory.task.main_metrics)) else 1
+    factor = 100 if is_shown_as_percent(trajectory.task) else 1
     if (baseline := _baseline(trajectory)) is not None:
         axes.axhline(factor * baseline, color=INK, linewidth=1, linestyle=(0, (3, 2)), zorder=1)
     if trajectory.no_gain_since is not None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness.errors import UserError
+from harness.facts.packing import unpack_array
 from harness.facts.prediction_files import StoredPredictions, prediction_path, read_prediction_file
 from harness.facts.records import RunRecord
 from harness.metrics.calibration import Calibration, calibration, fit_temperature
@@ -59,10 +60,23 @@ def _read(run: RunRecord, results: Path) -> RunCalibration | None:
     if not all(split in paths and paths[split].exists() for split in task.report):
         return None
     stored = {split: read_prediction_file(path, task) for split, path in paths.items() if path.exists()}
+    for split in task.report:
+        if not _is_of_record(stored[split], run, split):
+            raise UserError(f"{paths[split]}: predictions of another run than the record next to it.")
     if any(stored[split].gold is None for split in task.report):
         return None
     selection = None if task.select_on in task.report else stored.get(task.select_on)
     return _calibrate([stored[split] for split in task.report], selection)
+
+
+def _is_of_record(stored: StoredPredictions, run: RunRecord, split: str) -> bool:
+    """False where the record has other predictions or gold labels, as where folders with the same run were joined."""
+    pairs = ((run.predictions, stored.predictions), (run.gold, stored.gold))
+    return all(
+        np.array_equal(unpack_array(packed[split]), values)
+        for packed, values in pairs
+        if split in packed and values is not None
+    )
 
 
 def _calibrate(reported: Sequence[StoredPredictions], selection: StoredPredictions | None) -> RunCalibration:

@@ -100,13 +100,16 @@ class Group:
     @cached_property
     def scores(self) -> list[float | None]:
         """The main score of each run that is averaged; None where a main metric is undefined."""
-        pairs = reported_metrics(self.task)
-        return [mean_or_none([_value(run, *pair) for pair in pairs]) for run in self.scored]
+        return [self.score_of(run) for run in self.scored]
+
+    def score_of(self, run: RunRecord) -> float | None:
+        """The main score of one of its runs, or of a re-run; None where a main metric is undefined."""
+        return mean_or_none([_value(run, *pair) for pair in reported_metrics(self.task)])
 
     @cached_property
     def score(self) -> Spread:
         """The main score over seeds."""
-        return _spread(self.scores, self.aggregate)
+        return spread_of(self.scores, self.aggregate)
 
     @cached_property
     def metrics(self) -> list[tuple[str, str]]:
@@ -138,7 +141,7 @@ class Group:
 
     def over_seeds(self, split: str, metric: str) -> Spread:
         """One metric over seeds; both numbers are None when it is undefined in a run."""
-        return _spread([_value(run, split, metric) for run in self.scored], self.aggregate)
+        return spread_of([_value(run, split, metric) for run in self.scored], self.aggregate)
 
     def baseline(self, split: str, metric: str) -> float | None:
         """The metric of the constant prediction that has the best main score on these rows."""
@@ -195,7 +198,8 @@ def mean_or_none(values: Sequence[float | None]) -> float | None:
     return fmean(known) if known and len(known) == len(values) else None
 
 
-def _spread(values: Sequence[float | None], aggregate: Aggregate) -> Spread:
+def spread_of(values: Sequence[float | None], aggregate: Aggregate) -> Spread:
+    """The scores of runs as one; without a center where there is no score or one is None."""
     known = [value for value in values if value is not None]
     average = mean_or_none(values)
     if average is None:
@@ -213,8 +217,23 @@ def precedence(run: RunRecord) -> tuple[Any, ...]:
     return run.spec.task_version, is_whole, run.spec.data is None, run.finished.timestamp(), run.run_id
 
 
+def _with_the_newest_changes(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The records, with the newest `recipe_changes` of equal recipes, whose default may be another one in a version."""
+    newest = {_recipe_key(run): run.recipe_changes for run in sorted(records, key=lambda run: run.finished)}
+    changed = [(run, newest[_recipe_key(run)]) for run in records]
+    return [
+        run if run.recipe_changes == changes else run.model_copy(update={"recipe_changes": changes})
+        for run, changes in changed
+    ]
+
+
+def _recipe_key(run: RunRecord) -> Hashable:
+    return run.spec.model, run.spec.task, run.spec.recipe
+
+
 def group_runs(records: Sequence[RunRecord], aggregate: Aggregate = "mean") -> Iterator[Group]:
     """The groups of these records, each record in exactly one."""
+    records = _with_the_newest_changes(records)
     by_precedence = sorted(records, key=precedence)
     defining = {(run.spec.task, run.spec.recipe.protocol): run for run in by_precedence}
     by_spec: dict[tuple[Entry, RunSpec], dict[str, list[RunRecord]]] = defaultdict(lambda: defaultdict(list))

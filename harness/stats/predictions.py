@@ -39,6 +39,11 @@ class Predictions(NamedTuple):
     key: tuple[Any, ...]
     """Equal for groups that predicted the same rows."""
 
+    @property
+    def units(self) -> int:
+        """Number of groups, or of rows where there are none, of all splits."""
+        return sum(one.units for one in self.splits.values())
+
 
 def read_predictions(group: Group) -> Predictions | None:
     """The group's predictions; None where a record has none or the runs have other rows."""

@@ -83,7 +83,7 @@ def _verdict(
     listed = dict(zip(row.seeds_of(task), score.by_seed or (), strict=False))
     scores = {run.spec.seed: value for run, value in values}
     is_exact = bool(listed) and all(
-        abs(scores.get(seed, math.inf) - one) <= factor * _ROUNDING for seed, one in listed.items()
+        abs(scores.get(seed, math.inf) - one) <= _rounding_error(score.metric, one) for seed, one in listed.items()
     )
     verdict: Verdict = "agrees" if is_exact else "cannot tell" if equivalence is None else equivalence.verdict
     return ScoreVerdict(
@@ -97,6 +97,11 @@ def _verdict(
         verdict="cannot tell" if reason else verdict,
         reason=reason,
     )
+
+
+def _rounding_error(metric: str, value: float) -> float:
+    """The largest rounding error of a listed score: a percentage with two decimals, or an error with three digits."""
+    return 100 * _ROUNDING if is_fraction(metric) else min(_ROUNDING, abs(value) / 200)
 
 
 def _reasons(score: Score, runs: Sequence[RunRecord | None]) -> Iterator[str]:

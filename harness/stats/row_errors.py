@@ -35,8 +35,8 @@ class Disagreement(NamedTuple):
     rows: NDArray[np.intp]
     """[K]: the row numbers, the most disagreement first."""
     values: Floats
-    """[K]: the share of pairs of runs of two models with different predictions; for values, their standard deviation
-    over models."""
+    """[K]: the share of pairs of runs of two models with different predictions, the mean over pairs of models; for
+    values, their standard deviation over models."""
     gold: NDArray[Any]
     """[K], or [K, C] for label sets."""
     predictions: tuple[NDArray[Any], ...]
@@ -120,10 +120,10 @@ def most_disagreed_rows(predictions: Mapping[Group, Predictions], split: str, mo
 
 
 def _label_disagreement(runs: Sequence[NDArray[np.int64]], classes: int) -> Floats:
-    """[N]: the share of pairs of runs of two models that differ, a mean over labels for label sets; runs: [R, N(, C)].
+    """[N]: the share of pairs of runs of two models that differ, the mean over pairs of models; runs: [R, N(, C)].
 
     With p_a the shares of a model's runs that predict each label, two models agree on Σ p_a p_b, and all pairs of
-    models on (Σ p)² - Σ p².
+    models on (Σ p)² - Σ p². For label sets it is a mean over labels.
     """
     total, own = np.zeros(()), np.zeros(())
     for one in runs:

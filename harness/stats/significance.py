@@ -161,10 +161,10 @@ def _best_groups(compared: Comparison) -> list[Group]:
 
 
 def _comparisons(predictions: Mapping[Group, Predictions], resamples: int | None) -> Iterator[Comparison]:
-    """The groups by the rows that they predicted; an undefined score or a metric of `evaluate` is in none."""
+    """The groups by the rows that they predicted; an undefined score, a metric of `evaluate` or one row is in none."""
     by_rows: dict[Any, list[tuple[Group, Predictions]]] = defaultdict(list)
     for group, one in predictions.items():
-        if group.score.center is not None and can_resample(one.metrics):
+        if group.score.center is not None and can_resample(one.metrics) and one.units > 1:
             by_rows[one.key].append((group, one))
     for members in by_rows.values():
         yield _compare(members, resamples)
@@ -174,7 +174,6 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     groups = [group for group, _ in members]
     metrics, splits, _ = members[0][1]
     number = resamples or resample_number(metrics, sum(len(one.gold) for one in splits.values()))
-    units = sum(one.units for one in splits.values())
     drawn, constant_scores, is_smoothed = [], [], False
     for split, (first, gold, row_groups) in splits.items():
         constant = best_constant(metrics, gold, 2 if gold.dtype.kind in "iu" else 1, row_groups)
@@ -189,7 +188,7 @@ def _compare(members: Sequence[tuple[Group, Predictions]], resamples: int | None
     aggregate = groups[0].aggregate
     centers = np.array([aggregated(one, aggregate) for one in by_group])
     pools, is_lender = [group.pool for group in groups], [group.is_lender for group in groups]
-    sample = sample_of(scores, centers, units, is_smoothed, pools, is_lender, aggregate)
+    sample = sample_of(scores, centers, members[0][1].units, is_smoothed, pools, is_lender, aggregate)
     direction = direction_of(metrics)
     constant_score, is_above_baseline = mean_or_none(constant_scores), np.ones(len(groups), bool)
     if constant_score is not None and direction is not None:
@@ -275,7 +274,7 @@ def rank_entries(comparisons: Mapping[str, Comparison]) -> dict[Entry, Rank]:
     for task, comparison in comparisons.items():
         subset = comparison.subset([by_task[task][entry] for entry in entries])
         better, worse = _significant_counts(subset)
-        means.append(ranks(-(subset.direction or 0) * np.round(subset.sample.scores, 12)))
+        means.append(ranks(-(subset.direction or 0) * subset.sample.scores))
         lows.append(1 + better)
         highs.append(len(entries) - worse)
     columns = zip(*(np.mean(one, axis=0).tolist() for one in (means, lows, highs)), strict=True)

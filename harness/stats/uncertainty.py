@@ -36,6 +36,9 @@ BEST_SET_RESAMPLES = 2_000
 """Resamples from which `best_set` takes its quantiles, one for each model."""
 
 
+_ROUNDING = 1e-14
+"""The largest difference of two numbers, relative to their size, that counts as a rounding error."""
+
 Aggregate = Literal["mean", "median"]
 """The statistic of a model's runs that is its score."""
 
@@ -248,10 +251,12 @@ def compare(sample: Sample, first: Indices, second: Indices) -> PairwiseTests:
 
     v_rows is the variance of the difference over resamples of the rows that both models share (paired bootstrap).
     """
+    sizes = _sizes(sample.resampled)
     if len(first) > len(sample.scores):
         over_rows = difference_variances(sample.resampled)[first, second]
     else:
-        over_rows = _without_rounding_errors(np.var(sample.resampled[first] - sample.resampled[second], axis=1, ddof=1))
+        over_rows = np.var(sample.resampled[first] - sample.resampled[second], axis=1, ddof=1)
+        over_rows = _without_rounding_errors(over_rows, sizes[first] ** 2 + sizes[second] ** 2)
     is_lent = sample.is_lent
     lent_freedom = np.where(is_lent, sample.pooled_freedom, np.inf)
     own = np.where(is_lent, 0.0, sample.seed_variance)
@@ -264,8 +269,7 @@ def compare(sample: Sample, first: Indices, second: Indices) -> PairwiseTests:
         (own[second], sample.seed_freedom[second]),
         (np.nan_to_num(lent[first] + lent[second]), np.minimum(lent_freedom[first], lent_freedom[second])),
     )
-    difference = sample.scores[first] - sample.scores[second]
-    difference = np.where(np.abs(difference) > 1e-12, difference, 0.0)
+    difference = _without_rounding_errors(sample.scores[first] - sample.scores[second], sizes[first] + sizes[second])
     half = _quantiles(freedom) * np.sqrt(variance)
     from scipy.special import stdtr
 
@@ -301,13 +305,18 @@ def is_above(sample: Sample, score: float, resampled: Floats, direction: int) ->
 def difference_variances(resampled: Floats) -> Floats:
     """[M, M]: the variance over rows of each model's score less each other's."""
     covariance = np.atleast_2d(np.cov(resampled))
-    own = np.diag(covariance)
-    return _without_rounding_errors(own[:, None] + own - 2 * covariance)
+    own, squares = np.diag(covariance), _sizes(resampled) ** 2
+    return _without_rounding_errors(own[:, None] + own - 2 * covariance, squares[:, None] + squares)
 
 
-def _without_rounding_errors(variances: Floats) -> Floats:
-    """The variances of differences, with 0 in place of the rounding errors of equal scores."""
-    return np.where(variances > 1e-14, variances, 0.0)
+def _sizes(resampled: Floats) -> Floats:
+    """[M]: the size of each model's scores, to which their rounding errors are relative: the root mean square."""
+    return np.asarray(np.sqrt(np.mean(resampled**2, axis=1)))
+
+
+def _without_rounding_errors(differences: Floats, sizes: Floats) -> Floats:
+    """The differences of numbers of these sizes, with 0 in place of the rounding errors of equal ones."""
+    return np.where(np.abs(differences) > _ROUNDING * sizes, differences, 0.0)
 
 
 def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDArray[np.bool_] | None:
@@ -330,13 +339,13 @@ def best_set(sample: Sample, direction: int, random: np.random.Generator) -> NDA
     freedom = sample.pooled_freedom[0]
     errors = random.standard_normal(drawn.shape) * np.sqrt(over_seeds)[:, None]
     drawn += errors / np.sqrt(random.chisquare(freedom, drawn.shape[1]) / freedom)
-    over_rows = difference_variances(sample.resampled)
+    over_rows, sizes = difference_variances(sample.resampled), _sizes(sample.resampled)
     is_member, everyone, highest = np.ones(number, bool), np.arange(number), drawn.max(axis=0)
     for model in range(number):
         error = np.sqrt(over_rows[model] + over_seeds + over_seeds[model])
         others = (everyone != model) & (error > 0)
-        gap = scores - scores[model]
-        is_member[model] = not np.any(gap[(everyone != model) & ~others] > 1e-12)
+        gap = _without_rounding_errors(scores - scores[model], sizes + sizes[model])
+        is_member[model] = not np.any(gap[(everyone != model) & ~others] > 0)
         if not others.any() or not is_member[model]:
             continue
         largest_gap = np.max(gap[others] / error[others])
@@ -357,16 +366,22 @@ def holm(p: Floats) -> Floats:
 
 
 def ranks(values: Floats) -> Floats:
-    """Ranks of values [M]: 1 for the smallest, equal values share a rank."""
-    return np.array([(values < one).sum() + ((values == one).sum() + 1) / 2 for one in values])
+    """Ranks of values [M]: 1 for the smallest, values that are equal up to rounding share a rank."""
+    above = _without_rounding_errors(values[:, None] - values, np.abs(values).max(initial=0.0))
+    return np.asarray((above > 0).sum(axis=1) + ((above == 0).sum(axis=1) + 1) / 2)
 
 
 def satterthwaite(*parts: tuple[Floats, Floats | float]) -> tuple[Floats, Floats]:
-    """The sum of independent variances and its degrees of freedom; parts: (variance, degrees of freedom)."""
+    """The sum of independent variances and its degrees of freedom; parts: (variance, degrees of freedom).
+
+    Shares of the sum are squared, not the variances, which may be too large or too small for it.
+    """
     total = np.asarray(sum(variance for variance, _ in parts))
-    weighed = np.asarray(sum(variance**2 / np.where(variance > 0, freedom, 1) for variance, freedom in parts))
-    freedom = np.divide(total**2, weighed, out=np.full(total.shape, np.inf), where=weighed > 0)
-    return total, freedom
+    weighed = np.zeros(total.shape)
+    for variance, freedom in parts:
+        share = np.divide(variance, total, out=np.zeros(total.shape), where=total > 0)
+        weighed += share**2 / np.where(variance > 0, freedom, 1)
+    return total, np.divide(1.0, weighed, out=np.full(total.shape, np.inf), where=weighed > 0)
 
 
 @functools.cache

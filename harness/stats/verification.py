@@ -16,8 +16,9 @@ from harness.facts.outcome import is_collapsed
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, RunSpec, read_records, record_path
+from harness.metrics.metric import Metric
 from harness.metrics.registry import METRICS
-from harness.stats.groups import Group, mean_or_none, reported_metrics
+from harness.stats.groups import Group, spread_of
 from harness.stats.uncertainty import Interval
 
 Level = Literal["reported", "checked", "verified"]
@@ -180,7 +181,7 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
         for name in (name for name in task.metrics if name in METRICS):
             expected = METRICS[name].of_or_none(predictions, gold, row_groups)
             actual = record.metrics.get(split, {}).get(name)
-            if not are_equal(expected, actual):
+            if not _are_equal(expected, actual, METRICS[name]):
                 message = f"expected {expected} from the predictions, got {actual}"
                 yield Finding(f"metrics.{split}.{name}", message)
     if record.status in ("ok", "collapsed") and task.report and len(collapsed) == len(task.report):
@@ -189,11 +190,15 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
             yield Finding("status", f"expected {status} from the predictions, got {record.status}")
 
 
-def are_equal(one: float | None, other: float | None) -> bool:
-    """True for two values of a metric on the same rows that differ by rounding at most, or are both undefined."""
+def _are_equal(one: float | None, other: float | None, metric: Metric) -> bool:
+    """True for two values of a metric on the same rows that differ by rounding at most, or are both undefined.
+
+    An error without an upper limit may be small as a whole, so that its rounding error is relative.
+    """
     if one is None or other is None:
         return one is other
-    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE)
+    absolute = _TOLERANCE if math.isfinite(metric.highest) else 0.0
+    return math.isclose(one, other, rel_tol=_TOLERANCE, abs_tol=absolute)
 
 
 # -- a record and its re-runs ------------------------------------------------------------------------------------------
@@ -210,7 +215,7 @@ def level_of(group: Group, interval: Interval | None, reruns: Mapping[str, Seque
     if interval is None or not all(by_run):
         return "checked"
     every = [rerun.record for one in by_run for rerun in one]
-    score = mean_or_none([_main_score(run, group) for run in every])
+    score = spread_of([group.score_of(run) for run in every], group.aggregate).center
     is_within = score is not None and interval.low <= score <= interval.high
     return "verified" if is_within and all(map(ran_on_gpu, [*every, *group.scored])) else "checked"
 
@@ -251,7 +256,7 @@ def compare_reruns(
         interval = Interval(center - widening * (center - interval.low), center + widening * (interval.high - center))
     outcomes = []
     for path, rerun in independent_reruns(record, reruns):
-        score, rerun_score = (_main_score(run, group) if group else None for run in (record, rerun))
+        score, rerun_score = (group.score_of(run) if group else None for run in (record, rerun))
         if path in equal:
             agreement: Agreement = "equal"
         elif interval is None or rerun_score is None:
@@ -287,10 +292,6 @@ def _circumstances(record: RunRecord) -> dict[str, Any]:
     devices = ", ".join(f"{number} x {name}" for name, number in Counter(environment.pop("devices", [])).items())
     commit, fingerprint = record.model and record.model.commit, record.data and record.data.fingerprint
     return versions | environment | {"devices": devices, "model.commit": commit, "data.fingerprint": fingerprint}
-
-
-def _main_score(run: RunRecord, group: Group) -> float | None:
-    return mean_or_none([run.metrics.get(split, {}).get(name) for split, name in reported_metrics(group.task)])
 
 
 def ran_on_gpu(record: RunRecord) -> bool:

@@ -125,6 +125,13 @@ def test_models_within_a_budget_are_listed_and_nothing_is_written(
             main(["--results", str(tmp_path), "--budget", budget])
 
 
+def test_budget_needs_scores_whose_mean_can_be_taken(tmp_path: Path) -> None:
+    """Records of an error have a score and a cost."""
+    write_record(record("ratings", 0.5), tmp_path)
+    with pytest.raises(UserError, match="more is better"):
+        main(["--results", str(tmp_path), "--budget", "5"])
+
+
 def test_page_of_one_task_is_written_alone_and_one_that_nobody_ran_is_bad_input(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -447,6 +447,23 @@ def test_missing_record_is_named(tmp_path: Path) -> None:
         read_record(path)
 
 
+def test_unreadable_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of a colleague, whose records would be missing without a word."""
+    for task in ("rte", "cola"):
+        write_record(minimal_record(spec=run_spec(task)), tmp_path)
+    listing = Path.iterdir
+
+    def refuse(folder: Path) -> Any:
+        if folder.name == "rte":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return listing(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    records, messages = read_records(tmp_path)
+    assert [record.spec.task for record in records] == ["cola"]
+    assert [message.partition(":")[0] for message in messages] == [str(tmp_path / "runs" / "rte")]
+
+
 def test_unreadable_files_do_not_hide_the_others(tmp_path: Path) -> None:
     good = write_record(_record(), tmp_path)
     bad = [good.parent / "a-half.json", good.parent / "z-bytes.json"]

@@ -46,6 +46,17 @@ def test_entries_are_added_changed_and_removed_with_their_ranks() -> None:
     assert f"- rte/{other.run_id}".replace("_", "\\_") in text
 
 
+def test_another_task_changes_an_entry_although_it_changes_the_name_of_its_recipe() -> None:
+    old = [record(task, 0.8, recipe={"epochs": 2}) for task in ("cola", "rte")]
+    other = record("rte", 0.7, recipe={"epochs": 9})
+    new = record("sst2", 0.9, recipe={"epochs": 1})
+    text = page([*old, other], [*old, other, new])
+    assert "Entries: 0 added, 1 changed, 0 removed. Records: 1 added" in text
+    entry, _, *scores = rows(text)[1:]
+    assert entry == [BERT, "epochs=2 → epochs=2 (1: sst2)", "changed", "reported"]
+    assert [line[1:4] for line in scores if line[2] != line[3]] == [["SST-2", "–", "**90.0 (1)**"]]
+
+
 def test_an_entry_has_a_rank_among_those_that_it_competes_with() -> None:
     full = record("rte", 0.6)
     partial = record("rte", 0.9, model=ELECTRA, data={"is_partial": True})

@@ -14,6 +14,7 @@ from harness.commands.leaderboard import main
 from harness.errors import UserError
 from harness.facts.records import RunRecord, write_record
 from harness.reports.comparison import compare_entries, find_entry, print_comparison
+from harness.reports.markdown import NO_DIRECTION, render_markdown
 from harness.reports.standings import Leaderboard, build_leaderboard
 from harness.stats.uncertainty import holm
 
@@ -96,6 +97,18 @@ def test_less_error_is_better() -> None:
     (compared,) = compare_entries(board, find_entry(board, "a"), find_entry(board, "b"))
     assert compared.test.difference < 0
     assert compared.verdict == "better"
+
+
+@pytest.mark.parametrize("main_metrics", [["pearson", "rmse"], ["bleu"]])
+def test_scores_without_a_better_direction_are_not_compared(main_metrics: list[str]) -> None:
+    """The models have predictions of the same rows."""
+    metrics = dict.fromkeys(["pearson", *main_metrics], 0.5)
+    facts = dict(metrics=list(metrics), main_metrics=main_metrics, labels=None, problem_type="regression")
+    runs = [record_with_predictions("stsb", quality, model=model, facts=facts) for model, quality in QUALITIES]
+    board = board_of(*(run.model_copy(update={"metrics": {"validation": metrics}}) for run in runs))
+    (compared,) = compare_entries(board, find_entry(board, "a"), find_entry(board, "b"))
+    assert compared.verdict == NO_DIRECTION
+    assert f"No tests: {NO_DIRECTION}." in render_markdown(board)
 
 
 def test_other_rows_are_not_compared() -> None:

@@ -14,12 +14,12 @@ from support.boards import (
     CONSTANT_SCORES,
     cell,
     record,
+    record_with_predictions,
     sample,
 )
 
 from harness.facts.record_parts import ModelFacts
 from harness.reports.data_files import render_csv, render_json
-from harness.reports.formulas import formulas
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import build_leaderboard
 from harness.reports.task_page import render_task_page
@@ -41,6 +41,19 @@ def test_csv_and_json_have_every_number_of_every_group() -> None:
     assert len(content["references"]) == len(published) > 50
     average = board.averages[board.entries[0], "GLUE"].score
     assert content["entries"][0]["averages"]["GLUE"] == pytest.approx(average)
+
+
+def test_no_small_number_is_rounded_to_zero() -> None:
+    qualities = (("a", 0.9), ("b", 0.6))
+    records = [record_with_predictions("rte", q, model=m, seed=seed) for m, q in qualities for seed in (1, 2, 3)]
+    board = build_leaderboard(records)
+    (test,) = (one.to_best for one in board.evidence.values() if one.to_best)
+    assert 0 < test.p < 1e-7
+    content = json.loads(render_json(board))
+    (shown,) = (entry["tasks"]["rte"]["to_best"] for entry in content["entries"] if entry["tasks"]["rte"]["to_best"])
+    assert [shown["p"], shown["p_holm"]] == pytest.approx([test.p, test.p_holm], rel=1e-5, abs=0)
+    lines = [line for line in csv.DictReader(io.StringIO(render_csv(board))) if line["p"]]
+    assert {float(line["p"]) for line in lines} == {shown["p"]}
 
 
 def test_mean_and_deviation_over_seeds_are_numpys() -> None:
@@ -98,5 +111,5 @@ def test_pages_show_trained_parameters_where_others_are_frozen(
     )
     board = build_leaderboard([record().model_copy(update={"model": model})])
     assert f" {shown} |" in render_markdown(board)
-    page = render_task_page(board, json.loads(render_json(board)), formulas(board), "mrpc", "leaderboard")
+    page = render_task_page(board, json.loads(render_json(board)), "mrpc", "leaderboard")
     assert f">{shown}</td>" in page

@@ -159,6 +159,28 @@ def test_page_of_many_entries_has_a_layout_of_its_own(make_record: Make) -> None
         assert len([box for box in page.all("input") if box.get("class") == "pick"]) == entries
 
 
+@pytest.mark.parametrize("entries", [2, 61])
+def test_a_browser_shows_very_long_names_and_many_seeds_within_their_columns(
+    make_record: Make, tmp_path: Path, entries: int
+) -> None:
+    tasks = ["rte", "name_of_a_task_" * 6, "another-name_of_a_task_" * 4, "e"]
+    records = [
+        make_record(task, model=f"a/{number}", facts={"suite": None}, seed=seed)
+        for number in range(entries)
+        for task in tasks
+        for seed in range(30 if number == 0 else 1)
+    ]
+    script = """
+const excess = selector => [...document.querySelectorAll(selector)].map(one => one.scrollWidth - one.clientWidth);
+const parts = [...document.querySelectorAll("ul.tasks li")].map(item => item.getClientRects().length);
+const widths = [...document.querySelectorAll("#board thead th")].map(head => head.offsetWidth);
+return [Math.max(...excess("ul.tasks li, #board :is(thead th, td), nav, h1")), Math.max(...parts), Math.max(...widths)];
+"""
+    excess, parts, widest = run_in_browser(page_of(*records), script, tmp_path)
+    assert (excess, parts) == (0, 1)
+    assert widest < 300
+
+
 def test_test_mode_is_in_the_title(make_record: Make) -> None:
     assert "no benchmark results" in Page(page_of(make_record(spec={"test_mode": True}))).text
 

@@ -46,6 +46,16 @@ def test_row_has_recipe_seeds_and_scores(make: Make) -> None:
     assert any("bf16" in note for note in row.notes)
 
 
+def test_a_small_error_keeps_its_digits(make: Make, tmp_path: Path) -> None:
+    small = {1: 0.0000213, 2: 0.0000215}
+    row = own_row([make(seed=seed, scores={"mse": value}) for seed, value in small.items()], "mine")
+    (score,) = row.tasks["rte"].scores
+    assert (score.value, score.by_seed) == (0.0000214, (0.0000213, 0.0000215))
+    assert score.plus_minus == pytest.approx(1.41e-7)
+    (tmp_path / "mine.yaml").write_text(row_text(row), encoding="utf-8")
+    assert read_row(tmp_path / "mine.yaml").tasks["rte"].scores == (score,)
+
+
 def test_default_recipe_is_a_recipe(make_record: Make, tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(row_text(own_row([make_record()], "mine")), encoding="utf-8")

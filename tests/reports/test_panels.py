@@ -28,8 +28,8 @@ def content_of(*records: RunRecord) -> dict[str, Any]:
     return json.loads(render_json(build_leaderboard(records)))
 
 
-def panel(baseline: float | None = 0.5, is_percent: bool = True, lower_is_better: bool = False) -> Panel:
-    return Panel("t", "T", "T accuracy", is_percent, lower_is_better, baseline, (), ())
+def panel(baseline: float | None = 0.5, as_percent: bool = True, lower_is_better: bool = False) -> Panel:
+    return Panel("t", "T", "T accuracy", as_percent, lower_is_better, baseline, (), ())
 
 
 def test_a_panel_per_task_with_the_score_and_each_seed(make_record: Callable[..., RunRecord]) -> None:
@@ -102,10 +102,10 @@ def test_published_scores_need_all_main_metrics(
         (panel(0.5), 0.2, 0.0),
         (panel(None), 0.8, 0.8),
         (panel(1.0), 1.0, 1.0),
-        (panel(2.0, is_percent=False, lower_is_better=True), 0.5, 0.75),
-        (panel(2.0, is_percent=False, lower_is_better=True), 3.0, 0.0),
-        (panel(None, is_percent=False, lower_is_better=True), 0.5, None),
-        (panel(2.0, is_percent=False), 0.5, None),
+        (panel(2.0, as_percent=False, lower_is_better=True), 0.5, 0.75),
+        (panel(2.0, as_percent=False, lower_is_better=True), 3.0, 0.0),
+        (panel(None, as_percent=False, lower_is_better=True), 0.5, None),
+        (panel(2.0, as_percent=False), 0.5, None),
     ],
 )
 def test_normalized_score_is_0_at_the_baseline_and_1_when_perfect(

@@ -5,7 +5,9 @@ Only their structure is compared: another version of matplotlib may write other 
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +15,7 @@ from xml.etree import ElementTree
 
 import matplotlib
 import pytest
+from support.records import finished_record
 
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
@@ -93,6 +96,32 @@ def test_scale_of_a_narrow_heat_map_is_not_cut_off(make_record: Callable[..., Ru
     ends = {element.text: float(element.get("x", 0)) for element in root.iter() if element.text == "perfect"}
     width = float(root.get("width", "0pt").removesuffix("pt"))
     assert ends["perfect"] + 7 * 3.5 < width
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.002])
+def test_numbers_of_many_entries_of_equal_cost_do_not_overlap(gap: float) -> None:
+    """A fifth of the entries has the same score, too."""
+    scores = [0.6 + gap * max(number, 8) for number in range(40)]
+    names = [f"m{number}" for number in range(40)]
+    svg = render_plots(
+        content_of(*(finished_record(scores={"accuracy": s}, model=m) for m, s in zip(names, scores, strict=True)))
+    )
+    elements = ElementTree.fromstring(svg["cost.svg"]).iter()
+    numbers = [one for one in elements if one.tag.endswith("}text") and "font-size: 6.5px" in one.get("style", "")]
+    assert [one.text for one in numbers] == [str(number) for number in range(1, 41)]
+    positions = [(float(one.get("x", 0)), float(one.get("y", 0))) for one in numbers]
+    assert min(math.dist(one, other) for one, other in itertools.combinations(positions, 2)) > 6.5
+
+
+def test_numbers_of_large_errors_fit_into_the_heat_map_and_the_scale_of_an_axis_is_small(
+    make_record: Callable[..., RunRecord],
+) -> None:
+    plots = render_plots(
+        content_of(*(make_record("prices", {"mse": value}, model=f"m{value}") for value in (1e10, 3e10)))
+    )
+    assert {"1.00e+10", "3.00e+10"} < set(texts(plots["heatmap.svg"]))
+    (offset,) = (one for one in ElementTree.fromstring(plots["scores.svg"]).iter() if one.text == "1e10")
+    assert "font-size: 8px" in offset.get("style", "")
 
 
 def test_key_names_the_statistic_over_seeds(make_record: Callable[..., RunRecord]) -> None:

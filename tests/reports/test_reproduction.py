@@ -17,6 +17,7 @@ from harness.reports.reproduction import (
     render_reproduction_json,
     render_reproduction_markdown,
     verdict_table,
+    verdict_text,
     write_reproduction,
 )
 from harness.stats.reproductions import verdicts_of
@@ -41,6 +42,22 @@ def outcome(make_record: Callable[..., RunRecord]) -> Reproduction:
     records = {"rte": runs, "qnli": runs, "sst2": [None, *runs[1:]]}
     excluded = [("cola", row.tasks["cola"].scores[0], "another metric")]
     return Reproduction(row, "script", "my/copy", 1.0, False, verdicts_of(row, compared, records, 1.0), excluded)
+
+
+def test_a_small_error_is_shown_with_its_digits(make_record: Callable[..., RunRecord]) -> None:
+    score = Score(metric="mse", split="validation", value=0.000214)
+    row = PublishedRow(
+        name="own",
+        model="example/bert",
+        source="a",
+        setting="3 epochs",
+        tasks={"ratings": PublishedTask(scores=(score,), recipe={})},
+    )
+    runs = [make_record("ratings", seed=seed, scores={"mse": 0.0003 + seed / 1e6}) for seed in range(3)]
+    (one,) = verdicts_of(row, {"ratings": (score,)}, {"ratings": runs}, 1e-5)
+    assert verdict_text(one) == "differs by +0.000087 [+0.000082, +0.000092]"
+    shown = render_reproduction_markdown(Reproduction(row, None, "example/bert", 1e-5, False, [one], []))
+    assert "| 0.000214 | 0.000301 | 3 | +0.000087 " in shown
 
 
 def test_json_has_all_numbers(outcome: Reproduction) -> None:

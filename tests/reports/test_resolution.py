@@ -12,7 +12,6 @@ from support.boards import BERT, ELECTRA, record_with_predictions
 
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_csv, render_json
-from harness.reports.formulas import formulas
 from harness.reports.markdown import render_markdown
 from harness.reports.standings import Leaderboard, build_leaderboard
 from harness.reports.task_page import render_task_page
@@ -44,7 +43,7 @@ def test_pages_and_files_have_the_same_numbers() -> None:
     assert present > ten > limit > 0
     (note,) = resolutions(render_markdown(board))
     assert re.findall(r"\d+\.\d", note) == [f"{100 * value:.1f}" for value in (present, ten, limit)]
-    assert resolutions(render_task_page(board, content, formulas(board), "qnli", "leaderboard")) == [note]
+    assert resolutions(render_task_page(board, content, "qnli", "leaderboard")) == [note]
     lines = [line for line in csv.DictReader(io.StringIO(render_csv(board))) if not line["source"]]
     names = ("smallest_difference", "smallest_difference_ten_seeds", "smallest_difference_any_number")
     assert {tuple(float(line[name]) for name in names) for line in lines} == {(present, ten, limit)}
@@ -58,7 +57,7 @@ def test_nothing_is_said_where_no_two_models_differ(models: tuple[str, ...]) -> 
     assert len(board.entries) == len(models)
     content = json.loads(render_json(board))
     assert [column["smallest_differences"] for column in content["columns"]] == [None]
-    page = render_task_page(board, content, formulas(board), "qnli", "leaderboard")
+    page = render_task_page(board, content, "qnli", "leaderboard")
     assert "Resolution:" not in render_markdown(board) + page
 
 
@@ -76,4 +75,4 @@ def test_differences_of_unbounded_metrics_are_unscaled() -> None:
     (column,) = json.loads(render_json(board))["columns"]
     (note,) = resolutions(render_markdown(board))
     assert "points" not in note
-    assert f"{column['smallest_differences']['with_present_seeds']:.3f} with 3" in note
+    assert f"{column['smallest_differences']['with_present_seeds']:#.3g} with 3" in note

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -389,6 +390,47 @@ def test_models_in_the_set_of_the_best_are_tied() -> None:
         {"mean": 2, "low": 1, "high": 2},
         {"mean": 3, "low": 3, "high": 3},
     ]
+
+
+@pytest.mark.parametrize("groups", [None, [7, 7]], ids=["one row", "one group of rows"])
+def test_a_single_row_has_no_interval(groups: list[int] | None) -> None:
+    """It says nothing about other rows, and a foreign record may have it."""
+    rows = 1 if groups is None else len(groups)
+    packed = {} if groups is None else {"row_groups": {"validation": pack_array(np.array(groups))}}
+    runs = [
+        record_with_predictions("rte", 0.9, model=model, seed=seed, rows=rows, **packed)
+        for model in "ab"
+        for seed in (1, 2)
+    ]
+    board = build_leaderboard(runs)
+    assert [one.total for one in board.evidence.values()] == [None, None]
+    assert [entry["tasks"]["rte"]["n"] for entry in json.loads(render_json(board))["entries"]] == [2, 2]
+
+
+def test_runs_of_one_recipe_are_one_entry_although_the_default_has_changed() -> None:
+    """Folders of two people with different versions: the recipe of the one is the default of the other."""
+    older = [record("rte", 0.7, seed=seed, recipe={"epochs": 3}, default={"epochs": 5}) for seed in (1, 2)]
+    newer = [record("rte", 0.8, seed=seed) for seed in (3, 4)]
+    assert older[0].spec.recipe == newer[0].spec.recipe
+    assert [run.recipe_changes for run in (older[0], newer[0])] == [{"epochs": 3}, {}]
+    board = build_leaderboard([*older, *newer])
+    (entry,) = board.entries
+    assert (entry.variant, cell([*older, *newer], "RTE accuracy")) == ("default", "75.0 (4)")
+
+
+def test_set_of_the_best_is_that_of_the_models_with_predictions() -> None:
+    """The best of the column is in no comparison, as the legend says."""
+    runs = [
+        record_with_predictions("qnli", quality, model=model, seed=seed)
+        for model, quality in {"a": 0.8, "b": 0.79}.items()
+        for seed in (1, 2, 3)
+    ]
+    markdown = render_markdown(build_leaderboard([*runs, record("qnli", 0.99, model="best")], resamples=400))
+    cells = {line["Model"]: line["QNLI accuracy"] for line in table(markdown)[:3]}
+    assert {model: cell.endswith("≈") for model, cell in cells.items()} == {"best": False, "a": True, "b": True}
+    assert cells["best"].startswith("**99.0**")
+    (legend,) = re.findall(r"^- ≈ marks .*?(?=^- )", markdown, re.MULTILINE | re.DOTALL)
+    assert "stored predictions of the same rows" in " ".join(legend.split())
 
 
 def test_single_runs_give_no_verdict_about_models() -> None:

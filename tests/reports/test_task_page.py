@@ -14,7 +14,6 @@ from support.html_pages import Page, check_self_containment, run_in_browser
 from harness.facts.packing import pack_array
 from harness.facts.records import RunRecord
 from harness.reports.data_files import render_json
-from harness.reports.formulas import formulas
 from harness.reports.standings import build_leaderboard
 from harness.reports.task_page import MAX_ENTRIES, MAX_ROWS, render_task_page
 
@@ -24,7 +23,7 @@ MODELS = {"a/one": 0.9, EVIL: 0.6}
 
 def page_of(task: str, *records: RunRecord, texts: Any = None) -> str:
     board = build_leaderboard(records)
-    return render_task_page(board, json.loads(render_json(board)), formulas(board), task, "leaderboard-x", texts)
+    return render_task_page(board, json.loads(render_json(board)), task, "leaderboard-x", texts)
 
 
 def runs(task: str, models: dict[str, float] | None = None, **changes: Any) -> list[RunRecord]:

@@ -13,6 +13,7 @@ import pytest
 from support.boards import record
 
 from harness.commands.leaderboard import read_leaderboard
+from harness.facts.packing import pack_array
 from harness.facts.records import RunRecord, record_path, write_record
 from harness.metrics.calibration import calibration, fit_temperature
 from harness.reports.data_files import render_json
@@ -88,6 +89,22 @@ def test_no_table_without_stored_scores(tmp_path: Path) -> None:
     board, messages = read_leaderboard(tmp_path)
     assert (board.calibrations, messages) == ({}, [])
     assert "## Calibration" not in render_markdown(board)
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_file_of_another_run_is_named_and_not_used(tmp_path: Path, is_other: bool) -> None:
+    """The record of one person next to the predictions of another's run of the same spec."""
+    run = write_run(tmp_path, "standard", ["validation"])
+    scores, gold = stored(10)
+    predictions = scores.argmax(axis=1)
+    packed = {
+        "gold": {"validation": pack_array(gold)},
+        "predictions": {"validation": pack_array(predictions ^ is_other)},
+    }
+    write_record(run.model_copy(update=packed), tmp_path, overwrite=True)
+    board, messages = read_leaderboard(tmp_path)
+    assert bool(board.calibrations) != is_other
+    assert [run.prediction_files["validation"] in message for message in messages] == [True] * is_other
 
 
 @pytest.mark.parametrize("name", ["bytes", "other labels", "other folder"])

@@ -53,6 +53,15 @@ def test_the_same_score_with_each_seed_agrees_whatever_the_spread(runs: list[Run
         assert _verdict(row, [*runs[:4], None]).verdict == "cannot tell"
 
 
+def test_small_errors_are_not_the_same_because_they_are_small(make_record: Make) -> None:
+    runs = [make_record(seed=seed, scores={"mse": 0.00002 + seed / 1e6}) for seed in range(3)]
+    for factor, is_exact in ((1.0, True), (1.1, False)):
+        by_seed = tuple(factor * (0.00002 + seed / 1e6) for seed in range(3))
+        score = Score(metric="mse", split="validation", value=by_seed[1], by_seed=by_seed)
+        row = _row(0, seeds=(0, 1, 2), tasks={"rte": PublishedTask(scores=(score,), recipe={})})
+        assert _verdict(row, runs, margin=1e-7).is_exact == is_exact
+
+
 def test_median_and_best_are_compared_with_the_same_statistic(make_record: Make) -> None:
     scores = [0.60, 0.70, 0.71, 0.72, 0.80]
     runs = [make_record(seed=seed, scores={"accuracy": score}) for seed, score in enumerate(scores)]

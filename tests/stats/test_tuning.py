@@ -135,6 +135,19 @@ def test_run_without_a_record_is_counted_as_unknown(tmp_path: Path) -> None:
     assert tuning_text(**budget._asdict()) == "3 points, 0.03 h (1 unknown)"
 
 
+def test_copy_of_a_grid_counts_once(tmp_path: Path) -> None:
+    """A backup without the runs, and a link to the folder; the grid is that with the most records."""
+    path = write_grid(tmp_path / "grid")
+    (tmp_path / "backup" / "grids").mkdir(parents=True)
+    (tmp_path / "backup" / "grids" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "latest").symlink_to("grid")
+    write_record(record("mrpc", recipe={"learning_rate": 3e-5}), tmp_path)
+    board = read_leaderboard(tmp_path)[0]
+    (budget,) = board.tuning.values()
+    assert (budget.points, budget.runs, budget.uncounted, budget.device_seconds) == (3, 3, 0, 3 * 61.0)
+    assert budget.grids == (f"grid/grids/{path.name}",)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", '{"model": "a"}', '{"points": [{"values": 3}]}'])
 def test_file_that_is_no_grid_is_named_and_strict_fails(
     tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]

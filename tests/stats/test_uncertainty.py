@@ -157,6 +157,39 @@ def test_equal_models_have_p_1() -> None:
     assert compared.p[0] == 1
 
 
+@pytest.mark.parametrize("exponent", [-200, -30, -10, 20, 166])
+def test_the_unit_of_an_error_changes_no_verdict(exponent: int) -> None:
+    """Values in metres or in kilometres: powers of two, so that the scores are the same to the last bit."""
+    random, unit = np.random.default_rng(3), 2.0**exponent
+    gold = random.random(1_000)
+    predictions = [gold + random.normal(size=(2, 1_000)) * noise for noise in (0.1, 0.101, 0.13)]
+    samples = []
+    for size in (1.0, unit):
+        runs = [[float(np.mean((size * (run - gold)) ** 2)) for run in one] for one in predictions]
+        drawn = resampled(["mse"], size * np.concatenate(predictions), size * gold, "x", 400).reshape(3, 2, -1)
+        samples.append(sample_of(runs, drawn.mean(axis=1), 1_000, False, [0] * 3, [True] * 3))
+    (expected, scaled), (first, second) = samples, np.triu_indices(3, 1)
+    for pairs in ((first, second), (first[:1], second[:1]), (np.tile(first, 2), np.tile(second, 2))):
+        assert compare(scaled, *pairs).p.tolist() == compare(expected, *pairs).p.tolist()
+        assert (compare(scaled, *pairs).difference / unit**2).tolist() == compare(expected, *pairs).difference.tolist()
+    members = [best_set(sample, -1, np.random.default_rng(1)) for sample in (expected, scaled)]
+    assert np.array_equal(*members)
+
+
+def test_scores_that_differ_by_rounding_are_equal() -> None:
+    """The mean of the same runs in another order, around 0 and of large errors."""
+    for scores in ([0.3, -0.1, -0.2], [935072423.8, 815853554.1, 2738500.2]):
+        drawn = np.array(scores)[:, None] * np.random.default_rng(0).normal(1, 0.1, size=(3, 400))
+        orders = [scores, scores[::-1], [scores[1], scores[2], scores[0]]]
+        by_order = [drawn.mean(axis=0), drawn[::-1].mean(axis=0), drawn[[1, 2, 0]].mean(axis=0)]
+        sample = sample_of(orders, np.array(by_order), 400, False, [0] * 3, [True] * 3)
+        assert len({float(np.mean(one)) for one in orders}) > 1
+        first, second = np.triu_indices(3, 1)
+        assert compare(sample, first, second).difference.tolist() == [0.0] * 3
+        constant = sample._replace(own=np.zeros(3), pooled=np.zeros(3))
+        assert compare(constant, first, second).p.tolist() == [1.0] * 3
+
+
 def test_rows_that_all_agree_are_a_sign_test() -> None:
     constant = np.repeat([[1.0], [0.0]], 10, axis=1)
     sample = sample_of([[1.0], [0.0]], constant, 10, True, [0, 0], [True, True])
@@ -305,3 +338,8 @@ def test_mean_of_independent_scores_by_hand() -> None:
 
 def test_equal_values_share_a_rank() -> None:
     assert ranks(np.array([0.5, 0.2, 0.5, 0.9])).tolist() == [2.5, 1, 2.5, 4]
+
+
+@pytest.mark.parametrize("unit", [1e-13, 1.0, 1e9])
+def test_values_that_differ_by_rounding_share_a_rank(unit: float) -> None:
+    assert ranks(unit * np.array([0.1 + 0.2, 0.3, 0.2])).tolist() == [2.5, 2.5, 1]

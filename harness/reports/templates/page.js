@@ -133,7 +133,7 @@
         addCell(line, verdicts.get(test[4])).className = "text";
       } else {
         const isEmpty = one.textContent === "" || other.textContent === "";
-        const reason = addCell(line, isEmpty ? "not run by both" : "no test: other rows, or marks that keep one out");
+        const reason = addCell(line, isEmpty ? "not run by both" : "no test: other rows, marks that keep one out, or unknown whether higher is better");
         [reason.colSpan, reason.className] = [5, "text muted"];
       }
     }
