@@ -77,7 +77,7 @@ def test_mistake_on_several_nodes_is_told_whatever_becomes_of_the_other_processe
 
 
 def test_leftovers_of_another_user_that_cannot_be_removed_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(path: Path, missing_ok: bool = False) -> None:
+    def refuse(path: Path, **_: bool) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     args = ["--tasks", "rte", "--test-mode", "--results", str(tmp_path)]
