@@ -22,8 +22,8 @@ class ReadOptions(NamedTuple):
     """Columns to read; others are null. None: all."""
 
     def reads(self, column: str) -> bool:
-        """True when the values of the column are read."""
-        return self.columns is None or column in self.columns
+        """True when the values of the column are read; blanks around its name are no part of it."""
+        return self.columns is None or column.strip() in self.columns
 
 
 def column_values(table: datasets.Dataset, column: str) -> list[Any]:
@@ -113,13 +113,12 @@ def check_header(header: Sequence[str], name: str) -> None:
         raise UserError(f"{name}: duplicate column {duplicates[0]!r}. Rename one of them.")
 
 
-def with_null_columns(table: pa.Table, header: Sequence[str]) -> pa.Table:
-    """The table with exactly the columns of `header`, in its order; columns that it does not have are null."""
+def with_null_columns(table: pa.Table, sources: Sequence[str], header: Sequence[str]) -> pa.Table:
+    """The columns `sources` of a table under the names of `header`; those that it does not have are null."""
     import pyarrow as pa
 
     columns = [
         table.column(name) if name in table.column_names else pa.chunked_array([pa.nulls(table.num_rows)])
-        for name in header
+        for name in sources
     ]
-    metadata = table.schema.metadata
-    return pa.table(columns, names=list(header)).replace_schema_metadata(metadata)
+    return pa.table(columns, names=list(header)).replace_schema_metadata(table.schema.metadata)

@@ -233,6 +233,22 @@ def test_delimiter_is_inferred_from_the_header(delimiter: str, folder: Path) -> 
     assert sum(len(split.text) for split in splits_of(task).values()) == ROWS
 
 
+@pytest.mark.parametrize("first", ["sep=;\r\n", "\ufeffsep=;\n", '"sep=;"\n', "sep=\t\n"])
+def test_first_line_that_excel_writes_names_the_delimiter(first: str, folder: Path) -> None:
+    delimiter = "\t" if "\t" in first else ";"
+    Path("train.csv").write_text(first + GOOD.replace(",", delimiter) + "one more\n", newline="")
+    with pytest.raises(UserError, match=rf"row {ROWS + 1} \(line {ROWS + 3}\) has 1"):
+        infer_task(own())
+    Path("train.csv").write_text(first + GOOD.replace(",", delimiter), newline="")
+    Path("test.csv").write_text("sep=|\n" + GOOD.replace(",", "|").replace("text ", "t "))
+    task = infer_task(own(test_file=("test.csv",))).task
+    assert task.source.delimiter == delimiter
+    assert {name: split.text[0] for name, split in splits_of(task).items() if name != "validation"} == {
+        "train": "text 0",
+        "test": "t 0",
+    }
+
+
 @pytest.mark.parametrize("encoding", ["iso-8859-9", "cp1254", "utf-16", "utf-8-sig"])
 def test_encoding_is_that_of_the_flag_or_of_the_byte_order_mark(encoding: str) -> None:
     Path("train.csv").write_bytes(GOOD.replace("text ", "ağaç şu ").encode(encoding))
@@ -709,6 +725,18 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         r"zero bytes\. .*--encoding utf-16-le",
     ),
     "binary file": (lambda: _file(b"\x01\x02\0\0\0\x05" * 50), r"train\.csv: not a text file: .*zero bytes"),
+    "zero bytes in a later line": (
+        lambda: _file(f"{GOOD * 9}te\0xt,good\n"),
+        rf"train\.csv:{9 * (ROWS + 1) + 1}: .*zero bytes",
+    ),
+    "zero bytes at the end of JSON lines": (
+        lambda: _file('{"text": "a", "label": "b"}\n' * 200 + "\0" * 9, "train.jsonl"),
+        r"train\.jsonl:201: .*zero bytes",
+    ),
+    "zero bytes at the end of JSON": (
+        lambda: _file(json.dumps([{"text": "a" * 9000, "label": "b"}]) + "\n\0", "train.json"),
+        r"train\.json:2: .*zero bytes",
+    ),
     "workbook called .csv": (lambda: _file(b"PK\x03\x04rest"), r"not a csv file, but a zip archive or an Excel"),
     "gzip called .csv": (lambda: _file(gzip.compress(b"a")), r"not a csv file, but a gzip file; .*\.gz"),
     "Parquet called .csv": (lambda: _file(b"PAR1rest"), r"not a csv file, but a Parquet file; .*\.parquet"),
@@ -1098,9 +1126,13 @@ def test_quote_that_swallows_the_rows_up_to_another_one_is_named(folder: Path, e
         infer_task(own(f"train.{ending}"))
 
 
-def test_blanks_around_the_names_of_columns_are_no_part_of_them(folder: Path) -> None:
-    (folder / "train.csv").write_text(GOOD.replace("text,label", "text , label"))
-    assert infer_task(own()).task.label == "label"
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx"])
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(write_rows: Write, ending: str) -> None:
+    path = write_rows(Path(f"train.{ending}"), {"text ": TEXTS, " label": LABELS, " other": TEXTS})
+    assert splits_of(infer_task(own(path.name)).task)["train"].text[:2] == TEXTS[:2]
+    path = write_rows(Path(f"twice.{ending}"), {"text": TEXTS, "label": LABELS, " text": TEXTS})
+    with pytest.raises(UserError, match=rf"twice\.{ending}: duplicate column 'text'"):
+        infer_task(own(path.name))
 
 
 @pytest.mark.parametrize(
