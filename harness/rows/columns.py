@@ -46,9 +46,15 @@ def column_values(table: datasets.Dataset, column: str) -> list[Any]:
 
 def has_column(table: datasets.Dataset, column: str) -> bool:
     """True when the table has the column, or the object of which `idx.answer` is a part."""
+    return column_feature(table, column) is not None
+
+
+def column_feature(table: datasets.Dataset, column: str) -> Any:
+    """The type of a column's values as `datasets` describes it; None if the table does not have the column."""
     whole, _, part = column.partition(".")
     feature = table.features.get(whole)
-    return column in table.column_names or bool(part and isinstance(feature, dict) and part in feature)
+    parts = feature if part and isinstance(feature, dict) else {}
+    return table.features.get(column, parts.get(part))
 
 
 def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:

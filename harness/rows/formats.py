@@ -202,40 +202,43 @@ def _name_columns(header: Sequence[str], name: str) -> list[str]:
 
 def _delimited_rows(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, as (number of the first line, fields)."""
-    end = "\0end of the file"  # an open quote swallows it, which csv.reader itself would not report
-
     record: list[str] = []
 
-    def with_end() -> Iterator[str]:
-        for line in itertools.chain(lines, [end]):
+    def recorded() -> Iterator[str]:
+        for line in lines:
             record.append(line)
             yield line
 
-    reader = csv.reader(with_end(), delimiter=delimiter)
-    first = 1
-    for fields in reader:
-        if fields == [end]:
-            return
-        if any(end in field for field in fields):
-            break
-        if len(record) > 1 and not _is_quoted_well(record, delimiter):
-            break
+    reader = csv.reader(recorded(), delimiter=delimiter, strict=True)
+    fields: list[str] | None = []
+    while fields is not None:
+        record.clear()
+        first = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error:
+            if (fields := _fields_as_written(record, delimiter)) is None:
+                raise UserError(
+                    f'{name}:{first}: missing closing quote (") of a field that starts in this line. '
+                    "Write a quote inside a text twice, and put quotes around the text."
+                ) from None
         if fields:
             yield first, fields
-        first = reader.line_num + 1
-        record.clear()
-    raise UserError(
-        f'{name}:{first}: missing closing quote (") of a field that starts in this line. '
-        "Write a quote inside a text twice, and put quotes around the text."
-    )
 
 
-def _is_quoted_well(record: Sequence[str], delimiter: str) -> bool:
-    """False for the lines of a row whose quote is closed inside a later text: it has swallowed the rows between."""
-    try:
-        return bool(list(csv.reader(record, delimiter=delimiter, strict=True)))
-    except csv.Error:
-        return False
+def _fields_as_written(record: Sequence[str], delimiter: str) -> list[str] | None:
+    """The fields of a line in which text follows a closing quote, as in `"Yes" he said`: such quotes are a part of it.
+
+    None if a quote is not closed in its field; then it has swallowed fields, or the rows up to another quote.
+    """
+    (fields,) = csv.reader(record[:1], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    if len(record) > 1 or any(field.startswith('"') and field.count('"') == 1 for field in fields):
+        return None
+    in_quotes = [re.fullmatch('"((?:[^"]|"")*)"( *)', field) for field in fields]
+    return [
+        field if match is None else match[1].replace('""', '"') + match[2]
+        for field, match in zip(fields, in_quotes, strict=True)
+    ]
 
 
 @contextmanager

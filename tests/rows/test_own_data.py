@@ -118,6 +118,16 @@ def test_labels_of_any_type_are_read_as_they_are_inferred(labels: list[Any], nam
     assert set(splits_of(task)["train"].label) == {0, 1}
 
 
+def test_label_may_be_a_part_of_an_object(write_rows: Write) -> None:
+    meta = [{"label": label.strip(), "other": 1} for label in LABELS]
+    write_rows(Path("train.jsonl"), {"text": TEXTS, "meta": meta})
+    write_rows(Path("test.jsonl"), {"text": [f"t{text}" for text in TEXTS], "meta": meta})
+    task = infer_task(own("train.jsonl", test_file=("test.jsonl",), label_column="meta.label")).task
+    label = splits_of(task)["test"].label
+    assert label is not None
+    assert [list(task.labels or {})[number] for number in label] == [label.strip() for label in LABELS]
+
+
 def test_digits_that_are_no_number_are_a_name() -> None:
     digits = "9" * 5000
     Path("train.csv").write_text("text,label\n" + "".join(f"{text},{digits}\n{text}!,1\n" for text in TEXTS))
@@ -1118,8 +1128,12 @@ def test_flags_of_candidates_and_their_task_file_are_the_same_run(
 def test_quote_that_swallows_the_rows_up_to_another_one_is_named(folder: Path, ending: str, delimiter: str) -> None:
     rows = [f"text {row}{delimiter}{label.strip()}" for row, label in enumerate(LABELS)]
     rows[3], rows[8] = f'"quoted" {rows[3]}', f'"two\n""lines"""{delimiter}bad'
+    rows[5], rows[6] = f'"a" "b"{delimiter}"good"', f'"a ""b""" {delimiter}bad'
     (folder / f"train.{ending}").write_text("\n".join([f"text{delimiter}label", *rows]))
-    assert sum(infer_task(own(f"train.{ending}")).task.rows.values()) == ROWS
+    splits = splits_of(infer_task(own(f"train.{ending}")).task)
+    texts = {text for split in splits.values() for text in split.text if '"' in text}
+    assert texts == {'"quoted" text 3', '"a" "b"', 'a "b" ', 'two\n"lines"'}, "quotes that are no delimiters stay"
+    assert sum(len(split.text) for split in splits.values()) == ROWS
     rows[3], rows[8] = f'"one{delimiter}bad', f'"other" one{delimiter}bad'
     (folder / f"train.{ending}").write_text("\n".join([f"text{delimiter}label", *rows]))
     with pytest.raises(UserError, match=rf"train\.{ending}:5: .*quote"):
