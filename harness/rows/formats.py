@@ -187,7 +187,7 @@ def _read_delimited(
             first += len(part)
 
 
-def _chunks(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
+def _chunks(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Lists of at most `size` rows; the first one may be empty."""
     yield list(itertools.islice(rows, size))
     while part := list(itertools.islice(rows, size)):
@@ -260,7 +260,7 @@ def _describe_uneven(name: str, columns: int, uneven: Sequence[tuple[int, int, i
     )
 
 
-def _parse_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
+def _parse_json(text: str, name: str) -> Iterator[Any]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -268,29 +268,29 @@ def _parse_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
         raise UserError(f"{name}: cannot be read as json: {first_line(error)}.{advice}") from None
     if not isinstance(rows, list):
         raise UserError(f"{name}: expected a list of rows, [{{column: value, ...}}, ...], got {json_type(rows)}.")
-    return enumerate(rows, start=1)
+    return iter(rows)
 
 
-def _parse_json_lines(lines: Iterable[str], name: str) -> Iterator[tuple[int, Any]]:
-    """The values of JSON Lines with their line numbers; empty lines are skipped."""
+def _parse_json_lines(lines: Iterable[str], name: str) -> Iterator[Any]:
+    """The values of JSON Lines; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{name}: cannot be read as jsonl: line {number}: {first_line(error)}") from None
 
 
-def _read_objects(rows: Iterator[tuple[int, Any]], name: str, options: ReadOptions, chunk: int) -> Iterator[pa.Table]:
+def _read_objects(rows: Iterator[Any], name: str, options: ReadOptions, chunk: int) -> Iterator[pa.Table]:
     rows_before, header = 0, dict[str, None]()
     for part in _chunks(rows, chunk):
-        for row, (_, value) in enumerate(part, rows_before + 1):
+        for row, value in enumerate(part, rows_before + 1):
             if not isinstance(value, dict):
                 raise UserError(
                     f"{name}: expected an object, {{column: value, ...}}, in row {row}, got {json_type(value)}."
                 )
             header |= dict.fromkeys(value)
-        table = object_table([value for _, value in part], list(header), options, name, rows_before)
+        table = object_table(part, list(header), options, name, rows_before)
         yield table.rename_columns(_name_columns(list(header), name))
         rows_before += len(part)
 

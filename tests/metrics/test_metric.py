@@ -65,6 +65,8 @@ def test_resampled_value_is_that_of_the_repeated_rows(name: str, kind: str) -> N
             at = np.repeat(np.arange(ROWS), counts)
             expected = [METRICS[name].value(run[at], gold[at]) for run in runs]
             assert scores[sample] == pytest.approx(expected, abs=1e-12)
+        rows.weigh(3 * block)
+        assert METRICS[name].on_resamples(rows) == pytest.approx(scores, abs=1e-12), "weights need not sum to N"
 
 
 @pytest.mark.parametrize("name, kind", CASES)
