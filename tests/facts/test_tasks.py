@@ -514,6 +514,11 @@ BAD = {
         8,
         "metrics: 'accuracy' does not support answer_selection; supported: answer_f1, answer_exact_match",
     ),
+    "metric of evaluate for selected answers": (
+        ("[accuracy]", "[own.py]\ncandidates: text"),
+        8,
+        "metrics: 'own.py' does not support answer_selection",
+    ),
     "two kinds of group": (("label: label", "group: a\ngroup_rows: 2"), 5, "group_rows: not used with 'group'"),
     "group of one row": (("label: label", "group_rows: 1"), 4, "group_rows: "),
     "metric over groups without groups": (("[accuracy]", "[accuracy, exact_match_by_group]"), 8, "metrics: 'exact_"),
