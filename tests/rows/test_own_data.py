@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -105,9 +106,10 @@ def test_labels_are_those_of_the_training_rows_in_order(
         ([date(2026, 1, 31), date(2026, 2, 1)], ["2026-01-31", "2026-02-01"]),
         ([Decimal("1.50"), Decimal("2.50")], ["1.50", "2.50"]),
         ([0.5, 1.5], ["0.5", "1.5"]),
+        ([1.0, 2.0], ["1", "2"]),
         ([2**63, 2**63 + 1], [str(2**63), str(2**63 + 1)]),
     ],
-    ids=["dates", "decimals", "fractions", "64 bits without a sign"],
+    ids=["dates", "decimals", "fractions", "whole numbers", "64 bits without a sign"],
 )
 def test_labels_of_any_type_are_read_as_they_are_inferred(labels: list[Any], names: list[str]) -> None:
     values = [labels[row % 2] for row in range(ROWS)]
@@ -158,6 +160,8 @@ def test_label_is_the_same_in_both_unicode_forms_and_keeps_its_case(write_rows: 
         ([True, False], "single_label_classification"),
         (["null", "NA"], "single_label_classification"),
         (list(range(30)), "regression"),
+        (list(range(21)), "regression"),
+        (list(range(20)), "single_label_classification"),
         (["1", "2", "?"], "single_label_classification"),
     ],
 )
@@ -367,6 +371,13 @@ def test_validation_rows_are_a_tenth_of_each_label_with_texts_of_their_own(write
         assert validation.label is not None
         share = (validation.label == number).sum() / labels.count(label)
         assert abs(share - 0.1) < 0.025
+
+
+def test_validation_rows_have_as_many_of_each_of_many_labels(write_rows: Write) -> None:
+    rows = {"text": [f"text {row}" for row in range(2_000)], "label": [f"label {row % 20}" for row in range(2_000)]}
+    label = splits_of(task_of(rows, write_rows))["validation"].label
+    assert label is not None
+    assert np.bincount(label).tolist() == [10] * 20
 
 
 def test_split_rows_do_not_depend_on_the_order_of_the_file(write_rows: Write) -> None:
@@ -1010,6 +1021,11 @@ def test_right_candidate_is_named_in_any_usual_way(write_rows: Write, spellings:
     assert split.label is not None
     assert split.label.tolist() == [int(text[1:]) % 3 for text in split.text]
     assert all(choices[0] == text.replace("q", "a ") for text, choices in zip(split.text, split.choices, strict=True))
+
+
+def test_numbers_of_candidates_count_from_0_unless_the_highest_occurs(write_rows: Write) -> None:
+    task = task_of(questions([1, 2] * 30), write_rows, choice_columns="a,b,c")
+    assert list((task.labels or {}).values()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
