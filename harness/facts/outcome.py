@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.errors import UserError
 from harness.facts.packing import pack_array
 from harness.facts.recipes import Recipe
 from harness.facts.record_parts import TaskFacts, Values
@@ -93,10 +94,9 @@ def score_split(
     loss = mean_loss(scores, (gold == 1).astype(np.int64) if task.selects_answers else gold)
     scored = score(task.metrics, scores, gold, threshold, row_groups, task.selects_answers)
     predictions = predictions_from_scores(scores, threshold, row_groups if task.selects_answers else None)
-    mean = main_score(task.main_metrics, scored.values)
     return SplitOutcome(
         loss=loss,
-        main_score=-math.inf if mean is None else mean,
+        main_score=_main_score(task, scored.values),
         values={"loss": loss, **scored.values},
         baseline=baseline(task.metrics, gold, task.classes, task.main_metrics, row_groups),
         notes=[f"{name}: {metric} is {note}" for metric, note in scored.notes.items()],
@@ -105,6 +105,21 @@ def score_split(
         gold=pack_array(np.asarray(gold)),
         row_groups=None if row_groups is None else pack_array(row_groups),
     )
+
+
+def _main_score(task: TaskSpec, values: Values) -> float:
+    """The mean of the main metrics, -inf where one is undefined.
+
+    Raises:
+        UserError: a main metric is a program that returned numbers of other names.
+    """
+    if missing := next((name for name in task.main_metrics if name not in values), None):
+        names = ", ".join(name for name in values if name not in task.metrics)
+        raise UserError(
+            f"main_metrics: {missing!r} returned no number of this name, but {names}: let it return {missing!r}."
+        )
+    mean = main_score(task.main_metrics, values)
+    return -math.inf if mean is None else mean
 
 
 def is_collapsed(

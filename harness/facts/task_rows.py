@@ -40,8 +40,10 @@ def _number_labels(labels: Any) -> Any:
         if len(set(map(str, labels))) != len(labels):
             raise ValueError("duplicate label")
         labels = {str(name): name if isinstance(name, int) else number for number, name in enumerate(labels)}
+    if labels is None:
+        return None
     if not isinstance(labels, dict):
-        return labels
+        raise ValueError("expected a list of labels")
     if len(labels) < 2:
         raise ValueError("a classification needs two labels or more; remove 'labels' for a regression")
     for name, value in labels.items():
@@ -214,11 +216,15 @@ class TaskRows(KeysOfFile):
             if len(self.label) != self.classes or len(set(self.label)) != self.classes:
                 raise ValueError(f"label: expected {self.classes} different columns, one per label")
 
+    def _check_shape(self, key: str, problem_type: ProblemType) -> None:
+        """Raises ValueError unless the file has the key and the problem type, or neither."""
+        if getattr(self, key) and self.problem_type != problem_type:
+            raise ValueError(f"{key}: needs 'problem_type: {problem_type}', got {self.problem_type}")
+        if not getattr(self, key) and self.problem_type == problem_type:
+            raise ValueError(f"problem_type: {problem_type} needs '{key}'")
+
     def _check_choices(self) -> None:
-        if bool(self.choices) != (self.problem_type == "multiple_choice"):
-            raise ValueError(
-                f"choices: needs 'problem_type: multiple_choice', and the other way round; got {self.problem_type}"
-            )
+        self._check_shape("choices", "multiple_choice")
         if self.choices and (len(self.text) > 1 or self.group):
             raise ValueError("choices: the candidates are second texts and a group: expected one text and no 'group'")
         if len(self.choices) > 1 and len(self.choices) != self.classes:
@@ -227,10 +233,7 @@ class TaskRows(KeysOfFile):
             )
 
     def _check_candidates(self) -> None:
-        if (self.candidates is not None) != self.selects_answers:
-            raise ValueError(
-                f"candidates: needs 'problem_type: answer_selection', and the other way round; got {self.problem_type}"
-            )
+        self._check_shape("candidates", "answer_selection")
         if self.candidates is None:
             if self.fill:
                 raise ValueError(

@@ -78,12 +78,20 @@ class TaskSpec(TaskRows):
         check_subset("report", self.report, "evaluate", self.evaluate)
         check_subset("rows", self.rows, "splits", self.splits)
         check_subset("main_metrics", self.main_metrics, "metrics", self.metrics)
+        self._check_duplicates()
         self._check_metrics()
         try:
             check_recipe(self, Recipe(**self.recipe))
         except UserError as error:
             raise ValueError(str(error)) from None
         return self
+
+    def _check_duplicates(self) -> None:
+        """Raises ValueError for a name that would count twice in a mean."""
+        for key in ("evaluate", "report", "predict", "metrics", "main_metrics"):
+            names = getattr(self, key)
+            if duplicate := next((name for name in names if names.count(name) > 1), None):
+                raise ValueError(f"{key}: {duplicate!r} is a duplicate: remove it")
 
     def _check_metrics(self) -> None:
         check_support(self.metrics, self.problem_type, self.classes)

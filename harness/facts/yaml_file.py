@@ -140,9 +140,9 @@ def _fault_message(
 ) -> str:
     location = tuple(part for part in fault["loc"] if not str(part).startswith(_PARTS_OF_PYDANTIC))
     message = _EXPECTED.get(fault["type"]) or str(fault["msg"]).removeprefix("Value error, ")
-    item: list[str] = []  # of a list or of keys
+    item: list[str] = []  # of a list or of keys, if the first name in the message is one
     if not location and (named := message.partition(":")[0]) in model.model_fields:
-        location, item = (named,), re.findall(r"^\w+: '([^']*)'", message)
+        location, item = (named,), re.findall(r"^\w+: (?:unknown key )?'?((?<=')[^']*|\w+)", message)
     where, key = f"{path}:{line_number(node, (*location, *item))}", ".".join(map(str, location))
     if fault["type"] == "extra_forbidden":
         known = [name for name in _model_at(model, location).model_fields if name not in not_keys or len(location) > 1]

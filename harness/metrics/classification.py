@@ -141,8 +141,6 @@ RECALL_MACRO = _macro("macro recall", "recall_score", lambda both, predicted, go
 
 def _resampled_micro_f1(rows: LabelCounts) -> Floats:
     """F1 of the counts of all labels together; for classes this is the accuracy."""
-    if not rows.are_sets:
-        return _resampled_accuracy(rows)
     both, predicted, gold = map(sum, zip(*(rows.counts(label) for label in rows.labels), strict=True))
     return ratio(*_f1(both, predicted, gold))
 

@@ -75,21 +75,36 @@ def score(
         columns: dict[str, Any] = {"predictions": predictions, "references": gold}
         if name in METRICS and METRICS[name].is_over_groups:
             columns["row_groups"] = row_groups
+        metric = load_metric(name, problem_type)
         try:
-            result = load_metric(name, problem_type).compute(**columns)
-            numbers = {key: float(value) for key, value in result.items()}
+            numbers = _numbers(metric.compute(**columns))
         except Undefined as reason:
             values[name], notes[name] = None, f"undefined: {reason}"
             continue
-        except (ValueError, TypeError) as error:
+        except Exception as error:  # a metric of evaluate is a program, perhaps of the user
             if name in METRICS:
                 raise
-            raise UserError(f"metric {name!r} of evaluate is unsupported for this task: {error}") from None
+            raise UserError(
+                f"metric {name!r} of evaluate is unsupported for this task: {type(error).__name__}: {error}"
+            ) from None
         for key, value in numbers.items():
+            if key in ("loss", *values):
+                raise UserError(f"metric {name!r} of evaluate returned {key!r}, the name of another metric: rename it.")
             values[key] = value if math.isfinite(value) else None
             if values[key] is None:
                 notes[key] = f"undefined: evaluate's {name} returned {value}"
     return Scored(values, notes)
+
+
+def _numbers(result: Any) -> dict[str, float]:
+    """The numbers that a metric returned by their names.
+
+    Raises:
+        TypeError, ValueError: it returned something else.
+    """
+    if not isinstance(result, dict) or not result:
+        raise TypeError(f"expected a dictionary of numbers, got {result!r}")
+    return {str(key): float(value) for key, value in result.items()}
 
 
 def best_threshold(names: Sequence[str], scores: NDArray[np.float32], gold: NDArray[Any]) -> float:

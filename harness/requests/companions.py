@@ -21,6 +21,9 @@ from harness.rows.files import find_files
 from harness.system.offline import use_cache_unless_reachable
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from harness.rows.splits import Split
 
 
@@ -93,10 +96,10 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
             trained_by=parent.run_id,
         )
     )
+    folder = record_path(options.folder, str(task.predicted_by), parent.run_id).parent
+    scores = {split: _read_scores(task, split, rows[split], folder / str(file)) for split, file in files.items()}
     if task.evaluate:
-        folder = record_path(options.folder, str(task.predicted_by), parent.run_id).parent
-        paths = {split: folder / str(files[split]) for split in task.evaluate}
-        record = record.model_copy(update=_scored_fields(task, rows, facts, record, paths))
+        record = record.model_copy(update=_scored_fields(task, rows, facts, record, scores))
     path = record_path(options.folder, task.name, spec.run_id)
     if PartialState().is_main_process and not _has_record(path, record):
         # overwrites no result: the record only copies the parent's
@@ -104,34 +107,47 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     return record
 
 
-def _scored_fields(
-    task: TaskSpec, rows: Mapping[str, Split], facts: DataFacts, record: RunRecord, paths: Mapping[str, Path]
-) -> dict[str, Any]:
-    """The fields of the record that follow from the labels and the prediction files of the splits to evaluate."""
+def _read_scores(task: TaskSpec, split: str, rows: Split, path: Path) -> NDArray[np.float32]:
+    """The stored scores of a split, float32[N, C].
+
+    Raises:
+        UserError: the file cannot be read, or the split has other rows now.
+    """
     import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     from harness.rows import loading
 
-    outcomes = {}
-    for split, path in paths.items():
-        with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
-            table = pq.read_table(path, columns=["scores"])
-            scores = table["scores"].to_pylist()
-        if len(scores) != (now := len(rows[split].text)):
-            raise UserError(
-                f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, but it has "
-                f"{now:,} now: its rows changed after that run. Run again with --overwrite."
-            )
-        predicted = (table.schema.metadata or {}).get(TEXTS.encode())
-        if predicted is not None and predicted.decode() != loading.texts_fingerprint(rows[split]):
-            raise UserError(
-                f"--task {task.name}: {path.name} has predictions for other texts of {split!r} than it has now: its "
-                "rows changed after that run. Run again with --overwrite."
-            )
-        gold, row_groups = rows[split].gold, rows[split].row_groups
-        outcomes[split] = score_split(task, split, np.array(scores, np.float32), gold, row_groups=row_groups)
+    with boundary(f"{path}: cannot be read", pa.ArrowException, advice="Run again with --overwrite."):
+        table = pq.read_table(path, columns=["scores"])
+        scores = table["scores"].to_pylist()
+    if len(scores) != (now := len(rows.text)):
+        raise UserError(
+            f"--task {task.name}: {path.name} has predictions for {len(scores):,} rows of {split!r}, but it has "
+            f"{now:,} now: its rows changed after that run. Run again with --overwrite."
+        )
+    predicted = (table.schema.metadata or {}).get(TEXTS.encode())
+    if predicted is not None and predicted.decode() != loading.texts_fingerprint(rows):
+        raise UserError(
+            f"--task {task.name}: {path.name} has predictions for other texts of {split!r} than it has now: its "
+            "rows changed after that run. Run again with --overwrite."
+        )
+    return np.array(scores, np.float32)
+
+
+def _scored_fields(
+    task: TaskSpec,
+    rows: Mapping[str, Split],
+    facts: DataFacts,
+    record: RunRecord,
+    scores: Mapping[str, NDArray[np.float32]],
+) -> dict[str, Any]:
+    """The fields of the record that follow from the labels and the stored scores of the splits to evaluate."""
+    outcomes = {
+        split: score_split(task, split, scores[split], rows[split].gold, row_groups=rows[split].row_groups)
+        for split in task.evaluate
+    }
     assert record.data is not None
     trained = record.data
     data = trained.model_copy(

@@ -22,8 +22,8 @@ class ReadOptions(NamedTuple):
     """Columns to read; others are null. None: all."""
 
     def reads(self, column: str) -> bool:
-        """True when the values of the column are read."""
-        return self.columns is None or column in self.columns
+        """True when the values of the column are read; blanks around its name are no part of it."""
+        return self.columns is None or column.strip() in self.columns
 
 
 def column_values(table: datasets.Dataset, column: str) -> list[Any]:
@@ -46,9 +46,15 @@ def column_values(table: datasets.Dataset, column: str) -> list[Any]:
 
 def has_column(table: datasets.Dataset, column: str) -> bool:
     """True when the table has the column, or the object of which `idx.answer` is a part."""
+    return column_feature(table, column) is not None
+
+
+def column_feature(table: datasets.Dataset, column: str) -> Any:
+    """The type of a column's values as `datasets` describes it; None if the table does not have the column."""
     whole, _, part = column.partition(".")
     feature = table.features.get(whole)
-    return column in table.column_names or bool(part and isinstance(feature, dict) and part in feature)
+    parts = feature if part and isinstance(feature, dict) else {}
+    return table.features.get(column, parts.get(part))
 
 
 def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:
@@ -113,13 +119,12 @@ def check_header(header: Sequence[str], name: str) -> None:
         raise UserError(f"{name}: duplicate column {duplicates[0]!r}. Rename one of them.")
 
 
-def with_null_columns(table: pa.Table, header: Sequence[str]) -> pa.Table:
-    """The table with exactly the columns of `header`, in its order; columns that it does not have are null."""
+def with_null_columns(table: pa.Table, sources: Sequence[str], header: Sequence[str]) -> pa.Table:
+    """The columns `sources` of a table under the names of `header`; those that it does not have are null."""
     import pyarrow as pa
 
     columns = [
         table.column(name) if name in table.column_names else pa.chunked_array([pa.nulls(table.num_rows)])
-        for name in header
+        for name in sources
     ]
-    metadata = table.schema.metadata
-    return pa.table(columns, names=list(header)).replace_schema_metadata(metadata)
+    return pa.table(columns, names=list(header)).replace_schema_metadata(table.schema.metadata)

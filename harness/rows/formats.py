@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -28,6 +29,8 @@ DELIMITER_NAMES = {"tab": "\t", "\\t": "\t"}
 """Names of delimiters that are hard to type."""
 
 _CANDIDATE_DELIMITERS = (",", ";", "\t", "|")
+_DELIMITER_LINE = re.compile(r'"?sep=([^\r\n])"?\r?\n?')
+"""The first line of a file that tells Excel its delimiter; it wins over any other."""
 CHUNK = 10_000
 """Rows that are Python values at a time; enough that sorting them by length saves nearly all padding."""
 MAX_SHEET_ROWS = 1 << 20
@@ -110,6 +113,8 @@ def detect_delimiter(path: Path, name: str, encoding: str | None, columns: Colle
         head = stream.peek(4096)
         with io.TextIOWrapper(stream, detect_encoding(head, encoding), errors="replace") as text:
             header = next((line for line in text if line.strip()), "")
+    if match := _DELIMITER_LINE.fullmatch(header):
+        return match[1]
     candidates = dict.fromkeys([DELIMITERS[form], *_CANDIDATE_DELIMITERS])  # the first wins a tie
     with _unlimited_field_size():
         fields = {delimiter: next(csv.reader([header], delimiter=delimiter), []) for delimiter in candidates}
@@ -133,14 +138,23 @@ def _read_text(
         advice = " It may be UTF-16: try --encoding utf-16-le." if is_wide else ""
         raise UserError(f"{name}: not a text file: it has zero bytes.{advice}")
     try:
-        with io.TextIOWrapper(file, encoding, newline="" if form in DELIMITERS else "\n") as lines:
+        with io.TextIOWrapper(file, encoding, newline="" if form in DELIMITERS else "\n") as text:
+            lines = _lines_of_text(text, name)
             if form in DELIMITERS:
                 yield from _read_delimited(lines, name, options.delimiter or DELIMITERS[form], options, chunk)
             else:
-                rows = _parse_json(lines.read(), name) if form == "json" else _parse_json_lines(lines, name)
+                rows = _parse_json("".join(lines), name) if form == "json" else _parse_json_lines(lines, name)
                 yield from _read_objects(rows, name, options, chunk)
     except UnicodeError:
         raise decoding_error(path, name, encoding) from None
+
+
+def _lines_of_text(lines: Iterable[str], name: str) -> Iterator[str]:
+    """The same lines; raises UserError for one with a zero byte, as in a file that was not completely written."""
+    for number, line in enumerate(lines, start=1):
+        if "\0" in line:
+            raise UserError(f"{name}:{number}: not a text: zero bytes in this line. Copy or export the file again.")
+        yield line
 
 
 def _detect_markup(head: bytes) -> str | None:
@@ -151,10 +165,13 @@ def _detect_markup(head: bytes) -> str | None:
 
 
 def _read_delimited(
-    lines: Iterable[str], name: str, delimiter: str, options: ReadOptions, chunk: int
+    lines: Iterator[str], name: str, delimiter: str, options: ReadOptions, chunk: int
 ) -> Iterator[pa.Table]:
+    start = next(lines, "")
+    if match := _DELIMITER_LINE.fullmatch(start):
+        delimiter, start = match[1], "\n"  # an empty line, so that the others keep their numbers
     with _unlimited_field_size():
-        rows = _delimited_rows(lines, name, delimiter)
+        rows = _delimited_rows(itertools.chain([start], lines), name, delimiter)
         _, header = next(rows, (0, []))
         if not header:
             raise UserError(f"{name}: only empty lines.")
@@ -170,7 +187,7 @@ def _read_delimited(
             first += len(part)
 
 
-def _chunks(rows: Iterator[tuple[int, Any]], size: int) -> Iterator[list[tuple[int, Any]]]:
+def _chunks(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
     """Lists of at most `size` rows; the first one may be empty."""
     yield list(itertools.islice(rows, size))
     while part := list(itertools.islice(rows, size)):
@@ -185,40 +202,43 @@ def _name_columns(header: Sequence[str], name: str) -> list[str]:
 
 def _delimited_rows(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The rows that are not blank, as (number of the first line, fields)."""
-    end = "\0end of the file"  # an open quote swallows it, which csv.reader itself would not report
-
     record: list[str] = []
 
-    def with_end() -> Iterator[str]:
-        for line in itertools.chain(lines, [end]):
+    def recorded() -> Iterator[str]:
+        for line in lines:
             record.append(line)
             yield line
 
-    reader = csv.reader(with_end(), delimiter=delimiter)
-    first = 1
-    for fields in reader:
-        if fields == [end]:
-            return
-        if any(end in field for field in fields):
-            break
-        if len(record) > 1 and not _is_quoted_well(record, delimiter):
-            break
+    reader = csv.reader(recorded(), delimiter=delimiter, strict=True)
+    fields: list[str] | None = []
+    while fields is not None:
+        record.clear()
+        first = reader.line_num + 1
+        try:
+            fields = next(reader, None)
+        except csv.Error:
+            if (fields := _fields_as_written(record, delimiter)) is None:
+                raise UserError(
+                    f'{name}:{first}: missing closing quote (") of a field that starts in this line. '
+                    "Write a quote inside a text twice, and put quotes around the text."
+                ) from None
         if fields:
             yield first, fields
-        first = reader.line_num + 1
-        record.clear()
-    raise UserError(
-        f'{name}:{first}: missing closing quote (") of a field that starts in this line. '
-        "Write a quote inside a text twice, and put quotes around the text."
-    )
 
 
-def _is_quoted_well(record: Sequence[str], delimiter: str) -> bool:
-    """False for the lines of a row whose quote is closed inside a later text: it has swallowed the rows between."""
-    try:
-        return bool(list(csv.reader(record, delimiter=delimiter, strict=True)))
-    except csv.Error:
-        return False
+def _fields_as_written(record: Sequence[str], delimiter: str) -> list[str] | None:
+    """The fields of a line in which text follows a closing quote, as in `"Yes" he said`: such quotes are a part of it.
+
+    None if a quote is not closed in its field; then it has swallowed fields, or the rows up to another quote.
+    """
+    (fields,) = csv.reader(record[:1], delimiter=delimiter, quoting=csv.QUOTE_NONE)
+    if len(record) > 1 or any(field.startswith('"') and field.count('"') == 1 for field in fields):
+        return None
+    in_quotes = [re.fullmatch('"((?:[^"]|"")*)"( *)', field) for field in fields]
+    return [
+        field if match is None else match[1].replace('""', '"') + match[2]
+        for field, match in zip(fields, in_quotes, strict=True)
+    ]
 
 
 @contextmanager
@@ -240,7 +260,7 @@ def _describe_uneven(name: str, columns: int, uneven: Sequence[tuple[int, int, i
     )
 
 
-def _parse_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
+def _parse_json(text: str, name: str) -> Iterator[Any]:
     try:
         rows = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -248,29 +268,30 @@ def _parse_json(text: str, name: str) -> Iterator[tuple[int, Any]]:
         raise UserError(f"{name}: cannot be read as json: {first_line(error)}.{advice}") from None
     if not isinstance(rows, list):
         raise UserError(f"{name}: expected a list of rows, [{{column: value, ...}}, ...], got {json_type(rows)}.")
-    return enumerate(rows, start=1)
+    return iter(rows)
 
 
-def _parse_json_lines(lines: Iterable[str], name: str) -> Iterator[tuple[int, Any]]:
-    """The values of JSON Lines with their line numbers; empty lines are skipped."""
+def _parse_json_lines(lines: Iterable[str], name: str) -> Iterator[Any]:
+    """The values of JSON Lines; empty lines are skipped."""
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield number, json.loads(line)
+                yield json.loads(line)
             except (ValueError, RecursionError) as error:
                 raise UserError(f"{name}: cannot be read as jsonl: line {number}: {first_line(error)}") from None
 
 
-def _read_objects(rows: Iterator[tuple[int, Any]], name: str, options: ReadOptions, chunk: int) -> Iterator[pa.Table]:
+def _read_objects(rows: Iterator[Any], name: str, options: ReadOptions, chunk: int) -> Iterator[pa.Table]:
     rows_before, header = 0, dict[str, None]()
     for part in _chunks(rows, chunk):
-        for row, (_, value) in enumerate(part, rows_before + 1):
+        for row, value in enumerate(part, rows_before + 1):
             if not isinstance(value, dict):
                 raise UserError(
                     f"{name}: expected an object, {{column: value, ...}}, in row {row}, got {json_type(value)}."
                 )
             header |= dict.fromkeys(value)
-        yield object_table([value for _, value in part], list(header), options, name, rows_before)
+        table = object_table(part, list(header), options, name, rows_before)
+        yield table.rename_columns(_name_columns(list(header), name))
         rows_before += len(part)
 
 
@@ -295,13 +316,13 @@ def _read_arrow(
         schema = reader.schema
         columns = [column for column in schema.names if options.reads(column)]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-    check_header(schema.names, name)
-    yield with_null_columns(schema.empty_table().select(columns), schema.names)
+    header = _name_columns(schema.names, name)
+    yield with_null_columns(schema.empty_table().select(columns), schema.names, header)
     content = 0
     for batch in batches:
         batch.validate(full=True)  # damaged offsets would be read outside of memory
         check_ratio(content := content + batch.nbytes, size, name)
-        yield with_null_columns(pa.Table.from_batches([batch]).select(columns), schema.names)
+        yield with_null_columns(pa.Table.from_batches([batch]).select(columns), schema.names, header)
 
 
 def _read_workbook(file: IO[bytes], name: str, size: int, sheet: str | None, options: ReadOptions) -> pa.Table:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from harness.errors import UserError, list_first
 from harness.metrics.metric import ProblemType
-from harness.rows.columns import column_values
+from harness.rows.columns import column_feature, column_values
 from harness.rows.labels import decode_class_names, label_name, parse_label_list, split_labels
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def infer_labels(
     if len(columns) > 1:
         return _infer_from_columns(table, columns, problem_type)
     (column,) = columns
-    values, feature = column_values(table, column), table.features[column]
+    values, feature = column_values(table, column), column_feature(table, column)
     if separator is not None and problem_type != "multi_label_classification":
         raise UserError("--label-separator: needs --problem-type multi_label_classification.")
     if problem_type == "multi_label_classification" or (
@@ -110,7 +110,7 @@ def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[
     Raises:
         UserError: a label names no candidate, or the first list has fewer than two.
     """
-    values, class_names = column_values(table, column), getattr(table.features[column], "names", None)
+    values, class_names = column_values(table, column), getattr(column_feature(table, column), "names", None)
     if any(isinstance(value, list) for value in values):
         raise UserError(
             f"--label-column {column}: expected one right candidate per row, got a list. Where several may be right, "
@@ -320,6 +320,9 @@ def _infer_label_sets(
                 f"--label-column {column}: row {row} is {value!r}, a list as Python prints it. Write lists as JSON, "
                 'with double quotes: ["a", "b"].'
             )
+        if any(isinstance(label, (list, dict)) for label in labels or ()):
+            raise UserError(f"--label-column {column}: expected a list of labels in row {row}, got {value!r}.")
+    _refuse_vectors(lists, column)
     if separator is None and any(labels is None for labels in lists):
         separator = next((text for text in _SEPARATORS if any(text in str(value) for value in values)), None)
         if separator is None:
@@ -347,6 +350,17 @@ def _infer_label_sets(
     messages += [f"labels, with training rows: {_show_counts(ordered, counts)}", *_spelling_messages(ordered)]
     names = list(class_names) if class_names else None
     return InferredLabels("multi_label_classification", _task_labels(ordered), separator, messages, names)
+
+
+def _refuse_vectors(lists: Sequence[list[Any] | None], column: str) -> None:
+    """Raises UserError for lists with a 0 or 1 for each label, which would be read as lists of the labels 0 and 1."""
+    names = [[label_name(label) for label in labels or ()] for labels in lists]
+    is_zero_or_one = all(name in ("0", "1") for labels in names for name in labels)
+    if is_zero_or_one and any(len(set(labels)) < len(labels) for labels in names):
+        raise UserError(
+            f"--label-column {column}: vectors of 0 and 1, such as {lists[0]!r:.100}: expected a list of the labels "
+            "that a row has, or one column of 0 and 1 for each label (--label-column first,second)."
+        )
 
 
 def _is_on(value: Any) -> bool:

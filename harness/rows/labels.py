@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.tasks import TaskSpec
-from harness.rows.columns import column_values
+from harness.rows.columns import column_feature, column_values
 
 if TYPE_CHECKING:
     import datasets
@@ -37,7 +37,7 @@ def read_labels(task: TaskSpec, split: str, table: datasets.Dataset) -> NDArray[
     if task.is_regression:
         return np.array([_number(task, split, row, value) for row, value in enumerate(values, 1)], np.float64)
     classes = _classes(task)
-    feature = table.features[task.label]
+    feature = column_feature(table, task.label)
     if not task.is_multi_label:
         values = _decode(values, feature, classes)
         return np.array([_class(task, split, row, value, classes) for row, value in enumerate(values, 1)], np.int64)

@@ -298,7 +298,7 @@ def _infer_labels(own: OwnData, draft: TaskSpec, table: datasets.Dataset) -> Inf
 
 
 def _has_no_labels(draft: TaskSpec, table: datasets.Dataset) -> bool:
-    if any(column not in table.column_names for column in draft.label_columns):
+    if not all(has_column(table, column) for column in draft.label_columns):
         return True
     values = [value for column in draft.label_columns for value in column_values(table, column)]
     return all(is_unlabelled(value) or (draft.candidates and value in ([], "[]")) for value in values)

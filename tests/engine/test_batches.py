@@ -15,6 +15,7 @@ SIZES = (1, 7, 16, 17, 31, 32, 33, 100)
 
 def test_batch_pads_to_its_longest_row_and_masks_the_padding():
     encoded = generated(9)
+    encoded.padding["input_ids"] = 5
     rows = np.array([4, 0, 7])
     batch = cut_batch(encoded, rows)
     longest = int(encoded.lengths[rows].max())
@@ -24,7 +25,7 @@ def test_batch_pads_to_its_longest_row_and_masks_the_padding():
         length = encoded.lengths[row]
         flat = encoded.tokens["input_ids"][encoded.offsets[row] : encoded.offsets[row + 1]]
         assert batch.inputs["input_ids"][line, :length].tolist() == flat.tolist()
-        assert (batch.inputs["input_ids"][line, length:] == 0).all()
+        assert (batch.inputs["input_ids"][line, length:] == 5).all()
     assert batch.labels.tolist() == encoded.labels[rows].tolist()
 
 
@@ -108,6 +109,16 @@ def test_rows_of_a_step_have_similar_lengths_and_steps_are_shuffled():
     assert {frozenset(rows) for rows in steps}.isdisjoint(map(frozenset, next_epoch)), (
         "another epoch has the same steps"
     )
+
+
+def test_order_of_the_steps_depends_on_seed_and_epoch():
+    plan = plan_steps(103, Recipe(global_batch_size=10), 1)
+
+    def position(seed: int, epoch: int) -> int:
+        return [len(rows) for rows in rows_of_steps(np.arange(3, 3 + 103), plan, seed, epoch)].index(3)
+
+    assert len({position(seed, 1) for seed in range(9)}) > 3
+    assert len({position(1, epoch) for epoch in range(9)}) > 3
 
 
 def test_last_partial_step_has_rows_of_random_lengths():

@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer, BertTokenizer, ByT5Tokenizer, RobertaTokenizer, XLMRobertaTokenizer
+from transformers import (
+    AutoTokenizer,
+    BertTokenizer,
+    ByT5Tokenizer,
+    CanineTokenizer,
+    RobertaTokenizer,
+    XLMRobertaTokenizer,
+)
 
 from harness.engine import encoding
+from harness.engine.batches import cut_batch
 from harness.engine.encoding import encode, join_rows, tokenizer_identity
 from harness.rows.splits import Split
 
@@ -92,11 +100,27 @@ def test_encoding_in_many_calls_gives_the_same_tokens(tokenizer, monkeypatch, ch
     assert len(encoding._chunks(encoding.input_texts(split))) > 1
 
 
+def test_padding_is_that_of_the_tokenizer(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "padding_side", "left")
+    monkeypatch.setattr(tokenizer, "_pad_token_type_id", 3)
+    encoded = encode(Split(["w1"], None, None), tokenizer, 8)
+    expected = {"input_ids": tokenizer.pad_token_id, "token_type_ids": 3}
+    assert encoded.padding == {name: expected[name] for name in encoded.tokens}
+    assert encoded.pads_left
+
+
+def test_batch_is_as_wide_as_the_model_needs():
+    encoded = encode(Split(["a", ""], None, None), CanineTokenizer(), 8)
+    assert cut_batch(encoded, np.array([1])).inputs["input_ids"].shape == (1, 4)
+
+
 def test_settings_of_the_tokenizer_are_restored(tiny):
+    tiny.backend_tokenizer.no_truncation()
+    identity = tokenizer_identity(tiny)
     tiny.backend_tokenizer.enable_truncation(max_length=7)
     before = tiny.backend_tokenizer.to_str()
     encode(Split(["w1", "w2"], None, None), tiny, 16)
-    tokenizer_identity(tiny)
+    assert tokenizer_identity(tiny) == identity, "a call decides the truncation"
     assert tiny.backend_tokenizer.to_str() == before
 
 
@@ -115,6 +139,8 @@ def test_identity_differs_for_everything_that_changes_tokens(tiny, monkeypatch):
     left.truncation_side = "left"
     added = BertTokenizer(vocab=vocabulary)
     added.add_tokens(["w1 w2"])
+    padded = BertTokenizer(vocab=vocabulary)
+    padded.pad_token = "w1"
     others = [
         BertTokenizer(vocab=vocabulary),
         BertTokenizer(vocab=swapped),
@@ -123,6 +149,7 @@ def test_identity_differs_for_everything_that_changes_tokens(tiny, monkeypatch):
         _ReplacingTokenizer(vocab=vocabulary),
         left,
         added,
+        padded,
         ByT5Tokenizer(),
         ByT5Tokenizer(extra_ids=3),
     ]

@@ -5,10 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from harness.errors import UserError
 from harness.facts.outcome import prediction_threshold, score_split, split_fields
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import TaskSpec, load_task
+from harness.metrics.scoring import Scored
 
 
 def one_hot(classes, count):
@@ -22,6 +24,13 @@ def test_values_have_the_loss_and_the_metrics_of_the_task():
     assert outcome.values["loss"] == outcome.loss
     assert outcome.main_score == outcome.values["accuracy"]
     assert not outcome.is_collapsed
+
+
+def test_main_metric_that_returns_another_name_is_refused(monkeypatch):
+    monkeypatch.setattr("harness.facts.outcome.score", lambda *_: Scored({"half": 0.5}, {}))
+    task = load_task("rte").model_copy(update={"metrics": ("own.py",), "main_metrics": ("own.py",)})
+    with pytest.raises(UserError, match=r"main_metrics: 'own\.py' .*half"):
+        score_split(task, "validation", one_hot([0, 1], 2), np.array([0, 1]))
 
 
 def test_predictions_and_gold_are_recorded_so_that_every_metric_can_be_recomputed():

@@ -427,6 +427,16 @@ BAD = {
     "switch for a version": (("title: Mine", "title: Mine\nversion: true"), 2, "version: expected a number"),
     "switch for a number of rows": (("{train: 2,", "{train: true,"), 7, "rows.train"),
     "bad hyperparameter": (("title: Mine", "title: Mine\nrecipe: {epochs: 0}"), 2, "epochs"),
+    "bad hyperparameter in a line of its own": (
+        ("title: Mine", "title: Mine\nrecipe:\n  max_length: 32\n  epochs: 0"),
+        4,
+        "epochs",
+    ),
+    "unknown hyperparameter in a line of its own": (
+        ("title: Mine", "title: Mine\nrecipe:\n  max_length: 32\n  epoch: 3"),
+        4,
+        "unknown key 'epoch'",
+    ),
     "recipe that is not a mapping": (("title: Mine", "title: Mine\nrecipe: fast"), 2, "recipe: expected keys"),
     "no title": (("title: Mine\n", ""), 1, "missing key 'title'"),
     "no source": (("source: {file: data.csv}\n", ""), 1, "missing key 'source'"),
@@ -479,6 +489,16 @@ BAD = {
         4,
         "candidates: needs 'problem_type: answer_selection'",
     ),
+    "multiple choice without choices": (
+        ("label: label", "problem_type: multiple_choice"),
+        4,
+        "problem_type: multiple_choice needs 'choices'",
+    ),
+    "selection without candidates": (
+        ("label: label", "problem_type: answer_selection"),
+        4,
+        "problem_type: answer_selection needs 'candidates'",
+    ),
     "candidates in no text": (("label: label", "candidates: names"), 4, "candidates: 'names' is in no text"),
     "candidates with groups": (("label: label", "candidates: text\ngroup: a"), 4, "candidates: they are the rows of a"),
     "filled text that is marked": (
@@ -493,6 +513,11 @@ BAD = {
         ("[accuracy]", "[accuracy]\ncandidates: text"),
         8,
         "metrics: 'accuracy' does not support answer_selection; supported: answer_f1, answer_exact_match",
+    ),
+    "metric of evaluate for selected answers": (
+        ("[accuracy]", "[own.py]\ncandidates: text"),
+        8,
+        "metrics: 'own.py' does not support answer_selection",
     ),
     "two kinds of group": (("label: label", "group: a\ngroup_rows: 2"), 5, "group_rows: not used with 'group'"),
     "group of one row": (("label: label", "group_rows: 1"), 4, "group_rows: "),
@@ -527,7 +552,7 @@ BAD = {
     "label that is a list": (("[bad, good]", "[[bad], good]"), 5, LABELS_NEED_QUOTES),
     "labels as number: name": (("[bad, good]", "{0: bad, 1: good}"), 5, "as in 'negative: 0'"),
     "label without a value": (("[bad, good]", "{bad: , good: 1}"), 5, "the value of 'bad' is None"),
-    "labels that are a text": (("[bad, good]", "bad"), 5, "labels: "),
+    "labels that are a text": (("[bad, good]", "bad"), 5, "labels: expected a list"),
     "splits that are a list": (
         ('{train: "all[:50%]", validation: "all[50%:]"}', "[train, validation]"),
         6,
@@ -623,6 +648,17 @@ BAD = {
         "recipe: threshold (--threshold) is 'validation', but mine is not a multi-label task",
     ),
     "empty metrics": (("[accuracy]", "[]"), 8, "metrics: "),
+    "metric twice": (("[accuracy]", "[accuracy, f1, accuracy]"), 8, "metrics: 'accuracy' is a duplicate"),
+    "main metric twice": (
+        ("[accuracy]\nmain_metrics: accuracy", "[accuracy, f1]\nmain_metrics: [f1, accuracy, f1]"),
+        9,
+        "main_metrics: 'f1' is a duplicate",
+    ),
+    "reported split twice": (
+        ("main_metrics:", "report: [validation, validation]\nmain_metrics:"),
+        9,
+        "report: 'validation' is a duplicate",
+    ),
     "main metric that is not a metric": (
         ("main_metrics: accuracy", "main_metrics: f1"),
         9,

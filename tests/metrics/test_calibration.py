@@ -29,6 +29,8 @@ def test_expected_calibration_error_by_hand() -> None:
     # bins: (13/15, 14/15] has 0.9 and 0.92, one of them right; 9/15 = 0.6 is in (8/15, 9/15]; 0.7 is in (10/15, 11/15]
     expected = (abs(1 - 0.9 - 0.92) + abs(1 - 0.6) + abs(1 - 0.7)) / 4
     assert expected_calibration_error(probabilities, gold) == pytest.approx(expected)
+    upper_end = np.array([[0.6, 0.4], [0.41, 0.59]])  # both in (8/15, 9/15]
+    assert expected_calibration_error(upper_end, np.array([0, 0])) == pytest.approx(abs(1 - 0.6 - 0.59) / 2)
 
 
 def test_certain_and_right_has_no_error_and_certain_and_wrong_the_largest() -> None:

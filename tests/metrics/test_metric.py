@@ -30,7 +30,7 @@ CASES = [
 
 
 def labels(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Gold labels with ties, and predictions of four runs, of which some are tied too."""
+    """Gold labels with ties, and predictions of four runs, of which some are tied too; one class is never gold."""
     random = np.random.default_rng(1)
     if kind == "values":
         gold = np.round(random.random(ROWS) * 5, 0)
@@ -40,6 +40,7 @@ def labels(kind: str) -> tuple[np.ndarray, np.ndarray]:
     shape = (ROWS, 3) if kind == "label sets" else (ROWS,)
     gold = random.integers(CLASSES.get(kind, 2), size=shape)
     guesses = random.integers(CLASSES.get(kind, 2), size=(4, *shape))
+    gold = np.where(gold == 3, 2, gold)
     return gold, np.where(random.random(guesses.shape) < 0.5, gold, guesses)
 
 
@@ -64,6 +65,8 @@ def test_resampled_value_is_that_of_the_repeated_rows(name: str, kind: str) -> N
             at = np.repeat(np.arange(ROWS), counts)
             expected = [METRICS[name].value(run[at], gold[at]) for run in runs]
             assert scores[sample] == pytest.approx(expected, abs=1e-12)
+        rows.weigh(3 * block)
+        assert METRICS[name].on_resamples(rows) == pytest.approx(scores, abs=1e-12), "weights need not sum to N"
 
 
 @pytest.mark.parametrize("name, kind", CASES)

@@ -92,10 +92,16 @@ def test_own_metric_that_is_not_finite_is_undefined(tmp_path: Path, value: str) 
     assert scored.notes["odd"].endswith(f" {value}")
 
 
-@pytest.mark.parametrize("result", ["{'odd': [1.0, 2.0]}", "{'odd': None}"])
+@pytest.mark.parametrize("result", ["{'odd': [1.0, 2.0]}", "{'odd': None}", "{'odd': 1 / 0}", "0.5", "None", "{}"])
 def test_own_metric_without_a_number_is_named(tmp_path: Path, result: str) -> None:
     with pytest.raises(UserError, match=r"own_metric\.py"):
         score([write_metric(tmp_path, result)], SCORES, GOLD)
+
+
+@pytest.mark.parametrize("name", ["accuracy", "loss"])
+def test_own_metric_does_not_replace_another_number(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=rf"own_metric\.py' of evaluate returned '{name}'.*rename"):
+        score(["accuracy", write_metric(tmp_path, f"{{'{name}': 0.5}}")], SCORES, GOLD)
 
 
 @pytest.mark.parametrize(

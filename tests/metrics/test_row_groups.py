@@ -27,6 +27,8 @@ def test_score_and_baseline_know_the_groups() -> None:
     names = ["f1", "exact_match_by_group"]
     assert score(names, scores, GOLD, None, GROUPS).values == pytest.approx({"f1": 8 / 9, names[1]: 2 / 3})
     assert baseline(names, GOLD, 2, names, GROUPS) == pytest.approx({"f1": 8 / 11, names[1]: 1 / 3})
+    rare_class_of_most_groups = baseline(names[1:], np.array([1, 1, 1, 0, 0]), 2, (), np.array([0, 0, 0, 1, 2]))
+    assert rare_class_of_most_groups == pytest.approx({names[1]: 2 / 3})
 
 
 def value_of(metric: Metric, run: np.ndarray, drawn: np.ndarray) -> float:
@@ -38,7 +40,7 @@ def value_of(metric: Metric, run: np.ndarray, drawn: np.ndarray) -> float:
 
 @pytest.mark.parametrize("name", ["exact_match_by_group", "parity_by_group", "f1", "accuracy"])
 def test_resampled_metric_is_that_of_the_drawn_groups(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    drawn = np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0], [1, 0, 2]])
+    drawn = np.array([[1, 1, 1], [2, 0, 1], [0, 3, 0], [1, 0, 2], [2, 2, 1]])
     monkeypatch.setattr("harness.stats.resampling.weights_of", lambda *_: [drawn[:, GROUPS].astype(float)])
     values = resampled([name], RUNS, GOLD, "t.v", len(drawn), GROUPS)
     expected = [[value_of(METRICS[name], run, each) for each in drawn] for run in RUNS]

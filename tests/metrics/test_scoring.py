@@ -142,6 +142,9 @@ def test_best_threshold_has_the_best_main_score_and_of_equals_the_nearest_to_a_h
     gold = np.array([[1, 0], [0, 1], [0, 0]], np.int8)
     assert best_threshold(["f1_micro"], scores, gold) == 0.25
     assert best_threshold(["hamming_loss"], scores, gold) == 0.25
+    for low, high, expected in ((0.02, 0.06, 0.05), (0.94, 0.96, 0.95)):
+        ends = np.log(np.array([[high / (1 - high), low / (1 - low)]])).astype(np.float32)
+        assert best_threshold(["f1_micro"], ends, np.array([[1, 0]], np.int8)) == expected
     certain = np.where(gold > 0, 9.0, -9.0).astype(np.float32)
     assert best_threshold(["f1_micro"], certain, gold) == 0.5
     assert best_threshold(["f1_micro"], -np.ones((2, 2), np.float32), np.zeros((2, 2), np.int8)) != 0.5

@@ -37,9 +37,10 @@ def _parent(options: RunOptions, task: str, **files: str) -> RunRecord:
     record = finished_record(task, data={"rows": {"train": 9, "validation": 5}, "full_rows": {"train": 9}})
     record = record.model_copy(update={"prediction_files": files, "run_id": record.spec.run_id})
     path = record_path(options.folder, task, record.run_id)
-    values = np.eye(2, dtype=np.float32)[[0] * (ROWS // 2) + [1] * (ROWS // 2)]
     splits = companion_splits(replace(options, task=task))
     for split, file in files.items():
+        half = len(splits[split].text) // 2
+        values = np.eye(2, dtype=np.float32)[[0] * half + [1] * half]
         write_predictions(path.with_name(file), values, NAMES, splits[split])
     return record
 
@@ -65,6 +66,24 @@ def test_companion_with_hidden_labels_has_no_scores(options: RunOptions) -> None
     record = record_companion(load_task("ax"), options, lambda _: parent)
     assert (record.metrics, record.predictions) == ({}, {})
     assert record.data == parent.data
+
+
+def test_predictions_of_other_rows_than_a_companion_with_hidden_labels_has_now_are_an_error(shops: Path) -> None:
+    probe = shops / "probe.yaml"
+    probe.write_text(
+        probe.read_text().replace("evaluate: test\nreport: test", "evaluate: []\nreport: []\npredict: test")
+    )
+    own = parse_options(["--task", str(probe), "--results", str(shops.parent)])
+    record = finished_record("stars").model_copy(update={"prediction_files": {"probe.test": "a.parquet"}})
+    path = record_path(own.folder, "stars", record.run_id).with_name("a.parquet")
+    splits = companion_splits(replace(own, task=str(shops / "stars.yaml")))
+    write_predictions(path, np.eye(2, dtype=np.float32)[[0] * 8], ["bad", "good"], splits["probe.test"])
+    assert record_companion(load_task(own.task), own, lambda _: record).prediction_files == {
+        "test": "../stars/a.parquet"
+    }
+    (shops / "data.csv").write_text((shops / "data.csv").read_text().replace("w7", "other"))
+    with pytest.raises(UserError, match=r"--task .*probe: a\.parquet .* texts .*--overwrite"):
+        record_companion(load_task(own.task), own, lambda _: record)
 
 
 def test_run_without_predictions_for_the_companion_is_named(options: RunOptions) -> None:

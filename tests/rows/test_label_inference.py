@@ -166,6 +166,15 @@ BAD: dict[str, tuple[Callable[[], OwnData], str]] = {
     ),
     "null in a list": (lambda: _lists(["x", None], ["y"]), r"empty label"),
     "empty name in a list": (lambda: _lists(["x", " "], ["y"]), r"empty label"),
+    "list in a list": (lambda: _lists([["x"]], [["x"], ["y"]]), r"expected a list of labels in row 1, got \[\['x'\]\]"),
+    "vectors of 0 and 1": (
+        lambda: _lists([0, 1, 0], [0, 0, 0], [1, 1, 0]),
+        r"--label-column label: vectors of 0 and 1, such as \[0, 1, 0\]: .*one column",
+    ),
+    "vectors of 0 and 1 as JSON": (
+        lambda: _texts("[0.0, 1.0, 0.0]", "[1.0, 0.0, 0.0]"),
+        r"--label-column label: vectors of 0 and 1, such as \[0\.0, 1\.0, 0\.0\]",
+    ),
     "no separator": (lambda: _texts("x", "y", "x"), r"separated by one of \| ; ,\..*--label-separator"),
     "separator that no row has": (
         lambda: _texts("x;y", "x", "x", label_separator="|"),

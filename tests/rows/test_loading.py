@@ -19,7 +19,15 @@ from harness.facts.sources import FILE_FORMATS
 from harness.facts.tasks import TaskSpec, apply_protocol, load_task, read_task
 from harness.rows import loading
 from harness.rows.files import file_hash, find_files
-from harness.rows.loading import Tables, data_facts, fingerprint, load_splits, read_tables, shared_texts
+from harness.rows.loading import (
+    Tables,
+    data_facts,
+    fingerprint,
+    load_splits,
+    read_tables,
+    shared_texts,
+    texts_fingerprint,
+)
 from harness.rows.splits import Split
 
 Make = Callable[..., Path]
@@ -305,9 +313,10 @@ def test_label_may_be_its_name_or_its_number(task: TaskSpec, values: list[Any]) 
 
 
 def test_class_labels_of_a_source_are_matched_by_name(task: TaskSpec) -> None:
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
-    table = datasets.Dataset.from_dict({"text": list("abc"), "label": [0, 1, 1]}, features=features)
-    assert labels_of(task, table) == [1, 0, 0]
+    for names in (["yes", "no"], ["yes", "no", "a label without rows"]):
+        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+        table = datasets.Dataset.from_dict({"text": list("abc"), "label": [0, 1, 1]}, features=features)
+        assert labels_of(task, table) == [1, 0, 0]
 
 
 def test_class_labels_with_other_names_are_matched_by_number(task: TaskSpec) -> None:
@@ -490,6 +499,19 @@ def test_more_training_rows_than_the_task_has_are_refused(task: TaskSpec) -> Non
         load_splits(task, tables, "standard", 2)
 
 
+def test_a_part_has_its_rows_of_every_column() -> None:
+    pairs = [("x", "y"), ("z", "w"), ("u", "v")]
+    numbers = np.array([0, 1, 1])
+    split = Split(
+        ["a", "b", "c"], ["d", "e", "f"], numbers, numbers, {"id": [5, 6, 7]}, pairs, ["p", "q", "r"], numbers
+    )
+    for field, values in split.take(np.array([2, 0]))._asdict().items():
+        whole = getattr(split, field)
+        if field == "ids":
+            values, whole = values["id"], whole["id"]
+        assert list(values) == [whole[2], whole[0]], field
+
+
 # -- fields of the record ----------------------------------------------------------------------------------------------
 
 ONE = Split(["a", "b"], ["c", "d"], np.array([0, 1]))
@@ -510,6 +532,13 @@ ONE = Split(["a", "b"], ["c", "d"], np.array([0, 1]))
 )
 def test_fingerprint_changes_with_every_text_label_and_order(other: Split) -> None:
     assert fingerprint({"train": ONE}) != fingerprint({"train": other})
+
+
+def test_fingerprint_of_texts_changes_with_every_text_and_not_with_labels() -> None:
+    assert texts_fingerprint(ONE) == texts_fingerprint(ONE._replace(label=None))
+    choices = [ONE._replace(choices=[("x", "y"), ("z", last)]) for last in "vw"]
+    others = [ONE._replace(text=["a", "B"]), ONE._replace(pair=["c", "e"]), ONE._replace(pair=None), *choices]
+    assert len({texts_fingerprint(split) for split in (ONE, *others)}) == 6
 
 
 def test_fingerprint_depends_on_the_split_of_the_rows() -> None:
@@ -669,8 +698,9 @@ def test_group_in_two_parts_of_the_same_rows_is_refused() -> None:
     """Numbers that start again in another split of the source are other groups."""
     tables = in_memory({"train": answers([1, 1, 2]), "validation": answers([3, 2, 2])})
     parts = {"train": "all[:50%]", "validation": "all[50%:]"}
-    with pytest.raises(UserError, match=r"the group 0, 2 .*'train' and 'validation' \(row 2\)"):
-        load_splits(grouped(splits=parts), tables, "standard", None)
+    for splits in (parts, {**parts, "validation": "all[50%:]+more"}):
+        with pytest.raises(UserError, match=r"the group 0, 2 .*'train' and 'validation' \(row 2\)"):
+            load_splits(grouped(splits=splits), tables, "standard", None)
     load_splits(grouped(splits={"train": "train", "validation": "validation[:50%]"}), tables, "standard", None)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -105,9 +106,10 @@ def test_labels_are_those_of_the_training_rows_in_order(
         ([date(2026, 1, 31), date(2026, 2, 1)], ["2026-01-31", "2026-02-01"]),
         ([Decimal("1.50"), Decimal("2.50")], ["1.50", "2.50"]),
         ([0.5, 1.5], ["0.5", "1.5"]),
+        ([1.0, 2.0], ["1", "2"]),
         ([2**63, 2**63 + 1], [str(2**63), str(2**63 + 1)]),
     ],
-    ids=["dates", "decimals", "fractions", "64 bits without a sign"],
+    ids=["dates", "decimals", "fractions", "whole numbers", "64 bits without a sign"],
 )
 def test_labels_of_any_type_are_read_as_they_are_inferred(labels: list[Any], names: list[str]) -> None:
     values = [labels[row % 2] for row in range(ROWS)]
@@ -116,6 +118,16 @@ def test_labels_of_any_type_are_read_as_they_are_inferred(labels: list[Any], nam
     task = infer_task(own("train.parquet", problem_type="single_label_classification")).task
     assert list(task.labels or ()) == names
     assert set(splits_of(task)["train"].label) == {0, 1}
+
+
+def test_label_may_be_a_part_of_an_object(write_rows: Write) -> None:
+    meta = [{"label": label.strip(), "other": 1} for label in LABELS]
+    write_rows(Path("train.jsonl"), {"text": TEXTS, "meta": meta})
+    write_rows(Path("test.jsonl"), {"text": [f"t{text}" for text in TEXTS], "meta": meta})
+    task = infer_task(own("train.jsonl", test_file=("test.jsonl",), label_column="meta.label")).task
+    label = splits_of(task)["test"].label
+    assert label is not None
+    assert [list(task.labels or {})[number] for number in label] == [label.strip() for label in LABELS]
 
 
 def test_digits_that_are_no_number_are_a_name() -> None:
@@ -148,6 +160,8 @@ def test_label_is_the_same_in_both_unicode_forms_and_keeps_its_case(write_rows: 
         ([True, False], "single_label_classification"),
         (["null", "NA"], "single_label_classification"),
         (list(range(30)), "regression"),
+        (list(range(21)), "regression"),
+        (list(range(20)), "single_label_classification"),
         (["1", "2", "?"], "single_label_classification"),
     ],
 )
@@ -231,6 +245,22 @@ def test_delimiter_is_inferred_from_the_header(delimiter: str, folder: Path) -> 
     assert task.source.delimiter == delimiter
     assert any(message.startswith(f"delimiter: {delimiter!r}") for message in messages)
     assert sum(len(split.text) for split in splits_of(task).values()) == ROWS
+
+
+@pytest.mark.parametrize("first", ["sep=;\r\n", "\ufeffsep=;\n", '"sep=;"\n', "sep=\t\n"])
+def test_first_line_that_excel_writes_names_the_delimiter(first: str, folder: Path) -> None:
+    delimiter = "\t" if "\t" in first else ";"
+    Path("train.csv").write_text(first + GOOD.replace(",", delimiter) + "one more\n", newline="")
+    with pytest.raises(UserError, match=rf"row {ROWS + 1} \(line {ROWS + 3}\) has 1"):
+        infer_task(own())
+    Path("train.csv").write_text(first + GOOD.replace(",", delimiter), newline="")
+    Path("test.csv").write_text("sep=|\n" + GOOD.replace(",", "|").replace("text ", "t "))
+    task = infer_task(own(test_file=("test.csv",))).task
+    assert task.source.delimiter == delimiter
+    assert {name: split.text[0] for name, split in splits_of(task).items() if name != "validation"} == {
+        "train": "text 0",
+        "test": "t 0",
+    }
 
 
 @pytest.mark.parametrize("encoding", ["iso-8859-9", "cp1254", "utf-16", "utf-8-sig"])
@@ -341,6 +371,13 @@ def test_validation_rows_are_a_tenth_of_each_label_with_texts_of_their_own(write
         assert validation.label is not None
         share = (validation.label == number).sum() / labels.count(label)
         assert abs(share - 0.1) < 0.025
+
+
+def test_validation_rows_have_as_many_of_each_of_many_labels(write_rows: Write) -> None:
+    rows = {"text": [f"text {row}" for row in range(2_000)], "label": [f"label {row % 20}" for row in range(2_000)]}
+    label = splits_of(task_of(rows, write_rows))["validation"].label
+    assert label is not None
+    assert np.bincount(label).tolist() == [10] * 20
 
 
 def test_split_rows_do_not_depend_on_the_order_of_the_file(write_rows: Write) -> None:
@@ -709,6 +746,18 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         r"zero bytes\. .*--encoding utf-16-le",
     ),
     "binary file": (lambda: _file(b"\x01\x02\0\0\0\x05" * 50), r"train\.csv: not a text file: .*zero bytes"),
+    "zero bytes in a later line": (
+        lambda: _file(f"{GOOD * 9}te\0xt,good\n"),
+        rf"train\.csv:{9 * (ROWS + 1) + 1}: .*zero bytes",
+    ),
+    "zero bytes at the end of JSON lines": (
+        lambda: _file('{"text": "a", "label": "b"}\n' * 200 + "\0" * 9, "train.jsonl"),
+        r"train\.jsonl:201: .*zero bytes",
+    ),
+    "zero bytes at the end of JSON": (
+        lambda: _file(json.dumps([{"text": "a" * 9000, "label": "b"}]) + "\n\0", "train.json"),
+        r"train\.json:2: .*zero bytes",
+    ),
     "workbook called .csv": (lambda: _file(b"PK\x03\x04rest"), r"not a csv file, but a zip archive or an Excel"),
     "gzip called .csv": (lambda: _file(gzip.compress(b"a")), r"not a csv file, but a gzip file; .*\.gz"),
     "Parquet called .csv": (lambda: _file(b"PAR1rest"), r"not a csv file, but a Parquet file; .*\.parquet"),
@@ -974,6 +1023,11 @@ def test_right_candidate_is_named_in_any_usual_way(write_rows: Write, spellings:
     assert all(choices[0] == text.replace("q", "a ") for text, choices in zip(split.text, split.choices, strict=True))
 
 
+def test_numbers_of_candidates_count_from_0_unless_the_highest_occurs(write_rows: Write) -> None:
+    task = task_of(questions([1, 2] * 30), write_rows, choice_columns="a,b,c")
+    assert list((task.labels or {}).values()) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "keys, message",
     [
@@ -1090,17 +1144,25 @@ def test_flags_of_candidates_and_their_task_file_are_the_same_run(
 def test_quote_that_swallows_the_rows_up_to_another_one_is_named(folder: Path, ending: str, delimiter: str) -> None:
     rows = [f"text {row}{delimiter}{label.strip()}" for row, label in enumerate(LABELS)]
     rows[3], rows[8] = f'"quoted" {rows[3]}', f'"two\n""lines"""{delimiter}bad'
+    rows[5], rows[6] = f'"a" "b"{delimiter}"good"', f'"a ""b""" {delimiter}bad'
     (folder / f"train.{ending}").write_text("\n".join([f"text{delimiter}label", *rows]))
-    assert sum(infer_task(own(f"train.{ending}")).task.rows.values()) == ROWS
+    splits = splits_of(infer_task(own(f"train.{ending}")).task)
+    texts = {text for split in splits.values() for text in split.text if '"' in text}
+    assert texts == {'"quoted" text 3', '"a" "b"', 'a "b" ', 'two\n"lines"'}, "quotes that are no delimiters stay"
+    assert sum(len(split.text) for split in splits.values()) == ROWS
     rows[3], rows[8] = f'"one{delimiter}bad', f'"other" one{delimiter}bad'
     (folder / f"train.{ending}").write_text("\n".join([f"text{delimiter}label", *rows]))
     with pytest.raises(UserError, match=rf"train\.{ending}:5: .*quote"):
         infer_task(own(f"train.{ending}"))
 
 
-def test_blanks_around_the_names_of_columns_are_no_part_of_them(folder: Path) -> None:
-    (folder / "train.csv").write_text(GOOD.replace("text,label", "text , label"))
-    assert infer_task(own()).task.label == "label"
+@pytest.mark.parametrize("ending", ["csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx"])
+def test_blanks_around_the_names_of_columns_are_no_part_of_them(write_rows: Write, ending: str) -> None:
+    path = write_rows(Path(f"train.{ending}"), {"text ": TEXTS, " label": LABELS, " other": TEXTS})
+    assert splits_of(infer_task(own(path.name)).task)["train"].text[:2] == TEXTS[:2]
+    path = write_rows(Path(f"twice.{ending}"), {"text": TEXTS, "label": LABELS, " text": TEXTS})
+    with pytest.raises(UserError, match=rf"twice\.{ending}: duplicate column 'text'"):
+        infer_task(own(path.name))
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,9 @@ def test_path_that_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
 def test_row_of_json_lines_counts_rows_and_not_blank_lines(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text("\n" + json.dumps({"a": "x"}) + "\n\n" + json.dumps({"a": None}) + "\n")
-    with pytest.raises(UserError, match="column 'a', row 2: missing text"):
-        texts(path, ONE)
+    for chunk in (1, 4):
+        with pytest.raises(UserError, match="column 'a', row 2: missing text"):
+            texts(path, ONE, chunk)
 
 
 def test_candidates_come_from_columns_lists_or_a_line(tmp_path: Path) -> None:

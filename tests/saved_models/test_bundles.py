@@ -132,6 +132,7 @@ def test_saved_tokenizer_does_not_depend_on_its_last_call(
         folder = tmp_path / f".saved-run{tokens}"
         contents.append([(folder / name).read_text() for name in ("tokenizer.json", "tokenizer_config.json")])
     assert contents[0] == contents[1]
+    assert json.loads(contents[0][1])["model_max_length"] == 32, "a pipeline truncates to the tokens of training"
     assert tokenizer.model_max_length > 32, "unchanged"
 
 

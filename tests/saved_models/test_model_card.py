@@ -71,7 +71,8 @@ def test_every_score_has_its_baseline(card_with: Callable[..., ModelCard]) -> No
 def test_scores_have_intervals_when_the_record_has_the_predictions(card_with: Callable[..., ModelCard]) -> None:
     gold = np.arange(100) % 2
     predictions = np.where(np.arange(100) < 80, gold, 1 - gold)
-    arrays = dict(predictions={"validation": pack_array(predictions)}, gold={"validation": pack_array(gold)})
+    packed, other = pack_array(predictions), pack_array(gold)  # another split comes first, predicted without an error
+    arrays = dict(predictions={"test": other, "validation": packed}, gold={"test": other, "validation": other})
     text = card_with(metrics={"validation": {"loss": 0.5, "accuracy": 0.8, "f1": 0.8}}, **arrays).text
     low, high = map(float, re.findall(r"accuracy \| 0\.8000 \| ([\d.]+) to ([\d.]+) \| 0\.5270 ", text)[0])
     assert (low, high) == pytest.approx(tuple(stats.beta(80.5, 20.5).ppf([0.025, 0.975])), abs=0.01)
@@ -88,6 +89,15 @@ def test_learning_curve_is_a_table_and_a_plot_for_more_than_one_evaluation(card_
     assert "| **0.25** | **1** | **0.2500** | **0.5000** | **0.7500** |\n| 0.5 | 2 |" in text
     assert "| epoch of these weights | 0.25 |" in text
     assert "learning-curve.svg" not in card_with(history=history[:1], selected_epoch=0.25).text
+
+
+def test_use_depends_on_the_problem_type() -> None:
+    record, rte = finished_record("rte").model_copy(update={"threshold": 0.35}), load_task("rte")
+    topics = rte.model_copy(update={"problem_type": "multi_label_classification"})
+    cards = [model_card(task, record) for task in (load_task("stsb"), topics, rte)]
+    assert ['function_to_apply="none"' in card for card in cards] == [True, False, False]
+    assert ["top_k=None" in card for card in cards] == [False, True, False]
+    assert "at least 0.35," in cards[1]
 
 
 def test_scores_of_generated_rows_are_not_in_the_metadata(card_with: Callable[..., ModelCard]) -> None:
