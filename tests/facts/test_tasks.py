@@ -515,7 +515,7 @@ BAD = {
         "metrics: 'accuracy' does not support answer_selection; supported: answer_f1, answer_exact_match",
     ),
     "metric of evaluate for selected answers": (
-        ("[accuracy]", "[own.py]\ncandidates: text"),
+        ("[accuracy]\nmain_metrics: accuracy", "[own.py]\ncandidates: text\nmain_metrics: own.py"),
         8,
         "metrics: 'own.py' does not support answer_selection",
     ),
