@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -68,13 +67,9 @@ def test_arguments_after_the_command_are_its_own(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.parametrize("args", [["--help"], ["tasks"], ["run", "--task", "mrpc", "--help"], ["tasks", "--names"]])
 def test_light_commands_load_no_heavy_library(args: list[str]) -> None:
-    """Seconds of processor time: those on the wall would be others' too."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run([sys.executable, "-c", PROGRAM, *args], capture_output=True, text=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stderr) == []
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
 
 
 @pytest.mark.parametrize(
