@@ -84,7 +84,10 @@ def _lines(board: Leaderboard) -> dict[_Key, _Line]:
 
 
 def _under_new_keys(before: Mapping[_Key, _Line], after: Mapping[_Key, _Line]) -> dict[_Key, _Line]:
-    """The lines before, each by the key of the line after with most of its runs: a variant's name has all its tasks."""
+    """The earlier lines, each by the key of the later line that shares most runs with it.
+
+    The key of an entry changes when it gets a task with another recipe.
+    """
     lines: dict[_Key, _Line] = {}
     for key, line in before.items():
         shared = {other: len(line.runs & after[other].runs) for other in after if other not in before}

@@ -1,4 +1,4 @@
-"""Labels of a regression on a scale of their own: the head learns scaled labels, and its output has the labels' unit.
+"""Scaled labels of a regression: the head learns them, and its scores keep the unit of the labels.
 
 A new head predicts about 0, and learns slowly to predict values that are far from it or far apart. So the output of its
 last layer is multiplied by a scale and moved by a shift, from the training labels. Scores, predictions and losses keep
@@ -64,7 +64,7 @@ def advice(scaling: str | None, labels: NDArray[Any] | None) -> str:
         return ""
     return (
         f"labels from {labels.min():g} to {labels.max():g}: a new head predicts about 0 and learns them slowly; "
-        "--label-scaling standard trains them on a common scale"
+        "--label-scaling standard trains on labels of mean 0 and variance 1"
     )
 
 
@@ -93,5 +93,5 @@ def fold(model: nn.Module) -> None:
 
 
 def _rescaled(model: nn.Module) -> list[Any]:
-    """Returns the last layer of the head if it is rescaled, in a list that is otherwise empty."""
+    """Returns the rescaled layers of a model: the last one of its head, or none."""
     return [module for module in model.modules() if isinstance(module, RescaledLinear)]
