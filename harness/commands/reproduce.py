@@ -27,6 +27,7 @@ from harness.reports.own_row import own_row
 from harness.reports.reproduction import (
     Reproduction,
     assumptions,
+    reading_table,
     readme_line,
     reproduction_name,
     verdict_table,
@@ -164,6 +165,8 @@ def _write_row(options: ReproduceOptions, passed: Sequence[str]) -> None:
 
 def _report(outcome: Reproduction, folder: Path, console: Console) -> None:
     console.print(verdict_table(outcome))
+    if (readings := reading_table(outcome)) is not None:
+        console.print(readings)
     for line in assumptions(outcome):
         console.print(Text(line), soft_wrap=True)
     with boundary(f"--output {folder}: cannot be written", advice="Name another folder."):

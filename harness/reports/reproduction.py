@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from harness.facts.published import PublishedRow, Score
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.cells import decimals_of
 from harness.reports.markdown_text import escape_markdown, markdown_table
-from harness.stats.equivalence import SEED_COUNTS, Verdict
+from harness.stats.equivalence import SEED_COUNTS, Equivalence, Verdict
 from harness.stats.reproductions import ScoreVerdict, verdict_of_task
 from harness.system.atomic import write_atomically
 
@@ -23,12 +24,19 @@ SCHEMA_VERSION = 1
 
 HEAD = ("task", "score", "published", "here", "runs", "difference", "verdict")
 
+READINGS_HEAD = ("task", "score", "published", "read as", "here", "difference", "verdict")
+
 STYLES: dict[Verdict, str] = {"agrees": "green", "differs": "red", "cannot tell": "yellow"}
 
 METHOD = """\
 The difference is ours less the published value, with its 95 % interval over seeds. *Agrees*: two one-sided tests at
 0.05 show that it is smaller than the margin (TOST). *Differs*: they do not, and its interval excludes 0. *Cannot tell*:
 neither. Each score is tested by itself: of 20 scores that are equal in truth, one differs by chance."""
+
+READINGS_METHOD = """\
+A score that differs, compared once more with the same runs: their last or best checkpoint, another metric or split, or
+another statistic of the runs. Nothing was run for it. A reading that agrees may be what the source reports without
+saying so, or may agree by chance: ask its authors."""
 
 
 class Reproduction(NamedTuple):
@@ -73,7 +81,7 @@ def verdict_text(one: ScoreVerdict) -> str:
     if one.reason or one.equivalence is None:
         return f"cannot tell: {one.reason}"
     if one.verdict == "differs":
-        return f"differs by {_difference(one)}"
+        return f"differs by {_difference(one.equivalence, _decimals(one))}"
     if one.equivalence.seeds_to_tell is not None:
         return f"cannot tell: {one.equivalence.seeds_to_tell} seeds could"
     within = points(round(one.equivalence.least_margin, _decimals(one)))
@@ -85,12 +93,11 @@ def points(number: float) -> str:
     return f"{number:g} point{'' if number == 1 else 's'}"
 
 
-def _difference(one: ScoreVerdict) -> str:
-    if one.equivalence is None:
+def _difference(equivalence: Equivalence | None, decimals: int) -> str:
+    if equivalence is None:
         return ""
-    decimals = _decimals(one)
     # `+ 0.0` turns -0.0 into 0.0
-    ends = (round(end, decimals) + 0.0 for end in (one.equivalence.difference, *one.equivalence.interval))
+    ends = (round(end, decimals) + 0.0 for end in (equivalence.difference, *equivalence.interval))
     difference, low, high = (f"{end:+.{decimals}f}" for end in ends)
     return f"{difference} [{low}, {high}]"
 
@@ -104,7 +111,18 @@ def _cells(one: ScoreVerdict) -> list[str]:
     published = f"{one.score.value:g}" + ("" if one.score.plus_minus is None else f" ±{one.score.plus_minus:g}")
     here = "" if one.equivalence is None else f"{one.equivalence.ours:.{_decimals(one)}f}"
     name = f"{title_of(one.score.metric)} {one.score.split}"
-    return [one.task, name, published, here, str(len(one.runs)), _difference(one), verdict_text(one)]
+    difference = _difference(one.equivalence, _decimals(one))
+    return [one.task, name, published, here, str(len(one.runs)), difference, verdict_text(one)]
+
+
+def _reading_cells(outcome: Reproduction) -> Iterator[list[str]]:
+    """A line for each other reading of a score that differs."""
+    for one in outcome.verdicts:
+        task, name, published, *_ = _cells(one)
+        for title, equivalence in one.readings:
+            decimals = _decimals(one)
+            here, difference = f"{equivalence.ours:.{decimals}f}", _difference(equivalence, decimals)
+            yield [task, name, published, title, here, difference, equivalence.verdict]
 
 
 def verdict_table(outcome: Reproduction) -> Table:
@@ -114,6 +132,16 @@ def verdict_table(outcome: Reproduction) -> Table:
         *cells, verdict = _cells(one)
         table.add_row(*map(Text, cells), Text(verdict, STYLES[one.verdict]))
     return table
+
+
+def reading_table(outcome: Reproduction) -> Table | None:
+    """A line for each other reading of a score that differs, for a terminal; None where there is none."""
+    table = Table(
+        *READINGS_HEAD, box=None, pad_edge=False, title="Other readings of the same runs", title_justify="left"
+    )
+    for *cells, verdict in _reading_cells(outcome):
+        table.add_row(*map(Text, cells), Text(verdict, "green" if verdict == "agrees" else ""))
+    return table if table.row_count else None
 
 
 def _title(outcome: Reproduction) -> str:
@@ -166,6 +194,14 @@ def assumptions(outcome: Reproduction) -> list[str]:
     if outcome.model != row.model:
         lines.append(f"The runs are of {outcome.model}, taken to be a copy of {row.model}.")
     lines += [
+        f"Another recipe for the scores that differ: --variant {name}. {variant.note}"
+        for name, variant in row.conflicts.items()
+        if any(
+            row.recipe_of(task, name) not in (row.recipe_of(task), row.recipe_of(task, outcome.variant))
+            for task in outcome.counts["differs"]
+        )
+    ]
+    lines += [
         f"{task}: {len(verdicts[0].collapsed)} of {len(verdicts[0].runs)} runs here predicted one class throughout."
         for task, verdicts in outcome.tasks.items()
         if verdicts[0].collapsed
@@ -183,6 +219,12 @@ def render_reproduction_markdown(outcome: Reproduction) -> str:
         f"Margin: {points(outcome.margin)}. {METHOD}",
         "\n".join(f"- {escape_markdown(line)}" for line in assumptions(outcome)),
     ]
+    if readings := [list(map(escape_markdown, cells)) for cells in _reading_cells(outcome)]:
+        parts += [
+            "## Other readings of the same runs",
+            READINGS_METHOD,
+            markdown_table(READINGS_HEAD, readings, left=4),
+        ]
     if outcome.not_compared:
         lines = [
             [task, f"{score.metric} {score.split}", f"{score.value:g}", reason]
@@ -226,12 +268,17 @@ def _score(row: PublishedRow, one: ScoreVerdict) -> dict[str, Any]:
         "verdict": one.verdict,
         "is_exact": one.is_exact,
         "reason": one.reason or None,
-        "comparison": facts and {**facts._asdict(), "interval": list(facts.interval)},
+        "comparison": facts and _comparison(facts),
+        "other_readings": [{"read_as": title, **_comparison(other)} for title, other in one.readings],
         "runs": [
             {"run_id": run_id, "seed": seed, "score": score, "is_collapsed": seed in one.collapsed}
             for (run_id, score), seed in zip(one.runs.items(), one.seeds, strict=True)
         ],
     }
+
+
+def _comparison(equivalence: Equivalence) -> dict[str, Any]:
+    return {**equivalence._asdict(), "interval": list(equivalence.interval)}
 
 
 def write_reproduction(outcome: Reproduction, folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ from harness.facts.records import RunRecord
 from harness.metrics.registry import is_fraction, title_of
 from harness.stats.equivalence import Equivalence, Target, Verdict, compare_with_target, make_target
 from harness.stats.groups import partial_splits
+from harness.stats.readings import Reading, other_readings
 
 MARGIN = 1.0
 """Points within which scores count as equal. In published tables seeds alone spread by 0.1 points on large GLUE tasks
@@ -42,6 +43,8 @@ class ScoreVerdict(NamedTuple):
     verdict: Verdict
     reason: str
     """The reason why the runs cannot tell although there is a comparison, or why there is none; else empty."""
+    readings: list[Reading]
+    """Other readings of the score, the closest first, if it differs; else empty."""
 
 
 def verdicts_of(
@@ -86,6 +89,11 @@ def _verdict(
         abs(scores.get(seed, math.inf) - one) <= _rounding_error(score.metric, one) for seed, one in listed.items()
     )
     verdict: Verdict = "agrees" if is_exact else "cannot tell" if equivalence is None else equivalence.verdict
+    verdict = "cannot tell" if reason else verdict
+    readings = []
+    if verdict == "differs":
+        meaning = row.plus_minus_is or "unstated"
+        readings = other_readings(score, target, meaning, [run for run, _ in values], margin)
     return ScoreVerdict(
         task=task,
         score=score,
@@ -94,8 +102,9 @@ def _verdict(
         collapsed=[run.spec.seed for run, _ in values if run.status == "collapsed"],
         is_exact=is_exact,
         equivalence=equivalence,
-        verdict="cannot tell" if reason else verdict,
+        verdict=verdict,
         reason=reason,
+        readings=readings,
     )
 
 

@@ -13,6 +13,7 @@ from harness.facts.published import PublishedRow, PublishedTask, Score, Variant
 from harness.facts.records import RunRecord
 from harness.reports.reproduction import (
     Reproduction,
+    reading_table,
     readme_line,
     render_reproduction_json,
     render_reproduction_markdown,
@@ -34,7 +35,10 @@ def outcome(make_record: Callable[..., RunRecord]) -> Reproduction:
         source="a | b",
         setting="3 epochs",
         tasks={"rte": task(70.2), "qnli": task(80.0), "sst2": task(70.2), "cola": task(50.0)},
-        conflicts={"script": Variant(source="c", note="another *rate*")},
+        conflicts={
+            "script": Variant(source="c", note="another *rate*", recipe={"learning_rate": 1e-4}),
+            "rte-only": Variant(source="c", note="another start", tasks={"rte": {"init_from": "qnli"}}),
+        },
         notes=("a note",),
     )
     runs = [make_record(seed=seed, scores={"accuracy": 0.70 + seed / 1000}) for seed in range(5)]
@@ -70,6 +74,9 @@ def test_json_has_all_numbers(outcome: Reproduction) -> None:
     assert low < -9.8 < high < 0
     assert [run["seed"] for run in rte["runs"]] == [0, 1, 2, 3, 4]
     assert (sst2["reason"], rte["reason"]) == ("1 of 5 runs not finished", None)
+    assert [one["read_as"] for one in qnli["other_readings"]] == ["best of 5 runs"]
+    assert qnli["other_readings"][0]["difference"] == pytest.approx(-9.6)
+    assert rte["other_readings"] == sst2["other_readings"] == []
     assert [(one["task"], one["reason"]) for one in content["not_compared"]] == [("cola", "another metric")]
 
 
@@ -85,3 +92,23 @@ def test_pages_and_line_name_every_verdict(outcome: Reproduction, tmp_path: Path
     console = Console(width=200, record=True, file=(tmp_path / "out").open("w"))
     console.print(verdict_table(outcome))
     assert console.export_text().count("cannot tell") == 1
+
+
+def test_a_score_that_differs_has_its_other_readings_and_recipes(outcome: Reproduction) -> None:
+    page = render_reproduction_markdown(outcome)
+    (line,) = [line for line in page.splitlines() if "best of 5 runs" in line]
+    assert line.startswith("| qnli | accuracy validation | 80 | best of 5 runs | 70.40 | -9.60 ")
+    assert line.endswith("| differs |")
+    assert "--variant" not in page  # it is the variant that was run
+    table = reading_table(outcome)
+    assert table is not None
+    assert table.row_count == 1
+    main = outcome._replace(variant=None)
+    page = render_reproduction_markdown(main)
+    assert "Another recipe for the scores that differ: --variant script" in page
+    assert "rte-only" not in page  # the score of rte agrees
+    agreeing = main._replace(verdicts=[one for one in outcome.verdicts if one.verdict == "agrees"])
+    assert reading_table(agreeing) is None
+    page = render_reproduction_markdown(agreeing)
+    assert "Other readings" not in page
+    assert "--variant" not in page

@@ -1,0 +1,89 @@
+"""Other readings of a published score: what the same runs give with another checkpoint, metric, split or statistic.
+
+Nothing is run for them. Each differs from the row in one respect, which its source may have meant without saying so. Of
+several readings one may agree by chance: a reading that agrees is a question to the authors, no finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Literal, NamedTuple
+
+from harness.facts.published import PlusMinus, Score
+from harness.facts.records import RunRecord
+from harness.metrics.registry import direction_of, is_fraction, title_of
+from harness.stats.equivalence import Equivalence, Target, compare_with_target, make_target
+
+ScoreOf = Callable[[RunRecord], float | None]
+"""The score of a run under a reading, as its record has it; None where it has none."""
+
+
+class Reading(NamedTuple):
+    """A reading of a published score, and the comparison of the runs with the score so read."""
+
+    title: str
+    """`last checkpoint of each run`, `F1`, `mean of accuracy and F1`, `best of 5 runs`."""
+    equivalence: Equivalence
+
+
+def other_readings(
+    score: Score, target: Target, meaning: PlusMinus, runs: Sequence[RunRecord], margin: float
+) -> list[Reading]:
+    """The readings under which the runs have other scores, the closest to the published value first.
+
+    Args:
+        score: the published score.
+        target: the same with its uncertainty, as the row states it.
+        meaning: the meaning of ±.
+        runs: the runs that the target was compared with; each has the score.
+        margin: points within which scores count as equal.
+    """
+    factor = 100 if is_fraction(score.metric) else 1
+    own = [_reported(score.split, score.metric, run) for run in runs]
+    readings = []
+    for title, score_of in _other_scores(score, runs[0]):
+        values = [score_of(run) for run in runs]
+        if values != own and None not in values:
+            scaled = [factor * value for value in values if value is not None]
+            readings.append(Reading(title, compare_with_target(scaled, target, margin)))
+    number = target.runs if target.runs > 1 else len(runs)
+    if direction_of([score.metric]) == 1 and 2 <= number <= len(runs):
+        statistic: Literal["mean", "best"] = "mean" if target.statistic == "best" else "best"
+        other = make_target(score.value, number, statistic, score.plus_minus, meaning)
+        scaled = [factor * value for value in own if value is not None]
+        readings.append(Reading(f"{statistic} of {number} runs", compare_with_target(scaled, other, margin)))
+    return sorted(readings, key=lambda reading: abs(reading.equivalence.difference))
+
+
+def _other_scores(score: Score, run: RunRecord) -> Iterator[tuple[str, ScoreOf]]:
+    """The other scores of runs like this one, each with its title."""
+    metric, split, task = score.metric, score.split, run.task
+    if task is not None and task.select_on == split and (direction := direction_of([metric])) is not None:
+        yield "last checkpoint of each run", partial(_of_checkpoints, metric, lambda values: values[-1])
+        yield "best checkpoint of each run", partial(_of_checkpoints, metric, max if direction > 0 else min)
+    others = [name for name in run.metrics[split] if name != metric and is_fraction(name) and is_fraction(metric)]
+    for name in others:
+        yield title_of(name), partial(_reported, split, name)
+    if task is not None and len(task.main_metrics) == 2 and {*task.main_metrics} <= {metric, *others}:
+        first, second = task.main_metrics
+        yield f"mean of {title_of(first)} and {title_of(second)}", partial(_mean, split, first, second)
+    for name in run.metrics:
+        if name != split:
+            yield f"{title_of(metric)} {name}", partial(_reported, name, metric)
+
+
+def _reported(split: str, metric: str, run: RunRecord) -> float | None:
+    return run.metrics.get(split, {}).get(metric)
+
+
+def _mean(split: str, first: str, second: str, run: RunRecord) -> float | None:
+    values = _reported(split, first, run), _reported(split, second, run)
+    return None if values[0] is None or values[1] is None else (values[0] + values[1]) / 2
+
+
+def _of_checkpoints(metric: str, choose: Callable[[list[float]], float], run: RunRecord) -> float | None:
+    """The metric of one of the run's checkpoints; None if it was not evaluated or is undefined after one of them."""
+    values = [entry.metrics.get(metric) for entry in run.history]
+    defined = [value for value in values if value is not None]
+    return choose(defined) if defined and len(defined) == len(values) else None
