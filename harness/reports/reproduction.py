@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import __version__
-from harness.facts.published import PublishedRow, Score
+from harness.facts.published import UNSTATED, PublishedRow, Score
 from harness.metrics.registry import is_fraction, title_of
 from harness.reports.cells import decimals_of
 from harness.reports.markdown_text import escape_markdown, markdown_table
@@ -35,8 +35,9 @@ neither. Each score is tested by itself: of 20 scores that are equal in truth, o
 
 READINGS_METHOD = """\
 A score that differs, compared once more with the same runs: their last or best checkpoint, another metric or split, or
-another statistic of the runs. Nothing was run for it. A reading that agrees may be what the source reports without
-saying so, or may agree by chance: ask its authors."""
+another statistic of the runs; and a score whose metric the source does not name, compared as each metric of the task.
+Nothing was run for it. A reading that agrees may be what the source reports without saying so, or may agree by chance:
+ask its authors."""
 
 
 class Reproduction(NamedTuple):
@@ -78,8 +79,10 @@ def verdict_text(one: ScoreVerdict) -> str:
     """`agrees`, `differs by -1.20 [-1.90, -0.50]`, or `cannot tell` with the reason or the seeds that could."""
     if one.verdict == "agrees":
         return "agrees: the same score with each seed" if one.is_exact else "agrees"
-    if one.reason or one.equivalence is None:
+    if one.reason:
         return f"cannot tell: {one.reason}"
+    if one.equivalence is None:
+        return "differs as each metric"
     if one.verdict == "differs":
         return f"differs by {_difference(one.equivalence, _decimals(one))}"
     if one.equivalence.seeds_to_tell is not None:
@@ -104,13 +107,15 @@ def _difference(equivalence: Equivalence | None, decimals: int) -> str:
 
 def _decimals(one: ScoreVerdict) -> int:
     """Two decimals of a percentage, and three digits of an error."""
-    return 2 if is_fraction(one.score.metric) else decimals_of(one.score.value, 2)
+    is_percentage = one.score.metric == UNSTATED or is_fraction(one.score.metric)
+    return 2 if is_percentage else decimals_of(one.score.value, 2)
 
 
 def _cells(one: ScoreVerdict) -> list[str]:
     published = f"{one.score.value:g}" + ("" if one.score.plus_minus is None else f" ±{one.score.plus_minus:g}")
     here = "" if one.equivalence is None else f"{one.equivalence.ours:.{_decimals(one)}f}"
-    name = f"{title_of(one.score.metric)} {one.score.split}"
+    metric = "metric not stated," if one.score.metric == UNSTATED else title_of(one.score.metric)
+    name = f"{metric} {one.score.split}"
     difference = _difference(one.equivalence, _decimals(one))
     return [one.task, name, published, here, str(len(one.runs)), difference, verdict_text(one)]
 

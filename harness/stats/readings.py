@@ -56,21 +56,37 @@ def other_readings(
     return sorted(readings, key=lambda reading: abs(reading.equivalence.difference))
 
 
+def metric_readings(score: Score, target: Target, runs: Sequence[RunRecord], margin: float) -> list[Reading]:
+    """The readings of a score whose metric the source does not name, as each percentage that all runs have."""
+    readings = []
+    for title, score_of in _metrics(score.split, runs[0]):
+        values = [100 * value for run in runs if (value := score_of(run)) is not None]
+        if len(values) == len(runs):
+            readings.append(Reading(title, compare_with_target(values, target, margin)))
+    return sorted(readings, key=lambda reading: abs(reading.equivalence.difference))
+
+
 def _other_scores(score: Score, run: RunRecord) -> Iterator[tuple[str, ScoreOf]]:
     """The other scores of runs like this one, each with its title."""
     metric, split, task = score.metric, score.split, run.task
     if task is not None and task.select_on == split and (direction := direction_of([metric])) is not None:
         yield "last checkpoint of each run", partial(_of_checkpoints, metric, lambda values: values[-1])
         yield "best checkpoint of each run", partial(_of_checkpoints, metric, max if direction > 0 else min)
-    others = [name for name in run.metrics[split] if name != metric and is_fraction(name) and is_fraction(metric)]
-    for name in others:
-        yield title_of(name), partial(_reported, split, name)
-    if task is not None and len(task.main_metrics) == 2 and {*task.main_metrics} <= {metric, *others}:
-        first, second = task.main_metrics
-        yield f"mean of {title_of(first)} and {title_of(second)}", partial(_mean, split, first, second)
+    if is_fraction(metric):
+        yield from (reading for reading in _metrics(split, run) if reading[0] != title_of(metric))
     for name in run.metrics:
         if name != split:
             yield f"{title_of(metric)} {name}", partial(_reported, name, metric)
+
+
+def _metrics(split: str, run: RunRecord) -> Iterator[tuple[str, ScoreOf]]:
+    """The percentages of a split, and the mean of the two main ones of a task that has two."""
+    names = [name for name in run.metrics.get(split, {}) if is_fraction(name)]
+    for name in names:
+        yield title_of(name), partial(_reported, split, name)
+    if run.task is not None and len(run.task.main_metrics) == 2 and {*run.task.main_metrics} <= {*names}:
+        first, second = run.task.main_metrics
+        yield f"mean of {title_of(first)} and {title_of(second)}", partial(_mean, split, first, second)
 
 
 def _reported(split: str, metric: str, run: RunRecord) -> float | None:

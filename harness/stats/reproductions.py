@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from harness.facts.published import PublishedRow, Score
+from harness.facts.published import UNSTATED, PublishedRow, Score
 from harness.facts.records import RunRecord
 from harness.metrics.registry import is_fraction, title_of
 from harness.stats.equivalence import Equivalence, Target, Verdict, compare_with_target, make_target
 from harness.stats.groups import partial_splits
-from harness.stats.readings import Reading, other_readings
+from harness.stats.readings import Reading, metric_readings, other_readings
 
 MARGIN = 1.0
 """Points within which scores count as equal. In published tables seeds alone spread by 0.1 points on large GLUE tasks
@@ -30,8 +30,9 @@ class ScoreVerdict(NamedTuple):
 
     task: str
     score: Score
-    runs: dict[str, float]
-    """The scores of the runs that have one, by run_id, in the unit of the published score."""
+    runs: dict[str, float | None]
+    """The scores of the runs that have one, by run_id, in the unit of the published score; None if its metric is not
+    stated."""
     seeds: list[int]
     """The seeds of these runs."""
     collapsed: list[int]
@@ -39,19 +40,23 @@ class ScoreVerdict(NamedTuple):
     is_exact: bool
     """Each seed of the row was run and has the score that the row lists for it."""
     equivalence: Equivalence | None
-    """None where fewer than two runs have a score, or a best of k has fewer than k."""
+    """None where fewer than two runs have a score, a best of k has fewer than k, or the metric is not stated."""
     verdict: Verdict
     reason: str
     """The reason why the runs cannot tell although there is a comparison, or why there is none; else empty."""
     readings: list[Reading]
-    """Other readings of the score, the closest first, if it differs; else empty."""
+    """Other readings of the score, the closest first, if it differs or its metric is not stated; else empty."""
 
 
 def verdicts_of(
     row: PublishedRow, scores: Mapping[str, Sequence[Score]], runs: Runs, margin: float
 ) -> list[ScoreVerdict]:
     """The verdict on each of these scores, by task."""
-    return [_verdict(task, score, row, runs[task], margin) for task, several in scores.items() for score in several]
+    return [
+        (_verdict_without_metric if score.metric == UNSTATED else _verdict)(task, score, row, runs[task], margin)
+        for task, several in scores.items()
+        for score in several
+    ]
 
 
 def target_of(row: PublishedRow, task: str, score: Score) -> Target:
@@ -108,6 +113,37 @@ def _verdict(
     )
 
 
+def _verdict_without_metric(
+    task: str, score: Score, row: PublishedRow, runs: Sequence[RunRecord | None], margin: float
+) -> ScoreVerdict:
+    """The verdict on a score whose metric is not stated: it differs if it does as each metric, and never agrees."""
+    target = target_of(row, task, score)
+    scored = [run for run in runs if run is not None and score.split in run.metrics]
+    reason = "; ".join(_reasons(score, runs))
+    needed = max(2, target.runs if target.statistic == "best" else 0)
+    readings: list[Reading] = []
+    if len(scored) < needed:
+        reason = reason or f"{len(scored)} of {needed} runs needed"
+    elif not reason:
+        readings = metric_readings(score, target, scored, margin)
+    differs = bool(readings) and all(reading.equivalence.verdict == "differs" for reading in readings)
+    agreeing = [reading.title for reading in readings if reading.equivalence.verdict == "agrees"]
+    if not reason and not differs:
+        reason = f"metric not stated{'; agrees as ' if agreeing else ''}{', '.join(agreeing)}"
+    return ScoreVerdict(
+        task=task,
+        score=score,
+        runs=dict.fromkeys(run.run_id for run in scored),
+        seeds=[run.spec.seed for run in scored],
+        collapsed=[run.spec.seed for run in scored if run.status == "collapsed"],
+        is_exact=False,
+        equivalence=None,
+        verdict="differs" if differs else "cannot tell",
+        reason=reason,
+        readings=readings,
+    )
+
+
 def _rounding_error(metric: str, value: float) -> float:
     """The largest rounding error of a listed score: a percentage with two decimals, or an error with three digits."""
     return 100 * _ROUNDING if is_fraction(metric) else min(_ROUNDING, abs(value) / 200)
@@ -122,7 +158,8 @@ def _reasons(score: Score, runs: Sequence[RunRecord | None]) -> Iterator[str]:
         if seeds := [str(run.spec.seed) for run in known if run.status == status]:
             yield f"{len(seeds)} of {len(runs)} runs {status} (seed {', '.join(seeds)})"
     scored = [run for run in known if run.status in ("ok", "collapsed")]
-    if seeds := [str(run.spec.seed) for run in scored if run.metrics.get(score.split, {}).get(score.metric) is None]:
+    undefined = [run for run in scored if run.metrics.get(score.split, {}).get(score.metric) is None]
+    if seeds := [str(run.spec.seed) for run in undefined if score.metric != UNSTATED]:
         yield f"{title_of(score.metric)} on {score.split} is undefined (seed {', '.join(seeds)})"
     partial = next((run.data for run in scored if run.data and run.data.is_partial), None)
     if partial is not None:

@@ -29,11 +29,9 @@ def obstacles(row: PublishedRow, task: str) -> dict[Score, str]:
     for score in row.tasks[task].scores:
         if score.split in spec.predict:
             reasons[score] = f"the labels of {score.split} are hidden; only the test server has them (harness submit)"
-        elif score.metric == UNSTATED:
-            reasons[score] = "the source does not name the metric"
         elif score.split not in spec.evaluate:
             reasons[score] = f"another split: {score.split}; here {', '.join(spec.evaluate)} are scored"
-        elif score.metric not in spec.metrics:
+        elif score.metric != UNSTATED and score.metric not in spec.metrics:
             reasons[score] = f"another metric: {score.metric}; here {', '.join(spec.metrics)} are computed"
         elif row.recipe_of(task) is None:
             reasons[score] = "the source states no recipe"

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 import yaml
 
-from harness.commands.published import main
+from harness.commands.published import main, runnable
 from harness.errors import UserError
-from harness.facts.published import row_names
+from harness.facts.published import load_row, row_names
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def test_list_says_what_can_be_run(published: Callable[..., str]) -> None:
     assert lines.keys() >= set(row_names())
     assert " yes " in lines["roberta-base-lora"]
     assert "63.4±1.2" in lines["roberta-base-lora"]
-    assert "5 of 8 tasks" in lines["modernbert-large"]
+    assert " yes " in lines["modernbert-large"]
     assert "mrpc 91.7?" in lines["modernbert-large"]
     assert "no: " in lines["neobert-4096"]
     assert published("--names").split() == row_names()
@@ -37,12 +37,23 @@ def test_list_says_what_can_be_run(published: Callable[..., str]) -> None:
 
 def test_row_has_reasons_and_its_sweep(published: Callable[..., str]) -> None:
     text = published("modernbert-base")
-    assert text.count("cannot be run") == 3
+    assert text.count("metric not stated") == 3
+    assert "cannot be run" not in text
     sweep = yaml.safe_load(text.split("The sweep file of this row:\n")[1])
-    assert sweep["tasks"] == ["cola", "sst2", "mnli", "qnli", "rte"]
+    assert sweep["tasks"] == ["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte"]
     recipes = sweep["models"]["answerdotai/ModernBERT-base"]["recipe_by_task"]
     assert recipes["rte"] == {"learning_rate": 5e-5, "weight_decay": 0.2, "epochs": 3, "init_from": "mnli"}
-    assert "The sweep file" not in published("bert-base-glue-server")
+    text = published("bert-base-glue-server")
+    assert "mnli test_matched accuracy: 84.3; cannot be run: the labels" in text
+    assert "The sweep file" not in text
+
+
+def test_row_of_which_a_part_can_be_run() -> None:
+    row = load_row("roberta-base")
+    task = row.tasks["cola"]
+    other = task.model_copy(update={"scores": (task.scores[0].model_copy(update={"split": "test"}),)})
+    tasks = {"cola": task, "sst2": row.tasks["sst2"], "rte": other}
+    assert runnable(row.model_copy(update={"tasks": tasks})) == "2 of 3 tasks"
 
 
 def test_sweep_of_a_variant(published: Callable[..., str]) -> None:

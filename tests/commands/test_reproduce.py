@@ -155,7 +155,6 @@ def test_output_folder(world: World) -> None:
         (["roberta-base", "--grid-halving"], "--grid-halving: a row"),
         (["roberta-base", "--max-job", "3"], "--max-jobs"),
         (["bert-base-glue-server"], "hidden"),
-        (["modernbert-base", "--tasks", "mrpc"], "metric"),
         (["neobert-4096"], "recipe"),
     ],
 )

@@ -153,3 +153,35 @@ def test_another_statistic(
     if title and reads_as:
         expected = compare_with_target(scores, make_target(75.0, reads_as[1], reads_as[0]), 1.0)
         assert readings[title].equivalence.interval == pytest.approx(expected.interval)
+
+
+@pytest.mark.parametrize(
+    "value, plus_minus, verdict, reason",
+    [
+        (80.2, 0.6, "cannot tell", "metric not stated; agrees as accuracy"),
+        (81.3, 2.0, "cannot tell", "metric not stated"),
+        (60.0, 0.6, "differs", ""),
+    ],
+)
+def test_a_score_whose_metric_is_not_stated_is_read_as_each(
+    make_record: Make, value: float, plus_minus: float, verdict: str, reason: str
+) -> None:
+    facts = dict(metrics=["accuracy", "f1"], main_metrics=["f1", "accuracy"])
+    scores = [{"loss": 0.4, "accuracy": 0.80 + seed / 1000, "f1": 0.86 + seed / 1000} for seed in range(5)]
+    runs = [make_record("mrpc", scores=one, seed=seed, facts=facts) for seed, one in enumerate(scores)]
+    score = Score(metric="unstated", split="validation", value=value, plus_minus=plus_minus)
+    row = PublishedRow(
+        name="own",
+        model="example/bert",
+        source="here",
+        setting="3 epochs",
+        seeds=5,
+        plus_minus_is="standard_deviation",
+        tasks={"mrpc": PublishedTask(scores=(score,), recipe={})},
+    )
+    (one,) = verdicts_of(row, {"mrpc": (score,)}, {"mrpc": runs}, 1.0)
+    assert (one.verdict, one.reason, one.equivalence) == (verdict, reason, None)
+    assert {reading.title for reading in one.readings} == {"accuracy", "F1", "mean of F1 and accuracy"}
+    assert set(one.runs.values()) == {None}
+    (one,) = verdicts_of(row, {"mrpc": (score,)}, {"mrpc": [*runs[:4], None]}, 1.0)
+    assert (one.verdict, one.reason, one.readings) == ("cannot tell", "1 of 5 runs not finished", [])
