@@ -334,6 +334,34 @@ def reproduction_tables(values: Mapping[str, Any]) -> list[Table]:
     ]
 
 
+def row_tables(values: Mapping[str, Any]) -> list[Table]:
+    """The tables of reproduction_of_row.json: the verdict on each score of a row, and the scores by seed."""
+    settings, verdicts, scores = values["settings"], [], []
+    for one in values["verdicts"]:
+        facts, runs = one["comparison"], one["runs"]
+        low, high = facts["interval"]
+        verdicts.append(
+            (
+                f"{one['task']} {one['metric']}",
+                f"{one['value']:.2f} ± {one['plus_minus']:.2f} ({one['published_runs']})",
+                f"{_mean_and_deviation([run['score'] for run in runs])} ({len(runs)})",
+                f"{facts['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
+                f"{facts['least_margin']:.2f}",
+                one["verdict"],
+            )
+        )
+        scores.append((f"{one['task']} {one['metric']}", ", ".join(f"{run['score']:.2f}" for run in runs)))
+    title = (
+        f"{settings['model']} on the validation split, in points: mean and sample standard deviation (runs) of "
+        f"{settings['row']} and of the harness; margin {settings['margin']:g}"
+    )
+    head = ("score", "the row", "the harness", "difference, 95 % interval", "agreement within", "verdict")
+    return [
+        Table(title, head, verdicts),
+        Table("Scores of the harness by seed", ("score", "seeds 0, 1, 2, ..."), scores),
+    ]
+
+
 def equality_tables(values: Mapping[str, Any]) -> list[Table]:
     """The table of equality.json: how far the scores of Trainer and the harness differ after the same steps."""
     rows = [
@@ -446,6 +474,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "leaderboard": leaderboard_tables,
     "coverage": coverage_tables,
     "reproduction": reproduction_tables,
+    "reproduction_of_row": row_tables,
     "equality": equality_tables,
     "gpu": gpu_tables,
 }

@@ -1,6 +1,7 @@
 """The verdicts of `harness reproduce` on scores whose recipe is known: those of transformers.Trainer.
 
     python benchmarks/reproduction.py    # make the missing runs, then write benchmarks/results/reproduction.json
+    python benchmarks/reproduction.py --row benchmarks/results/trainer.yaml    # the harness alone, on a row made before
 
 A program that imports nothing of the harness makes the runs of a row. The harness then repeats the row twice: with its
 recipe, where the verdict should be `agrees`, and with one known change, where it should be `differs`.
@@ -65,7 +66,9 @@ class Options:
     """Name on the Hub, or a folder."""
     tasks: tuple[str, ...] = ("sst2",)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """The seeds of both programs, which draw other orders of rows from them."""
+    """The seeds of both programs, which draw other orders of rows from them; with --row their number counts."""
+    row: Path | None = None
+    """Reproduce the row of this file and run no Trainer; then nothing is changed in the recipe."""
     margin: float = 2.0
     """Points within which scores count as equal."""
     train_rows: int | None = None
@@ -78,8 +81,8 @@ class Options:
     """Threads of each run."""
     jobs: int = 1
     """Runs at the same time; they share the GPU where there is one."""
-    output: Path = report.RESULTS / "reproduction.json"
-    """The JSON file to write."""
+    output: Path | None = None
+    """The JSON file to write: reproduction.json or reproduction_of_row.json in benchmarks/results by default."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -88,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         options = tyro.cli(
             Options, args=arguments, prog="benchmarks/reproduction.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
-        report.save("reproduction", compare_programs(options), options.output)
+        name = "reproduction" if options.row is None else "reproduction_of_row"
+        values = compare_programs(options) if options.row is None else reproduce_row(options, options.row)
+        report.save(name, values, options.output or report.RESULTS / f"{name}.json")
 
 
 def compare_programs(options: Options) -> dict[str, Any]:
@@ -97,10 +102,6 @@ def compare_programs(options: Options) -> dict[str, Any]:
     Raises:
         UserError: a task has no recipe here, or a program ended with an error.
     """
-    import torch
-
-    from benchmarks.measuring import machine_facts
-
     if unknown := next((task for task in options.tasks if task not in BY_TASK), None):
         raise UserError(f"--tasks {unknown}: no recipe here; tasks: {', '.join(BY_TASK)}.")
     if len(options.seeds) < 2:
@@ -110,9 +111,8 @@ def compare_programs(options: Options) -> dict[str, Any]:
     write_atomically(path, row_text(make_row(options, trainer)))
     row = read_row(path)
     reproductions = {title: _reproduce(options, path, variant) for title, variant in REPRODUCTIONS.items()}
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return dict(
-        machine=machine_facts(device, options.threads),
+        machine=_machine(options),
         settings=dict(
             model=row.model if row.model == options.model and not Path(row.model).exists() else Path(row.model).name,
             seeds=options.seeds,
@@ -123,6 +123,24 @@ def compare_programs(options: Options) -> dict[str, Any]:
         trainer=trainer,
         reproductions=reproductions,
     )
+
+
+def reproduce_row(options: Options, path: Path) -> dict[str, Any]:
+    """Returns the values of reproduction_of_row.json, after the missing runs."""
+    row = read_row(path)
+    return dict(
+        machine=_machine(options),
+        settings=dict(model=row.model, row=path.name, margin=options.margin),
+        **_reproduce(options, path.resolve(), None),
+    )
+
+
+def _machine(options: Options) -> dict[str, Any]:
+    import torch
+
+    from benchmarks.measuring import machine_facts
+
+    return machine_facts(torch.device("cuda" if torch.cuda.is_available() else "cpu"), options.threads)
 
 
 def recipe_of(options: Options, task: str) -> Recipe:
@@ -220,10 +238,11 @@ def _reproduce(options: Options, row: Path, variant: str | None) -> dict[str, An
     results = options.records.resolve() / "results"
     args = ["-m", "harness", "reproduce", str(row), "--results", str(results), "--margin", str(options.margin)]
     args += ["--precision", "fp32", jobs, str(options.jobs)]
+    args += ["--tasks", *options.tasks, "--seeds", str(len(options.seeds)), "--no-predict"]
     args += [] if variant is None else ["--variant", variant]
     args += [] if options.data is None else ["--data", str(options.data.resolve())]
     _call(options, {0, 1}, *args)  # 1: a score differs
-    folder = results / "reproductions" / (ROW if variant is None else f"{ROW}-{variant}")
+    folder = results / "reproductions" / (row.stem if variant is None else f"{row.stem}-{variant}")
     verdicts = json.loads((folder / "reproduction.json").read_text(encoding="utf-8"))["scores"]
     costs = {record.run_id: record.cost for record in read_records(results).records}
     for one in verdicts:

@@ -27,7 +27,7 @@ from benchmarks.measuring import Meter, fresh_state
 from benchmarks.quality import Options as QualityOptions
 from benchmarks.quality import compare_scores, settings_folder
 from benchmarks.reproduction import Options as ReproductionOptions
-from benchmarks.reproduction import compare_programs, make_row
+from benchmarks.reproduction import compare_programs, make_row, reproduce_row
 from benchmarks.rows import sample_rows, tokenise
 from benchmarks.setting import Measurement, Setting
 from benchmarks.sweep_overhead import COMMANDS
@@ -225,16 +225,16 @@ def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(
 ) -> None:
     call = reproduction._call
 
-    def call_variant_here(options: ReproductionOptions, expected: set[int], *args: str) -> None:
-        """Starts programs as the benchmark does, but repeats the changed recipe in this process, in half the time."""
-        if "--variant" not in args:
+    def call_here(options: ReproductionOptions, expected: set[int], *args: str) -> None:
+        """Starts the first programs as the benchmark does, but later ones in this process, in half the time."""
+        if not (options.records / "results" / "reproductions").exists():
             call(options, expected, *args)
             return
         with pytest.raises(SystemExit) as end:
             reproduce(args[args.index("reproduce") + 1 :], run_here)
         assert (end.value.code or 0) in expected
 
-    monkeypatch.setattr(reproduction, "_call", call_variant_here)
+    monkeypatch.setattr(reproduction, "_call", call_here)
     task, rng, folder = load_task("sst2"), np.random.default_rng(0), tmp_path / "data" / "sst2"
     folder.mkdir(parents=True)
     for name in ("train", "validation"):
@@ -265,6 +265,14 @@ def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(
     assert [row[1] for row in scores.rows] == [f"{one['by_seed'][0]:.2f}" for one in [same]] + [
         f"{one['runs'][0]['score']:.2f}" for one in (same, changed)
     ]
+    alone = _through_json(reproduce_row(replace(options, seeds=(0, 1)), tmp_path / "runs" / "trainer.yaml"))
+    assert alone["settings"]["row"] == "trainer.yaml"
+    (repeated,) = alone["verdicts"]
+    assert (repeated["comparison"], repeated["runs"]) == (same["comparison"], same["runs"])
+    (verdicts, scores) = report.row_tables(alone)
+    assert verdicts.rows[0][1].endswith(" (2)")
+    assert verdicts.rows[0][-1] == same["verdict"]
+    assert scores.rows[0][1] == ", ".join(f"{run['score']:.2f}" for run in same["runs"])
     with pytest.raises(UserError, match="--tasks qqp"):
         compare_programs(replace(options, tasks=("qqp",)))
 
