@@ -18,6 +18,9 @@ from harness.sweeps.file import Sweep, make_sweep
 DEFAULT_SEEDS = 5
 """Runs of each task for a row that states fewer than two, or no number."""
 
+_NOT_IN_TEST_MODE = ("max_steps", "adapter_targets")
+"""Hyperparameters of a row that its runs in test mode leave out: hours for a tiny model, and layers that it lacks."""
+
 
 def obstacles(row: PublishedRow, task: str) -> dict[Score, str]:
     """The scores of a task that no run can be compared with, each with the reason; known before anything is run."""
@@ -117,7 +120,7 @@ def _overrides(task: str, stated: Mapping[str, Any], model: str, is_test_mode: b
     Test mode keeps its own, except for a row that was made from its runs.
     """
     if is_test_mode:
-        own = {} if model == test_mode.MODEL else test_mode.RECIPE
+        own = () if model == test_mode.MODEL else (*test_mode.RECIPE, *_NOT_IN_TEST_MODE)
         return {name: value for name, value in stated.items() if name not in own}
     try:
         default = default_recipe(load_task(trained_task(task)), model, False)

@@ -131,7 +131,7 @@ def test_row_is_found_by_name_or_path(tmp_path: Path) -> None:
 def test_rows_of_the_harness_are_valid_and_many() -> None:
     assert list(published_rows()) == row_names()
     with_recipe = [row for row in published_rows().values() if any(row.recipe_of(task) for task in row.tasks)]
-    assert len(with_recipe) >= 15
+    assert len(with_recipe) >= 25
     for row in with_recipe:
         for task in row.tasks:
             for variant in (None, *row.conflicts):
@@ -139,3 +139,16 @@ def test_rows_of_the_harness_are_valid_and_many() -> None:
     lora = load_row("roberta-base-lora")
     assert lora.recipe_of("cola", "script") == {**(lora.recipe_of("cola") or {}), "adapter_alpha": 16,
         "weight_decay": 0.1, "global_batch_size": 64}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["roberta-base", "roberta-large", "mpnet-base", "bart-large"])
+def test_rows_of_fairseq_have_no_dropout_in_the_head(name: str) -> None:
+    assert (load_row(name).recipe_of("rte") or {})["head_dropout"] == 0
+    assert (load_row(name).recipe_of("rte") or {})["max_grad_norm"] is None
+    assert (load_row(name).recipe_of("stsb") or {})["label_scaling"] == "unit"
+
+
+def test_task_without_a_recipe_is_shown_in_a_row_whose_other_tasks_have_one() -> None:
+    row = load_row("xlnet-large")
+    assert [task for task in row.tasks if row.recipe_of(task) is None] == ["qnli"]
+    assert row.number_of_runs("rte") == 5

@@ -73,6 +73,16 @@ def test_test_mode_keeps_its_own_hyperparameters() -> None:
     assert (run.spec.recipe.epochs, run.spec.recipe.layer_decay) == (8, 0.9)
 
 
+def test_test_mode_has_its_own_length_and_the_layers_of_its_own_model() -> None:
+    def recipe(name: str, task: str) -> Recipe:
+        sweep = sweep_of(load_row(name), [task], is_test_mode=True)
+        return _runs(sweep, "--test-mode", is_test_mode=True)[0].spec.recipe
+
+    albert, lora = recipe("albert-base-v2", "mnli"), recipe("deberta-v2-xxlarge-lora", "cola")
+    assert (albert.max_steps, albert.epochs, albert.evaluate_every) == (None, 8, 100)
+    assert (lora.adapter_targets, lora.adapter_rank) == (None, 16)
+
+
 def test_seeds_are_those_of_the_row_or_as_many() -> None:
     row = load_row("roberta-base-lora")
     assert seeds_of(row, "rte") == (0, 1, 2, 3, 4)
