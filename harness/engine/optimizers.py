@@ -28,7 +28,7 @@ def create_optimizer(model: PreTrainedModel, recipe: Recipe, device: torch.devic
         UserError: the recipe has a rate for each layer, and the model's layers are not found, or it has Muon, and no
             hidden matrix is trained.
     """
-    groups = _rate_groups(decay_groups(model, recipe.weight_decay), rate_factors(model, recipe))
+    groups = _rate_groups(decay_groups(model, recipe), rate_factors(model, recipe))
     rate, momentum = recipe.learning_rate, _momentum(recipe)
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(groups, rate, momentum)
@@ -116,21 +116,22 @@ def hidden_matrices(model: PreTrainedModel) -> set[int]:
     }
 
 
-def decay_groups(model: nn.Module, weight_decay: float) -> Groups:
-    """Returns the groups of parameters: biases and all parameters of normalisation layers do not decay.
+def decay_groups(model: nn.Module, recipe: Recipe) -> Groups:
+    """Returns the groups of parameters: biases and normalisation layers, which decay only if the recipe says so, last.
 
     A normalisation layer is recognised by its type; its name differs between models (transformers #16908).
     """
-    undecayed = {
+    special = {
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
         if name.endswith("bias") or "norm" in type(module).__name__.lower()
     }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    decay_of_special = recipe.weight_decay if recipe.weight_decay_on == "all" else 0.0
     return [
-        {"params": [p for p in trained if id(p) not in undecayed], "weight_decay": weight_decay},
-        {"params": [p for p in trained if id(p) in undecayed], "weight_decay": 0.0},
+        {"params": [p for p in trained if id(p) not in special], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if id(p) in special], "weight_decay": decay_of_special},
     ]
 
 

@@ -79,7 +79,9 @@ class Recipe(BaseModel):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum of sgd (0.9 by default) or muon (0.95 by default)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weight decay of all weights except biases and normalisation layers, decoupled from the gradient but in sgd."""
+    """Weight decay, decoupled from the gradient but in sgd; biases and normalisation layers have none."""
+    weight_decay_on: Literal["all"] | None = None
+    """all: weight decay of biases and normalisation layers, too, as in fairseq and Composer."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip gradients to this 2-norm; None turns clipping off."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] | None = None
@@ -176,6 +178,8 @@ class Recipe(BaseModel):
             )
         if recipe.layer_decay_offset is not None and recipe.layer_decay is None:
             raise UserError("recipe: layer_decay_offset (--layer-decay-offset) needs --layer-decay")
+        if recipe.weight_decay_on is not None and recipe.weight_decay == 0:
+            raise UserError("recipe: weight_decay_on (--weight-decay-on) is 'all' and needs a --weight-decay above 0")
         if recipe.freeze is not None and recipe.adapter is not None:
             raise UserError(
                 f"recipe: freeze (--freeze) is {recipe.freeze!r}, but --adapter {recipe.adapter} freezes the whole "

@@ -49,12 +49,24 @@ def named(model, parameters):
 
 def test_biases_and_normalisation_layers_do_not_decay():
     model = tiny_model()
-    decayed, undecayed = decay_groups(model, 0.1)
+    decayed, undecayed = decay_groups(model, Recipe(weight_decay=0.1))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert all(names[id(p)].endswith("weight") and "LayerNorm" not in names[id(p)] for p in decayed["params"])
     assert all(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in undecayed["params"])
     assert len(decayed["params"]) + len(undecayed["params"]) == len(names)
     assert (decayed["weight_decay"], undecayed["weight_decay"]) == (0.1, 0.0)
+
+
+def test_every_parameter_decays_if_the_recipe_says_so():
+    recipe = Recipe(weight_decay=0.1, weight_decay_on="all", learning_rate=0.5)
+    model = tiny_model()
+    optimizer = create_optimizer(model, recipe, CPU)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(parameter, before[name] * (1 - 0.5 * 0.1)), name
 
 
 def test_normalisation_layer_is_recognised_by_its_type():
@@ -65,7 +77,7 @@ def test_normalisation_layer_is_recognised_by_its_type():
             self.project = nn.Linear(4, 4)
 
     model = Model()
-    decayed, undecayed = decay_groups(model, 0.1)
+    decayed, undecayed = decay_groups(model, Recipe(weight_decay=0.1))
     assert [p is model.project.weight for p in decayed["params"]] == [True]
     assert len(undecayed["params"]) == 2
 
@@ -84,7 +96,7 @@ def test_first_moment_decays_at_its_rate(beta1, expected):
 def test_optimizer_has_no_frozen_parameters():
     model = tiny_model()
     model.classifier.bias.requires_grad_(False)
-    optimized = [p for group in decay_groups(model, 0.0) for p in group["params"]]
+    optimized = [p for group in decay_groups(model, Recipe()) for p in group["params"]]
     assert all(p is not model.classifier.bias for p in optimized)
 
 
@@ -116,7 +128,7 @@ def test_muon_without_a_hidden_matrix_is_refused():
 
 def reference(model, optimizer):
     """torch's optimizers for the same groups, made by hand."""
-    decayed, undecayed = decay_groups(model, 0.1)
+    decayed, undecayed = decay_groups(model, Recipe(weight_decay=0.1))
     if optimizer == "sgd":
         return [torch.optim.SGD([decayed, undecayed], momentum=0.9)]
     if optimizer == "adafactor":

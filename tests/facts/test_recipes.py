@@ -209,6 +209,8 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"select": 3}, "--select"),
         ({"pair_order": "first"}, "--pair-order"),
         ({"label_scaling": "log"}, "--label-scaling"),
+        ({"weight_decay_on": "all"}, "--weight-decay-on"),
+        ({"weight_decay_on": "biases", "weight_decay": 0.1}, "--weight-decay-on"),
         ({"patience": 0, "select": "best"}, "--patience"),
         ({"protocol": "kfold"}, "--protocol"),
         ({"train_rows": 0}, "--train-rows"),

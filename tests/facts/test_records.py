@@ -152,6 +152,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     optimizer="muon",
     momentum=0.5,
     weight_decay=0.01,
+    weight_decay_on="all",
     max_grad_norm=None,
     adam_beta1=0.8,
     adam_beta2=0.98,
@@ -187,6 +188,7 @@ def test_every_hyperparameter_makes_another_run(field: str) -> None:
     needed |= {"adapter": "lora"} if field.startswith("adapter_") else {}
     needed |= {"schedule": "polynomial", "schedule_power": 1.0} if field == "schedule_power" else {}
     needed |= {"optimizer": "sgd"} if field == "momentum" else {}
+    needed |= {"weight_decay": 0.1} if field == "weight_decay_on" else {}
     before = Recipe(select="last" if field == "select" else "best", **needed)  # patience needs the best
     after = Recipe(**{**before.model_dump(), field: OTHER_RECIPES[field]})
     assert _spec(recipe=after).run_id != _spec(recipe=before).run_id

@@ -54,6 +54,7 @@ RECIPE_FLAGS = {
     "--train-rows",
     "--warmup",
     "--weight-decay",
+    "--weight-decay-on",
 }
 
 OWN_DATA_FLAGS = {
@@ -261,6 +262,7 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
         adam_beta2=0.5,
         head_dropout=0.5,
         class_weights="balanced",
+        weight_decay_on="all",
         label_scaling="unit",
         label_smoothing=0.5,
         threshold="validation",
@@ -274,6 +276,7 @@ def test_every_hyperparameter_reaches_the_recipe(name: str) -> None:
     needed = {"patience": ["--select", "best"], "layer_decay_offset": ["--layer-decay", "0.9"]}.get(name, [])
     needed += ["--schedule", "polynomial"] if name == "schedule_power" else []
     needed += ["--optimizer", "sgd"] if name == "momentum" else []
+    needed += ["--weight-decay", "0.1"] if name == "weight_decay_on" else []
     needed += ["--adapter", "lora"] if name.startswith("adapter_") else []
     recipe = parse_options(["--task", "rte", _flag(name), *([] if is_switch else [str(value)]), *needed]).recipe
     assert getattr(recipe, name) == value
