@@ -142,9 +142,9 @@ def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], ch
     is_pair, name = len(task.text) == 2, task.name
     number = task.classes if task.choices else 0
     for flag, values in (("--text", texts), ("--pair", pairs), ("--choice", choices)):
-        for number, text in enumerate(values, start=1):
+        for position, text in enumerate(values, start=1):
             if not isinstance(text, str):
-                raise UserError(f"{flag} {number}: expected a text, got {text!r}.")
+                raise UserError(f"{flag} {position}: expected a text, got {text!r}.")
             check_characters(text, flag)
     if not texts:
         raise UserError("--text is missing: there is no text to predict.")
