@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records
 from harness.system.redaction import redact_command
 
@@ -55,15 +56,22 @@ def predict(
     """
     import pandas as pd
 
-    from harness.errors import UserError
     from harness.inspection.prediction_output import prediction_columns
     from harness.inspection.scorer import open_model
     from harness.rows.stream import rows_of_texts
     from harness.saved_models.bundles import read_bundle
 
-    for name, values in (("texts", texts), ("pairs", pairs)):
+    columns: dict[str, Any] = {"texts": texts, "pairs": pairs}
+    for name, values in columns.items():
+        problem = ""
         if isinstance(values, str):
-            raise UserError(f"{name}: expected a list of texts, got the text {values!r:.100}.")
+            problem = f"the text {values!r:.100}"
+        elif isinstance(values, (pd.DataFrame, Mapping)):  # a list of it has the names of its columns
+            problem = f"a {type(values).__name__}: name one column of it"
+        elif values is None and name == "texts":
+            problem = "None"
+        if problem:
+            raise UserError(f"{name}: expected a list of texts, got {problem}.")
     task = read_bundle(Path(folder)).task
     pairs = [] if pairs is None else list(pairs)  # a column of a table has no truth value
     choices = [] if choices is None else list(choices)
@@ -75,7 +83,13 @@ def predict(
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:
-    """The records of a results folder, sorted by task and run_id; invalid files are skipped with a warning."""
+    """The records of a results folder, sorted by task and run_id; invalid files are skipped with a warning.
+
+    Raises:
+        UserError: the folder does not exist or cannot be read.
+    """
+    if not Path(results).is_dir():
+        raise UserError(f"{results}: folder not found. Name a results folder, which has the folder runs.")
     records, problems = read_records(Path(results))
     for problem in problems:
         warnings.warn(problem, stacklevel=2)

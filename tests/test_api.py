@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness import api
@@ -63,6 +64,20 @@ def test_one_text_in_place_of_a_list_is_refused() -> None:
         api.predict("nowhere", "one text")
     with pytest.raises(UserError, match="pairs: expected a list"):
         api.predict("nowhere", ["one text"], "its pair")
+
+
+def test_table_in_place_of_its_column_is_refused() -> None:
+    """Its names of columns would be predicted."""
+    for table in (pd.DataFrame({"text": ["one", "two"]}), {"text": ["one", "two"]}):
+        with pytest.raises(UserError, match=r"expected a list of texts, got a (DataFrame|dict): name one column"):
+            api.predict("nowhere", table)
+    with pytest.raises(UserError, match="texts: expected a list of texts, got None"):
+        api.predict("nowhere", None)  # type: ignore[arg-type]
+
+
+def test_folder_of_records_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="none: folder not found"):
+        api.load_records(tmp_path / "none")
 
 
 def test_own_data_is_told_by_keyargs_too(calls: list[Any]) -> None:

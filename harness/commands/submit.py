@@ -93,7 +93,8 @@ def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -
         UserError: several runs match.
     """
     usable = [r for r in records if r.spec.task == task and r.prediction_files and not r.spec.test_mode]
-    matching = [r for r in usable if (r.spec.model, r.spec.seed) == (options.model, options.seed)]
+    model = options.model.rstrip("/")  # of earlier records, too
+    matching = [r for r in usable if (r.spec.model.rstrip("/"), r.spec.seed) == (model, options.seed)]
     chosen = [record for record in matching if record.run_id in options.run] or matching
     if len(chosen) > 1:
         listed = "\n".join(f"  {record.run_id}: {record.recipe_changes or 'the default recipe'}" for record in matching)

@@ -32,7 +32,7 @@ class TasksOptions:
     suite: str | None = None
     """Only the tasks of this suite: a name, or the path of the folder of your own."""
     check: Path | None = None
-    """A task file to validate; exit code 2 and file:line for each error."""
+    """A task file to validate, without its rows; exit code 2 and file:line for each error."""
     names: bool = False
     """Only the names, one per line."""
     new: Path | None = None
@@ -62,8 +62,10 @@ def main(arguments: Sequence[str]) -> None:
             print(message, flush=True)
     elif options.check is not None:
         if not options.check.is_file():
-            raise UserError(f"--check {options.check}: file not found.")
-        print(f"{options.check}: valid task {read_task(options.check).name}")
+            is_folder = options.check.is_dir()
+            problem = "a folder; --suite shows the tasks of one" if is_folder else "file not found"
+            raise UserError(f"--check {options.check}: {problem}.")
+        print(f"{options.check}: valid task {read_task(options.check).name}; its rows were not read")
     elif options.task is not None:
         DataConsole().print(_task_table(load_task(options.task)))
     elif options.names:

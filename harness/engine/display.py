@@ -54,7 +54,7 @@ class Display:
         if not self.is_main:
             return
         columns = [("epoch", epoch_text(evaluation.epoch)), ("step", f"{evaluation.step:,}")]
-        columns += [("train loss", f"{evaluation.train_loss:.4f}")]
+        columns += [("train loss", format_score(evaluation.train_loss))]
         columns += [("learning rate", f"{evaluation.learning_rate:.2e}")]
         columns += [(title_of(name), format_score(value)) for name, value in evaluation.metrics.items()]
         columns += [("seconds", f"{evaluation.seconds:,.1f}")]

@@ -75,7 +75,7 @@ class TaskRows(KeysOfFile):
     source: Source
     predicted_by: str | None = None
     """The task whose models predict this one, which has no training rows of its own."""
-    text: Annotated[Names, Field(min_length=1, max_length=2)]
+    text: Annotated[Names, Field(min_length=1)]
     """The source's text column, or both columns of a pair."""
     join: dict[str, Annotated[Names, Field(min_length=1)]] = {}
     """Texts joined from several columns, one per line: `article: [title, body]`. Empty columns are skipped."""
@@ -186,6 +186,8 @@ class TaskRows(KeysOfFile):
         return self
 
     def _check_texts(self) -> None:
+        if len(self.text) > 2:
+            raise ValueError(f"text: expected a text or a pair, got {len(self.text)} columns: join them into one text")
         names = (*self.text, *self.choices)
         check_subset("join", self.join, "text", names)
         check_subset("templates", self.templates, "text", names)

@@ -11,6 +11,7 @@ from harness.inspection.description import TOKEN_PERCENTS, Description
 from harness.inspection.output_files import csv_text, write_output_files
 from harness.inspection.pictures import label_bars, label_pie, length_histograms, value_histograms
 from harness.inspection.terminal_table import one_line, print_table
+from harness.metrics.registry import format_score
 
 _MAX_CONFLICTS = 5
 """Conflicts on the terminal; the file has all."""
@@ -34,8 +35,9 @@ def print_description(description: Description) -> None:
     _print_sizes("rows by number of labels", "labels", {name: facts.set_sizes for name, facts in splits.items()})
     _print_sizes("groups by number of rows", "rows", {name: facts.group_sizes for name, facts in splits.items()})
     values = {name: facts.values for name, facts in splits.items() if facts.values is not None}
-    rows = [[name, *(f"{value:.3f}" for value in by_percent.values())] for name, by_percent in values.items()]
-    print_table("values, by percentile", ["split", *next(iter(values.values()), {})], rows)
+    percents = next(iter(values.values()), {})
+    rows = [[percent, *(format_score(by_percent[percent]) for by_percent in values.values())] for percent in percents]
+    print_table("values, by percentile", ["", *values], rows)
     _print_lengths(description)
     rows = [[*names.split(" & "), f"{count:,}"] for names, count in description.shared.items()]
     print_table("texts in two splits", ["first", "second", "rows of the second"], rows)

@@ -85,14 +85,16 @@ def print_evaluation(evaluation: Evaluation) -> None:
             print(f"note: {note}")
     if task.is_regression:
         errors = evaluation.predicted - evaluation.gold
-        values = [f"{value:+.3f}" for value in (*np.percentile(errors, VALUE_PERCENTS), errors.mean())]
-        header = ["", *(f"{percent}%" for percent in VALUE_PERCENTS), "mean"]
-        print_table(f"{split}: predicted minus gold, by percentile", header, [["error", *values]])
+        values = (*np.percentile(errors, VALUE_PERCENTS), errors.mean())
+        signed = [f"{'+' * bool(value >= 0)}{format_score(value)}" for value in values]
+        names = [*(f"{percent}%" for percent in VALUE_PERCENTS), "mean"]
+        lines = [list(line) for line in zip(names, signed, strict=True)]
+        print_table(f"{split}: predicted minus gold, by percentile", ["", "error"], lines)
     else:
         _print_labels(evaluation)
     size = "off by" if task.is_regression else "probability"
     rows = [
-        [f"{e.row}", _label_text(e.gold), _label_text(e.predicted), f"{e.size:.4f}", one_line(e.text, e.pair)]
+        [f"{e.row}", _label_text(e.gold), _label_text(e.predicted), format_score(e.size), one_line(e.text, e.pair)]
         for e in evaluation.errors
     ]
     print_table(f"{split}: worst errors", ["row", "gold", "predicted", size, "text"], rows)
@@ -121,7 +123,7 @@ def _print_labels(evaluation: Evaluation) -> None:
 
 
 def _label_text(label: Any) -> str:
-    return label if isinstance(label, str) else f"{label:.3f}"
+    return label if isinstance(label, str) else format_score(label)
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from harness.errors import boundary
 from harness.facts.tasks import TaskSpec
 from harness.metrics.calibration import class_probabilities
+from harness.metrics.registry import format_score
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.formats import DELIMITERS
 from harness.system.atomic import atomic_path
@@ -104,7 +105,7 @@ def screen_lines(rows: PredictedRows) -> Iterator[str]:
     width = max(map(len, labels), default=0)
     for number, prediction in enumerate(rows.predictions):
         if not rows.labels:
-            yield f"{prediction:.4f}"
+            yield format_score(prediction)
             continue
         if number > 0:
             yield ""

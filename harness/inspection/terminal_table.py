@@ -21,8 +21,8 @@ FILE_WIDTH = 160
 _MIN_TEXT = 20
 """Characters of a text that the narrowest terminal shows."""
 
-_NUMBER = re.compile(r"–|[-+]?[\d.,]+( \([\d.]+%\))?")
-"""1,234 or 12 (3.4%), or the dash of an undefined score."""
+_NUMBER = re.compile(r"–|[-+]?[\d.,]+(e[-+]\d+)?( \([\d.]+%\))?")
+"""1,234, 1.23e-05 or 12 (3.4%), or the dash of an undefined score."""
 
 
 class DataConsole(Console):

@@ -49,8 +49,16 @@ def baseline_name(problem_type: str) -> str:
 
 
 def format_score(value: float | None) -> str:
-    """Formats a metric with four decimals, or as a dash where it is undefined."""
-    return "–" if value is None else f"{value:.4f}"
+    """Formats a metric or a value with four decimals, from 1,000 on with seven digits; a dash where it is undefined.
+
+    A number below 0.001, or from a million on, has three digits and an exponent.
+    """
+    if value is None:
+        return "–"
+    size = abs(value)
+    if size and not 0.001 <= size < 1e6:
+        return f"{value:.2e}"
+    return f"{value:.{4 if size < 1000 else 6 - math.floor(math.log10(size))}f}"
 
 
 def is_fraction(metric: str) -> bool:

@@ -114,7 +114,8 @@ def write_leaderboard(pages: Mapping[str, Leaderboard], results: Path) -> None:
     """
     links = page_links(pages)
     files = {name: text for page, board in pages.items() for name, text in _files(board, page, links)}
-    for page in (*pages, *map(page_name, registered_suites())):
+    stale = [path.stem for path in results.glob(f"{page_name('*')}.html") if _is_generated(path)]
+    for page in (*pages, *stale, *map(page_name, registered_suites())):
         names = [*(f"{page}.{ending}" for ending in ENDINGS), *(f"plots/{plot_name(page, plot)}" for plot in PLOTS)]
         for name in names:
             if name not in files:

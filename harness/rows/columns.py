@@ -57,6 +57,19 @@ def column_feature(table: datasets.Dataset, column: str) -> Any:
     return table.features.get(column, parts.get(part))
 
 
+def column_names(schema: pa.Schema) -> list[str]:
+    """The columns of a schema; in place of an object its parts, such as `idx.answer`."""
+    import pyarrow as pa
+
+    return [
+        name
+        for field in schema
+        for name in (
+            [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [field.name]
+        )
+    ]
+
+
 def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:
     """Rows of texts, each in the order of `header`, as columns; columns that are not read are null."""
     import pyarrow as pa

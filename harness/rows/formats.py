@@ -284,6 +284,8 @@ def _parse_json_lines(lines: Iterable[str], name: str) -> Iterator[Any]:
 def _read_objects(rows: Iterator[Any], name: str, options: ReadOptions, chunk: int) -> Iterator[pa.Table]:
     rows_before, header = 0, dict[str, None]()
     for part in _chunks(rows, chunk):
+        if not part:
+            raise UserError(f"{name}: no rows.")
         for row, value in enumerate(part, rows_before + 1):
             if not isinstance(value, dict):
                 raise UserError(

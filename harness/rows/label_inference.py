@@ -87,7 +87,7 @@ def infer_labels(
         )
     if problem_type == "regression":
         if len(counts) == 1:
-            raise UserError(f"--label-column {column}: all {len(values):,} rows have the value {names[0]!r}.")
+            raise UserError(_constant_label(column, len(values), f"value {names[0]!r}"))
         return InferredLabels(problem_type, None, None, [f"problem type: regression{reason}"])
     _check_learnable(counts, column)
     _check_number(counts, column)
@@ -253,12 +253,19 @@ def _number(name: str | None) -> float | None:
 def _check_learnable(counts: Counter[str], column: str) -> None:
     rows, example = counts.total(), next(iter(counts))
     if len(counts) == 1:
-        raise UserError(f"--label-column {column}: all {rows:,} training rows have the same label, {example!r}.")
+        raise UserError(_constant_label(column, rows, f"label {example!r}"))
     if len(counts) == rows:
         raise UserError(
             f"--label-column {column}: each of the {rows:,} training rows has another label, such as {example!r}, so "
             "nothing can be learned. Is this the label column?"
         )
+
+
+def _constant_label(column: str, rows: int, label: str) -> str:
+    return (
+        f"--label-column {column}: all {rows:,} training row(s) have the {label}: expected at least two different "
+        "ones. Name another column, or add rows."
+    )
 
 
 def _check_number(counts: Counter[str], column: str) -> None:

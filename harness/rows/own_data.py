@@ -14,7 +14,7 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.task_rows import MAX_NAME_BYTES
 from harness.facts.tasks import TaskSpec, task_names
 from harness.metrics.metric import ProblemType
-from harness.rows.columns import column_values, has_column
+from harness.rows.columns import column_names, column_values, has_column
 from harness.rows.files import Files, collect_files
 from harness.rows.label_inference import InferredLabels, infer_choice_labels, infer_labels, is_unlabelled
 from harness.rows.own_source import file_source, hub_source, infer_delimiter, refuse_same_files
@@ -264,7 +264,7 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
     for split, table in tables.items():
         for column, flag in flags.items():
             if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
-                known = table.column_names
+                known = column_names(table.data.schema)
                 raise UserError(
                     f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}."
                     f"{did_you_mean(column, known)}"

@@ -30,7 +30,8 @@ def file_source(
     files = {split: paths if len(paths) > 1 else paths[0] for split, paths in by_split.items() if paths}
     for split, paths in by_split.items():
         for path in (path for path in paths if "://" not in path):
-            user_path(f"--{split}-file", path)
+            if user_path(f"--{split}-file", path).is_dir():
+                raise UserError(f"--{split}-file: {path} is a folder. Name the files in it, such as '{path}/*.csv'.")
     try:
         source = Source(
             files=files,

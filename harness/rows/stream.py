@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -14,10 +14,13 @@ from harness.facts.sources import encoding_name
 from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
-from harness.rows.columns import ReadOptions
+from harness.rows.columns import ReadOptions, column_names
 from harness.rows.formats import CHUNK, DELIMITER_NAMES, detect_delimiter, read_chunks
 from harness.rows.splits import Split
 from harness.system.paths import user_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class TextColumns(NamedTuple):
@@ -86,10 +89,12 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         delimiter = detect_delimiter(path, str(path), options.encoding, columns.names)
         options = options._replace(delimiter=delimiter)
     rows = 0
-    for table in read_chunks(path, str(path), options._replace(columns=columns.names), chunk=chunk):
-        _check_columns(table.column_names, columns, path)
-        for batch in table.select(columns.names).to_batches(chunk):
-            values = {name: batch.column(name).to_pylist() for name in columns.names}
+    wholes = [name.split(".")[0] for name in columns.names]
+    for table in read_chunks(path, str(path), options._replace(columns=[*columns.names, *wholes]), chunk=chunk):
+        if rows == 0:
+            _check_columns(column_names(table.schema), columns, path)
+        for batch in table.to_batches(chunk):
+            values = {name: _values(batch, name) for name in columns.names}
             _check_texts(values, columns, path, rows)
             each_row = [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
             if each_row:
@@ -136,11 +141,10 @@ def rows_of_texts(task: TaskSpec, texts: Sequence[str], pairs: Sequence[str], ch
     """
     is_pair, name = len(task.text) == 2, task.name
     number = task.classes if task.choices else 0
-    invalid: list[Any] = [text for text in (*texts, *pairs, *choices) if not isinstance(text, str)]
-    if invalid:
-        raise UserError(f"expected texts, got {invalid[0]!r}.")
     for flag, values in (("--text", texts), ("--pair", pairs), ("--choice", choices)):
-        for text in values:
+        for position, text in enumerate(values, start=1):
+            if not isinstance(text, str):
+                raise UserError(f"{flag} {position}: expected a text, got {text!r}.")
             check_characters(text, flag)
     if not texts:
         raise UserError("--text is missing: there is no text to predict.")
@@ -167,6 +171,14 @@ def check_characters(text: str, where: str) -> None:
     except UnicodeEncodeError as error:
         character = text[error.start]
         raise UserError(f"{where}: invalid character {character!r}: not UTF-8. Convert the text to UTF-8.") from None
+
+
+def _values(batch: pa.RecordBatch, column: str) -> list[Any]:
+    """The values of a column, or of `idx.answer`, the part `answer` of the objects in the column `idx`."""
+    if column in batch.schema.names:
+        return list(batch.column(column).to_pylist())
+    whole, part = column.split(".", 1)
+    return [value.get(part) if isinstance(value, dict) else None for value in batch.column(whole).to_pylist()]
 
 
 def _check_texts(values: Mapping[str, list[Any]], columns: TextColumns, path: Path, rows_before: int) -> None:

@@ -119,7 +119,7 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
     drawn = resampled([metric], predictions[None], gold, f"{record.spec.task}.{split}", _RESAMPLES, row_groups)
     is_smoothed = len(pseudo_rows([metric], predictions, gold, row_groups)[1]) > 0
     (low,), (high,) = row_intervals(sample_of([[value]], drawn, len(gold), is_smoothed, [0], [True]))
-    return f"{low:.4f} to {high:.4f}"
+    return f"{format_score(low)} to {format_score(high)}"
 
 
 def _use(task: TaskSpec, record: RunRecord) -> str:

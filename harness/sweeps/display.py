@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.facts.records import RunRecord
+from harness.metrics.registry import format_score
 from harness.stats.entries import assignments
 from harness.sweeps.failures import last_lines
 from harness.sweeps.jobs import Job, SweepPlan
@@ -155,7 +156,7 @@ def _event_text(event: Event) -> str:
 def main_metrics_text(record: RunRecord) -> str:
     """The main metrics of a record, and its duration."""
     metrics = [
-        f"{name} {value:.4f}"
+        f"{name} {format_score(value)}"
         for split in record.task.report
         for name, value in record.metrics.get(split, {}).items()
         if name in record.task.main_metrics and value is not None

@@ -192,7 +192,9 @@ def make_sweep(flags: Mapping[str, Any]) -> Sweep:
             (fault["loc"][1 if fault["loc"][0] == "executor" else 0], str(fault["msg"]).removeprefix("Value error, "))
             for fault in error.errors()
         ]
-        messages = [f"--{str(name).replace('_', '-')}: {message}." for name, message in faults]
+        messages = [
+            f"--{str(name).replace('_', '-')}: {message}{'.' * (message[-1:] != '?')}" for name, message in faults
+        ]
         raise UserError("\n".join(dict.fromkeys(messages))) from None
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from harness.facts.choices import GridChoice, Per, TriedPoint
 from harness.facts.records import RunRecord
 from harness.facts.tasks import TaskSpec
+from harness.metrics.registry import format_score
 from harness.metrics.scoring import main_score
 from harness.stats.entries import assignments
 from harness.sweeps.plan import PlannedRun, Point
@@ -127,7 +128,7 @@ def names_text(choice: GridChoice) -> str:
 def scores_text(choice: GridChoice) -> str:
     """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung."""
     return "; ".join(
-        f"{assignments(point.values)}: {'no score' if point.score is None else format(point.score, '.4f')}"
+        f"{assignments(point.values)}: {'no score' if point.score is None else format_score(point.score)}"
         for point in choice.points
         if point.rung == choice.points[-1].rung
     )

@@ -40,7 +40,8 @@ def search_grid(request: SweepRequest, settings: SearchSettings, finish: Finish,
         UserError: the grid cannot be run, or cannot be halved.
     """
     search, code = _Search(request, settings), 0
-    console.print(f"Grid of {len(search.points)} points, seed {search.full_length[0].spec.seed}:")
+    number = len(search.points)
+    console.print(f"Grid of {number} point{'s' * (number > 1)}, seed {search.full_length[0].spec.seed}:")
     for rung in range(1, search.last_rung + 1):
         runs = search.expand_rung(rung)
         if not runs:
@@ -164,7 +165,7 @@ class _Search:
             yield f"The rungs train for {sum(self.epochs_of_rungs.values()):,} epochs; the whole grid for {every:,}."
         rest = self._expand(lambda task, model: self.points[:1], first_seed_only=False)
         number = sum(run.is_requested for run in rest)
-        yield f"Then the chosen points with all seeds: {number} runs, including those of the grid."
+        yield f"Then the chosen points with all seeds: {number} run{'s' * (number > 1)}, including those of the grid."
 
     def expand_chosen(self) -> list[PlannedRun]:
         """The runs of the chosen points with every seed."""

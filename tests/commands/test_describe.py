@@ -90,6 +90,17 @@ def test_any_task_is_described_in_test_mode(name: str, tmp_path: Path, capsys: p
     assert (tmp_path / "labels-pie.svg").is_file() == (name == "mnli")
 
 
+def test_percentiles_of_small_labels_are_not_folded(
+    tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], write_rows: Callable[..., Path]
+) -> None:
+    rows = {"text": [f"w{row % 30} w{row}" for row in range(60)], "label": [row / 1e6 for row in range(1, 61)]}
+    path = write_rows(tmp_path / "mine.jsonl", rows)
+    run_describe("--train-file", path, "--text-columns", "text", "--model", tiny_model)
+    table = capsys.readouterr().out.partition("values, by percentile")[2]
+    assert re.search(r"^ +train +validation *$\n^0% +\d\.\d\de-06 +\d\.\d\de-0\d *$", table, re.MULTILINE)
+    assert re.search(r"^sd +\d\.\d\de-05 +\d\.\d\de-0\d *$", table, re.MULTILINE)
+
+
 def test_own_data_with_label_sets_is_described_by_set_size(
     tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str], write_rows: Callable[..., Path]
 ) -> None:

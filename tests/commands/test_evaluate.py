@@ -143,7 +143,8 @@ def test_regression_has_error_percentiles_and_plots(
     run_evaluate(make_bundle(read_task(path)), "--task", path, "--out", tmp_path / "out")
     names = {f"{name}.{form}" for name in ("scatter", "errors") for form in ("svg", "png")}
     assert {file.name for file in (tmp_path / "out").iterdir()} == TEXT_FILES | names
-    assert re.search(r"^error( +[-+]\d+\.\d{3}){8}$", capsys.readouterr().out, re.MULTILINE)
+    errors = re.findall(r"^(\d+%|mean) +[-+]\d+\.\d{4} *$", capsys.readouterr().out, re.MULTILINE)
+    assert errors == ["0%", "5%", "25%", "50%", "75%", "95%", "100%", "mean"]
 
 
 def test_label_sets_have_metrics_by_label_and_no_confusion_matrix(

@@ -182,6 +182,7 @@ def test_same_predictions_give_the_same_bytes(add: Callable[..., Path], tmp_path
     add("wnli")
     first = submit(tmp_path, "--allow-missing").read_bytes()
     assert submit(tmp_path, "--allow-missing", "--overwrite").read_bytes() == first
+    assert submit(tmp_path, "--allow-missing", "--overwrite", "--model", "org/tiny/").read_bytes() == first
 
 
 def test_several_runs_of_a_task_need_a_choice(

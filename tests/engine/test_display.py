@@ -96,6 +96,20 @@ def test_table_of_evaluations_has_one_header(first: int, capsys: pytest.CaptureF
     assert {len(line) for line in lines} == {len(header)}
 
 
+def test_losses_of_small_and_large_labels_keep_their_digits_and_the_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    with Display(PLAN, is_main=True) as display:
+        for number, loss in enumerate((2.1e-10, 225918.9193, 5.02e10), start=1):
+            metrics = {"loss": loss, "accuracy": 0.5, "matthews_correlation": None}
+            display.evaluation(evaluation(number).model_copy(update={"train_loss": loss, "metrics": metrics}))
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[i] for line in lines for i in (2, 4)] == [
+        *["2.10e-10"] * 2,
+        *["225918.9"] * 2,
+        *["5.02e+10"] * 2,
+    ]
+    assert {len(line) for line in lines} == {len(header)}
+
+
 def test_summary_has_scores_baseline_and_notes() -> None:
     assert summary(record(notes=["validation: matthews_correlation is undefined"])).splitlines() == [
         "cola validation (1,043 rows): loss 0.5000, Matthews –, accuracy 0.7000",

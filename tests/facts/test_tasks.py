@@ -538,7 +538,11 @@ BAD = {
     "shuffle by 0 of a Hub source": (("file: data.csv", "hub: a/b, shuffle: 0"), 2, "source: sha256 and shuffle"),
     "invalid checksum": (("data.csv", "data.csv, sha256: abc"), 2, "source.sha256: "),
     "text columns, none": (("text: text", "text: []"), 3, "text: "),
-    "text columns, three": (("text: text", "text: [a, b, c]"), 3, "text: "),
+    "text columns, three": (
+        ("text: text", "text: [a, b, c]"),
+        3,
+        "text: expected a text or a pair, got 3 columns: join",
+    ),
     "text column that is a number": (("text: text", "text: 3"), 3, "(got 3)"),
     "label twice": (("[bad, good]", "[bad, good, bad]"), 5, "labels: duplicate label"),
     "label twice, as text and number": (("[bad, good]", "[1, '1']"), 5, "labels: duplicate label"),

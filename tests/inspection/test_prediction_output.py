@@ -106,6 +106,7 @@ def test_regression_has_values_and_no_probabilities(tmp_path: Path) -> None:
         write(rows)
     assert (tmp_path / "out.csv").read_text() == "row,prediction\n0,1.5\n1,-0.25\n"
     assert list(screen_lines(rows)) == ["1.5000", "-0.2500"]
+    assert list(screen_lines(rows._replace(predictions=[0.0000123]))) == ["1.23e-05"]
     assert list(map(json.loads, json_rows(rows))) == [{"row": 0, "prediction": 1.5}, {"row": 1, "prediction": -0.25}]
 
 

@@ -124,6 +124,22 @@ def test_direction_of_several_metrics_is_known_where_they_agree(names: list[str]
     assert direction_of(names) == direction
 
 
-@pytest.mark.parametrize("value, text", [(0.5, "0.5000"), (-1.0, "-1.0000"), (0.00004, "0.0000"), (None, "–")])
-def test_metric_has_four_decimals_or_a_dash(value: float | None, text: str) -> None:
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.5, "0.5000"),
+        (-1.0, "-1.0000"),
+        (0.0, "0.0000"),
+        (0.00123, "0.0012"),
+        (0.00004, "4.00e-05"),
+        (-0.00004, "-4.00e-05"),
+        (123.4567, "123.4567"),
+        (225918.9193, "225918.9"),
+        (50171228251.0222, "5.02e+10"),
+        (None, "–"),
+    ],
+)
+def test_metric_has_four_decimals_an_exponent_where_they_do_not_suffice_or_a_dash(
+    value: float | None, text: str
+) -> None:
     assert format_score(value) == text

@@ -7,6 +7,7 @@ from html import unescape
 from pathlib import Path
 
 from harness.facts.records import RunRecord
+from harness.facts.suites import Suite, registered_suites
 from harness.reports.folder import write_leaderboard
 from harness.reports.formulas import formulas
 from harness.reports.pages import build_pages
@@ -53,6 +54,22 @@ def test_pages_of_tasks_without_runs_are_removed_but_no_page_of_somebody_else(
     assert (tmp_path / "leaderboard" / "cola.html").is_file()
     write_leaderboard(build_pages([make_record()]), tmp_path)
     assert {path.name for path in (tmp_path / "leaderboard").iterdir()} == {"rte.html", "mine.html"}
+
+
+def test_pages_of_a_suite_that_is_no_longer_named_are_removed_but_no_page_of_somebody_else(
+    make_record: Make, tmp_path: Path
+) -> None:
+    shops = Suite(name="shops", folder=tmp_path, title="Shops", tasks={"stars": "Stars"}, averages={"Shops": {}})
+    own = make_record("stars")
+    own = own.model_copy(update={"task": own.task.model_copy(update={"suite": "shops"})})
+    records = [make_record(), own]
+    write_leaderboard(build_pages(records, suites={**registered_suites(), "shops": shops}), tmp_path)
+    assert {"leaderboard-shops.md", "leaderboard-shops.html", "plots/shops-scores.svg"} <= files(tmp_path).keys()
+    (tmp_path / "leaderboard-mine.html").write_text("<p>my own page</p>")
+    (tmp_path / "leaderboard-mine.md").write_text("mine")
+    write_leaderboard(build_pages(records), tmp_path)
+    others = {"leaderboard/stars.html", "leaderboard-mine.html", "leaderboard-mine.md"}
+    assert files(tmp_path).keys() == FILES | others
 
 
 def test_every_formula_is_on_both_pages(make_record: Make, tmp_path: Path) -> None:

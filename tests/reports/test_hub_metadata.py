@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from harness.reports.hub_metadata import eval_results, model_index
+from harness.stats.groups import mark_names
 
 
 def test_a_result_for_each_metric_of_the_task(make_record):
@@ -55,6 +56,14 @@ def test_revisions_of_a_model_are_named(make_record):
         f"accuracy (revision {letter * 8}; default)" for letter in "ab"
     ]
     assert ["revision aaaaaaaa" in entry["notes"] for entry in eval_results(runs)] == [True, False]
+
+
+def test_name_of_a_mark_is_understood_without_the_rest_of_the_legend():
+    assert mark_names("spv") == [
+        "partial data",
+        "weights or threshold selected on the reported split",
+        "another version, definition or data of the task",
+    ]
 
 
 def test_marks_are_in_the_name_of_the_metric(make_record):

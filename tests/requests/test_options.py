@@ -373,6 +373,15 @@ def test_command_without_a_mistake_needs_no_parser_of_all_flags(monkeypatch: pyt
     assert kinds[-1] is RunOptions
 
 
+@pytest.mark.parametrize("name", ["org/model", "models/tiny"])
+def test_slash_at_the_end_of_a_model_is_no_part_of_its_name(name: str) -> None:
+    """A record with it would be that of another model for `harness submit`, and of another run on the Hub."""
+    flags = parse_options(["--task", "rte", "--model", f"{name}/"])
+    assert flags == resolve_options({"task": "rte", "model": f"{name}//"})
+    assert flags.model == name
+    assert parse_options(["--task", "rte", "--model", "/"]).model == "/"
+
+
 def test_test_mode_has_its_own_folder_of_records() -> None:
     assert RunOptions(task="rte", results=Path("here")).folder == Path("here")
     assert RunOptions(task="rte", results=Path("here"), test_mode=True).folder == Path("here/test-mode")

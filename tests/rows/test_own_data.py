@@ -601,8 +601,13 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _labelled(range(30)),
         r"--label-column label: each of the 30 rows .*--problem-type regression",
     ),
-    "one class only": (lambda: _labelled(["a"] * 9), r"all 9 training rows have the same label, 'a'"),
-    "one value only": (lambda: _labelled(["0.5"] * 9), r"all 9 rows have the value '0\.5'"),
+    "folder in place of a file": (lambda: (own("/tmp"), {}), r"--train-file: /tmp is a folder\..*/tmp/\*\.csv"),
+    "one class only": (lambda: _labelled(["a"] * 9), r"all 9 training row\(s\) have the label 'a': expected"),
+    "one row only": (lambda: _labelled(["a"]), r"all 1 training row\(s\) have the label 'a': "),
+    "one value only": (
+        lambda: _labelled(["0.5"] * 9),
+        r"all 9 training row\(s\) have the value '0\.5': expected",
+    ),
     "row without a label": (
         lambda: _labelled(["a", "b", "", "a", " ", "b"]),
         r"2 of 6 training rows have no label: row 3, 5\.",
@@ -793,10 +798,8 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _file('[{"text": "a"}, 5]', "train.json"),
         r"expected an object, .*in row 2, got a number",
     ),
-    "empty list": (
-        lambda: _file("[]", "train.json"),
-        r"--text-columns: column 'text' not found in train; its columns: \.",
-    ),
+    "empty list": (lambda: _file("[]", "train.json"), r"train\.json: no rows"),
+    "blank lines": (lambda: _file("\n \n", "train.jsonl"), r"train\.jsonl: no rows"),
     # other formats
     "broken Parquet": (lambda: _file(b"PAR1 nothing", "train.parquet"), r"cannot be read as parquet: "),
     "broken Arrow": (lambda: _file(b"nothing at all", "train.arrow"), r"cannot be read as arrow: "),

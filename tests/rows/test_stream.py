@@ -92,6 +92,8 @@ def test_line_without_two_texts_is_named_with_its_number(line: str, texts: int) 
         ("rows.csv", "", "empty file"),
         ("rows.csv", "a,b\n", "no rows"),
         ("rows.jsonl", "", "empty file"),
+        ("rows.jsonl", "\n \n", "no rows"),
+        ("rows.json", "[]", "no rows"),
         ("rows.csv", "a,c\nx,y\n", r"column 'b' not found; its columns: a, c\. .*--pair-column"),
         ("rows.csv", "A,b\nx,y\n", r"column 'a' not found; .* A, b\. Did you mean 'A'\? .*--text-column"),
         ("rows.csv", "a,b\nx,y\n1,2,3\n", r"rows\.csv: expected 2 columns .* row 2 \(line 3\) has 3\. .*','"),
@@ -157,6 +159,18 @@ def test_path_that_is_no_file_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(UserError, match=r"^--file .*/\w+(\.csv|\.\.\.): "):
         texts(tmp_path / name)
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_parts_of_objects_are_read_as_in_training(ending: str, tmp_path: Path, write_rows: Callable[..., Path]) -> None:
+    objects = [{"a": "x", "b": "y"}, {"a": "z", "b": None}]
+    path = write_rows(tmp_path / f"rows.{ending}", {"text": objects})
+    part = TextSource("text.a", ("text.a",))
+    assert texts(path, TextColumns((part,)), chunk=1) == [Split(["x"], None, None), Split(["z"], None, None)]
+    with pytest.raises(UserError, match=r"column 'text\.b', row 2: missing text"):
+        texts(path, TextColumns((part, TextSource("text.b", ("text.b",)))), chunk=1)
+    with pytest.raises(UserError, match=r"column 'text\.aa' not found; its columns: text\.a, text\.b\. .*'text\.a'\?"):
+        texts(path, TextColumns((TextSource("text.aa", ("text.aa",)),)))
 
 
 def test_row_of_json_lines_counts_rows_and_not_blank_lines(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def test_invalid_file_is_an_error_with_its_line(file: Callable[[str], Path], tex
         ({"tasks": ["rte"], "grid": {"epochs": ["1", "no"]}}, "--grid: epochs is 'no': .*valid integer"),
         ({"tasks": ["rte"], "train_rows": ["100", "few"]}, "--train-rows: train_rows is 'few': .*valid integer"),
         ({"tasks": ["rte"], "grid": {"rate": ["1"]}}, "--grid: .*'rate'"),
+        ({"tasks": ["rte"], "grid": {"epoch": ["1"]}}, r"--grid: .*'epoch'\. Did you mean 'epochs'\?$"),
     ],
 )
 def test_invalid_flag_is_an_error_with_its_name(flags: dict[str, Any], message: str) -> None:
