@@ -13,11 +13,11 @@ import tyro
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.recipes import DEFAULT_MODEL
-from harness.facts.tasks import TaskSpec, load_task, trained_task
+from harness.facts.tasks import load_task, trained_task
 from harness.inspection.description import describe_rows
 from harness.inspection.description_report import print_description, write_description
 from harness.inspection.output_files import check_output_folder
-from harness.requests.options import default_recipe
+from harness.requests.options import default_recipe, refuse_flags
 from harness.rows.files import find_files, model_revision
 from harness.rows.own_data import OwnData, infer_task
 from harness.system.command_line import parse_flags
@@ -74,8 +74,12 @@ def main(arguments: Sequence[str]) -> None:
         check_output_folder(options.out, options.overwrite)
     if not options.test_mode and (message := use_cache_unless_reachable()) is not None:
         print(message)
-    task = _task(options)
-    trained = task if options.own_data.is_requested else load_task(trained_task(str(options.task)))
+    if options.own_data.is_requested:
+        task, messages = infer_task(options.own_data)
+        print(*messages, "", sep="\n")
+        trained = task
+    else:
+        task, trained = load_task(str(options.task)), load_task(trained_task(str(options.task)))
     model = test_mode.MODEL if options.test_mode else options.model or trained.model or DEFAULT_MODEL
     max_length = options.max_length or default_recipe(trained, model, options.test_mode).max_length
 
@@ -92,32 +96,18 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _check(options: DescribeOptions) -> None:
-    task_or_data = {"--task": options.task, "--data": options.data}
-    model_or_data = {"--model": options.model, "--revision": options.revision, "--data": options.data}
     if options.own_data.is_requested:
-        _refuse(task_or_data, "--train-file or --dataset provides the rows: drop one.")
+        refuse_flags(vars(options), ("task", "data"), "--train-file or --dataset provides the rows: drop one.")
     elif options.task is None:
         raise UserError("--task: missing. Name a task, or your own data with --train-file and its flags.")
     if options.test_mode:
         if options.trust_remote_code:
             raise UserError("--trust-remote-code: --test-mode brings its own model: drop one.")
-        _refuse(model_or_data, "--test-mode brings its own model and rows: drop one.")
+        refuse_flags(
+            vars(options), ("model", "revision", "data"), "--test-mode brings its own model and rows: drop one."
+        )
     if options.max_length is not None and not 1 <= options.max_length <= _NO_LIMIT:
         raise UserError(f"--max-length {options.max_length}: expected 1 to {_NO_LIMIT:,} tokens.")
-
-
-def _refuse(flags: Mapping[str, str | Path | None], reason: str) -> None:
-    for flag, value in flags.items():
-        if value is not None:
-            raise UserError(f"{flag} {value}: {reason}")
-
-
-def _task(options: DescribeOptions) -> TaskSpec:
-    if not options.own_data.is_requested:
-        return load_task(str(options.task))
-    task, messages = infer_task(options.own_data)
-    print(*messages, "", sep="\n")
-    return task
 
 
 def _tokens(options: DescribeOptions, model: str, splits: Mapping[str, Split]) -> dict[str, NDArray[np.int64]]:

@@ -94,7 +94,15 @@ def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> 
     if len(models) > 1:
         names = ", ".join(models)
         raise UserError(f"--model is missing: {options.format} describes one model. Name one of: {names}.")
-    text = _model_index_text(records, options, models[0]) if options.format == "model-index" else _entries_text(records)
+    if options.format == "model-index":
+        from huggingface_hub import ModelCardData
+
+        results = model_index(records)
+        name = options.name or models[0].rsplit("/", 1)[-1]
+        text = ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
+    else:
+        entries = eval_results([run for run in records if not run.spec.test_mode])
+        text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
     if not text:
         raise UserError(f"{models[0]}: no score that fits {options.format} in its {len(records)} run(s).")
     if options.output is None:
@@ -103,19 +111,6 @@ def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> 
         with boundary(f"--output {options.output}: cannot be written"):
             write_atomically(options.output, text)
         print(options.output)
-
-
-def _model_index_text(records: Sequence[RunRecord], options: ExportOptions, model: str) -> str:
-    from huggingface_hub import ModelCardData
-
-    results = model_index(records)
-    name = options.name or model.rsplit("/", 1)[-1]
-    return ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
-
-
-def _entries_text(records: Sequence[RunRecord]) -> str:
-    entries = eval_results([run for run in records if not run.spec.test_mode])
-    return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
 
 
 def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions) -> None:

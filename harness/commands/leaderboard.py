@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from harness.errors import UserError, did_you_mean
 from harness.facts.suites import load_suite
 from harness.inspection.record_checks import texts_of_pinned_rows
 from harness.inspection.terminal_table import DataConsole
-from harness.reports.budget import print_budget
-from harness.reports.cells import NO_SCORE
+from harness.reports.cells import NO_SCORE, format_metric
 from harness.reports.changes import changes_page
 from harness.reports.comparison import find_entry, print_comparison
+from harness.reports.data_files import render_json
 from harness.reports.folder import (
     board_of,
     check_records,
@@ -32,6 +33,7 @@ from harness.reports.folder import (
     write_task_page,
 )
 from harness.reports.markdown import legend, table_head, table_lines
+from harness.reports.panels import cost_points, panels_of, pareto_front
 from harness.reports.repository_files import write_repository
 from harness.reports.results_repository import pull_records
 from harness.reports.standings import Leaderboard
@@ -108,23 +110,45 @@ def _print_view(options: LeaderboardOptions) -> list[str]:
         return _write_pages(options, console)
     board, messages = read_leaderboard(options.results, options.aggregate)
     if options.budget is not None:
-        print_budget(board, options.budget, console)
+        _print_budget(board, options.budget, console)
     elif options.compare is not None:
-        _compare(board, options.compare, console)
+        first, second = (find_entry(board, name) for name in options.compare)
+        if first == second:
+            both = " and ".join(map(repr, options.compare))
+            raise UserError(f"--compare: {both} are the same entry, {first.label}. Name two different ones.")
+        print_comparison(board, first, second, console)
     return messages
 
 
-def _compare(board: Leaderboard, names: Sequence[str], console: Console) -> None:
-    """Prints the comparison of the two entries of these names.
+def _print_budget(board: Leaderboard, minutes: float, console: Console) -> None:
+    """Prints the entries within the budget: device-minutes for one run of each task that they share, and their score.
 
     Raises:
-        UserError: a name is that of no entry, or both are of the same one.
+        UserError: the budget is not above 0, no entry has a cost, or all cost more.
     """
-    first, second = (find_entry(board, name) for name in names)
-    if first == second:
-        both = " and ".join(map(repr, names))
-        raise UserError(f"--compare: {both} are the same entry, {first.label}. Name two different ones.")
-    print_comparison(board, first, second, console)
+    if not minutes > 0:
+        raise UserError(f"--budget {minutes:g}: expected a number of device-minutes above 0.")
+    content = json.loads(render_json(board))
+    headings, points = cost_points(content, panels_of(content))
+    if not points:
+        raise UserError(
+            "--budget: no record has both a cost and a score whose mean over tasks can be taken: expected a metric "
+            "with a maximum of 1 of which more is better, such as accuracy."
+        )
+    affordable = [point for point in points if 60 * point.hours <= minutes]
+    if not affordable:
+        least = min(60 * point.hours for point in points)
+        raise UserError(f"--budget {minutes:g}: every model costs more; the cheapest needs {least:.3g} device-minutes.")
+    front = set(pareto_front(points))
+    table = Table("Model", "score", "device-minutes", "devices", "Pareto front", box=None, pad_edge=False)
+    for point in affordable:
+        cells = (point.name, format_metric(point.score, True), f"{60 * point.hours:.3g}", point.devices)
+        table.add_row(*map(Text, cells), Text("yes" if point in front else ""))
+    console.print(table)
+    tasks = ", ".join(headings)
+    console.print(
+        Text(f"score: the mean over {tasks}; device-minutes: one run of each of them. Models with all: {len(points)}.")
+    )
 
 
 def _write_pages(options: LeaderboardOptions, console: Console) -> list[str]:
@@ -212,9 +236,5 @@ def _init_repository(options: LeaderboardOptions) -> None:
     paths = write_repository(options.init_repository)
     for path in paths:
         print(path)
-    for line in ("Next:", f"cd {shlex.quote(str(options.init_repository))}", *_NEXT_COMMANDS):
-        print(line)
-
-
-_NEXT_COMMANDS = ("git init -b main", "git add .", "git commit -m 'A results repository'")
-"""Commands after --init-repository."""
+    print(f"Next:\ncd {shlex.quote(str(options.init_repository))}\ngit init -b main\ngit add .")
+    print("git commit -m 'A results repository'")

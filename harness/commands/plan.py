@@ -13,8 +13,7 @@ from rich.table import Table
 from harness.errors import UserError, did_you_mean
 from harness.facts.suites import expand_suites
 from harness.inspection.terminal_table import wide_console
-from harness.metrics.registry import is_fraction
-from harness.reports.cells import format_metric
+from harness.reports.cells import format_metric, is_shown_as_percent
 from harness.reports.folder import read_leaderboard
 from harness.reports.standings import Leaderboard
 from harness.stats.power import MORE_SEEDS, MOST_SEEDS, Column
@@ -77,7 +76,7 @@ def _table(board: Leaderboard, names: Sequence[str], points: float) -> Table:
         if column is None:
             table.add_row(board.headings[name], *[""] * 5, "unknown: no two models that differ")
             continue
-        as_percent = all(map(is_fraction, board.tasks[name].main_metrics))
+        as_percent = is_shown_as_percent(board.tasks[name])
         differences = column.smallest_differences()[2:]
         table.add_row(
             board.headings[name],

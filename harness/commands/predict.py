@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Literal
@@ -82,7 +81,8 @@ def main(arguments: Sequence[str]) -> None:
     )
     is_main = scorer.accelerator.is_main_process
     file_writer = prediction_writer(options.out) if is_main and options.out is not None else None
-    with file_writer or nullcontext(partial(_print_rows, bool(options.text))) as write:
+    lines = screen_lines if options.text else json_rows
+    with file_writer or nullcontext(lambda rows: print(*lines(rows), sep="\n")) as write:
         for predictions in _predictions(scorer, chain([first], chunks)):
             if is_main:
                 write(predictions)
@@ -91,17 +91,13 @@ def main(arguments: Sequence[str]) -> None:
     scorer.accelerator.end_training()
 
 
-def _print_rows(is_for_people: bool, predictions: PredictedRows) -> None:
-    print(*(screen_lines if is_for_people else json_rows)(predictions), sep="\n")
-
-
 def _predictions(scorer: Scorer, chunks: Iterator[Split]) -> Iterator[PredictedRows]:
     """Yields the predictions of each chunk, in row order."""
     first = 0
     hidden = not (scorer.accelerator.is_main_process and sys.stderr.isatty())
     with tqdm(unit="row", unit_scale=True, dynamic_ncols=True, leave=False, disable=hidden) as bar:
         for rows in chunks:
-            yield scorer.select(rows, first)
+            yield scorer.predict(rows, first)
             first += rows.predicted
             bar.update(rows.predicted)
 

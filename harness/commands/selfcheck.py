@@ -182,7 +182,8 @@ def _compare_steps(
         plain = plain.to(accelerator.device)
         reference = list(plain_loop(plain, _adamw(plain), encoded, step_plans[0], own_recipe))
         for plan in step_plans[:1] if has_graphs else step_plans:
-            ours, steps = _train(accelerator, encoded, plan, own_recipe, has_graphs=has_graphs)
+            model = tiny_model(scores_candidates=encoded.choices > 1)
+            ours, steps = _train(_training(accelerator, model, encoded, plan, own_recipe, has_graphs=has_graphs))
             for step, expected in zip(steps, reference, strict=True):
                 numbers = (step.loss, step.gradient_norm, step.learning_rate)
                 of_steps += [abs(a - b) / max(abs(b), 1e-12) for a, b in zip(numbers, expected, strict=True)]
@@ -191,14 +192,9 @@ def _compare_steps(
                 # what all candidates of a row have in common has no gradient and does not matter
                 scores = [each - each.mean(dim=1, keepdim=True) if batch.choices > 1 else each for each in logits]
                 of_scores.append((scores[0] - scores[1]).abs().max().item())
-    of_step, of_score = _largest(of_steps), _largest(of_scores)
+    of_step, of_score = np.max(of_steps), np.max(of_scores)  # NaN if one is NaN: the check fails
     detail = f"largest relative difference of a step {of_step:.1e} (at most 1e-05), of a score {of_score:.1e}"
-    return Check(name, of_step <= 1e-5 and of_score <= 1e-4, f"{detail} (at most 1e-04)")
-
-
-def _largest(differences: Sequence[float]) -> float:
-    """The largest difference; NaN if one of them is NaN, so that the check fails."""
-    return float(np.max(differences))
+    return Check(name, bool(of_step <= 1e-5 and of_score <= 1e-4), f"{detail} (at most 1e-04)")
 
 
 def check_weights_after_sgd(accelerator: Accelerator) -> Check:
@@ -216,10 +212,10 @@ def check_weights_after_sgd(accelerator: Accelerator) -> Check:
         encoded, plain = generated(rows), tiny_model().to(accelerator.device)
         list(plain_loop(plain, sgd(plain), encoded, plans(accelerator, rows)[0], without_decay))
         for plan in plans(accelerator, rows):
-            ours, _ = _train(accelerator, encoded, plan, without_decay, sgd)
+            ours, _ = _train(_training(accelerator, tiny_model(), encoded, plan, without_decay, sgd))
             pairs = zip(ours.parameters(), plain.parameters(), strict=True)
             differences += [(whole_tensor(a.detach()) - b).abs().max().item() for a, b in pairs]
-    largest = _largest(differences)
+    largest = float(np.max(differences))
     detail = f"largest difference {largest:.1e} (at most 1e-06)"
     return Check("weights after SGD equal a plain loop's", largest <= 1e-6, detail)
 
@@ -374,22 +370,13 @@ def _training(
     return Training(accelerator, model, optimizer_of(model), recipe, plan, encoded, has_graphs=has_graphs)
 
 
-def _train(
-    accelerator: Accelerator,
-    encoded: Encoded,
-    plan: StepPlan,
-    recipe: Recipe,
-    optimizer_of: OptimizerOf = _adamw,
-    has_graphs: bool = False,
-) -> tuple[Any, list[Step]]:
-    """Returns the tiny model as the harness trained it, and the steps."""
+def _train(training: Training) -> tuple[Any, list[Step]]:
+    """Returns the model as the harness trained it, and the steps."""
     from harness.engine.adaptations import restore
     from harness.engine.training import training_steps
 
-    model = tiny_model(scores_candidates=encoded.choices > 1)
-    training = _training(accelerator, model, encoded, plan, recipe, optimizer_of, has_graphs)
     steps = list(training_steps(training, seed=1))
     assert training.graphs is None or not training.graphs.failure, training.graphs.failure
-    model = accelerator.unwrap_model(training.model)
-    restore(model, recipe, plan, plan.total_steps)
+    model = training.accelerator.unwrap_model(training.model)
+    restore(model, training.recipe, training.plan, training.plan.total_steps)
     return model, steps

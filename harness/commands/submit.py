@@ -54,7 +54,10 @@ def main(arguments: Sequence[str]) -> None:
         print(message, file=sys.stderr)
     expected = SERVER_FILES[options.suite]
     runs = {task: _find_run(task, records, options) for task in dict.fromkeys(file.task for file in expected)}
-    _check_choice(options, [run.run_id for run in runs.values() if isinstance(run, RunRecord)])
+    run_ids = [run.run_id for run in runs.values() if isinstance(run, RunRecord)]
+    if unknown := next((run_id for run_id in options.run if run_id not in run_ids), None):
+        among = f"the runs of {options.model} with seed {options.seed} and predictions"
+        raise UserError(f"--run {unknown}: not found among {among}.{did_you_mean(unknown, run_ids)}")
     files = [predictions_of(file, runs[file.task], options.results) for file in expected]
     incomplete = [each for each in files if each.missing]
     if incomplete and not options.allow_missing:
@@ -77,13 +80,6 @@ def main(arguments: Sequence[str]) -> None:
             f"{len(incomplete)} files have constant predictions: their scores on the server are no result of the model."
         )
     print(options.out)
-
-
-def _check_choice(options: SubmitOptions, run_ids: Sequence[str]) -> None:
-    """Raises UserError for a run_id of --run that is none of those that are used."""
-    if unknown := next((run_id for run_id in options.run if run_id not in run_ids), None):
-        runs = f"the runs of {options.model} with seed {options.seed} and predictions"
-        raise UserError(f"--run {unknown}: not found among {runs}.{did_you_mean(unknown, run_ids)}")
 
 
 def _find_run(task: str, records: Sequence[RunRecord], options: SubmitOptions) -> RunRecord | str:

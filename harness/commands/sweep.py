@@ -22,12 +22,11 @@ from harness.sweeps.display import print_plan
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import DETACHABLE, make_executor
 from harness.sweeps.file import Sweep, grid_values, make_sweep, read_sweep, replace_values, typed
-from harness.sweeps.grid import SearchSettings
 from harness.sweeps.jobs import plan_jobs
 from harness.sweeps.launch import launch_command
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand, points_of, tasks_of
 from harness.sweeps.scheduler import Command
-from harness.sweeps.search import Finish, search_grid
+from harness.sweeps.search import Finish, SearchSettings, search_grid
 from harness.sweeps.session import run_jobs
 from harness.system.command_line import flag_name, parse_flags
 
@@ -116,12 +115,15 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     Raises:
         UserError: the sweep cannot be done as requested, or a run has found a mistake.
     """
-    if options.detach:
-        _check_detach(request.sweep)
+    sweep = request.sweep
+    if options.detach and sweep.executor.name not in DETACHABLE:
+        raise UserError(f"--detach: the runs of the executor {sweep.executor.name} end with the sweep; drop it.")
+    if options.detach and sweep.grid:
+        raise UserError("--detach: unsupported with a grid, whose choice needs the scores of its points; drop it.")
     console = wide_console()
     finish = run_planned(options, request, command, console)
-    if not request.sweep.grid:
-        sizes = points_of({"train_rows": request.sweep.train_rows} if request.sweep.train_rows else {})
+    if not sweep.grid:
+        sizes = points_of({"train_rows": sweep.train_rows} if sweep.train_rows else {})
         return finish(expand(request, lambda task, model: sizes), False)
     settings = SearchSettings(options.grid_per, options.select_on_reported, options.grid_halving, options.dry_run)
     return search_grid(request, settings, finish, console)
@@ -196,13 +198,6 @@ def sbatch_options(args: Sequence[str]) -> dict[str, str]:
         if not all(arg.partition("=")[:2]):
             raise UserError(f"--slurm {arg}: expected an option of sbatch and its value, as in account=nlp.")
     return dict(arg.split("=", 1) for arg in args)
-
-
-def _check_detach(sweep: Sweep) -> None:
-    if sweep.executor.name not in DETACHABLE:
-        raise UserError(f"--detach: the runs of the executor {sweep.executor.name} end with the sweep; drop it.")
-    if sweep.grid:
-        raise UserError("--detach: unsupported with a grid, whose choice needs the scores of its points; drop it.")
 
 
 def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:

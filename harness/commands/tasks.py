@@ -84,8 +84,9 @@ def _check_views(options: TasksOptions) -> None:
         "--pin": options.pin,
         "--check": options.check,
         "TASK": options.task,
+        "--suite": options.suite,
+        "--names": options.names or None,
     }
-    views |= {"--suite": options.suite, "--names": options.names or None}
     chosen = [name for name, value in views.items() if value is not None]
     if len(chosen) > 1 and chosen != ["--suite", "--names"]:
         raise UserError(f"{', '.join(chosen)}: only one of them has an effect; drop the others.")

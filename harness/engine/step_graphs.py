@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 from accelerate import Accelerator
@@ -43,6 +44,7 @@ def capture_obstacle(accelerator: Accelerator, plan: StepPlan, recipe: Recipe) -
     return ""
 
 
+@dataclass
 class StepGraphs:
     """The training step for each width of a batch, captured when the width first occurs.
 
@@ -51,30 +53,22 @@ class StepGraphs:
     differently than an eager one.
     """
 
-    def __init__(
-        self,
-        compute_gradients: Callable[[Batch], torch.Tensor],
-        update_weights: Callable[[torch.Tensor], None],
-        discard_gradients: Callable[[], None],
-        optimizer: torch.optim.Optimizer,
-        rows: int,
-        device: torch.device,
-    ) -> None:
-        """Prepares for steps of `rows` rows.
+    compute_gradients: Callable[[Batch], torch.Tensor]
+    """Returns the measured values of a step."""
+    update_weights: Callable[[torch.Tensor], None]
+    """Ends the step with these values."""
+    discard_gradients: Callable[[], None]
+    """Changes nothing, together with `compute_gradients`."""
+    optimizer: torch.optim.Optimizer
+    rows: int
+    """Rows of a full step."""
+    device: torch.device
+    failure: str = ""
+    """The error of a step that could not be captured; from then on none is replayed."""
 
-        `compute_gradients` returns the measured values of a step, with which `update_weights` ends it;
-        `compute_gradients` and `discard_gradients` together change nothing.
-        """
-        self.failure = ""
-        """The error of a step that could not be captured; from then on none is replayed."""
-        self._compute_gradients = compute_gradients
-        self._update_weights = update_weights
-        self._discard_gradients = discard_gradients
-        self._optimizer = optimizer
-        self._rows = rows
-        self._device = device
+    def __post_init__(self) -> None:
         self._capture = gpu_capture()
-        self._learning_rates = torch.zeros(len(optimizer.param_groups), device=device)
+        self._learning_rates = torch.zeros(len(self.optimizer.param_groups), device=self.device)
         self._graphs: dict[int, tuple[Batch, Replay]] = {}
 
     @property
@@ -84,7 +78,7 @@ class StepGraphs:
 
     def replays(self, step: StepBatches, number: int) -> bool:
         """Tells whether step `number` is replayed."""
-        return not self.failure and number > 1 and [len(batch.rows) for batch in step.batches] == [self._rows]
+        return not self.failure and number > 1 and [len(batch.rows) for batch in step.batches] == [self.rows]
 
     def run(self, batch: Batch) -> torch.Tensor | None:
         """Runs the step of this batch with the learning rates of the optimizer's groups.
@@ -98,27 +92,27 @@ class StepGraphs:
                 self._graphs[width] = self._captured(batch)
             except RuntimeError as error:
                 self.failure = first_line(error.__context__ or error)
-                self._discard_gradients()
+                self.discard_gradients()
                 return None
         static, replay = self._graphs[width]
         for name, tensor in static.inputs.items():
             _copy(batch.inputs[name], tensor)
         if static.labels is not None and batch.labels is not None:
             _copy(batch.labels, static.labels)
-        _copy(torch.tensor([group["lr"] for group in self._optimizer.param_groups]), self._learning_rates)
+        _copy(torch.tensor([group["lr"] for group in self.optimizer.param_groups]), self._learning_rates)
         return replay()
 
     def _captured(self, batch: Batch) -> tuple[Batch, Replay]:
-        static = batch.to(self._device)
-        on_gpu = [self._device] if self._device.type == "cuda" else []
+        static = batch.to(self.device)
+        on_gpu = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=on_gpu):  # loads kernels, which must not happen during a capture
-            self._compute_gradients(static)
-        self._discard_gradients()
+            self.compute_gradients(static)
+        self.discard_gradients()
 
         def run() -> torch.Tensor:
             with self._rates_on_device():
-                measured = self._compute_gradients(static)
-                self._update_weights(measured)
+                measured = self.compute_gradients(static)
+                self.update_weights(measured)
                 return measured
 
         return static, self._capture(run)
@@ -126,7 +120,7 @@ class StepGraphs:
     @contextmanager
     def _rates_on_device(self) -> Iterator[None]:
         """Makes the optimizer read its learning rates from the device, where they can change between replays."""
-        groups = self._optimizer.param_groups
+        groups = self.optimizer.param_groups
         original = [{name: group[name] for name in ("lr", "capturable")} for group in groups]
         for group, rate in zip(groups, self._learning_rates, strict=True):
             group.update(lr=rate, capturable=True)

@@ -21,8 +21,7 @@ from harness.engine.compiling import compiled_logits, eager_logits, padded_lengt
 from harness.engine.losses import balanced_weights, summed_loss
 from harness.engine.sharding import shard_as, shard_by_layer, weights_hash, whole_tensor
 from harness.engine.step_graphs import StepGraphs
-from harness.facts.recipes import Recipe, StepPlan
-from harness.facts.schedules import learning_rate_factor
+from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
 FINITE_CHECK_EVERY = 16
 """Steps that are queued on a GPU between two checks that losses and gradient norms are finite."""
@@ -98,10 +97,7 @@ class Training:
         is_compiled: bool = False,
         has_graphs: bool = False,
     ) -> None:
-        self.accelerator = accelerator
-        self.recipe = recipe
-        self.plan = plan
-        self.encoded = encoded
+        self.accelerator, self.recipe, self.plan, self.encoded = accelerator, recipe, plan, encoded
         self.class_weights: torch.Tensor | None = None
         if recipe.class_weights is not None:
             assert encoded.labels is not None, "training rows need labels"

@@ -1,12 +1,15 @@
-"""Published rows: the scores of a model on several tasks as a source states them, with the recipe behind them."""
+"""Published rows: the scores of a model on several tasks as a source states them, with the recipe behind them.
+
+Their numbers are also references: for orientation next to the scores of runs.
+"""
 
 from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, ValidationError
 
@@ -70,10 +73,6 @@ class Score(KeysOfFile):
     """The number after ±, in the same unit."""
     by_seed: tuple[float, ...] | None = None
     """The score of each seed, in their order, where the seeds are listed."""
-
-    @property
-    def key(self) -> tuple[str, str]:
-        return self.split, self.metric
 
 
 class PublishedTask(KeysOfFile):
@@ -159,11 +158,48 @@ class PublishedRow(KeysOfFile):
         return {name: value for layer in layers for name, value in (layer or {}).items()}
 
 
-def scores_of(rows: Mapping[str, PublishedRow]) -> Iterator[tuple[PublishedRow, str, Score]]:
-    """Every score of these rows, in their order, with its row and task."""
-    for row in rows.values():
-        for task, published in row.tasks.items():
-            yield from ((row, task, score) for score in published.scores)
+class Reference(NamedTuple):
+    """One published number."""
+
+    model: str
+    parameters_millions: int | None
+    task: str
+    metric: str
+    split: str
+    score: float
+    """The score in the unit of the records of runs: a fraction where a percentage is published."""
+    setting: str
+    source: str
+    """The title of the document."""
+
+
+def is_percentage(metric: str) -> bool:
+    """True for metrics whose published scores are percentages, as are those of a metric that the source omits."""
+    return metric == UNSTATED or is_fraction(metric)
+
+
+def references(tasks: Collection[str]) -> list[Reference]:
+    """The published scores of these tasks, by row.
+
+    Raises:
+        UserError: the file of a row is invalid.
+    """
+    return [
+        Reference(
+            model=row.model,
+            parameters_millions=row.parameters_millions,
+            task=task,
+            metric=score.metric,
+            split=score.split,
+            score=round(score.value / 100, 6) if is_percentage(score.metric) else score.value,
+            setting=published.setting or row.setting,
+            source=row.source,
+        )
+        for row in published_rows().values()
+        for task, published in row.tasks.items()
+        if task in tasks
+        for score in published.scores
+    ]
 
 
 def common_hyperparameters(recipes: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
@@ -236,19 +272,18 @@ def _faults(row: PublishedRow) -> Iterator[tuple[Location, str]]:
         if row.aggregate_of(task) == "best" and row.number_of_runs(task) is None:
             location = ("tasks", task, "aggregate") if published.aggregate else ("aggregate",)
             yield location, "aggregate: best needs the number of runs: add 'seeds: 5'."
-        keys: set[tuple[str, str]] = set()
+        keys = [(score.split, score.metric) for score in published.scores]
         for number, score in enumerate(published.scores):
             where: Location = ("tasks", task, "scores", number)
-            if score.key in keys:
+            if keys[number] in keys[:number]:
                 yield where, f"duplicate score: {score.metric} on {score.split}."
-            keys.add(score.key)
             if (
                 score.metric != UNSTATED
                 and score.metric not in METRICS
                 and (near := did_you_mean(score.metric, METRICS))
             ):
                 yield (*where, "metric"), f"unknown metric {score.metric!r}.{near}"
-            if (is_fraction(score.metric) or score.metric == UNSTATED) and not -100 <= score.value <= 100:
+            if is_percentage(score.metric) and not -100 <= score.value <= 100:
                 yield (*where, "value"), f"value: {score.value:g}: expected -100 to 100."
             if score.by_seed is not None and len(score.by_seed) != len(row.seeds_of(task)):
                 yield (

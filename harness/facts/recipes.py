@@ -1,4 +1,4 @@
-"""The hyperparameters of training, the recipes that set them, and the arithmetic of steps.
+"""The hyperparameters of training, the recipes that set them, and the arithmetic of steps and learning rates.
 
 Names, defaults and help texts are defined here only; flags, JSON keys and tables are derived from them.
 """
@@ -9,21 +9,12 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidatorFunctionWrapHandler,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, field_validator, model_validator
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.evaluation_steps import EvaluateEvery, EvaluationSteps
 from harness.facts.family_recipes import find_family
-from harness.facts.yaml_file import validate_number
+from harness.facts.yaml_file import KeysOfFile
 from harness.metrics.registry import METRICS
 
 DEFAULT_MODEL = "distilbert/distilbert-base-uncased"
@@ -36,6 +27,9 @@ LARGEST_DEVICE_BATCH_SIZE = 64
 """Rows of one forward pass: 64 of 128 tokens fit a base-size encoder into 8 GB."""
 
 
+INVERSE_SQRT_STEPS = 10_000
+"""Steps after which the inverse square root without a warmup has fallen to 1 / sqrt(2), as in transformers."""
+
 MAX_COUNT = 10**9
 """Largest number of rows, steps, epochs or tokens that is not a slip of the keyboard."""
 
@@ -45,7 +39,7 @@ SELECTIONS = ("last", "best", "best_main_score")
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
 
-class Recipe(BaseModel):
+class Recipe(KeysOfFile):
     """Everything that decides how a model is trained, independent of the devices.
 
     Raises UserError for an unknown name or an invalid value. The defaults are those of the published bert-base-cased
@@ -53,8 +47,6 @@ class Recipe(BaseModel):
     compared with it. A field that is added later has the default None and behaves as before when it is None:
     `RunSpec.run_id` leaves None out, so that no existing run gets another ID.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-5
     """Peak learning rate."""
@@ -145,11 +137,6 @@ class Recipe(BaseModel):
     rate."""
     layer_decay_offset: Annotated[int, Field(ge=0, le=MAX_COUNT)] | None = None
     """Times that the rate of the highest layer is multiplied by --layer-decay: 1 by default, 2 in ELECTRA."""
-
-    @field_validator("*", mode="wrap")
-    @classmethod
-    def _refuse_switch(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
-        return validate_number(value, validate)
 
     @field_validator("select")
     @classmethod
@@ -334,3 +321,27 @@ def plan_steps(rows: int, recipe: Recipe, processes: int, device_batch_size: int
         grouped_steps=GROUPED_STEPS if recipe.length_grouping else 1,
         evaluate_every=recipe.evaluate_every,
     )
+
+
+def learning_rate_factor(step: int, plan: StepPlan, recipe: Recipe) -> float:
+    """The learning rate of step number `step`, from 0, as a share of the peak.
+
+    Equals transformers' get_*_schedule_with_warmup: the first of W warmup steps has 0/W, the first step after them the
+    peak, and a decaying schedule reaches its floor one step after the last. `linear_from_start` is that of BERT's
+    optimization.py: the decay counts from step 0, so that it never has the peak after a warmup.
+    """
+    if step < plan.warmup_steps:
+        return step / plan.warmup_steps
+    if recipe.schedule == "constant":
+        return 1.0
+    if recipe.schedule == "inverse_sqrt":
+        scale = plan.warmup_steps or INVERSE_SQRT_STEPS
+        return math.sqrt(scale / (step - plan.warmup_steps + scale))
+    start = 0 if recipe.schedule == "linear_from_start" else plan.warmup_steps
+    progress = min(1.0, (step - start) / max(1, plan.total_steps - start))
+    if recipe.schedule == "cosine":
+        decay = 0.5 * (1.0 + math.cos(math.pi * progress))
+    else:
+        decay = 1.0 - progress if recipe.schedule_power is None else (1.0 - progress) ** recipe.schedule_power
+    floor = recipe.min_learning_rate_ratio or 0.0
+    return floor + (1.0 - floor) * decay

@@ -79,20 +79,16 @@ class Suite(KeysOfFile):
         return [read_task(self.path_of(task)) for task in self.tasks]
 
 
-def suite_names() -> list[str]:
-    """The names of the registered suites, `FIRST_SUITE` first and the others sorted."""
-    return sorted((path.name for path in suite_folders(TASKS_FOLDER)), key=lambda name: (name != FIRST_SUITE, name))
-
-
 @functools.cache
 def registered_suites() -> Mapping[str, Suite]:
-    """The registered suites by name, in the order of `suite_names`.
+    """The registered suites by name, `FIRST_SUITE` first and the others sorted.
 
     Raises:
         UserError: a folder has no valid suite file, or two suites have a task of the same name.
     """
     registered_files()
-    return {name: read_suite(TASKS_FOLDER / name) for name in suite_names()}
+    folders = sorted(suite_folders(TASKS_FOLDER), key=lambda folder: (folder.name != FIRST_SUITE, folder.name))
+    return {folder.name: read_suite(folder) for folder in folders}
 
 
 def load_suite(name_or_path: str, flag: str = "--suite") -> Suite:

@@ -119,11 +119,6 @@ class TaskRows(KeysOfFile):
         return self.problem_type == "answer_selection"
 
     @property
-    def has_groups(self) -> bool:
-        """True when each row belongs to a group."""
-        return bool(self.group or self.group_rows or self.candidates)
-
-    @property
     def label_columns(self) -> tuple[str, ...]:
         """The source's label column, or all of them when each label has its own."""
         return (self.label,) if isinstance(self.label, str) else self.label

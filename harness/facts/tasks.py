@@ -96,7 +96,7 @@ class TaskSpec(TaskRows):
     def _check_metrics(self) -> None:
         check_support(self.metrics, self.problem_type, self.classes)
         over_groups = [name for name in self.metrics if name in METRICS and METRICS[name].is_over_groups]
-        if over_groups and not self.has_groups:
+        if over_groups and not (self.group or self.group_rows or self.candidates):
             raise ValueError(f"metrics: {over_groups[0]!r} needs 'group', the column that names the group of a row")
 
 
@@ -108,28 +108,16 @@ def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
             f"recipe: select (--select) is {recipe.select!r}, which is no metric of {task.name}: expected "
             f"{', '.join([*SELECTIONS, *own])}"
         )
-    if recipe.pair_order is not None and len(task.text) < 2:
-        raise UserError(
-            f"recipe: pair_order (--pair-order) is {recipe.pair_order!r}, but a row of {task.name} has no pair of texts"
-        )
-    if recipe.class_weights is not None and (task.is_regression or task.choices):
-        raise UserError(
-            f"recipe: class_weights (--class-weights) is {recipe.class_weights!r}, but {task.name} is a "
-            f"{task.problem_type} task and has no classes"
-        )
-    if recipe.label_smoothing is not None and task.problem_type != "single_label_classification":
-        raise UserError(
-            f"recipe: label_smoothing (--label-smoothing) is {recipe.label_smoothing}, but {task.name} is a "
-            f"{task.problem_type} task: expected single_label_classification"
-        )
-    if recipe.label_scaling is not None and not task.is_regression:
-        raise UserError(
-            f"recipe: label_scaling (--label-scaling) is {recipe.label_scaling!r}, but {task.name} is no regression"
-        )
-    if recipe.threshold is not None and not task.is_multi_label:
-        raise UserError(
-            f"recipe: threshold (--threshold) is {recipe.threshold!r}, but {task.name} is not a multi-label task"
-        )
+    kind, smoothed = f"{task.name} is a {task.problem_type} task", "single_label_classification"
+    for name, is_supported, fault in (
+        ("pair_order", len(task.text) > 1, f"a row of {task.name} has no pair of texts"),
+        ("class_weights", not (task.is_regression or task.choices), f"{kind} and has no classes"),
+        ("label_smoothing", task.problem_type == smoothed, f"{kind}: expected {smoothed}"),
+        ("label_scaling", task.is_regression, f"{task.name} is no regression"),
+        ("threshold", task.is_multi_label, f"{task.name} is not a multi-label task"),
+    ):
+        if (value := getattr(recipe, name)) is not None and not is_supported:
+            raise UserError(f"recipe: {name} (--{name.replace('_', '-')}) is {value!r}, but {fault}")
 
 
 def holdout_split(split: str) -> str:

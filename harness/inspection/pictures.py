@@ -125,11 +125,6 @@ def label_bars(counts: Mapping[str, Mapping[str, int]], rows: Mapping[str, int],
     return _draw_picture(draw, title, 4.2 + max(map(len, labels)) * _CHARACTER, height)
 
 
-def value_histograms(values: Mapping[str, NDArray[np.float64]], title: str) -> dict[str, bytes]:
-    """The values of each split, in percent of its rows, as outlines over the same bins."""
-    return _histograms(values, "value", title)
-
-
 def length_histograms(tokens: Mapping[str, NDArray[np.int64]], max_length: int, title: str) -> dict[str, bytes]:
     """The tokens per row of each split, and max_length; the longest percent of the rows is drawn at the end."""
     pooled = np.concatenate(list(tokens.values()))
@@ -137,12 +132,13 @@ def length_histograms(tokens: Mapping[str, NDArray[np.int64]], max_length: int, 
     end = max(float(np.percentile(pooled, 99)), min(max_length, longest)) * 1.05
     drawn = {split: np.minimum(lengths, math.ceil(end)).astype(np.float64) for split, lengths in tokens.items()}
     label = "tokens per row" + (", the longest at the end" if longest > end else "")
-    return _histograms(drawn, label, title, max_length if max_length <= end else None)
+    return value_histograms(drawn, title, label, max_length if max_length <= end else None)
 
 
-def _histograms(
-    values_by_split: Mapping[str, NDArray[np.float64]], label: str, title: str, max_length: int | None = None
+def value_histograms(
+    values_by_split: Mapping[str, NDArray[np.float64]], title: str, label: str = "value", max_length: int | None = None
 ) -> dict[str, bytes]:
+    """The values of each split, in percent of its rows, as outlines over the same bins, and max_length."""
     pooled = np.concatenate(list(values_by_split.values()))
     edges = np.histogram_bin_edges(pooled, bins=_BINS)
     if np.equal(pooled, np.round(pooled)).all():  # every bin has the same number of whole numbers

@@ -51,14 +51,14 @@ class Scorer(NamedTuple):
             raise UserError(f"{self.bundle.folder}: {error}. Try --precision fp32.") from None
 
     def predict(self, rows: Split, first: int = 0) -> PredictedRows:
-        """Predicts rows, of which the first has the number `first`, with the run's threshold; see `scores`."""
-        return rows_from_scores(self.bundle.task, self.scores(rows, first), first, self.bundle.record.threshold)
+        """Predicts rows with the run's threshold, or the answer to each question where they are candidates.
 
-    def select(self, rows: Split, first: int) -> PredictedRows:
-        """Predicts rows as `predict` does, or the answer to each question where they are candidates."""
+        `first` is the number of the first row, or question; see `scores`.
+        """
+        task, threshold = self.bundle.task, self.bundle.record.threshold
         if rows.questions is None or rows.candidates is None:
-            return self.predict(rows, first)
-        return answers_from_scores(self.bundle.task, self.scores(rows), rows.questions, rows.candidates, first)
+            return rows_from_scores(task, self.scores(rows, first), first, threshold)
+        return answers_from_scores(task, self.scores(rows), rows.questions, rows.candidates, first)
 
 
 def open_model(

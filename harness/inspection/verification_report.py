@@ -12,8 +12,7 @@ from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records, record_path
 from harness.inspection.record_checks import check_files, gold_conflicts, replaced_predictions
 from harness.inspection.terminal_table import print_table
-from harness.metrics.registry import is_fraction
-from harness.reports.cells import format_metric, interval_text
+from harness.reports.cells import format_metric, interval_text, is_shown_as_percent
 from harness.reports.folder import board_of, read_folder
 from harness.stats.verification import (
     LEVELS,
@@ -90,7 +89,10 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
 def print_verification(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> None:
     """Prints the table of the records, then a line for each mismatch, file and level."""
     counts = Counter(one.level for one in verified)
-    lines = [[one.record.spec.task, one.record.run_id, one.level, _fields(one)] for one in verified]
+    lines = [
+        [one.record.spec.task, one.record.run_id, one.level, ", ".join(each.field for each in one.findings) or "–"]
+        for one in verified
+    ]
     print_table("", ["task", "run", "level", "mismatches"], lines)
     missing = [f"{path}: removed: the base has this file" for path in removals]
     for line in (*(line for one in verified for line in _lines(one)), *messages, *missing):
@@ -105,29 +107,20 @@ def print_verification(verified: Sequence[Verified], messages: Sequence[str], re
 
 
 def _lines(one: Verified) -> Iterator[str]:
-    """A line for each mismatch of a record, and the outcomes of its re-runs."""
+    """A line for each mismatch of a record, and the agreement of each of its re-runs, with everything that differs."""
     for finding in one.findings:
         yield f"{one.record.spec.task}/{one.record.run_id}: {finding.field}: {finding.message}"
     for outcome in one.reruns:
-        yield from _outcome_lines(one.record, outcome)
-
-
-def _outcome_lines(record: RunRecord, outcome: RerunOutcome) -> Iterator[str]:
-    """The agreement of a re-run, with scores and changed predictions where it is not equal, and what else differs."""
-    parts = [_AGREEMENTS[outcome.agreement]]
-    if outcome.agreement != "equal":
-        as_percent = all(map(is_fraction, record.task.main_metrics))
-        score, rerun_score = (format_metric(one, as_percent) for one in (outcome.score, outcome.rerun_score))
-        ends = interval_text(outcome.interval, as_percent)
-        parts += [f"score {score}, again {rerun_score}" + (f", interval {ends}" if ends else "")]
-        parts += [f"another prediction in {rows:,} row(s) of {split}" for split, rows in outcome.changed_rows.items()]
-    yield f"{record.spec.task}/{record.run_id}: {outcome.path}: {'; '.join(parts)}"
-    if outcome.differences:
-        yield f"  differs in {'; '.join(outcome.differences)}"
-
-
-def _fields(one: Verified) -> str:
-    return ", ".join(finding.field for finding in one.findings) or "–"
+        parts = [_AGREEMENTS[outcome.agreement]]
+        if outcome.agreement != "equal":
+            as_percent = is_shown_as_percent(one.record.task)
+            score, rerun_score = (format_metric(value, as_percent) for value in (outcome.score, outcome.rerun_score))
+            ends = interval_text(outcome.interval, as_percent)
+            parts += [f"score {score}, again {rerun_score}" + (f", interval {ends}" if ends else "")]
+            parts += [f"another prediction in {rows:,} row(s) of {name}" for name, rows in outcome.changed_rows.items()]
+        yield f"{one.record.spec.task}/{one.record.run_id}: {outcome.path}: {'; '.join(parts)}"
+        if outcome.differences:
+            yield f"  differs in {'; '.join(outcome.differences)}"
 
 
 def verification_content(

@@ -13,7 +13,7 @@ from statistics import fmean
 from typing import Any
 from urllib.parse import quote
 
-from harness.facts.published import UNSTATED
+from harness.facts.published import UNSTATED, is_percentage
 from harness.reports.cells import NO_SCORE, format_metric, format_spread, interval_text
 from harness.reports.costs import energy_text, tuning_text
 from harness.reports.drawing import BLUE, FAINT, INK, ORANGE
@@ -28,7 +28,6 @@ from harness.reports.html_parts import (
 from harness.reports.markdown import SHORT_SPLITS
 from harness.reports.pages import FIRST_PAGE, plot_name, task_page_name
 from harness.reports.panels import Content
-from harness.reports.references import is_percentage
 from harness.stats.groups import sort_marks
 from harness.stats.uncertainty import Interval
 from harness.stats.verification import LEVELS

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from harness.facts.choices import GridSearch
 from harness.facts.evaluation_steps import epoch_text
-from harness.facts.published import UNSTATED
+from harness.facts.published import UNSTATED, is_percentage
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
 from harness.metrics.registry import direction_of, title_of
@@ -27,7 +27,6 @@ from harness.reports.cells import (
 from harness.reports.costs import GroupCost, cost_of, energy_text, group_cost, parameters_text, tuning_text
 from harness.reports.formulas import CALIBRATION, COSTS, NOT_RANKED, PUBLISHED, TUNING, score_formulas, task_formulas
 from harness.reports.markdown_text import escape_markdown, markdown_table
-from harness.reports.references import is_percentage
 from harness.reports.standings import Leaderboard
 from harness.stats.entries import Entry, assignments
 from harness.stats.groups import MARKS, Group, partial_splits, sort_marks, split_order

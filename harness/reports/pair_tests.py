@@ -26,17 +26,12 @@ def pair_tests(board: Leaderboard) -> dict[str, Any]:
     earlier entry: 1 better, -1 worse, 0 tied, null where nothing is known about seeds. The tests of a task are those of
     the Markdown page, corrected for all pairs of its table. `entries` is the number of first entries that have tests.
     """
-    number = _compared_entries(len(board.entries), len(board.tasks))
-    entries = board.entries[:number]
+    most = (1 + math.isqrt(1 + 8 * (MAX_TESTS // max(len(board.tasks), 1)))) // 2  # whose pairs have at most MAX_TESTS
+    entries = board.entries[:most]
     return {
-        "entries": number,
+        "entries": len(entries),
         "tests": {task: list(_rows(board, task, one, entries)) for task, one in board.compared.items()},
     }
-
-
-def _compared_entries(entries: int, tasks: int) -> int:
-    """The largest number of entries whose pairs have at most MAX_TESTS tests on these tasks."""
-    return min(entries, (1 + math.isqrt(1 + 8 * (MAX_TESTS // max(tasks, 1)))) // 2)
 
 
 def _rows(board: Leaderboard, task: str, compared: Comparison, entries: Sequence[Entry]) -> Iterator[list[Any]]:

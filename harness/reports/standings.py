@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from harness.facts.choices import GridSearch
+from harness.facts.published import Reference, references
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord
 from harness.facts.suites import FIRST_SUITE, Suite, registered_suites, task_headings
@@ -24,7 +25,6 @@ from harness.reports.cells import (
     group_cell,
     with_best,
 )
-from harness.reports.references import Reference, references
 from harness.stats.calibration import GroupCalibration, RunCalibration, group_calibration
 from harness.stats.entries import Entry
 from harness.stats.groups import (
@@ -199,7 +199,8 @@ def build_leaderboard(
     candidates, rejected = _candidates(used, tasks, aggregate, folder.searches)
     assessments = {name: _assess(by_entry, rejected[name], resamples) for name, by_entry in candidates.items()}
 
-    baseline = _baseline_entry(tasks)
+    problem_types = {task.problem_type for task in tasks.values()}
+    baseline = Entry(baseline_name("regression" if problem_types == {"regression"} else ""), "", "", "")
     cells = _cells(candidates, assessments, baseline)
     averaged = {name for name in suite_members(tasks, suite) if can_be_averaged(tasks[name])}
     averages = averages_of(cells, baseline, suite.members if suite else {}, averaged)
@@ -297,11 +298,6 @@ def _rivals(groups: Sequence[Group]) -> list[Group]:
 def suite_members(tasks: Mapping[str, TaskFacts], suite: Suite | None) -> set[str]:
     """The tasks whose records are of the suite; one of the same name without a suite is another task."""
     return {name for name, task in tasks.items() if suite is not None and task.suite == suite.name}
-
-
-def _baseline_entry(tasks: Mapping[str, TaskFacts]) -> Entry:
-    problem_types = {task.problem_type for task in tasks.values()}
-    return Entry(baseline_name("regression" if problem_types == {"regression"} else ""), "", "", "")
 
 
 def _cells(candidates: Candidates, assessments: Mapping[str, TaskEvidence], baseline: Entry) -> dict[Pair, Cell]:

@@ -123,20 +123,16 @@ def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]])
         heads.append((title_of(metric), SHORT_SPLITS.get(split, split), "ascending" if is_lower else "descending"))
     rows = []
     for entry, result in results:
-        figures = {(figure["metric"], figure["split"]): figure for figure in result["figures"]}
-        cells = [_figure_cell(figures.get(pair)) for pair in pairs]
+        figures = {
+            (one["metric"], one["split"]): (format_figure(one["value"], one["std"], one["metric"]), one["value"])
+            for one in result["figures"]
+        }
+        cells = [figures.get(pair, ("", None)) for pair in pairs]  # the text and the sort key of each metric
         identity = entry_identity(entry, result["recipe"])
         rows.append(identity | dict(cells=cells, result=result, runs=record_links(result, column["as_percent"])))
     differences = column["smallest_differences"]
     resolution = resolution_note(SmallestDifferences(**differences), column["as_percent"]) if differences else ""
     return dict(column=column, heads=heads, rows=rows, resolution=resolution)
-
-
-def _figure_cell(figure: Mapping[str, Any] | None) -> tuple[str, float | None]:
-    """The text and the sort key of a metric."""
-    if figure is None:
-        return "", None
-    return format_figure(figure["value"], figure["std"], figure["metric"]), figure["value"]
 
 
 def _calibrations(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Dicts:

@@ -212,9 +212,11 @@ def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
     if name := next((name for name in ("model", "revision", "data") if named.get(name) == ""), None):
         raise UserError(f"--{name}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
     if is_test_mode:
-        _refuse(named, ("model", "revision", "data"), "test mode has its own model and rows: drop it or --test-mode.")
+        refuse_flags(
+            named, ("model", "revision", "data"), "test mode has its own model and rows: drop it or --test-mode."
+        )
     if has_own_data:
-        _refuse(named, ("task", "data"), "--train-file or --dataset provides the rows already: drop one.")
+        refuse_flags(named, ("task", "data"), "--train-file or --dataset provides the rows already: drop one.")
         model = test_mode.MODEL if is_test_mode else named.get("model") or DEFAULT_MODEL
         recipe = resolve_recipe(model, "", {}, test_mode.RECIPE if is_test_mode else None)
         return RunOptions(task="", model=model, recipe=recipe)
@@ -223,8 +225,9 @@ def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
     return RunOptions(task=named["task"], model=model, recipe=default_recipe(task, model, is_test_mode))
 
 
-def _refuse(named: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
-    if name := next((name for name in names if named.get(name)), None):
+def refuse_flags(named: Mapping[str, Any], names: Sequence[str], reason: str) -> None:
+    """Raises UserError with the reason when one of these flags has a value."""
+    if name := next((name for name in names if named.get(name) is not None), None):
         raise UserError(f"--{name} {named[name]}: {reason}")
 
 

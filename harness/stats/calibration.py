@@ -65,8 +65,12 @@ def _read(run: RunRecord, results: Path) -> RunCalibration | None:
             raise UserError(f"{paths[split]}: predictions of another run than the record next to it.")
     if any(stored[split].gold is None for split in task.report):
         return None
-    selection = None if task.select_on in task.report else stored.get(task.select_on)
-    return _calibrate([stored[split] for split in task.report], selection)
+    scores = np.concatenate([stored[split].scores for split in task.report])
+    gold = np.concatenate([labels for split in task.report if (labels := stored[split].gold) is not None])
+    plain, selection = calibration(scores, gold), stored.get(task.select_on)
+    if task.select_on in task.report or selection is None or selection.gold is None:
+        return RunCalibration(plain, None)
+    return RunCalibration(plain, calibration(scores, gold, fit_temperature(selection.scores, selection.gold)))
 
 
 def _is_of_record(stored: StoredPredictions, run: RunRecord, split: str) -> bool:
@@ -77,16 +81,6 @@ def _is_of_record(stored: StoredPredictions, run: RunRecord, split: str) -> bool
         for packed, values in pairs
         if split in packed and values is not None
     )
-
-
-def _calibrate(reported: Sequence[StoredPredictions], selection: StoredPredictions | None) -> RunCalibration:
-    """The calibration of reported splits, all with labels, and that at the temperature of a selection split."""
-    scores = np.concatenate([one.scores for one in reported])
-    gold = np.concatenate([one.gold for one in reported if one.gold is not None])
-    plain = calibration(scores, gold)
-    if selection is None or selection.gold is None:
-        return RunCalibration(plain, None)
-    return RunCalibration(plain, calibration(scores, gold, fit_temperature(selection.scores, selection.gold)))
 
 
 def group_calibration(group: Group, by_run: Mapping[str, RunCalibration]) -> GroupCalibration | None:

@@ -16,8 +16,7 @@ from harness.facts.records import RunRecord
 from harness.metrics.registry import format_score
 from harness.stats.entries import assignments
 from harness.sweeps.failures import last_lines
-from harness.sweeps.jobs import Job, SweepPlan
-from harness.sweeps.ordering import seconds_left
+from harness.sweeps.jobs import Job, SweepPlan, seconds_left
 from harness.sweeps.scheduler import VISIBLE_SECONDS, Event, Scheduler, State
 from harness.system.devices import Slot
 
@@ -61,7 +60,7 @@ def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) ->
     console.print(plan_table(plan.jobs))
     estimated = [job for job in plan.jobs if job.estimate.seconds is not None]
     unknown = len(plan.jobs) - len(estimated)
-    wall_seconds = seconds_left([job.queue_item for job in estimated], {}, len(free_slots))
+    wall_seconds = seconds_left(estimated, {}, len(free_slots))
     device_seconds = sum(job.weight for job in estimated) * max(1, len(free_slots[0].gpus)) / free_slots[0].runs_per_gpu
     where = f"1 at a time on {free_slots[0]}" if len(free_slots) == 1 else f"{len(free_slots)} at a time"
     if estimated:

@@ -20,8 +20,7 @@ def _named(value: Any) -> Any:
     if isinstance(value, list):
         if odd := [name for name in value if not isinstance(name, str)]:
             raise ValueError(f"{odd[0]!r} is not a name; write settings as 'name: {{recipe: {{...}}}}', without dashes")
-        if duplicate := _duplicate(value):
-            raise ValueError(f"duplicate {duplicate!r}")
+        _check_duplicates(value, "duplicate")
         value = dict.fromkeys(value)
     if not value:
         raise ValueError("empty: name one or more, or omit the key")
@@ -32,9 +31,10 @@ def _named(value: Any) -> Any:
     return {str(name): settings or {} for name, settings in value.items()}
 
 
-def _duplicate(values: Sequence[Any]) -> Any:
+def _check_duplicates(values: Sequence[Any], fault: str) -> None:
     counts = Counter(map(repr, values))  # a value of a file may be a list, which has no hash
-    return next((value for value in values if counts[repr(value)] > 1), None)
+    if duplicate := next((text for text, count in counts.items() if count > 1), None):
+        raise ValueError(f"{fault} {duplicate}")
 
 
 def _seeds(value: Any) -> Any:
@@ -42,8 +42,7 @@ def _seeds(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         if not value:
             raise ValueError("empty: give at least one seed")
-        if (duplicate := _duplicate(value)) is not None:
-            raise ValueError(f"duplicate seed {duplicate}")
+        _check_duplicates(value, "duplicate seed")
         if odd := [seed for seed in value if isinstance(seed, int) and not 0 <= seed < 2**32]:
             raise ValueError(f"invalid seed {odd[0]}: expected 0 to {2**32 - 1}")
     return value
@@ -63,8 +62,7 @@ def _grid(value: Any) -> Any:
         if not isinstance(values, list) or not values:
             raise ValueError(f"{name}: give the values to try, as in '{name}: [1, 2]'")
         grid[str(name)] = [typed(str(name), each) for each in values]
-        if (duplicate := _duplicate(grid[str(name)])) is not None:
-            raise ValueError(f"{name}: duplicate value {duplicate}")
+        _check_duplicates(grid[str(name)], f"{name}: duplicate value")
     return grid
 
 
@@ -73,8 +71,7 @@ def _train_rows(value: Any) -> Any:
     if not values:
         raise ValueError("empty: give the sizes, as in [100, 300, 1000, null], or omit the key")
     sizes = [typed("train_rows", each) for each in values]
-    if (duplicate := _duplicate(sizes)) is not None:
-        raise ValueError(f"duplicate size {duplicate}")
+    _check_duplicates(sizes, "duplicate size")
     return sizes
 
 

@@ -1,8 +1,10 @@
-"""The jobs of a sweep: the runs that it has left to do."""
+"""The jobs of a sweep, which are the runs that it has left to do, their order, and the time until all are done."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,7 +12,6 @@ from harness.facts.records import RunRecord, read_records
 from harness.facts.run_files import model_folder
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps.estimates import Estimate, comparable, estimate_all
-from harness.sweeps.ordering import QueueItem
 from harness.sweeps.plan import PlannedRun
 
 
@@ -25,11 +26,6 @@ class Job(NamedTuple):
     """Other runs start from its weights."""
     is_repeat: bool
     """Its record is finished, but its weights were not saved."""
-
-    @property
-    def queue_item(self) -> QueueItem:
-        """The job as the order of runs sees it."""
-        return QueueItem(self.run.run_id, self.weight, self.run.after)
 
     @property
     def model_path(self) -> Path:
@@ -95,3 +91,52 @@ def plan_jobs(runs: Sequence[PlannedRun], device: str, retry_failed: bool) -> Sw
             plan.notes.append(f"not run: {job.run}: the run that it starts from has failed or diverged")
     plan.jobs.extend(job for run_id, job in reversed(jobs.items()) if run_id not in useless)
     return plan
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def longest_first(jobs: Sequence[Job]) -> list[Job]:
+    """The jobs by the time until the last of those that wait for them ends, themselves included; ties keep order."""
+    by_run, waiting = {job.run.run_id: job for job in jobs}, Counter(job.run.after for job in jobs)
+    until_last = {job.run.run_id: job.weight for job in jobs}
+    ready = [job for job in jobs if not waiting[job.run.run_id]]
+    while ready:  # from those that nothing waits for to the ones that they need; a chain may have thousands
+        job = ready.pop()
+        if (needed := by_run.get(job.run.after or "")) is not None:
+            run_id = needed.run.run_id
+            until_last[run_id] = max(until_last[run_id], needed.weight + until_last[job.run.run_id])
+            waiting[run_id] -= 1
+            ready += [needed] if not waiting[run_id] else []
+    return sorted(jobs, key=lambda job: until_last[job.run.run_id], reverse=True)
+
+
+def startable(jobs: Sequence[Job], done: Collection[str]) -> list[Job]:
+    """The jobs, in order, that wait for no run or for one that is done."""
+    return [job for job in jobs if job.run.after is None or job.run.after in done]
+
+
+def seconds_left(waiting: Sequence[Job], running: Mapping[str, float], slots: int) -> float:
+    """Seconds until the last job ends, by their weights, if each free slot takes the next that can start.
+
+    `running` holds the seconds that each running run has left. A run that is in neither counts as done.
+    """
+    ends = [(max(0.0, left), run_id) for run_id, left in running.items()]
+    heapq.heapify(ends)
+    unfinished = {job.run.run_id for job in waiting} | set(running)
+    ready: list[tuple[int, Job]] = []
+    blocked: dict[str | None, list[tuple[int, Job]]] = {}
+    for entry in enumerate(longest_first(waiting)):
+        after = entry[1].run.after
+        (blocked.setdefault(after, []) if after in unfinished else ready).append(entry)
+    free, now = slots - len(ends), 0.0
+    while ready or ends:
+        while ready and free > 0:
+            _, job = heapq.heappop(ready)
+            heapq.heappush(ends, (now + job.weight, job.run.run_id))
+            free -= 1
+        now, run_id = heapq.heappop(ends)
+        for entry in blocked.pop(run_id, []):
+            heapq.heappush(ready, entry)
+        free += 1
+    return now

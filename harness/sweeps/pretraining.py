@@ -107,7 +107,7 @@ def _missing_part(folder: Path) -> str | None:
         for path in folder.glob("*.json"):
             json.loads(path.read_text(encoding="utf-8"))
         weights = _weights(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # or an index without the names of files
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):  # or an index without file names
         return "a JSON file is incomplete"
     if not weights:
         return "weights are missing, model.safetensors or pytorch_model.bin"

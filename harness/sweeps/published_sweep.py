@@ -50,15 +50,6 @@ def comparable_scores(row: PublishedRow, tasks: Iterable[str] = ()) -> dict[str,
     return {task: several for task, several in scores.items() if several}
 
 
-def check_variant(row: PublishedRow, variant: str | None) -> None:
-    """Raises UserError for a variant that the row does not have."""
-    if variant is not None and variant not in row.conflicts:
-        known = f"{did_you_mean(variant, row.conflicts)} Variants: {', '.join(row.conflicts)}."
-        raise UserError(
-            f"--variant {variant}: {row.name} has no such variant.{known if row.conflicts else ' It has no variants.'}"
-        )
-
-
 def seeds_of(row: PublishedRow, task: str, number: int | None = None) -> tuple[int, ...]:
     """The seeds to run: those of the row, or 0, 1, ...; `number` of them, by default as many as the row has."""
     own, stated = row.seeds_of(task), row.number_of_runs(task) or 0
@@ -86,7 +77,11 @@ def sweep_of(
     Raises:
         UserError: the row does not have this variant.
     """
-    check_variant(row, variant)
+    if variant is not None and variant not in row.conflicts:
+        known = f"{did_you_mean(variant, row.conflicts)} Variants: {', '.join(row.conflicts)}."
+        raise UserError(
+            f"--variant {variant}: {row.name} has no such variant.{known if row.conflicts else ' It has no variants.'}"
+        )
     name = model or row.model
     recipes = {
         task: _overrides(task, stated, name, is_test_mode)

@@ -185,20 +185,18 @@ def _plan_run(record: RunRecord, settings: RerunSettings, parent: PlannedRun | N
         raise UserError(f"{flag}: {error}") from None
     except SystemExit:  # of the parser, even with 0 where a value is -h
         raise UserError(f"{flag}: invalid record: `harness run` refuses flags of its spec or its command.") from None
-    _check_spec(record.spec, run.spec, flag)
+    for name in RunSpec.model_fields:
+        if (expected := getattr(record.spec, name)) != (actual := getattr(run.spec, name)):
+            advice = f" {_ADVICE[name]}" if name in _ADVICE else ""
+            raise UserError(
+                f"{flag}: spec.{name}: expected {expected!r} as in the record, got {actual!r} here.{advice}"
+            )
     if not settings.trusts_code and (foreign := [name for name in run.task.metrics if name not in METRICS]):
         raise UserError(
             f"{flag}: the metric {foreign[0]!r} is code that `evaluate` loads. Read it, then allow it with "
             "--trust-remote-code."
         )
     return run
-
-
-def _check_spec(expected: RunSpec, spec: RunSpec, flag: str) -> None:
-    for name in RunSpec.model_fields:
-        if (value := getattr(expected, name)) != (actual := getattr(spec, name)):
-            advice = f" {_ADVICE[name]}" if name in _ADVICE else ""
-            raise UserError(f"{flag}: spec.{name}: expected {value!r} as in the record, got {actual!r} here.{advice}")
 
 
 def _args(record: RunRecord, settings: RerunSettings) -> list[str]:

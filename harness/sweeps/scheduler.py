@@ -19,7 +19,7 @@ from harness.facts.records import RunRecord
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps.executor import Executor, RunHandle, SubmissionRefused
 from harness.sweeps.failures import last_lines, user_error
-from harness.sweeps.jobs import Job
+from harness.sweeps.jobs import Job, longest_first, seconds_left, startable
 from harness.sweeps.launch import (
     CONFIG,
     LOCKED,
@@ -32,7 +32,6 @@ from harness.sweeps.launch import (
     sweep_lock_path,
 )
 from harness.sweeps.lock_check import LockCheck
-from harness.sweeps.ordering import longest_first, seconds_left, startable
 from harness.sweeps.plan import PlannedRun
 from harness.system.devices import Slot
 from harness.system.locks import is_free, lock_path
@@ -127,7 +126,11 @@ class Scheduler:
         """
         try:
             while True:
-                yield from self._work_or_stop(stop_request)
+                try:
+                    yield from self._work(stop_request)
+                except UserError as error:
+                    self.mistake = self.mistake or error
+                    self._stop()
                 if not self.running and (self.is_stopping or not self._can_continue()):
                     break
                 yield None
@@ -138,13 +141,6 @@ class Scheduler:
             raise
         if self.mistake:
             raise self.mistake
-
-    def _work_or_stop(self, stop_request: StopRequest) -> Iterator[Event]:
-        try:
-            yield from self._work(stop_request)
-        except UserError as error:
-            self.mistake = self.mistake or error
-            self._stop()
 
     def _work(self, stop_request: StopRequest) -> Iterator[Event]:
         yield from self._collect_ended()
@@ -174,8 +170,8 @@ class Scheduler:
         pace = sum(seconds for seconds, _ in self.paces) / weights_done if weights_done else 1.0
         now = time.monotonic()
         running = {each.job.run.run_id: each.job.weight * pace - (now - each.start_seconds) for each in self.running}
-        queue = [job.queue_item._replace(seconds=job.weight * pace) for job in waiting]
-        return seconds_left(queue, running, self.slot_count)
+        paced = [job._replace(weight=job.weight * pace) for job in waiting]
+        return seconds_left(paced, running, self.slot_count)
 
     def _stop(self) -> None:
         if not self.is_stopping:
@@ -187,7 +183,7 @@ class Scheduler:
         """True while a job may still start, now or later."""
         if self.in_state("elsewhere", "unseen"):
             return True
-        return bool(startable([job.queue_item for job in self.in_state("waiting")], self._done_run_ids()))
+        return bool(startable(self.in_state("waiting"), self._done_run_ids()))
 
     def _done_run_ids(self) -> set[str]:
         """Runs that others can start from; those that are not of this sweep are done already."""
@@ -205,16 +201,14 @@ class Scheduler:
         """
         if not self.free_slots or time.monotonic() < self.next_start:
             return
-        queue = longest_first([job.queue_item for job in self.in_state("waiting")])
-        for item in startable(queue, self._done_run_ids()):
+        for job in startable(longest_first(self.in_state("waiting")), self._done_run_ids()):
             if not self.free_slots:
                 return
-            job = self.jobs[item.name]
             stamp = record_stamp(job.run.path)
             if (event := self._finish_elsewhere(job)) is not None:
                 yield event
                 continue
-            job = self.jobs[item.name]  # perhaps to be done again now
+            job = self.jobs[job.run.run_id]  # perhaps to be done again now
             slot, lock_check = self.free_slots.pop(0), LockCheck(job.run.path)
             try:
                 handle = self.executor.start(self._start(job, slot, stamp), slot)
@@ -222,16 +216,13 @@ class Scheduler:
                 if not self.running:
                     raise
                 self.free_slots.append(slot)
-                yield from self._note_refusal(job, refusal)
+                self.next_start = time.monotonic() + REFUSED_SECONDS
+                if job.run.run_id != self.refused_run:
+                    self.refused_run = job.run.run_id
+                    yield Event("waiting", job, message=str(refusal))
                 return
             self.running.append(RunningJob(job, slot, handle, time.monotonic(), stamp, lock_check))
             yield self._change(Event("running", job, location=handle.location()))
-
-    def _note_refusal(self, job: Job, refusal: SubmissionRefused) -> Iterator[Event]:
-        self.next_start = time.monotonic() + REFUSED_SECONDS
-        if job.run.run_id != self.refused_run:
-            self.refused_run = job.run.run_id
-            yield Event("waiting", job, message=str(refusal))
 
     def _start(self, job: Job, slot: Slot, stamp: str) -> Start:
         run = job.run

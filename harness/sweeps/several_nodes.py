@@ -46,8 +46,9 @@ def launch(args: Sequence[str]) -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, request_stop)
-    # the first process runs on this machine, so a port that is free here is free for it
-    variables = {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(_free_port())}
+    with socket.socket() as server:  # the first process runs on this machine: a port that is free here is free for it
+        server.bind(("", 0))
+        variables = {"MASTER_ADDR": socket.gethostname(), "MASTER_PORT": str(server.getsockname()[1])}
     threads = os.environ.get("SLURM_CPUS_PER_TASK", "1")  # srun does not take it from the job
     # each node has a process that prints: only the first prints here
     srun = ["srun", "--kill-on-bad-exit=1", f"--cpus-per-task={threads}", "--output=0", "--error=all"]
@@ -70,12 +71,6 @@ def become_process(args: Sequence[str]) -> None:
         variables["ACCELERATE_USE_CPU"] = "yes"
     command = [sys.executable, *(arg for arg in args if arg != ON_CPU)]
     os.execve(sys.executable, command, {**os.environ, **variables})
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("", 0))
-        return int(server.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import os
 import time
 from datetime import UTC, datetime
 
-from harness.sweeps.launch import STOPPED, Start
+from harness.sweeps.launch import STOPPED
 from harness.sweeps.tied_supervisors import Supervisors
 from harness.sweeps.worker_queue import QueuedRun, queued_runs
 from harness.system.devices import Slot
@@ -52,29 +52,23 @@ def main(folder: Path, job: str, supervisors: Supervisors) -> int:
 def do_run(queued: QueuedRun, job: str, supervisors: Supervisors, stop_request: StopRequest) -> bool:
     """Does a run of the queue, unless another worker does it; True if it was done.
 
-    A run that was stopped stays in the queue.
+    A run is stopped when the worker is, and then stays in the queue.
     """
     try:
         with queued.take(job) as start:
             if start is None:
                 return False
             print(f"-- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC {start.record.stem}", flush=True)
-            code = supervise(start, supervisors, stop_request)
+            supervisor = supervisors.start(start, Slot())
+            while (code := supervisor.exit_code()) is None:
+                if stop_request.signal:
+                    supervisor.stop()
+                time.sleep(SUPERVISE_SECONDS)
             if code != STOPPED or not queued.is_queued():
                 queued.end(code)
             return True
     except AlreadyLocked:
         return False
-
-
-def supervise(start: Start, supervisors: Supervisors, stop_request: StopRequest) -> int:
-    """The exit code of the supervisor of a run, which is stopped when the worker is."""
-    supervisor = supervisors.start(start, Slot())
-    while (code := supervisor.exit_code()) is None:
-        if stop_request.signal:
-            supervisor.stop()
-        time.sleep(SUPERVISE_SECONDS)
-    return code
 
 
 if __name__ == "__main__":

@@ -51,16 +51,15 @@ class QueuedRun:
         """
         with hold_lock(self.lock):
             self.job_file.write_text(job)
+            start = None
             try:
-                yield self._start()  # read after the job is named: who withdraws it looks for the job afterwards
+                with suppress(
+                    FileNotFoundError
+                ):  # read after the job is named: who withdraws it looks for the job then
+                    start = Start.from_json(json.loads(self.start_file.read_text(encoding="utf-8")))
+                yield start
             finally:
                 self.job_file.unlink(missing_ok=True)
-
-    def _start(self) -> Start | None:
-        try:
-            return Start.from_json(json.loads(self.start_file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
 
     def end(self, code: int) -> None:
         """Notes the exit code and takes the run out of the queue."""

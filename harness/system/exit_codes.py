@@ -25,7 +25,11 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
     """
     with standard_streams(is_output_optional):
         try:
-            check_docstrings(sys.flags.optimize)
+            if sys.flags.optimize >= 2:  # it removes docstrings
+                raise UserError(
+                    "Python runs without docstrings (python -OO or PYTHONOPTIMIZE=2), and transformers cannot be "
+                    "loaded without them. Use python without -OO, and unset PYTHONOPTIMIZE."
+                )
             with stop_at_once(), _flushed_output():
                 yield
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
@@ -60,15 +64,6 @@ def _flushed_output() -> Iterator[None]:
             sys.stdout.flush()
         raise
     sys.stdout.flush()
-
-
-def check_docstrings(optimize: int) -> None:
-    """Raises UserError for the value of `sys.flags.optimize` that removes docstrings: transformers needs its own."""
-    if optimize >= 2:
-        raise UserError(
-            "Python runs without docstrings (python -OO or PYTHONOPTIMIZE=2), and transformers cannot be loaded "
-            "without them. Use python without -OO, and unset PYTHONOPTIMIZE."
-        )
 
 
 def _end(message: str, code: int) -> None:

@@ -64,7 +64,8 @@ def _call_with_retries(target: str, call: Callable[[], Value], pauses: tuple[flo
         try:
             return call()
         except Exception as error:
-            if not _is_transient(error) or time.monotonic() + pause > end:
+            is_transient = any(TRANSIENT.search(_text(cause)) for cause in _causes(error))
+            if not is_transient or time.monotonic() + pause > end:
                 raise
             reason = redact_secrets(str(error))[:120]  # not the other way round: half a URL is no URL
             message = f"{redact_secrets(target)}: {type(error).__name__}, retrying in {pause:g} s: {reason!r}"
@@ -77,10 +78,6 @@ def _redact_record(record: logging.LogRecord) -> bool:
     """Redacts a message of a client, which has whole URLs, and lets it pass."""
     record.msg, record.args = redact_secrets(record.getMessage()), ()
     return True
-
-
-def _is_transient(error: BaseException) -> bool:
-    return any(TRANSIENT.search(_text(cause)) for cause in _causes(error))
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

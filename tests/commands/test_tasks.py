@@ -11,7 +11,7 @@ import pytest
 from harness.commands.tasks import main
 from harness.errors import UserError
 from harness.facts.recipes import Recipe
-from harness.facts.suites import load_suite, suite_names
+from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import load_task, task_names
 
 
@@ -29,8 +29,8 @@ def tasks(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 
 def test_table_has_a_line_for_every_task(tasks: Callable[..., str]) -> None:
     lines = tasks().splitlines()
-    titles = [line for line in lines if re.match(rf"({'|'.join(suite_names())}): ", line)]
-    assert [title.partition(":")[0] for title in titles] == suite_names()
+    titles = [line for line in lines if re.match(rf"({'|'.join(registered_suites())}): ", line)]
+    assert [title.partition(":")[0] for title in titles] == list(registered_suites())
     heads = [line for line in lines if line.startswith("task ")]
     assert len(heads) == len(titles)
     by_name = {line.split()[0]: line for line in lines if line.strip() and line not in (*titles, *heads)}

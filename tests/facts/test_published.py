@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.facts.published import load_row, published_rows, read_row, row_names, row_text, scores_of
+from harness.facts.published import load_row, published_rows, read_row, row_names, row_text
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import check_recipe, load_task
 
@@ -48,7 +48,7 @@ def test_every_key_of_a_file_is_read(tmp_path: Path) -> None:
         (1, 2, 3),
         "median",
     )
-    assert [(task, score.value, score.plus_minus) for _, task, score in scores_of({"": row})] == [("rte", 70.5, 1.0)]
+    assert [(score.value, score.plus_minus) for score in row.tasks["rte"].scores] == [(70.5, 1.0)]
 
 
 def test_narrower_recipes_win(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.facts.recipes import Recipe, StepPlan, plan_steps
-from harness.facts.schedules import learning_rate_factor
+from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor, plan_steps
 
 DECAYING: list[dict[str, Any]] = [
     {"schedule": "linear"},

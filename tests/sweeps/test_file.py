@@ -100,6 +100,8 @@ def test_names_may_be_a_list(file: Callable[[str], Path]) -> None:
         ("tasks: [rte]\ntrain_rows: [true]\n", r"mine\.yaml:2: train_rows: train_rows is True: expected a number"),
         ("tasks: [rte]\nrecipe:\n  epochs: true\n", r"mine\.yaml:2: recipe: epochs is True: expected a number"),
         ("tasks: [rte]\ntrain_rows: [100, 100]\n", r"mine\.yaml:2: train_rows: duplicate size 100"),
+        ("tasks: [rte]\ntrain_rows: [null, 100, null]\n", r"mine\.yaml:2: train_rows: duplicate size None"),
+        ("tasks: [rte]\ngrid: {patience: [null, null]}\n", r"mine\.yaml:2: grid: patience: duplicate value None"),
         ("tasks: [rte]\ntrain_rows: []\n", r"mine\.yaml:2: train_rows: empty"),
         ("tasks: [{rte: {}}]\n", r"mine\.yaml:1: tasks: \{'rte': \{\}\} is not a name"),
         ("tasks: 3\n", r"mine\.yaml:1: tasks: expected a list of names.*got 3"),

@@ -45,6 +45,14 @@ def test_checkpoints_are_in_the_order_of_their_numbers(run: Callable[..., Path])
     assert checkpoints.incomplete == {}
 
 
+def test_checkpoint_whose_file_is_nested_too_deeply_is_incomplete(run: Callable[..., Path]) -> None:
+    folder = run("step1", "step2")
+    (folder / "step2" / "trainer_state.json").write_text("[" * 100_000)
+    checkpoints = find_checkpoints(str(folder))
+    assert [checkpoint.name for checkpoint in checkpoints.complete] == ["step1"]
+    assert "JSON" in checkpoints.incomplete["step2"]
+
+
 def _truncated(folder: Path) -> None:
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])

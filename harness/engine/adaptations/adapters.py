@@ -139,7 +139,8 @@ def _inject(model: PreTrainedModel, recipe: Recipe, seed: int, in_full: tuple[st
     )
     targets = _targets(model, recipe, in_full, defaults.get(kind))
     config: Any
-    settings: dict[str, Any] = dict(task_type="SEQ_CLS", target_modules=targets, exclude_modules=_pattern(in_full))
+    excluded = f"({'|'.join(re.escape(prefix.rstrip('.')) for prefix in in_full)})(\\..*)?"  # all modules below these
+    settings: dict[str, Any] = dict(task_type="SEQ_CLS", target_modules=targets, exclude_modules=excluded)
     if is_ia3:
         outputs = constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(kind, ())
         config = peft.IA3Config(**settings, feedforward_modules=[name for name in targets if name in outputs])
@@ -185,11 +186,6 @@ def _trained_in_full(model: PreTrainedModel, new_modules: Sequence[str]) -> tupl
     names = [name for name, _ in model.named_parameters()]
     prefixes = (*head_prefixes(model), *(f"{name}." for name in new_modules))
     return tuple(prefix for prefix in prefixes if any(name.startswith(prefix) for name in names))
-
-
-def _pattern(prefixes: tuple[str, ...]) -> str:
-    """Returns the pattern of all modules below the prefixes; peft matches it with whole names."""
-    return f"({'|'.join(re.escape(prefix.rstrip('.')) for prefix in prefixes)})(\\..*)?"
 
 
 def _layers(model: nn.Module) -> dict[str, Any]:

@@ -55,7 +55,9 @@ def scale_labels(model: PreTrainedModel, scaling: str | None, labels: NDArray[An
             f"--label-scaling {scaling}: unsupported for the model type {model.config.model_type}: the head of "
             f"{type(model).__name__} does not end in a linear layer with a bias. Drop the flag."
         )
-    _rescale(last, float(scale), float(shift))
+    rescaled: Any = last  # its parameters keep their names
+    rescaled.__class__ = RescaledLinear
+    rescaled.scale, rescaled.shift = float(scale), float(shift)
 
 
 def advice(scaling: str | None, labels: NDArray[Any] | None) -> str:
@@ -66,12 +68,6 @@ def advice(scaling: str | None, labels: NDArray[Any] | None) -> str:
         f"labels from {labels.min():g} to {labels.max():g}: a new head predicts about 0 and learns them slowly; "
         "--label-scaling standard trains on labels of mean 0 and variance 1"
     )
-
-
-def _rescale(linear: Any, scale: float, shift: float) -> None:
-    """Makes a linear layer a `RescaledLinear`; its parameters keep their names."""
-    linear.__class__ = RescaledLinear
-    linear.scale, linear.shift = scale, shift
 
 
 def loss_unit(model: nn.Module) -> float:

@@ -18,8 +18,7 @@ from transformers import PreTrainedModel
 from harness.engine.encoding import Encoded
 from harness.engine.layers import rate_factors, word_embeddings
 from harness.engine.optimizers import decay_factor
-from harness.facts.recipes import Recipe, StepPlan
-from harness.facts.schedules import learning_rate_factor
+from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor
 
 
 class NarrowedEmbedding(nn.Module):

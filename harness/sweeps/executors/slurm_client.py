@@ -246,7 +246,11 @@ class SlurmJob:
         self.listed_at = now
         if job.state in ENDED:
             self.end = job.state
-            self._check_launch(job)
+            if job.state == "FAILED" and (job.reason == "JobLaunchFailure" or self.exit_status()[1] == NO_LOG_SIGNAL):
+                raise UserError(
+                    f"--results: node {job.node} cannot write {self.log}: it does not see this folder. Name a folder "
+                    f"that all nodes share with --results, or leave out the node with --slurm exclude={job.node}."
+                )
         elif job.state != "PENDING" or not NEVER.fullmatch(job.reason):
             self.is_startable_at = now
         elif now - self.is_startable_at > NEVER_SECONDS:
@@ -257,13 +261,6 @@ class SlurmJob:
                 f"--nodes-per-run, --time or --slurm; `sinfo` shows what the nodes of each partition have."
             )
         return self.end
-
-    def _check_launch(self, job: JobState) -> None:
-        if job.state == "FAILED" and (job.reason == "JobLaunchFailure" or self.exit_status()[1] == NO_LOG_SIGNAL):
-            raise UserError(
-                f"--results: node {job.node} cannot write {self.log}: it does not see this folder. Name a folder that "
-                f"all nodes share with --results, or leave out the node with --slurm exclude={job.node}."
-            )
 
     def exit_status(self) -> tuple[str, str]:
         """The exit code and the signal of an ended job, as numbers; empty if they are unknown."""
@@ -291,17 +288,16 @@ class SlurmJob:
 
 
 def call(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
-    """Runs a command of Slurm; one that does not answer within a minute has failed."""
-    env = environment_of_jobs()
+    """Runs a command of Slurm; one that does not answer within a minute has failed.
+
+    It does not see the variables about this process's own job, which srun would take for those of the new one.
+    """
+    in_job = "SLURM_JOB_ID" in os.environ
+    env = {
+        name: value
+        for name, value in os.environ.items()
+        if not (in_job and name.startswith("SLURM_")) or name in CLIENT_VARIABLES
+    }
     with suppress(subprocess.TimeoutExpired):
         return subprocess.run(args, input=text, env=env, capture_output=True, text=True, timeout=60)
     return subprocess.CompletedProcess(args, 1, "", f"{args[0]}: no answer within a minute")
-
-
-def environment_of_jobs() -> dict[str, str]:
-    """The variables of this process without those about its own job, which srun would take for the new one's."""
-    if "SLURM_JOB_ID" not in os.environ:
-        return dict(os.environ)
-    return {
-        name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in CLIENT_VARIABLES
-    }

@@ -67,9 +67,12 @@ class WorkerPool:
         for job in active:
             self.workers.setdefault(job, self.worker_job(job))
         for job, worker in list(self.workers.items()):
-            if worker.state() is not None:
-                del self.workers[job]
-                self._check(worker)
+            if worker.state() is None:
+                continue
+            del self.workers[job]
+            if worker.end == "FAILED" and worker.exit_status()[0] != str(STOPPED):
+                lines = last_lines(log_tail(worker.log, 0)) or ["no output"]
+                raise UserError(f"--executor slurm: the worker in job {worker.job} failed: {lines[-1]}: {worker.log}")
         for _ in range(min(self.size, len(self.waiting)) - len(active)):
             command = [sys.executable, str(WORKER), str(self.folder), str(self.gpus)]
             try:
@@ -84,11 +87,6 @@ class WorkerPool:
     def worker_job(self, job: str) -> SlurmJob:
         """The job of a worker, by its number."""
         return SlurmJob(self.slurm, job, self.folder / f"{job}.log")
-
-    def _check(self, worker: SlurmJob) -> None:
-        if worker.end == "FAILED" and worker.exit_status()[0] != str(STOPPED):
-            lines = last_lines(log_tail(worker.log, 0)) or ["no output"]
-            raise UserError(f"--executor slurm: the worker in job {worker.job} failed: {lines[-1]}: {worker.log}")
 
     def stop(self) -> None:
         """Asks all workers to stop their runs and end; pending ones are cancelled."""

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from harness.sweeps.ordering import QueueItem, longest_first, seconds_left, startable
+from types import SimpleNamespace
+from typing import Any
 
-ALONE = [QueueItem("short", 1), QueueItem("long", 9), QueueItem("middle", 5)]
-CHAIN = [QueueItem("parent", 2), QueueItem("child", 8, after="parent"), QueueItem("other", 9)]
+from harness.sweeps.estimates import Estimate
+from harness.sweeps.jobs import Job, longest_first, seconds_left, startable
 
 
-def names(queue: list[QueueItem]) -> list[str]:
-    return [item.name for item in queue]
+def job(name: str, seconds: float, after: str | None = None) -> Job:
+    run: Any = SimpleNamespace(run_id=name, after=after)
+    return Job(run, Estimate(seconds, "", 0), seconds, saves_model=False, is_repeat=False)
+
+
+ALONE = [job("short", 1), job("long", 9), job("middle", 5)]
+CHAIN = [job("parent", 2), job("child", 8, after="parent"), job("other", 9)]
+
+
+def names(jobs: list[Job]) -> list[str]:
+    return [each.run.run_id for each in jobs]
 
 
 def test_longest_comes_first() -> None:
@@ -21,12 +31,12 @@ def test_item_counts_with_those_that_wait_for_it() -> None:
 
 
 def test_a_chain_of_any_length_has_an_order() -> None:
-    chain = [QueueItem(str(number), 1, after=str(number - 1) if number else None) for number in range(2_000)]
+    chain = [job(str(number), 1, after=str(number - 1) if number else None) for number in range(2_000)]
     assert longest_first(chain[::-1]) == chain
 
 
 def test_ties_keep_their_order() -> None:
-    assert names(longest_first([QueueItem("b", 1), QueueItem("a", 1)])) == ["b", "a"]
+    assert names(longest_first([job("b", 1), job("a", 1)])) == ["b", "a"]
 
 
 def test_item_waits_for_the_one_it_needs() -> None:
@@ -48,4 +58,4 @@ def test_time_left_counts_waiting_for_the_parent() -> None:
 
 
 def test_item_outside_the_queue_is_done() -> None:
-    assert seconds_left([QueueItem("child", 8, after="finished long ago")], {}, slots=1) == 8
+    assert seconds_left([job("child", 8, after="finished long ago")], {}, slots=1) == 8
