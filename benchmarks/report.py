@@ -339,11 +339,15 @@ def row_tables(values: Mapping[str, Any]) -> list[Table]:
     settings, verdicts, scores = values["settings"], [], []
     for one in values["verdicts"]:
         facts, runs = one["comparison"], one["runs"]
+        if facts is None:  # too few runs, or a metric that the row does not name
+            verdicts.append((f"{one['task']} {one['metric']}", f"{one['value']:.2f}", "–", "–", "–", one["verdict"]))
+            continue
         low, high = facts["interval"]
+        spread = "" if one["plus_minus"] is None else f" ± {one['plus_minus']:.2f}"
         verdicts.append(
             (
                 f"{one['task']} {one['metric']}",
-                f"{one['value']:.2f} ± {one['plus_minus']:.2f} ({one['published_runs']})",
+                f"{one['value']:.2f}{spread} ({one['published_runs'] or 'runs not stated'})",
                 f"{_mean_and_deviation([run['score'] for run in runs])} ({len(runs)})",
                 f"{facts['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
                 f"{facts['least_margin']:.2f}",

@@ -21,7 +21,7 @@ import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tyro
@@ -64,9 +64,10 @@ class Options:
 
     model: str = "sentence-transformers/paraphrase-MiniLM-L3-v2"
     """Name on the Hub, or a folder."""
-    tasks: tuple[str, ...] = ("sst2",)
+    tasks: tuple[str, ...] = ()
+    """sst2 by default, or every task of --row."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """The seeds of both programs, which draw other orders of rows from them; with --row their number counts."""
+    """The seeds of both programs, which draw other orders of rows from them. With --row only their number is used."""
     row: Path | None = None
     """Reproduce the row of this file and run no Trainer; then nothing is changed in the recipe."""
     margin: float = 2.0
@@ -92,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             Options, args=arguments, prog="benchmarks/reproduction.py", config=(tyro.conf.FlagCreatePairsOff,)
         )
         name = "reproduction" if options.row is None else "reproduction_of_row"
-        values = compare_programs(options) if options.row is None else reproduce_row(options, options.row)
+        if options.row is None:
+            values = compare_programs(replace(options, tasks=options.tasks or ("sst2",)))
+        else:
+            values = reproduce_row(options, options.row)
         report.save(name, values, options.output or report.RESULTS / f"{name}.json")
 
 
@@ -126,8 +130,14 @@ def compare_programs(options: Options) -> dict[str, Any]:
 
 
 def reproduce_row(options: Options, path: Path) -> dict[str, Any]:
-    """Returns the values of reproduction_of_row.json, after the missing runs."""
+    """Returns the values of reproduction_of_row.json, after the missing runs.
+
+    Raises:
+        UserError: the row is invalid, or a flag would change it.
+    """
     row = read_row(path)
+    if options.model != Options.model or options.train_rows is not None:
+        raise UserError("--row: the row has its own model and recipe; drop --model and --train-rows.")
     return dict(
         machine=_machine(options),
         settings=dict(model=row.model, row=path.name, margin=options.margin),
@@ -238,7 +248,8 @@ def _reproduce(options: Options, row: Path, variant: str | None) -> dict[str, An
     results = options.records.resolve() / "results"
     args = ["-m", "harness", "reproduce", str(row), "--results", str(results), "--margin", str(options.margin)]
     args += ["--precision", "fp32", jobs, str(options.jobs)]
-    args += ["--tasks", *options.tasks, "--seeds", str(len(options.seeds)), "--no-predict"]
+    args += ["--tasks", *options.tasks] if options.tasks else []
+    args += ["--seeds", str(len(options.seeds)), "--no-predict"]
     args += [] if variant is None else ["--variant", variant]
     args += [] if options.data is None else ["--data", str(options.data.resolve())]
     _call(options, {0, 1}, *args)  # 1: a score differs

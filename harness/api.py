@@ -61,7 +61,7 @@ def predict(
     from harness.rows.stream import rows_of_texts
     from harness.saved_models.bundles import read_bundle
 
-    columns: dict[str, Any] = {"texts": texts, "pairs": pairs}
+    columns: dict[str, Any] = {"texts": texts, "pairs": pairs, "choices": choices}
     for name, values in columns.items():
         problem = ""
         if isinstance(values, str):
@@ -75,6 +75,8 @@ def predict(
     task = read_bundle(Path(folder)).task
     pairs = [] if pairs is None else list(pairs)  # a column of a table has no truth value
     choices = [] if choices is None else list(choices)
+    if texts_only := [each for each in choices if isinstance(each, str)]:
+        raise UserError(f"choices: expected a list of candidates for each text, got the text {texts_only[0]!r:.100}.")
     if uneven := [each for each in choices if len(each) != task.classes]:
         raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven[0])}.")
     rows = rows_of_texts(task, list(texts), pairs, list(chain.from_iterable(choices)))

@@ -67,12 +67,14 @@ def test_one_text_in_place_of_a_list_is_refused() -> None:
 
 
 def test_table_in_place_of_its_column_is_refused() -> None:
-    """Its names of columns would be predicted."""
+    """Otherwise the names of its columns would be predicted."""
     for table in (pd.DataFrame({"text": ["one", "two"]}), {"text": ["one", "two"]}):
         with pytest.raises(UserError, match=r"expected a list of texts, got a (DataFrame|dict): name one column"):
             api.predict("nowhere", table)
     with pytest.raises(UserError, match="texts: expected a list of texts, got None"):
         api.predict("nowhere", None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="choices: expected a list of texts, got a DataFrame"):
+        api.predict("nowhere", ["one"], choices=pd.DataFrame({"choice": ["one"]}))  # type: ignore[arg-type]
 
 
 def test_folder_of_records_that_does_not_exist_is_an_error(tmp_path: Path) -> None:

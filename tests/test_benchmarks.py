@@ -265,7 +265,8 @@ def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(
     assert [row[1] for row in scores.rows] == [f"{one['by_seed'][0]:.2f}" for one in [same]] + [
         f"{one['runs'][0]['score']:.2f}" for one in (same, changed)
     ]
-    alone = _through_json(reproduce_row(replace(options, seeds=(0, 1)), tmp_path / "runs" / "trainer.yaml"))
+    of_row = replace(options, model=ReproductionOptions.model, train_rows=None, tasks=())
+    alone = _through_json(reproduce_row(replace(of_row, seeds=(0, 1)), tmp_path / "runs" / "trainer.yaml"))
     assert alone["settings"]["row"] == "trainer.yaml"
     (repeated,) = alone["verdicts"]
     assert (repeated["comparison"], repeated["runs"]) == (same["comparison"], same["runs"])
@@ -273,6 +274,8 @@ def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(
     assert verdicts.rows[0][1].endswith(" (2)")
     assert verdicts.rows[0][-1] == same["verdict"]
     assert scores.rows[0][1] == ", ".join(f"{run['score']:.2f}" for run in same["runs"])
+    with pytest.raises(UserError, match="--model and --train-rows"):
+        reproduce_row(options, tmp_path / "runs" / "trainer.yaml")
     with pytest.raises(UserError, match="--tasks qqp"):
         compare_programs(replace(options, tasks=("qqp",)))
 

@@ -16,13 +16,12 @@ from rich.text import Text
 from harness.commands.sweep import read_options, run_sweep
 from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
-from harness.facts.published import UNSTATED, PublishedRow, Score, load_row, read_row, row_text
+from harness.facts.published import PublishedRow, Score, is_percentage, load_row, read_row, row_text
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, read_records
 from harness.facts.suites import expand_suites
 from harness.facts.tasks import load_task
 from harness.inspection.terminal_table import wide_console
-from harness.metrics.registry import is_fraction
 from harness.reports.own_row import own_row
 from harness.reports.reproduction import (
     Reproduction,
@@ -209,8 +208,7 @@ def _check_flags(row: PublishedRow, scores: dict[str, list[Score]], options: Rep
             raise UserError(f"--seeds {options.seeds}: {task} is the best of {number} runs; expected {number} or more.")
     if options.margin is not None and not (math.isfinite(options.margin) and options.margin > 0):
         raise UserError(f"--margin {options.margin}: expected a number of points above 0.")
-    metrics = {score.metric for several in scores.values() for score in several} - {UNSTATED}
-    unscaled = {metric for metric in metrics if not is_fraction(metric)}
+    unscaled = {score.metric for several in scores.values() for score in several if not is_percentage(score.metric)}
     if unscaled and options.margin is None:
         raise UserError(
             f"--margin: missing; {min(unscaled)} is no percentage, so the default of 1 point has no meaning."

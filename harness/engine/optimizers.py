@@ -117,21 +117,21 @@ def hidden_matrices(model: PreTrainedModel) -> set[int]:
 
 
 def decay_groups(model: nn.Module, recipe: Recipe) -> Groups:
-    """Returns the groups of parameters: biases and normalisation layers, which decay only if the recipe says so, last.
+    """Returns two groups of parameters: those that always decay, then biases and normalisation layers.
 
     A normalisation layer is recognised by its type; its name differs between models (transformers #16908).
     """
-    special = {
+    biases_and_norms = {
         id(parameter)
         for module in model.modules()
         for name, parameter in module.named_parameters(recurse=False)
         if name.endswith("bias") or "norm" in type(module).__name__.lower()
     }
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decay_of_special = recipe.weight_decay if recipe.weight_decay_on == "all" else 0.0
+    their_decay = recipe.weight_decay if recipe.weight_decay_on == "all" else 0.0
     return [
-        {"params": [p for p in trained if id(p) not in special], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if id(p) in special], "weight_decay": decay_of_special},
+        {"params": [p for p in trained if id(p) not in biases_and_norms], "weight_decay": recipe.weight_decay},
+        {"params": [p for p in trained if id(p) in biases_and_norms], "weight_decay": their_decay},
     ]
 
 

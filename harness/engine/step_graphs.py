@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from accelerate import Accelerator
@@ -44,7 +44,7 @@ def capture_obstacle(accelerator: Accelerator, plan: StepPlan, recipe: Recipe) -
     return ""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class StepGraphs:
     """The training step for each width of a batch, captured when the width first occurs.
 
@@ -58,12 +58,12 @@ class StepGraphs:
     update_weights: Callable[[torch.Tensor], None]
     """Ends the step with these values."""
     discard_gradients: Callable[[], None]
-    """Changes nothing, together with `compute_gradients`."""
+    """Undoes `compute_gradients`: after both, the model is as before."""
     optimizer: torch.optim.Optimizer
     rows: int
     """Rows of a full step."""
     device: torch.device
-    failure: str = ""
+    failure: str = field(default="", init=False)
     """The error of a step that could not be captured; from then on none is replayed."""
 
     def __post_init__(self) -> None:

@@ -71,9 +71,9 @@ class Recipe(KeysOfFile):
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Momentum of sgd (0.9 by default) or muon (0.95 by default)."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    """Weight decay, decoupled from the gradient but in sgd; biases and normalisation layers have none."""
+    """Weight decay, decoupled from the gradient but in sgd; biases and normalisation layers have none by default."""
     weight_decay_on: Literal["all"] | None = None
-    """all: weight decay of biases and normalisation layers, too, as in fairseq and Composer."""
+    """all: biases and normalisation layers decay, too, as in fairseq and Composer."""
     max_grad_norm: Annotated[float, Field(gt=0)] | None = 1.0
     """Clip gradients to this 2-norm; None turns clipping off."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1)] | None = None

@@ -108,11 +108,11 @@ def check_recipe(task: TaskSpec, recipe: Recipe) -> None:
             f"recipe: select (--select) is {recipe.select!r}, which is no metric of {task.name}: expected "
             f"{', '.join([*SELECTIONS, *own])}"
         )
-    kind, smoothed = f"{task.name} is a {task.problem_type} task", "single_label_classification"
+    description, one_label = f"{task.name} is a {task.problem_type} task", "single_label_classification"
     for name, is_supported, fault in (
         ("pair_order", len(task.text) > 1, f"a row of {task.name} has no pair of texts"),
-        ("class_weights", not (task.is_regression or task.choices), f"{kind} and has no classes"),
-        ("label_smoothing", task.problem_type == smoothed, f"{kind}: expected {smoothed}"),
+        ("class_weights", not (task.is_regression or task.choices), f"{description} and has no classes"),
+        ("label_smoothing", task.problem_type == one_label, f"{description}: expected {one_label}"),
         ("label_scaling", task.is_regression, f"{task.name} is no regression"),
         ("threshold", task.is_multi_label, f"{task.name} is not a multi-label task"),
     ):

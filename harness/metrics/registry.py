@@ -49,9 +49,9 @@ def baseline_name(problem_type: str) -> str:
 
 
 def format_score(value: float | None) -> str:
-    """Formats a metric or a value with four decimals, from 1,000 on with seven digits; a dash where it is undefined.
+    """Formats a number: four decimals below 1,000, seven digits below a million; a dash where it is undefined.
 
-    A number below 0.001, or from a million on, has three digits and an exponent.
+    A larger number, or one below 0.001, has three digits and an exponent.
     """
     if value is None:
         return "–"

@@ -62,8 +62,9 @@ For n runs with scores of {avg} x̄ and standard deviation s, on N rows, all int
 - over rows, the runs held fixed: the middle 95 % of x̄ over weights of the rows, w/Σw ~ Dirichlet(1, ..., 1). A share of
   correct rows, and any metric of two classes, is a function of the counts of correct and wrong rows, or of the four
   cells of the confusion matrix: pseudo-rows make their shares Dirichlet(counts + ½), the posterior under Jeffreys'
-  prior. Other metrics have no pseudo-rows; their mean over resamples is shifted to x̄. With labels of few rows, the
-  intervals of macro averages are too narrow; a note below the table says so.
+  prior; where all rows are right or wrong, the interval ends at the score. Other metrics have no pseudo-rows; their
+  mean over resamples is shifted to x̄. With labels of few rows, the intervals of macro averages are too narrow; a note
+  below the table says so.
 - seed disagreement: the share of rows, times 100, for which two runs predict different labels or label sets, the mean
   over the n (n − 1)/2 pairs of runs; for a regression, the standard deviation over runs of a row's predicted value, the
   mean over rows. All reported splits together; empty for a single run.

@@ -11,8 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import __version__
-from harness.facts.published import UNSTATED, PublishedRow, Score
-from harness.metrics.registry import is_fraction, title_of
+from harness.facts.published import UNSTATED, PublishedRow, Score, is_percentage
+from harness.metrics.registry import title_of
 from harness.reports.cells import decimals_of
 from harness.reports.markdown_text import escape_markdown, markdown_table
 from harness.stats.equivalence import SEED_COUNTS, Equivalence, Verdict
@@ -34,10 +34,10 @@ The difference is ours less the published value, with its 95 % interval over see
 neither. Each score is tested by itself: of 20 scores that are equal in truth, one differs by chance."""
 
 READINGS_METHOD = """\
-A score that differs, compared once more with the same runs: their last or best checkpoint, another metric or split, or
-another statistic of the runs; and a score whose metric the source does not name, compared as each metric of the task.
-Nothing was run for it. A reading that agrees may be what the source reports without saying so, or may agree by chance:
-ask its authors."""
+A score that differs is compared again with the same runs, read in another way: their last or best checkpoint, another
+metric or split, another statistic. A score whose metric the source does not name is compared as each metric of its
+task. No further runs are made. A reading that agrees may be what the source reports without saying so, or may agree by
+chance: ask its authors."""
 
 
 class Reproduction(NamedTuple):
@@ -107,8 +107,7 @@ def _difference(equivalence: Equivalence | None, decimals: int) -> str:
 
 def _decimals(one: ScoreVerdict) -> int:
     """Two decimals of a percentage, and three digits of an error."""
-    is_percentage = one.score.metric == UNSTATED or is_fraction(one.score.metric)
-    return 2 if is_percentage else decimals_of(one.score.value, 2)
+    return 2 if is_percentage(one.score.metric) else decimals_of(one.score.value, 2)
 
 
 def _cells(one: ScoreVerdict) -> list[str]:
@@ -121,7 +120,7 @@ def _cells(one: ScoreVerdict) -> list[str]:
 
 
 def _reading_cells(outcome: Reproduction) -> Iterator[list[str]]:
-    """A line for each other reading of a score that differs."""
+    """A line for each reading of a score that differs, or whose metric is not stated."""
     for one in outcome.verdicts:
         task, name, published, *_ = _cells(one)
         for title, equivalence in one.readings:
@@ -140,7 +139,7 @@ def verdict_table(outcome: Reproduction) -> Table:
 
 
 def reading_table(outcome: Reproduction) -> Table | None:
-    """A line for each other reading of a score that differs, for a terminal; None where there is none."""
+    """A line for each reading of a score that differs, or whose metric is not stated; None where there is none."""
     table = Table(
         *READINGS_HEAD, box=None, pad_edge=False, title="Other readings of the same runs", title_justify="left"
     )

@@ -33,11 +33,12 @@ MARKS = {
     "x": "runs code that comes with the model",
     "t": "test mode",
 }
-_NAMES = {
+
+_SHORT_NAMES = {
     "s": "weights or threshold selected on the reported split",
     "v": "another version, definition or data of the task",
 }
-"""The names of marks whose first words in the legend are no name."""
+"""Short names of marks whose legend does not begin with one."""
 
 NOT_COMPARED = frozenset("dprhgsv")
 """Marks of groups that compete only with groups of the same marks."""
@@ -263,8 +264,8 @@ def sort_marks(marks: Iterable[str]) -> list[str]:
 
 
 def mark_names(marks: Iterable[str]) -> list[str]:
-    """The first words of each mark in the legend, such as `partial data`, or other words where these say too little."""
-    return [_NAMES.get(mark, MARKS[mark].partition(":")[0].partition(",")[0]) for mark in sort_marks(marks)]
+    """Short names of the marks, such as `partial data`."""
+    return [_SHORT_NAMES.get(mark, MARKS[mark].partition(":")[0].partition(",")[0]) for mark in sort_marks(marks)]
 
 
 def _reduction(recipe: Recipe) -> frozenset[str]:

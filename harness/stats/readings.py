@@ -28,13 +28,19 @@ class Reading(NamedTuple):
 
 
 def other_readings(
-    score: Score, target: Target, meaning: PlusMinus, runs: Sequence[RunRecord], margin: float
+    score: Score,
+    target: Target,
+    stated_runs: int | None,
+    meaning: PlusMinus,
+    runs: Sequence[RunRecord],
+    margin: float,
 ) -> list[Reading]:
     """The readings under which the runs have other scores, the closest to the published value first.
 
     Args:
         score: the published score.
         target: the same with its uncertainty, as the row states it.
+        stated_runs: the number of published runs; None where the source does not state it.
         meaning: the meaning of ±.
         runs: the runs that the target was compared with; each has the score.
         margin: points within which scores count as equal.
@@ -47,7 +53,7 @@ def other_readings(
         if values != own and None not in values:
             scaled = [factor * value for value in values if value is not None]
             readings.append(Reading(title, compare_with_target(scaled, target, margin)))
-    number = target.runs if target.runs > 1 else len(runs)
+    number = stated_runs or len(runs)
     if direction_of([score.metric]) == 1 and 2 <= number <= len(runs):
         statistic: Literal["mean", "best"] = "mean" if target.statistic == "best" else "best"
         other = make_target(score.value, number, statistic, score.plus_minus, meaning)

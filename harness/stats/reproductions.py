@@ -81,24 +81,22 @@ def _verdict(
         for run in runs
         if run is not None and (value := run.metrics.get(score.split, {}).get(score.metric)) is not None
     ]
-    reason = "; ".join(_reasons(score, runs))
-    needed = max(2, target.runs if target.statistic == "best" else 0)
+    reason = _reason(score, target, runs, len(values))
     equivalence = None
-    if len(values) >= needed:
+    if len(values) >= _runs_needed(target):
         equivalence = compare_with_target([value for _, value in values], target, margin)
-    else:
-        reason = reason or f"{len(values)} of {needed} runs needed"
     listed = dict(zip(row.seeds_of(task), score.by_seed or (), strict=False))
     scores = {run.spec.seed: value for run, value in values}
     is_exact = bool(listed) and all(
         abs(scores.get(seed, math.inf) - one) <= _rounding_error(score.metric, one) for seed, one in listed.items()
     )
-    verdict: Verdict = "agrees" if is_exact else "cannot tell" if equivalence is None else equivalence.verdict
-    verdict = "cannot tell" if reason else verdict
+    verdict: Verdict = "cannot tell"
+    if not reason and equivalence is not None:
+        verdict = "agrees" if is_exact else equivalence.verdict
     readings = []
     if verdict == "differs":
-        meaning = row.plus_minus_is or "unstated"
-        readings = other_readings(score, target, meaning, [run for run, _ in values], margin)
+        number, meaning = row.number_of_runs(task), row.plus_minus_is or "unstated"
+        readings = other_readings(score, target, number, meaning, [run for run, _ in values], margin)
     return ScoreVerdict(
         task=task,
         score=score,
@@ -119,17 +117,12 @@ def _verdict_without_metric(
     """The verdict on a score whose metric is not stated: it differs if it does as each metric, and never agrees."""
     target = target_of(row, task, score)
     scored = [run for run in runs if run is not None and score.split in run.metrics]
-    reason = "; ".join(_reasons(score, runs))
-    needed = max(2, target.runs if target.statistic == "best" else 0)
-    readings: list[Reading] = []
-    if len(scored) < needed:
-        reason = reason or f"{len(scored)} of {needed} runs needed"
-    elif not reason:
-        readings = metric_readings(score, target, scored, margin)
+    reason = _reason(score, target, runs, len(scored))
+    readings = [] if reason else metric_readings(score, target, scored, margin)
     differs = bool(readings) and all(reading.equivalence.verdict == "differs" for reading in readings)
     agreeing = [reading.title for reading in readings if reading.equivalence.verdict == "agrees"]
     if not reason and not differs:
-        reason = f"metric not stated{'; agrees as ' if agreeing else ''}{', '.join(agreeing)}"
+        reason = "metric not stated" + (f"; agrees as {', '.join(agreeing)}" if agreeing else "")
     return ScoreVerdict(
         task=task,
         score=score,
@@ -147,6 +140,17 @@ def _verdict_without_metric(
 def _rounding_error(metric: str, value: float) -> float:
     """The largest rounding error of a listed score: a percentage with two decimals, or an error with three digits."""
     return 100 * _ROUNDING if is_fraction(metric) else min(_ROUNDING, abs(value) / 200)
+
+
+def _runs_needed(target: Target) -> int:
+    """Runs with which a comparison is possible."""
+    return max(2, target.runs if target.statistic == "best" else 0)
+
+
+def _reason(score: Score, target: Target, runs: Sequence[RunRecord | None], scored: int) -> str:
+    """Why these runs, of which `scored` have a score, cannot tell; empty if they can."""
+    needed = _runs_needed(target)
+    return "; ".join(_reasons(score, runs)) or (f"{scored} of {needed} runs needed" if scored < needed else "")
 
 
 def _reasons(score: Score, runs: Sequence[RunRecord | None]) -> Iterator[str]:

@@ -164,11 +164,12 @@ def sample_of(
 def row_intervals(sample: Sample) -> tuple[Floats, Floats]:
     """Low and high [M]: the middle 95 % of resampled scores, with the runs as they are.
 
-    Resamples that are no posterior have a mean below or above the score by a bias, which is taken away.
+    Resamples that are no posterior have a mean below or above the score by a bias, which is taken away. An interval
+    that would exclude the score, as Jeffreys' does where all rows are right, ends at it (Brown, Cai & DasGupta 2001).
     """
     low, high = np.quantile(sample.resampled, [ALPHA / 2, 1 - ALPHA / 2], axis=1)
     bias = 0.0 if sample.is_smoothed else sample.resampled.mean(axis=1) - sample.scores
-    return low - bias, high - bias
+    return np.minimum(low - bias, sample.scores), np.maximum(high - bias, sample.scores)
 
 
 def total_intervals(sample: Sample) -> tuple[Floats, Floats]:

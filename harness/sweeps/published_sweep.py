@@ -18,8 +18,9 @@ from harness.sweeps.file import Sweep, make_sweep
 DEFAULT_SEEDS = 5
 """Runs of each task for a row that states fewer than two, or no number."""
 
-_NOT_IN_TEST_MODE = ("max_steps", "adapter_targets")
-"""Hyperparameters of a row that its runs in test mode leave out: hours for a tiny model, and layers that it lacks."""
+_NOT_IN_TEST_MODE = ("max_steps", "adapter_targets", "weight_decay_on")
+"""Hyperparameters that test mode drops from a row: `max_steps` would take hours, the tiny model has other layers than
+`adapter_targets` names, and `weight_decay_on` needs a weight decay, which test mode does not have."""
 
 
 def obstacles(row: PublishedRow, task: str) -> dict[Score, str]:

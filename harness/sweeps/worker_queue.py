@@ -53,9 +53,8 @@ class QueuedRun:
             self.job_file.write_text(job)
             start = None
             try:
-                with suppress(
-                    FileNotFoundError
-                ):  # read after the job is named: who withdraws it looks for the job then
+                # read after the job is named, for which a withdrawal looks after it has removed the start
+                with suppress(FileNotFoundError):
                     start = Start.from_json(json.loads(self.start_file.read_text(encoding="utf-8")))
                 yield start
             finally:

@@ -140,6 +140,7 @@ def test_another_split(make_record: Make) -> None:
         (dict(seeds=5), "best of 5 runs", ("best", 5)),
         (dict(seeds=None), "best of 6 runs", ("best", 6)),  # the source does not say how many
         (dict(seeds=7), None, None),  # more than there are here
+        (dict(seeds=1), None, None),
         (dict(seeds=5, aggregate="best"), "mean of 5 runs", ("mean", 5)),
     ],
 )

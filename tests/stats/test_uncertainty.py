@@ -142,6 +142,15 @@ def test_a_perfect_score_is_uncertain() -> None:
     assert high == pytest.approx([1, 1])
 
 
+@pytest.mark.parametrize("is_right", [True, False])
+def test_interval_over_rows_has_its_score(is_right: bool) -> None:
+    sample = accuracy_sample([np.full((1, 50), is_right)], resamples=10_000)
+    expected = (stats.beta(50.5, 0.5).ppf(0.025), 1) if is_right else (0, stats.beta(0.5, 50.5).ppf(0.975))
+    for low, high in (row_intervals(sample), total_intervals(sample)):
+        assert (low[0], high[0]) == pytest.approx(expected, abs=0.005)
+        assert low[0] <= sample.scores[0] <= high[0]
+
+
 def test_interval_of_a_biased_resample_is_shifted_to_the_score() -> None:
     drawn = np.random.default_rng(0).normal(0.6, 0.1, size=(1, 4_000))
     sample = sample_of([[0.7]], drawn, 50, False, [0], [True])

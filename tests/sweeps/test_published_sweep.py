@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from harness.engine.test_mode import RECIPE as TEST_MODE_RECIPE
 from harness.errors import UserError
-from harness.facts.published import load_row, published_rows
+from harness.facts.published import load_row, published_rows, row_names
 from harness.facts.recipes import Recipe
 from harness.sweeps.file import Sweep, read_sweep
 from harness.sweeps.plan import PlannedRun, SweepRequest, expand, tasks_of
@@ -81,6 +82,13 @@ def test_test_mode_has_its_own_length_and_the_layers_of_its_own_model() -> None:
     albert, lora = recipe("albert-base-v2", "mnli"), recipe("deberta-v2-xxlarge-lora", "cola")
     assert (albert.max_steps, albert.epochs, albert.evaluate_every) == (None, 8, 100)
     assert (lora.adapter_targets, lora.adapter_rank) == (None, 16)
+
+
+@pytest.mark.parametrize("name", [name for name in row_names() if comparable_scores(load_row(name))])
+def test_every_row_has_a_valid_recipe_in_test_mode(name: str) -> None:
+    row = load_row(name)
+    for settings in sweep_of(row, comparable_scores(row), is_test_mode=True).tasks.values():
+        Recipe(**{**TEST_MODE_RECIPE, **settings.recipe})
 
 
 def test_seeds_are_those_of_the_row_or_as_many() -> None:

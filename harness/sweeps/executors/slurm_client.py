@@ -290,7 +290,7 @@ class SlurmJob:
 def call(args: Sequence[str], text: str = "") -> subprocess.CompletedProcess[str]:
     """Runs a command of Slurm; one that does not answer within a minute has failed.
 
-    It does not see the variables about this process's own job, which srun would take for those of the new one.
+    It runs without the SLURM_* variables of this process's own job, which srun would apply to the new one.
     """
     in_job = "SLURM_JOB_ID" in os.environ
     env = {
