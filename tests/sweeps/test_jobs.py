@@ -26,7 +26,7 @@ def test_longest_comes_first() -> None:
     assert names(longest_first(ALONE)) == ["long", "middle", "short"]
 
 
-def test_item_counts_with_those_that_wait_for_it() -> None:
+def test_job_counts_with_those_that_wait_for_it() -> None:
     assert names(longest_first(CHAIN)) == ["parent", "other", "child"]
 
 
@@ -39,7 +39,7 @@ def test_ties_keep_their_order() -> None:
     assert names(longest_first([job("b", 1), job("a", 1)])) == ["b", "a"]
 
 
-def test_item_waits_for_the_one_it_needs() -> None:
+def test_job_waits_for_the_one_it_needs() -> None:
     assert names(startable(CHAIN, done=[])) == ["parent", "other"]
     assert names(startable(CHAIN[1:], done=["parent"])) == ["child", "other"]
 
@@ -57,5 +57,5 @@ def test_time_left_counts_waiting_for_the_parent() -> None:
     assert seconds_left([CHAIN[1]], {"parent": 3}, slots=2) == 11
 
 
-def test_item_outside_the_queue_is_done() -> None:
+def test_job_that_is_not_left_to_do_is_done() -> None:
     assert seconds_left([job("child", 8, after="finished long ago")], {}, slots=1) == 8
