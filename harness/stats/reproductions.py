@@ -148,7 +148,7 @@ def _runs_needed(target: Target) -> int:
 
 
 def _reason(score: Score, target: Target, runs: Sequence[RunRecord | None], scored: int) -> str:
-    """Why these runs, of which `scored` have a score, cannot tell; empty if they can."""
+    """The reason why these runs, of which `scored` have a score, cannot tell; empty if they can."""
     needed = _runs_needed(target)
     return "; ".join(_reasons(score, runs)) or (f"{scored} of {needed} runs needed" if scored < needed else "")
 
