@@ -304,19 +304,9 @@ def reproduction_tables(values: Mapping[str, Any]) -> list[Table]:
     verdicts, scores = [], []
     for title, reproduction in reproductions.items():
         for one in reproduction["verdicts"]:
-            name, facts = f"{one['task']} {one['metric']}", one["comparison"]
-            here = [run["score"] for run in one["runs"]]
-            low, high = facts["interval"]
-            verdicts.append(
-                (
-                    f"{title}: {name}",
-                    _mean_and_deviation(one["by_seed"]),
-                    _mean_and_deviation(here),
-                    f"{facts['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
-                    f"{facts['least_margin']:.2f}",
-                    one["verdict"],
-                )
-            )
+            name, here = f"{one['task']} {one['metric']}", [run["score"] for run in one["runs"]]
+            means = _mean_and_deviation(one["by_seed"]), _mean_and_deviation(here)
+            verdicts.append((f"{title}: {name}", *means, *_comparison_cells(one)))
             if reproduction["variant"] is None:
                 scores.append((f"{name}, Trainer", *(f"{score:.2f}" for score in one["by_seed"])))
             scores.append((f"{name}, the harness, {title}", *(f"{score:.2f}" for score in here)))
@@ -325,7 +315,7 @@ def reproduction_tables(values: Mapping[str, Any]) -> list[Table]:
         f"{settings['model']} on the validation split, in points: mean and sample standard deviation of seeds {seeds}; "
         f"margin {settings['margin']:g}"
     )
-    columns = ("Trainer", "the harness", "difference, 95 % interval", "agreement within", "verdict")
+    columns = ("Trainer", "the harness", *_COMPARISON_HEAD)
     recipe_head = ("task", "training rows", "epochs", "batch size", "learning rate", "tokens", "changed batch size")
     return [
         Table("The recipe of both programs, and the change", recipe_head, recipes),
@@ -338,32 +328,34 @@ def row_tables(values: Mapping[str, Any]) -> list[Table]:
     """The tables of reproduction_of_row.json: the verdict on each score of a row, and the scores by seed."""
     settings, verdicts, scores = values["settings"], [], []
     for one in values["verdicts"]:
-        facts, runs = one["comparison"], one["runs"]
-        if facts is None:  # too few runs, or a metric that the row does not name
-            verdicts.append((f"{one['task']} {one['metric']}", f"{one['value']:.2f}", "–", "–", "–", one["verdict"]))
-            continue
-        low, high = facts["interval"]
+        name, here = f"{one['task']} {one['metric']}", [run["score"] for run in one["runs"]]
         spread = "" if one["plus_minus"] is None else f" ± {one['plus_minus']:.2f}"
-        verdicts.append(
-            (
-                f"{one['task']} {one['metric']}",
-                f"{one['value']:.2f}{spread} ({one['published_runs'] or 'runs not stated'})",
-                f"{_mean_and_deviation([run['score'] for run in runs])} ({len(runs)})",
-                f"{facts['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
-                f"{facts['least_margin']:.2f}",
-                one["verdict"],
-            )
-        )
-        scores.append((f"{one['task']} {one['metric']}", ", ".join(f"{run['score']:.2f}" for run in runs)))
+        published = f"{one['value']:.2f}{spread} ({one['published_runs'] or 'runs not stated'})"
+        mean = "–"
+        if one["comparison"] is not None:  # else too few runs, or a metric that the row does not name
+            mean = f"{_mean_and_deviation(here)} ({len(here)})"
+            scores.append((name, ", ".join(f"{score:.2f}" for score in here)))
+        verdicts.append((name, published, mean, *_comparison_cells(one)))
     title = (
         f"{settings['model']} on the validation split, in points: mean and sample standard deviation (runs) of "
         f"{settings['row']} and of the harness; margin {settings['margin']:g}"
     )
-    head = ("score", "the row", "the harness", "difference, 95 % interval", "agreement within", "verdict")
     return [
-        Table(title, head, verdicts),
+        Table(title, ("score", "the row", "the harness", *_COMPARISON_HEAD), verdicts),
         Table("Scores of the harness by seed", ("score", "seeds 0, 1, 2, ..."), scores),
     ]
+
+
+_COMPARISON_HEAD = ("difference, 95 % interval", "agreement within", "verdict")
+
+
+def _comparison_cells(verdict: Mapping[str, Any]) -> tuple[str, str, str]:
+    """The difference with its interval, the least margin and the verdict on a score."""
+    facts = verdict["comparison"]
+    if facts is None:
+        return "–", "–", verdict["verdict"]
+    low, high = facts["interval"]
+    return f"{facts['difference']:+.2f} ({low:+.2f} to {high:+.2f})", f"{facts['least_margin']:.2f}", verdict["verdict"]
 
 
 def equality_tables(values: Mapping[str, Any]) -> list[Table]:

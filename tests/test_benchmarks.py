@@ -274,6 +274,10 @@ def test_trainer_and_the_harness_take_the_same_steps_on_generated_rows(
     assert verdicts.rows[0][1].endswith(" (2)")
     assert verdicts.rows[0][-1] == same["verdict"]
     assert scores.rows[0][1] == ", ".join(f"{run['score']:.2f}" for run in same["runs"])
+    unnamed = {**repeated, "metric": "unstated", "comparison": None, "plus_minus": None, "published_runs": None}
+    verdicts, scores = report.row_tables({**alone, "verdicts": [unnamed]})
+    assert verdicts.rows[0][1:] == (f"{same['value']:.2f} (runs not stated)", "–", "–", "–", same["verdict"])
+    assert scores.rows == []
     with pytest.raises(UserError, match="--model and --train-rows"):
         reproduce_row(options, tmp_path / "runs" / "trainer.yaml")
     with pytest.raises(UserError, match="--tasks qqp"):

@@ -11,15 +11,22 @@ from harness.facts.published import PublishedRow, PublishedTask, Score
 from harness.facts.records import RunRecord
 from harness.stats.equivalence import compare_with_target, make_target
 from harness.stats.readings import Reading
-from harness.stats.reproductions import verdicts_of
+from harness.stats.reproductions import ScoreVerdict, verdicts_of
 
 Make = Callable[..., RunRecord]
 
 
-def _readings(score: Score, runs: Sequence[RunRecord], task: str = "rte", **fields: Any) -> dict[str, Reading]:
+def _verdict(
+    score: Score, runs: Sequence[RunRecord | None], task: str = "rte", margin: float = 1.0, **fields: Any
+) -> ScoreVerdict:
     required = dict(name="own", model="example/bert", source="here", setting="3 epochs", seeds=5, aggregate="mean")
     row = PublishedRow(**{**required, "tasks": {task: PublishedTask(scores=(score,), recipe={})}, **fields})
-    (verdict,) = verdicts_of(row, {task: (score,)}, {task: runs}, 1.0)
+    (verdict,) = verdicts_of(row, {task: (score,)}, {task: runs}, margin)
+    return verdict
+
+
+def _readings(score: Score, runs: Sequence[RunRecord], task: str = "rte", **fields: Any) -> dict[str, Reading]:
+    verdict = _verdict(score, runs, task, **fields)
     assert verdict.verdict == "differs"
     return {reading.title: reading for reading in verdict.readings}
 
@@ -29,15 +36,7 @@ def test_a_score_that_agrees_or_is_undecided_has_no_readings(make_record: Make) 
         make_record(seed=seed, scores={"accuracy": 0.70 + seed / 1000}, history=_history(0.8, 0.7)) for seed in range(5)
     ]
     for value, margin, verdict in ((70.2, 1.0, "agrees"), (70.3, 0.01, "cannot tell")):
-        score = _accuracy(value)
-        row = PublishedRow(
-            name="own",
-            model="example/bert",
-            source="here",
-            setting="3 epochs",
-            tasks={"rte": PublishedTask(scores=(score,), recipe={})},
-        )
-        (one,) = verdicts_of(row, {"rte": (score,)}, {"rte": runs}, margin)
+        one = _verdict(_accuracy(value), runs, margin=margin, seeds=None)
         assert (one.verdict, one.readings) == (verdict, [])
 
 
@@ -106,15 +105,7 @@ def test_an_error_is_read_as_no_other_metric_and_as_no_best(make_record: Make) -
     scores = [{"mse": 0.2 + seed / 1000, "mae": 0.4, "pearson": 0.9} for seed in range(5)]
     runs = [make_record("ratings", scores=one, seed=seed) for seed, one in enumerate(scores)]
     score = Score(metric="mse", split="validation", value=9.0)
-    row = PublishedRow(
-        name="own",
-        model="example/bert",
-        source="here",
-        setting="3 epochs",
-        seeds=5,
-        tasks={"ratings": PublishedTask(scores=(score,), recipe={})},
-    )
-    (verdict,) = verdicts_of(row, {"ratings": (score,)}, {"ratings": runs}, 0.1)
+    verdict = _verdict(score, runs, "ratings", margin=0.1)
     assert (verdict.verdict, verdict.readings) == ("differs", [])
 
 
@@ -171,18 +162,10 @@ def test_a_score_whose_metric_is_not_stated_is_read_as_each(
     scores = [{"loss": 0.4, "accuracy": 0.80 + seed / 1000, "f1": 0.86 + seed / 1000} for seed in range(5)]
     runs = [make_record("mrpc", scores=one, seed=seed, facts=facts) for seed, one in enumerate(scores)]
     score = Score(metric="unstated", split="validation", value=value, plus_minus=plus_minus)
-    row = PublishedRow(
-        name="own",
-        model="example/bert",
-        source="here",
-        setting="3 epochs",
-        seeds=5,
-        plus_minus_is="standard_deviation",
-        tasks={"mrpc": PublishedTask(scores=(score,), recipe={})},
-    )
-    (one,) = verdicts_of(row, {"mrpc": (score,)}, {"mrpc": runs}, 1.0)
+    meaning = "standard_deviation"
+    one = _verdict(score, runs, "mrpc", plus_minus_is=meaning)
     assert (one.verdict, one.reason, one.equivalence) == (verdict, reason, None)
     assert {reading.title for reading in one.readings} == {"accuracy", "F1", "mean of F1 and accuracy"}
     assert set(one.runs.values()) == {None}
-    (one,) = verdicts_of(row, {"mrpc": (score,)}, {"mrpc": [*runs[:4], None]}, 1.0)
+    one = _verdict(score, [*runs[:4], None], "mrpc", plus_minus_is=meaning)
     assert (one.verdict, one.reason, one.readings) == ("cannot tell", "1 of 5 runs not finished", [])
