@@ -195,7 +195,7 @@ def _scale_width(notes: Sequence[str]) -> float:
     """The width in inches of the scale with its notes."""
     *others, last = notes
     scale = 0.25 + CHARACTER * 17 + 0.14 * len(_SHADES) + 0.1
-    return scale + sum(0.3 + CHARACTER * len(text) for text in others) + 0.75 * CHARACTER * len(last)
+    return scale + sum(0.3 + CHARACTER * len(text) for text in others) + CHARACTER * len(last)
 
 
 def _draw_scale(figure: Figure, notes: Sequence[str]) -> None:

@@ -91,11 +91,17 @@ def test_every_score_has_a_dot_and_every_seed_a_stroke(some: dict[str, Any]) -> 
     assert "published result" in texts(svg)
 
 
-def test_scale_of_a_narrow_heat_map_is_not_cut_off(make_record: Callable[..., RunRecord]) -> None:
-    root = ElementTree.fromstring(render_plots(content_of(make_record("rte", model="m")))["heatmap.svg"])
-    ends = {element.text: float(element.get("x", 0)) for element in root.iter() if element.text == "perfect"}
+@pytest.mark.parametrize(
+    "is_partial, last", [(False, "perfect"), (True, "* with a mark, see the table")], ids=["perfect", "mark"]
+)
+def test_scale_of_a_narrow_heat_map_is_not_cut_off(
+    make_record: Callable[..., RunRecord], is_partial: bool, last: str
+) -> None:
+    record = make_record("rte", model="m", data={"is_partial": is_partial})
+    root = ElementTree.fromstring(render_plots(content_of(record))["heatmap.svg"])
+    ends = {element.text: float(element.get("x", 0)) for element in root.iter() if element.text == last}
     width = float(root.get("width", "0pt").removesuffix("pt"))
-    assert ends["perfect"] + 7 * 3.5 < width
+    assert ends[last] + len(last) * 4.6 < width  # a character of 7.5 points in a wide font
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.002])
