@@ -18,6 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from harness.engine.adaptations.first_token import compute_first_token
 from harness.engine.adaptations.head import compute_head_in_float32, head_prefixes
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.layers import word_embeddings
@@ -91,6 +92,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
     elif not head_keys <= initialised:  # also if only its last layer has another shape
         _reset_head(model, config, options, seed)
     compute_head_in_float32(model)
+    compute_first_token(model)
     facts = ModelFacts(
         commit=commit,
         architecture=type(model).__name__,
