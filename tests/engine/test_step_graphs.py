@@ -8,6 +8,7 @@ from copy import deepcopy
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from harness.commands.selfcheck import check_graphs_draw_dropout, check_graphs_match_plain_loop
 from harness.engine import models, step_graphs
@@ -22,6 +23,12 @@ from harness.run import run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 ROWS, BATCH = 69, 8
+
+
+@pytest.fixture(autouse=True)
+def in_fp32():
+    """An earlier test may have left the state of a run in bf16, which the next Accelerator would share."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def recording_capture(captured):
