@@ -12,7 +12,7 @@ from typing import Literal
 import yaml
 
 from harness.errors import UserError, boundary, did_you_mean
-from harness.facts.records import RunRecord, read_records
+from harness.facts.records import RunRecord, missing_records, read_records
 from harness.reports.every_eval_ever import Relationship, collection_path, every_eval_ever
 from harness.reports.hub_metadata import eval_results, model_index
 from harness.stats.groups import group_runs
@@ -65,7 +65,7 @@ def main(arguments: Sequence[str]) -> None:
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:
     """The runs that the flags select, in the order of the records."""
     if not records:
-        raise UserError(f"--results {options.results}: no records found under {options.results / 'runs'}.")
+        raise UserError(f"--results {missing_records(options.results)}")
     entries = {run.run_id: group.entry for group in group_runs(records) for run in group.runs}
     for flag, wanted, known in (
         ("--model", [options.model] if options.model else [], {entry.model for entry in entries.values()}),

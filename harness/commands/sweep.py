@@ -16,6 +16,7 @@ from harness.facts.choices import Per
 from harness.facts.recipes import Recipe
 from harness.facts.tasks import load_task
 from harness.inspection.terminal_table import wide_console
+from harness.reports.panels import FEWEST_SIZES
 from harness.requests.options import RunOptions
 from harness.rows.own_data import OWN_DATA_FLAGS
 from harness.sweeps.display import print_plan
@@ -124,6 +125,8 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     finish = run_planned(options, request, command, console)
     if not sweep.grid:
         sizes = points_of({"train_rows": sweep.train_rows} if sweep.train_rows else {})
+        if 1 < len(sizes) < FEWEST_SIZES:
+            console.print(f"--train-rows: the leaderboard draws a learning curve from {FEWEST_SIZES} numbers on.")
         return finish(expand(request, lambda task, model: sizes), False)
     settings = SearchSettings(options.grid_per, options.select_on_reported, options.grid_halving, options.dry_run)
     return search_grid(request, settings, finish, console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import sys
 import unicodedata
 from pathlib import Path
@@ -315,6 +316,14 @@ def read_records(results: Path) -> Records:
         except UserError as error:
             messages.append(str(error))
     return Records(sorted(records, key=lambda record: (record.spec.task, record.run_id)), messages)
+
+
+def missing_records(results: Path) -> str:
+    """The message for a results folder without records; it names the folder of test mode in it, if it has one."""
+    other = results / "test-mode"
+    command = f"run: harness run --task sst2 --results {shlex.quote(str(results))}"
+    remedy = f"Name {other}" if (other / "runs").is_dir() else f"Name another folder, or {command}"
+    return f"{results}: no records found under {results / 'runs'}. {remedy}"
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.facts.records import RunRecord, read_records, record_path
+from harness.facts.records import RunRecord, missing_records, read_records, record_path
 from harness.inspection.record_checks import check_files, gold_conflicts, replaced_predictions
 from harness.inspection.terminal_table import print_table
 from harness.reports.cells import format_metric, interval_text, is_shown_as_percent
@@ -62,7 +62,7 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
     if not folder.records:
         if folder.record_messages or known:
             return [], folder.record_messages
-        raise UserError(f"{results}: no records found under {results / 'runs'}. Name a results folder.")
+        raise UserError(missing_records(results))
     board, reruns = board_of(folder), folder.facts.reruns
     groups = {run.run_id: group for group in board.levels for run in group.runs}
     conflicts = gold_conflicts(folder.records)

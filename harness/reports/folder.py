@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from harness.errors import UserError
 from harness.facts.choices import read_searches
-from harness.facts.records import RunRecord, read_records
+from harness.facts.records import RunRecord, missing_records, read_records
 from harness.facts.suites import Suite, registered_suites
 from harness.reports.data_files import render_csv, render_json
 from harness.reports.formulas import formulas
@@ -69,9 +69,7 @@ def read_folder(results: Path) -> ResultsFolder:
 def check_records(results: Path, *folders: ResultsFolder) -> None:
     """Raises UserError, with the messages of the first of these folders, when none of them has a record."""
     if not any(folder.records for folder in folders):
-        problem = f"--results {results}: no records found under {results / 'runs'}."
-        remedy = f"Name another folder, or run: accelerate launch harness/run.py --task sst2 --results {results}"
-        raise UserError("\n".join([f"{problem} {remedy}", *folders[0].messages]))
+        raise UserError("\n".join([f"--results {missing_records(results)}", *folders[0].messages]))
 
 
 def board_of(folder: ResultsFolder, aggregate: Aggregate = "mean") -> Leaderboard:

@@ -57,10 +57,9 @@ def requirements() -> str:
         pinned = f"{_PACKAGE} @ {origin['vcs_info']['vcs']}+{origin['url']}@{origin['vcs_info']['commit_id']}"
     lines = [f"# Where no index has this version: {_PACKAGE} @ git+https://HOST/OWNER/NAME@COMMIT", pinned]
     lines.append("# The libraries that were installed with it: other versions round differently.")
-    for text in sorted(harness.requires or (), key=str.lower):
-        if "extra ==" in text and not text.startswith("peft"):  # adapters need peft
-            continue
-        name = re.split(r"[^\w.-]", text)[0]
+    # adapters need peft
+    needed = (text for text in harness.requires or () if "extra ==" not in text or text.startswith("peft"))
+    for name in sorted({re.split(r"[^\w.-]", text)[0] for text in needed}, key=str.lower):
         with suppress(metadata.PackageNotFoundError):
             lines.append(f"{name}=={metadata.version(name).partition('+')[0]}")
     return "\n".join(lines) + "\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -141,7 +142,9 @@ def pull_records(address: str, results: Path) -> Pull:
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        raise UserError(f"--from {address}: expected hf://datasets/ORGANISATION/NAME, or ...@REVISION.")
+        copy = shlex.join(["cp", "-rn", f"{address}/runs", f"{results}/"])
+        advice = f" To add the records of a folder: {copy}" if Path(address).is_dir() else ""
+        raise UserError(f"--from {address}: expected hf://datasets/ORGANISATION/NAME, or ...@REVISION.{advice}")
     repository, revision = match["repository"], match["revision"]
     try:
         commit, paths = _listed_records(address, repository, revision)

@@ -74,8 +74,9 @@ def test_strict_accepts_readable_records(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_folder_without_records_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--results .*accelerate launch harness/run\.py --task sst2"):
-        main(["--results", str(tmp_path)])
+    spaced = tmp_path / "no runs"
+    with pytest.raises(UserError, match=re.escape(f"harness run --task sst2 --results '{spaced}'")):
+        main(["--results", str(spaced)])
     corrupt = record_path(tmp_path, "mrpc", "broken")
     corrupt.parent.mkdir(parents=True)
     corrupt.write_text("{", encoding="utf-8")

@@ -144,6 +144,14 @@ def test_dry_run_shows_the_plan_and_starts_nothing(world: World, capsys: pytest.
     assert not world.results.exists()
 
 
+@pytest.mark.parametrize(("sizes", "is_hinted"), [(["8"], False), (["8", "16"], True), (["8", "16", "None"], False)])
+def test_two_numbers_of_training_rows_are_announced_to_be_no_curve(
+    world: World, capsys: pytest.CaptureFixture[str], sizes: list[str], is_hinted: bool
+) -> None:
+    main(world.args("--tasks", "rte", "--train-rows", *sizes, "--dry-run"))
+    assert ("learning curve" in capsys.readouterr().out) == is_hinted
+
+
 def test_a_failed_run_leaves_a_record_and_stops_no_other(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     world.fate("rte-0", "die")
     world.fate("rte-1", "kill")

@@ -267,6 +267,9 @@ def test_no_records_is_bad_input_and_an_unreadable_one_does_not_hold(
 
     assert code() == 2
     assert str(tmp_path) in capsys.readouterr().err
+    (tmp_path / "test-mode/runs").mkdir(parents=True)
+    assert code() == 2
+    assert str(tmp_path / "test-mode") in capsys.readouterr().err
     path = record_path(tmp_path, "rte", "broken")
     path.parent.mkdir(parents=True)
     path.write_text("{")

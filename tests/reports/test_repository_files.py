@@ -233,6 +233,7 @@ def test_the_installed_versions_are_pinned() -> None:
     assert lines[0].startswith("glue-harness==")
     assert {re.split("==", line)[0] for line in lines} >= {"torch", "transformers", "numpy", "peft"}
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert len(set(lines)) == len(lines)
 
 
 def test_only_an_empty_folder_becomes_a_repository(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

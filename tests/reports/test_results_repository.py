@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -96,6 +97,13 @@ def test_deeper_files_count_for_the_size_but_are_no_records(repository: Path, tm
 def test_invalid_address_is_an_error(address: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--from"):
         pull_records(address, tmp_path)
+
+
+def test_folder_on_this_machine_is_refused_with_the_command_that_copies_its_runs(tmp_path: Path) -> None:
+    other = tmp_path / "their results"
+    other.mkdir()
+    with pytest.raises(UserError, match=re.escape(f"'{other}/runs'")):
+        pull_records(str(other), tmp_path / "results")
 
 
 def test_repository_that_cannot_be_reached_is_an_error(tmp_path: Path) -> None:
