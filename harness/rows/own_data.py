@@ -189,6 +189,8 @@ def _check_flags(own: OwnData) -> None:
         raise UserError("--candidates-column: missing. Name the column with the list of candidates of each row.")
     if own.placeholder == "":
         raise UserError("--placeholder: expected the text that a candidate replaces, such as @placeholder.")
+    if own.label_separator == "":
+        raise UserError("--label-separator: expected the text between two labels, such as ';'.")
     others = {"--group-column": own.group_column, "--label-separator": own.label_separator}
     if own.candidates_column is not None:
         others |= {"--choice-columns": own.choice_columns, "--problem-type": kind}

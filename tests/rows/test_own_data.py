@@ -652,6 +652,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _file(GOOD, label_separator=";"),
         r"--label-separator: needs --problem-type multi_label_classification",
     ),
+    "empty separator": (
+        lambda: _file(GOOD, label_separator="", problem_type="multi_label_classification"),
+        r"--label-separator: expected",
+    ),
     "infinite label": (
         lambda: _file("".join(f'{{"text": "t{row}", "label": 1e{row}00}}\n' for row in range(9)), "train.jsonl"),
         r"expected a single label in row 5, got inf",
