@@ -19,7 +19,6 @@ from harness.facts.yaml_file import describe_faults, read_yaml, refuse_keys, yam
 from harness.metrics.registry import METRICS, check_support
 from harness.system.paths import user_path
 
-
 _SPLIT = re.compile(r"[\w.-]+(\[(stratified )?(-?[\d_]+%?)?:(-?[\d_]+%?)?\])?(\([^)]*\))?")
 """A split of the source or a part of it; parts are added by `+`."""
 
