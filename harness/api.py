@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,15 +68,15 @@ def predict(
             problem = f"the text {values!r:.100}"
         elif isinstance(values, (pd.DataFrame, Mapping)):  # a list of it has the names of its columns
             problem = f"a {type(values).__name__}: name one column of it"
-        elif values is None and name == "texts":
-            problem = "None"
+        elif not isinstance(values, Iterable) and (values is not None or name == "texts"):
+            problem = repr(values)
         if problem:
             raise UserError(f"{name}: expected a list of texts, got {problem}.")
     task = read_bundle(Path(folder)).task
     pairs = [] if pairs is None else list(pairs)  # a column of a table has no truth value
     choices = [] if choices is None else list(choices)
-    if texts_only := [each for each in choices if isinstance(each, str)]:
-        raise UserError(f"choices: expected a list of candidates for each text, got the text {texts_only[0]!r:.100}.")
+    if others := [each for each in choices if isinstance(each, str) or not isinstance(each, Sized)]:
+        raise UserError(f"choices: expected a list of candidates for each text, got {others[0]!r:.100}.")
     if uneven := [each for each in choices if len(each) != task.classes]:
         raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven[0])}.")
     rows = rows_of_texts(task, list(texts), pairs, list(chain.from_iterable(choices)))

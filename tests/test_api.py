@@ -73,6 +73,8 @@ def test_table_in_place_of_its_column_is_refused() -> None:
             api.predict("nowhere", table)
     with pytest.raises(UserError, match="texts: expected a list of texts, got None"):
         api.predict("nowhere", None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="texts: expected a list of texts, got 5"):
+        api.predict("nowhere", 5)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="choices: expected a list of texts, got a DataFrame"):
         api.predict("nowhere", ["one"], choices=pd.DataFrame({"choice": ["one"]}))  # type: ignore[arg-type]
 

@@ -9,6 +9,7 @@ that of the defaults and of the tasks.
 from __future__ import annotations
 
 import fnmatch
+import posixpath
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -141,5 +142,5 @@ MODEL_RECIPES: tuple[Family, ...] = (
 
 def find_family(model: str) -> Family | None:
     """The published recipe for a model of this name, or None."""
-    name = "/" + model.lower().rstrip("/")
+    name = "/" + posixpath.normpath(model.lower())
     return next((family for family in MODEL_RECIPES if fnmatch.fnmatchcase(name, family.pattern)), None)

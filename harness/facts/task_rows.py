@@ -56,7 +56,10 @@ def _number_labels(labels: Any) -> Any:
         raise ValueError("duplicate value: two labels have the same one")
     for name, value in zip(labels, values, strict=True):
         if value in labels and value != name:
-            raise ValueError(f"{labels[name]!r} is the value of {name!r} and the name of another label")
+            raise ValueError(
+                f"{labels[name]!r} is the value of {name!r} and the name of another label; write numbers without "
+                "quotes, as in [1, 2], or each name with its value, as in 'bad: 1'"
+            )
     return labels
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +18,9 @@ from harness.facts.task_rows import FileName, Names, TaskRows, check_subset
 from harness.facts.yaml_file import describe_faults, read_yaml, refuse_keys, yaml_text
 from harness.metrics.registry import METRICS, check_support
 from harness.system.paths import user_path
+
+_SPLIT = re.compile(r"[\w.-]+(\[(stratified )?(-?[\d_]+%?)?:(-?[\d_]+%?)?\])?(\([^)]*\))?")
+"""A split of the source or a part of it; parts are added by `+`."""
 
 
 class TaskSpec(TaskRows):
@@ -70,6 +74,12 @@ class TaskSpec(TaskRows):
             roles |= {"select_on": (self.select_on,)}
             if "train" not in self.splits:
                 raise ValueError("splits: missing 'train'")
+        for name, expression in self.splits.items():
+            if not all(_SPLIT.fullmatch(part.strip()) for part in expression.split("+")):
+                raise ValueError(
+                    f"splits: {name!r} is {expression!r}: expected a split of the source or a part of one, as in "
+                    "train, train[:100], train[90%:] or train[stratified :90%]"
+                )
         for role, names in roles.items():
             check_subset(role, names, "splits", self.splits)
         labelled = (*self.evaluate, *(("train", self.select_on) if self.predicted_by is None else ()))

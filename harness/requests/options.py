@@ -268,7 +268,7 @@ def _validated(options: RunOptions, has_own_data: bool) -> RunOptions:
     if not re.fullmatch(r"[1-9][0-9]{0,8}|[0-9]{0,8}\.?[0-9]{1,8}m", options.checkpoint_every):
         raise UserError(f"--checkpoint-every {options.checkpoint_every}: expected minutes as 10m or steps as 500.")
     options = replace(options, results=user_path("--results", options.results))
-    options = replace(options, model=options.model.rstrip("/") or options.model)
+    options = replace(options, model=re.sub(r"(/\.?)+$", "", options.model) or options.model)
     if options.save_model is not None:
         options = replace(options, save_model=user_path("--save-model", options.save_model))
     if options.parent is not None and options.recipe.init_from is None:

@@ -345,7 +345,7 @@ def _infer_label_sets(
                 f"several labels. Name another, or add {_AS_NAMES}."
             )
         lists = [split_labels(str(value), separator) for value in values]
-    counts = Counter(name for labels in lists for name in _to_names(labels or (), class_names))
+    counts = Counter(name for labels in lists for name in set(_to_names(labels or (), class_names)))
     if len(counts) < 2:
         raise UserError(
             f"--label-column {column}: expected two labels or more in the training rows, got {len(counts)}."

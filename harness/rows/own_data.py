@@ -189,6 +189,8 @@ def _check_flags(own: OwnData) -> None:
         raise UserError("--candidates-column: missing. Name the column with the list of candidates of each row.")
     if own.placeholder == "":
         raise UserError("--placeholder: expected the text that a candidate replaces, such as @placeholder.")
+    if own.label_separator == "":
+        raise UserError("--label-separator: expected the text between two labels, such as ';'.")
     others = {"--group-column": own.group_column, "--label-separator": own.label_separator}
     if own.candidates_column is not None:
         others |= {"--choice-columns": own.choice_columns, "--problem-type": kind}
@@ -271,6 +273,21 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
                 )
         if len(table) == 0:
             raise UserError(f"--{split}-file: {split} has no rows.")
+        for parts in (draft.text_source(name).parts for name in draft.text):
+            for column in parts:
+                if column != draft.candidates:
+                    _check_texts(flags[column], split, table, column, is_optional=len(parts) > 1)
+
+
+def _check_texts(flag: str, split: str, table: datasets.Dataset, column: str, is_optional: bool) -> None:
+    """Raises UserError for a value that is no text, with its row in the source, before the rows are cut."""
+    is_text = getattr(table.features.get(column), "dtype", None) in ("string", "large_string")
+    if is_text and (is_optional or table.data.column(column).null_count == 0):
+        return  # without an object of Python for each text
+    for row, value in enumerate(column_values(table, column), start=1):
+        if not (isinstance(value, str) or (value is None and is_optional)):
+            problem = "missing text" if value is None else f"{value!r:.200} is not a text"
+            raise UserError(f"{flag}: column {column!r}, row {row:,} of {split}: {problem}. Write texts in all rows.")
 
 
 def _infer_fill(own: OwnData, draft: TaskSpec, table: datasets.Dataset) -> dict[str, str]:

@@ -90,6 +90,7 @@ def test_resolving_changes_no_source() -> None:
         ("FacebookAI/roberta-base", "*/roberta-base"),
         ("roberta-base", "*/roberta-base"),
         ("models/roberta-base/", "*/roberta-base"),
+        ("models/roberta-base/.", "*/roberta-base"),
         ("google/electra-base-discriminator", "*electra-*-discriminator"),
         ("google/electra-small-discriminator", "*electra-*-discriminator"),
         ("google/electra-large-discriminator", "*electra-large-discriminator"),

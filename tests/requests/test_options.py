@@ -380,6 +380,7 @@ def test_slash_at_the_end_of_a_model_is_no_part_of_its_name(name: str) -> None:
     assert flags == resolve_options({"task": "rte", "model": f"{name}//"})
     assert flags.model == name
     assert parse_options(["--task", "rte", "--model", "/"]).model == "/"
+    assert flags == parse_options(["--task", "rte", "--model", f"{name}/."])
 
 
 def test_test_mode_has_its_own_folder_of_records() -> None:

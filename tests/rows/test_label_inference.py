@@ -124,6 +124,12 @@ def test_test_file_without_labels_is_predicted(columns: dict[str, Any], write_ro
     assert splits_of(task)["test"].label is None
 
 
+def test_label_twice_in_a_row_counts_as_one_row(write_rows: Write) -> None:
+    write_rows(Path("rows.csv"), {"text": TEXTS[:4], "label": ["a|a", "a", "b|a|b", ""]})
+    messages = infer_task(own("rows.csv", problem_type="multi_label_classification", validation_percent=50)).messages
+    assert any("a (3), b (1)" in message for message in messages)
+
+
 def test_label_without_training_rows_is_reported(write_rows: Write) -> None:
     write_rows(Path("rows.csv"), {"text": TEXTS, "a": _binary("spor"), "b": [0] * len(TEXTS)})
     messages = infer_task(own("rows.csv", label_column="a,b")).messages

@@ -652,6 +652,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _file(GOOD, label_separator=";"),
         r"--label-separator: needs --problem-type multi_label_classification",
     ),
+    "empty separator": (
+        lambda: _file(GOOD, label_separator="", problem_type="multi_label_classification"),
+        r"--label-separator: expected",
+    ),
     "infinite label": (
         lambda: _file("".join(f'{{"text": "t{row}", "label": 1e{row}00}}\n' for row in range(9)), "train.jsonl"),
         r"expected a single label in row 5, got inf",
@@ -683,15 +687,22 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     # texts
     "null text": (
         lambda: _json_rows(*({"text": None if row == 2 else f"t{row}", "label": "xy"[row % 2]} for row in range(9))),
-        r"column 'text', row \d+ of split '(train|validation)': missing text",
+        r"--text-columns: column 'text', row 3 of train: missing text",
     ),
     "text that is a number": (
         lambda: _json_rows(*({"text": row, "label": "xy"[row % 2]} for row in range(9))),
-        r"column 'text', row 1 of split '\w+': \d is not a text",
+        r"--text-columns: column 'text', row 1 of train: 0 is not a text",
     ),
     "text that is an object": (
         lambda: _json_rows(*({"text": {"tr": f"a{row}"}, "label": "xy"[row % 2]} for row in range(30))),
-        r"column 'text', row 1 .*: \{'tr': 'a\d+'\} is not a text",
+        r"column 'text', row 1 .*: \{'tr': 'a0'\} is not a text",
+    ),
+    "second of two text columns with a number": (
+        lambda: _json_rows(
+            *({"text": f"t{row}", "size": row or None, "label": "xy"[row % 2]} for row in range(9)),
+            text_columns="text,size",
+        ),
+        r"--text-columns: column 'size', row 2 of train: 1(\.0)? is not a text",
     ),
     "text that is sometimes a list": (
         lambda: _json_rows({"text": "a", "label": "x"}, {"text": ["b"], "label": "y"}),
