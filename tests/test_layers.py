@@ -57,6 +57,7 @@ ENGINE_IMPORTS = {
         "encoding",
     },
     "adaptations.adapters": {"adaptations.head", "sharding"},
+    "adaptations.encoder_dropout": {"adaptations.head"},
     "adaptations.freezing": {"batches", "encoding", "layers"},
     "adaptations.label_scaling": {"adaptations.head"},
     "adaptations.vocabulary": {"encoding", "layers", "optimizers"},

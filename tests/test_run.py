@@ -397,15 +397,15 @@ def test_recipe_reaches_the_model_and_layers_that_it_lacks_are_a_mistake(tmp_pat
     run(*args, "--freeze", 3, code=2)
     assert "--freeze 3" in capsys.readouterr().err
     run(*args)
-    for flags in (("--freeze", 1), ("--head-dropout", 0.7), ("--label-smoothing", 0.5)):
+    for flags in (("--freeze", 1), ("--encoder-dropout", 0.4), ("--head-dropout", 0.7), ("--label-smoothing", 0.5)):
         run(*args, *flags)
     for optimizer in ("adafactor", "sgd", "muon"):
         run(*args, "--optimizer", optimizer, "--weight-decay", 0.1)
     plain, *others = sorted(records(tmp_path / "test-mode", "rte"), key=lambda record: record.started)
-    assert len({record.weights_sha256 for record in (plain, *others)}) == 7
+    assert len({record.weights_sha256 for record in (plain, *others)}) == 8
     trained = [record.model.trainable_parameters for record in (plain, *others)]
     assert trained[0] == plain.model.parameters > trained[1] > 0
-    assert trained[2:] == trained[:1] * 5
+    assert trained[2:] == trained[:1] * 6
 
 
 def test_adafactor_trains_the_whole_vocabulary(tmp_path, monkeypatch):

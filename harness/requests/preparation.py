@@ -260,7 +260,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
     starts from the parent's whole weights.
     """
     from harness.engine import models
-    from harness.engine.adaptations import adapters, head
+    from harness.engine.adaptations import adapters, encoder_dropout, head
 
     trusts_code = bool(spec.trust_remote_code)
     if spec.test_mode:
@@ -271,6 +271,7 @@ def _initial_model(task: TaskSpec, spec: RunSpec, parent: Bundle | None, scratch
         base, revision = str(parent.folder), f"sha256:{parent.record.weights_sha256}"
     name = str(scratch) if spec.test_mode and base == spec.model else base
     built = models.build_model(name, revision, task, spec.seed, trusts_code)
+    encoder_dropout.set_encoder_dropout(built.model, spec.recipe.encoder_dropout)
     head.set_head_dropout(built.model, spec.recipe.head_dropout)
     adapters.attach(built.model, spec.recipe, spec.seed, built.new_modules, base, built.facts.commit)
     if continued is not None:

@@ -202,6 +202,7 @@ def test_equal_numbers_of_other_types_are_not_a_difference() -> None:
         ({"freeze": "head"}, "--freeze"),
         ({"label_smoothing": 1}, "--label-smoothing"),
         ({"label_smoothing": -0.1}, "--label-smoothing"),
+        ({"encoder_dropout": 1}, "--encoder-dropout"),
         ({"head_dropout": 1}, "--head-dropout"),
         ({"head_dropout": -0.1}, "--head-dropout"),
         ({"adam_epsilon": math.inf}, "--adam-epsilon"),

@@ -157,6 +157,7 @@ OTHER_RECIPES: dict[str, Any] = dict(
     adam_beta1=0.8,
     adam_beta2=0.98,
     adam_epsilon=1e-6,
+    encoder_dropout=0.2,
     head_dropout=0.2,
     class_weights="balanced",
     label_smoothing=0.1,

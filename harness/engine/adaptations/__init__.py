@@ -3,7 +3,8 @@
 1. `head`, when the model is loaded: logits are computed in float32 in any precision. `first_token`: the last layer
    computes no output that the head does not read. They change no weight and apply to prediction too, so they are never
    undone.
-2. `head`, if the recipe has another dropout for it, when the model is loaded. It changes no weight and is never undone.
+2. `encoder_dropout` and `head`, if the recipe has another dropout for them, when the model is loaded. They change no
+   weight and are never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.
 4. `freezing` of the lowest layers, if the recipe has it, once the rows are encoded.
 5. `label_scaling`, if the recipe has it, once the rows are encoded: the head learns scaled labels.
