@@ -84,8 +84,8 @@ def attention(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Computes softmax(q k' / sqrt(d)) v with dropout on the probabilities.
 
-    q, k, v: [B, heads, T, d], result: [B, T, heads, d]. The numbers are those of transformers' eager attention, under
-    autocast too. Without dropout, and for causal attention, grouped heads or position biases, it calls torch's own.
+    q, k, v: [B, heads, T, d], result: [B, T, heads, d]. The numbers are those of transformers' eager attention, and
+    its gradients too but for their rounding in bf16. Without dropout, and for causal attention, grouped heads or position biases, it calls torch's own.
     """
     masks_future = getattr(module, "is_causal", False) if is_causal is None else is_causal
     is_special = (
@@ -101,7 +101,7 @@ def attention(
             lowest = torch.finfo(scores.dtype).min  # -inf would be NaN where every key is masked
             attention_mask = torch.zeros((), dtype=scores.dtype).masked_fill(~attention_mask, lowest)
         scores = scores + attention_mask
-    probabilities = scores.softmax(-1)  # in float32 inside, also for bf16
+    probabilities = scores.softmax(-1)  # computed in float32, also for bf16
     return torch.matmul(drop_out(probabilities, dropout), value).transpose(1, 2).contiguous(), None
 
 
