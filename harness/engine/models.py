@@ -158,7 +158,7 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
     """Raises UserError when rows of `max_length` tokens are longer than the model can read."""
     limit = max_input_tokens(model)
     if limit is not None and max_length > limit:
-        raise UserError(f"--max-length {max_length}: this model reads at most {limit} tokens.")
+        raise UserError(f"--max-length {max_length}: this model reads at most {limit} tokens. Set --max-length {limit}.")
 
 
 def check_tokens(name: str, model: PreTrainedModel, tokens: Iterable[NDArray[np.int32]]) -> None:

@@ -319,10 +319,11 @@ def read_records(results: Path) -> Records:
 
 
 def missing_records(results: Path) -> str:
-    """The message for a results folder without records; it names the folder of test mode in it, if it has one."""
-    other = results / "test-mode"
+    """The message for a results folder without records; it names the folder above or below that may have some."""
+    others = (results / "test-mode", results.parent)
     command = f"run: harness run --task sst2 --results {shlex.quote(str(results))}"
-    remedy = f"Name {other}" if (other / "runs").is_dir() else f"Name another folder, or {command}"
+    found = next((other for other in others if (other / "runs").is_dir()), None)
+    remedy = f"Name another folder, or {command}" if found is None else f"Name {found}"
     return f"{results}: no records found under {results / 'runs'}. {remedy}"
 
 

@@ -106,7 +106,7 @@ def canonical_split(task: TaskSpec, name: str, table: datasets.Dataset, hidden: 
         UserError: a column is missing, a text, label or candidate is invalid (with its row), or the split is empty.
     """
     if len(table) == 0:
-        raise UserError(f"task {task.name}: split {name!r} is empty.")
+        raise UserError(f"task {task.name}: split {name!r} is empty: {task.splits.get(name, name)} of the source.")
     used = [*task.text_columns, *(() if hidden else task.label_columns), *task.group, *task.id]
     check_columns(task, name, table, [*used, *filter(None, [task.candidates])])
     candidates = None if task.candidates is None else read_candidates(task, name, table, hidden)

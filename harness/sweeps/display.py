@@ -69,7 +69,8 @@ def print_plan(plan: SweepPlan, free_slots: Sequence[Slot], console: Console) ->
             f"{where}: {about} {duration(wall_seconds)}, {device_seconds / 3600:.2f} device-hours.", soft_wrap=True
         )
     if unknown:
-        console.print(f"{where}: duration of {unknown} runs unknown, no earlier record of their model.", soft_wrap=True)
+        runs = "1 run" if unknown == 1 else f"{unknown} runs"
+        console.print(f"{where}: duration of {runs} unknown, no earlier record of the model.", soft_wrap=True)
 
 
 def of_them_diverged(number: int) -> str:

@@ -127,10 +127,11 @@ def test_wrong_flags_are_named(flags, message, make_record, write):
         run("--results", results, *flags)
 
 
-def test_folder_without_records_is_a_user_error(tmp_path):
-    (tmp_path / "test-mode/runs").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"--results .*/test-mode"):
-        run("--results", tmp_path, "--format", "model-index")
+@pytest.mark.parametrize("named, present", [(".", "test-mode"), ("runs", ".")])
+def test_folder_without_records_is_a_user_error_that_names_the_one_with_runs(named, present, tmp_path):
+    (tmp_path / present / "runs").mkdir(parents=True)
+    with pytest.raises(UserError, match=rf"--results .*Name {tmp_path / present}$"):
+        run("--results", tmp_path / named, "--format", "model-index")
 
 
 def test_unreadable_record_is_named(make_record, write, capsys):
