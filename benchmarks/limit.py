@@ -42,11 +42,11 @@ def fastest_limit_batch(setting: Setting) -> int:
 def _adapt(model: PreTrainedModel, setting: Setting) -> None:
     """Changes the model as the harness does before it trains on one process."""
     from harness.engine.adaptations import adapt
-    from harness.engine.adaptations.first_token import compute_first_token
+    from harness.engine.adaptations.last_layer import limit_last_layer
     from harness.engine.adaptations.head import compute_head_in_float32
 
     compute_head_in_float32(model)
-    compute_first_token(model)
+    limit_last_layer(model)
     rows = {"train": setting.encoded_vocabulary}
     adapt(model, rows, setting.device, is_compiled=False, narrows_vocabulary=True)
 

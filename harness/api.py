@@ -69,7 +69,7 @@ def predict(
         elif isinstance(values, (pd.DataFrame, Mapping)):  # a list of it has the names of its columns
             problem = f"a {type(values).__name__}: name one column of it"
         elif not isinstance(values, Iterable) and (values is not None or name == "texts"):
-            problem = repr(values)
+            problem = f"{values!r:.100}"
         if problem:
             raise UserError(f"{name}: expected a list of texts, got {problem}.")
     task = read_bundle(Path(folder)).task

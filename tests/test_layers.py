@@ -67,7 +67,7 @@ ENGINE_IMPORTS = {
     "evaluation": {"deployment", "encoding", "inference"},
     "inference": {"batches"},
     "memory": {"batches", "deployment", "losses", "optimizers"},
-    "models": {"adaptations.first_token", "adaptations.head", "inputs", "layers", "model_code"},
+    "models": {"adaptations.last_layer", "adaptations.head", "inputs", "layers", "model_code"},
     "optimizers": {"layers"},
     "plain_loop": {"batches", "encoding"},
     "predictions": {"inference"},

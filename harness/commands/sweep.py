@@ -126,7 +126,8 @@ def run_sweep(options: SweepOptions, request: SweepRequest, command: Command = l
     if not sweep.grid:
         sizes = points_of({"train_rows": sweep.train_rows} if sweep.train_rows else {})
         if 1 < len(sizes) < FEWEST_SIZES:
-            console.print(f"--train-rows: the leaderboard draws a learning curve from {FEWEST_SIZES} numbers on.")
+            needed = f"a learning curve needs {FEWEST_SIZES} sizes, got {len(sizes)}"
+            console.print(f"--train-rows: {needed}. Add one, such as None for all rows.")
         return finish(expand(request, lambda task, model: sizes), False)
     settings = SearchSettings(options.grid_per, options.select_on_reported, options.grid_halving, options.dry_run)
     return search_grid(request, settings, finish, console)

@@ -18,7 +18,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.adaptations.first_token import compute_first_token
+from harness.engine.adaptations.last_layer import limit_last_layer
 from harness.engine.adaptations.head import compute_head_in_float32, head_prefixes
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.layers import word_embeddings
@@ -92,7 +92,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
     elif not head_keys <= initialised:  # also if only its last layer has another shape
         _reset_head(model, config, options, seed)
     compute_head_in_float32(model)
-    compute_first_token(model)
+    limit_last_layer(model)
     facts = ModelFacts(
         commit=commit,
         architecture=type(model).__name__,
@@ -158,7 +158,9 @@ def check_length(model: PreTrainedModel, max_length: int) -> None:
     """Raises UserError when rows of `max_length` tokens are longer than the model can read."""
     limit = max_input_tokens(model)
     if limit is not None and max_length > limit:
-        raise UserError(f"--max-length {max_length}: this model reads at most {limit} tokens. Set --max-length {limit}.")
+        raise UserError(
+            f"--max-length {max_length}: this model reads at most {limit} tokens. Set --max-length {limit}."
+        )
 
 
 def check_tokens(name: str, model: PreTrainedModel, tokens: Iterable[NDArray[np.int32]]) -> None:

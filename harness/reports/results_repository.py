@@ -142,7 +142,7 @@ def pull_records(address: str, results: Path) -> Pull:
     """
     match = _ADDRESS.fullmatch(address)
     if match is None:
-        copy = shlex.join(["cp", "-rn", f"{address}/runs", f"{results}/"])
+        copy = shlex.join(["rsync", "-a", "--ignore-existing", f"{address}/runs/", f"{results}/runs/"])
         advice = f" To add the records of a folder: {copy}" if Path(address).is_dir() else ""
         raise UserError(f"--from {address}: expected hf://datasets/ORGANISATION/NAME, or ...@REVISION.{advice}")
     repository, revision = match["repository"], match["revision"]

@@ -280,14 +280,16 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
 
 
 def _check_texts(flag: str, split: str, table: datasets.Dataset, column: str, is_optional: bool) -> None:
-    """Raises UserError for a value that is no text, with its row in the source, before the rows are cut."""
+    """Raises UserError for a value that is no text, with its row in the file, before the split."""
     is_text = getattr(table.features.get(column), "dtype", None) in ("string", "large_string")
     if is_text and (is_optional or table.data.column(column).null_count == 0):
-        return  # without an object of Python for each text
+        return  # creates no Python object per text
     for row, value in enumerate(column_values(table, column), start=1):
         if not (isinstance(value, str) or (value is None and is_optional)):
             problem = "missing text" if value is None else f"{value!r:.200} is not a text"
-            raise UserError(f"{flag}: column {column!r}, row {row:,} of {split}: {problem}. Write texts in all rows.")
+            raise UserError(
+                f"{flag}: column {column!r}, row {row:,} of {split}: {problem}. Fill in or delete this row."
+            )
 
 
 def _infer_fill(own: OwnData, draft: TaskSpec, table: datasets.Dataset) -> dict[str, str]:

@@ -297,7 +297,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from harness.engine.adaptations import cache
-    from harness.engine.adaptations.first_token import compute_first_token
+    from harness.engine.adaptations.last_layer import limit_last_layer
     from harness.engine.adaptations.head import compute_head_in_float32
     from harness.engine.inputs import fit_tokenizer
     from harness.engine.model_code import check_code, code_options, fill_uninitialised, name_encoder
@@ -324,7 +324,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
             fill_uninitialised(model, options)
             name_encoder(str(folder), model)
     compute_head_in_float32(model)
-    compute_first_token(model)
+    limit_last_layer(model)
     cache.switch_off(model)
     fit_tokenizer(tokenizer, model)
     return model.eval(), tokenizer

@@ -26,8 +26,8 @@ ROWS, BATCH = 69, 8
 
 
 @pytest.fixture(autouse=True)
-def in_fp32():
-    """An earlier test may have left the state of a run in bf16, which the next Accelerator would share."""
+def fresh_accelerate_state():
+    """Resets accelerate's shared state, which an earlier test may have left in bf16."""
     AcceleratorState._reset_state(reset_partial_state=True)
 
 

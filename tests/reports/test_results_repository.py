@@ -102,7 +102,7 @@ def test_invalid_address_is_an_error(address: str, tmp_path: Path) -> None:
 def test_folder_on_this_machine_is_refused_with_the_command_that_copies_its_runs(tmp_path: Path) -> None:
     other = tmp_path / "their results"
     other.mkdir()
-    with pytest.raises(UserError, match=re.escape(f"'{other}/runs'")):
+    with pytest.raises(UserError, match=re.escape(f"'{other}/runs/'")):
         pull_records(str(other), tmp_path / "results")
 
 

@@ -67,8 +67,8 @@ def drop_out(values: torch.Tensor, p: float) -> torch.Tensor:
     count = values.numel()
     numbers = _source.random_raw(math.ceil(count / 4))  # 16 bits per value
     bits = torch.from_numpy(numbers.view(np.int16)[:count]).view(values.shape)
-    is_kept = bits.ge_(_level(p) - _LEVELS // 2)  # 1 or 0 in 16 bits: converted twice as fast as booleans
-    return values * is_kept.to(values.dtype).mul_(1 / (1 - dropout_share(p)))
+    kept = bits.ge_(_level(p) - _LEVELS // 2)  # 1 or 0: int16 converts to a float twice as fast as bool
+    return values * kept.to(values.dtype).mul_(1 / (1 - dropout_share(p)))
 
 
 def attention(
@@ -84,8 +84,9 @@ def attention(
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """Computes softmax(q k' / sqrt(d)) v with dropout on the probabilities.
 
-    q, k, v: [B, heads, T, d], result: [B, T, heads, d]. The numbers are those of transformers' eager attention, and
-    its gradients too but for their rounding in bf16. Without dropout, and for causal attention, grouped heads or position biases, it calls torch's own.
+    q, k, v: [B, heads, T, d], result: [B, T, heads, d]. The numbers are those of transformers' eager attention; in bf16
+    gradients differ by rounding. Without dropout, and for causal attention, grouped heads or position biases, it calls
+    torch's own.
     """
     masks_future = getattr(module, "is_causal", False) if is_causal is None else is_causal
     is_special = (

@@ -1,4 +1,4 @@
-"""Another dropout probability of the encoder: of its embeddings, hidden states and attention."""
+"""The dropout of the encoder: embeddings, hidden states and attention."""
 
 from __future__ import annotations
 
@@ -28,40 +28,40 @@ _KEYS = (
     "resid_pdrop",
     "residual_dropout",
 )
-"""The keys of configurations for it. Dropout after an activation within a layer, which papers state apart, is not set."""
+"""Configuration keys of the encoder's dropout, without those for activations alone."""
 
-_NOT_COMPUTED = ("falcon", "mpt")
-"""Model types whose code ignores the keys that their configuration has."""
+_UNREACHABLE = ("falcon", "mpt", "persimmon")
+"""Model types that read their dropout elsewhere: at each step from the configuration, or from a nested one."""
 
 
 def set_encoder_dropout(model: PreTrainedModel, probability: float | None) -> None:
-    """Gives the encoder the dropout of a model whose configuration has this probability; None leaves it.
+    """Sets the encoder's dropout probabilities, as those keys would; None leaves them. The head keeps its own.
 
-    The head keeps its own. The configuration stays that of the checkpoint, so that a saved model passes its recipe on to
-    no other run.
+    The configuration stays unchanged, so that a run that starts from the saved model does not inherit the value.
 
     Raises:
-        UserError: the encoder of this model type has no dropout, or supports none above 0.
+        UserError: the model type has no encoder dropout that this flag can set.
     """
     if probability is None:
         return
     config = copy.deepcopy(model.config)
     unsupported = f"--encoder-dropout {probability}: unsupported for the model type {config.model_type}"
-    keys = [key for key in _KEYS if isinstance(getattr(config, key, None), float | int)]
-    if not keys or config.model_type in _NOT_COMPUTED:
-        raise UserError(f"{unsupported}: it has no dropout of the encoder. Drop the flag.")
-    for key in keys:
-        setattr(config, key, probability)
+    for key in _KEYS:
+        if isinstance(getattr(config, key, None), float | int):
+            setattr(config, key, probability)
     with torch.device("meta"), boundary(unsupported, ValueError, advice="Drop the flag."):
         changed = type(model)._from_config(config)
-    heads = head_prefixes(model)
+    heads, found = head_prefixes(model), set()
     for name, module in changed.named_modules():
         if f"{name}.".startswith(heads):
             continue
-        if isinstance(module, nn.Dropout):  # some models have another module in its place where it is 0
-            model.set_submodule(name, module)
+        own = model.get_submodule(name)
+        if isinstance(module, nn.Dropout) or isinstance(own, nn.Dropout):  # some models have another module for 0
+            model.set_submodule(name, module.train(own.training))
+            found.add(getattr(module, "p", None))
         else:
-            own = model.get_submodule(name)
             values = {key: value for key, value in vars(module).items() if "drop" in key and isinstance(value, float)}
-            for key, value in values.items():
-                setattr(own, key, value)
+            vars(own).update(values)
+            found.update(values.values())
+    if probability not in found or config.model_type in _UNREACHABLE:
+        raise UserError(f"{unsupported}: it has no dropout that this flag can set. Drop the flag.")

@@ -8,12 +8,12 @@ from support.architectures import CATALOGUE
 from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertForSequenceClassification
 
-from harness.engine.adaptations import first_token
+from harness.engine.adaptations import last_layer
 
 
-def untrained(model_type):
+def untrained(model_type, **changes):
     torch.manual_seed(0)
-    sizes = dict(vocab_size=40, pad_token_id=0) | CATALOGUE[model_type][1]
+    sizes = dict(vocab_size=40, pad_token_id=0) | CATALOGUE[model_type][1] | changes
     config = AutoConfig.for_model(model_type, **sizes, num_labels=3)
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
@@ -36,11 +36,19 @@ def last_feed_forward(model):
     return [module for module in matrices if module.out_features > module.in_features][-1]
 
 
-@pytest.mark.parametrize("model_type", first_token._AFTER_ATTENTION)
-def test_logits_and_gradients_are_those_of_the_whole_layer(model_type):
-    model = untrained(model_type)
+OTHER_SIZES = [
+    ("deberta-v2", dict(conv_kernel_size=3, num_hidden_layers=1)),
+    ("bert", dict(chunk_size_feed_forward=1)),
+]
+
+
+@pytest.mark.parametrize(
+    "model_type, changes", [*((name, {}) for name in last_layer._AFTER_ATTENTION), *OTHER_SIZES], ids=str
+)
+def test_logits_and_gradients_are_those_of_the_whole_layer(model_type, changes):
+    model = untrained(model_type, **changes)
     whole = copy.deepcopy(model)
-    first_token.compute_first_token(model)
+    last_layer.limit_last_layer(model)
     tokens = []
     last_feed_forward(model).register_forward_hook(lambda _module, inputs, _output: tokens.append(inputs[0].shape[1]))
     expected, expected_gradients = logits_and_gradients(whole)
@@ -55,12 +63,12 @@ def test_logits_and_gradients_are_those_of_the_whole_layer(model_type):
             assert (gradient - reference).norm() <= 1e-4 * reference.norm() + 1e-6, name
 
 
-def test_unknown_architecture_and_code_of_its_own_remain_whole():
+def test_unknown_architectures_custom_code_and_chunks_stay_whole():
     class Custom(BertForSequenceClassification):
         """A class that no release of transformers has."""
 
     own, modernbert = untrained("bert"), untrained("modernbert")
     own.__class__ = Custom
-    for model in (own, modernbert):
-        first_token.compute_first_token(model)
+    for model in (own, modernbert, untrained("bert", chunk_size_feed_forward=4)):
+        last_layer.limit_last_layer(model)
         assert not any(module._forward_pre_hooks for module in model.modules())
