@@ -18,8 +18,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.adaptations.last_layer import limit_last_layer
 from harness.engine.adaptations.head import compute_head_in_float32, head_prefixes
+from harness.engine.adaptations.last_layer import limit_last_layer
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.layers import word_embeddings
 from harness.engine.model_code import (

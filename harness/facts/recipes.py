@@ -83,8 +83,8 @@ class Recipe(KeysOfFile):
     adam_epsilon: Annotated[float, Field(gt=0)] = 1e-8
     """Epsilon of AdamW."""
     encoder_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """Dropout probability of the encoder's embeddings, hidden states and attention; that of the model's configuration if
-    omitted."""
+    """Dropout probability of the encoder's embeddings, hidden states and attention; that of the model's configuration
+    if omitted."""
     head_dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Dropout probability of the head's last dropout layer; that of the model's configuration if omitted."""
     class_weights: Literal["balanced"] | None = None

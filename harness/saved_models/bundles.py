@@ -297,8 +297,8 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     from harness.engine.adaptations import cache
-    from harness.engine.adaptations.last_layer import limit_last_layer
     from harness.engine.adaptations.head import compute_head_in_float32
+    from harness.engine.adaptations.last_layer import limit_last_layer
     from harness.engine.inputs import fit_tokenizer
     from harness.engine.model_code import check_code, code_options, fill_uninitialised, name_encoder
     from harness.engine.models import explained_load_errors

@@ -1,7 +1,7 @@
 """The last layer computes only the first token after its self-attention: the head reads no other.
 
-What follows attention in a layer works on each token by itself. Without dropout, logits and gradients stay the same up to
-rounding; with it, the last layer draws other masks. With six layers this saves an eighth of the products with weight
+What follows attention in a layer works on each token by itself. Without dropout, logits and gradients stay the same up
+to rounding; with it, the last layer draws other masks. With six layers this saves an eighth of the products with weight
 matrices, with twelve a sixteenth.
 """
 
