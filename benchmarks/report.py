@@ -471,6 +471,7 @@ SECTIONS: dict[str, Callable[[Mapping[str, Any]], list[Table]]] = {
     "coverage": coverage_tables,
     "reproduction": reproduction_tables,
     "reproduction_of_row": row_tables,
+    "reproduction_of_row_mrpc": row_tables,
     "equality": equality_tables,
     "gpu": gpu_tables,
 }
