@@ -177,9 +177,12 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
     """Raises UserError when a row has no label, or a list or object as its label."""
     missing = [row for row, value in enumerate(values, start=1) if _is_missing(value)]
     if missing:
+        advice = "Remove them from the file."
+        if len(missing) == len(values):
+            advice = "Name another column. In an Excel file, formulas have no values until Excel has saved it."
         raise UserError(
             f"--label-column {column}: {len(missing):,} of {len(values):,} training rows have no label: row "
-            f"{list_first(missing, _MOST_SHOWN)}. Remove them from the file."
+            f"{list_first(missing, _MOST_SHOWN)}. {advice}"
         )
     for row, value in enumerate(values, start=1):
         if isinstance(value, (list, dict)) or value in (math.inf, -math.inf):

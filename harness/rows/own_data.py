@@ -157,9 +157,10 @@ def infer_task(own: OwnData) -> InferredTask:
     _refuse_unknown_labels(task, tables, labels)
     by_split = loading.cut_splits(task, tables)
     if empty := [split for split, table in by_split.items() if len(table) == 0]:
+        units = "texts" if own.group_column is None else f"groups in column {own.group_column!r}"
         raise UserError(
             f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows have too few "
-            f"different texts, and equal ones stay together. Add --{empty[0]}-file."
+            f"different {units}, and rows of equal ones stay together. Add --{empty[0]}-file."
         )
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")

@@ -612,6 +612,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _labelled(["a", "b", "", "a", " ", "b"]),
         r"2 of 6 training rows have no label: row 3, 5\.",
     ),
+    "column without any label": (
+        lambda: _labelled(["", " ", ""]),
+        r"3 of 3 training rows have no label: row 1, 2, 3\. Name another column\. In an Excel file",
+    ),
     "null label": (
         lambda: _json_rows({"text": "a", "label": "x"}, {"text": "b", "label": None}, {"text": "c", "label": "y"}),
         r"1 of 3 training rows have no label: row 2",
@@ -927,6 +931,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "too few rows for a percentage": (
         lambda: _labelled(["a", "a", "b"], validation_percent=1),
         r"--validation-percent: validation would be empty: 3 training rows",
+    ),
+    "too few groups for a percentage": (
+        lambda: _file("text,label,doc\na,x,1\nb,y,1\nc,x,1\n", validation_percent=50, group_column="doc"),
+        r"validation would be empty: 3 training rows have too few different groups in column 'doc'",
     ),
     "name of a registered task": (lambda: _file(GOOD, "sst2.csv"), r"--train-file: 'sst2' .*--name"),
     "name that no folder can have": (
