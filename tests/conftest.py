@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -47,6 +48,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Starts with the tests of several processes, the longest, so that no worker is left alone with them."""
     items.sort(key=lambda item: "two_ranks" not in item.nodeid)
+
+
+@pytest.fixture(autouse=True)
+def _accelerate_in_fp32() -> None:
+    """Resets accelerate's shared state if a run of an earlier test has left it in bf16: every Accelerator shares it."""
+    if (module := sys.modules.get("accelerate.state")) is not None:
+        state = module.AcceleratorState
+        if state._shared_state.get("_mixed_precision", "no") != "no":
+            state._reset_state(reset_partial_state=True)
 
 
 @pytest.fixture(scope="session")

@@ -322,8 +322,8 @@ def missing_records(results: Path) -> str:
     """The message for a results folder without records; it names the folder above or below that may have some."""
     others = (results / "test-mode", results.parent)
     command = f"run: harness run --task sst2 --results {shlex.quote(str(results))}"
-    found = next((other for other in others if (other / "runs").is_dir()), None)
-    remedy = f"Name another folder, or {command}" if found is None else f"Name {found}"
+    remedies = [f"Name {other}" for other in others if (other / "runs").is_dir()]
+    remedy = remedies[0] if remedies else f"Name another folder, or {command}"
     return f"{results}: no records found under {results / 'runs'}. {remedy}"
 
 

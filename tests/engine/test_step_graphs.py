@@ -8,7 +8,6 @@ from copy import deepcopy
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 
 from harness.commands.selfcheck import check_graphs_draw_dropout, check_graphs_match_plain_loop
 from harness.engine import models, step_graphs
@@ -23,12 +22,6 @@ from harness.run import run
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 ROWS, BATCH = 69, 8
-
-
-@pytest.fixture(autouse=True)
-def fresh_accelerate_state():
-    """Resets accelerate's shared state, which an earlier test may have left in bf16."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def recording_capture(captured):

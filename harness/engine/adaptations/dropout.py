@@ -67,8 +67,8 @@ def drop_out(values: torch.Tensor, p: float) -> torch.Tensor:
     count = values.numel()
     numbers = _source.random_raw(math.ceil(count / 4))  # 16 bits per value
     bits = torch.from_numpy(numbers.view(np.int16)[:count]).view(values.shape)
-    kept = bits.ge_(_level(p) - _LEVELS // 2)  # 1 or 0: int16 converts to a float twice as fast as bool
-    return values * kept.to(values.dtype).mul_(1 / (1 - dropout_share(p)))
+    mask = bits.ge_(_level(p) - _LEVELS // 2)  # 1 or 0: int16 converts to a float twice as fast as bool
+    return values * mask.to(values.dtype).mul_(1 / (1 - dropout_share(p)))
 
 
 def attention(

@@ -51,17 +51,17 @@ def set_encoder_dropout(model: PreTrainedModel, probability: float | None) -> No
             setattr(config, key, probability)
     with torch.device("meta"), boundary(unsupported, ValueError, advice="Drop the flag."):
         changed = type(model)._from_config(config)
-    heads, found = head_prefixes(model), set()
+    heads, probabilities = head_prefixes(model), set()
     for name, module in changed.named_modules():
         if f"{name}.".startswith(heads):
             continue
         own = model.get_submodule(name)
         if isinstance(module, nn.Dropout) or isinstance(own, nn.Dropout):  # some models have another module for 0
             model.set_submodule(name, module.train(own.training))
-            found.add(getattr(module, "p", None))
+            probabilities.add(getattr(module, "p", None))
         else:
             values = {key: value for key, value in vars(module).items() if "drop" in key and isinstance(value, float)}
             vars(own).update(values)
-            found.update(values.values())
-    if probability not in found or config.model_type in _UNREACHABLE:
+            probabilities.update(values.values())
+    if probability not in probabilities or config.model_type in _UNREACHABLE:
         raise UserError(f"{unsupported}: it has no dropout that this flag can set. Drop the flag.")

@@ -34,12 +34,12 @@ def untrained(model_type, **changes):
 
 def dropouts(model, in_head):
     """The probabilities in the head, or below it: of modules, and attributes of modules that compute it themselves."""
-    heads, found = head_prefixes(model), {}
+    heads, probabilities = head_prefixes(model), {}
     for name, module in model.named_modules():
         if f"{name}.".startswith(heads) == in_head:
             values = {key: value for key, value in vars(module).items() if "drop" in key and isinstance(value, float)}
-            found[name] = module.p if isinstance(module, nn.Dropout) else (type(module), values)
-    return found
+            probabilities[name] = module.p if isinstance(module, nn.Dropout) else (type(module), values)
+    return probabilities
 
 
 @pytest.mark.parametrize("model_type", KEYS)
