@@ -41,12 +41,9 @@ def fastest_limit_batch(setting: Setting) -> int:
 
 def _adapt(model: PreTrainedModel, setting: Setting) -> None:
     """Changes the model as the harness does before it trains on one process."""
-    from harness.engine.adaptations import adapt
-    from harness.engine.adaptations.head import compute_head_in_float32
-    from harness.engine.adaptations.last_layer import limit_last_layer
+    from harness.engine.adaptations import adapt, adapt_loaded
 
-    compute_head_in_float32(model)
-    limit_last_layer(model)
+    adapt_loaded(model)
     rows = {"train": setting.encoded_vocabulary}
     adapt(model, rows, setting.device, is_compiled=False, narrows_vocabulary=True)
 

@@ -18,8 +18,8 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from harness.engine.adaptations.head import compute_head_in_float32, head_prefixes
-from harness.engine.adaptations.last_layer import limit_last_layer
+from harness.engine.adaptations import adapt_loaded
+from harness.engine.adaptations.head import head_prefixes
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.layers import word_embeddings
 from harness.engine.model_code import (
@@ -91,8 +91,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         head = "kept" if order == list(range(len(order))) else "reordered"
     elif not head_keys <= initialised:  # also if only its last layer has another shape
         _reset_head(model, config, options, seed)
-    compute_head_in_float32(model)
-    limit_last_layer(model)
+    adapt_loaded(model)
     facts = ModelFacts(
         commit=commit,
         architecture=type(model).__name__,

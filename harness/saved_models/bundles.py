@@ -296,9 +296,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-    from harness.engine.adaptations import cache
-    from harness.engine.adaptations.head import compute_head_in_float32
-    from harness.engine.adaptations.last_layer import limit_last_layer
+    from harness.engine.adaptations import adapt_loaded, cache
     from harness.engine.inputs import fit_tokenizer
     from harness.engine.model_code import check_code, code_options, fill_uninitialised, name_encoder
     from harness.engine.models import explained_load_errors
@@ -323,8 +321,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
         if has_code:
             fill_uninitialised(model, options)
             name_encoder(str(folder), model)
-    compute_head_in_float32(model)
-    limit_last_layer(model)
+    adapt_loaded(model)
     cache.switch_off(model)
     fit_tokenizer(tokenizer, model)
     return model.eval(), tokenizer

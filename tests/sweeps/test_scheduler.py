@@ -200,11 +200,13 @@ class ThreeSlots(OneSlot):
 def test_stop_request_between_two_starts_is_heeded_before_the_next(tmp_path: Path) -> None:
     """A cluster may take seconds for each."""
     sweep = SteppedSweep(tmp_path, ThreeSlots(), 3)
+    for seed in range(3):
+        (tmp_path / f"rte-{seed}").write_text("wait")  # no run ends before the request reaches it
     sweep.go_on(until=lambda: sweep.yielded)
     sweep.stop_request.signal = 15
     sweep.go_on()
-    assert [event.state for event in sweep.yielded].count("running") == 1  # it may end before the request reaches it
-    assert len(sweep.scheduler.in_state("waiting")) >= 2
+    assert [event.state for event in sweep.yielded] == ["running"]
+    assert len(sweep.scheduler.in_state("waiting")) == 3
 
 
 class LimitedQueue(ThreeSlots):

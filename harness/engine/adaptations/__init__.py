@@ -23,9 +23,15 @@ from collections.abc import Mapping
 import torch
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations import adapters, cache, dropout, label_scaling, vocabulary
+from harness.engine.adaptations import adapters, cache, dropout, head, label_scaling, last_layer, vocabulary
 from harness.engine.encoding import Encoded
 from harness.facts.recipes import Recipe, StepPlan
+
+
+def adapt_loaded(model: PreTrainedModel) -> None:
+    """Applies change 1 to a model that was just loaded, for training or prediction."""
+    head.compute_head_in_float32(model)
+    last_layer.limit_last_layer(model)
 
 
 def adapt(
