@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import datasets
@@ -47,6 +48,8 @@ class Tables(NamedTuple):
     """The commit of a Hub dataset, or the checksum of a URL's file."""
     is_unpinned: bool = False
     """The task names no commit of its Hub dataset."""
+    uncut: Mapping[str, datasets.Dataset] = MappingProxyType({})
+    """The splits of the files that those of the task were cut from."""
 
 
 def read_tables(task: TaskSpec, files: Files | None) -> Tables:
@@ -68,11 +71,18 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     """Every split in canonical columns, for a task returned by `apply_protocol`.
 
     Raises:
-        UserError: a column is missing, a text or label is invalid (with its row), or a split is empty.
+        UserError: a column is missing, a text or label is invalid (with its row in the file where the rows of one were
+            cut or shuffled), or a split is empty.
     """
-    splits = {
-        name: canonical_split(task, name, table, hidden=name in task.predict) for name, table in tables.by_split.items()
-    }
+    try:
+        splits = {
+            name: canonical_split(task, name, table, hidden=name in task.predict)
+            for name, table in tables.by_split.items()
+        }
+    except UserError:
+        for name, table in tables.uncut.items():
+            canonical_split(task, name, table, hidden=bool(task.predict))
+        raise
     if task.group:
         check_groups(task, tables.by_split)
     if protocol == "holdout":
@@ -248,12 +258,15 @@ def _from_url(task: TaskSpec) -> Tables:
     path = download(task.name, url)
     file = DataFile(path, url, file_hash(path))
     check_sha256(task.name, file, task.source.sha256)
-    return Tables(cut_splits(task, {ALL_ROWS: _read(task, [file])}), redact_secrets(url), task.source.sha256)
+    tables = {ALL_ROWS: _read(task, [file])}
+    return Tables(cut_splits(task, tables), redact_secrets(url), task.source.sha256, uncut=tables)
 
 
 def _from_files(task: TaskSpec, files: Files) -> Tables:
     tables = {split: _read(task, parts) for split, parts in files.by_split.items()}
-    return Tables(tables if files.are_canonical else cut_splits(task, tables), "files", None)
+    if files.are_canonical:
+        return Tables(tables, "files", None)
+    return Tables(cut_splits(task, tables), "files", None, uncut=tables)
 
 
 def _read(task: TaskSpec, files: Sequence[DataFile]) -> datasets.Dataset:

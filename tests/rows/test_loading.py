@@ -181,9 +181,20 @@ def test_one_file_is_shuffled_like_pandas_and_cut(tmp_path: Path, write_rows: Wr
     assert sorted(everything, key=int) == rows["text"]
 
 
+@pytest.mark.parametrize("column, message", [("text", "missing text"), ("category", "hidden label")])
+def test_row_of_a_shuffled_file_is_counted_as_in_the_file(
+    tmp_path: Path, write_rows: Write, column: str, message: str
+) -> None:
+    rows: dict[str, list[Any]] = {"text": [str(row) for row in range(4_900)], "category": ["spor"] * 4_900}
+    rows[column][1_233] = None
+    path, task = write_rows(tmp_path / "rows.parquet", rows), load_task("ttc4900")
+    with pytest.raises(UserError, match=f"column '{column}', row 1234 of split 'all': {message}"):
+        load_splits(task, read_tables(task, find_files(task, path)), "standard", None)
+
+
 def test_part_of_too_few_rows_is_empty(tmp_path: Path, write_rows: Write) -> None:
     """Here a part of one row begins behind the last row."""
-    write_rows(tmp_path / "rows.csv", {"text": ["a"], "category": ["x"]})
+    write_rows(tmp_path / "rows.csv", {"text": ["a"], "category": ["spor"]})
     task = load_task("ttc4900")
     with pytest.raises(UserError, match="task ttc4900: split 'train' is empty"):
         load_splits(task, read_tables(task, find_files(task, tmp_path / "rows.csv")), "standard", None)
