@@ -80,6 +80,8 @@ def main(arguments: Sequence[str]) -> None:
     views = {name: getattr(options, name) for name in ("compare", "base", "budget", "task")}
     if len(chosen := [f"--{name}" for name, value in views.items() if value is not None]) > 1:
         raise UserError(f"{', '.join(chosen)}: only one of them has an effect; drop the others.")
+    if options.suites and chosen not in ([], ["--task"]):
+        raise UserError(f"--suites: no effect with {chosen[0]}, which shows all tasks: drop one.")
     if options.init_repository is not None:
         _init_repository(options)
         return

@@ -49,7 +49,7 @@ class Verified(NamedTuple):
 
 
 def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], list[str]]:
-    """The checks of every record, and a message for each file that is not a readable record.
+    """The checks of every record, and a message for each unreadable record or grid.
 
     Records without a mismatch that `base` has too, with the same re-runs, are left out.
 
@@ -83,7 +83,7 @@ def verify(results: Path, base: Path | None = None) -> tuple[list[Verified], lis
         interval = board.evidence[group].total if group else None
         outcomes = compare_reruns(record, reruns.get(record.run_id, []), group, interval)
         verified.append(Verified(record, level, every, unchecked, outcomes))
-    return verified, [*folder.record_messages, *folder.rerun_messages]
+    return verified, [*folder.record_messages, *folder.grid_messages, *folder.rerun_messages]
 
 
 def print_verification(verified: Sequence[Verified], messages: Sequence[str], removals: Sequence[str]) -> None:

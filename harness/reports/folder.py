@@ -41,13 +41,15 @@ class ResultsFolder(NamedTuple):
     """A message for each file under runs/ that is not readable as a record."""
     rerun_messages: Sequence[str] = ()
     """A message for each unreadable record of a re-run."""
-    other_messages: Sequence[str] = ()
-    """A message for each unreadable grid or file of predictions."""
+    grid_messages: Sequence[str] = ()
+    """A message for each unreadable grid."""
+    prediction_messages: Sequence[str] = ()
+    """A message for each unreadable file of predictions."""
 
     @property
     def messages(self) -> list[str]:
         """A message for each unreadable file."""
-        return [*self.record_messages, *self.other_messages, *self.rerun_messages]
+        return [*self.record_messages, *self.grid_messages, *self.prediction_messages, *self.rerun_messages]
 
 
 def read_folder(results: Path) -> ResultsFolder:
@@ -62,8 +64,8 @@ def read_folder(results: Path) -> ResultsFolder:
     searches, unreadable_grids = read_searches(results)
     reruns, unreadable_reruns = read_reruns(results)
     calibrations, unreadable_scores = read_calibrations(records, results)
-    facts, others = FolderFacts(searches, calibrations, reruns), [*unreadable_grids, *unreadable_scores]
-    return ResultsFolder(records, facts, messages, unreadable_reruns, others)
+    facts = FolderFacts(searches, calibrations, reruns)
+    return ResultsFolder(records, facts, messages, unreadable_reruns, unreadable_grids, unreadable_scores)
 
 
 def check_records(results: Path, *folders: ResultsFolder) -> None:

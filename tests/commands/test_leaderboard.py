@@ -144,6 +144,7 @@ def test_page_of_one_task_is_written_alone_and_one_that_nobody_ran_is_bad_input(
     assert written == ["leaderboard/rte.html"]
     bad = [(["--task", "rte2"], "'rte'"), (["--task", "qqp"], "cola"), (["--show-texts"], "--task")]
     bad += [(["--task", "rte", "--budget", "5"], "--budget"), (["--compare", "a", "b", "--base", "c"], "--base")]
+    bad += [(["--suites", "mine", "--budget", "5"], "--suites: no effect with --budget")]
     for flags, named in bad:
         with pytest.raises(SystemExit) as ended, exit_code_on_error():
             main(["--results", str(tmp_path), *flags])

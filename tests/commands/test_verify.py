@@ -277,6 +277,17 @@ def test_no_records_is_bad_input_and_an_unreadable_one_does_not_hold(
     assert str(path) in capsys.readouterr().out
 
 
+def test_a_damaged_grid_is_unreadable(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = results / "grids" / "model-rte-1.json"
+    path.parent.mkdir()
+    path.write_text("{")
+    with pytest.raises(SystemExit, match="1"):
+        main(["verify", str(results)])
+    shown = capsys.readouterr().out
+    assert f"{path}: not a readable grid" in shown
+    assert "0 with mismatches; 1 unreadable." in shown
+
+
 def later(record: RunRecord, **changes: Any) -> RunRecord:
     """The record of another run of the same spec."""
     times = {name: getattr(record, name) + timedelta(days=1) for name in ("started", "finished")}
