@@ -34,7 +34,7 @@ class ProgramCost(NamedTuple):
 def measure_programs(options: Options, max_steps: int | None = None) -> dict[str, Any]:
     """Returns the values of whole.json: the cost of runs of one epoch, or of fewer steps with `max_steps`.
 
-    Each program first runs for one step without being measured, so that data, tokens and model are cached.
+    Each program first runs for one step without being measured, so that data, tokens, model and bytecode are cached.
 
     Raises:
         UserError: a program failed; the message has the end of its output.
