@@ -1,4 +1,4 @@
-"""Published rows: the ones that come with the harness, the line of every fault in a file, and their scores in tables."""
+"""Published rows: the ones that come with the harness, the line of every fault in a file, and scores in tables."""
 
 from __future__ import annotations
 
