@@ -6,24 +6,20 @@ import csv
 import json
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import run_harness
 
-from harness.__main__ import main
 from harness.facts.tasks import load_task, read_task
 from harness.run import main as run
 from harness.saved_models.bundles import read_bundle
 
 TEXT_FILES = {"metrics.json", "metrics.csv", "errors.csv"}
 
-
-def run_evaluate(*args: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) if code else nullcontext() as end:
-        main(["evaluate", *map(str, args)])
-    assert not code or (end is not None and end.value.code == code)
+run_evaluate = partial(run_harness, "evaluate")
 
 
 def metrics_in(folder: Path) -> dict[str, dict[str, float]]:

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.commands import run_harness
 
-from harness.__main__ import main
 from harness.api import predict
 from harness.engine import inference
 from harness.facts.tasks import load_task, read_task
@@ -37,10 +37,7 @@ def pairs(make_bundle: Callable[..., Path]) -> Path:
     return make_bundle(load_task("rte"), "pairs")
 
 
-def run_predict(*args: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) if code else nullcontext() as end:
-        main(["predict", *map(str, args)])
-    assert not code or (end is not None and end.value.code == code)
+run_predict = partial(run_harness, "predict")
 
 
 def test_predictions_equal_those_of_transformers(single: Path) -> None:
