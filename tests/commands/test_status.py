@@ -7,7 +7,6 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.commands import run_harness
 from support.fake_run import command_in
+from support.processes import wait_until
 from support.records import finished_record, minimal_record, run_spec
 
 from harness.engine.progress import Progress, ProgressFile, ProgressSummary
@@ -119,10 +119,7 @@ def test_supervised_run_is_running_then_done(tmp_path: Path, status: Status) -> 
     (tmp_path / "rte-3").write_text("wait")
     command = command_in(tmp_path)(Path(CONFIG), 1, 1, args)
     launched = LaunchedSupervisor(Start(record, record_stamp(record), log, args, command, launch_config(0), {}), {})
-    until = time.monotonic() + 60
-    while not (tmp_path / "starts").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until((tmp_path / "starts").exists)
     assert f"rte tiny-bert 3 running process {launched.process.pid} on " in status(results)[0]
     (tmp_path / "rte-3").unlink()
     assert launched.process.wait(timeout=60) == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,6 @@ from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.scheduler import Command
 
 needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def slurm(*args: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from support.processes import wait_until
 from support.ray_cluster import RayCluster, private_network, reason_to_skip
 from support.stepped_sweep import SteppedSweep
 
@@ -130,12 +130,12 @@ def test_second_interrupt_kills_a_run_that_does_not_stop(cluster: RayCluster, tm
     command = [sys.executable, "-c", f"{program}\nwhile True: signal.pause()", str(tmp_path)]
     record, log = tmp_path / "results/runs/rte/0.json", tmp_path / "results/logs/rte/0.log"
     run = executor.start(Start(record, "none", log, [], command, "{}", {}), executor.slots[0])
-    wait_for(lambda: "ready" in run.output())
+    wait_until(lambda: "ready" in run.output())
     run.stop()
-    wait_for(lambda: "not yet" in run.output())
+    wait_until(lambda: "not yet" in run.output())
     assert run.exit_code() is None
     run.kill()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     assert not [each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in (each.info["cmdline"] or ())]
 
@@ -190,7 +190,7 @@ class TwoNodes:
             self.rank(number).unlink(missing_ok=True)
         start = Start(self.record, "none", self.log, [str(self.folder), str(self.record)], [], "{}", {})
         run = self.executor.start(start, self.executor.slots[0])
-        wait_for(lambda: all(self.rank(number).exists() for number in (0, 1)) or run.exit_code() is not None)
+        wait_until(lambda: all(self.rank(number).exists() for number in (0, 1)) or run.exit_code() is not None)
         return run
 
     def other_node(self) -> str:
@@ -219,7 +219,7 @@ def test_run_on_two_nodes_stops_on_both_and_starts_again(
     run = two.start()
     assert len(two.processes()) == 2
     run.stop()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     assert two.processes() == []
     assert not two.record.exists()
@@ -228,7 +228,7 @@ def test_run_on_two_nodes_stops_on_both_and_starts_again(
     assert {two.rank(number).read_text() for number in (0, 1)} == {f"2 {first} 2 yes"}
     assert first != two.other_node()
     (tmp_path / "go").touch()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == 0
 
 
@@ -240,7 +240,7 @@ def test_run_on_two_nodes_ends_on_both_when_a_process_of_one_dies(
     two = TwoNodes(tmp_path, cluster, monkeypatch)
     run = two.start()
     two.processes()[1].kill()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED  # the first time
     assert "node" in run.output()
     assert two.processes() == []
@@ -256,8 +256,8 @@ def test_run_on_two_nodes_that_fails_because_one_is_lost_has_no_failed_record(
     run = two.start()
     cluster.kill_node(two.other_node())
     (tmp_path / "fail").touch()
-    wait_for(two.record.exists)
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(two.record.exists)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     assert not two.record.exists()
     cluster.add_node()
@@ -279,13 +279,6 @@ def worker_of(sweep: Sweep) -> psutil.Process:
     """Ray's worker, above the guard, the supervisor and the fake run."""
     (run,) = sweep.processes()
     return run.parents()[2]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_missing_ray_is_told_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

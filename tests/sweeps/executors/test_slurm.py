@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from support.fake_run import command_in
+from support.processes import wait_until
 from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
-from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
+from support.slurm_sweep import Sweep, needs_slurm, slurm
 
 from harness.commands.reproduce import main as reproduce
 from harness.commands.sweep import main, read_options
