@@ -8,15 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-from support.slurm_cluster import reason_to_skip
 from support.stepped_sweep import SteppedSweep
 
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.scheduler import Command
-
-needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
 
 
 def slurm(*args: str) -> str:
