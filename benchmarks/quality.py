@@ -144,7 +144,7 @@ def _machine_of(record: RunRecord | None) -> dict[str, Any]:
 
 def _run_facts(setting: str, record: RunRecord) -> dict[str, Any]:
     task = record.task
-    values = [record.metrics.get(split, {}).get(name) for split in task.report for name in task.main_metrics]
+    values = [record.value(split, name) for split in task.report for name in task.main_metrics]
     scores = [value for value in values if value is not None]
     if not scores or len(scores) < len(values):
         raise UserError(f"{record.spec.task}: run {record.run_id} for {setting} has no score ({record.status}).")

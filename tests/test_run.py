@@ -12,23 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 from accelerate.tracking import TensorBoardTracker
+from support.commands import run, sigterm_at_step
 
 from harness.commands import evaluate
-from harness.engine import models, training
+from harness.engine import models
 from harness.engine.adaptations import vocabulary
 from harness.facts.packing import unpack_array
 from harness.facts.records import read_record
 from harness.requests import preparation
 from harness.rows.splits import Split
-from harness.run import main
 from harness.system.locks import hold_lock, lock_path
-
-
-def run(*args, code=0):
-    """Runs the command and checks its exit code."""
-    with pytest.raises(SystemExit) as end:
-        main([str(arg) for arg in args])
-    assert end.value.code == code
 
 
 def records(results, task):
@@ -270,18 +263,10 @@ def test_fp32_after_a_divergence_is_noted_where_no_checkpoint_is_usable(
     def spoil(module, inputs, output):
         return output * math.nan if torch.is_autocast_enabled("cpu") else None
 
-    training_steps = training.training_steps
-
-    def send_sigterm(*args, **keywords):
-        for step in training_steps(*args, **keywords):
-            os.kill(os.getpid(), signal.SIGTERM)
-            yield step
-
     add_hook(monkeypatch, lambda model: model.classifier.register_forward_hook(spoil))
     flags = ("--task", make_task(), "--model", tiny_model, "--max-length", 32, "--learning-rate", 1e-3, "--epochs", 1)
     flags = (*flags, "--precision", "bf16", "--results", tmp_path / "r")
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "training_steps", send_sigterm)
+    with sigterm_at_step(1):
         run(*flags, code=143)
     (manifest,) = (tmp_path / "r" / "checkpoints" / "small").glob("*/*/manifest.json")
     facts = json.loads(manifest.read_text())
@@ -417,19 +402,10 @@ def test_adafactor_trains_the_whole_vocabulary(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("task, optimizer", [("rte", "adafactor"), ("rte", "sgd"), ("rte", "muon"), ("copa", "adamw")])
-def test_interrupted_run_of_another_kind_resumes_bit_for_bit(task, optimizer, tmp_path, monkeypatch, capsys):
+def test_interrupted_run_of_another_kind_resumes_bit_for_bit(task, optimizer, tmp_path, capsys):
     """With another optimizer, or another shape of rows."""
     flags = ("--task", task, "--test-mode", "--max-steps", 14, "--optimizer", optimizer, "--weight-decay", 0.1)
-    training_steps = training.training_steps
-
-    def send_sigterm(*args, **keywords):
-        for step in training_steps(*args, **keywords):
-            if step.number == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield step
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "training_steps", send_sigterm)
+    with sigterm_at_step(5):
         run(*flags, "--results", tmp_path / "first", code=143)
     run(*flags, "--results", tmp_path / "first")
     assert "resuming after step 5 of 14" in capsys.readouterr().out
@@ -457,17 +433,8 @@ def test_ax_is_predicted_by_the_mnli_run(tmp_path, capsys):
 
 def test_run_resumes_bit_for_bit_although_a_companion_got_or_lost_rows(tmp_path, monkeypatch, capsys):
     flags = ("--task", "superglue_rte", "--test-mode", "--max-steps", 4)
-    training_steps = training.training_steps
-
-    def send_sigterm(*args, **keywords):
-        for step in training_steps(*args, **keywords):
-            if step.number == 2:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield step
-
-    with monkeypatch.context() as patched:
-        patched.setattr(preparation, "companion_splits", lambda _: {})
-        patched.setattr(training, "training_steps", send_sigterm)
+    monkeypatch.setattr(preparation, "companion_splits", lambda _: {})
+    with sigterm_at_step(2):
         run(*flags, "--results", tmp_path / "first", code=143)
     texts = [f"c{number}s0" for number in range(2, 6)]
     monkeypatch.setattr(preparation, "companion_splits", lambda _: {"axb.test": Split(texts, texts, None)})
@@ -507,22 +474,14 @@ def test_signal_before_the_first_step_stops_at_once_and_leaves_nothing(tmp_path,
 
 
 @pytest.mark.parametrize("is_forged", [False, True])
-def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(
-    rte, tmp_path, monkeypatch, capsys, is_forged
-):
+def test_sigterm_saves_a_checkpoint_and_the_same_command_resumes_bit_for_bit(rte, tmp_path, capsys, is_forged):
     """From the checkpoint before it when its progress was edited."""
     flags = ("--task", "rte", "--test-mode", "--results", tmp_path, *SHORT)
-    training_steps = training.training_steps
 
-    def send_sigterm(*args, **keywords):
-        for step in training_steps(*args, **keywords):
-            if step.number == 20:
-                assert len(list(tmp_path.rglob(".*.progress"))) == 1
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield step
+    def check_progress():
+        assert len(list(tmp_path.rglob(".*.progress"))) == 1
 
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "training_steps", send_sigterm)
+    with sigterm_at_step(20, before=check_progress):
         run(*flags, code=143)
     assert "SIGTERM after step 20" in capsys.readouterr().err
     assert records(tmp_path / "test-mode", "rte") == []
@@ -605,19 +564,10 @@ def evaluated_within(tmp_path_factory):
 
 @pytest.mark.parametrize("stop", [18, 19])
 def test_run_stopped_between_or_at_evaluations_within_an_epoch_resumes_bit_for_bit(
-    evaluated_within, tmp_path, monkeypatch, capsys, stop
+    evaluated_within, tmp_path, capsys, stop
 ):
-    training_steps = training.training_steps
-
-    def send_sigterm(*args, **keywords):
-        for step in training_steps(*args, **keywords):
-            if step.number == stop:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield step
-
     flags = (*EVALUATED_WITHIN, "--results", tmp_path)
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "training_steps", send_sigterm)
+    with sigterm_at_step(stop):
         run(*flags, code=143)
     capsys.readouterr()
     run(*flags)

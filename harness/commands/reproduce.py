@@ -16,7 +16,7 @@ from rich.text import Text
 from harness.commands.sweep import read_options, run_sweep
 from harness.engine import test_mode
 from harness.errors import UserError, boundary, did_you_mean
-from harness.facts.published import PublishedRow, Score, is_percentage, load_row, read_row, row_text
+from harness.facts.published import MAX_SEEDS, PublishedRow, Score, is_percentage, load_row, read_row, row_text
 from harness.facts.recipes import Recipe
 from harness.facts.records import RunRecord, read_records
 from harness.facts.suites import expand_suites
@@ -40,9 +40,6 @@ from harness.sweeps.published_sweep import comparable_scores, obstacles, seeds_o
 from harness.sweeps.scheduler import Command
 from harness.system.atomic import check_writable, write_atomically
 from harness.system.command_line import flag_name, parse_flags, split_flags
-
-MAX_SEEDS = 1000
-"""Runs of a task."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StrictInt, Validati
 
 from harness.errors import UserError, did_you_mean
 from harness.facts.recipes import Recipe
+from harness.facts.tasks import is_path
 from harness.facts.yaml_file import (
     KeysOfFile,
     Location,
@@ -225,7 +226,7 @@ def load_row(name_or_path: str) -> PublishedRow:
     Raises:
         UserError: the row is not found, or its file is invalid (with file and line).
     """
-    if name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path:
+    if is_path(name_or_path):
         path = user_path("", name_or_path)
         if not path.is_file():
             raise UserError(f"{name_or_path}: file not found.")

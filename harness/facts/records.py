@@ -174,6 +174,10 @@ class RunRecord(Facts):
         """False for a failed run, which a new attempt may complete."""
         return self.status != "failed"
 
+    def value(self, split: str, metric: str) -> float | None:
+        """A metric of a split; None where it is undefined or not in the record."""
+        return self.metrics.get(split, {}).get(metric)
+
 
 def _are_labels(rows: NDArray[Any], task: TaskFacts, is_gold: bool) -> bool:
     """True for values [N], class numbers [N], label sets [N, C] of 0 and 1, or agreements [N], as the task has them."""

@@ -24,15 +24,10 @@ _NOT_OF_FILES = ("idna", "punycode", "undefined")
 
 _ALIASES = {"ndjson": "jsonl", "feather": "arrow", "ipc": "arrow", "pq": "parquet", "zstd": "zst", "xlsm": "xlsx"}
 _ADVICE = {
-    "xls": "save it as .xlsx",
-    "ods": "save it as .xlsx",
     "txt": "name it .csv or .tsv if its lines are rows",
-    "pkl": "save it as .parquet: reading a pickle runs code",
-    "pickle": "save it as .parquet: reading a pickle runs code",
-    "tar": "unpack it first",
-    "tgz": "unpack it first",
-    "rar": "unpack it first",
-    "7z": "unpack it first",
+    **dict.fromkeys(("xls", "ods"), "save it as .xlsx"),
+    **dict.fromkeys(("pkl", "pickle"), "save it as .parquet: reading a pickle runs code"),
+    **dict.fromkeys(("tar", "tgz", "rar", "7z"), "unpack it first"),
 }
 
 

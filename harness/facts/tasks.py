@@ -56,16 +56,10 @@ class TaskSpec(TaskRows):
         if self.is_multi_label:
             facts["multi_label_classification"] = {"separator": self.separator}
         facts["source"] = self.source.model_dump(exclude={"file", "files"}, exclude_none=True)
-        if self.join:
-            facts["join"] = self.join
-        facts |= {key: value for key, value in self._shape.items() if value}
+        rare_keys = {"join", "templates", "marks", "choices", "candidates", "fill", "group", "group_rows"}
+        rare_facts = self.model_dump(include=rare_keys, exclude_none=True)
+        facts |= {key: value for key, value in rare_facts.items() if value}  # most tasks have none of them
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
-    def _shape(self) -> dict[str, Any]:
-        """The keys of a task's shape that most tasks do not have; absent from the fingerprint of those."""
-        keys = {"templates", "marks", "choices", "candidates", "fill", "group", "group_rows"}
-        return self.model_dump(include=keys, exclude_none=True)
 
     @model_validator(mode="after")
     def _check(self) -> TaskSpec:

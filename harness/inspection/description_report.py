@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from harness.inspection.description import TOKEN_PERCENTS, Description
-from harness.inspection.output_files import csv_text, write_output_files
+from harness.inspection.output_files import write_output_files
 from harness.inspection.pictures import label_bars, label_pie, length_histograms, value_histograms
 from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.registry import format_score
+from harness.system.spreadsheets import csv_text
 
 _MAX_CONFLICTS = 5
 """Conflicts on the terminal; the file has all."""

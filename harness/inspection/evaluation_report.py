@@ -15,12 +15,13 @@ from harness.facts.outcome import SplitOutcome
 from harness.facts.tasks import TaskSpec
 from harness.inspection.description import VALUE_PERCENTS
 from harness.inspection.error_analysis import ErrorRow, LabelMetrics, label_metrics
-from harness.inspection.output_files import csv_text, write_output_files
+from harness.inspection.output_files import write_output_files
 from harness.inspection.pictures import confusion_matrix, error_histogram, scatter, stacked_label_bars
 from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.calibration import Calibration
 from harness.metrics.registry import baseline_name, format_score, title_of
 from harness.stats.row_errors import confusion_counts, most_confused
+from harness.system.spreadsheets import csv_text
 
 _MAX_CLASSES = 12
 """Classes of the largest confusion matrix on the terminal; with more, it lists the most frequent confusions."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError, boundary
 from harness.system.atomic import check_writable, write_atomically
-from harness.system.spreadsheets import escape_cell
 
 
 def check_output_file(path: Path, formats: Sequence[str], overwrite: bool) -> None:
@@ -63,11 +59,3 @@ def write_output_files(folder: Path, texts: Mapping[str, str], pictures: Mapping
             for path in new:
                 path.unlink(missing_ok=True)
             raise
-
-
-def csv_text(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table as CSV: None is an empty cell, and `escape_cell` changes texts."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerows(map(escape_cell, row) for row in (header, *rows))
-    return file.getvalue()

@@ -172,7 +172,7 @@ def _stored_findings(record: RunRecord, split: str, path: Path) -> Iterator[Find
             recorded = recorded == 1  # of agreements with the right answers, the file has those of right candidates
         if values is None or not np.array_equal(recorded, values):
             yield Finding(f"{name}.{split}", "other values than in the file of predictions")
-    loss = record.metrics.get(split, {}).get("loss")
+    loss = record.value(split, "loss")
     if loss is not None and stored.gold is not None:
         expected = mean_loss(stored.scores, stored.gold)
         if abs(loss - expected) > _LOSS_TOLERANCE * max(1.0, abs(expected)):

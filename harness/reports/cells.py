@@ -97,7 +97,6 @@ def _largest(*values: float | None) -> float:
 
 def group_cell(group: Group, evidence: Evidence) -> Cell:
     """The group's main metrics with the interval of its score."""
-    names = group.task.main_metrics
     if not group.scored:
         ended = [run for run in group.runs if run.status in ("ok", "collapsed")]
         predicted = sum(run.trained_by is not None for run in ended)
@@ -109,13 +108,12 @@ def group_cell(group: Group, evidence: Evidence) -> Cell:
     plus_minus = format_spread(score, evidence.total, evidence.is_over_rows_only, as_percent)
     statistic = "median of " if group.aggregate == "median" else ""
     spread = " ".join(filter(None, [plus_minus, f"({statistic}{len(group.scored)})"]))
-    direction = direction_of(names)
+    direction = direction_of(group.task.main_metrics)
     comparable = None
     if score is not None and direction is not None:
         comparable = float(format_metric(score, as_percent)) * direction
-    is_tied = evidence.is_tied
     marks = group.marks if evidence.is_above_baseline else group.marks | {"b"}
-    return Cell(numbers or NO_SCORE, spread, score, comparable, marks, group.pool, evidence, is_tied=is_tied)
+    return Cell(numbers or NO_SCORE, spread, score, comparable, marks, group.pool, evidence, is_tied=evidence.is_tied)
 
 
 def format_spread(score: float | None, interval: Interval | None, is_over_rows_only: bool, as_percent: bool) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,7 +17,7 @@ from harness.stats.entries import Entry
 from harness.stats.groups import MARKS, Group, reported_metrics, sort_marks
 from harness.stats.resampling import SEED
 from harness.stats.significance import Evidence
-from harness.system.spreadsheets import escape_cell
+from harness.system.spreadsheets import csv_text
 
 SCHEMA_VERSION = 5
 """The version of leaderboard.json, raised when a key is added, renamed or changes its meaning."""
@@ -205,13 +203,9 @@ def _run(board: Leaderboard, group: Group, run: RunRecord) -> dict[str, Any]:
 def render_csv(board: Leaderboard) -> str:
     """leaderboard.csv: a line per entry, task, split and metric; `not_ranked` has the reason of those not in the table.
 
-    A line with a `source` is a published result. `escape_cell` changes names such as `=A1`.
+    A line with a `source` is a published result.
     """
-    file = io.StringIO()
-    writer = csv.DictWriter(file, _CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: escape_cell(cell) for key, cell in line.items()} for line in _csv_lines(board))
-    return file.getvalue()
+    return csv_text(_CSV_COLUMNS, (map(line.get, _CSV_COLUMNS) for line in _csv_lines(board)))
 
 
 def _csv_lines(board: Leaderboard) -> Iterator[dict[str, Any]]:

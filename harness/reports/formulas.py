@@ -141,7 +141,7 @@ def _resampling_formulas(board: Leaderboard, escape: Callable[[str], str]) -> It
             "\n  scores share a rank. In brackets, the means of 1 + the number of significantly better models, and of"
             f"\n  the number of models that are not significantly worse, by Holm's p. Tasks: {tasks}."
         )
-    if any(level != "reported" for level in board.levels.values()):
+    if board.has_levels:
         yield "- Verification is the weakest level of an entry's scores.\n  " + "\n  ".join(
             f"{level}: {meaning}{';' if level != 'verified' else '.'}" for level, meaning in LEVELS.items()
         )

@@ -54,7 +54,7 @@ def table_head(board: Leaderboard) -> list[str]:
     """The titles of the table's columns."""
     rank = ["mean rank"] if board.ranks else []
     columns = [column_title(board.headings[name], task) for name, task in board.tasks.items()]
-    facts = {"tuning": bool(board.tuning), "verification": _has_levels(board)}
+    facts = {"tuning": bool(board.tuning), "verification": board.has_levels}
     present = [title for title, is_present in facts.items() if is_present]
     return ["Model", "Recipe", *board.average_names, *rank, *columns, *present]
 
@@ -66,7 +66,7 @@ def table_lines(board: Leaderboard) -> Iterator[tuple[Entry, list[Cell]]]:
         rank = [_rank_cell(board.ranks.get(entry))] if board.ranks else []
         scores = [board.cells.get((entry, name), Cell()) for name in board.tasks]
         tuning = [_tuning_cell(board.tuning.get(entry))] if board.tuning else []
-        level = [Cell(board.level(entry) or "")] if _has_levels(board) else []
+        level = [Cell(board.level(entry) or "")] if board.has_levels else []
         yield entry, [*averages, *rank, *scores, *tuning, *level]
 
 
@@ -79,11 +79,6 @@ def legend(board: Leaderboard) -> list[str]:
 
 def _rank_cell(rank: Rank | None) -> Cell:
     return Cell() if rank is None else Cell(f"{rank.mean:.1f}", f"[{rank.low:.1f}, {rank.high:.1f}]", rank.mean)
-
-
-def _has_levels(board: Leaderboard) -> bool:
-    """True where a score is more than reported."""
-    return any(level != "reported" for level in board.levels.values())
 
 
 def _tuning_cell(budget: TuningBudget | None) -> Cell:
@@ -142,10 +137,8 @@ def _in_markdown(cell: Cell) -> str:
 def _not_ranked_table(board: Leaderboard) -> str:
     body = []
     for group, difference in board.not_ranked:
-        task, score = (
-            escape_markdown(board.headings[group.spec.task]),
-            _in_markdown(group_cell(group, board.evidence[group])),
-        )
+        task = escape_markdown(board.headings[group.spec.task])
+        score = _in_markdown(group_cell(group, board.evidence[group]))
         body.append([task, *_group_names(group), escape_markdown(difference), _links(group), score])
     return markdown_table(["Task", "Model", "Recipe", "Difference", "Seeds", "Score"], body, left=5)
 
@@ -154,8 +147,7 @@ def _cost_table(board: Leaderboard) -> str:
     body = []
     costs = {entry: cost_of(board.groups_of(entry)) for entry in board.entries}
     has_energy = any(any(cost.measured.values()) for cost in costs.values())
-    for entry in board.entries:
-        cost = costs[entry]
+    for entry, cost in costs.items():
         runs = str(cost.runs) + (f" ({cost.uncounted} unknown)" if cost.uncounted else "")
         total = f"{cost.seconds:,.0f}", f"{cost.device_seconds / 3600:,.2f}"
         once = f"{cost.once_seconds:,.0f}", f"{cost.once_device_seconds / 3600:,.2f}"

@@ -126,6 +126,11 @@ class Leaderboard:
         """The verification of every group, also those not ranked."""
         return {group: level_of(group, one.total, self.folder.reruns) for group, one in self.evidence.items()}
 
+    @property
+    def has_levels(self) -> bool:
+        """True where a score is more than reported."""
+        return any(level != "reported" for level in self.levels.values())
+
     @cached_property
     def reruns(self) -> dict[str, list[Rerun]]:
         """Independent re-runs by run_id."""

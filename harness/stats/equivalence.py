@@ -47,6 +47,11 @@ class Target(NamedTuple):
     freedom: float
     """Degrees of freedom of the error; infinite where they are unknown."""
 
+    @property
+    def runs_needed(self) -> int:
+        """Runs with which a comparison is possible."""
+        return max(2, self.runs if self.statistic == "best" else 0)
+
 
 class Equivalence(NamedTuple):
     """The comparison of runs with a published value, in the unit of the scores."""
@@ -107,7 +112,7 @@ def statistic_variance(runs: int, statistic: RowAggregate, best_of: int) -> floa
 
 def compare_with_target(scores: Sequence[float], target: Target, margin: float) -> Equivalence:
     """The comparison of two runs or more with a published value; of a best of k, k runs or more."""
-    assert len(scores) >= max(2, target.runs if target.statistic == "best" else 0)
+    assert len(scores) >= target.runs_needed
     ours = statistic_of(scores, target.statistic, target.runs)
     squared = float(np.var(np.array(scores), ddof=1))
     difference = ours - target.value

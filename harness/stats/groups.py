@@ -109,7 +109,7 @@ class Group:
 
     def score_of(self, run: RunRecord) -> float | None:
         """The main score of one of its runs, or of a re-run; None where a main metric is undefined."""
-        return mean_or_none([_value(run, *pair) for pair in reported_metrics(self.task)])
+        return mean_or_none([run.value(*pair) for pair in reported_metrics(self.task)])
 
     @cached_property
     def score(self) -> Spread:
@@ -146,7 +146,7 @@ class Group:
 
     def over_seeds(self, split: str, metric: str) -> Spread:
         """One metric over seeds; both numbers are None when it is undefined in a run."""
-        return spread_of([_value(run, split, metric) for run in self.scored], self.aggregate)
+        return spread_of([run.value(split, metric) for run in self.scored], self.aggregate)
 
     def baseline(self, split: str, metric: str) -> float | None:
         """The metric of the constant prediction that has the best main score on these rows."""
@@ -191,10 +191,6 @@ def split_order(split: str) -> tuple[int, str]:
     stages = ("train", "validation", "test")
     numbers = (number for number, stage in enumerate(stages) if split.startswith(stage))
     return next(numbers, len(stages)), split
-
-
-def _value(run: RunRecord, split: str, metric: str) -> float | None:
-    return run.metrics.get(split, {}).get(metric)
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:
@@ -334,7 +330,7 @@ def group_notes(group: Group) -> Iterator[str]:
         if runs := [run for run in group.runs if run.status == status]:
             yield f"{len(runs)} of {len(group.runs)} {status} ({_seeds(runs)})"
     for split, name in reported_metrics(group.task):
-        if runs := [run for run in group.scored if _value(run, split, name) is None]:
+        if runs := [run for run in group.scored if run.value(split, name) is None]:
             yield f"{title_of(name)} on {split} is undefined ({_seeds(runs)})"
 
 

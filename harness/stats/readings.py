@@ -14,6 +14,7 @@ from harness.facts.published import PlusMinus, Score
 from harness.facts.records import RunRecord
 from harness.metrics.registry import direction_of, is_fraction, title_of
 from harness.stats.equivalence import Equivalence, Target, compare_with_target, make_target
+from harness.stats.groups import mean_or_none
 
 ScoreOf = Callable[[RunRecord], float | None]
 """The score of a run under a reading, as its record has it; None where it has none."""
@@ -46,7 +47,7 @@ def other_readings(
         margin: points within which scores count as equal.
     """
     factor = 100 if is_fraction(score.metric) else 1
-    own = [_reported(score.split, score.metric, run) for run in runs]
+    own = [run.value(score.split, score.metric) for run in runs]
     readings = []
     for title, score_of in _other_scores(score, runs[0]):
         values = [score_of(run) for run in runs]
@@ -74,34 +75,25 @@ def metric_readings(score: Score, target: Target, runs: Sequence[RunRecord], mar
 
 def _other_scores(score: Score, run: RunRecord) -> Iterator[tuple[str, ScoreOf]]:
     """The other scores of runs like this one, each with its title."""
-    metric, split, task = score.metric, score.split, run.task
-    if task is not None and task.select_on == split and (direction := direction_of([metric])) is not None:
+    metric, split = score.metric, score.split
+    if run.task.select_on == split and (direction := direction_of([metric])) is not None:
         yield "last checkpoint of each run", partial(_of_checkpoints, metric, lambda values: values[-1])
         yield "best checkpoint of each run", partial(_of_checkpoints, metric, max if direction > 0 else min)
     if is_fraction(metric):
         yield from (reading for reading in _metrics(split, run) if reading[0] != title_of(metric))
     for name in run.metrics:
         if name != split:
-            yield f"{title_of(metric)} {name}", partial(_reported, name, metric)
+            yield f"{title_of(metric)} {name}", partial(RunRecord.value, split=name, metric=metric)
 
 
 def _metrics(split: str, run: RunRecord) -> Iterator[tuple[str, ScoreOf]]:
     """The percentages of a split, and the mean of the two main ones of a task that has two."""
     names = [name for name in run.metrics.get(split, {}) if is_fraction(name)]
     for name in names:
-        yield title_of(name), partial(_reported, split, name)
-    if run.task is not None and len(run.task.main_metrics) == 2 and {*run.task.main_metrics} <= {*names}:
-        first, second = run.task.main_metrics
-        yield f"mean of {title_of(first)} and {title_of(second)}", partial(_mean, split, first, second)
-
-
-def _reported(split: str, metric: str, run: RunRecord) -> float | None:
-    return run.metrics.get(split, {}).get(metric)
-
-
-def _mean(split: str, first: str, second: str, run: RunRecord) -> float | None:
-    values = _reported(split, first, run), _reported(split, second, run)
-    return None if values[0] is None or values[1] is None else (values[0] + values[1]) / 2
+        yield title_of(name), partial(RunRecord.value, split=split, metric=name)
+    if len(pair := run.task.main_metrics) == 2 and {*pair} <= {*names}:
+        title = f"mean of {' and '.join(map(title_of, pair))}"
+        yield title, lambda one: mean_or_none([one.value(split, name) for name in pair])
 
 
 def _of_checkpoints(metric: str, choose: Callable[[list[float]], float], run: RunRecord) -> float | None:

@@ -79,11 +79,11 @@ def _verdict(
     values = [
         (run, factor * value)
         for run in runs
-        if run is not None and (value := run.metrics.get(score.split, {}).get(score.metric)) is not None
+        if run is not None and (value := run.value(score.split, score.metric)) is not None
     ]
     reason = _reason(score, target, runs, len(values))
     equivalence = None
-    if len(values) >= _runs_needed(target):
+    if len(values) >= target.runs_needed:
         equivalence = compare_with_target([value for _, value in values], target, margin)
     listed = dict(zip(row.seeds_of(task), score.by_seed or (), strict=False))
     scores = {run.spec.seed: value for run, value in values}
@@ -142,14 +142,9 @@ def _rounding_error(metric: str, value: float) -> float:
     return 100 * _ROUNDING if is_fraction(metric) else min(_ROUNDING, abs(value) / 200)
 
 
-def _runs_needed(target: Target) -> int:
-    """Runs with which a comparison is possible."""
-    return max(2, target.runs if target.statistic == "best" else 0)
-
-
 def _reason(score: Score, target: Target, runs: Sequence[RunRecord | None], scored: int) -> str:
     """The reason why these runs, of which `scored` have a score, cannot tell; empty if they can."""
-    needed = _runs_needed(target)
+    needed = target.runs_needed
     return "; ".join(_reasons(score, runs)) or (f"{scored} of {needed} runs needed" if scored < needed else "")
 
 
@@ -162,7 +157,7 @@ def _reasons(score: Score, runs: Sequence[RunRecord | None]) -> Iterator[str]:
         if seeds := [str(run.spec.seed) for run in known if run.status == status]:
             yield f"{len(seeds)} of {len(runs)} runs {status} (seed {', '.join(seeds)})"
     scored = [run for run in known if run.status in ("ok", "collapsed")]
-    undefined = [run for run in scored if run.metrics.get(score.split, {}).get(score.metric) is None]
+    undefined = [run for run in scored if run.value(score.split, score.metric) is None]
     if seeds := [str(run.spec.seed) for run in undefined if score.metric != UNSTATED]:
         yield f"{title_of(score.metric)} on {score.split} is undefined (seed {', '.join(seeds)})"
     partial = next((run.data for run in scored if run.data and run.data.is_partial), None)

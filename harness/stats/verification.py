@@ -180,7 +180,7 @@ def _scores(record: RunRecord) -> Iterator[Finding]:
         collapsed.append(is_collapsed(predictions, gold, task.problem_type, row_groups))
         for name in (name for name in task.metrics if name in METRICS):
             expected = METRICS[name].of_or_none(predictions, gold, row_groups)
-            actual = record.metrics.get(split, {}).get(name)
+            actual = record.value(split, name)
             if not _are_equal(expected, actual, METRICS[name]):
                 message = f"expected {expected} from the predictions, got {actual}"
                 yield Finding(f"metrics.{split}.{name}", message)

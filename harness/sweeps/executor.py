@@ -73,12 +73,8 @@ def _texts(value: Any) -> Any:
     return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
-def _text(value: Any) -> Any:
-    return str(value) if type(value) is int else value
-
-
 Count = Annotated[int, BeforeValidator(_count)]
-Text = Annotated[str, BeforeValidator(_text)]
+Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """A text that may look like a number, such as a time limit in minutes."""
 
 

@@ -1,7 +1,18 @@
-"""Cells of a CSV file as a spreadsheet opens it: no text from a record or a file of rows becomes a formula."""
+"""CSV files as a spreadsheet opens them: no text from a record or a file of rows becomes a formula."""
 
+import csv
+import io
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as CSV: None is an empty cell, and `escape_cell` changes texts."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerows(map(escape_cell, row) for row in (header, *rows))
+    return file.getvalue()
 
 
 def escape_cell(cell: Any) -> Any:

@@ -9,15 +9,15 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.commands import run_harness
 
-from harness.__main__ import main
 from harness.engine.test_mode import tables
 from harness.facts.tasks import TaskSpec, all_tasks, load_task
 from harness.inspection.description import TOKEN_PERCENTS, Description, describe_rows
@@ -25,11 +25,7 @@ from harness.inspection.pictures import label_bars, label_pie
 from harness.rows.loading import load_splits, shared_texts
 from harness.rows.splits import Split
 
-
-def run_describe(*args: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) if code else nullcontext() as end:
-        main(["describe", *map(str, args)])
-    assert not code or (end is not None and end.value.code == code)
+run_describe = partial(run_harness, "describe")
 
 
 def describe(task: TaskSpec, splits: dict[str, Split], tokens: dict[str, Any] | None = None) -> Description:

@@ -6,24 +6,19 @@ import csv
 import json
 import re
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.commands import run, run_harness
 
-from harness.__main__ import main
 from harness.facts.tasks import load_task, read_task
-from harness.run import main as run
 from harness.saved_models.bundles import read_bundle
 
 TEXT_FILES = {"metrics.json", "metrics.csv", "errors.csv"}
 
-
-def run_evaluate(*args: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) if code else nullcontext() as end:
-        main(["evaluate", *map(str, args)])
-    assert not code or (end is not None and end.value.code == code)
+run_evaluate = partial(run_harness, "evaluate")
 
 
 def metrics_in(folder: Path) -> dict[str, dict[str, float]]:
@@ -39,9 +34,8 @@ def lines_of(path: Path) -> list[dict[str, str]]:
 def rte(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of two steps in test mode, with the record of its scores."""
     folder = tmp_path_factory.mktemp("rte")
-    args = ["--task", "rte", "--test-mode", "--max-steps", "2", "--results", str(folder)]
-    with pytest.raises(SystemExit):
-        run([*args, "--save-model", str(folder / "model")])
+    args = ("--task", "rte", "--test-mode", "--max-steps", 2, "--results", folder)
+    run(*args, "--save-model", folder / "model")
     return folder / "model"
 
 
@@ -110,9 +104,8 @@ def test_own_files_are_named_with_data(
 
 
 def test_holdout_fits_the_temperature_on_the_selection_half_alone(tmp_path: Path) -> None:
-    args = ["--task", "rte", "--test-mode", "--max-steps", "2", "--protocol", "holdout", "--results", str(tmp_path)]
-    with pytest.raises(SystemExit):
-        run([*args, "--save-model", str(tmp_path / "model")])
+    args = ("--task", "rte", "--test-mode", "--max-steps", 2, "--protocol", "holdout", "--results", tmp_path)
+    run(*args, "--save-model", tmp_path / "model")
     run_evaluate(tmp_path / "model", "--out", tmp_path / "out")
     lines = lines_of(tmp_path / "out/calibration.csv")
     assert [line["split"] for line in lines] == ["train", "validation", "validation_holdout", "validation_holdout"]

@@ -4,8 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from harness.__main__ import main
+from support.commands import run_harness
 
 RUNS = Path(__file__).resolve().parents[2] / "results" / "runs"
 
@@ -20,7 +19,7 @@ def results(tmp_path):
 
 def plan(capsys, *flags):
     """The cells of the table's lines by task."""
-    main(["plan", *map(str, flags)])
+    run_harness("plan", *flags)
     lines = [line.split("│")[1:-1] for line in capsys.readouterr().out.splitlines() if line.startswith("│")]
     return {cells[0].strip(): [cell.strip() for cell in cells[1:]] for cells in lines}
 
@@ -43,13 +42,9 @@ def test_seeds_and_device_hours_or_why_no_number_will_do(capsys, results):
     [(["--detect", 0], "--detect 0"), (["--detect", "inf"], "--detect"), (["--tasks", "rtee"], "'rte'")],
 )
 def test_mistakes_are_named(capsys, results, flags, named):
-    with pytest.raises(SystemExit) as stop:
-        main(["plan", "--results", str(results), *map(str, flags)])
-    assert stop.value.code == 2
+    run_harness("plan", "--results", results, *flags, code=2)
     assert named in capsys.readouterr().err
 
 
 def test_folder_without_records_is_an_error(capsys, tmp_path):
-    with pytest.raises(SystemExit) as stop:
-        main(["plan", "--results", str(tmp_path)])
-    assert stop.value.code == 2
+    run_harness("plan", "--results", tmp_path, code=2)

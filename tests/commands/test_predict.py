@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.commands import run_harness
 
-from harness.__main__ import main
 from harness.api import predict
 from harness.engine import inference
 from harness.facts.tasks import load_task, read_task
 from harness.rows import stream
+from harness.saved_models import bundles
 from harness.saved_models.bundles import read_bundle
 
 TEXTS = [" ".join(f"w{(row * 7 + number) % 40}" for number in range(1 + row * 5 % 11)) for row in range(23)]
@@ -37,10 +38,7 @@ def pairs(make_bundle: Callable[..., Path]) -> Path:
     return make_bundle(load_task("rte"), "pairs")
 
 
-def run_predict(*args: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) if code else nullcontext() as end:
-        main(["predict", *map(str, args)])
-    assert not code or (end is not None and end.value.code == code)
+run_predict = partial(run_harness, "predict")
 
 
 def test_predictions_equal_those_of_transformers(single: Path) -> None:
@@ -202,22 +200,21 @@ def test_batch_that_does_not_fit_is_named_with_its_flag(
     assert "--eval-batch-size" not in error
 
 
+def change_loaded_model(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any, Any], object]) -> None:
+    load = bundles.load_model
+
+    def load_and_change(*args: Any) -> Any:
+        loaded = load(*args)
+        change(*loaded)
+        return loaded
+
+    monkeypatch.setattr(bundles, "load_model", load_and_change)
+
+
 def test_score_that_is_not_finite_is_an_error(
     single: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import torch
-
-    from harness.saved_models import bundles
-
-    load = bundles.load_model
-
-    def damage(*args: Any) -> Any:
-        model, tokenizer = load(*args)
-        with torch.no_grad():
-            model.classifier.bias.fill_(float("nan"))
-        return model, tokenizer
-
-    monkeypatch.setattr(bundles, "load_model", damage)
+    change_loaded_model(monkeypatch, lambda model, _: model.classifier.bias.data.fill_(float("nan")))
     run_predict(single, "--text", "w1", code=2)
     assert "1 of 1 rows" in capsys.readouterr().err
 
@@ -226,16 +223,7 @@ def test_token_without_an_embedding_is_an_error(
     single: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The rows of training may have had no such token."""
-    from harness.saved_models import bundles
-
-    load = bundles.load_model
-
-    def add_token(*args: Any) -> Any:
-        model, tokenizer = load(*args)
-        tokenizer.add_tokens(["unseen"])
-        return model, tokenizer
-
-    monkeypatch.setattr(bundles, "load_model", add_token)
+    change_loaded_model(monkeypatch, lambda _, tokenizer: tokenizer.add_tokens(["unseen"]))
     run_predict(single, "--text", "w1 unseen", code=2)
     assert re.search(r"error: .*bundle: .*token \d+, .* embeddings", capsys.readouterr().err)
 

@@ -7,16 +7,16 @@ import os
 import pty
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.commands import run_harness
 from support.fake_run import command_in
+from support.processes import wait_until
 from support.records import finished_record, minimal_record, run_spec
 
-from harness.__main__ import main
 from harness.engine.progress import Progress, ProgressFile, ProgressSummary
 from harness.facts.records import read_records, record_path, write_record
 from harness.facts.tasks import load_task
@@ -81,7 +81,7 @@ def status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Status:
     """The lines that the command prints, without the head of the table."""
 
     def show(results: Path = tmp_path) -> list[str]:
-        main(["status", "--results", str(results)])
+        run_harness("status", "--results", results)
         return [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()][1:]
 
     return show
@@ -119,10 +119,7 @@ def test_supervised_run_is_running_then_done(tmp_path: Path, status: Status) -> 
     (tmp_path / "rte-3").write_text("wait")
     command = command_in(tmp_path)(Path(CONFIG), 1, 1, args)
     launched = LaunchedSupervisor(Start(record, record_stamp(record), log, args, command, launch_config(0), {}), {})
-    until = time.monotonic() + 60
-    while not (tmp_path / "starts").exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until((tmp_path / "starts").exists)
     assert f"rte tiny-bert 3 running process {launched.process.pid} on " in status(results)[0]
     (tmp_path / "rte-3").unlink()
     assert launched.process.wait(timeout=60) == 0
@@ -247,7 +244,7 @@ def test_unreadable_record_is_counted_and_named(
     tmp_path: Path, record: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     record.write_text("{")
-    main(["status", "--results", str(tmp_path)])
+    run_harness("status", "--results", tmp_path)
     output = capsys.readouterr()
     assert output.out.endswith("0 failed, 1 unreadable.\n")
     assert str(record) in output.err
@@ -258,16 +255,13 @@ def test_bad_input_ends_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "file").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "no-terminal" / "runs").mkdir(parents=True)
-    with pytest.raises(SystemExit) as end:
-        main(["status", "--results", str(tmp_path / fault), *(["--watch"] if fault == "no-terminal" else [])])
-    assert end.value.code == 2
+    run_harness("status", "--results", tmp_path / fault, *(["--watch"] if fault == "no-terminal" else []), code=2)
     assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_folder_of_test_mode_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "test-mode").mkdir()
-    with pytest.raises(SystemExit):
-        main(["status", "--results", str(tmp_path)])
+    run_harness("status", "--results", tmp_path, code=2)
     assert str(tmp_path / "test-mode") in capsys.readouterr().err
 
 

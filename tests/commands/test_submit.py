@@ -14,8 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.commands import run_harness
 
-from harness.__main__ import main
 from harness.facts.records import RunRecord, write_record
 from harness.facts.tasks import load_task
 
@@ -101,9 +101,9 @@ def add(tmp_path: Path, make_record: Callable[..., RunRecord]) -> Callable[..., 
     return write
 
 
-def submit(tmp_path: Path, *args: str) -> Path:
+def submit(tmp_path: Path, *args: str, code: int = 0) -> Path:
     out = tmp_path / "glue.zip"
-    main(["submit", *MODEL, "--results", str(tmp_path / "results"), "--out", str(out), *args])
+    run_harness("submit", *MODEL, "--results", tmp_path / "results", "--out", out, *args, code=code)
     return out
 
 
@@ -112,9 +112,7 @@ def refusal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[...,
     """`refusal(*args)`: the message of a submission that ends with exit code 2."""
 
     def submit_refused(*args: str) -> str:
-        with pytest.raises(SystemExit) as end:
-            submit(tmp_path, *args)
-        assert end.value.code == 2
+        submit(tmp_path, *args, code=2)
         return capsys.readouterr().err
 
     return submit_refused

@@ -8,12 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from support.fake_run import command_in
+from support.processes import wait_until
 
 from harness.commands.sweep import main, read_options
 from harness.errors import UserError
@@ -79,10 +79,7 @@ class World(NamedTuple):
         return [line.split()[0] for line in path.read_text().splitlines()] if path.exists() else []
 
     def wait_for_start(self, *runs: str) -> None:
-        until = time.monotonic() + 60
-        while not set(runs) <= set(self.starts):
-            assert time.monotonic() < until, self.starts
-            time.sleep(0.05)
+        wait_until(lambda: set(runs) <= set(self.starts), state=lambda: self.starts)
 
     def records(self) -> dict[str, RunRecord]:
         records, messages = read_records(self.results / "test-mode")
@@ -259,10 +256,7 @@ def test_runs_end_with_a_sweep_that_is_killed(world: World) -> None:
     (lock,) = world.results.rglob(".*-sweep.lock")
     sweep.kill()
     sweep.communicate()
-    until = time.monotonic() + 30
-    while lock.exists():
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    wait_until(lambda: not lock.exists(), 30)
     assert world.records() == {}
 
 

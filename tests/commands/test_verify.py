@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.commands import run_harness
 
 from harness.__main__ import main
 from harness.commands import verify as verify_command
@@ -124,9 +125,7 @@ def test_published_records_are_checked_and_ten_tampered_copies_are_ten_found(
         file.write_bytes(content)
     expected |= {path.stem: "predictions.validation" for path in (first, second)}
 
-    with pytest.raises(SystemExit) as stop:
-        main(["verify", str(tmp_path), "--json"])
-    assert stop.value.code == 1
+    run_harness("verify", tmp_path, "--json", code=1)
     content = json.loads(capsys.readouterr().out)
     assert content["is_consistent"] is False
     fields = {one["run_id"]: [finding["field"] for finding in one["findings"]] for one in content["records"]}
@@ -155,7 +154,7 @@ def test_every_edit_is_named_with_its_field(results: Path) -> None:
 
 
 def test_table_is_printed_and_everything_holds(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["verify", str(results)])
+    run_harness("verify", results)
     shown = capsys.readouterr().out
     assert "6 records: 6 consistent, 0 with mismatches; 0 unreadable." in shown
     assert "6 checked: " in shown
@@ -216,7 +215,7 @@ def test_files_that_the_base_has_must_not_be_removed(
     code, content = verified_base(results, base, capsys)
     assert (code, content["is_consistent"]) == (1, False)
     assert content["removed"] == [file.relative_to(results).as_posix() for file in files]
-    main(["verify", str(results)])  # a folder alone may lack them
+    run_harness("verify", results)  # a folder alone may lack them
 
     shutil.rmtree(results / "reruns")
     other.unlink()
@@ -229,13 +228,9 @@ def test_files_that_the_base_has_must_not_be_removed(
     code, content = verified_base(results, base, capsys)
     files_of_base = sorted(each.relative_to(base).as_posix() for each in base.rglob("*.*") if each.is_file())
     assert (code, content["removed"]) == (1, files_of_base)
-    with pytest.raises(SystemExit) as stop:
-        main(["verify", str(results), "--base", str(base)])
-    assert stop.value.code == 1
+    run_harness("verify", results, "--base", base, code=1)
     assert files_of_base[0] in capsys.readouterr().out
-    with pytest.raises(SystemExit) as stop:
-        main(["verify", str(results / "nosuch"), "--base", str(base)])
-    assert stop.value.code == 2
+    run_harness("verify", results / "nosuch", "--base", base, code=2)
 
 
 def test_predictions_of_a_record_of_the_base_must_not_be_replaced(
@@ -260,20 +255,15 @@ def test_predictions_of_a_record_of_the_base_must_not_be_replaced(
 def test_no_records_is_bad_input_and_an_unreadable_one_does_not_hold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def code() -> int:
-        with pytest.raises(SystemExit) as stop:
-            main(["verify", str(tmp_path)])
-        return int(str(stop.value.code))
-
-    assert code() == 2
+    run_harness("verify", tmp_path, code=2)
     assert str(tmp_path) in capsys.readouterr().err
     (tmp_path / "test-mode/runs").mkdir(parents=True)
-    assert code() == 2
+    run_harness("verify", tmp_path, code=2)
     assert str(tmp_path / "test-mode") in capsys.readouterr().err
     path = record_path(tmp_path, "rte", "broken")
     path.parent.mkdir(parents=True)
     path.write_text("{")
-    assert code() == 1
+    run_harness("verify", tmp_path, code=1)
     assert str(path) in capsys.readouterr().out
 
 
@@ -310,7 +300,7 @@ def test_equal_rerun_by_somebody_else_verifies_a_row_and_a_copy_does_not(results
         is_repeated = "L6-v2" in run_id
         assert level == ("verified" if is_repeated else "checked")
         assert reruns == [f"reruns/another-lab/runs/rte/{run_id}.json"] * is_repeated
-    main(["leaderboard", "--results", str(results)])
+    run_harness("leaderboard", "--results", results)
     board = json.loads((results / "leaderboard.json").read_text())
     assert sorted(entry["verification"] for entry in board["entries"]) == ["checked", "verified"]
     runs = [run for entry in board["entries"] for run in entry["tasks"]["rte"]["runs"]]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from support.commands import run
 
 from harness.__main__ import main as harness
 from harness.engine import test_mode
@@ -14,7 +15,6 @@ from harness.facts.packing import unpack_array
 from harness.facts.records import read_record
 from harness.facts.tasks import TaskSpec, all_tasks, load_task, read_task
 from harness.rows.loading import load_splits
-from harness.run import main
 
 
 @pytest.mark.parametrize("task", all_tasks(), ids=lambda task: task.name)
@@ -99,9 +99,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("name", SHAPES.values())
 def test_task_of_every_shape_scores_clearly_above_the_baseline(name, tmp_path, capsys):
-    with pytest.raises(SystemExit) as end:
-        main(["--task", name, "--test-mode", "--results", str(tmp_path)])
-    assert end.value.code == 0
+    run("--task", name, "--test-mode", "--results", tmp_path)
     (path,) = (tmp_path / "test-mode" / "runs" / name).glob("*.json")
     record, task = read_record(path), load_task(name)
     assert record.status == "ok"
@@ -120,23 +118,9 @@ def tickets(tmp_path_factory):
     text = (Path(__file__).parents[2] / "docs" / "multi-label.md").read_text(encoding="utf-8")
     (block,) = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if "multi_label" in block]
     (folder / "tickets.yaml").write_text(block, encoding="utf-8")
-    flags = [
-        "--save-model",
-        str(folder / "saved"),
-        "--threshold",
-        "validation",
-        "--protocol",
-        "holdout",
-        "--select",
-        "best_main_score",
-        "--epochs",
-        "12",
-        "--global-batch-size",
-        "16",
-    ]
-    with pytest.raises(SystemExit) as end:
-        main(["--task", str(folder / "tickets.yaml"), "--test-mode", "--results", str(folder), *flags])
-    assert end.value.code == 0
+    flags = ("--save-model", folder / "saved", "--threshold", "validation", "--protocol", "holdout")
+    flags += ("--select", "best_main_score", "--epochs", 12, "--global-batch-size", 16)
+    run("--task", folder / "tickets.yaml", "--test-mode", "--results", folder, *flags)
     (path,) = (folder / "test-mode" / "runs" / "tickets").glob("*.json")
     return path
 

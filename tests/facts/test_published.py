@@ -1,15 +1,23 @@
-"""Published rows: the ones that come with the harness, and the line of every fault in a file."""
+"""Published rows: the ones that come with the harness, the line of every fault in a file, and scores in tables."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from support.boards import record, table_with
 
 from harness.errors import UserError
-from harness.facts.published import load_row, published_rows, read_row, row_names, row_text
+from harness.facts.published import load_row, published_rows, read_row, references, row_names, row_text
 from harness.facts.recipes import Recipe
-from harness.facts.tasks import check_recipe, load_task
+from harness.facts.tasks import check_recipe, load_task, task_names
+from harness.reports.data_files import render_json
+from harness.reports.formulas import formulas
+from harness.reports.html import render_html
+from harness.reports.markdown import render_markdown
+from harness.reports.pair_tests import pair_tests
+from harness.reports.standings import build_leaderboard
 
 WHOLE = """\
 model: org/base
@@ -152,3 +160,39 @@ def test_task_without_a_recipe_is_shown_in_a_row_whose_other_tasks_have_one() ->
     row = load_row("xlnet-large")
     assert [task for task in row.tasks if row.recipe_of(task) is None] == ["qnli"]
     assert row.number_of_runs("rte") == 5
+
+
+def test_scores_are_fractions_of_the_tasks_alone() -> None:
+    scores = references(["cola", "sst2", "stsb"])
+    assert {reference.task for reference in scores} == {"cola", "sst2", "stsb"}
+    assert all(0 < reference.score < 1 for reference in scores)
+
+
+def test_every_score_of_every_row_is_there() -> None:
+    scores = [score for row in published_rows().values() for task in row.tasks.values() for score in task.scores]
+    assert len(references(task_names())) == len(scores) > 100
+
+
+def test_an_error_is_no_percentage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that is added to those that come with the harness, with errors next to percentages."""
+    (tmp_path / "own.yaml").write_text(
+        "model: a/b\nsource: a paper\nsetting: 3 epochs\ntasks:\n  ratings:\n    scores:\n"
+        "      - {metric: rmse, split: validation, value: 0.512}\n"
+        "      - {metric: pearson, split: validation, value: 91.2}\n"
+        "      - {metric: unstated, split: test, value: 90.5}\n"
+    )
+    monkeypatch.setattr("harness.facts.published.PUBLISHED_FOLDER", tmp_path)
+    published_rows.cache_clear()
+    try:
+        assert [one.score for one in references(["ratings"])] == [0.512, 0.912, 0.905]
+        board = build_leaderboard([record("ratings", 0.6)])
+        (line,) = table_with(render_markdown(board), "Source")
+        assert line["ratings RMSE"] == "0.512, 91.2 Pearson, 90.5 ? test"
+        assert ">0.512<" in render_html(json.loads(render_json(board)), {}, formulas(board), "", pair_tests(board))
+    finally:
+        published_rows.cache_clear()
+
+
+def test_setting_of_a_task_replaces_that_of_its_row() -> None:
+    (mrpc, _) = [one for one in references(["mrpc"]) if one.model == "google-bert/bert-base-cased"]
+    assert (mrpc.metric, mrpc.score, mrpc.setting[:8]) == ("f1", 0.8885, "5 epochs")

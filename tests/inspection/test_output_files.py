@@ -1,8 +1,7 @@
-"""Output files: --out is checked before the work, and tables escape their cells."""
+"""Output files: --out is checked before the work, and a failed write leaves nothing new."""
 
 from __future__ import annotations
 
-import csv
 import errno
 import os
 from pathlib import Path
@@ -10,12 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.inspection.output_files import (
-    check_output_file,
-    check_output_folder,
-    csv_text,
-    write_output_files,
-)
+from harness.inspection.output_files import check_output_file, check_output_folder, write_output_files
 
 FORMATS = ("csv", "zip")
 
@@ -67,9 +61,3 @@ def test_failed_write_leaves_no_new_file_in_the_folder(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match=r"--out .*no space left"):
         write_output_files(tmp_path, {"old.csv": "later", "new.csv": ""}, {"bars": {"svg": b""}})
     assert [path.name for path in tmp_path.iterdir()] == ["old.csv"]
-
-
-def test_table_has_empty_cells_for_none_and_quotes_for_commas() -> None:
-    header, row = csv.reader(csv_text(["=a", "b", "c"], [["x, y", None, -1]]).splitlines())
-    assert header == ["'=a", "b", "c"]
-    assert row == ["x, y", "", "-1"]

@@ -12,14 +12,10 @@ import sklearn.metrics
 
 from harness.metrics.classification import LabelCounts
 from harness.metrics.metric import Undefined
-from harness.metrics.registry import METRICS
+from harness.metrics.registry import METRICS, supported_metrics
 
-CLASS_METRICS = [
-    name
-    for name, metric in METRICS.items()
-    if "single_label_classification" in metric.problem_types and not metric.is_over_groups
-]
-SET_METRICS = [name for name, metric in METRICS.items() if "multi_label_classification" in metric.problem_types]
+CLASS_METRICS = [name for name in supported_metrics("single_label_classification") if not METRICS[name].is_over_groups]
+SET_METRICS = supported_metrics("multi_label_classification")
 AVERAGES = [("f1", "macro"), ("f1", "micro"), ("precision", "macro"), ("recall", "macro")]
 
 

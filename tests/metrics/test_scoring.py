@@ -15,16 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from harness.metrics.metric import Undefined
-from harness.metrics.registry import METRICS
+from harness.metrics.registry import METRICS, supported_metrics
 from harness.metrics.scoring import baseline, best_threshold, main_score, mean_loss, predictions_from_scores, score
 
-CLASS_METRICS = [
-    name
-    for name, metric in METRICS.items()
-    if "single_label_classification" in metric.problem_types and not metric.is_over_groups
-]
-SET_METRICS = [name for name, metric in METRICS.items() if "multi_label_classification" in metric.problem_types]
-VALUE_METRICS = [name for name, metric in METRICS.items() if "regression" in metric.problem_types]
+CLASS_METRICS = [name for name in supported_metrics("single_label_classification") if not METRICS[name].is_over_groups]
+SET_METRICS = supported_metrics("multi_label_classification")
+VALUE_METRICS = supported_metrics("regression")
 
 
 def one_hot(predictions: Any, classes: int = 2) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from support.boards import BERT, ELECTRA, record
+from support.commands import run_harness
 
-from harness.__main__ import main
 from harness.facts.records import RunRecord, write_record
 from harness.reports import changes
 from harness.reports.changes import changes_page
@@ -100,16 +100,14 @@ def test_base_prints_the_changes_and_writes_nothing(tmp_path: Path, capsys: pyte
     results, base = tmp_path / "results", tmp_path / "base"
     base.mkdir()
     write_record(record("rte", 0.6), results)
-    main(["leaderboard", "--results", str(results), "--base", str(base)])
+    run_harness("leaderboard", "--results", results, "--base", base)
     assert "Entries: 1 added" in capsys.readouterr().out
     shutil.copytree(results, base, dirs_exist_ok=True)
-    main(["leaderboard", "--results", str(results), "--base", str(base)])
+    run_harness("leaderboard", "--results", results, "--base", base)
     assert "Entries: 0 added, 0 changed, 0 removed" in capsys.readouterr().out
     assert [path.name for path in results.iterdir()] == ["runs"]
-    for flags in (["--base", str(base / "nosuch")], ["--base", str(base), "--task", "rte"]):
-        with pytest.raises(SystemExit) as stop:
-            main(["leaderboard", "--results", str(results), *flags])
-        assert stop.value.code == 2
+    for flags in (["--base", base / "nosuch"], ["--base", base, "--task", "rte"]):
+        run_harness("leaderboard", "--results", results, *flags, code=2)
 
 
 def test_records_that_were_all_removed_are_listed_as_any_others(
@@ -119,12 +117,10 @@ def test_records_that_were_all_removed_are_listed_as_any_others(
     results.mkdir()
     run = record("rte", 0.6)
     write_record(run, base)
-    main(["leaderboard", "--results", str(results), "--base", str(base)])
+    run_harness("leaderboard", "--results", results, "--base", base)
     shown = capsys.readouterr().out
     assert "Entries: 0 added, 0 changed, 1 removed. Records: 0 added, 0 changed, 1 removed." in shown
     assert f"- rte/{run.run_id}".replace("_", "\\_") in shown
     assert rows(shown)[1] == [BERT, "default", "removed", "reported → –"]
     for other in (tmp_path / "nosuch", tmp_path):  # a folder that is missing, and two without a record
-        with pytest.raises(SystemExit) as stop:
-            main(["leaderboard", "--results", str(other), "--base", str(results)])
-        assert stop.value.code == 2
+        run_harness("leaderboard", "--results", other, "--base", results, code=2)

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from markdown_it import MarkdownIt
+from support.commands import run_harness
 from support.workflow_steps import Step, run_blocks, run_steps
 
 from harness.__main__ import main
@@ -241,13 +242,11 @@ def test_only_an_empty_folder_becomes_a_repository(tmp_path: Path, capsys: pytes
     write_repository(tmp_path)
     with pytest.raises(UserError, match=re.escape(str(tmp_path))):
         write_repository(tmp_path)
-    for args in ([str(tmp_path)], [str(tmp_path / "new"), "--strict"], [str(tmp_path / "README.md" / "new")]):
-        with pytest.raises(SystemExit) as stop:
-            main(["leaderboard", "--init-repository", *args])
-        assert stop.value.code == 2
+    for args in ([tmp_path], [tmp_path / "new", "--strict"], [tmp_path / "README.md" / "new"]):
+        run_harness("leaderboard", "--init-repository", *args, code=2)
     assert not (tmp_path / "new").exists()
     capsys.readouterr()
-    main(["leaderboard", "--init-repository", str(tmp_path / "new")])
+    run_harness("leaderboard", "--init-repository", tmp_path / "new")
     written = [line for line in capsys.readouterr().out.splitlines() if line.startswith(str(tmp_path))]
     assert all(Path(line).is_file() for line in written)
     assert len(written) == 7

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.commands import run, sigterm_at_step
 
-from harness.engine import test_mode, training
+from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
 from harness.facts.run_files import checkpoint_folder
@@ -23,16 +22,9 @@ from harness.inspection.scorer import open_model
 from harness.rows import loading
 from harness.rows.files import file_hash
 from harness.rows.splits import Split
-from harness.run import main
 
 FLAGS = ("--task", "rte", "--test-mode", "--epochs", "2", "--learning-rate", "0.03")
 KINDS = ("lora", "dora", "ia3", "bitfit")
-
-
-def run(*args: Any, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([str(arg) for arg in args])
-    assert end.value.code == code
 
 
 def record_of(results: Path, task: str = "rte") -> RunRecord:
@@ -117,20 +109,9 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(path)
 
 
-def test_interrupted_run_resumes_bit_for_bit_from_trained_weights_alone(
-    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_interrupted_run_resumes_bit_for_bit_from_trained_weights_alone(saved: Path, tmp_path: Path) -> None:
     flags = (*FLAGS, "--adapter", record_of(saved).spec.recipe.adapter, "--results", tmp_path)
-    training_steps = training.training_steps
-
-    def send_sigterm(*args: Any, **keywords: Any) -> Any:
-        for step in training_steps(*args, **keywords):
-            if step.number == 15:
-                os.kill(os.getpid(), signal.SIGTERM)
-            yield step
-
-    with monkeypatch.context() as patched:
-        patched.setattr(training, "training_steps", send_sigterm)
+    with sigterm_at_step(15):
         run(*flags, code=143)
     folder = checkpoint_folder(tmp_path / "test-mode", "rte", record_of(saved).run_id)
     weights = _weights(next(folder.glob("*-00000015")) / "weights.safetensors")

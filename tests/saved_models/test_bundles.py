@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from support.commands import run
 
 from harness.engine import models
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_record
 from harness.facts.tasks import load_task, read_task
 from harness.rows.files import file_hash
-from harness.run import main
 from harness.saved_models import bundles
 
 
@@ -41,12 +41,6 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedRun:
     run(*args)
     (path,) = (root / "results/test-mode/runs/rte").glob("*.json")
     return SavedRun(root / "models/rte", root / "results", read_record(path), args)
-
-
-def run(*args: str, code: int = 0) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(args)
-    assert end.value.code == code
 
 
 @pytest.fixture

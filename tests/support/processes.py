@@ -7,7 +7,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,14 @@ def finish(command: Sequence[str], timeout: float = 400) -> str:
         raise
     assert process.returncode == 0, output
     return output
+
+
+def wait_until(is_true: Callable[[], object], seconds: float = 60, state: Callable[[], object] = str) -> None:
+    """Waits until the condition is true; fails after that many seconds, with the state then."""
+    deadline = time.monotonic() + seconds
+    while not is_true():
+        assert time.monotonic() < deadline, state()
+        time.sleep(0.02)
 
 
 def record_paths(results: Path) -> list[Path]:

@@ -6,10 +6,11 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+
+from support.processes import wait_until
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 NODES = ("n1", "n2", "n3")
@@ -55,17 +56,17 @@ def slurm_cluster(folder: Path) -> Iterator[Path]:
             f"--socket={folder}/munge --key-file={folder}/key --pid-file={folder}/munge.pid --seed-file={folder}/seed"
         )
         _start(daemons, ["munged", "--foreground", "--force", f"--log-file={folder}/munge.log", *munge.split()], folder)
-        _wait(lambda: (folder / "munge").exists())
+        wait_until(lambda: (folder / "munge").exists())
         _start(daemons, ["slurmctld", "-D", "-f", str(config)], folder)
         for node in NODES:
             (folder / f"spool-{node}").mkdir()
             is_blind = node == NODE_WITHOUT_FOLDER and can_hide(hidden_folder(config))
             prefix = _without(hidden_folder(config)) if is_blind else []
             _start(daemons, [*prefix, "slurmd", "-D", "-N", node, "-f", str(config)], folder)
-        _wait(lambda: _idle_nodes(config) == len(NODES))
+        wait_until(lambda: _idle_nodes(config) == len(NODES))
         yield config
         subprocess.run(["scancel", "--me"], env={**os.environ, "SLURM_CONF": str(config)}, check=False)
-        _wait(lambda: _idle_nodes(config) == len(NODES), seconds=20)
+        wait_until(lambda: _idle_nodes(config) == len(NODES), seconds=20)
 
 
 def _configuration(folder: Path, ports: list[int]) -> str:
@@ -139,10 +140,3 @@ def _idle_nodes(config: Path) -> int:
         check=False,
     )
     return len(set(listed.stdout.split()))
-
-
-def _wait(is_ready: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not is_ready():
-        assert time.monotonic() < until, "the cluster did not get ready"
-        time.sleep(0.1)

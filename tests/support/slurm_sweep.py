@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
-from support.slurm_cluster import reason_to_skip
 from support.stepped_sweep import SteppedSweep
 
 from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.scheduler import Command
-
-needs_slurm = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def slurm(*args: str) -> str:

@@ -41,11 +41,16 @@ class SteppedSweep:
                 break
         return self.yielded
 
-    def go_on_to_runs_that_wait(self, number: int = 1) -> None:
-        """Lets the runs start, and wait until their files are removed."""
+    def go_on_to_runs_that_wait(self, number: int = 1, at_once: int | None = None) -> None:
+        """Lets the runs start, or as many as can be done `at_once`, and wait until they are released."""
         for seed in range(number):
             (self.folder / f"rte-{seed}").write_text("wait")
-        self.go_on(until=lambda: len(self.starts()) == number)
+        self.go_on(until=lambda: len(self.starts()) == (at_once or number))
+
+    def release(self) -> None:
+        """Lets the runs that wait end well."""
+        for file in self.folder.glob("rte-*"):
+            file.unlink()
 
     def starts(self) -> list[str]:
         file = self.folder / "starts"

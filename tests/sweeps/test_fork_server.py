@@ -6,14 +6,12 @@ import json
 import re
 import signal
 import socket
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from support.processes import leftovers, outcome_of
+from support.processes import leftovers, outcome_of, wait_until
 
 from harness.api import run as run_here
 from harness.commands.sweep import read_options
@@ -48,15 +46,8 @@ def start_of(results: Path, *args: str, seed: int = 0) -> Start:
     return Start(run.path, record_stamp(run.path), run.log_path, run.args, command, launch_config(0), failure)
 
 
-def wait_until(condition: Callable[[], object], run: TiedSupervisor) -> None:
-    until = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < until, run.output()
-        time.sleep(0.02)
-
-
 def code_of(run: TiedSupervisor) -> int:
-    wait_until(lambda: run.exit_code() is not None, run)
+    wait_until(lambda: run.exit_code() is not None, 120, run.output)
     code = run.exit_code()
     assert code is not None
     return code
@@ -64,7 +55,7 @@ def code_of(run: TiedSupervisor) -> int:
 
 def process_of(run: TiedSupervisor) -> psutil.Process:
     """The process of the run itself, once it has trained an epoch."""
-    wait_until(lambda: re.search(r"^ +1 ", run.output(), re.MULTILINE), run)
+    wait_until(lambda: re.search(r"^ +1 ", run.output(), re.MULTILINE), 120, run.output)
     forked = run.process
     assert isinstance(forked, ForkedSupervisor)
     assert run.exit_code() is None
@@ -104,7 +95,7 @@ def test_stopped_run_saves_a_checkpoint_and_resumes(supervisors: Supervisors, tm
     assert code_of(run) == STOPPED
     assert not start.record.exists()
     again = supervisors.start(start, Slot())
-    wait_until(lambda: "resuming after" in again.output(), again)
+    wait_until(lambda: "resuming after" in again.output(), 120, again.output)
     again.kill()
     assert code_of(again) == 1
 
@@ -115,7 +106,7 @@ def test_run_stops_when_its_sweep_is_gone(supervisors: Supervisors, tmp_path: Pa
     run = supervisors.start(start_of(tmp_path, *LONG), Slot())
     assert isinstance(run.process, ForkedSupervisor)
     assert supervisors.server is not None
-    wait_until(lambda: re.search(r"^ +1 ", run.output(), re.MULTILINE), run)
+    wait_until(lambda: re.search(r"^ +1 ", run.output(), re.MULTILINE), 120, run.output)
     if has_read:
         assert run.exit_code() is None
     processes = psutil.Process(supervisors.server.process.pid).children(recursive=True)

@@ -232,8 +232,7 @@ def test_job_that_the_cluster_refuses_waits_while_others_run(tmp_path: Path, mon
     assert [event.state for event in sweep.yielded] == ["running", "running", "waiting"], "it is told once"
     assert "AssocMaxSubmitJobLimit" in str(sweep.yielded[-1].message)
     cluster.limit = 1
-    for seed in (0, 1):
-        (tmp_path / f"rte-{seed}").unlink()
+    sweep.release()
     sweep.go_on()
     assert len(sweep.scheduler.in_state("done")) == 3
 

@@ -13,6 +13,7 @@ from threading import Thread
 
 import psutil
 import pytest
+from support.processes import wait_until
 
 from harness.sweeps import tied_supervisors
 from harness.sweeps.launch import CONFIG, STOPPED, Start, launch_command, launch_config
@@ -114,10 +115,7 @@ def test_start_of_a_task_with_many_labels_is_sent_whole(tmp_path: Path, monkeypa
     thread.start()
     thread.join(timeout=30)
     (supervisor,) = supervisors
-    until = time.monotonic() + 30
-    while supervisor.exit_code() is None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: supervisor.exit_code() is not None, 30)
     assert int(supervisor.received.split()[0]) == len(f"{{}}\n{start.to_json()}\n")
 
 
@@ -168,10 +166,8 @@ def test_run_of_a_killed_supervisor_ends_before_its_device_is_free(
 ) -> None:
     program = "import os, time; print('began', os.getpid(), flush=True); time.sleep(60)"
     supervisor = never_forked(start_of([sys.executable, "-c", program], launch_config(0), tmp_path / "record.json"))
-    run, until = killed(supervisor), time.monotonic() + 30
-    while (code := supervisor.exit_code()) is None:
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    assert code == -signal.SIGKILL
+    run = killed(supervisor)
+    wait_until(lambda: supervisor.exit_code() is not None, 30)
+    assert supervisor.exit_code() == -signal.SIGKILL
     assert "supervisor of this run was killed" in supervisor.output()
     assert not psutil.pid_exists(run) or psutil.Process(run).status() == psutil.STATUS_ZOMBIE

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.slurm_cluster import slurm_cluster
+from support.slurm_cluster import reason_to_skip, slurm_cluster
 from support.slurm_sweep import slurm
 
 from harness.sweeps.executors import slurm_client, slurm_workers
@@ -14,6 +14,8 @@ from harness.sweeps.executors import slurm_client, slurm_workers
 
 @pytest.fixture(scope="session")
 def slurm_configuration(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    if reason := reason_to_skip():
+        pytest.skip(reason)
     with slurm_cluster(tmp_path_factory.mktemp("slurm")) as path:
         yield path
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from support.processes import wait_until
 from support.ray_cluster import RayCluster, private_network, reason_to_skip
 from support.stepped_sweep import SteppedSweep
 
@@ -25,12 +25,12 @@ from harness.sweeps.executors.ray_task import NODE
 from harness.sweeps.launch import STOPPED, Start
 from harness.system.devices import Slot
 
-needs_ray = pytest.mark.skipif(reason_to_skip() is not None, reason=str(reason_to_skip()))
-
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
     """Two nodes, each with two processors and what Ray takes for a GPU."""
+    if reason := reason_to_skip():
+        pytest.skip(reason)
     # in a folder with a short name: the paths of sockets are limited
     with private_network(), tempfile.TemporaryDirectory(prefix="ray") as folder:
         cluster = RayCluster(Path(folder), nodes=2, num_cpus=2, num_gpus=1)
@@ -48,17 +48,11 @@ class Sweep(SteppedSweep):
     def states_at_the_end(self) -> list[str]:
         return [event.state for event in self.go_on()]
 
-    def release(self) -> None:
-        """Lets the runs that wait end well."""
-        for file in self.folder.glob("rte-*"):
-            file.unlink()
-
     def processes(self) -> list[psutil.Process]:
         """The fake runs that are alive."""
         return [each for each in psutil.process_iter(["cmdline"]) if str(self.folder) in (each.info["cmdline"] or ())]
 
 
-@needs_ray
 def test_every_run_is_a_task_and_is_done_once(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,7 +64,6 @@ def test_every_run_is_a_task_and_is_done_once(
     assert states.count("done") == 6
 
 
-@needs_ray
 def test_runs_share_gpus(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 4, runs_per_device=2)
     sweep.go_on_to_runs_that_wait(4)
@@ -81,12 +74,9 @@ def test_runs_share_gpus(cluster: RayCluster, tmp_path: Path) -> None:
     assert sweep.states_at_the_end().count("done") == 4
 
 
-@needs_ray
 def test_stopped_sweep_ends_its_tasks_and_the_next_one_resumes(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 3, max_jobs=3)  # one more than the nodes can do
-    for seed in range(3):
-        (tmp_path / f"rte-{seed}").write_text("wait")
-    sweep.go_on(until=lambda: len(sweep.starts()) == 2)
+    sweep.go_on_to_runs_that_wait(3, at_once=2)
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
@@ -96,7 +86,6 @@ def test_stopped_sweep_ends_its_tasks_and_the_next_one_resumes(cluster: RayClust
     assert again.states_at_the_end().count("done") == 3
 
 
-@needs_ray
 def test_run_of_a_killed_worker_stops_and_starts_again(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 1)
     sweep.go_on_to_runs_that_wait(1)
@@ -107,7 +96,6 @@ def test_run_of_a_killed_worker_stops_and_starts_again(cluster: RayCluster, tmp_
     assert sweep.states_at_the_end()[-1] == "done"
 
 
-@needs_ray
 def test_run_whose_task_is_given_up_starts_again_but_not_for_ever(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,29 +111,25 @@ def test_run_whose_task_is_given_up_starts_again_but_not_for_ever(
     assert len(sweep.starts()) == 2
 
 
-@needs_ray
 def test_second_interrupt_kills_a_run_that_does_not_stop(cluster: RayCluster, tmp_path: Path) -> None:
     executor = RayExecutor(ExecutorSettings(name="ray", ray_address=cluster.address), test_mode=False)
     program = "import signal; signal.signal(15, lambda *_: print('not yet', flush=True)); print('ready', flush=True)"
     command = [sys.executable, "-c", f"{program}\nwhile True: signal.pause()", str(tmp_path)]
     record, log = tmp_path / "results/runs/rte/0.json", tmp_path / "results/logs/rte/0.log"
     run = executor.start(Start(record, "none", log, [], command, "{}", {}), executor.slots[0])
-    wait_for(lambda: "ready" in run.output())
+    wait_until(lambda: "ready" in run.output())
     run.stop()
-    wait_for(lambda: "not yet" in run.output())
+    wait_until(lambda: "not yet" in run.output())
     assert run.exit_code() is None
     run.kill()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     assert not [each for each in psutil.process_iter(["cmdline"]) if str(tmp_path) in (each.info["cmdline"] or ())]
 
 
-@needs_ray
 def test_node_that_does_not_see_the_results_folder_is_named(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 3, max_jobs=3)
-    for seed in range(3):
-        (tmp_path / f"rte-{seed}").write_text("wait")
-    sweep.go_on(until=lambda: len(sweep.starts()) == 2)
+    sweep.go_on_to_runs_that_wait(3, at_once=2)
     waits = next(run.handle for run in sweep.scheduler.running if "waiting" in run.handle.location())
     Path(waits.log).unlink()  # type: ignore[attr-defined]
     sweep.release()
@@ -190,7 +174,7 @@ class TwoNodes:
             self.rank(number).unlink(missing_ok=True)
         start = Start(self.record, "none", self.log, [str(self.folder), str(self.record)], [], "{}", {})
         run = self.executor.start(start, self.executor.slots[0])
-        wait_for(lambda: all(self.rank(number).exists() for number in (0, 1)) or run.exit_code() is not None)
+        wait_until(lambda: all(self.rank(number).exists() for number in (0, 1)) or run.exit_code() is not None)
         return run
 
     def other_node(self) -> str:
@@ -208,7 +192,6 @@ class TwoNodes:
         return sorted(alive, key=lambda each: each.environ().get("RANK", ""))
 
 
-@needs_ray
 def test_run_on_two_nodes_stops_on_both_and_starts_again(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -219,7 +202,7 @@ def test_run_on_two_nodes_stops_on_both_and_starts_again(
     run = two.start()
     assert len(two.processes()) == 2
     run.stop()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     assert two.processes() == []
     assert not two.record.exists()
@@ -228,11 +211,10 @@ def test_run_on_two_nodes_stops_on_both_and_starts_again(
     assert {two.rank(number).read_text() for number in (0, 1)} == {f"2 {first} 2 yes"}
     assert first != two.other_node()
     (tmp_path / "go").touch()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == 0
 
 
-@needs_ray
 def test_run_on_two_nodes_ends_on_both_when_a_process_of_one_dies(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,13 +222,12 @@ def test_run_on_two_nodes_ends_on_both_when_a_process_of_one_dies(
     two = TwoNodes(tmp_path, cluster, monkeypatch)
     run = two.start()
     two.processes()[1].kill()
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED  # the first time
     assert "node" in run.output()
     assert two.processes() == []
 
 
-@needs_ray
 def test_run_on_two_nodes_that_fails_because_one_is_lost_has_no_failed_record(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,14 +237,13 @@ def test_run_on_two_nodes_that_fails_because_one_is_lost_has_no_failed_record(
     run = two.start()
     cluster.kill_node(two.other_node())
     (tmp_path / "fail").touch()
-    wait_for(two.record.exists)
-    wait_for(lambda: run.exit_code() is not None)
+    wait_until(two.record.exists)
+    wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED
     assert not two.record.exists()
     cluster.add_node()
 
 
-@needs_ray
 def test_run_of_a_killed_node_starts_again_on_another(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 1)
     sweep.go_on_to_runs_that_wait(1)
@@ -279,13 +259,6 @@ def worker_of(sweep: Sweep) -> psutil.Process:
     """Ray's worker, above the guard, the supervisor and the fake run."""
     (run,) = sweep.processes()
     return run.parents()[2]
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.05)
 
 
 def test_missing_ray_is_told_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import psutil
 import pytest
+from support.processes import wait_until
 
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
@@ -99,7 +100,4 @@ def test_run_of_a_supervisor_that_is_killed_ends_with_it() -> None:
         assert supervisor is not None
         supervisor.kill()
         assert guard.wait(timeout=30) != 0
-    until = time.monotonic() + 30
-    while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: not run.is_running() or run.status() == psutil.STATUS_ZOMBIE, 30)

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from support.fake_run import command_in
+from support.processes import wait_until
 from support.slurm_cluster import NODE_WITHOUT_FOLDER, can_hide, hidden_folder
-from support.slurm_sweep import Sweep, needs_slurm, slurm, wait_until
+from support.slurm_sweep import Sweep, slurm
 
 from harness.commands.reproduce import main as reproduce
 from harness.commands.sweep import main, read_options
@@ -22,7 +23,6 @@ from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.launch import SCRIPT, STOPPED, Start
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 6, max_jobs=4)
@@ -32,7 +32,6 @@ def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
     assert all("Slurm job" in (event.location or "") for event in sweep.yielded if event.state == "running")
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("settings", [{}, {"workers": 1}])
 def test_folder_may_have_any_characters(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -45,25 +44,20 @@ def test_folder_may_have_any_characters(tmp_path: Path, settings: dict[str, Any]
     assert list(tmp_path.iterdir()) == [folder]
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, max_jobs=2)
-    for seed in (0, 1, 2):
-        (tmp_path / f"rte-{seed}").write_text("wait")
-    sweep.go_on(until=lambda: len(sweep.starts()) == 2)
+    sweep.go_on_to_runs_that_wait(3, at_once=2)
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
     assert slurm("squeue", "--noheader", "--me").strip() == ""
-    for seed in (0, 1, 2):
-        (tmp_path / f"rte-{seed}").unlink()
+    sweep.release()
     again = Sweep(tmp_path, 3)
     again.go_on()
     assert len(again.scheduler.in_state("done")) == 3
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
@@ -74,7 +68,6 @@ def test_job_near_its_time_limit_requeues_itself_and_the_run_starts_again(tmp_pa
     assert [event.state for event in sweep.yielded] == ["running", "done"]
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_stopped_sweep_does_not_wait_for_a_job_that_was_requeued_meanwhile(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
@@ -86,7 +79,6 @@ def test_stopped_sweep_does_not_wait_for_a_job_that_was_requeued_meanwhile(tmp_p
     assert slurm("squeue", "--noheader", "--me", "--states=PENDING").strip() == ""
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_run_of_a_lost_node_starts_again_on_another(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
@@ -98,7 +90,6 @@ def test_run_of_a_lost_node_starts_again_on_another(tmp_path: Path) -> None:
     assert len(sweep.scheduler.in_state("done")) == 1
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
@@ -109,7 +100,6 @@ def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None
     assert "CANCELLED" in (failed.message or "")
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_job_of_an_earlier_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     first = Sweep(tmp_path, 1)
@@ -123,7 +113,6 @@ def test_job_of_an_earlier_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     assert len(second.scheduler.in_state("done")) == 1
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_run_that_dies_leaves_a_failed_record(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 1)
@@ -134,14 +123,12 @@ def test_run_that_dies_leaves_a_failed_record(tmp_path: Path) -> None:
     assert "it broke" in (failed.record.error or "")
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_unknown_partition_is_refused_in_the_message_of_sbatch(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="partition"):
         Sweep(tmp_path, 1, slurm={"partition": "nowhere"}).go_on()
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("settings", [{"time": "4 hours"}, {"slurm": {"gres": "gpu:64"}}])
 def test_request_that_sbatch_refuses_is_told_in_its_words(tmp_path: Path, settings: dict[str, Any]) -> None:
@@ -149,7 +136,6 @@ def test_request_that_sbatch_refuses_is_told_in_its_words(tmp_path: Path, settin
         Sweep(tmp_path, 1, **settings).go_on()
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_job_that_will_never_start_ends_the_sweep_with_the_reason(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -161,7 +147,6 @@ def test_job_that_will_never_start_ends_the_sweep_with_the_reason(
     assert slurm("squeue", "--noheader", "--me").strip() == ""
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_results_folder_that_a_node_does_not_see_is_told_with_both(slurm_configuration: Path) -> None:
     folder = hidden_folder(slurm_configuration)
@@ -173,7 +158,6 @@ def test_results_folder_that_a_node_does_not_see_is_told_with_both(slurm_configu
     assert sweep.starts() == []
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_detached_sweep_starts_what_it_can_and_the_same_command_the_rest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -193,7 +177,6 @@ def test_detached_sweep_starts_what_it_can_and_the_same_command_the_rest(
     assert "3 finished" in detach()
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_detached_reproduction_gives_its_verdict_once_its_runs_are_done(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -262,7 +245,6 @@ checkpoint would end the other.
 """
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("outer_job", [{}, {"SLURM_JOB_ID": "1", "SLURM_GPUS": "1", "SLURM_MEM_PER_NODE": "2000"}])
 def test_processes_on_two_nodes_connect_and_stop_together(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.slurm_sweep import Sweep, needs_slurm, slurm
+from support.slurm_sweep import Sweep, slurm
 
 from harness.errors import UserError
 from harness.sweeps.executor import SubmissionRefused
@@ -14,7 +14,7 @@ from harness.sweeps.executors import slurm_workers
 from harness.sweeps.executors.slurm_client import Slurm
 from harness.sweeps.worker_queue import queued_runs
 
-pytestmark = [needs_slurm, pytest.mark.usefixtures("cluster")]
+pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def worker_jobs() -> set[str]:
@@ -57,14 +57,11 @@ def test_workers_that_the_cluster_takes_do_all_runs(tmp_path: Path, monkeypatch:
 
 def test_run_of_a_cancelled_worker_is_done_by_another(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, workers=2)
-    for seed in range(3):
-        (tmp_path / f"rte-{seed}").write_text("wait")
-    sweep.go_on(until=lambda: len(sweep.starts()) == 2)
+    sweep.go_on_to_runs_that_wait(3, at_once=2)
     slurm("scancel", job_of(tmp_path, 0))
     (tmp_path / "rte-1").unlink()
     sweep.go_on(until=lambda: sweep.starts().count("rte-0 1") == 2)
-    for seed in (0, 2):
-        (tmp_path / f"rte-{seed}").unlink()
+    sweep.release()
     sweep.go_on()
     assert len(sweep.scheduler.in_state("done")) == 3
     assert sorted(sweep.starts()) == ["rte-0 1", "rte-0 1", "rte-1 1", "rte-2 1"]
@@ -73,13 +70,10 @@ def test_run_of_a_cancelled_worker_is_done_by_another(tmp_path: Path) -> None:
 def test_workers_finish_the_queue_of_a_dead_sweep_and_the_next_sweep_doubles_nothing(tmp_path: Path) -> None:
     earlier = worker_jobs()
     first = Sweep(tmp_path, 4, workers=2)
-    for seed in range(4):
-        (tmp_path / f"rte-{seed}").write_text("wait")
-    first.go_on(until=lambda: len(first.starts()) == 2)  # from here on nobody looks after it
+    first.go_on_to_runs_that_wait(4, at_once=2)  # from here on nobody looks after it
     second = Sweep(tmp_path, 4, workers=2)
     second.go_on(until=lambda: len(second.scheduler.running) == 4)
-    for seed in range(4):
-        (tmp_path / f"rte-{seed}").unlink()
+    second.release()
     second.go_on()
     assert sorted(second.starts()) == [f"rte-{seed} 1" for seed in range(4)]
     assert len(second.scheduler.in_state("done")) == 4
@@ -99,9 +93,7 @@ def test_sweep_that_asks_for_other_nodes_has_workers_of_its_own(tmp_path: Path) 
 
 def test_stopped_sweep_empties_the_queue_and_ends_its_workers(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, workers=2)
-    for seed in range(3):
-        (tmp_path / f"rte-{seed}").write_text("wait")
-    sweep.go_on(until=lambda: len(sweep.starts()) == 2)
+    sweep.go_on_to_runs_that_wait(3, at_once=2)
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
