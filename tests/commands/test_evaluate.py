@@ -161,6 +161,23 @@ def test_label_sets_have_metrics_by_label_and_no_confusion_matrix(
     assert sum(int(rows) for _, rows in wrong) == 12
 
 
+def test_no_label_of_a_set_is_broken_on_a_terminal(
+    make_task: Callable[..., Path],
+    make_bundle: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    labels = [f"label-of-topic-{number}" for number in range(8)]
+    keys = dict(problem_type="multi_label_classification", labels=labels, separator=";", metrics=["f1_micro"])
+    rows = {"text": [f"w{row}" for row in range(8)], "label": [";".join(labels[: row + 1]) for row in range(8)]}
+    path = make_task({"train": rows, "validation": rows}, main_metrics="f1_micro", **keys)
+    run_evaluate(make_bundle(read_task(path)), "--task", path)
+    names = re.findall(r"[\w-]*(?:label|topic)[\w-]*", capsys.readouterr().out.partition("worst errors")[2])
+    assert len(names) > 20
+    assert set(names) <= set(labels)
+
+
 def test_texts_in_a_file_are_no_formulas(
     own_task: Callable[..., Path], make_bundle: Callable[..., Path], tmp_path: Path
 ) -> None:
