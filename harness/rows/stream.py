@@ -40,8 +40,9 @@ class TextColumns(NamedTuple):
 
     @property
     def texts(self) -> set[str]:
-        """The columns that must have a text in every row; others have positions of spans."""
-        return {part for source in self.sources for part in source.parts} - {self.candidates}
+        """The columns that must have a text in every row; others have positions of spans, or one of several is enough."""
+        whole = (source for source in self.sources if len(source.parts) == 1 or source.template is not None)
+        return {part for source in whole for part in source.parts} - {self.candidates}
 
     def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> Split:
         """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""

@@ -115,6 +115,16 @@ def test_error_is_named_with_its_row_or_line(name: str, content: str, message: s
         texts(path)
 
 
+def test_joined_text_needs_one_of_its_columns_as_for_training(tmp_path: Path) -> None:
+    columns, path = TextColumns((TextSource("a+b", ("a", "b")),)), tmp_path / "rows.jsonl"
+    path.write_text('{"a": "x", "b": null}\n{"a": "y", "b": "z"}\n')
+    (rows,) = stream_file(path, columns, ReadOptions())
+    assert rows.text == ["x", "y\nz"]
+    path.write_text('{"a": "x", "b": "z"}\n{"a": null, "b": null}\n')
+    with pytest.raises(UserError, match="row 2: missing text"):
+        list(stream_file(path, columns, ReadOptions()))
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
 def test_delimiter_is_inferred_from_the_header_as_for_training(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("a;b;c\nx,1;y\t;z\n", encoding="utf-8")
