@@ -40,7 +40,7 @@ class TextColumns(NamedTuple):
 
     @property
     def texts(self) -> set[str]:
-        """The columns that must have a text in every row; others have positions of spans, or one of several is enough."""
+        """The columns that must have a text in every row; others have positions of spans, or are parts of a join."""
         whole = (source for source in self.sources if len(source.parts) == 1 or source.template is not None)
         return {part for source in whole for part in source.parts} - {self.candidates}
 
