@@ -84,6 +84,43 @@ def test_folder_of_records_that_does_not_exist_is_an_error(tmp_path: Path) -> No
         api.load_records(tmp_path / "none")
 
 
+@pytest.mark.parametrize("folder", [None, 5, ["results"], b"results"])
+def test_folder_that_is_no_path_is_refused(folder: Any) -> None:
+    with pytest.raises(UserError, match=r"results: expected the path of a folder, got "):
+        api.load_records(folder)
+    with pytest.raises(UserError, match=r"folder: expected the path of a folder, got "):
+        api.predict(folder, ["w1"])
+
+
+def test_empty_path_is_not_the_working_directory(calls: list[Any]) -> None:
+    for call in (lambda: api.load_records(""), lambda: api.predict("", ["w1"]), lambda: api.run("rte", results="")):
+        with pytest.raises(UserError, match="empty"):
+            call()
+    assert calls == []
+
+
+def test_home_and_impossible_paths_are_those_of_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "records").mkdir()
+    assert api.load_records("~/records") == []
+    for call in (lambda path: api.load_records(path), lambda path: api.predict(path, ["w1"])):
+        with pytest.raises(UserError, match="too long"):
+            call("x" * 5000)
+
+
+def test_switch_of_another_type_is_refused() -> None:
+    """A text is true in Python, also the text "no"."""
+    for switch in ("trust_remote_code", "cpu"):
+        with pytest.raises(UserError, match=f"{switch}: expected True or False, got 'no'"):
+            api.predict("nowhere", ["w1"], **{switch: "no"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["task", "train_file", "dataset", "data"])
+def test_table_in_place_of_a_file_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}: .*got a DataFrame"):
+        api.run(**{name: pd.DataFrame({"text": ["one"]}), "text_columns": "text"})  # type: ignore[arg-type]
+
+
 def test_own_data_is_told_by_keyargs_too(calls: list[Any]) -> None:
     api.run(train_file=["a.csv", "b.csv"], test_file=None, text_columns=["title", "body"], label_column="stars", seed=1)
     args = ["--train-file", "a.csv", "b.csv", "--text-columns", "title,body", "--label-column", "stars", "--seed", "1"]
