@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
@@ -16,6 +17,9 @@ from harness.system.redaction import redact_command
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ONE_AT_A_TIME = Lock()
+"""The lock of a run or prediction: the threads of a process share torch's random numbers and accelerate's state."""
 
 
 def run(task: str | None = None, **flags: Any) -> RunRecord:
@@ -33,7 +37,8 @@ def run(task: str | None = None, **flags: Any) -> RunRecord:
     from harness.run import run as fine_tune
 
     values = {**({} if task is None else {"task": task}), **flags}
-    return fine_tune(resolve_options(values), _command(values))
+    with _ONE_AT_A_TIME:
+        return fine_tune(resolve_options(values), _command(values))
 
 
 def predict(
@@ -86,8 +91,9 @@ def predict(
     if uneven := [each for each in choices if len(each) != task.classes]:
         raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven[0])}.")
     rows = rows_of_texts(task, list(texts), pairs, list(chain.from_iterable(choices)))
-    scorer = open_model(folder, precision, cpu, trusts_code=trust_remote_code)
-    return pd.DataFrame(prediction_columns(scorer.predict(rows)))
+    with _ONE_AT_A_TIME:
+        scorer = open_model(folder, precision, cpu, trusts_code=trust_remote_code)
+        return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -37,6 +39,26 @@ def test_keyargs_are_the_flags(calls: list[Any], tmp_path: Path) -> None:
     args = ["--task", "mrpc", "--epochs", "2", "--learning-rate", "3e-05", "--max-grad-norm", "None", "--test-mode"]
     args += ["--results", str(tmp_path)]
     assert calls == [(parse_options(args), " ".join(["harness/run.py", *args]))]
+
+
+def test_runs_of_several_threads_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they would draw from the same random numbers, and share the state of accelerate."""
+    running: list[int] = []
+    most = []
+
+    def run(*_: Any) -> None:
+        running.append(1)
+        time.sleep(0.05)
+        most.append(len(running))
+        running.pop()
+
+    monkeypatch.setattr("harness.run.run", run)
+    threads = [Thread(target=api.run, args=("rte",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_flag_that_is_on_by_default_can_be_turned_off(calls: list[Any]) -> None:
