@@ -14,11 +14,15 @@ from harness.metrics.registry import baseline_name, format_score, title_of
 from harness.reports.hub_metadata import model_index
 from harness.reports.learning_curve import PLOT, curve_table
 from harness.reports.markdown_text import printable_line
+from harness.stats.groups import MARKS, group_runs, sort_marks
 from harness.stats.resampling import can_resample, pseudo_rows, resampled
 from harness.stats.uncertainty import row_intervals, sample_of
 
 _RESAMPLES = 2_000
 """Resamples of a split's rows for an interval; fewer than a leaderboard's, since every saved model waits for them."""
+
+_RECIPE_MARKS = frozenset("rhgs")
+"""Marks of the leaderboard for limits of the scores that follow from the recipe."""
 
 
 def model_card(task: TaskSpec, record: RunRecord) -> str:
@@ -85,6 +89,8 @@ def _warnings(record: RunRecord) -> list[str]:
         warnings.append("The run collapsed: it predicts one class, or one value, for every row.")
     if record.data is not None and record.data.is_partial:
         warnings.append("Trained or scored on partial data: its scores are not comparable with those on the full data.")
+    (group,) = group_runs([record])
+    warnings += [f"{MARKS[mark][0].upper()}{MARKS[mark][1:]}." for mark in sort_marks(group.marks & _RECIPE_MARKS)]
     for pair, count in (record.data.shared_texts if record.data else {}).items():
         first, second = pair.split(" & ")
         warnings.append(f"{count:,} row(s) of {second} have a text that also occurs in {first}.")

@@ -112,6 +112,23 @@ def test_partial_data_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
     assert re.search("^> .*partial data", card.text, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    "changes, warning",
+    [
+        ({"train_rows": 100}, "reduced number of rows"),
+        ({"select": "best"}, "selected on the split that is reported"),
+        ({"protocol": "tuned_on_reported"}, "selected on the reported split"),
+        ({"protocol": "holdout"}, "holdout"),
+    ],
+)
+def test_limits_of_the_recipe_are_warnings(changes: dict[str, Any], warning: str) -> None:
+    record, rte = finished_record("rte"), load_task("rte")
+    spec = record.spec.model_copy(update={"recipe": record.spec.recipe.model_copy(update=changes)})
+    text = model_card(rte, record.model_copy(update={"spec": spec}))
+    assert re.search(f"(?im)^> .*{warning}", text)
+    assert not re.search(f"(?im)^> .*{warning}", model_card(rte, record))
+
+
 def test_unpinned_data_are_a_warning(card_with: Callable[..., ModelCard]) -> None:
     assert re.search(
         r"^> .*not pinned.*c0ffee",
