@@ -332,11 +332,13 @@ def _read_arrow(
 def _dates_as_texts(table: pa.Table) -> pa.Table:
     """The table with its dates and times as they are in a CSV."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     for position, field in enumerate(table.schema):
-        if pa.types.is_temporal(field.type):
-            texts = [None if value is None else str(value) for value in table.column(position).to_pylist()]
-            table = table.set_column(position, field.name, pa.array(texts, pa.string()))
+        if any(is_kind(field.type) for is_kind in (pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)):
+            texts = table.column(position).cast(pa.string())
+            texts = pc.replace_substring_regex(texts, r"\.0+(Z|[+-]\d+)?$", r"\1")  # no fraction of a second
+            table = table.set_column(position, field.name, texts)
     return table
 
 
