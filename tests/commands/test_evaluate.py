@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.__main__ import main
@@ -176,6 +177,17 @@ def test_no_label_of_a_set_is_broken_on_a_terminal(
     names = re.findall(r"[\w-]*(?:label|topic)[\w-]*", capsys.readouterr().out.partition("worst errors")[2])
     assert len(names) > 20
     assert set(names) <= set(labels)
+
+
+def test_gold_rows_can_be_a_sheet_of_a_workbook(
+    own_task: Callable[..., Path], make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        for sheet in ("one", "two"):
+            pd.DataFrame({"text": ["w1", "w2"], "label": ["no", "yes"]}).to_excel(book, sheet_name=sheet)
+    model = make_bundle(read_task(own_task()))
+    run_evaluate(model, "--gold", tmp_path / "book.xlsx", code=2)
+    run_evaluate(model, "--gold", tmp_path / "book.xlsx#sheet=two")
 
 
 def test_texts_in_a_file_are_no_formulas(

@@ -174,6 +174,15 @@ def test_missing_data_folder_is_named(tmp_path: Path) -> None:
         find_files(load_task("rte"), tmp_path / "missing")
 
 
+def test_data_can_be_a_sheet_of_a_workbook(make_task: Make, tmp_path: Path) -> None:
+    book = tmp_path / "book.xlsx"
+    book.write_bytes(b"any")
+    files = find_files(one_file_task(make_task), Path(f"{book}#sheet=two"))
+    assert files is not None
+    (file,) = files.by_split[ALL_ROWS]
+    assert (file.path, file.sheet) == (book, "two")
+
+
 # -- identity ----------------------------------------------------------------------------------------------------------
 
 

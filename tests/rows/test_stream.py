@@ -145,6 +145,15 @@ def test_dates_and_times_are_texts_as_in_a_csv(ending: str, tmp_path: Path) -> N
     assert rows.pair == ["2024-02-29 10:00:00", "2024-03-01 10:30:00"]
 
 
+def test_sheet_of_a_workbook_is_named_as_for_training(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        for sheet in ("one", "two"):
+            pd.DataFrame({"a": [sheet]}).to_excel(book, sheet_name=sheet)
+    with pytest.raises(UserError, match="#sheet=one"):
+        texts(tmp_path / "book.xlsx", ONE)
+    assert texts(tmp_path / "book.xlsx#sheet=two", ONE) == [Split(["two"], None, None)]
+
+
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])
 def test_delimiter_is_inferred_from_the_header_as_for_training(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("a;b;c\nx,1;y\t;z\n", encoding="utf-8")
