@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -147,7 +148,30 @@ def _use(task: TaskSpec, record: RunRecord) -> str:
         f"print(classify({example}{extra}))\n"
         "```\n\n"
         f"It reads {record.spec.recipe.max_length} tokens, as in training, and truncates longer inputs. "
-        f"{_output(task, record)}\n"
+        f"{_composition(task)}{_output(task, record)}\n{_adapter_use(task, record)}"
+    )
+
+
+def _composition(task: TaskSpec) -> str:
+    columns = [part for name in task.text if not (source := task.text_source(name)).is_column for part in source.parts]
+    names = ", ".join(map(_code, columns))
+    return f"A text is composed of columns ({names}) as in `task.yaml`. " if columns else ""
+
+
+def _adapter_use(task: TaskSpec, record: RunRecord) -> str:
+    """The code with which peft loads the adapter alone; none where there is none, or its base is a parent's model."""
+    spec = record.spec
+    if spec.recipe.adapter in (None, "bitfit") or spec.parent is not None:
+        return ""
+    return (
+        "\nThe folder `adapter` has the adapter alone:\n\n"
+        "```python\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForSequenceClassification\n\n"
+        f"base = AutoModelForSequenceClassification.from_pretrained({json.dumps(spec.model)}, "
+        f"num_labels={1 if task.choices else task.classes})\n"
+        'model = PeftModel.from_pretrained(base, "PATH OR NAME OF THIS MODEL", subfolder="adapter")\n'
+        "```\n"
     )
 
 

@@ -17,7 +17,7 @@ from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array
 from harness.facts.record_parts import DataFacts, HistoryEntry
 from harness.facts.records import RunRecord
-from harness.facts.tasks import TaskSpec, load_task
+from harness.facts.tasks import TaskSpec, load_task, read_task
 from harness.saved_models import bundles
 from harness.saved_models.model_card import model_card
 
@@ -98,6 +98,24 @@ def test_use_depends_on_the_problem_type() -> None:
     assert ['function_to_apply="none"' in card for card in cards] == [True, False, False]
     assert ["top_k=None" in card for card in cards] == [False, True, False]
     assert "at least 0.35," in cards[1]
+
+
+def test_use_of_an_adapter_names_its_folder_and_base_model() -> None:
+    record, rte = finished_record("rte"), load_task("rte")
+    texts = []
+    for adapter in ("lora", "bitfit", None):
+        recipe = record.spec.recipe.model_copy(update={"adapter": adapter})
+        spec = record.spec.model_copy(update={"recipe": recipe})
+        texts.append(model_card(rte, record.model_copy(update={"spec": spec})))
+    assert ['subfolder="adapter"' in text for text in texts] == [True, False, False]
+    assert 'from_pretrained("example/bert", num_labels=2)' in texts[0]
+
+
+def test_text_of_several_columns_is_explained(make_task: Callable[..., Path]) -> None:
+    joined = {"text": "whole", "join": {"whole": ["text", "label"]}}
+    for keys, is_explained in ((joined, True), ({}, False)):
+        card = model_card(read_task(make_task(**keys)), finished_record("rte"))
+        assert bool(re.search("`text`, `label`.*`task.yaml`", card)) == is_explained
 
 
 def test_scores_of_generated_rows_are_not_in_the_metadata(card_with: Callable[..., ModelCard]) -> None:
