@@ -183,6 +183,16 @@ def test_data_can_be_a_sheet_of_a_workbook(make_task: Make, tmp_path: Path) -> N
     assert (file.path, file.sheet) == (book, "two")
 
 
+def test_adapter_in_place_of_a_model_is_named(tmp_path: Path) -> None:
+    for name, is_named in (("config", False), ("adapter_config", True)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text("{}")
+        (tmp_path / name / "config.json").unlink(missing_ok=True)
+        with pytest.raises(UserError, match=r"config\.json not found") as error:
+            model_revision(str(tmp_path / name), None)
+        assert ("adapter" in str(error.value).rpartition("not found")[2]) == is_named
+
+
 # -- identity ----------------------------------------------------------------------------------------------------------
 
 
