@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from itertools import chain
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
 from harness.facts.records import RunRecord, read_records
+from harness.system.paths import user_path
 from harness.system.redaction import redact_command
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_ONE_AT_A_TIME = Lock()
+"""The lock of a run or prediction: the threads of a process share torch's random numbers and accelerate's state."""
 
 
 def run(task: str | None = None, **flags: Any) -> RunRecord:
@@ -31,7 +37,8 @@ def run(task: str | None = None, **flags: Any) -> RunRecord:
     from harness.run import run as fine_tune
 
     values = {**({} if task is None else {"task": task}), **flags}
-    return fine_tune(resolve_options(values), _command(values))
+    with _ONE_AT_A_TIME:
+        return fine_tune(resolve_options(values), _command(values))
 
 
 def predict(
@@ -72,7 +79,11 @@ def predict(
             problem = f"{values!r:.100}"
         if problem:
             raise UserError(f"{name}: expected a list of texts, got {problem}.")
-    task = read_bundle(Path(folder)).task
+    for name, switch in (("cpu", cpu), ("trust_remote_code", trust_remote_code)):
+        if not isinstance(switch, bool):
+            raise UserError(f"{name}: expected True or False, got {switch!r:.100}.")
+    folder = _folder("folder", folder)
+    task = read_bundle(folder).task
     pairs = [] if pairs is None else list(pairs)  # a column of a table has no truth value
     choices = [] if choices is None else list(choices)
     if others := [each for each in choices if isinstance(each, str) or not isinstance(each, Sized)]:
@@ -80,8 +91,9 @@ def predict(
     if uneven := [each for each in choices if len(each) != task.classes]:
         raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven[0])}.")
     rows = rows_of_texts(task, list(texts), pairs, list(chain.from_iterable(choices)))
-    scorer = open_model(Path(folder), precision, cpu, trusts_code=trust_remote_code)
-    return pd.DataFrame(prediction_columns(scorer.predict(rows)))
+    with _ONE_AT_A_TIME:
+        scorer = open_model(folder, precision, cpu, trusts_code=trust_remote_code)
+        return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
 
 def load_records(results: str | Path = "results") -> list[RunRecord]:
@@ -90,12 +102,21 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
     Raises:
         UserError: the folder does not exist or cannot be read.
     """
-    if not Path(results).is_dir():
+    folder = _folder("results", results)
+    if not folder.is_dir():
         raise UserError(f"{results}: folder not found. Name a results folder, which has the folder runs.")
-    records, problems = read_records(Path(results))
+    records, problems = read_records(folder)
     for problem in problems:
         warnings.warn(problem, stacklevel=2)
     return records
+
+
+def _folder(name: str, value: str | os.PathLike[str]) -> Path:
+    """The folder that an argument names, as a command would read it."""
+    if not isinstance(value, (str, os.PathLike)) or value == "":
+        problem = "an empty text" if value == "" else f"{value!r:.100}"
+        raise UserError(f"{name}: expected the path of a folder, got {problem}.")
+    return user_path(name, Path(value))
 
 
 def _command(values: Mapping[str, Any]) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pandas as pd
@@ -37,6 +39,26 @@ def test_keyargs_are_the_flags(calls: list[Any], tmp_path: Path) -> None:
     args = ["--task", "mrpc", "--epochs", "2", "--learning-rate", "3e-05", "--max-grad-norm", "None", "--test-mode"]
     args += ["--results", str(tmp_path)]
     assert calls == [(parse_options(args), " ".join(["harness/run.py", *args]))]
+
+
+def test_runs_of_several_threads_follow_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Together they would draw from the same random numbers, and share the state of accelerate."""
+    running: list[int] = []
+    most = []
+
+    def run(*_: Any) -> None:
+        running.append(1)
+        time.sleep(0.05)
+        most.append(len(running))
+        running.pop()
+
+    monkeypatch.setattr("harness.run.run", run)
+    threads = [Thread(target=api.run, args=("rte",)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1, 1, 1]
 
 
 def test_flag_that_is_on_by_default_can_be_turned_off(calls: list[Any]) -> None:
@@ -82,6 +104,43 @@ def test_table_in_place_of_its_column_is_refused() -> None:
 def test_folder_of_records_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="none: folder not found"):
         api.load_records(tmp_path / "none")
+
+
+@pytest.mark.parametrize("folder", [None, 5, ["results"], b"results"])
+def test_folder_that_is_no_path_is_refused(folder: Any) -> None:
+    with pytest.raises(UserError, match=r"results: expected the path of a folder, got "):
+        api.load_records(folder)
+    with pytest.raises(UserError, match=r"folder: expected the path of a folder, got "):
+        api.predict(folder, ["w1"])
+
+
+def test_empty_path_is_not_the_working_directory(calls: list[Any]) -> None:
+    for call in (lambda: api.load_records(""), lambda: api.predict("", ["w1"]), lambda: api.run("rte", results="")):
+        with pytest.raises(UserError, match="empty"):
+            call()
+    assert calls == []
+
+
+def test_home_and_impossible_paths_are_those_of_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "records").mkdir()
+    assert api.load_records("~/records") == []
+    for call in (lambda path: api.load_records(path), lambda path: api.predict(path, ["w1"])):
+        with pytest.raises(UserError, match="too long"):
+            call("x" * 5000)
+
+
+def test_switch_of_another_type_is_refused() -> None:
+    """A text is true in Python, also the text "no"."""
+    for switch in ("trust_remote_code", "cpu"):
+        with pytest.raises(UserError, match=f"{switch}: expected True or False, got 'no'"):
+            api.predict("nowhere", ["w1"], **{switch: "no"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["task", "train_file", "dataset", "data"])
+def test_table_in_place_of_a_file_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}: .*got a DataFrame"):
+        api.run(**{name: pd.DataFrame({"text": ["one"]}), "text_columns": "text"})  # type: ignore[arg-type]
 
 
 def test_own_data_is_told_by_keyargs_too(calls: list[Any]) -> None:

@@ -23,7 +23,7 @@ from harness.metrics.calibration import Calibration, calibration, fit_temperatur
 from harness.metrics.registry import METRICS
 from harness.metrics.scoring import predictions_from_scores
 from harness.rows.columns import ReadOptions, check_header
-from harness.rows.files import find_files, missing_files
+from harness.rows.files import find_files, missing_files, split_sheet
 from harness.saved_models import bundles
 from harness.system.command_line import parse_flags
 
@@ -169,9 +169,10 @@ def _gold_table(task: TaskSpec, path: Path) -> Tables:
     from harness.rows.formats import read_table
     from harness.rows.loading import Tables
 
+    path, sheet = split_sheet(path)
     if not path.is_file():
         raise UserError(f"--gold {path}: file not found.")
-    table = read_table(path, str(path), ReadOptions())
+    table = read_table(path, str(path), ReadOptions(), sheet)
     names = {name.casefold(): name for name in task.columns}
     header = [names.get(name.casefold(), name) for name in table.column_names]
     check_header(header, f"--gold {path}")

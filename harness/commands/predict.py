@@ -47,9 +47,9 @@ class PredictOptions:
     encoding: str | None = None
     """Encoding of --file, such as iso-8859-9; UTF-8 by default."""
     text_column: str | None = None
-    """Text column of --file; the task's by default."""
+    """Text column of --file, or several such as title,body, joined as in training; the task's by default."""
     pair_column: str | None = None
-    """Column of the second text of a pair; the task's by default."""
+    """Column or columns of the second text of a pair; the task's by default."""
     out: Path | None = None
     """Write the predictions to this .csv, .tsv, .jsonl or .parquet; JSON lines on standard output by default."""
     overwrite: bool = False
@@ -126,14 +126,21 @@ def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[Split]:
 
 
 def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
-    flags = [options.text_column, options.pair_column]
+    flags = {"--text-column": options.text_column, "--pair-column": options.pair_column}
     if task.candidates is not None and (flag := options.text_column or options.pair_column):
         raise UserError(
             f"--text-column, --pair-column: the task {task.name} composes its texts with candidates. Rename the column "
             f"{flag!r} of the file to that of the task: {', '.join(task.text_columns)}."
         )
     sources = (
-        TextSource(flag, (flag,)) if flag else task.text_source(name)
-        for name, flag in zip(task.text, flags, strict=False)
+        task.text_source(name) if columns is None else _joined(flag, columns)
+        for name, (flag, columns) in zip(task.text, flags.items(), strict=False)
     )
     return TextColumns(tuple(sources), task.choice_source, task.candidates)
+
+
+def _joined(flag: str, columns: str) -> TextSource:
+    parts = tuple(column.strip() for column in columns.split(","))
+    if not all(parts):
+        raise UserError(f"{flag} {columns!r}: empty column name.")
+    return TextSource(columns, parts)

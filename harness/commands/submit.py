@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
             + "Make these runs, or fill the rows with a constant prediction: --allow-missing."
         )
     if not any(each.by_row for each in files):
-        near = did_you_mean(options.model, {record.spec.model for record in records})
+        near = did_you_mean(options.model, {record.spec.model for record in records} - {options.model})
         raise UserError(f"--allow-missing: no file has a prediction of {options.model}, seed {options.seed}.{near}")
     with boundary(f"--out {options.out}: cannot be written"):
         write_atomically(options.out, zip_bytes({each.file.name: each.text for each in files if not each.is_left_out}))

@@ -108,6 +108,16 @@ def name_encoder(name: str, model: PreTrainedModel) -> None:
     model.base_model_prefix = encoders[0]
 
 
+def drop_listed_ties(model: PreTrainedModel) -> None:
+    """Removes lists of tied weights, which code for transformers 4 has: transformers 5 ties none of them.
+
+    It expects a mapping, but only when it saves the model, after training.
+    """
+    for module in model.modules():
+        if isinstance(getattr(module, "_tied_weights_keys", None), (list, tuple)):
+            module._tied_weights_keys = None  # type: ignore[assignment]
+
+
 def own_references(auto_map: Any, folder: Path) -> Any:
     """Returns an `auto_map` that names only code in files of the folder, where a saved model has a copy of it."""
     if isinstance(auto_map, dict):

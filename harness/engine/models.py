@@ -26,6 +26,7 @@ from harness.engine.model_code import (
     check_code,
     check_no_code,
     code_options,
+    drop_listed_ties,
     fill_uninitialised,
     name_encoder,
     untrained_classifier,
@@ -83,6 +84,7 @@ def build_model(name: str, revision: str, task: TaskSpec, seed: int, trusts_code
         name_encoder(f"--model {name}", model)
         set_seed(seed)
         fill_uninitialised(model, options, initialised)
+        drop_listed_ties(model)
     poolers = _check_encoder(name, model, loading)
     head_keys = {key for key in model.state_dict() if key.startswith(head_prefixes(model))}
     head: Literal["new", "kept", "reordered"] = "new"
@@ -283,7 +285,7 @@ def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except Exception as error:  # each library raises its own kind for a file that it cannot read
+    except (Exception, SystemExit) as error:  # each library has its own kinds; code of a model may end the process
         if "trust_remote_code" in str(error):
             reason = "it needs code of its own, which runs only with --trust-remote-code."
             advice = "Read its .py files first. A model of the Hub also needs --revision with the commit that you read."

@@ -17,6 +17,7 @@ from harness.inspection.description import VALUE_PERCENTS
 from harness.inspection.error_analysis import ErrorRow, LabelMetrics, label_metrics
 from harness.inspection.output_files import write_output_files
 from harness.inspection.pictures import confusion_matrix, error_histogram, scatter, stacked_label_bars
+from harness.inspection.prediction_output import separator_of
 from harness.inspection.terminal_table import one_line, print_table
 from harness.metrics.calibration import Calibration
 from harness.metrics.registry import baseline_name, format_score, title_of
@@ -95,7 +96,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
         _print_labels(evaluation)
     size = "off by" if task.is_regression else "probability"
     rows = [
-        [f"{e.row}", _label_text(e.gold), _label_text(e.predicted), format_score(e.size), one_line(e.text, e.pair)]
+        [f"{e.row}", *(_label_text(task, label) for label in e[1:3]), format_score(e.size), one_line(e.text, e.pair)]
         for e in evaluation.errors
     ]
     print_table(f"{split}: worst errors", ["row", "gold", "predicted", size, "text"], rows)
@@ -123,7 +124,11 @@ def _print_labels(evaluation: Evaluation) -> None:
         print_table(f"{split}: most frequent confusions", ["gold", "predicted", "rows"], rows)
 
 
-def _label_text(label: Any) -> str:
+def _label_text(task: TaskSpec, label: Any) -> str:
+    """The label or value of a row; after each label of a set, a narrow table can break the line."""
+    if task.is_multi_label:
+        separator = separator_of(task)
+        return f"{separator} ".join(label.split(separator))
     return label if isinstance(label, str) else format_score(label)
 
 

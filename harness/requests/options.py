@@ -138,7 +138,7 @@ def resolve_options(values: Mapping[str, Any]) -> RunOptions:
     if unknown := sorted(values.keys() - known):
         raise UserError(f"unknown option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     own = {name: value for name, value in values.items() if name in own_names and value is not None}
-    run = {name: value for name, value in values.items() if name in run_names and (name, value) != ("task", None)}
+    run = {name: value for name, value in values.items() if name in run_names and (name != "task" or value is not None)}
     if "task" not in run and not own:
         raise UserError("--task is missing: name a registered task, or give your own rows with --train-file.")
     run, own_data = _typed(RunOptions, run), OwnData(**_typed(OwnData, own))
@@ -235,6 +235,14 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Converts keyword arguments to the types of the fields of a dataclass."""
     types, typed = get_type_hints(kind, include_extras=True), {}
     for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if hasattr(value, "to_parquet"):
+            raise UserError(
+                f"{flag}: expected a text or a path, got a {type(value).__name__}. Save the rows with to_parquet and "
+                "name the file."
+            )
+        if value == "" and "Path" in str(types[name]):
+            raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
         if isinstance(value, (list, tuple)):
             value = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in value]
             value = value if types[name] == tuple[str, ...] else ",".join(map(str, value))
@@ -247,7 +255,7 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
             typed[name] = validate_number(value, adapter.validate_python)
         except ValueError as error:
             message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise UserError(f"--{name.replace('_', '-')} {value!r}: {message}.") from None
+            raise UserError(f"{flag} {value!r}: {message}.") from None
     return typed
 
 

@@ -93,15 +93,22 @@ def find_files(task: TaskSpec, data: Path | None) -> Files | None:
         return _data_files(task, data)
 
 
+def split_sheet(path: Path) -> tuple[Path, str | None]:
+    """The path and the sheet of `rows.xlsx#sheet=Name`; None for a path without a sheet."""
+    name, _, sheet = str(path).partition("#sheet=")
+    return Path(name), sheet or None
+
+
 def _data_files(task: TaskSpec, data: Path) -> Files:
     references = task.source.file_references
+    data, sheet = split_sheet(data)
     if data.is_file():
         if [len(files) for files in references.values()] != [1]:
             raise UserError(
                 f"--data {data}: {task.name} has more than one file. Name the folder with "
                 f"{task.name}/{next(iter(task.splits))}.parquet (or {', '.join(FILE_FORMATS)}) and the other splits."
             )
-        return Files({split: (_file(data),) for split in references}, are_canonical=False)
+        return Files({split: (_file(data, sheet=sheet),) for split in references}, are_canonical=False)
     if not data.is_dir():
         raise UserError(f"--data {data}: file or folder not found.")
     if references and not (data / task.name).is_dir():
@@ -275,7 +282,9 @@ def _model_revision(name: str, revision: str | None, trusts_code: bool) -> str:
     if revision:
         raise UserError(f"--revision {revision}: only models of the Hub have revisions, and {name} is a folder.")
     if not (folder / "config.json").is_file():
-        raise UserError(f"--model {name}: not a model folder: config.json not found.")
+        is_adapter = (folder / "adapter_config.json").is_file()
+        advice = " It has an adapter alone: name a model that it is merged into." if is_adapter else ""
+        raise UserError(f"--model {name}: not a model folder: config.json not found.{advice}")
     hashed = sorted(
         path
         for path in folder.iterdir()

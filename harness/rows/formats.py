@@ -11,6 +11,7 @@ import warnings
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime, time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -319,12 +320,26 @@ def _read_arrow(
         columns = [column for column in schema.names if options.reads(column)]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
     header = _name_columns(schema.names, name)
-    yield with_null_columns(schema.empty_table().select(columns), schema.names, header)
+    yield with_null_columns(_dates_as_texts(schema.empty_table().select(columns)), schema.names, header)
     content = 0
     for batch in batches:
         batch.validate(full=True)  # damaged offsets would be read outside of memory
         check_ratio(content := content + batch.nbytes, size, name)
-        yield with_null_columns(pa.Table.from_batches([batch]).select(columns), schema.names, header)
+        part = _dates_as_texts(pa.Table.from_batches([batch]).select(columns))
+        yield with_null_columns(part, schema.names, header)
+
+
+def _dates_as_texts(table: pa.Table) -> pa.Table:
+    """The table with its dates and times as they are in a CSV."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for position, field in enumerate(table.schema):
+        if any(is_kind(field.type) for is_kind in (pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)):
+            texts = table.column(position).cast(pa.string())
+            texts = pc.replace_substring_regex(texts, r"\.0+(Z|[+-]\d+)?$", r"\1")  # no fraction of a second
+            table = table.set_column(position, field.name, texts)
+    return table
 
 
 def _read_workbook(file: IO[bytes], name: str, size: int, sheet: str | None, options: ReadOptions) -> pa.Table:
@@ -376,7 +391,9 @@ def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[st
 
 
 def _cell_text(value: Any) -> str:
-    """A cell as Excel shows it: whole numbers without a decimal point, an empty cell as no text."""
+    """A cell as Excel shows it: whole numbers without a decimal point, dates without a time, empty cells as no text."""
     if value is None:
         return ""
+    if isinstance(value, datetime) and value.time() == time():
+        return str(value.date())
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

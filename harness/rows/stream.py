@@ -15,6 +15,7 @@ from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
 from harness.rows.columns import ReadOptions, column_names
+from harness.rows.files import split_sheet
 from harness.rows.formats import CHUNK, DELIMITER_NAMES, detect_delimiter, read_chunks
 from harness.rows.splits import Split
 from harness.system.paths import user_path
@@ -40,8 +41,9 @@ class TextColumns(NamedTuple):
 
     @property
     def texts(self) -> set[str]:
-        """The columns that must have a text in every row; others have positions of spans."""
-        return {part for source in self.sources for part in source.parts} - {self.candidates}
+        """The columns that must have a text in every row; others have positions of spans, or are parts of a join."""
+        whole = (source for source in self.sources if len(source.parts) == 1 or source.template is not None)
+        return {part for source in whole for part in source.parts} - {self.candidates}
 
     def compose(self, rows: Sequence[Mapping[str, Any]], path: Path, first: int) -> Split:
         """The rows of a file, which have the values of `names`; `first` is the number of the first of them."""
@@ -74,7 +76,7 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         UserError: the file cannot be read or has no rows, or a column or a text (with its row, from 1, without the
             header) is missing.
     """
-    path = user_path("--file", path)
+    path, sheet = split_sheet(user_path("--file", path))
     if not path.is_file():
         raise UserError(f"--file {path}: {'a folder, not a file' if path.is_dir() else 'file not found'}.")
     options = options._replace(delimiter=DELIMITER_NAMES.get(options.delimiter or "", options.delimiter))
@@ -90,7 +92,8 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
         options = options._replace(delimiter=delimiter)
     rows = 0
     wholes = [name.split(".")[0] for name in columns.names]
-    for table in read_chunks(path, str(path), options._replace(columns=[*columns.names, *wholes]), chunk=chunk):
+    options = options._replace(columns=[*columns.names, *wholes])
+    for table in read_chunks(path, str(path), options, sheet, chunk):
         if rows == 0:
             _check_columns(column_names(table.schema), columns, path)
         for batch in table.to_batches(chunk):

@@ -245,7 +245,9 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _read_bundle(folder: Path) -> Bundle:
     if not folder.is_dir():
-        raise UserError(f"{folder}: folder not found. `harness run --save-model {folder}` writes it.")
+        is_name = re.fullmatch(r"[\w.-]+/[\w.-]+", str(folder)) and not folder.parent.exists()
+        download = f" If it is on the Hub: hf download {folder} --local-dir {folder}" if is_name else ""
+        raise UserError(f"{folder}: folder not found. `harness run --save-model {folder}` writes it.{download}")
     if not is_bundle(folder):
         raise UserError(
             f"{folder}: not a saved model, {MANIFEST} is missing. Name the folder that "

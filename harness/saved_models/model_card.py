@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -14,11 +15,15 @@ from harness.metrics.registry import baseline_name, format_score, title_of
 from harness.reports.hub_metadata import model_index
 from harness.reports.learning_curve import PLOT, curve_table
 from harness.reports.markdown_text import printable_line
+from harness.stats.groups import MARKS, group_runs, sort_marks
 from harness.stats.resampling import can_resample, pseudo_rows, resampled
 from harness.stats.uncertainty import row_intervals, sample_of
 
 _RESAMPLES = 2_000
 """Resamples of a split's rows for an interval; fewer than a leaderboard's, since every saved model waits for them."""
+
+_RECIPE_MARKS = frozenset("rhgs")
+"""Marks of the leaderboard for limits of the scores that follow from the recipe."""
 
 
 def model_card(task: TaskSpec, record: RunRecord) -> str:
@@ -85,6 +90,8 @@ def _warnings(record: RunRecord) -> list[str]:
         warnings.append("The run collapsed: it predicts one class, or one value, for every row.")
     if record.data is not None and record.data.is_partial:
         warnings.append("Trained or scored on partial data: its scores are not comparable with those on the full data.")
+    (group,) = group_runs([record])
+    warnings += [f"{MARKS[mark][0].upper()}{MARKS[mark][1:]}." for mark in sort_marks(group.marks & _RECIPE_MARKS)]
     for pair, count in (record.data.shared_texts if record.data else {}).items():
         first, second = pair.split(" & ")
         warnings.append(f"{count:,} row(s) of {second} have a text that also occurs in {first}.")
@@ -141,7 +148,30 @@ def _use(task: TaskSpec, record: RunRecord) -> str:
         f"print(classify({example}{extra}))\n"
         "```\n\n"
         f"It reads {record.spec.recipe.max_length} tokens, as in training, and truncates longer inputs. "
-        f"{_output(task, record)}\n"
+        f"{_composition(task)}{_output(task, record)}\n{_adapter_use(task, record)}"
+    )
+
+
+def _composition(task: TaskSpec) -> str:
+    columns = [part for name in task.text if not (source := task.text_source(name)).is_column for part in source.parts]
+    names = ", ".join(map(_code, columns))
+    return f"A text is composed of columns ({names}) as in `task.yaml`. " if columns else ""
+
+
+def _adapter_use(task: TaskSpec, record: RunRecord) -> str:
+    """The code with which peft loads the adapter alone; none where there is none, or its base is a parent's model."""
+    spec = record.spec
+    if spec.recipe.adapter in (None, "bitfit") or spec.parent is not None:
+        return ""
+    return (
+        "\nThe folder `adapter` has the adapter alone:\n\n"
+        "```python\n"
+        "from peft import PeftModel\n"
+        "from transformers import AutoModelForSequenceClassification\n\n"
+        f"base = AutoModelForSequenceClassification.from_pretrained({json.dumps(spec.model)}, "
+        f"num_labels={1 if task.choices else task.classes})\n"
+        'model = PeftModel.from_pretrained(base, "PATH OR NAME OF THIS MODEL", subfolder="adapter")\n'
+        "```\n"
     )
 
 

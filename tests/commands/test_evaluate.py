@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from support.commands import run, run_harness
 
@@ -152,6 +153,34 @@ def test_label_sets_have_metrics_by_label_and_no_confusion_matrix(
     assert [(line["label"], line["rows"]) for line in lines_of(out / "classes.csv")] == [("no", "8"), ("yes", "4")]
     wrong = re.findall(r"^([012]) +(\d+)$", capsys.readouterr().out, re.MULTILINE)
     assert sum(int(rows) for _, rows in wrong) == 12
+
+
+def test_no_label_of_a_set_is_broken_on_a_terminal(
+    make_task: Callable[..., Path],
+    make_bundle: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    labels = [f"label-of-topic-{number}" for number in range(8)]
+    keys = dict(problem_type="multi_label_classification", labels=labels, separator=";", metrics=["f1_micro"])
+    rows = {"text": [f"w{row}" for row in range(8)], "label": [";".join(labels[: row + 1]) for row in range(8)]}
+    path = make_task({"train": rows, "validation": rows}, main_metrics="f1_micro", **keys)
+    run_evaluate(make_bundle(read_task(path)), "--task", path)
+    names = re.findall(r"[\w-]*(?:label|topic)[\w-]*", capsys.readouterr().out.partition("worst errors")[2])
+    assert len(names) > 20
+    assert set(names) <= set(labels)
+
+
+def test_gold_rows_can_be_a_sheet_of_a_workbook(
+    own_task: Callable[..., Path], make_bundle: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        for sheet in ("one", "two"):
+            pd.DataFrame({"text": ["w1", "w2"], "label": ["no", "yes"]}).to_excel(book, sheet_name=sheet)
+    model = make_bundle(read_task(own_task()))
+    run_evaluate(model, "--gold", tmp_path / "book.xlsx", code=2)
+    run_evaluate(model, "--gold", tmp_path / "book.xlsx#sheet=two")
 
 
 def test_texts_in_a_file_are_no_formulas(

@@ -129,6 +129,17 @@ def test_columns_are_those_of_the_task_or_of_the_flags(
     assert (tmp_path / "a.csv").read_text() == (tmp_path / "b.csv").read_text()
 
 
+def test_several_columns_are_joined_as_for_training(
+    single: Path, tmp_path: Path, write_rows: Callable[..., Path]
+) -> None:
+    write_rows(tmp_path / "one.csv", {"text": ["w1\nw2", "w4"]})
+    write_rows(tmp_path / "two.csv", {"a": ["w1", ""], "b": ["w2", "w4"]})
+    run_predict(single, "--file", tmp_path / "one.csv", "--out", tmp_path / "one_predicted.csv")
+    flags = ["--text-column", "a, b"]
+    run_predict(single, "--file", tmp_path / "two.csv", *flags, "--out", tmp_path / "two_predicted.csv")
+    assert (tmp_path / "one_predicted.csv").read_text() == (tmp_path / "two_predicted.csv").read_text()
+
+
 def test_regression_predicts_values(make_bundle: Callable[..., Path]) -> None:
     frame = predict(make_bundle(load_task("stsb")), ["w1", "w2"], ["w1", "w3"])
     assert list(frame.columns) == ["row", "prediction"]
@@ -146,6 +157,7 @@ def test_regression_predicts_values(make_bundle: Callable[..., Path]) -> None:
         (["SINGLE", "--file", "none.csv", "--text", "w1"], "--file and --text"),
         (["SINGLE", "--file", "none.csv", "--pair-column", "b"], "--pair-column b: the task small"),
         (["SINGLE", "--text", "w1", "--text-column", "a"], "--file.*'a'"),
+        (["SINGLE", "--file", "none.csv", "--text-column", "a,,b"], "--text-column 'a,,b'"),
         (["SINGLE", "--text", "w1", "--out", "out.docx"], "--out out.docx: .*csv"),
         (["SINGLE", "--text", "w1", "--device-batch-size", "0"], "--device-batch-size 0"),
         (["SINGLE", "--text", "w1", "--precision", "fp16", "--cpu"], "--precision fp16.*bf16.*fp32"),

@@ -173,6 +173,7 @@ def test_zip_without_any_prediction_of_the_model_is_refused(
 ) -> None:
     add("rte")
     assert re.search(r"no file has .* of org/tyni, .*'org/tiny'", refusal("--allow-missing", "--model", "org/tyni"))
+    assert "Did you mean" not in refusal("--allow-missing", "--seed", "99"), "the same name again"
     assert not (tmp_path / "glue.zip").exists()
 
 

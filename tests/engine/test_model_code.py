@@ -18,7 +18,7 @@ from support.fake_run import run_here
 from support.own_code import CLASSES, write_own_model
 
 from harness.__main__ import main
-from harness.api import predict
+from harness.api import predict, run
 from harness.commands.sweep import main as run_sweep
 from harness.engine.model_code import own_references
 from harness.engine.models import build_model, load_tokenizer
@@ -143,6 +143,34 @@ def test_code_without_a_classifier_is_an_error(
         build_model(str(folder), "sha256:0", RTE, 1, trusts_code=True)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("input_ids, attention_mask=None, labels=None, **kwargs", "tokens, mask", "input_ids"),
+        ("SequenceClassifierOutput(logits=logits)", "(logits,)", "logits"),
+        ("SequenceClassifierOutput(logits=logits)", "SequenceClassifierOutput(logits=None)", "logits"),
+        ("config.hidden_size, config.num_labels)", "config.hidden_size, 3)", r"\(2, 2\).*\(2, 3\)"),
+        ("mask = attention_mask", "raise ValueError('boom')\n        mask = attention_mask", "boom"),
+    ],
+    ids=["arguments", "tuple", "no logits", "three logits", "error"],
+)
+def test_code_that_cannot_score_rows_is_an_error_before_training(
+    own_model: Path, make_task: Callable[..., Path], tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    path = own_model / "modeling_own.py"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=f"own: .*OwnClassifier.*{message}"):
+        run(str(make_task()), model=own_model, trust_remote_code=True, results=tmp_path / "r")
+
+
+def test_code_that_ends_the_process_is_an_error(own_model: Path) -> None:
+    path = own_model / "modeling_own.py"
+    path.write_text(f"{path.read_text()}\nraise SystemExit(0)\n")
+    with pytest.raises(UserError, match="SystemExit"):
+        build_model(str(own_model), "sha256:0", RTE, 1, trusts_code=True)
+
+
 def test_code_in_another_repository_is_an_error(tiny_model: Path, tmp_path: Path, marker: Path) -> None:
     classes = CLASSES | {"AutoModelForSequenceClassification": "org/other--modeling_own.OwnClassifier"}
     folder = write_own_model(tmp_path / "own", tiny_model, marker, classes=classes)
@@ -190,6 +218,19 @@ def test_saved_model_has_its_code_and_predicts_the_same(
     assert np.allclose(predictions["probability_yes"], expected, atol=1e-5)
     assert np.ptp(logits) > 1e-2, "logits of different rows differ"
     assert harness("evaluate", folder, TRUST, "--data", tmp_path, "--cpu") == 0
+
+
+def test_model_whose_code_lists_tied_weights_is_saved(
+    own_model: Path, make_task: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Code for transformers 4 has a list of names; transformers 5 expects a mapping when it saves the model."""
+    path = own_model / "modeling_own.py"
+    line = "    config_class = OwnConfig\n"
+    path.write_text(path.read_text().replace(line, f"{line}    _tied_weights_keys = ['decoder.weight']\n"))
+    run(
+        str(make_task()), model=own_model, trust_remote_code=True, results=tmp_path / "r", save_model=tmp_path / "saved"
+    )
+    assert (tmp_path / "saved/model.safetensors").is_file()
 
 
 def test_saved_code_does_not_run_without_the_flag(

@@ -174,6 +174,25 @@ def test_missing_data_folder_is_named(tmp_path: Path) -> None:
         find_files(load_task("rte"), tmp_path / "missing")
 
 
+def test_data_can_be_a_sheet_of_a_workbook(make_task: Make, tmp_path: Path) -> None:
+    book = tmp_path / "book.xlsx"
+    book.write_bytes(b"any")
+    files = find_files(one_file_task(make_task), Path(f"{book}#sheet=two"))
+    assert files is not None
+    (file,) = files.by_split[ALL_ROWS]
+    assert (file.path, file.sheet) == (book, "two")
+
+
+def test_adapter_in_place_of_a_model_is_named(tmp_path: Path) -> None:
+    for name, is_named in (("config", False), ("adapter_config", True)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.json").write_text("{}")
+        (tmp_path / name / "config.json").unlink(missing_ok=True)
+        with pytest.raises(UserError, match=r"config\.json not found") as error:
+            model_revision(str(tmp_path / name), None)
+        assert ("adapter" in str(error.value).rpartition("not found")[2]) == is_named
+
+
 # -- identity ----------------------------------------------------------------------------------------------------------
 
 

@@ -8,8 +8,12 @@ import json
 import os
 import tracemalloc
 from collections.abc import Callable
+from datetime import date
+from functools import partial
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
 import pytest
 
 from harness.errors import UserError
@@ -113,6 +117,41 @@ def test_error_is_named_with_its_row_or_line(name: str, content: str, message: s
     path.write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=message):
         texts(path)
+
+
+def test_joined_text_needs_one_of_its_columns_as_for_training(tmp_path: Path) -> None:
+    columns, path = TextColumns((TextSource("a+b", ("a", "b")),)), tmp_path / "rows.jsonl"
+    path.write_text('{"a": "x", "b": null}\n{"a": "y", "b": "z"}\n')
+    (rows,) = stream_file(path, columns, ReadOptions())
+    assert rows.text == ["x", "y\nz"]
+    path.write_text('{"a": "x", "b": "z"}\n{"a": null, "b": null}\n')
+    with pytest.raises(UserError, match="row 2: missing text"):
+        list(stream_file(path, columns, ReadOptions()))
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet", "arrow", "xlsx"])
+def test_dates_and_times_are_texts_as_in_a_csv(ending: str, tmp_path: Path) -> None:
+    days = [date(2024, 2, 29), date(2024, 3, 1)]
+    table = pd.DataFrame({"a": days, "b": pd.to_datetime(["2024-02-29 10:00:00", "2024-03-01 10:30:00"])})
+    path = tmp_path / f"rows.{ending}"
+    if ending == "arrow":
+        with pa.ipc.new_file(path, (arrow := pa.Table.from_pandas(table)).schema) as file:
+            file.write_table(arrow)
+    else:
+        write = {"csv": partial(table.to_csv, index=False), "parquet": table.to_parquet, "xlsx": table.to_excel}
+        write[ending](path)
+    (rows,) = texts(path)
+    assert rows.text == ["2024-02-29", "2024-03-01"]
+    assert rows.pair == ["2024-02-29 10:00:00", "2024-03-01 10:30:00"]
+
+
+def test_sheet_of_a_workbook_is_named_as_for_training(tmp_path: Path) -> None:
+    with pd.ExcelWriter(tmp_path / "book.xlsx") as book:
+        for sheet in ("one", "two"):
+            pd.DataFrame({"a": [sheet]}).to_excel(book, sheet_name=sheet)
+    with pytest.raises(UserError, match="#sheet=one"):
+        texts(tmp_path / "book.xlsx", ONE)
+    assert texts(tmp_path / "book.xlsx#sheet=two", ONE) == [Split(["two"], None, None)]
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.tsv"])

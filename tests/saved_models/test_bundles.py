@@ -294,6 +294,19 @@ def test_model_is_replaced_completely_or_not_at_all(
 # -- invalid bundles --------------------------------------------------------------------------------------------------
 
 
+def test_missing_folder_that_may_be_a_name_on_the_hub_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="hf download me/rte --local-dir"):
+        bundles.read_bundle(Path("me/rte"))
+    (tmp_path / "me").mkdir()
+    for folder in ("me/rte", "./rte", str(tmp_path / "me/rte"), "rte", "a/b/c"):
+        with pytest.raises(UserError, match="folder not found") as error:
+            bundles.read_bundle(Path(folder))
+        assert "hf download" not in str(error.value)
+
+
 def test_folder_without_manifest_is_no_bundle(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"none: .*--save-model"):
         bundles.read_bundle(tmp_path / "none")

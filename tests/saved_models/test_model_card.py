@@ -17,7 +17,7 @@ from harness.facts.outcome import task_facts
 from harness.facts.packing import pack_array
 from harness.facts.record_parts import DataFacts, HistoryEntry
 from harness.facts.records import RunRecord
-from harness.facts.tasks import TaskSpec, load_task
+from harness.facts.tasks import TaskSpec, load_task, read_task
 from harness.saved_models import bundles
 from harness.saved_models.model_card import model_card
 
@@ -100,6 +100,24 @@ def test_use_depends_on_the_problem_type() -> None:
     assert "at least 0.35," in cards[1]
 
 
+def test_use_of_an_adapter_names_its_folder_and_base_model() -> None:
+    record, rte = finished_record("rte"), load_task("rte")
+    texts = []
+    for adapter in ("lora", "bitfit", None):
+        recipe = record.spec.recipe.model_copy(update={"adapter": adapter})
+        spec = record.spec.model_copy(update={"recipe": recipe})
+        texts.append(model_card(rte, record.model_copy(update={"spec": spec})))
+    assert ['subfolder="adapter"' in text for text in texts] == [True, False, False]
+    assert 'from_pretrained("example/bert", num_labels=2)' in texts[0]
+
+
+def test_text_of_several_columns_is_explained(make_task: Callable[..., Path]) -> None:
+    joined = {"text": "whole", "join": {"whole": ["text", "label"]}}
+    for keys, is_explained in ((joined, True), ({}, False)):
+        card = model_card(read_task(make_task(**keys)), finished_record("rte"))
+        assert bool(re.search("`text`, `label`.*`task.yaml`", card)) == is_explained
+
+
 def test_scores_of_generated_rows_are_not_in_the_metadata(card_with: Callable[..., ModelCard]) -> None:
     card = card_with(test_mode=True)
     assert card.data.eval_results is None
@@ -110,6 +128,23 @@ def test_partial_data_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
     card = card_with(data=DataFacts(**{**FACTS, "is_partial": True}))
     assert "partial data" in str(card.data.eval_results[0].metric_name)
     assert re.search("^> .*partial data", card.text, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "changes, warning",
+    [
+        ({"train_rows": 100}, "reduced number of rows"),
+        ({"select": "best"}, "selected on the split that is reported"),
+        ({"protocol": "tuned_on_reported"}, "selected on the reported split"),
+        ({"protocol": "holdout"}, "holdout"),
+    ],
+)
+def test_limits_of_the_recipe_are_warnings(changes: dict[str, Any], warning: str) -> None:
+    record, rte = finished_record("rte"), load_task("rte")
+    spec = record.spec.model_copy(update={"recipe": record.spec.recipe.model_copy(update=changes)})
+    text = model_card(rte, record.model_copy(update={"spec": spec}))
+    assert re.search(f"(?im)^> .*{warning}", text)
+    assert not re.search(f"(?im)^> .*{warning}", model_card(rte, record))
 
 
 def test_unpinned_data_are_a_warning(card_with: Callable[..., ModelCard]) -> None:

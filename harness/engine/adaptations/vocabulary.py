@@ -45,7 +45,8 @@ def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
     """Removes from the model's embedding all tokens that occur in no row of `splits`; returns whether it removed any.
 
     `widen` puts them back, before other rows are scored. Scores, losses and gradients stay the same, and so do the
-    weights after an optimizer that `is_row_wise`. Embeddings other than torch's own stay whole.
+    weights after an optimizer that `is_row_wise`. Embeddings other than torch's own stay whole, and so do those that
+    the model's code can return but not replace.
     """
     whole = word_embeddings(model)
     if type(whole) is not nn.Embedding or whole.max_norm is not None or whole.sparse or whole.scale_grad_by_freq:
@@ -59,7 +60,10 @@ def narrow(model: PreTrainedModel, splits: Iterable[Encoded]) -> bool:
             occurs[token] = True
     if occurs.all():
         return False
-    model.set_input_embeddings(NarrowedEmbedding(whole, torch.from_numpy(np.flatnonzero(occurs))))
+    try:
+        model.set_input_embeddings(NarrowedEmbedding(whole, torch.from_numpy(np.flatnonzero(occurs))))
+    except NotImplementedError:
+        return False
     return True
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import CanineConfig, CanineForSequenceClassification, T5Config, T5ForSequenceClassification
+from transformers import BertModel, CanineConfig, CanineForSequenceClassification, T5Config, T5ForSequenceClassification
 
 from harness.engine.adaptations import vocabulary
 from harness.engine.batches import cut_batch
@@ -109,6 +109,15 @@ def test_model_without_a_table_of_tokens_stays_whole():
     model = CanineForSequenceClassification(config)
     assert not vocabulary.narrow(model, [ROWS])
     vocabulary.widen(model, Recipe(), plan_steps(len(ROWS), Recipe(), 1), 1)
+
+
+def test_embedding_that_the_model_cannot_replace_stays_whole(monkeypatch):
+    """A model with code of its own may have the getter without the setter."""
+    model = tiny_model()
+    whole = model.get_input_embeddings()
+    monkeypatch.delattr(BertModel, "set_input_embeddings")
+    assert not vocabulary.narrow(model, [ROWS])
+    assert model.get_input_embeddings() is whole
 
 
 def test_token_that_only_starts_a_decoder_stays():
