@@ -30,7 +30,7 @@ _LAUNCHER_STATUS = re.compile(
 srun, which ends with the code of a process that it has killed."""
 
 _TORCH_REPORT = (
-    (r"^[EIW]\d{4} \S+ \d+ torch/distributed/elastic/.*\n", ""),
+    (r"^[EIW]\d{4} \S+ \d+ \S*torch/distributed/elastic/.*\n", ""),
     (
         r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)*torch\.distributed\.\S*ChildFailedError: *\n={20,}\n"
         r"(?:.*\n)*?Root Cause .*\n(?:.*\n)*? *exitcode *: (-?\d+) .*\n(?:.*\n)*?={20,}$",

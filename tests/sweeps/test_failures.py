@@ -42,7 +42,7 @@ TORCHRUN = """\
 error: --model a/b: cannot be loaded
 Try another one.
 W1128 14:25:51.062000 235 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 236 closing signal SIGTERM
-E1128 14:25:51.080000 235 torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 2) local_rank: 0
+E1128 14:25:51.080000 235 .venv/torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 2) local_rank: 0
 Traceback (most recent call last):
   File "/usr/lib/python3/site-packages/accelerate/commands/launch.py", line 1029, in multi_gpu_launcher
     distrib_run.run(args)
