@@ -41,14 +41,14 @@ def test_launchers_traceback_becomes_one_line(ending: str) -> None:
 TORCHRUN = """\
 error: --model a/b: cannot be loaded
 Try another one.
-W1128 14:25:51.062000 235 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 236 closing signal SIGTERM
-E1128 14:25:51.080000 235 .venv/torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 2) local_rank: 0
+W1128 14:25:51.062000 5 torch/distributed/elastic/multiprocessing/api.py:1028] Sending process 236 signal SIGTERM
+E1128 14:25:51.080000 5 .venv/torch/distributed/elastic/multiprocessing/api.py:1002] failed (exitcode: 2) local_rank: 0
 Traceback (most recent call last):
   File "/usr/lib/python3/site-packages/accelerate/commands/launch.py", line 1029, in multi_gpu_launcher
     distrib_run.run(args)
   File "/usr/lib/python3/site-packages/torch/distributed/launcher/api.py", line 383, in launch_agent
     raise ChildFailedError(
-torch.distributed.elastic.multiprocessing.errors.ChildFailedError: 
+torch.distributed.elastic.multiprocessing.errors.ChildFailedError:
 ============================================================
 harness/run.py FAILED
 ------------------------------------------------------------
@@ -60,7 +60,7 @@ Failures:
 Root Cause (first observed failure):
 [0]:
   rank      : 0 (local_rank: 0)
-  exitcode  : {ending} (pid: 236) 
+  exitcode  : {ending} (pid: 236)
   traceback : To enable traceback see: https://pytorch.org/docs/stable/elastic/errors.html
 ============================================================
 """
@@ -122,7 +122,9 @@ def test_mistake_on_several_nodes_is_told_whatever_becomes_of_the_other_processe
 
 
 def test_run_that_dies_on_several_nodes_is_recorded_with_the_task_that_died_first(tmp_path: Path) -> None:
-    killed = SRUN[SRUN.index("srun:") :].replace("Exited with exit code 2", "Killed") + "srun: Force Terminated StepId=27.0"
+    killed = (
+        SRUN[SRUN.index("srun:") :].replace("Exited with exit code 2", "Killed") + "srun: Force Terminated StepId=27.0"
+    )
     start = Start(tmp_path / "run.json", "none", tmp_path / "log", [], [], "", {"status": "failed"})
     write_failure(start, killed, datetime.now(UTC))
     assert json.loads(start.record.read_text())["error"].endswith("srun: error: n1: task 0: Killed")
