@@ -34,6 +34,7 @@ class SlurmExecutor:
     supported_settings: ClassVar = frozenset(
         {"max_jobs", "gpus_per_run", "nodes_per_run", "workers", "partition", "time", "slurm"}
     )
+    has_queue = True
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when Slurm is missing, a number is too large or a setting is not for the user to set."""
