@@ -15,13 +15,14 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedType,
+    LoggerType,
     ProjectConfiguration,
     broadcast_object_list,
     gather_object,
     parse_flag_from_env,
 )
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, did_you_mean
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Value = TypeVar("Value")
@@ -38,6 +39,10 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
             or the tracker is not installed.
     """
     silence_libraries()
+    trackers = [each.value for each in LoggerType]
+    if tracker is not None and tracker not in trackers:
+        known = f"{did_you_mean(tracker, trackers)} Known: {', '.join(trackers)}."
+        raise UserError(f"--tracker {tracker}: unknown tracker.{known}")
     # accelerate keeps device, precision and sharding of an earlier run in this process, so both of its states are reset
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")

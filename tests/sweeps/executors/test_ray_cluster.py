@@ -99,6 +99,7 @@ def test_run_of_a_supervisor_that_is_killed_ends_with_it() -> None:
         assert supervisor is not None
         supervisor.kill()
         assert guard.wait(timeout=30) != 0
+        assert "supervisor of this run was killed" in guard.stdout.read()
     until = time.monotonic() + 30
     while run.is_running() and run.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < until
