@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
@@ -23,6 +24,7 @@ from accelerate.utils import (
 )
 
 from harness.errors import UserError, boundary, did_you_mean
+from harness.system.signals import end_by_signal
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Value = TypeVar("Value")
@@ -80,7 +82,8 @@ def _connect(on_cpu: bool) -> PartialState:
         f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
     )
     try:
-        state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
+        with end_by_signal() if launched > 1 else nullcontext():  # the other processes may never come
+            state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
     except ValueError as error:  # the address of the first process is missing
         PartialState._reset_state()  # it would keep its half-finished setup
         raise UserError(
