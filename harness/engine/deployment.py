@@ -6,6 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Literal, TypeVar, cast, get_args
@@ -15,13 +16,15 @@ from accelerate import Accelerator, PartialState
 from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedType,
+    LoggerType,
     ProjectConfiguration,
     broadcast_object_list,
     gather_object,
     parse_flag_from_env,
 )
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, did_you_mean
+from harness.system.signals import end_by_signal
 
 Precision = Literal["fp32", "tf32", "bf16", "fp16"]
 Value = TypeVar("Value")
@@ -38,6 +41,10 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
             or the tracker is not installed.
     """
     silence_libraries()
+    trackers = [each.value for each in LoggerType]
+    if tracker is not None and tracker not in trackers:
+        known = f"{did_you_mean(tracker, trackers)} Known: {', '.join(trackers)}."
+        raise UserError(f"--tracker {tracker}: unknown tracker.{known}")
     # accelerate keeps device, precision and sharding of an earlier run in this process, so both of its states are reset
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
@@ -75,7 +82,8 @@ def _connect(on_cpu: bool) -> PartialState:
         f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
     )
     try:
-        state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
+        with end_by_signal() if launched > 1 else nullcontext():  # the other processes may never come
+            state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
     except ValueError as error:  # the address of the first process is missing
         PartialState._reset_state()  # it would keep its half-finished setup
         raise UserError(

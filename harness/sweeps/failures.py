@@ -29,6 +29,16 @@ _LAUNCHER_STATUS = re.compile(
 """The exit code of a run in the last lines of `accelerate launch` and of torchrun, which end with 1 themselves, and of
 srun, which ends with the code of a process that it has killed."""
 
+_TORCH_REPORT = (
+    (r"^[EIW]\d{4} \S+ \d+ \S*torch/distributed/elastic/.*\n", ""),
+    (
+        r"^Traceback \(most recent call last\):\n(?:[ \t].*\n)*torch\.distributed\.\S*ChildFailedError: *\n={20,}\n"
+        r"(?:.*\n)*?Root Cause .*\n(?:.*\n)*? *exitcode *: (-?\d+) .*\n(?:.*\n)*?={20,}$",
+        r"(the launcher: exit code \1)",
+    ),
+)
+"""The lines that torchrun, and accelerate for several processes, print about a run that has ended, and a short text."""
+
 _LAUNCHER_LINES = ("(the launcher: ", "srun: ", "slurmstepd")
 
 _USER_ERROR = re.compile(r"(\[process \d+\] )?error: ")
@@ -55,6 +65,7 @@ def write_failure(start: Start, output: str, started: datetime) -> None:
         OSError: the record cannot be written.
     """
     lines = last_lines(output)
+    first_death = next((line for line in lines if line.startswith("srun: error: ")), None)  # of several processes
     with suppress(AlreadyLocked), hold_lock(lock_path(start.record)):  # locked: somebody has started it again
         progress_path(start.record).unlink(missing_ok=True)  # of a run that was killed
         if is_finished(start.record):
@@ -63,7 +74,7 @@ def write_failure(start: Start, output: str, started: datetime) -> None:
         if not record:
             record = {
                 **start.failure,
-                "error": f"the run died without a record: {lines[-1] if lines else 'no output'}",
+                "error": f"the run died without a record: {first_death or (lines or ['no output'])[-1]}",
                 "started": started.isoformat(),
                 "finished": datetime.now(UTC).isoformat(),
             }
@@ -95,6 +106,8 @@ def last_lines(output: str) -> list[str]:
         r"(the launcher: \1)",
         output,
     )
+    for pattern, short in _TORCH_REPORT:
+        text = re.sub(pattern, short, text, flags=re.MULTILINE)
     home = os.path.expanduser("~")  # noqa: PTH111 (Path.home() raises where it is unknown)
     folders = {str(Path(__file__).resolve().parents[2]): "", str(Path.cwd()): "", home: "~"}
     for folder, short in folders.items():

@@ -18,6 +18,7 @@ from harness.sweeps.launch import (
     FORK_SERVER,
     STOPPED,
     SUPERVISOR,
+    SUPERVISOR_KILLED,
     TIED,
     Start,
     launch_command,
@@ -101,7 +102,7 @@ class TiedSupervisor:
     def output(self) -> str:
         """The output of the run so far, at most its last 64 KiB; at the end, that its supervisor was killed."""
         output = log_tail(self.start.log, self.log_start)
-        return f"{output}\nthe supervisor of this run was killed, and the run with it\n" if self.was_killed else output
+        return f"{output}\n{SUPERVISOR_KILLED}\n" if self.was_killed else output
 
 
 class LaunchedSupervisor:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,9 @@ from harness.errors import UserError, is_of_another_process, is_of_the_outside_w
 from harness.system.output import standard_streams
 from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, stop_at_once
+
+FIRST_PROCESS_SECONDS = 2.0
+"""Seconds that the other processes of a run leave to the first one, which mostly has the same message."""
 
 MAX_CHARACTERS = 10_000
 """Characters of a message; it may repeat a value of any size from a file."""
@@ -69,6 +73,10 @@ def _flushed_output() -> Iterator[None]:
 def _end(message: str, code: int) -> None:
     process = os.environ.get("RANK", "0")
     prefix = "" if process == "0" else f"[process {process}] "
+    if prefix and code > 128:  # the first process has the signal, too, or has ended with the message that matters
+        sys.exit(code)
+    if prefix:  # the launcher ends this process without a word once the first one has ended
+        time.sleep(FIRST_PROCESS_SECONDS)
     cut = "" if len(message) <= MAX_CHARACTERS else f" ... ({len(message):,} characters)"
     print(f"{prefix}{message[:MAX_CHARACTERS]}{cut}", file=sys.stderr, flush=True)
     sys.exit(code)

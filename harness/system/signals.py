@@ -42,6 +42,13 @@ def stop_at_once() -> Iterator[None]:
 
 
 @contextmanager
+def end_by_signal() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end the process inside the block, where a library may wait for hours and runs no handler."""
+    with _handlers(dict.fromkeys((signal.SIGTERM, signal.SIGINT), signal.SIG_DFL)):
+        yield
+
+
+@contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
     """SIGTERM and SIGINT only set the request inside the block; a second Ctrl-C stops at once."""
     stop_request = StopRequest()
@@ -56,7 +63,9 @@ def catch_stop_signals() -> Iterator[StopRequest]:
 
 
 @contextmanager
-def _handlers(handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]]) -> Iterator[None]:
+def _handlers(
+    handlers: dict[signal.Signals, Callable[[int, FrameType | None], None] | signal.Handlers],
+) -> Iterator[None]:
     """Does nothing outside the main thread, the only one that can install Python's signal handlers."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,7 +1,11 @@
 """Deployment: the precision and processes that are really used, or an error."""
 
+import os
 import resource
+import socket
+import subprocess
 import sys
+import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -83,9 +87,35 @@ def test_unsupported_precision_of_the_launcher_is_refused(monkeypatch):
         choose_precision("auto", CPU)
 
 
+WAITING = """
+from pathlib import Path
+from harness.engine.deployment import start
+from harness.system.exit_codes import exit_code_on_error
+with exit_code_on_error():
+    start("fp32", True, None, Path())
+"""
+
+
+def test_process_that_waits_for_the_others_can_be_stopped():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    launch = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    root = Path(__file__).resolve().parents[2]
+    with subprocess.Popen([sys.executable, "-c", WAITING], cwd=root, env=os.environ | launch) as process:
+        try:
+            until = time.monotonic() + 60
+            while socket.socket().connect_ex(("127.0.0.1", port)):
+                assert time.monotonic() < until
+                time.sleep(0.1)
+            process.terminate()
+            assert process.wait(timeout=10) != 0
+        finally:
+            process.kill()
+
+
 def test_unknown_tracker_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no_such_tracker"):
-        start("fp32", True, "no_such_tracker", tmp_path)
+    with pytest.raises(UserError, match=r"--tracker tensorbord: .*tensorboard"):
+        start("fp32", True, "tensorbord", tmp_path)
 
 
 def test_tracker_that_is_not_installed_is_refused(tmp_path, monkeypatch):

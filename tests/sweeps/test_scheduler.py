@@ -16,6 +16,7 @@ from harness.commands.sweep import read_options
 from harness.facts.records import RunRecord
 from harness.saved_models.bundles import is_bundle
 from harness.sweeps import scheduler as scheduler_module
+from harness.sweeps.display import sweep_state
 from harness.sweeps.estimates import Estimate
 from harness.sweeps.executor import SubmissionRefused
 from harness.sweeps.jobs import Job
@@ -31,7 +32,7 @@ from harness.system.signals import StopRequest
 class OneSlot:
     """An executor of one run at a time on this machine."""
 
-    slots, device = (Slot(),), ""
+    slots, device, has_queue = (Slot(),), "", False
 
     def start(self, start: Start, slot: Slot) -> TiedSupervisor:
         return Supervisors(0, 1).start(start, slot)
@@ -235,6 +236,23 @@ def test_job_that_the_cluster_refuses_waits_while_others_run(tmp_path: Path, mon
     sweep.release()
     sweep.go_on()
     assert len(sweep.scheduler.in_state("done")) == 3
+
+
+@pytest.mark.parametrize("has_queue, name", [(True, "submitted"), (False, "running")])
+def test_jobs_that_may_wait_in_a_queue_are_not_called_running_and_their_time_is_unknown(
+    has_queue: bool, name: str, tmp_path: Path
+) -> None:
+    cluster = ThreeSlots()
+    cluster.has_queue = has_queue
+    sweep = SteppedSweep(tmp_path, cluster, 2)
+    sweep.go_on_to_runs_that_wait(2)
+    (tmp_path / "rte-0").unlink()
+    sweep.go_on(until=lambda: sweep.scheduler.in_state("done"))
+    state = sweep_state(sweep.scheduler)
+    assert state.startswith(f"1 {name}, 1 done")
+    assert state.endswith(" left") != has_queue
+    (tmp_path / "rte-1").unlink()
+    sweep.go_on()
 
 
 def test_job_that_the_cluster_refuses_ends_a_sweep_of_which_nothing_runs(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,37 @@ def test_message_names_a_process_that_is_not_the_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "3")
+    monkeypatch.setattr("harness.system.exit_codes.FIRST_PROCESS_SECONDS", 0.0)
     assert exit_code_of(UserError("no rows")) == 2
     assert capsys.readouterr().err == "[process 3] error: no rows\n"
+
+
+MISTAKE_OF_ALL = """
+from harness.errors import UserError
+from harness.system.exit_codes import exit_code_on_error
+with exit_code_on_error():
+    print("started", flush=True)
+    raise UserError("no rows")
+"""
+
+
+def test_process_that_the_launcher_ends_leaves_the_message_to_the_first_one() -> None:
+    command, environment = [sys.executable, "-c", MISTAKE_OF_ALL], os.environ | {"RANK": "3"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.2)  # the launcher sees the end of the first process
+    process.terminate()
+    assert process.communicate(timeout=60) == (b"", b"")
+
+
+@pytest.mark.parametrize("error", [Interrupted(signal.SIGTERM, 7, True), KeyboardInterrupt()])
+def test_signal_is_reported_by_the_first_process_alone(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RANK", "3")
+    assert exit_code_of(error) > 128
+    assert capsys.readouterr().err == ""
 
 
 def test_keyboard_interrupt_ends_with_code_130(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +161,7 @@ def test_process_that_loses_another_one_reports_no_fault_of_its_own(
     message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("harness.system.exit_codes.FIRST_PROCESS_SECONDS", 0.0)
     assert exit_code_of(RuntimeError(message)) == 1
     error = capsys.readouterr().err
     assert error.startswith("[process 1] ")

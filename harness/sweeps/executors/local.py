@@ -15,6 +15,7 @@ class LocalExecutor:
     """Starts runs as processes: one per GPU, several that share each, or on the CPU."""
 
     supported_settings: ClassVar = frozenset({"max_jobs", "gpus_per_run", "runs_per_device"})
+    has_queue = False
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when this machine has fewer devices."""

@@ -28,6 +28,7 @@ class RayExecutor:
     supported_settings: ClassVar = frozenset(
         {"max_jobs", "gpus_per_run", "nodes_per_run", "runs_per_device", "ray_address"}
     )
+    has_queue = False
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when Ray is missing, no cluster answers, or a run needs more than its nodes have."""

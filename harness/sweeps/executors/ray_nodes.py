@@ -13,7 +13,7 @@ from typing import Any
 
 from harness.sweeps.executors.ray_run import RayRun, environment, work_of
 from harness.sweeps.executors.ray_task import ADDRESS, FOLLOWER, PORT, free_endpoint, hold
-from harness.sweeps.failures import is_finished
+from harness.sweeps.failures import is_finished, last_lines
 from harness.sweeps.launch import LOCKED, MISTAKE, SCRIPT, STOPPED, Start, log_tail
 from harness.system.devices import Slot
 
@@ -95,7 +95,7 @@ class RayNodesRun(RayRun):
         if self.end is None and self.stopped_at is None:
             super().kill()
             code, message = self.result(failed[0])
-            lines = log_tail(self.other_logs[self.others.index(failed[0])], 0).splitlines()
+            lines = last_lines(log_tail(self.other_logs[self.others.index(failed[0])], 0))
             reason = message or f"A node ended with exit code {code}: {''.join(lines[-1:])}"
             self.end = (MISTAKE, message) if code == MISTAKE and message else self.lose(reason)
         for task in self.others:

@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings, RunHandle
 from harness.sweeps.executors.slurm_client import LOST, Slurm, SlurmJob, gpu_options
 from harness.sweeps.executors.slurm_workers import WorkerPool
-from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start, log_size, log_tail
+from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, SUPERVISOR_KILLED, Start, log_size, log_tail
 from harness.sweeps.several_nodes import several_nodes_command
 from harness.sweeps.worker_queue import queue_folder
 from harness.system.devices import Slot
@@ -27,6 +27,9 @@ JOBS = 100
 MOST = 10_000
 """The largest number of jobs, of nodes and of GPUs on a node; no sweep has more runs."""
 
+KILLED = 137
+"""Exit code of the batch job whose program got SIGKILL."""
+
 
 class SlurmExecutor:
     """Starts each run as a job of its own, or gives it to one of a few workers."""
@@ -34,6 +37,7 @@ class SlurmExecutor:
     supported_settings: ClassVar = frozenset(
         {"max_jobs", "gpus_per_run", "nodes_per_run", "workers", "partition", "time", "slurm"}
     )
+    has_queue = True
 
     def __init__(self, settings: ExecutorSettings, test_mode: bool) -> None:
         """Raises UserError when Slurm is missing, a number is too large or a setting is not for the user to set."""
@@ -126,6 +130,8 @@ class SlurmRun(SlurmJob):
     def output(self) -> str:
         """The output of the run so far; at the end, the state in which Slurm has left the job."""
         output = log_tail(self.log, self.log_start)
+        if self.code == KILLED:
+            return f"{output}\n{SUPERVISOR_KILLED}\n"
         if self.code is None or self.end in ("COMPLETED", "FAILED"):
             return output
         return f"{output}\nSlurm job {self.job}: {self.end or 'no longer listed by squeue'}\n"

@@ -224,7 +224,9 @@ def test_run_on_two_nodes_ends_on_both_when_a_process_of_one_dies(
     two.processes()[1].kill()
     wait_until(lambda: run.exit_code() is not None)
     assert run.exit_code() == STOPPED  # the first time
-    assert "node" in run.output()
+    assert run.end is not None
+    assert "A node ended" in run.end[1]
+    assert "exit code -9" in run.end[1], "not the last line of torchrun's report"
     assert two.processes() == []
 
 

@@ -100,4 +100,5 @@ def test_run_of_a_supervisor_that_is_killed_ends_with_it() -> None:
         assert supervisor is not None
         supervisor.kill()
         assert guard.wait(timeout=30) != 0
+        assert "supervisor of this run was killed" in guard.stdout.read()
     wait_until(lambda: not run.is_running() or run.status() == psutil.STATUS_ZOMBIE, 30)

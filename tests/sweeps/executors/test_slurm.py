@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from support.fake_run import command_in
 from support.processes import wait_until
@@ -20,7 +21,7 @@ from harness.sweeps.executor import ExecutorSettings
 from harness.sweeps.executors import make_executor, slurm_client
 from harness.sweeps.executors import slurm as slurm_module
 from harness.sweeps.executors.slurm import SlurmExecutor
-from harness.sweeps.launch import SCRIPT, STOPPED, Start
+from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start
 
 
 @pytest.mark.usefixtures("cluster")
@@ -100,6 +101,22 @@ def test_cancelled_job_is_a_failure_that_names_its_state(tmp_path: Path) -> None
     assert "CANCELLED" in (failed.message or "")
 
 
+@pytest.mark.usefixtures("cluster")
+def test_run_whose_supervisor_is_killed_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path, 1)
+    sweep.go_on_to_runs_that_wait()
+    (supervisor,) = (
+        each
+        for each in psutil.process_iter(["cmdline"])
+        if str(SUPERVISOR) in (each.info["cmdline"] or []) and each.environ().get("SLURM_JOB_ID") == sweep.job()
+    )
+    supervisor.kill()
+    sweep.go_on()
+    (failed,) = (event for event in sweep.yielded if event.state == "failed")
+    assert "supervisor of this run was killed" in (failed.message or "")
+
+
+@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_job_of_an_earlier_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     first = Sweep(tmp_path, 1)
