@@ -116,7 +116,6 @@ def test_run_whose_supervisor_is_killed_is_a_failure_that_says_so(tmp_path: Path
     assert "supervisor of this run was killed" in (failed.message or "")
 
 
-@needs_slurm
 @pytest.mark.usefixtures("cluster")
 def test_job_of_an_earlier_sweep_is_found_by_its_name(tmp_path: Path) -> None:
     first = Sweep(tmp_path, 1)
