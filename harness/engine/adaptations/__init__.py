@@ -1,8 +1,8 @@
 """Changes to a model for training, in the one order in which they are applied and undone.
 
-1. `head`, when the model is loaded: logits are computed in float32 in any precision. `last_layer`: the last
-   layer computes only the first token, apart from keys and values. They change no weight and apply to prediction
-   too, so they are never undone.
+1. `head`, when the model is loaded: logits are computed in float32 in any precision. `last_layer`: after its
+   self-attention the last layer computes only the first token. They change no weight and apply to prediction too, so
+   they are never undone.
 2. `encoder_dropout` and `head`, if the recipe sets their dropout, when the model is loaded. They change no weight and
    are never undone.
 3. `adapters`, if the recipe has one, when the model is loaded: all but the adapter and the head is frozen.

@@ -96,10 +96,6 @@ def attention(
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, is_causal=is_causal, **special
         )
-    tokens = query.shape[2]
-    if query.stride(2) == 0:  # `last_layer` repeats one query: its attention is computed once
-        query = query[:, :, :1]
-        attention_mask = None if attention_mask is None else attention_mask[:, :, :1]
     scores = torch.matmul(query * (scaling or query.shape[-1] ** -0.5), key.transpose(-1, -2))
     if attention_mask is not None:
         if attention_mask.dtype == torch.bool:
@@ -107,8 +103,7 @@ def attention(
             attention_mask = torch.zeros((), dtype=scores.dtype).masked_fill(~attention_mask, lowest)
         scores = scores + attention_mask
     probabilities = scores.softmax(-1)  # computed in float32, also for bf16
-    result = torch.matmul(drop_out(probabilities, dropout), value).transpose(1, 2).contiguous()
-    return result.expand(-1, tokens, -1, -1), None
+    return torch.matmul(drop_out(probabilities, dropout), value).transpose(1, 2).contiguous(), None
 
 
 def _level(p: float) -> int:

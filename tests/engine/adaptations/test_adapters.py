@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from harness.engine.adaptations import adapt, adapters, last_layer, restore
+from harness.engine.adaptations import adapt, adapters, restore
 from harness.engine.adaptations.dropout import BulkDropout
 from harness.engine.batches import cut_batch
 from harness.engine.optimizers import create_optimizer
@@ -140,7 +140,7 @@ def test_the_seed_decides_the_weights():
 
 def test_head_is_no_target():
     model = attached(recipe_with("lora", adapter_targets="query,pooler.dense"), new_modules=["bert.encoder.layer.1"])
-    assert type(model.bert.encoder.layer[1].attention.self.query) is last_layer._FirstTokenLinear
+    assert type(model.bert.encoder.layer[1].attention.self.query) is nn.Linear
     assert type(model.bert.encoder.layer[0].attention.self.query) is not nn.Linear
 
 

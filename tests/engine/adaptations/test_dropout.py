@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, FalconConfig, FalconForSequenceClassification
 
-from harness.engine.adaptations import dropout, last_layer
+from harness.engine.adaptations import dropout
 
 
 @pytest.fixture
@@ -95,23 +95,6 @@ def test_attention_on_the_path_of_dropout_equals_torchs(bert, inputs):
                 module.p = 1e-9  # drops nothing, but is not the path without dropout
         dropout.restart_masks(5)
         assert torch.allclose(bert.train()(**inputs).logits, expected, atol=1e-5)
-
-
-def test_attention_of_one_query_for_all_tokens_is_computed_once(bert, inputs, monkeypatch):
-    queries = []
-
-    def record(values, p):
-        if values.ndim == 4:
-            queries.append(values.shape[2])
-        return values
-
-    monkeypatch.setattr(dropout, "drop_out", record)
-    expected = bert.eval()(**inputs).logits
-    last_layer.limit_last_layer(bert)
-    dropout.draw_in_bulk(bert)
-    logits = bert.train()(**inputs).logits
-    assert queries == [9, 1]
-    assert torch.allclose(logits, expected, atol=1e-6)
 
 
 def test_masked_tokens_get_no_attention(bert, inputs):
