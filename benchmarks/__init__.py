@@ -2,4 +2,4 @@
 
 import os
 
-os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # set in many containers: each program measured would compile its libraries
+os.environ["PYTHONDONTWRITEBYTECODE"] = ""  # many containers set it: each measured program would compile its libraries

@@ -18,8 +18,8 @@ from harness.system.redaction import redact_command
 if TYPE_CHECKING:
     import pandas as pd
 
-_ONE_AT_A_TIME = Lock()
-"""The lock of a run or prediction: the threads of a process share torch's random numbers and accelerate's state."""
+_TORCH_LOCK = Lock()
+"""Taken by each run and prediction: the threads of a process share torch's random numbers and accelerate's state."""
 
 
 def run(task: str | None = None, **flags: Any) -> RunRecord:
@@ -27,7 +27,7 @@ def run(task: str | None = None, **flags: Any) -> RunRecord:
 
     `flags` are those of `harness run`, with underscores: `run("rte", model="google/electra-small-discriminator",
     epochs=5, seed=1, save_model="models/rte")`, or without a task `run(train_file="news.csv", text_columns="text",
-    label_column="topic")`. `harness run --help` shows the defaults.
+    label_column="topic")`. `harness run --help` shows the defaults. Calls from several threads run one after the other.
 
     Raises:
         UserError: a task, flag or value is invalid, or the run cannot be done.
@@ -37,7 +37,7 @@ def run(task: str | None = None, **flags: Any) -> RunRecord:
     from harness.run import run as fine_tune
 
     values = {**({} if task is None else {"task": task}), **flags}
-    with _ONE_AT_A_TIME:
+    with _TORCH_LOCK:
         return fine_tune(resolve_options(values), _command(values))
 
 
@@ -59,7 +59,8 @@ def predict(
     even where there is a GPU. `trust_remote_code` runs the code that was saved with a model whose run needed it.
 
     Raises:
-        UserError: the folder has no saved model, or texts, pairs and choices do not suit its task.
+        UserError: the folder has no saved model, an argument has another type, or texts, pairs and choices do not suit
+            the task.
     """
     import pandas as pd
 
@@ -91,7 +92,7 @@ def predict(
     if uneven := [each for each in choices if len(each) != task.classes]:
         raise UserError(f"choices: expected {task.classes} candidates of each text, got {len(uneven[0])}.")
     rows = rows_of_texts(task, list(texts), pairs, list(chain.from_iterable(choices)))
-    with _ONE_AT_A_TIME:
+    with _TORCH_LOCK:
         scorer = open_model(folder, precision, cpu, trusts_code=trust_remote_code)
         return pd.DataFrame(prediction_columns(scorer.predict(rows)))
 
@@ -100,7 +101,7 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
     """The records of a results folder, sorted by task and run_id; invalid files are skipped with a warning.
 
     Raises:
-        UserError: the folder does not exist or cannot be read.
+        UserError: the folder is no path, does not exist or cannot be read.
     """
     folder = _folder("results", results)
     if not folder.is_dir():
@@ -114,7 +115,7 @@ def load_records(results: str | Path = "results") -> list[RunRecord]:
 def _folder(name: str, value: str | os.PathLike[str]) -> Path:
     """The folder that an argument names, as a command would read it."""
     if not isinstance(value, (str, os.PathLike)) or value == "":
-        problem = "an empty text" if value == "" else f"{value!r:.100}"
+        problem = "an empty text" if isinstance(value, str) else f"{value!r:.100}"
         raise UserError(f"{name}: expected the path of a folder, got {problem}.")
     return user_path(name, Path(value))
 

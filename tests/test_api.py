@@ -106,7 +106,7 @@ def test_folder_of_records_that_does_not_exist_is_an_error(tmp_path: Path) -> No
         api.load_records(tmp_path / "none")
 
 
-@pytest.mark.parametrize("folder", [None, 5, ["results"], b"results"])
+@pytest.mark.parametrize("folder", [None, 5, ["results"], b"results", pd.DataFrame({"text": ["one", "two"]})])
 def test_folder_that_is_no_path_is_refused(folder: Any) -> None:
     with pytest.raises(UserError, match=r"results: expected the path of a folder, got "):
         api.load_records(folder)
@@ -141,6 +141,13 @@ def test_switch_of_another_type_is_refused() -> None:
 def test_table_in_place_of_a_file_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"--{name.replace('_', '-')}: .*got a DataFrame"):
         api.run(**{name: pd.DataFrame({"text": ["one"]}), "text_columns": "text"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["train_file", "text_columns", "results"])
+@pytest.mark.parametrize("values", [pd.Index(["a", "b"]), pd.Series(["a", "b"])], ids=["index", "series"])
+def test_column_of_a_table_in_place_of_a_text_is_refused(name: str, values: Any) -> None:
+    with pytest.raises(UserError, match=f"--{name.replace('_', '-')}"):
+        api.run(**{"train_file": "rows.csv", "text_columns": "text", name: values})
 
 
 def test_own_data_is_told_by_keyargs_too(calls: list[Any]) -> None:

@@ -25,7 +25,7 @@ finally:
     print(json.dumps(sorted(set(sys.modules) & set({HEAVY!r}))), file=sys.stderr)
 """
 
-LAST = """
+FREEZE_COUNT_PROGRAM = """
 import atexit, gc
 atexit.register(lambda: print(gc.get_freeze_count()))
 from harness.__main__ import main
@@ -34,8 +34,9 @@ main(["tasks"])
 
 
 def test_the_end_of_a_command_collects_no_garbage() -> None:
-    last = subprocess.run([sys.executable, "-c", LAST], capture_output=True, text=True, check=True).stdout.split()[-1]
-    assert int(last) > 10_000  # objects that the last collection leaves out
+    command = [sys.executable, "-c", FREEZE_COUNT_PROGRAM]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert int(output.split()[-1]) > 10_000  # objects that the last collection leaves out
 
 
 def test_no_command_shows_the_usage_with_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:

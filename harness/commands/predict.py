@@ -22,6 +22,7 @@ from harness.inspection.prediction_output import FORMATS, PredictedRows, json_ro
 from harness.inspection.scorer import Scorer, open_model
 from harness.rows import stream
 from harness.rows.columns import ReadOptions
+from harness.rows.own_data import split_columns
 from harness.rows.splits import Split
 from harness.rows.stream import TextColumns
 from harness.saved_models import bundles
@@ -41,7 +42,8 @@ class PredictOptions:
     choice: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """A candidate of a multiple-choice task; repeat the flag for all candidates of the first --text, then the next."""
     file: Path | None = None
-    """Rows in any format that tasks support; CSV, TSV, JSONL and Parquet are read in chunks."""
+    """Rows in any format that tasks support, book.xlsx#sheet=Name for a sheet; CSV, TSV, JSONL and Parquet are read in
+    chunks."""
     delimiter: str | None = None
     """Delimiter of the CSV or TSV; by default inferred from its header."""
     encoding: str | None = None
@@ -127,20 +129,13 @@ def _chunks(bundle: bundles.Bundle, options: PredictOptions) -> Iterator[Split]:
 
 def _columns(task: TaskSpec, options: PredictOptions) -> TextColumns:
     flags = {"--text-column": options.text_column, "--pair-column": options.pair_column}
-    if task.candidates is not None and (flag := options.text_column or options.pair_column):
+    if task.candidates is not None and (column := options.text_column or options.pair_column):
         raise UserError(
             f"--text-column, --pair-column: the task {task.name} composes its texts with candidates. Rename the column "
-            f"{flag!r} of the file to that of the task: {', '.join(task.text_columns)}."
+            f"{column!r} of the file to that of the task: {', '.join(task.text_columns)}."
         )
     sources = (
-        task.text_source(name) if columns is None else _joined(flag, columns)
+        task.text_source(name) if columns is None else TextSource(columns, split_columns(flag, columns))
         for name, (flag, columns) in zip(task.text, flags.items(), strict=False)
     )
     return TextColumns(tuple(sources), task.choice_source, task.candidates)
-
-
-def _joined(flag: str, columns: str) -> TextSource:
-    parts = tuple(column.strip() for column in columns.split(","))
-    if not all(parts):
-        raise UserError(f"{flag} {columns!r}: empty column name.")
-    return TextSource(columns, parts)

@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.reports.folder import read_pages
 from harness.reports.results_repository import stage_results
 from harness.system.command_line import parse_flags
-from harness.system.uploads import Kind, check_sign_in, upload
+from harness.system.uploads import Kind, check_repository_name, check_sign_in, upload
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def main(arguments: Sequence[str]) -> None:
         )
     kind: Kind = "space" if match[1] == "space" else "dataset"
     repository = match[2]
+    check_repository_name(repository, "--to")
     pages, messages = read_pages(options.results)
     for message in messages:
         print(f"left out: {message}", file=sys.stderr)

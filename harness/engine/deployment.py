@@ -38,13 +38,13 @@ def start(precision: str, on_cpu: bool, tracker: str | None, folder: Path, deter
 
     Raises:
         UserError: the processes are not connected, the device lacks the precision, the kind of sharding is unsupported,
-            or the tracker is not installed.
+            or the tracker is unknown or not installed.
     """
     silence_libraries()
     trackers = [each.value for each in LoggerType]
     if tracker is not None and tracker not in trackers:
-        known = f"{did_you_mean(tracker, trackers)} Known: {', '.join(trackers)}."
-        raise UserError(f"--tracker {tracker}: unknown tracker.{known}")
+        suggestion = did_you_mean(tracker, trackers)
+        raise UserError(f"--tracker {tracker}: unknown tracker.{suggestion} Known: {', '.join(trackers)}.")
     # accelerate keeps device, precision and sharding of an earlier run in this process, so both of its states are reset
     AcceleratorState._reset_state(reset_partial_state=True)
     on_cpu = on_cpu or parse_flag_from_env("ACCELERATE_USE_CPU")
@@ -82,7 +82,7 @@ def _connect(on_cpu: bool) -> PartialState:
         f"For several processes on CPUs: ACCELERATE_USE_CPU=yes torchrun --nproc_per_node {launched} harness/run.py ..."
     )
     try:
-        with end_by_signal() if launched > 1 else nullcontext():  # the other processes may never come
+        with end_by_signal() if launched > 1 else nullcontext():  # the other processes may never start
             state = PartialState(cpu=on_cpu, timeout=PROCESS_TIMEOUT)
     except ValueError as error:  # the address of the first process is missing
         PartialState._reset_state()  # it would keep its half-finished setup

@@ -46,22 +46,26 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
 
 
 def check_scores(name: str, model: nn.Module, accelerator: Accelerator, encoded: Encoded, classes: int) -> None:
-    """Scores two rows, and raises UserError unless the model returns as many logits for each as the task has classes.
+    """Checks on two rows that the code of a model takes the tokenizer's inputs and returns logits [rows, classes].
 
-    The code that comes with a model may take other arguments than transformers' models, or return something else.
+    Args:
+        name: the model as the user named it, such as `--model org/name`.
+
+    Raises:
+        UserError: the code fails, or its output has no logits or another number of them.
     """
     rows = np.arange(min(2, len(encoded)))
     batch, expected = cut_batch(encoded, rows).to(accelerator.device), (len(rows), classes)
     try:
         with torch.no_grad(), accelerator.autocast():
             shape = tuple(batch.scores(model.to(accelerator.device)(**batch.inputs).logits).shape)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if is_of_the_outside_world(error):
             raise
         fault = first_line(error)
     else:
         fault = "" if shape == expected else f"expected logits of shape {expected} for {len(rows)} rows, got {shape}"
-    model.to("cpu")  # where models are adapted
+    model.to("cpu")  # it is adapted there
     if fault:
         raise UserError(
             f"{name}: unsupported code: {type(model).__name__}.forward({', '.join(batch.inputs)}): {fault}. Change it "

@@ -109,9 +109,9 @@ def name_encoder(name: str, model: PreTrainedModel) -> None:
 
 
 def drop_listed_ties(model: PreTrainedModel) -> None:
-    """Removes lists of tied weights, which code for transformers 4 has: transformers 5 ties none of them.
+    """Removes each `_tied_weights_keys` that is a list, as in code for transformers 4.
 
-    It expects a mapping, but only when it saves the model, after training.
+    transformers 5 ignores a list when it loads a model, but fails on it when it saves the trained one.
     """
     for module in model.modules():
         if isinstance(getattr(module, "_tied_weights_keys", None), (list, tuple)):

@@ -285,13 +285,16 @@ def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (Exception, SystemExit) as error:  # each library has its own kinds; code of a model may end the process
+    except (Exception, SystemExit) as error:  # each library has its own kinds; code of a model may call sys.exit
         if "trust_remote_code" in str(error):
             reason = "it needs code of its own, which runs only with --trust-remote-code."
             advice = "Read its .py files first. A model of the Hub also needs --revision with the commit that you read."
         elif "for this kind of AutoModel: AutoModelForSequenceClassification" in str(error):
             reason = f"it cannot classify sequences: {first_line(error)}"
             advice = "Choose another model, or add AutoModelForSequenceClassification to its code and its auto_map."
+        elif isinstance(error, SystemExit):
+            reason = f"its code ended the process ({first_line(error)})."
+            advice = "Remove that call from its .py files."
         else:
             reason = first_line(error)
         raise UserError(f"{name}: cannot load the model: {reason}\n{advice}".rstrip()) from None

@@ -172,7 +172,7 @@ def load_task(name_or_path: str, flag: str = "--task") -> TaskSpec:
 
 
 def is_path(name_or_path: str) -> bool:
-    """True for the path of a task file or of a suite's folder, false for a name."""
+    """True for the path of a YAML file or of a folder, False for a name."""
     return name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
 
 

@@ -96,7 +96,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
         _print_labels(evaluation)
     size = "off by" if task.is_regression else "probability"
     rows = [
-        [f"{e.row}", *(_label_text(task, label) for label in e[1:3]), format_score(e.size), one_line(e.text, e.pair)]
+        [
+            f"{e.row}",
+            *(_label_text(task, label) for label in (e.gold, e.predicted)),
+            format_score(e.size),
+            one_line(e.text, e.pair),
+        ]
         for e in evaluation.errors
     ]
     print_table(f"{split}: worst errors", ["row", "gold", "predicted", size, "text"], rows)

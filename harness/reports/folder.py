@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.errors import UserError
+from harness.errors import UserError, boundary
 from harness.facts.choices import read_searches
 from harness.facts.records import RunRecord, missing_records, read_records
 from harness.facts.suites import Suite, registered_suites
@@ -111,9 +112,17 @@ def write_leaderboard(pages: Mapping[str, Leaderboard], results: Path) -> None:
     """Writes leaderboard.md, .csv, .json, .html and plots, those that change; removes those that have nothing to show.
 
     `pages` are boards by the name of their files, as `build_pages` returns them.
+
+    Raises:
+        UserError: a file cannot be written.
     """
     links = page_links(pages)
     files = {name: text for page, board in pages.items() for name, text in _files(board, page, links)}
+    with _writing_boundary(results):
+        _replace_files(pages, files, results)
+
+
+def _replace_files(pages: Mapping[str, Leaderboard], files: Mapping[str, str], results: Path) -> None:
     stale = [path.stem for path in results.glob(f"{page_name('*')}.html") if _is_generated(path)]
     for page in (*pages, *stale, *map(page_name, registered_suites())):
         names = [*(f"{page}.{ending}" for ending in ENDINGS), *(f"plots/{plot_name(page, plot)}" for plot in PLOTS)]
@@ -132,8 +141,15 @@ def write_leaderboard(pages: Mapping[str, Leaderboard], results: Path) -> None:
 def write_task_page(board: Leaderboard, page: str, task: str, results: Path, texts: Texts | None = None) -> Path:
     """Writes the page of one of the board's tasks, with the texts of the rows that it lists; `page` names the board."""
     path = results / f"{task_page_name(task)}.html"
-    write_atomically(path, render_task_page(board, json.loads(render_json(board)), task, page, texts))
+    text = render_task_page(board, json.loads(render_json(board)), task, page, texts)
+    with _writing_boundary(results):
+        write_atomically(path, text)
     return path
+
+
+def _writing_boundary(results: Path) -> AbstractContextManager[None]:
+    advice = "Free disk space, or copy the folder to a place that you can write to."
+    return boundary(f"--results {results}: the pages cannot be written", advice=advice)
 
 
 def _is_generated(path: Path) -> bool:

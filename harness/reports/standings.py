@@ -128,7 +128,7 @@ class Leaderboard:
 
     @property
     def has_levels(self) -> bool:
-        """True where a score is more than reported."""
+        """True if the level of a score is above `reported`."""
         return any(level != "reported" for level in self.levels.values())
 
     @cached_property

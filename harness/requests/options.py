@@ -241,7 +241,7 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"{flag}: expected a text or a path, got a {type(value).__name__}. Save the rows with to_parquet and "
                 "name the file."
             )
-        if value == "" and "Path" in str(types[name]):
+        if isinstance(value, str) and not value and "Path" in str(types[name]):
             raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
         if isinstance(value, (list, tuple)):
             value = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in value]

@@ -95,8 +95,8 @@ def find_files(task: TaskSpec, data: Path | None) -> Files | None:
 
 def split_sheet(path: Path) -> tuple[Path, str | None]:
     """The path and the sheet of `rows.xlsx#sheet=Name`; None for a path without a sheet."""
-    name, _, sheet = str(path).partition("#sheet=")
-    return Path(name), sheet or None
+    name, _, sheet = str(path).rpartition("#sheet=")
+    return (Path(name), sheet) if name else (path, None)
 
 
 def _data_files(task: TaskSpec, data: Path) -> Files:

@@ -330,14 +330,14 @@ def _read_arrow(
 
 
 def _dates_as_texts(table: pa.Table) -> pa.Table:
-    """The table with its dates and times as they are in a CSV."""
+    """The table with its dates and times as texts, in the form that a CSV has."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     for position, field in enumerate(table.schema):
         if any(is_kind(field.type) for is_kind in (pa.types.is_date, pa.types.is_time, pa.types.is_timestamp)):
             texts = table.column(position).cast(pa.string())
-            texts = pc.replace_substring_regex(texts, r"\.0+(Z|[+-]\d+)?$", r"\1")  # no fraction of a second
+            texts = pc.replace_substring_regex(texts, r"\.0+(Z|[+-]\d+)?$", r"\1")  # no fraction of zeros
             table = table.set_column(position, field.name, texts)
     return table
 

@@ -49,7 +49,7 @@ class Tables(NamedTuple):
     is_unpinned: bool = False
     """The task names no commit of its Hub dataset."""
     uncut: Mapping[str, datasets.Dataset] = MappingProxyType({})
-    """The splits of the files that those of the task were cut from."""
+    """The splits as the files have them, before rows are shuffled and cut; empty for a data set of the Hub."""
 
 
 def read_tables(task: TaskSpec, files: Files | None) -> Tables:
@@ -71,8 +71,8 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     """Every split in canonical columns, for a task returned by `apply_protocol`.
 
     Raises:
-        UserError: a column is missing, a text or label is invalid (with its row in the file where the rows of one were
-            cut or shuffled), or a split is empty.
+        UserError: a column is missing, a text or label is invalid (with its row, counted before rows are shuffled and
+            cut), or a split is empty.
     """
     try:
         splits = {
@@ -80,8 +80,9 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
             for name, table in tables.by_split.items()
         }
     except UserError:
-        for name, table in tables.uncut.items():
-            canonical_split(task, name, table, hidden=bool(task.predict))
+        if all(len(table) for table in tables.by_split.values()):  # an empty split is an error of its own
+            for name, table in tables.uncut.items():
+                canonical_split(task, name, table, hidden=bool(task.predict))
         raise
     if task.group:
         check_groups(task, tables.by_split)

@@ -224,18 +224,18 @@ def _refuse_others(flag: str, others: Mapping[str, str | None], problem_type: Pr
 def _draft(own: OwnData, name: str) -> TaskSpec:
     """The task as far as the flags define it, not validated: enough to read its rows."""
     text, join = [], {}
-    first, second = _columns("--text-columns", own.text_columns), _columns("--pair-column", own.pair_column)
-    choices = _columns("--choice-columns", own.choice_columns)
+    first, second = split_columns("--text-columns", own.text_columns), split_columns("--pair-column", own.pair_column)
+    choices = split_columns("--choice-columns", own.choice_columns)
     candidates = () if own.candidates_column is None else (own.candidates_column,)
     for columns in (first, second if own.placeholder else (*second, *candidates)):
         if columns:
             text.append("+".join(columns))
             if len(columns) > 1:
                 join[text[-1]] = columns
-    label = _columns("--label-column", own.label_column)
+    label = split_columns("--label-column", own.label_column)
     if candidates and len(label) > 1:
         raise UserError(f"--label-column {own.label_column}: expected one column, with the list of right candidates.")
-    group = _columns("--group-column", own.group_column)
+    group = split_columns("--group-column", own.group_column)
     used = [*first, *second, *choices, *candidates, *label]
     if duplicate := next((column for column in used if used.count(column) > 1), None):
         flags = "--text-columns, --pair-column, --choice-columns, --candidates-column, --label-column"
@@ -247,7 +247,8 @@ def _draft(own: OwnData, name: str) -> TaskSpec:
     return TaskSpec.model_construct(**facts, label=label[0] if len(label) == 1 else label)
 
 
-def _columns(flag: str, value: str | None) -> tuple[str, ...]:
+def split_columns(flag: str, value: str | None) -> tuple[str, ...]:
+    """The columns that a flag names, such as title,body; raises UserError when a name is empty."""
     if value is None:
         return ()
     columns = tuple(column.strip() for column in value.split(","))
@@ -261,7 +262,7 @@ def _columns(flag: str, value: str | None) -> tuple[str, ...]:
 
 def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.Dataset]) -> None:
     flags = dict.fromkeys(draft.text_columns, "--text-columns") | dict.fromkeys(draft.label_columns, "--label-column")
-    flags |= dict.fromkeys(_columns("--pair-column", own.pair_column), "--pair-column")
+    flags |= dict.fromkeys(split_columns("--pair-column", own.pair_column), "--pair-column")
     flags |= dict.fromkeys(draft.choices, "--choice-columns") | dict.fromkeys(draft.group, "--group-column")
     flags |= dict.fromkeys(filter(None, [draft.candidates]), "--candidates-column")
     for split, table in tables.items():

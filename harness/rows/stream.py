@@ -41,7 +41,7 @@ class TextColumns(NamedTuple):
 
     @property
     def texts(self) -> set[str]:
-        """The columns that must have a text in every row; others have positions of spans, or are parts of a join."""
+        """The columns that need a text in every row. Those of spans need none, and of joined ones one is enough."""
         whole = (source for source in self.sources if len(source.parts) == 1 or source.template is not None)
         return {part for source in whole for part in source.parts} - {self.candidates}
 
@@ -58,7 +58,7 @@ class TextColumns(NamedTuple):
                     filled = {**row, self.candidates: candidate} if self.candidates else row
                     texts.append([*(source.compose(filled) for source in self.sources), *choices])
             except ValueError as error:
-                raise UserError(f"{path}: row {number}: {error}.") from None
+                raise UserError(f"{path}: row {number}: {error} (in {', '.join(map(repr, self.names))}).") from None
             candidates += own
             sizes.append(len(own))
         columns = [list(column) for column in zip(*texts, strict=True)]

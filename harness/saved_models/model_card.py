@@ -23,7 +23,7 @@ _RESAMPLES = 2_000
 """Resamples of a split's rows for an interval; fewer than a leaderboard's, since every saved model waits for them."""
 
 _RECIPE_MARKS = frozenset("rhgs")
-"""Marks of the leaderboard for limits of the scores that follow from the recipe."""
+"""Marks of the leaderboard that the recipe alone decides; a card repeats them as warnings."""
 
 
 def model_card(task: TaskSpec, record: RunRecord) -> str:
@@ -155,21 +155,24 @@ def _use(task: TaskSpec, record: RunRecord) -> str:
 def _composition(task: TaskSpec) -> str:
     columns = [part for name in task.text if not (source := task.text_source(name)).is_column for part in source.parts]
     names = ", ".join(map(_code, columns))
-    return f"A text is composed of columns ({names}) as in `task.yaml`. " if columns else ""
+    return f"Compose each text from the columns {names}, as `task.yaml` says. " if columns else ""
 
 
 def _adapter_use(task: TaskSpec, record: RunRecord) -> str:
-    """The code with which peft loads the adapter alone; none where there is none, or its base is a parent's model."""
+    """The code with which peft loads the adapter alone; empty without an adapter on the weights of a named model."""
     spec = record.spec
-    if spec.recipe.adapter in (None, "bitfit") or spec.parent is not None:
+    if spec.recipe.adapter in (None, "bitfit") or spec.parent is not None or spec.test_mode:
         return ""
+    commit = record.model.commit if record.model else None
+    revision = f", revision={json.dumps(commit)}" if commit else ""
+    code = ", trust_remote_code=True" if spec.trust_remote_code else ""
     return (
         "\nThe folder `adapter` has the adapter alone:\n\n"
         "```python\n"
         "from peft import PeftModel\n"
         "from transformers import AutoModelForSequenceClassification\n\n"
         f"base = AutoModelForSequenceClassification.from_pretrained({json.dumps(spec.model)}, "
-        f"num_labels={1 if task.choices else task.classes})\n"
+        f"num_labels={1 if task.choices else task.classes}{revision}{code})\n"
         'model = PeftModel.from_pretrained(base, "PATH OR NAME OF THIS MODEL", subfolder="adapter")\n'
         "```\n"
     )

@@ -49,7 +49,7 @@ class Target(NamedTuple):
 
     @property
     def runs_needed(self) -> int:
-        """Runs with which a comparison is possible."""
+        """The smallest number of runs that can be compared with the value."""
         return max(2, self.runs if self.statistic == "best" else 0)
 
 

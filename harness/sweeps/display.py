@@ -122,12 +122,12 @@ class SweepDisplay:
 
 
 def sweep_state(scheduler: Scheduler) -> str:
-    """`2 running, 5 done, 1 failed, 4 waiting, about 12 min left`."""
+    """`2 running, 5 done, 1 failed, 4 waiting, about 12 min left`, or with a queue `2 submitted, 5 done`."""
     has_queue = scheduler.executor.has_queue
     names = _STATE_NAMES | {"running": "submitted"} if has_queue else _STATE_NAMES
     counts = [(len(scheduler.in_state(state)), name) for state, name in names.items()]
-    is_known = not has_queue and scheduler.in_state("waiting", "running")
-    time_left = f", about {duration(scheduler.seconds_left)} left" if is_known else ""
+    shows_time = not has_queue and scheduler.in_state("waiting", "running")
+    time_left = f", about {duration(scheduler.seconds_left)} left" if shows_time else ""
     return ", ".join(f"{n} {name}" for n, name in counts if n or name in (names["running"], "done")) + time_left
 
 

@@ -47,7 +47,7 @@ class Executor(Protocol):
     supported_settings: ClassVar[frozenset[str]]
     """Names of the `ExecutorSettings` that it knows, besides its own name."""
     has_queue: bool
-    """A run that was started may wait for hours before it runs, so that nobody knows the time left."""
+    """True if a run that was started may first wait in a queue, so that the time left is unknown."""
     slots: Sequence[Slot]
     """The devices of each run at a time."""
     device: str

@@ -37,7 +37,7 @@ _TORCH_REPORT = (
         r"(the launcher: exit code \1)",
     ),
 )
-"""The lines that torchrun, and accelerate for several processes, print about a run that has ended, and a short text."""
+"""The report that torchrun, and accelerate for several processes, print when a run ends: patterns and replacements."""
 
 _LAUNCHER_LINES = ("(the launcher: ", "srun: ", "slurmstepd")
 
@@ -65,7 +65,7 @@ def write_failure(start: Start, output: str, started: datetime) -> None:
         OSError: the record cannot be written.
     """
     lines = last_lines(output)
-    first_death = next((line for line in lines if line.startswith("srun: error: ")), None)  # of several processes
+    srun_errors = [line for line in lines if line.startswith("srun: error: ")]  # the first is about the cause
     with suppress(AlreadyLocked), hold_lock(lock_path(start.record)):  # locked: somebody has started it again
         progress_path(start.record).unlink(missing_ok=True)  # of a run that was killed
         if is_finished(start.record):
@@ -74,7 +74,7 @@ def write_failure(start: Start, output: str, started: datetime) -> None:
         if not record:
             record = {
                 **start.failure,
-                "error": f"the run died without a record: {first_death or (lines or ['no output'])[-1]}",
+                "error": f"the run died without a record: {(srun_errors[:1] or lines[-1:] or ['no output'])[0]}",
                 "started": started.isoformat(),
                 "finished": datetime.now(UTC).isoformat(),
             }

@@ -29,7 +29,7 @@ TIED = "--tied"
 FORK_SERVER = Path(__file__).with_name("fork_server.py")
 
 SUPERVISOR_KILLED = "the supervisor of this run was killed, and the run with it"
-"""The last line of the output of such a run."""
+"""The message about a run whose supervisor was killed: the last line of its output."""
 
 CONFIG = "LAUNCH_CONFIG"
 """Placeholder in a command for the file of accelerate's configuration, which the supervisor writes on its machine."""

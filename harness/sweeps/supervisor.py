@@ -110,7 +110,7 @@ def _run(start: Start, process: RunProcess, is_tied: bool) -> int:
     if exit_code_of_run(code, output) == MISTAKE:
         return MISTAKE
     write_failure(start, output, started)
-    return max(code, 1)
+    return min(max(code, 1), 127)  # a larger code is that of a supervisor which was killed
 
 
 def _supervise(start: Start, process: RunProcess, is_tied: bool) -> tuple[int, bool]:

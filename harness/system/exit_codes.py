@@ -13,7 +13,7 @@ from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, stop_at_once
 
 FIRST_PROCESS_SECONDS = 2.0
-"""Seconds that the other processes of a run leave to the first one, which mostly has the same message."""
+"""Seconds that every process but the first waits before it prints an error: the first mostly prints the same one."""
 
 MAX_CHARACTERS = 10_000
 """Characters of a message; it may repeat a value of any size from a file."""
@@ -24,7 +24,8 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
     """Ends the process with its exit code when the block raises.
 
     2 is for a UserError, and for a failure of the outside world that no boundary has named, such as a full disk; 1,
-    with a traceback, for any other error, which is a fault of the harness; 128 + its number for a signal.
+    with a traceback, for any other error, which is a fault of the harness; 128 + its number for a signal. Of several
+    processes, the first reports signals, and errors that all of them have.
     `is_output_optional`: the work continues when standard output cannot be written.
     """
     with standard_streams(is_output_optional):
@@ -73,9 +74,9 @@ def _flushed_output() -> Iterator[None]:
 def _end(message: str, code: int) -> None:
     process = os.environ.get("RANK", "0")
     prefix = "" if process == "0" else f"[process {process}] "
-    if prefix and code > 128:  # the first process has the signal, too, or has ended with the message that matters
+    if prefix and code > 128:  # a signal reaches the first process, too, which reports it
         sys.exit(code)
-    if prefix:  # the launcher ends this process without a word once the first one has ended
+    if prefix:  # when the first process has ended, the launcher ends this one meanwhile
         time.sleep(FIRST_PROCESS_SECONDS)
     cut = "" if len(message) <= MAX_CHARACTERS else f" ... ({len(message):,} characters)"
     print(f"{prefix}{message[:MAX_CHARACTERS]}{cut}", file=sys.stderr, flush=True)

@@ -30,15 +30,23 @@ class StopRequest:
     signal = 0
 
 
+_missed = StopRequest()
+"""The signal for which Interrupted was raised. A library may have swallowed it, so that training must stop instead."""
+
+
 @contextmanager
 def stop_at_once() -> Iterator[None]:
     """SIGTERM raises Interrupted inside the block, as Ctrl-C raises KeyboardInterrupt."""
 
     def stop(number: int, frame: FrameType | None) -> None:
+        _missed.signal = number
         raise Interrupted(number)
 
     with _handlers({signal.SIGTERM: stop}):
-        yield
+        try:
+            yield
+        finally:
+            _missed.signal = 0
 
 
 @contextmanager
@@ -50,8 +58,12 @@ def end_by_signal() -> Iterator[None]:
 
 @contextmanager
 def catch_stop_signals() -> Iterator[StopRequest]:
-    """SIGTERM and SIGINT only set the request inside the block; a second Ctrl-C stops at once."""
+    """SIGTERM and SIGINT only set the request inside the block; a second Ctrl-C stops at once.
+
+    It is set from the beginning when a library has swallowed an earlier SIGTERM.
+    """
     stop_request = StopRequest()
+    stop_request.signal = _missed.signal
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         if stop_request.signal and number == signal.SIGINT:

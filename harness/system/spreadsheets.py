@@ -8,7 +8,7 @@ from typing import Any
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
-    """A table as CSV: None is an empty cell, and `escape_cell` changes texts."""
+    """A table as CSV: None is an empty cell, and `escape_cell` escapes texts that look like formulas."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerows(map(escape_cell, row) for row in (header, *rows))

@@ -12,13 +12,8 @@ from harness.system.redaction import redact_secrets
 Kind = Literal["model", "dataset", "space"]
 
 
-def check_sign_in(repository: str, flag: str = "--push-to-hub") -> None:
-    """Checks the repository's name and the token, before hours are spent; `flag` is where the user gave the name.
-
-    Raises:
-        UserError: an invalid repository name, a missing token, or one that the Hub does not accept.
-    """
-    from huggingface_hub import HfApi, get_token
+def check_repository_name(repository: str, flag: str) -> None:
+    """Raises UserError for a name that no repository of the Hub can have; `flag` is where the user gave it."""
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id
 
@@ -26,6 +21,17 @@ def check_sign_in(repository: str, flag: str = "--push-to-hub") -> None:
         validate_repo_id(repository)
     except HFValidationError as error:
         raise UserError(f"{flag} {repository}: {error}") from None
+
+
+def check_sign_in(repository: str, flag: str = "--push-to-hub") -> None:
+    """Checks the repository's name and the token, before hours are spent; `flag` is where the user gave the name.
+
+    Raises:
+        UserError: an invalid repository name, a missing token, or one that the Hub does not accept.
+    """
+    from huggingface_hub import HfApi, get_token
+
+    check_repository_name(repository, flag)
     if get_token() is None:
         raise UserError(
             f"{flag} {repository}: not signed in to the Hub. Run `hf auth login` or set HF_TOKEN; the token needs "
@@ -73,8 +79,9 @@ def upload(
             ),
         )
     except Exception as error:  # as above
+        fault, details = first_line(error).rstrip(".:").removesuffix(": None"), getattr(error, "server_message", None)
+        reason = f"{fault}: {details}" if details and details not in fault else fault
         raise UserError(
-            f"{flag} {repository}: the upload failed: {first_line(error)}\n"
-            "Nothing is lost. Run the same command to upload again."
+            f"{flag} {repository}: the upload failed: {reason}\nNothing is lost. Run the same command to upload again."
         ) from None
     return redact_secrets(str(created))

@@ -62,7 +62,7 @@ def test_table_of_a_folder_that_cannot_be_written_is_printed(
 ) -> None:
     write_record(record(model="electra"), tmp_path)
     (tmp_path / "leaderboard").write_text("in place of the folder of task pages")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(UserError, match=f"--results {tmp_path}: the pages cannot be written: file exists"):
         main(["--results", str(tmp_path)])
     assert "electra" in capsys.readouterr().out
 

@@ -106,6 +106,7 @@ def test_a_space_shows_the_leaderboard(tmp_path: Path, monkeypatch: pytest.Monke
     [
         (["--to", "name"], "--to name"),
         (["--to", "a/b/c"], "--to a/b/c"),
+        (["--to", "me/saved.git", "--dry-run"], "--to me/saved.git: "),
         (["--to", "spaces/name"], "--to spaces/name"),
         (["--to", "hf://datasets/name"], "--to hf://datasets/name"),
         (["--to", "me/saved"], "no records found"),

@@ -2,10 +2,10 @@
 
 import os
 import resource
+import signal
 import socket
 import subprocess
 import sys
-import time
 import warnings
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator, PartialState, tracking
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedType
+from support.processes import wait_until
 
 from harness.engine.deployment import (
     any_process,
@@ -87,7 +88,7 @@ def test_unsupported_precision_of_the_launcher_is_refused(monkeypatch):
         choose_precision("auto", CPU)
 
 
-WAITING = """
+WAITING_PROGRAM = """
 from pathlib import Path
 from harness.engine.deployment import start
 from harness.system.exit_codes import exit_code_on_error
@@ -96,25 +97,27 @@ with exit_code_on_error():
 """
 
 
+def _listens(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_process_that_waits_for_the_others_can_be_stopped():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     launch = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     root = Path(__file__).resolve().parents[2]
-    with subprocess.Popen([sys.executable, "-c", WAITING], cwd=root, env=os.environ | launch) as process:
+    with subprocess.Popen([sys.executable, "-c", WAITING_PROGRAM], cwd=root, env=os.environ | launch) as process:
         try:
-            until = time.monotonic() + 60
-            while socket.socket().connect_ex(("127.0.0.1", port)):
-                assert time.monotonic() < until
-                time.sleep(0.1)
+            wait_until(lambda: _listens(port))
             process.terminate()
-            assert process.wait(timeout=10) != 0
+            assert process.wait(timeout=10) == -signal.SIGTERM
         finally:
             process.kill()
 
 
 def test_unknown_tracker_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"--tracker tensorbord: .*tensorboard"):
+    with pytest.raises(UserError, match=r"--tracker tensorbord: .*Did you mean 'tensorboard'"):
         start("fp32", True, "tensorbord", tmp_path)
 
 

@@ -151,8 +151,9 @@ def test_code_without_a_classifier_is_an_error(
         ("SequenceClassifierOutput(logits=logits)", "SequenceClassifierOutput(logits=None)", "logits"),
         ("config.hidden_size, config.num_labels)", "config.hidden_size, 3)", r"\(2, 2\).*\(2, 3\)"),
         ("mask = attention_mask", "raise ValueError('boom')\n        mask = attention_mask", "boom"),
+        ("mask = attention_mask", "raise SystemExit(0)\n        mask = attention_mask", "SystemExit"),
     ],
-    ids=["arguments", "tuple", "no logits", "three logits", "error"],
+    ids=["arguments", "tuple", "no logits", "three logits", "error", "exit"],
 )
 def test_code_that_cannot_score_rows_is_an_error_before_training(
     own_model: Path, make_task: Callable[..., Path], tmp_path: Path, old: str, new: str, message: str

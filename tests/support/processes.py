@@ -50,8 +50,8 @@ def finish(command: Sequence[str], timeout: float = 400) -> str:
     return output
 
 
-def wait_until(is_true: Callable[[], object], seconds: float = 60, state: Callable[[], object] = str) -> None:
-    """Waits until the condition is true; fails after that many seconds, with the state then."""
+def wait_until(is_true: Callable[[], object], seconds: float = 60, state: Callable[[], object] = lambda: "") -> None:
+    """Waits until the condition is true; fails after `seconds`, with the state then as its text."""
     deadline = time.monotonic() + seconds
     while not is_true():
         assert time.monotonic() < deadline, state()

@@ -41,11 +41,11 @@ class SteppedSweep:
                 break
         return self.yielded
 
-    def go_on_to_runs_that_wait(self, number: int = 1, at_once: int | None = None) -> None:
-        """Lets the runs start, or as many as can be done `at_once`, and wait until they are released."""
+    def go_on_to_runs_that_wait(self, number: int = 1, parallel: int | None = None) -> None:
+        """Starts runs that wait for `release`, and returns once all of them run, or `parallel` of them."""
         for seed in range(number):
             (self.folder / f"rte-{seed}").write_text("wait")
-        self.go_on(until=lambda: len(self.starts()) == (at_once or number))
+        self.go_on(until=lambda: len(self.starts()) == (parallel or number))
 
     def release(self) -> None:
         """Lets the runs that wait end well."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -26,6 +27,16 @@ def test_sigterm_stops_at_once_where_no_step_waits_for_it():
         os.kill(os.getpid(), signal.SIGTERM)
     assert interruption.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_signal_that_an_extension_module_swallowed_stops_the_run_at_its_first_step():
+    with stop_at_once():
+        with suppress(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+        with catch_stop_signals() as stop_request:
+            assert stop_request.signal == signal.SIGTERM
+    with catch_stop_signals() as stop_request:
+        assert stop_request.signal == 0
 
 
 def test_second_ctrl_c_stops_at_once():

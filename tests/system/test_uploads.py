@@ -65,6 +65,7 @@ def test_failed_upload_leaves_the_folder_as_it_was(folder: Path) -> None:
         done = push(folder, "me/saved", server.address)
     assert done.returncode == 2
     assert "--push-to-hub me/saved: " in done.stderr
+    assert "the disk of the Hub is full" in done.stderr
     assert "Traceback" not in done.stderr
     assert contents(folder) == before
 

@@ -36,7 +36,7 @@ code = process.wait()
 if code < 0:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    print("the supervisor of this run was killed, and the run with it")
+    print("\\nthe supervisor of this run was killed, and the run with it")  # launch.SUPERVISOR_KILLED, which nodes lack
 sys.exit(code)
 """
 """The program of the guard: it starts the supervisor, forwards SIGUSR1, which kills the run, and the exit code.

@@ -28,7 +28,7 @@ MOST = 10_000
 """The largest number of jobs, of nodes and of GPUs on a node; no sweep has more runs."""
 
 KILLED = 137
-"""Exit code of the batch job whose program got SIGKILL."""
+"""Exit code of a job whose supervisor got SIGKILL: 128 + 9."""
 
 
 class SlurmExecutor:

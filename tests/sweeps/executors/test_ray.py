@@ -76,7 +76,7 @@ def test_runs_share_gpus(cluster: RayCluster, tmp_path: Path) -> None:
 
 def test_stopped_sweep_ends_its_tasks_and_the_next_one_resumes(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 3, max_jobs=3)  # one more than the nodes can do
-    sweep.go_on_to_runs_that_wait(3, at_once=2)
+    sweep.go_on_to_runs_that_wait(3, parallel=2)
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
@@ -129,7 +129,7 @@ def test_second_interrupt_kills_a_run_that_does_not_stop(cluster: RayCluster, tm
 
 def test_node_that_does_not_see_the_results_folder_is_named(cluster: RayCluster, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, cluster, 3, max_jobs=3)
-    sweep.go_on_to_runs_that_wait(3, at_once=2)
+    sweep.go_on_to_runs_that_wait(3, parallel=2)
     waits = next(run.handle for run in sweep.scheduler.running if "waiting" in run.handle.location())
     Path(waits.log).unlink()  # type: ignore[attr-defined]
     sweep.release()

@@ -48,7 +48,7 @@ def test_folder_may_have_any_characters(tmp_path: Path, settings: dict[str, Any]
 @pytest.mark.usefixtures("cluster")
 def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, max_jobs=2)
-    sweep.go_on_to_runs_that_wait(3, at_once=2)
+    sweep.go_on_to_runs_that_wait(3, parallel=2)
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3

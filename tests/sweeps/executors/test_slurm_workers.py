@@ -57,7 +57,7 @@ def test_workers_that_the_cluster_takes_do_all_runs(tmp_path: Path, monkeypatch:
 
 def test_run_of_a_cancelled_worker_is_done_by_another(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, workers=2)
-    sweep.go_on_to_runs_that_wait(3, at_once=2)
+    sweep.go_on_to_runs_that_wait(3, parallel=2)
     slurm("scancel", job_of(tmp_path, 0))
     (tmp_path / "rte-1").unlink()
     sweep.go_on(until=lambda: sweep.starts().count("rte-0 1") == 2)
@@ -70,7 +70,7 @@ def test_run_of_a_cancelled_worker_is_done_by_another(tmp_path: Path) -> None:
 def test_workers_finish_the_queue_of_a_dead_sweep_and_the_next_sweep_doubles_nothing(tmp_path: Path) -> None:
     earlier = worker_jobs()
     first = Sweep(tmp_path, 4, workers=2)
-    first.go_on_to_runs_that_wait(4, at_once=2)  # from here on nobody looks after it
+    first.go_on_to_runs_that_wait(4, parallel=2)  # from here on nobody looks after it
     second = Sweep(tmp_path, 4, workers=2)
     second.go_on(until=lambda: len(second.scheduler.running) == 4)
     second.release()
@@ -93,7 +93,7 @@ def test_sweep_that_asks_for_other_nodes_has_workers_of_its_own(tmp_path: Path) 
 
 def test_stopped_sweep_empties_the_queue_and_ends_its_workers(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 3, workers=2)
-    sweep.go_on_to_runs_that_wait(3, at_once=2)
+    sweep.go_on_to_runs_that_wait(3, parallel=2)
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
