@@ -111,6 +111,8 @@ def _data_files(task: TaskSpec, data: Path) -> Files:
         return Files({split: (_file(data, sheet=sheet),) for split in references}, are_canonical=False)
     if not data.is_dir():
         raise UserError(f"--data {data}: file or folder not found.")
+    if sheet is not None:
+        raise UserError(f"--data {data}#sheet={sheet}: a folder has no sheets. Name the workbook, or drop #sheet=.")
     if references and not (data / task.name).is_dir():
         source = task.source.relative_to(None).resolve_in(data)
         if not missing_files(source):

@@ -183,6 +183,11 @@ def test_data_can_be_a_sheet_of_a_workbook(make_task: Make, tmp_path: Path) -> N
     assert (file.path, file.sheet) == (book, "two")
 
 
+def test_folder_of_the_data_flag_has_no_sheet(make_task: Make, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"--data {tmp_path}#sheet=two: a folder has no sheets"):
+        find_files(one_file_task(make_task), Path(f"{tmp_path}#sheet=two"))
+
+
 def test_adapter_in_place_of_a_model_is_named(tmp_path: Path) -> None:
     for name, is_named in (("config", False), ("adapter_config", True)):
         (tmp_path / name).mkdir()
