@@ -285,7 +285,7 @@ def _model_revision(name: str, revision: str | None, trusts_code: bool) -> str:
         raise UserError(f"--revision {revision}: only models of the Hub have revisions, and {name} is a folder.")
     if not (folder / "config.json").is_file():
         is_adapter = (folder / "adapter_config.json").is_file()
-        advice = " It has an adapter alone: name a model that it is merged into." if is_adapter else ""
+        advice = " It is only an adapter: name the model that has it merged in." if is_adapter else ""
         raise UserError(f"--model {name}: not a model folder: config.json not found.{advice}")
     hashed = sorted(
         path
