@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, DistributedType
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
@@ -116,7 +117,9 @@ class Training:
         device, has_few_widths = accelerator.device, is_compiled or has_graphs
         self.logits = compiled_logits(self.model, device, has_graphs) if is_compiled else eager_logits(self.model)
         self.width = (lambda tokens: min(padded_length(tokens), recipe.max_length)) if has_few_widths else int
-        self.defers_finite_check = device.type == "cuda" and self._can_defer_finite_check()
+        is_fused = self._is_fused()
+        self.defers_finite_check = is_fused and device.type == "cuda"
+        self.clips_in_update = is_fused and recipe.max_grad_norm is not None
         self._pending: list[tuple[int, torch.Tensor]] = []
         self._found_not_finite = torch.zeros((), device=device)
         self.graphs = self._step_graphs() if has_graphs else None
@@ -140,10 +143,11 @@ class Training:
             self.model(**filler.inputs).logits.sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
 
-    def _can_defer_finite_check(self) -> bool:
-        """Tells whether the optimizer can skip a step on the device, without the host."""
-        is_plain = self.accelerator.distributed_type in (DistributedType.NO, DistributedType.MULTI_GPU)
-        return is_plain and self.accelerator.scaler is None and bool(self.optimizer.defaults.get("fused"))
+    def _is_fused(self) -> bool:
+        """Tells whether one kernel updates all weights, which can also skip the step or divide the gradients."""
+        plain = (DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU)
+        is_plain = self.accelerator.distributed_type in plain and self.accelerator.scaler is None
+        return is_plain and bool(self.optimizer.defaults.get("fused"))
 
     def check_finite(self) -> None:
         """Waits for the pending steps and checks their losses and gradient norms.
@@ -252,7 +256,7 @@ class Training:
         return None if overflowed or self.accelerator.optimizer_step_was_skipped else measured
 
     def _gradients(self, batches: list[Batch], rows: int) -> torch.Tensor:
-        """Computes the gradients of a step's batches, clipped; returns float32[2], summed loss and gradient norm."""
+        """Computes and clips the gradients of a step's batches; returns float32[2], summed loss and gradient norm."""
         accelerator = self.accelerator
         loss_sum = torch.zeros((), device=accelerator.device)
         for position, batch in enumerate(batches):
@@ -266,12 +270,23 @@ class Training:
                 # gradients are averaged over processes: times their number gives the sum over all rows
                 accelerator.backward(loss * (accelerator.num_processes / rows / self.loss_unit))
             loss_sum += loss.detach()
-        limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
-        norm = torch.as_tensor(accelerator.clip_grad_norm_(self.model.parameters(), limit), device=loss_sum.device)
-        norm = whole_tensor(norm).to(loss_sum.dtype)
+        norm = whole_tensor(torch.as_tensor(self._clip(), device=loss_sum.device)).to(loss_sum.dtype)
         if accelerator.num_processes > 1:
             loss_sum = accelerator.reduce(loss_sum, reduction="sum")  # type: ignore[assignment]
         return torch.stack([loss_sum, norm])
+
+    def _clip(self) -> Any:
+        """Clips the gradients, now or in the update, and returns their norm before.
+
+        A fused update divides each gradient as it reads it: one pass over all gradients fewer.
+        """
+        limit = math.inf if self.recipe.max_grad_norm is None else self.recipe.max_grad_norm
+        if not self.clips_in_update:
+            return self.accelerator.clip_grad_norm_(self.model.parameters(), limit)
+        gradients = [each.grad for each in self.model.parameters() if each.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        self.optimizer.optimizer.grad_scale = ((norm + 1e-6) / limit).clamp(min=1.0)  # as torch's clip_grad_norm_
+        return norm
 
     def _update_weights(self, measured: torch.Tensor) -> None:
         """Takes the optimizer's step; on a GPU, weights stay as they are from the first step that is not finite."""

@@ -52,6 +52,30 @@ def test_deepspeed_gets_the_batch_and_the_limit_of_the_gradient_from_the_run(mon
     assert plugin.deepspeed_config == {**sizes, "gradient_clipping": expected}
 
 
+@pytest.mark.parametrize("limit", [0.01, 1e6])
+def test_clipping_within_the_update_equals_clipping_before_it(limit):
+    """A large epsilon makes the updates of AdamW depend on the scale of the gradients."""
+    recipe = Recipe(global_batch_size=8, epochs=2, learning_rate=1.0, adam_epsilon=1.0, max_grad_norm=limit)
+    within, before = training(recipe=recipe), training(recipe=recipe)
+    assert within.clips_in_update
+    before.clips_in_update = False
+    start = within.weights()
+    for own, expected in zip(training_steps(within, seed=0), training_steps(before, seed=0), strict=True):
+        assert 0.01 < own.gradient_norm < 1e6
+        assert own.gradient_norm == pytest.approx(expected.gradient_norm, rel=1e-5)
+    for name, weights in before.weights().items():
+        torch.testing.assert_close(within.weights()[name] - start[name], weights - start[name], rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "changes, fused", [({}, True), ({"optimizer": "sgd"}, False), ({"optimizer": "bertadam"}, False)]
+)
+def test_only_a_fused_optimizer_clips_within_its_update(changes, fused):
+    assert training(recipe=Recipe(global_batch_size=8, learning_rate=1e-3, **changes)).clips_in_update == fused
+    unlimited = Recipe(global_batch_size=8, learning_rate=1e-3, max_grad_norm=None, **changes)
+    assert not training(recipe=unlimited).clips_in_update
+
+
 def test_max_steps_ends_training_within_an_epoch():
     steps = list(training_steps(training(recipe=Recipe(global_batch_size=8, max_steps=7)), seed=0))
     assert len(steps) == 7
