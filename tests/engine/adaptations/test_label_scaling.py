@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,7 @@ LABELS = np.random.default_rng(0).uniform(300, 700, size=40)
 
 
 def rows(labels: Any) -> Encoded:
-    return Encoded(TOKENS.tokens, TOKENS.offsets, TOKENS.padding, labels)
+    return replace(TOKENS, labels=labels)
 
 
 @pytest.fixture
