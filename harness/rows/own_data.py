@@ -15,7 +15,7 @@ from harness.facts.task_rows import MAX_NAME_BYTES
 from harness.facts.tasks import TaskSpec, task_names
 from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_names, column_values, has_column
-from harness.rows.files import Files, collect_files
+from harness.rows.files import find_files
 from harness.rows.label_inference import InferredLabels, infer_choice_labels, infer_labels, is_unlabelled
 from harness.rows.own_source import file_source, hub_source, infer_delimiter, refuse_same_files
 from harness.system.output import LINE_CONTROLS, escape_controls
@@ -133,17 +133,16 @@ def infer_task(own: OwnData) -> InferredTask:
     name = own.task_name
     messages: list[str] = []
     draft = _draft(own, name)
-    if own.dataset is None:
-        files = {split: collect_files(name, texts) for split, texts in draft.source.file_references.items()}
-        refuse_same_files(files)
-        if delimiter := infer_delimiter(draft, files["train"][0]):
+    files = find_files(draft, None)
+    if files is None:
+        messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")
+    else:
+        refuse_same_files(files.by_split)
+        if delimiter := infer_delimiter(draft, files.by_split["train"][0]):
             source = draft.source.model_copy(update={"delimiter": delimiter})
             draft = draft.model_copy(update={"source": source})
             messages.append(f"delimiter: {delimiter!r}, inferred from the header")
-        tables = loading.read_tables(draft, Files(files, are_canonical=False)).by_split
-    else:
-        tables = loading.read_tables(draft, None).by_split
-        messages.append(f"dataset: {draft.source.hub} at commit {draft.source.revision}")
+    tables = loading.read_tables(draft, files).by_split
     _check_tables(own, draft, tables)
     messages.insert(0, f"task {name!r}: {', '.join(f'{len(table):,} {split} rows' for split, table in tables.items())}")
     draft = draft.model_copy(update={"fill": _infer_fill(own, draft, tables["train"])})
