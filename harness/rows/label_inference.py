@@ -151,7 +151,7 @@ def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[
 
 def is_unlabelled(value: Any) -> bool:
     """True for a missing label, also one that is written as -1."""
-    return value is None or value in (-1, "-1", "")
+    return value in (None, -1, "-1", "")
 
 
 def _infer_from_columns(
