@@ -87,12 +87,10 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
             options = options._replace(encoding=encoding_name(options.encoding))
         except ValueError as error:
             raise UserError(f"--encoding {options.encoding}: {error}.") from None
-    if options.delimiter is None:
-        delimiter = detect_delimiter(path, str(path), options.encoding, columns.names)
-        options = options._replace(delimiter=delimiter)
+    delimiter = options.delimiter or detect_delimiter(path, str(path), options.encoding, columns.names)
+    objects = [name.split(".")[0] for name in columns.names]  # of columns such as idx.answer
+    options = options._replace(delimiter=delimiter, columns=[*columns.names, *objects])
     rows = 0
-    wholes = [name.split(".")[0] for name in columns.names]
-    options = options._replace(columns=[*columns.names, *wholes])
     for table in read_chunks(path, str(path), options, sheet, chunk):
         if rows == 0:
             _check_columns(column_names(table.schema), columns, path)
