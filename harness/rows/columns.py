@@ -132,6 +132,17 @@ def check_header(header: Sequence[str], name: str) -> None:
         raise UserError(f"{name}: duplicate column {duplicates[0]!r}. Rename one of them.")
 
 
+def name_columns(header: Sequence[str], name: str) -> list[str]:
+    """The names of the columns without blanks around them, such as `unnamed 3` where a column has none.
+
+    Raises:
+        UserError: two columns have the same name.
+    """
+    columns = [column.strip() or f"unnamed {position}" for position, column in enumerate(header, start=1)]
+    check_header(columns, name)
+    return columns
+
+
 def with_null_columns(table: pa.Table, sources: Sequence[str], header: Sequence[str]) -> pa.Table:
     """The columns `sources` of a table under the names of `header`; those that it does not have are null."""
     import pyarrow as pa

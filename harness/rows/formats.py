@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from harness.errors import UserError, boundary, did_you_mean, first_line
-from harness.rows.columns import ReadOptions, check_header, json_type, object_table, text_table, with_null_columns
+from harness.rows.columns import ReadOptions, json_type, name_columns, object_table, text_table, with_null_columns
 from harness.rows.compression import check_ratio, open_decompressed
 from harness.rows.encodings import decoding_error, detect_encoding
 
@@ -176,7 +176,7 @@ def _read_delimited(
         _, header = next(rows, (0, []))
         if not header:
             raise UserError(f"{name}: only empty lines.")
-        header = _name_columns(header, name)
+        header = name_columns(header, name)
         first = 1
         for part in _chunks(rows, chunk):
             uneven = [
@@ -193,12 +193,6 @@ def _chunks(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
     yield list(itertools.islice(rows, size))
     while part := list(itertools.islice(rows, size)):
         yield part
-
-
-def _name_columns(header: Sequence[str], name: str) -> list[str]:
-    columns = [column.strip() or f"unnamed {position}" for position, column in enumerate(header, start=1)]
-    check_header(columns, name)
-    return columns
 
 
 def _delimited_rows(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -294,7 +288,7 @@ def _read_objects(rows: Iterator[Any], name: str, options: ReadOptions, chunk: i
                 )
             header |= dict.fromkeys(value)
         table = object_table(part, list(header), options, name, rows_before)
-        yield table.rename_columns(_name_columns(list(header), name))
+        yield table.rename_columns(name_columns(list(header), name))
         rows_before += len(part)
 
 
@@ -319,7 +313,7 @@ def _read_arrow(
         schema = reader.schema
         columns = [column for column in schema.names if options.reads(column)]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-    header = _name_columns(schema.names, name)
+    header = name_columns(schema.names, name)
     yield with_null_columns(_dates_as_texts(schema.empty_table().select(columns)), schema.names, header)
     content = 0
     for batch in batches:
@@ -360,7 +354,7 @@ def _read_workbook(file: IO[bytes], name: str, size: int, sheet: str | None, opt
             header.pop()
         if not header:
             raise UserError(f"{name}: missing column names in the first row of the sheet.")
-        header = _name_columns(header, name)
+        header = name_columns(header, name)
         full = [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in rows]
         return text_table(full, header, options)
 
