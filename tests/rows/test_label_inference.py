@@ -19,7 +19,8 @@ from harness.requests.options import parse_options
 from harness.rows.files import find_files
 from harness.rows.label_inference import infer_labels
 from harness.rows.loading import load_splits, read_tables
-from harness.rows.own_data import OwnData, infer_task
+from harness.rows.own_data import OwnData
+from harness.rows.own_task import infer_task
 from harness.rows.splits import Split
 
 Write = Callable[..., Path]

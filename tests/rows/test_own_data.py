@@ -31,7 +31,8 @@ from harness.rows import loading
 from harness.rows.files import file_hash, find_files
 from harness.rows.label_inference import MAX_LABELS
 from harness.rows.loading import load_splits, read_tables
-from harness.rows.own_data import OWN_DATA_FLAGS, OwnData, infer_task
+from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
+from harness.rows.own_task import infer_task
 from harness.rows.splits import Split
 
 Write = Callable[..., Path]
