@@ -78,7 +78,6 @@ def test_every_format_gives_the_same_texts(make_task: Make, ending: str) -> None
     train = splits_of(make_task(tables, ending=ending))["train"]
     assert train.text == TEXTS
     assert train.pair is None
-    assert train.label is not None
     assert train.label.dtype == np.int64
     assert train.label.tolist() == [row % 2 for row in range(len(TEXTS))]
 
@@ -89,7 +88,6 @@ def test_every_format_gives_pairs_and_values(make_task: Make, ending: str) -> No
     keys = {"text": ["a", "b"], "labels": None, "metrics": ["pearson"], "main_metrics": "pearson"}
     train = splits_of(make_task({"train": rows, "validation": rows}, ending=ending, **keys))["train"]
     assert (train.text, train.pair) == (["x", "y"], ["u", "v"])
-    assert train.label is not None
     assert train.label.dtype == np.float64
     assert train.label.tolist() == [0.5, 4.0]
 
@@ -157,13 +155,11 @@ def test_source_splits_are_cut_by_expression(tmp_path: Path, write_rows: Write) 
     assert splits["train"].text == ["a", "b"]
     assert splits["validation"].text == [f"t{number}" for number in [*range(6_250, 12_500), *range(12_500, 18_750)]]
     assert splits["test"].text == [f"t{number}" for number in [*range(6_250), *range(18_750, 25_000)]]
-    assert splits["test"].label is not None
     assert splits["test"].label.sum() == 6_250
 
 
 def test_one_file_is_shuffled_like_pandas_and_cut(tmp_path: Path, write_rows: Write) -> None:
     task = load_task("ttc4900")
-    assert task.labels is not None
     names = list(task.labels)
     rows = {"category": [f"{names[row % 7]} " for row in range(4_900)], "text": [str(row) for row in range(4_900)]}
     path = write_rows(tmp_path / "mine.csv", rows)
@@ -175,7 +171,6 @@ def test_one_file_is_shuffled_like_pandas_and_cut(tmp_path: Path, write_rows: Wr
     }
     assert splits["train"].text[:5] == ["4657", "3539", "907", "4353", "3745"]
     for split in splits.values():
-        assert split.label is not None
         assert split.label.tolist() == [int(text) % 7 for text in split.text]
     everything = [text for split in splits.values() for text in split.text]
     assert sorted(everything, key=int) == rows["text"]
@@ -342,7 +337,6 @@ def test_class_labels_keep_their_names_in_parquet(make_task: Make) -> None:
     table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
     pq.write_table(table.data.table, path.parent / "small" / "train.parquet")
     train = splits_of(path)["train"]
-    assert train.label is not None
     assert train.label.tolist() == [1, 0]
 
 
@@ -474,7 +468,6 @@ def test_holdout_halves_are_those_of_datasets_shuffle(make_task: Make, rows: int
     assert len(splits["validation"].text) == rows // 2
     assert splits["train"].text == table["text"]
     for split in splits.values():
-        assert split.label is not None
         assert split.label.tolist() == [int(text) % 2 for text in split.text]
 
 
@@ -684,7 +677,6 @@ def test_groups_are_numbered_in_order_of_their_first_rows_and_ids_are_kept() -> 
     task = grouped(splits={"train": "train", "validation": "validation"}, id="idx.answer")
     tables = in_memory({"train": answers([5, 5, 3, 5, 3]), "validation": answers([3, 5])})
     splits = load_splits(task, tables, "standard", None)
-    assert splits["train"].row_groups is not None
     assert splits["train"].row_groups.tolist() == [0, 0, 1, 0, 1]
     assert splits["train"].ids == {"idx.answer": [0, 1, 2, 3, 4]}
     assert fingerprint(splits) != fingerprint({name: split._replace(row_groups=None) for name, split in splits.items()})
@@ -719,7 +711,6 @@ def test_consecutive_rows_are_a_group_where_no_column_names_it(make_task: Make) 
     keys: dict[str, Any] = dict(group_rows=2, metrics=["parity_by_group"], main_metrics="parity_by_group")
     rows = {"text": list("abcd"), "label": ["no", "yes"] * 2}
     train = splits_of(make_task({"train": rows, "validation": rows}, **keys))["train"]
-    assert train.row_groups is not None
     assert train.row_groups.tolist() == [0, 0, 1, 1]
     odd = {name: values[:3] for name, values in rows.items()}
     with pytest.raises(UserError, match=r"split 'validation' has 3 rows: .* 2 consecutive rows \(group_rows\)"):
@@ -732,7 +723,7 @@ def test_stratified_parts_and_halves_keep_groups_whole() -> None:
     task = grouped(splits=parts)
     tables = Tables(loading.cut_splits(task, in_memory({"all": answers(questions)}).by_split), "memory", None)
     splits = load_splits(apply_protocol(task, "holdout"), tables, "holdout", None)
-    counts = [np.bincount(split.row_groups) for split in splits.values() if split.row_groups is not None]
+    counts = [np.bincount(split.row_groups) for split in splits.values()]
     assert sum(len(split.text) for split in splits.values()) == 300
     names = {name: {text.split()[0] for text in split.text} for name, split in splits.items()}
     assert sum(map(len, names.values())) == 100, "no question is in two of them"
@@ -747,7 +738,6 @@ def test_subset_of_the_training_rows_has_whole_groups() -> None:
     tables = in_memory({"train": answers(questions), "validation": answers([0])})
     small, large = (load_splits(task, tables, "standard", rows)["train"] for rows in (20, 100))
     for split, rows in ((small, 18), (large, 96)):
-        assert split.row_groups is not None
         assert len(split.text) == rows
         assert set(np.bincount(split.row_groups).tolist()) == {0, 6}
     assert set(small.text) < set(large.text)
@@ -836,7 +826,6 @@ def choice_task(make_task: Make, rows: dict[str, list[Any]], **keys: Any) -> Pat
 def test_candidates_are_columns_templates_or_a_list(make_task: Make) -> None:
     columns = splits_of(choice_task(make_task, choice_rows()))["train"]
     assert columns.choices == [("yes", "no"), ("one", "two")]
-    assert columns.label is not None
     assert columns.label.tolist() == [0, 1]
     lists = splits_of(choice_task(make_task, choice_rows(), choices="list", labels=["a", "b"]))["train"]
     assert lists.choices == columns.choices

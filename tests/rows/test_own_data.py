@@ -62,7 +62,7 @@ def test_label_with_a_line_break_imitates_no_other_message(write_rows: Write) ->
     rows = {"text": TEXTS, "label": [("good", "bad\nlabels: other")[row % 2] for row in range(ROWS)]}
     write_rows(Path("train.jsonl"), rows)
     inferred = infer_task(own("train.jsonl"))
-    assert "bad\nlabels: other" in (inferred.task.labels or {})
+    assert "bad\nlabels: other" in inferred.task.labels
     assert any("bad\\u000alabels: other" in message for message in inferred.messages)
     assert not any("\n" in message for message in inferred.messages)
 
@@ -91,11 +91,10 @@ def test_labels_are_those_of_the_training_rows_in_order(
 ) -> None:
     column = [labels[row % len(labels)] for row in range(ROWS)]
     task = task_of({"text": TEXTS, "label": column}, write_rows, ending)
-    assert list((task.labels or {}).items()) == list(expected.items())
+    assert list(task.labels.items()) == list(expected.items())
     assert task.metrics[:2] == ("accuracy", "f1_macro")
     names = [str(label).strip() for label in column]
     for split in splits_of(task).values():
-        assert split.label is not None
         assert [list(expected)[number] for number in split.label] == [
             names[int(text.split()[1])] for text in split.text
         ]
@@ -117,7 +116,7 @@ def test_labels_of_any_type_are_read_as_they_are_inferred(labels: list[Any], nam
     column = pa.array(values, pa.uint64() if labels[0] == 2**63 else None)
     pq.write_table(pa.table({"text": TEXTS, "label": column}), "train.parquet")
     task = infer_task(own("train.parquet", problem_type="single_label_classification")).task
-    assert list(task.labels or ()) == names
+    assert list(task.labels) == names
     assert set(splits_of(task)["train"].label) == {0, 1}
 
 
@@ -127,8 +126,7 @@ def test_label_may_be_a_part_of_an_object(write_rows: Write) -> None:
     write_rows(Path("test.jsonl"), {"text": [f"t{text}" for text in TEXTS], "meta": meta})
     task = infer_task(own("train.jsonl", test_file=("test.jsonl",), label_column="meta.label")).task
     label = splits_of(task)["test"].label
-    assert label is not None
-    assert [list(task.labels or {})[number] for number in label] == [label.strip() for label in LABELS]
+    assert [list(task.labels)[number] for number in label] == [label.strip() for label in LABELS]
 
 
 def test_digits_that_are_no_number_are_a_name() -> None:
@@ -149,7 +147,7 @@ def test_names_that_look_like_numbers_are_not_class_numbers(write_rows: Write) -
 def test_label_is_the_same_in_both_unicode_forms_and_keeps_its_case(write_rows: Write) -> None:
     forms = [unicodedata.normalize(form, "sağlık") for form in ("NFC", "NFD")] + ["Sağlık", "İ", "i"]
     task = task_of({"text": TEXTS, "label": [forms[row % 5] for row in range(ROWS)]}, write_rows)
-    assert set(task.labels or {}) == {unicodedata.normalize("NFC", form) for form in forms}
+    assert set(task.labels) == {unicodedata.normalize("NFC", form) for form in forms}
 
 
 @pytest.mark.parametrize(
@@ -190,7 +188,7 @@ def test_class_names_of_a_dataset_keep_its_order() -> None:
     table = datasets.Dataset.from_dict({"text": TEXTS, "label": [row % 2 for row in range(ROWS)]}, features=features)
     pq.write_table(table.data.table, "train.parquet")
     task, messages = infer_task(own("train.parquet"))
-    assert list(task.labels or {}) == ["z", "a"]
+    assert list(task.labels) == ["z", "a"]
     assert any(message.endswith("left out: x") for message in messages)
 
 
@@ -227,9 +225,7 @@ def test_several_text_columns_are_one_text_and_a_pair_is_two(write_rows: Write) 
     task = infer_task(own(text_columns="title, body", pair_column="other")).task
     assert (task.text, task.join) == (("title+body", "other"), {"title+body": ("title", "body")})
     splits = splits_of(task)
-    pairs = {
-        first: second for split in splits.values() for first, second in zip(split.text, split.pair or [], strict=True)
-    }
+    pairs = {first: second for split in splits.values() for first, second in zip(split.text, split.pair, strict=True)}
     assert len(pairs) == ROWS
     assert (pairs["t7\nb7"], pairs["t3"]) == ("o7", "o3")
 
@@ -321,7 +317,6 @@ def test_rows_of_several_files_follow_each_other(references: tuple[str, ...]) ->
     Path("part-2.csv").write_text("".join([lines[0], *lines[21:]]))
     task = infer_task(OwnData(train_file=references, text_columns="text", name="mine")).task
     files = find_files(task, None)
-    assert files is not None
     whole = task.model_copy(update={"splits": {"train": "train"}})
     assert list(loading.read_tables(whole, files).by_split["train"]["text"]) == TEXTS
 
@@ -369,7 +364,6 @@ def test_validation_rows_are_a_tenth_of_each_label_with_texts_of_their_own(write
     assert len(train.text) + len(validation.text) == rows
     assert not set(train.text) & set(validation.text)
     for number, label in enumerate(("common", "rare")):
-        assert validation.label is not None
         share = (validation.label == number).sum() / labels.count(label)
         assert abs(share - 0.1) < 0.025
 
@@ -377,7 +371,6 @@ def test_validation_rows_are_a_tenth_of_each_label_with_texts_of_their_own(write
 def test_validation_rows_have_as_many_of_each_of_many_labels(write_rows: Write) -> None:
     rows = {"text": [f"text {row}" for row in range(2_000)], "label": [f"label {row % 20}" for row in range(2_000)]}
     label = splits_of(task_of(rows, write_rows))["validation"].label
-    assert label is not None
     assert np.bincount(label).tolist() == [10] * 20
 
 
@@ -1040,15 +1033,13 @@ def test_right_candidate_is_named_in_any_usual_way(write_rows: Write, spellings:
     task = task_of(questions([spellings[row % 3] for row in range(60)]), write_rows, choice_columns=columns)
     assert (task.problem_type, task.classes, task.main_metrics) == ("multiple_choice", 3, ("accuracy",))
     split = splits_of(task)["train"]
-    assert split.choices is not None
-    assert split.label is not None
     assert split.label.tolist() == [int(text[1:]) % 3 for text in split.text]
     assert all(choices[0] == text.replace("q", "a ") for text, choices in zip(split.text, split.choices, strict=True))
 
 
 def test_numbers_of_candidates_count_from_0_unless_the_highest_occurs(write_rows: Write) -> None:
     task = task_of(questions([1, 2] * 30), write_rows, choice_columns="a,b,c")
-    assert list((task.labels or {}).values()) == [0, 1, 2]
+    assert list(task.labels.values()) == [0, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -1099,14 +1090,12 @@ def test_candidates_are_second_texts_or_replace_a_placeholder(write_rows: Write,
         ({"pair_column": "query", "placeholder": "@placeholder"}, "who is a 0 in 0?"),
     ):
         task = task_of(rows, write_rows, ending, **SELECTION, **keys)
-        assert (task.problem_type, list(task.labels or ())) == ("answer_selection", ["wrong", "right"])
+        assert (task.problem_type, list(task.labels)) == ("answer_selection", ["wrong", "right"])
         assert task.main_metrics == ("answer_f1", "answer_exact_match")
         splits = splits_of(task)
         assert sum(len(set(split.text)) for split in splits.values()) == 30, "questions are whole"
         (split,) = [split for split in splits.values() if "passage 0" in split.text]
         first = split.text.index("passage 0")
-        assert split.pair is not None
-        assert split.label is not None
         assert (split.pair[first], split.label[first : first + 2].tolist()) == (pair, [1, 0])
         assert task.rows["train"] + task.rows["validation"] == 30
 
