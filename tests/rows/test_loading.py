@@ -54,10 +54,10 @@ TEXTS = [
 LABELS = [("no", "yes")[row % 2] for row in range(len(TEXTS))]
 
 
-def splits_of(path: Path, data: Path | None = None, train_rows: int | None = None) -> dict[str, Split]:
+def splits_of(path: Path, data: Path | None = None) -> dict[str, Split]:
     """The splits of a task file, as a run loads them."""
     task = read_task(path)
-    return load_splits(task, read_tables(task, find_files(task, data)), "standard", train_rows)
+    return load_splits(task, read_tables(task, find_files(task, data)), "standard", None)
 
 
 def in_memory(by_split: Mapping[str, Mapping[str, Sequence[Any]]]) -> Tables:
@@ -603,14 +603,6 @@ def test_subset_or_holdout_is_not_partial_data(make_task: Make) -> None:
     facts = data_facts(task, tables, load_splits(task, tables, "holdout", 2), is_test_mode=False)
     assert not facts.is_partial
     assert facts.rows == {"train": 2, "validation": 2, "validation_holdout": 2}
-
-
-def test_a_smaller_number_of_training_rows_is_part_of_a_larger_one(make_task: Make) -> None:
-    rows = {"text": [f"row {number}" for number in range(60)], "label": ["no", "yes"] * 30}
-    path = make_task({"train": rows, "validation": rows})
-    parts = [set(splits_of(path, train_rows=size)["train"].text) for size in (5, 20, 40, None)]
-    assert [len(part) for part in parts] == [5, 20, 40, 60]
-    assert parts[0] < parts[1] < parts[2] < parts[3]
 
 
 # -- texts of several columns ------------------------------------------------------------------------------------------
