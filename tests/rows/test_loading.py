@@ -64,6 +64,12 @@ def in_memory(by_split: Mapping[str, Mapping[str, Sequence[Any]]]) -> Tables:
     return Tables({name: datasets.Dataset.from_dict(dict(rows)) for name, rows in by_split.items()}, "memory", None)
 
 
+def numbered(names: list[str], numbers: list[int]) -> datasets.Dataset:
+    """A row for each number of a class, in a column of `datasets.ClassLabel` with these names."""
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
+    return datasets.Dataset.from_dict({"text": [*"abc"[: len(numbers)]], "label": numbers}, features=features)
+
+
 def labels_of(task: TaskSpec, table: datasets.Dataset) -> list[Any]:
     """The labels of a table's rows in a training split."""
     return load_splits(task, Tables({"train": table}, "memory", None), "standard", None)["train"].label.tolist()
@@ -320,22 +326,16 @@ def test_label_may_be_its_name_or_its_number(task: TaskSpec, values: list[Any]) 
 
 def test_class_labels_of_a_source_are_matched_by_name(task: TaskSpec) -> None:
     for names in (["yes", "no"], ["yes", "no", "a label without rows"]):
-        features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=names)})
-        table = datasets.Dataset.from_dict({"text": list("abc"), "label": [0, 1, 1]}, features=features)
-        assert labels_of(task, table) == [1, 0, 0]
+        assert labels_of(task, numbered(names, [0, 1, 1])) == [1, 0, 0]
 
 
 def test_class_labels_with_other_names_are_matched_by_number(task: TaskSpec) -> None:
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])})
-    table = datasets.Dataset.from_dict({"text": list("abc"), "label": [0, 1, 1]}, features=features)
-    assert labels_of(task, table) == [0, 1, 1]
+    assert labels_of(task, numbered(["neg", "pos"], [0, 1, 1])) == [0, 1, 1]
 
 
 def test_class_labels_keep_their_names_in_parquet(make_task: Make) -> None:
     path = make_task(ending="parquet")
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
-    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]}, features=features)
-    pq.write_table(table.data.table, path.parent / "small" / "train.parquet")
+    pq.write_table(numbered(["yes", "no"], [0, 1]).data.table, path.parent / "small" / "train.parquet")
     train = splits_of(path)["train"]
     assert train.label.tolist() == [1, 0]
 
@@ -390,10 +390,8 @@ def test_hidden_label_in_a_scored_split_is_refused(task: TaskSpec, value: Any) -
 
 
 def test_hidden_class_label_in_a_scored_split_is_refused(task: TaskSpec) -> None:
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["yes", "no"])})
-    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, -1]}, features=features)
     with pytest.raises(UserError, match=r"row 2 of split 'train': hidden label \(-1\)"):
-        labels_of(task, table)
+        labels_of(task, numbered(["yes", "no"], [0, -1]))
 
 
 @pytest.mark.parametrize("value, advice", [("3,5", "decimal point"), ("high", ""), ("inf", ""), (None, "")])
