@@ -506,7 +506,7 @@ def _invalid_texts() -> pa.Array:
     return pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(b"\xff\xfe")])
 
 
-def _book(**sheets: list[list[Any]]) -> tuple[OwnData, CSV]:
+def _book(train: str = "train.xlsx", /, **sheets: list[list[Any]]) -> tuple[OwnData, CSV]:
     import openpyxl
 
     book = openpyxl.Workbook()
@@ -516,7 +516,7 @@ def _book(**sheets: list[list[Any]]) -> tuple[OwnData, CSV]:
         for row in rows:
             sheet.append(row)
     book.save("train.xlsx")
-    return own("train.xlsx"), {}
+    return own(train), {}
 
 
 _ENTITIES = "".join(f'<!ENTITY a{number} "{f"&a{number - 1};" * 10}">' for number in range(1, 10))
@@ -834,7 +834,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         r"2 sheets have rows \(one, two\)\. .*'.*train\.xlsx#sheet=one'",
     ),
     "unknown sheet": (
-        lambda: (_book(one=_XLSX, two=_XLSX)[0], {})[:0] or (own("train.xlsx#sheet=tow"), {}),
+        lambda: _book("train.xlsx#sheet=tow", one=_XLSX, two=_XLSX),
         r"sheet 'tow' not found; .*one, two\. Did you mean 'two'\?",
     ),
     "empty workbook": (lambda: _book(one=[]), r"empty workbook"),
