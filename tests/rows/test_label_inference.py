@@ -10,18 +10,13 @@ from typing import Any
 
 import datasets
 import pytest
+from support.own_rows import own, spec_of, splits_of
 
 from harness.commands.tasks import main as tasks_command
 from harness.errors import UserError
-from harness.facts.tasks import TaskSpec
-from harness.requests.identity import identify, resolve_task
-from harness.requests.options import parse_options
-from harness.rows.files import find_files
 from harness.rows.label_inference import infer_labels
-from harness.rows.loading import load_splits, read_tables
 from harness.rows.own_data import OwnData
 from harness.rows.own_task import infer_task
-from harness.rows.splits import Split
 
 Write = Callable[..., Path]
 
@@ -35,14 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Paths are relative to a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def own(train: str, **keys: Any) -> OwnData:
-    return OwnData(**{"train_file": (train,), "text_columns": "text", **keys})
-
-
-def splits_of(task: TaskSpec) -> dict[str, Split]:
-    return load_splits(task, read_tables(task, find_files(task, None)), "standard", None)
 
 
 def _binary(name: str) -> list[int]:
@@ -99,12 +86,7 @@ def test_flags_and_the_task_file_of_the_same_flags_are_the_same_run(form: str, w
     flags = [arg for key, value in keys.items() for arg in (f"--{key.replace('_', '-')}", value)]
     args = ["--train-file", path, "--text-columns", "text", *flags]
     tasks_command(["--new", "rows.yaml", *args])
-    specs = []
-    for task_args in (args, ["--task", "rows.yaml"]):
-        options = parse_options([*task_args, "--model", "org/model"])
-        task, _ = resolve_task(options)
-        specs.append(identify(task, find_files(task, None), options))
-    assert specs[0] == specs[1]
+    assert spec_of(*args) == spec_of("--task", "rows.yaml")
 
 
 def test_validation_rows_have_each_label_set_in_its_proportion(write_rows: Write) -> None:

@@ -21,19 +21,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.own_rows import own, spec_of, splits_of
 
 from harness.commands.tasks import main as tasks_command
 from harness.errors import UserError
 from harness.facts.tasks import TaskSpec, read_task
-from harness.requests.identity import identify, resolve_task
 from harness.requests.options import parse_options
 from harness.rows import loading
 from harness.rows.files import file_hash, find_files
 from harness.rows.label_inference import MAX_LABELS
-from harness.rows.loading import load_splits, read_tables
+from harness.rows.loading import read_tables
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
 from harness.rows.own_task import infer_task
-from harness.rows.splits import Split
 
 Write = Callable[..., Path]
 
@@ -48,14 +47,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Paths are relative to a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def own(train: str = "train.csv", **keys: Any) -> OwnData:
-    return OwnData(**{"train_file": (train,), "text_columns": "text", **keys})
-
-
-def splits_of(task: TaskSpec) -> dict[str, Split]:
-    return load_splits(task, read_tables(task, find_files(task, None)), "standard", None)
 
 
 def test_label_with_a_line_break_imitates_no_other_message(write_rows: Write) -> None:
@@ -412,11 +403,7 @@ def test_flags_and_the_task_file_of_the_same_flags_are_the_same_run(
     args = ["--train-file", "rows/mine.csv", *flags]
     args += [] if "--text-columns" in flags else ["--text-columns", "text"]
     tasks_command(["--new", "mine.yaml", *args])
-    specs = []
-    for task_args in (args, ["--task", "mine.yaml"]):
-        options = parse_options([*task_args, "--model", "org/model", "--epochs", "2"])
-        task, _ = resolve_task(options)
-        specs.append(identify(task, find_files(task, None), options))
+    specs = [spec_of(*task_args, "--epochs", "2") for task_args in (args, ["--task", "mine.yaml"])]
     assert specs[0] == specs[1]
     assert specs[0].run_id == specs[1].run_id
     assert specs[0].task == "mine"
@@ -438,9 +425,7 @@ def test_identity_does_not_depend_on_the_folder_of_the_files(folder: Path) -> No
     for name in ("a", "b"):
         Path(name).mkdir()
         (Path(name) / "mine.csv").write_text(GOOD)
-        options = parse_options(["--train-file", f"{name}/mine.csv", "--text-columns", "text", "--model", "org/model"])
-        task, _ = resolve_task(options)
-        run_ids.append(identify(task, find_files(task, None), options).run_id)
+        run_ids.append(spec_of("--train-file", f"{name}/mine.csv", "--text-columns", "text").run_id)
     assert run_ids[0] == run_ids[1]
 
 
@@ -1144,12 +1129,7 @@ def test_flags_of_candidates_and_their_task_file_are_the_same_run(
     columns = ["--text-columns", "text", "--candidates-column", "entities", "--label-column", "answers"]
     args = ["--train-file", "mine.jsonl", *columns, *flags]
     tasks_command(["--new", "mine.yaml", *args])
-    run_ids = set()
-    for task_args in (args, ["--task", "mine.yaml"]):
-        options = parse_options([*task_args, "--model", "org/model"])
-        task, _ = resolve_task(options)
-        run_ids.add(identify(task, find_files(task, None), options).run_id)
-    assert len(run_ids) == 1
+    assert spec_of(*args).run_id == spec_of("--task", "mine.yaml").run_id
 
 
 @pytest.mark.parametrize("ending, delimiter", [("csv", ","), ("tsv", "\t")])
