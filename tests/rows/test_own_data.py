@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import bz2
 import gzip
 import json
-import lzma
 import os
 import re
 import unicodedata
@@ -267,29 +265,6 @@ def _zip(path: Path, members: dict[str, bytes]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
-
-
-def _zstd(path: Path, content: bytes) -> None:
-    with pa.CompressedOutputStream(pa.OSFile(str(path), "wb"), "zstd") as file:
-        file.write(content)
-
-
-COMPRESS: dict[str, Callable[[Path, bytes], Any]] = {
-    "gz": lambda path, content: path.write_bytes(gzip.compress(content)),
-    "bz2": lambda path, content: path.write_bytes(bz2.compress(content)),
-    "xz": lambda path, content: path.write_bytes(lzma.compress(content)),
-    "zst": _zstd,
-    "zip": lambda path, content: _zip(path, {"inside.csv": content, "__MACOSX/._inside.csv": b"x"}),
-}
-
-
-@pytest.mark.parametrize("compression", COMPRESS)
-def test_compressed_file_has_the_same_rows(compression: str) -> None:
-    Path("plain.csv").write_text(GOOD)
-    COMPRESS[compression](Path(f"packed.csv.{compression}"), GOOD.encode())
-    plain, packed = (infer_task(own(name)).task for name in ("plain.csv", f"packed.csv.{compression}"))
-    assert packed.name == "packed"
-    assert splits_of(packed)["train"].text == splits_of(plain)["train"].text
 
 
 @pytest.mark.parametrize("ending", ["parquet", "xlsx"])
