@@ -14,10 +14,10 @@ from harness.engine.training import MAX_OVERFLOWS, Diverged, Training, training_
 from harness.facts.recipes import Recipe, plan_steps
 
 
-def training(rows=33, recipe=None, model=None, **plan):
+def training(rows=33, recipe=None, scaler=None, **plan):
     recipe = recipe or Recipe(global_batch_size=8, epochs=2, learning_rate=1e-3)
-    model = model or tiny_model()
-    accelerator = Accelerator(cpu=True)
+    accelerator, model = Accelerator(cpu=True), tiny_model()
+    accelerator.scaler = scaler
     optimizer = create_optimizer(model, recipe, model.device)
     return Training(accelerator, model, optimizer, recipe, plan_steps(rows, recipe, 1, **plan), generated(rows))
 
@@ -138,17 +138,14 @@ def test_weights_do_not_change_after_a_fault_that_is_found_later():
 def scaled_training(overflows):
     """Returns training with a real loss scaler, as in fp16, whose first `overflows` gradients overflow."""
     recipe = Recipe(global_batch_size=8, epochs=2, learning_rate=1e-3, max_grad_norm=None)
-    accelerator, model = Accelerator(cpu=True), tiny_model()
-    accelerator.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
-    plan, encoded = plan_steps(17, recipe, 1, 8), generated(17)
-    run = Training(accelerator, model, create_optimizer(model, recipe, model.device), recipe, plan, encoded)
+    run = training(17, recipe, torch.amp.GradScaler("cpu", init_scale=2.0**16), device_batch_size=8)
     remaining = [overflows]
 
     def overflow(gradient):
         remaining[0] -= 1
         return gradient * math.inf if remaining[0] >= 0 else gradient
 
-    model.classifier.weight.register_hook(overflow)
+    run.model.classifier.weight.register_hook(overflow)
     return run
 
 
