@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -68,6 +68,11 @@ def column_names(schema: pa.Schema) -> list[str]:
             [f"{field.name}.{part.name}" for part in field.type] if pa.types.is_struct(field.type) else [field.name]
         )
     ]
+
+
+def missing_column_message(column: str, where: str, known: Sequence[str]) -> str:
+    """The message about a column that a table lacks, with its known columns; `where` follows "not found"."""
+    return f"column {column!r} not found{where}; its columns: {', '.join(known)}.{did_you_mean(column, known)}"
 
 
 def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pydantic import ValidationError
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
 from harness.metrics.metric import ProblemType
-from harness.rows.columns import column_names, column_values, has_column
+from harness.rows.columns import column_names, column_values, has_column, missing_column_message
 from harness.rows.files import find_files
 from harness.rows.label_inference import InferredLabels, infer_choice_labels, infer_labels, is_unlabelled
 from harness.rows.own_data import VALIDATION_PERCENT, OwnData, check_flags, split_columns
@@ -118,11 +118,8 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
     for split, table in tables.items():
         for column, flag in flags.items():
             if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
-                known = column_names(table.data.schema)
-                raise UserError(
-                    f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}."
-                    f"{did_you_mean(column, known)}"
-                )
+                message = missing_column_message(column, f" in {split}", column_names(table.data.schema))
+                raise UserError(f"{flag}: {message}")
         if len(table) == 0:
             raise UserError(f"--{split}-file: {split} has no rows.")
         for parts in (draft.text_source(name).parts for name in draft.text):

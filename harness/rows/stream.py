@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError
 from harness.facts.sources import encoding_name
 from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
-from harness.rows.columns import ReadOptions, column_names
+from harness.rows.columns import ReadOptions, column_names, missing_column_message
 from harness.rows.files import split_sheet
 from harness.rows.formats import CHUNK, DELIMITER_NAMES, detect_delimiter, read_chunks
 from harness.rows.splits import Split
@@ -197,7 +197,5 @@ def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> N
     for flag, source in zip((*flags, ""), (*columns.sources, columns.choices), strict=True):
         for column in source.columns if source is not None else ():
             if column not in header:
-                raise UserError(
-                    f"{path}: column {column!r} not found; its columns: {', '.join(header)}."
-                    f"{did_you_mean(column, header)}{f' Name another with {flag}.' if flag else ''}"
-                )
+                advice = f" Name another with {flag}." if flag else ""
+                raise UserError(f"{path}: {missing_column_message(column, '', header)}{advice}")
