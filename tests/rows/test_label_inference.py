@@ -192,9 +192,8 @@ BAD: dict[str, tuple[Callable[[], OwnData], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_invalid_input_is_refused(name: str) -> None:
-    make, message = BAD[name]
+@pytest.mark.parametrize("make, message", BAD.values(), ids=BAD)
+def test_invalid_input_is_refused(make: Callable[[], OwnData], message: str) -> None:
     with pytest.raises(UserError) as error:
         splits_of(infer_task(make()).task)
     assert re.search(message, str(error.value)), str(error.value)
