@@ -243,11 +243,8 @@ def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
     Scores of a multi-label head and of a softmax head do not mean the same. Labels that are not numbered from 0 name no
     rows of a head.
     """
-    if (
-        task.labels is None
-        or task.choices
-        or (config.problem_type == "multi_label_classification") != task.is_multi_label
-    ):
+    has_label_sets = config.problem_type == "multi_label_classification"
+    if task.labels is None or task.choices or has_label_sets != task.is_multi_label:
         return None
     numbers = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     names = [name.casefold() for name in task.labels]
