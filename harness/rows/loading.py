@@ -82,7 +82,8 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     except UserError:
         if all(len(table) for table in tables.by_split.values()):  # an empty split is an error of its own
             for name, table in tables.uncut.items():
-                canonical_split(task, name, table, hidden=bool(task.predict))
+                is_predicted = any(name in task.splits[split] for split in task.predict)
+                canonical_split(task, name, table, hidden=is_predicted)
         raise
     if task.group:
         check_groups(task, tables.by_split)

@@ -339,6 +339,15 @@ def test_split_rows_do_not_depend_on_the_order_of_the_file(write_rows: Write) ->
     }
 
 
+def test_row_of_an_invalid_label_is_that_of_the_file_also_next_to_rows_without_labels(write_rows: Write) -> None:
+    write_rows(Path("train.csv"), {"text": TEXTS, "label": [*["1.5", "3"] * 19, "1.5", "2,25"]})
+    write_rows(Path("test.csv"), {"text": ["a"]})
+    task = infer_task(own(test_file=("test.csv",), problem_type="regression")).task
+    assert task.predict == ("test",)
+    with pytest.raises(UserError, match=rf"row {ROWS} of split 'train': expected a number, got '2,25'"):
+        splits_of(task)
+
+
 # -- task files --------------------------------------------------------------------------------------------------------
 
 
