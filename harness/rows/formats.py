@@ -310,13 +310,12 @@ def _read_arrow(
         columns = [column for column in schema.names if options.reads(column)]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
     header = name_columns(schema.names, name)
-    yield with_null_columns(_dates_as_texts(schema.empty_table().select(columns)), schema.names, header)
     content = 0
-    for batch in batches:
-        batch.validate(full=True)  # damaged offsets would be read outside of memory
-        check_ratio(content := content + batch.nbytes, size, name)
-        part = _dates_as_texts(pa.Table.from_batches([batch]).select(columns))
-        yield with_null_columns(part, schema.names, header)
+    tables = (pa.Table.from_batches([batch]) for batch in batches)
+    for table in itertools.chain([schema.empty_table()], tables):
+        table.validate(full=True)  # damaged offsets would be read outside of memory
+        check_ratio(content := content + table.nbytes, size, name)
+        yield with_null_columns(_dates_as_texts(table.select(columns)), schema.names, header)
 
 
 def _dates_as_texts(table: pa.Table) -> pa.Table:
