@@ -36,7 +36,8 @@ from harness.facts.tasks import read_task
 from harness.reports.standings import build_leaderboard
 from harness.rows import loading
 from harness.rows.files import find_files
-from harness.rows.own_data import OwnData, infer_task
+from harness.rows.own_data import OwnData
+from harness.rows.own_task import infer_task
 from harness.saved_models.bundles import CONFIG, MANIFEST, RECORD, TASK, WEIGHTS, read_bundle
 from harness.sweeps.file import read_sweep
 

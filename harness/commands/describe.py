@@ -19,7 +19,8 @@ from harness.inspection.description_report import print_description, write_descr
 from harness.inspection.output_files import check_output_folder
 from harness.requests.options import default_recipe, refuse_flags
 from harness.rows.files import find_files, model_revision
-from harness.rows.own_data import OwnData, infer_task
+from harness.rows.own_data import OwnData
+from harness.rows.own_task import infer_task
 from harness.system.command_line import parse_flags
 from harness.system.offline import use_cache_unless_reachable
 from harness.system.redaction import redact_secrets

@@ -16,7 +16,8 @@ from harness.facts.suites import Suite, load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, load_task, read_task, task_names, task_text
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import title_of
-from harness.rows.own_data import OwnData, infer_task
+from harness.rows.own_data import OwnData
+from harness.rows.own_task import infer_task
 from harness.rows.pinning import pin_tasks
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags

@@ -163,8 +163,8 @@ def check_fit(checkpoint: Checkpoint, training: Training) -> None:
     pairs: list[tuple[str, Any, Any]] = [
         ("weights", state.weights, weights),
         ("best weights", checkpoint.best_weights or weights, weights),
+        ("optimizer", by_number, own_state),
     ]
-    pairs.append(("optimizer", by_number, own_state))
     if state.randomness is not None:
         pairs.append(("randomness", state.randomness[0], torch.get_rng_state()))
     if accelerator.scaler is not None and state.scaler is not None:

@@ -53,11 +53,14 @@ class Display:
         """Prints the line of an evaluation, after the header if it is the first."""
         if not self.is_main:
             return
-        columns = [("epoch", epoch_text(evaluation.epoch)), ("step", f"{evaluation.step:,}")]
-        columns += [("train loss", format_score(evaluation.train_loss))]
-        columns += [("learning rate", f"{evaluation.learning_rate:.2e}")]
-        columns += [(title_of(name), format_score(value)) for name, value in evaluation.metrics.items()]
-        columns += [("seconds", f"{evaluation.seconds:,.1f}")]
+        columns = [
+            ("epoch", epoch_text(evaluation.epoch)),
+            ("step", f"{evaluation.step:,}"),
+            ("train loss", format_score(evaluation.train_loss)),
+            ("learning rate", f"{evaluation.learning_rate:.2e}"),
+            *((title_of(name), format_score(value)) for name, value in evaluation.metrics.items()),
+            ("seconds", f"{evaluation.seconds:,.1f}"),
+        ]
         widths = [max(len(title), 8) for title, _ in columns]
         if not self.has_header:  # a resumed run starts with a later one
             self.has_header = True

@@ -8,9 +8,10 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tokenizers
@@ -30,7 +31,8 @@ LEAST_WIDTHS = {CanineTokenizer: 4, FunnelTokenizer: 5}
 """Tokens of the narrowest batch that a model can read, by its tokenizer."""
 
 
-class Encoded(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Encoded:
     """A split as flat token arrays: row r is `[offsets[r]:offsets[r + 1]]` of each.
 
     In a task of multiple choice, a row has K inputs, its candidates: those of row r are inputs K r to K r + K - 1.
@@ -46,7 +48,6 @@ class Encoded(NamedTuple):
     """int64[N] class numbers, float64[N] values, int8[N, C] label sets, or None."""
     pads_left: bool = False
     """True where batches have their padding in front of the tokens."""
-
     choices: int = 1
     """K, the inputs of a row."""
     least_width: int = 1
@@ -102,14 +103,11 @@ def join_rows(first: Encoded, second: Encoded) -> Encoded:
     labels = None
     if first.labels is not None and second.labels is not None:
         labels = np.concatenate([first.labels, second.labels])
-    return Encoded(
+    return replace(
+        first,
         tokens={name: np.concatenate([flat, second.tokens[name]]) for name, flat in first.tokens.items()},
         offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
-        padding=first.padding,
         labels=labels,
-        pads_left=first.pads_left,
-        choices=first.choices,
-        least_width=first.least_width,
     )
 
 

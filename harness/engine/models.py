@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
 from harness.engine.adaptations import adapt_loaded
-from harness.engine.adaptations.head import head_prefixes
+from harness.engine.adaptations.head import head_modules, head_prefixes
 from harness.engine.inputs import fit_tokenizer
 from harness.engine.layers import word_embeddings
 from harness.engine.model_code import (
@@ -243,11 +243,8 @@ def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
     Scores of a multi-label head and of a softmax head do not mean the same. Labels that are not numbered from 0 name no
     rows of a head.
     """
-    if (
-        task.labels is None
-        or task.choices
-        or (config.problem_type == "multi_label_classification") != task.is_multi_label
-    ):
+    has_label_sets = config.problem_type == "multi_label_classification"
+    if task.labels is None or task.choices or has_label_sets != task.is_multi_label:
         return None
     numbers = {str(name).casefold(): int(number) for number, name in (config.id2label or {}).items()}
     names = [name.casefold() for name in task.labels]
@@ -258,12 +255,8 @@ def _label_order(config: Any, task: TaskSpec) -> list[int] | None:
 
 def _reorder_head(model: PreTrainedModel, order: list[int]) -> None:
     """Sorts the rows of the last linear layer by the task's order of labels."""
-    heads = head_prefixes(model)
-    last = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.".startswith(heads) and module.out_features == len(order)
-    ][-1]
+    linear = [each for each in head_modules(model) if isinstance(each, nn.Linear)]
+    last = [layer for layer in linear if layer.out_features == len(order)][-1]
     with torch.no_grad():
         last.weight.copy_(last.weight[order])
         if last.bias is not None:

@@ -201,7 +201,7 @@ class Progress:
         return progress
 
     def check_plan(self, plan: StepPlan) -> None:
-        """Raises UserError when the progress is none of a run with this plan of steps."""
+        """Raises UserError when no run with this plan of steps can have made this progress."""
         if self.step > plan.total_steps:
             raise UserError(f"progress: step {self.step} is not in the plan of {plan.total_steps} steps")
         planned = plan.evaluations

@@ -20,17 +20,7 @@ from harness.facts.record_parts import Energy
 from harness.system.devices import GPU_MEMORY_SHARE, processor_name
 from harness.system.energy import SHARED_GPU, EnergyMeter, EnergyMeters, gpu_counter, package_counters
 
-PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "evaluate",
-    "tokenizers",
-    "numpy",
-    "scikit-learn",
-    "scipy",
-)
+PACKAGES = "torch transformers accelerate datasets evaluate tokenizers numpy scikit-learn scipy".split()
 
 
 def versions() -> dict[str, str]:

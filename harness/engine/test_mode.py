@@ -127,7 +127,7 @@ def _signals(task: TaskSpec, values: list[Any], row: int, rng: np.random.Generat
 
 
 def _question_columns(task: TaskSpec, rows: int, is_hidden: bool, rng: np.random.Generator) -> dict[str, list[Any]]:
-    """Returns questions with lists of candidates, of which those are right that end with the word of class 1."""
+    """Returns questions with lists of candidates; the right ones end with the word of class 1."""
     assert task.candidates is not None
     names = [task.text_source(name) for name in task.text]
     parts = dict.fromkeys(part for source in names for part in source.parts if part != task.candidates)

@@ -10,7 +10,8 @@ from harness.facts.records import RunSpec
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe, load_task
 from harness.requests.options import RunOptions, default_recipe
 from harness.rows.files import Files, data_identity, find_files, model_revision
-from harness.rows.own_data import OwnData, infer_task
+from harness.rows.own_data import OwnData
+from harness.rows.own_task import infer_task
 
 
 def resolve_task(options: RunOptions) -> tuple[TaskSpec, tuple[str, ...]]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from harness.errors import UserError, boundary
+from harness.errors import UserError, boundary, did_you_mean
 
 if TYPE_CHECKING:
     import datasets
@@ -70,6 +70,11 @@ def column_names(schema: pa.Schema) -> list[str]:
     ]
 
 
+def missing_column_message(column: str, where: str, known: Sequence[str]) -> str:
+    """The message about a column that a table lacks, with its known columns; `where` follows "not found"."""
+    return f"column {column!r} not found{where}; its columns: {', '.join(known)}.{did_you_mean(column, known)}"
+
+
 def text_table(rows: Sequence[Sequence[str]], header: Sequence[str], options: ReadOptions) -> pa.Table:
     """Rows of texts, each in the order of `header`, as columns; columns that are not read are null."""
     import pyarrow as pa
@@ -130,6 +135,17 @@ def check_header(header: Sequence[str], name: str) -> None:
     """Raises UserError when two columns have the same name."""
     if duplicates := [column for position, column in enumerate(header) if column in header[:position]]:
         raise UserError(f"{name}: duplicate column {duplicates[0]!r}. Rename one of them.")
+
+
+def name_columns(header: Sequence[str], name: str) -> list[str]:
+    """The names of the columns without blanks around them, such as `unnamed 3` where a column has none.
+
+    Raises:
+        UserError: two columns have the same name.
+    """
+    columns = [column.strip() or f"unnamed {position}" for position, column in enumerate(header, start=1)]
+    check_header(columns, name)
+    return columns
 
 
 def with_null_columns(table: pa.Table, sources: Sequence[str], header: Sequence[str]) -> pa.Table:

@@ -7,18 +7,16 @@ import io
 import itertools
 import json
 import re
-import warnings
-import zipfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from harness.errors import UserError, boundary, did_you_mean, first_line
-from harness.rows.columns import ReadOptions, check_header, json_type, object_table, text_table, with_null_columns
+from harness.errors import UserError, boundary, first_line
+from harness.rows.columns import ReadOptions, json_type, name_columns, object_table, text_table, with_null_columns
 from harness.rows.compression import check_ratio, open_decompressed
 from harness.rows.encodings import decoding_error, detect_encoding
+from harness.rows.workbooks import read_workbook
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,8 +32,6 @@ _DELIMITER_LINE = re.compile(r'"?sep=([^\r\n])"?\r?\n?')
 """The first line of a file that tells Excel its delimiter; it wins over any other."""
 CHUNK = 10_000
 """Rows that are Python values at a time; enough that sorting them by length saves nearly all padding."""
-MAX_SHEET_ROWS = 1 << 20
-"""Rows of a sheet in Excel; a damaged one may claim to have any number of empty rows."""
 _MOST_SHOWN = 3
 """Invalid rows that a message names."""
 
@@ -95,7 +91,7 @@ def read_chunks(
         size = path.stat().st_size
         with boundary(f"{name}: cannot be read as {form}", Exception, advice="Is the file complete?"):
             if form == "xlsx":  # the libraries raise errors of many kinds for anything damaged
-                yield _read_workbook(seekable, name, size, sheet, options)
+                yield read_workbook(seekable, name, size, sheet, options)
             else:
                 yield from _read_arrow(seekable, name, form, size, options, chunk)
 
@@ -176,7 +172,7 @@ def _read_delimited(
         _, header = next(rows, (0, []))
         if not header:
             raise UserError(f"{name}: only empty lines.")
-        header = _name_columns(header, name)
+        header = name_columns(header, name)
         first = 1
         for part in _chunks(rows, chunk):
             uneven = [
@@ -193,12 +189,6 @@ def _chunks(rows: Iterator[Any], size: int) -> Iterator[list[Any]]:
     yield list(itertools.islice(rows, size))
     while part := list(itertools.islice(rows, size)):
         yield part
-
-
-def _name_columns(header: Sequence[str], name: str) -> list[str]:
-    columns = [column.strip() or f"unnamed {position}" for position, column in enumerate(header, start=1)]
-    check_header(columns, name)
-    return columns
 
 
 def _delimited_rows(lines: Iterable[str], name: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -294,11 +284,11 @@ def _read_objects(rows: Iterator[Any], name: str, options: ReadOptions, chunk: i
                 )
             header |= dict.fromkeys(value)
         table = object_table(part, list(header), options, name, rows_before)
-        yield table.rename_columns(_name_columns(list(header), name))
+        yield table.rename_columns(name_columns(list(header), name))
         rows_before += len(part)
 
 
-# -- Arrow, Parquet, Excel ---------------------------------------------------------------------------------------------
+# -- Arrow, Parquet ----------------------------------------------------------------------------------------------------
 
 
 def _read_arrow(
@@ -319,14 +309,13 @@ def _read_arrow(
         schema = reader.schema
         columns = [column for column in schema.names if options.reads(column)]
         batches = map(reader.get_batch, range(reader.num_record_batches)) if is_file else iter(reader)
-    header = _name_columns(schema.names, name)
-    yield with_null_columns(_dates_as_texts(schema.empty_table().select(columns)), schema.names, header)
+    header = name_columns(schema.names, name)
     content = 0
-    for batch in batches:
-        batch.validate(full=True)  # damaged offsets would be read outside of memory
-        check_ratio(content := content + batch.nbytes, size, name)
-        part = _dates_as_texts(pa.Table.from_batches([batch]).select(columns))
-        yield with_null_columns(part, schema.names, header)
+    tables = (pa.Table.from_batches([batch]) for batch in batches)
+    for table in itertools.chain([schema.empty_table()], tables):
+        table.validate(full=True)  # damaged offsets would be read outside of memory
+        check_ratio(content := content + table.nbytes, size, name)
+        yield with_null_columns(_dates_as_texts(table.select(columns)), schema.names, header)
 
 
 def _dates_as_texts(table: pa.Table) -> pa.Table:
@@ -340,60 +329,3 @@ def _dates_as_texts(table: pa.Table) -> pa.Table:
             texts = pc.replace_substring_regex(texts, r"\.0+(Z|[+-]\d+)?$", r"\1")  # no fraction of zeros
             table = table.set_column(position, field.name, texts)
     return table
-
-
-def _read_workbook(file: IO[bytes], name: str, size: int, sheet: str | None, options: ReadOptions) -> pa.Table:
-    import openpyxl
-
-    if not zipfile.is_zipfile(file):
-        raise UserError(
-            f"{name}: not an .xlsx workbook. If it is an .xls or has a password, save it as .xlsx without a password."
-        )
-    with zipfile.ZipFile(file) as archive:
-        check_ratio(sum(entry.file_size for entry in archive.infolist()), size, name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about styles and validations that openpyxl drops
-        book = openpyxl.load_workbook(file, read_only=True, data_only=True)
-        rows = _sheet_rows(book, name, sheet)
-        header = next(rows, [])
-        while header and not header[-1]:
-            header.pop()
-        if not header:
-            raise UserError(f"{name}: missing column names in the first row of the sheet.")
-        header = _name_columns(header, name)
-        full = [[*row, *[""] * (len(header) - len(row))][: len(header)] for row in rows]
-        return text_table(full, header, options)
-
-
-def _sheet_rows(book: Any, name: str, requested: str | None) -> Iterator[list[str]]:
-    """The rows with a value of the requested sheet, or of the only sheet that has any."""
-    titles = [sheet.title for sheet in book.worksheets]
-    if requested is not None and requested not in titles:
-        near = did_you_mean(requested, titles)
-        raise UserError(f"{name}: sheet {requested!r} not found; its sheets: {', '.join(titles)}.{near}")
-
-    def rows(sheet: Any) -> Iterator[list[str]]:
-        sheet.reset_dimensions()  # some programs write wrong ones
-        for cells in sheet.iter_rows(max_row=MAX_SHEET_ROWS, values_only=True):
-            if any(row := [_cell_text(value) for value in cells]):
-                yield row
-
-    candidates = [sheet for sheet in book.worksheets if requested in (None, sheet.title)]
-    filled = [sheet for sheet in candidates if any(rows(sheet))]
-    if len(filled) > 1:
-        raise UserError(
-            f"{name}: {len(filled)} sheets have rows ({', '.join(sheet.title for sheet in filled)}). "
-            f"Name one: '{name}#sheet={filled[0].title}'."
-        )
-    if not filled:
-        raise UserError(f"{name}: empty {'sheet' if requested else 'workbook'}.")
-    return rows(filled[0])
-
-
-def _cell_text(value: Any) -> str:
-    """A cell as Excel shows it: whole numbers without a decimal point, dates without a time, empty cells as no text."""
-    if value is None:
-        return ""
-    if isinstance(value, datetime) and value.time() == time():
-        return str(value.date())
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

@@ -43,7 +43,7 @@ class InferredLabels(NamedTuple):
     separator: str | None
     messages: list[str]
     """Messages for the user about what was inferred."""
-    class_names: list[str] | None = None
+    class_names: Sequence[str] | None = None
     """Names of a column of `datasets.ClassLabel`, by number."""
 
     @property
@@ -151,7 +151,7 @@ def infer_choice_labels(table: datasets.Dataset, column: str, choices: Sequence[
 
 def is_unlabelled(value: Any) -> bool:
     """True for a missing label, also one that is written as -1."""
-    return value is None or value in (-1, "-1", "")
+    return value in (None, -1, "-1", "")
 
 
 def _infer_from_columns(
@@ -358,8 +358,7 @@ def _infer_label_sets(
     _check_number(counts, column)
     ordered = _sorted_names(counts)
     messages += [f"labels, with training rows: {_show_counts(ordered, counts)}", *_spelling_messages(ordered)]
-    names = list(class_names) if class_names else None
-    return InferredLabels("multi_label_classification", _task_labels(ordered), separator, messages, names)
+    return InferredLabels("multi_label_classification", _task_labels(ordered), separator, messages, class_names)
 
 
 def _refuse_vectors(lists: Sequence[list[Any] | None], column: str) -> None:

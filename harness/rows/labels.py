@@ -167,7 +167,7 @@ def _number(task: TaskSpec, split: str, row: int, value: Any) -> float:
 
 def _hidden_message(task: TaskSpec, split: str, row: int, column: Any, value: Any) -> str | None:
     """The message for a hidden label, None or -1; None for any other value."""
-    if value is not None and value not in (-1, "-1"):
+    if value not in (None, -1, "-1"):
         return None
     return (
         f"{_location(task, split, row, column)}: hidden label ({value!r}). A split with hidden labels belongs under "

@@ -82,7 +82,9 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     except UserError:
         if all(len(table) for table in tables.by_split.values()):  # an empty split is an error of its own
             for name, table in tables.uncut.items():
-                canonical_split(task, name, table, hidden=bool(task.predict))
+                uses = [split for split, expression in task.splits.items() if name in expression]
+                if uses:
+                    canonical_split(task, name, table, hidden=any(split in task.predict for split in uses))
         raise
     if task.group:
         check_groups(task, tables.by_split)

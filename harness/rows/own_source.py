@@ -32,19 +32,14 @@ def file_source(
         for path in (path for path in paths if "://" not in path):
             if user_path(f"--{split}-file", path).is_dir():
                 raise UserError(f"--{split}-file: {path} is a folder. Name the files in it, such as '{path}/*.csv'.")
+    delimiter = DELIMITER_NAMES.get(delimiter or "", delimiter)
     try:
-        source = Source(
-            files=files,
-            delimiter=DELIMITER_NAMES.get(delimiter or "", delimiter),
-            encoding=encoding,
-        ).resolve_in(Path.cwd())
+        source = Source(files=files, delimiter=delimiter, encoding=encoding).resolve_in(Path.cwd())
     except ValidationError as error:
         fault = error.errors()[0]
-        flag = (
-            f"--{fault['loc'][0]} {fault['input']!r}"
-            if fault["loc"]
-            else "--train-file, --validation-file, --test-file"
-        )
+        flag = "--train-file, --validation-file, --test-file"
+        if fault["loc"]:
+            flag = f"--{fault['loc'][0]} {fault['input']!r}"
         raise UserError(f"{flag}: {str(fault['msg']).removeprefix('Value error, ')}.") from None
     return source, {split: split for split in files}
 

@@ -20,7 +20,7 @@ from harness.system.paths import user_path
 
 
 def pin_tasks(names: Iterable[str]) -> Iterator[str]:
-    """Pins these tasks, by name or path, or without any all that are registered; yields a message about each.
+    """Pins the named tasks, or all registered ones if none is named, and yields a message about each.
 
     Raises:
         UserError: a task is not found, is not of the Hub or cannot be written, or the Hub cannot be reached.

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError
 from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import Candidates, read_candidates
-from harness.rows.columns import column_names, column_values, has_column
+from harness.rows.columns import column_names, column_values, has_column, missing_column_message
 from harness.rows.labels import read_labels
 
 if TYPE_CHECKING:
@@ -200,11 +200,8 @@ def check_columns(task: TaskSpec, split: str, table: datasets.Dataset, columns: 
     """Raises UserError when the table has not all of these columns."""
     for column in columns:
         if not has_column(table, column):
-            known = column_names(table.data.schema)
-            raise UserError(
-                f"task {task.name}: column {column!r} not found in split {split!r}; "
-                f"its columns: {', '.join(known)}.{did_you_mean(column, known)}"
-            )
+            message = missing_column_message(column, f" in split {split!r}", column_names(table.data.schema))
+            raise UserError(f"task {task.name}: {message}")
 
 
 def _texts(task: TaskSpec, split: str, source: _Source, name: str) -> list[str]:

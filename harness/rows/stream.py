@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from harness.errors import UserError, did_you_mean
+from harness.errors import UserError
 from harness.facts.sources import encoding_name
 from harness.facts.tasks import TaskSpec
 from harness.facts.texts import ChoiceSource, TextSource
 from harness.rows.candidates import question_candidates
-from harness.rows.columns import ReadOptions, column_names
+from harness.rows.columns import ReadOptions, column_names, missing_column_message
 from harness.rows.files import split_sheet
 from harness.rows.formats import CHUNK, DELIMITER_NAMES, detect_delimiter, read_chunks
 from harness.rows.splits import Split
@@ -87,12 +87,10 @@ def stream_file(path: Path, columns: TextColumns, options: ReadOptions, chunk: i
             options = options._replace(encoding=encoding_name(options.encoding))
         except ValueError as error:
             raise UserError(f"--encoding {options.encoding}: {error}.") from None
-    if options.delimiter is None:
-        delimiter = detect_delimiter(path, str(path), options.encoding, columns.names)
-        options = options._replace(delimiter=delimiter)
+    delimiter = options.delimiter or detect_delimiter(path, str(path), options.encoding, columns.names)
+    objects = [name.split(".")[0] for name in columns.names]  # of columns such as idx.answer
+    options = options._replace(delimiter=delimiter, columns=[*columns.names, *objects])
     rows = 0
-    wholes = [name.split(".")[0] for name in columns.names]
-    options = options._replace(columns=[*columns.names, *wholes])
     for table in read_chunks(path, str(path), options, sheet, chunk):
         if rows == 0:
             _check_columns(column_names(table.schema), columns, path)
@@ -199,7 +197,5 @@ def _check_columns(header: Sequence[str], columns: TextColumns, path: Path) -> N
     for flag, source in zip((*flags, ""), (*columns.sources, columns.choices), strict=True):
         for column in source.columns if source is not None else ():
             if column not in header:
-                raise UserError(
-                    f"{path}: column {column!r} not found; its columns: {', '.join(header)}."
-                    f"{did_you_mean(column, header)}{f' Name another with {flag}.' if flag else ''}"
-                )
+                advice = f" Name another with {flag}." if flag else ""
+                raise UserError(f"{path}: {missing_column_message(column, '', header)}{advice}")

@@ -92,7 +92,7 @@ def load_adapted_model(folder: Path, task: TaskSpec, record: RunRecord) -> tuple
 
 
 def _base_model(folder: Path, base: str, revision: str, task: TaskSpec, spec: RunSpec) -> BuiltModel:
-    """Loads the model of which the adapter in `folder` is one; in test mode, the tiny one."""
+    """Loads the base model of the adapter in `folder`; in test mode, the tiny model."""
     from harness.engine import models, test_mode
 
     trusts_code = bool(spec.trust_remote_code)

@@ -311,7 +311,7 @@ def load_model(bundle: Bundle, trusts_code: bool = False) -> tuple[PreTrainedMod
             f"({', '.join(code) or bundle.record.spec.model}). Read that code first."
         )
     check_weights(bundle)
-    if adapter_folder.is_adapter(bundle.folder):
+    if adapter_folder.is_adapter(folder):
         return adapter_folder.load_adapted_model(folder, bundle.task, bundle.record)
     options = code_options(has_code)
     with explained_load_errors(str(folder)):

@@ -132,13 +132,9 @@ def _interval(record: RunRecord, split: str, metric: str, value: float | None) -
 def _use(task: TaskSpec, record: RunRecord) -> str:
     is_pair = len(task.text) == 2 or task.choices
     example = '{"text": "a text", "text_pair": "its pair"}' if is_pair else '"a text"'
-    extra = (
-        ', function_to_apply="none"'
-        if task.is_regression or task.choices
-        else ", top_k=None"
-        if task.is_multi_label
-        else ""
-    )
+    extra = ", top_k=None" if task.is_multi_label else ""
+    if task.is_regression or task.choices:
+        extra = ', function_to_apply="none"'
     loading = ", trust_remote_code=True" if record.spec.trust_remote_code else ""
     return (
         "```python\n"

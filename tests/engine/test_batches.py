@@ -1,11 +1,12 @@
 """Batches: the same rows in the same steps for any number of processes, padded and masked correctly."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from harness.engine.batches import cut_batch, epoch_order, rows_of_steps, scoring_batches, step_batches
-from harness.engine.encoding import Encoded
 from harness.engine.tiny_example import generated
 from harness.facts.recipes import Recipe, plan_steps
 
@@ -32,7 +33,7 @@ def test_batch_pads_to_its_longest_row_and_masks_the_padding():
 def test_batch_can_have_its_padding_in_front():
     encoded, rows = generated(9), np.array([4, 0, 7])
     right = cut_batch(encoded, rows, lambda longest: longest + 3)
-    left = cut_batch(Encoded(*tuple(encoded)[:4], pads_left=True), rows, lambda longest: longest + 3)
+    left = cut_batch(replace(encoded, pads_left=True), rows, lambda longest: longest + 3)
     for name, values in right.inputs.items():
         for line, length in enumerate(encoded.lengths[rows]):
             assert left.inputs[name][line].tolist() == values[line].roll(-int(length)).tolist()
@@ -46,8 +47,7 @@ def test_filler_has_one_line_and_no_row():
 
 
 def test_values_become_float32_labels():
-    rows = generated(4)
-    encoded = Encoded(rows.tokens, rows.offsets, rows.padding, labels=np.array([0.5, 1.0, 2.5, 5.0]))
+    encoded = replace(generated(4), labels=np.array([0.5, 1.0, 2.5, 5.0]))
     assert cut_batch(encoded, np.arange(4)).labels.dtype == torch.float32
 
 

@@ -13,13 +13,7 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from harness.engine import checkpoints
-from harness.engine.checkpoints import (
-    Checkpoint,
-    check_fit,
-    load_checkpoint,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from harness.engine.checkpoints import Checkpoint, check_fit, load_checkpoint, newest_checkpoint, save_checkpoint
 from harness.engine.training import TrainingState
 from harness.errors import UserError
 from harness.facts.run_files import checkpoint_folder, discard_checkpoints
@@ -134,7 +128,7 @@ DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     [
         ("save_file", DISK_FULL, "No space left on device"),
         ("file_hash", DISK_FULL, "No space left on device"),
-        ("save_file", SafetensorError("I/O error: File too large (os error 27)"), "File too large"),
+        ("save_file", SafetensorError("Error while serializing: I/O error: File too large"), "File too large"),
         ("save_file", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "unexpected"),
         ("save_file", RuntimeError("basic_ios::clear: iostream error"), "iostream error"),
     ],
@@ -148,24 +142,6 @@ def test_full_disk_is_an_error_and_earlier_checkpoints_stay_intact(folder, monke
         save_checkpoint(Accelerator(cpu=True), folder, checkpoint(20))
     monkeypatch.undo()
     assert newest_checkpoint(folder, print) == folder / "step-00000015"
-    assert not (folder / ".step-00000020").exists()
-
-
-@pytest.mark.parametrize(
-    "error",
-    [
-        RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"),
-        RuntimeError("basic_ios::clear: iostream error"),
-        SafetensorError("Error while serializing: I/O error: File too large (os error 27)"),
-    ],
-)
-def test_failed_write_of_a_library_is_an_error_and_leaves_no_scratch_folder(folder, monkeypatch, error):
-    def fail(*arguments, **options):
-        raise error
-
-    monkeypatch.setattr(checkpoints, "save_file", fail)
-    with pytest.raises(UserError, match="--results"):
-        save_checkpoint(Accelerator(cpu=True), folder, checkpoint(20))
     assert not (folder / ".step-00000020").exists()
 
 

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from support.own_code import write_own_model
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -405,26 +406,6 @@ def test_token_without_an_embedding_is_refused(tiny_model: Path) -> None:
 
 # -- code that comes with a model --------------------------------------------------------------------------------------
 
-CODE = """
-from pathlib import Path
-Path({marker!r}).write_text("ran")
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-class Own(BertConfig):
-    model_type = "own"
-"""
-
-
-def _own_code(tiny_model: Path, folder: Path, marker: Path, model_type: str = "own") -> Path:
-    """A copy of the tiny model whose configuration, tokenizer and weights name classes in own.py."""
-    shutil.copytree(tiny_model, folder, dirs_exist_ok=True)
-    (folder / "own.py").write_text(CODE.format(marker=str(marker)))
-    classes = {"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.BertForSequenceClassification"}
-    _configure(model_type=model_type, auto_map=classes)(folder)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    settings |= {"tokenizer_class": "OwnTokenizer", "auto_map": {"AutoTokenizer": ["own.BertTokenizer", None]}}
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
-
 
 def test_code_that_comes_with_a_model_is_never_run(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -432,7 +413,7 @@ def test_code_that_comes_with_a_model_is_never_run(
     """A "y" on standard input is the answer to no question."""
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     marker = tmp_path / "marker"
-    folder = _own_code(tiny_model, tmp_path / "own", marker)
+    folder = write_own_model(tmp_path / "own", tiny_model, marker)
     for load in (lambda: built(folder), lambda: load_tokenizer(str(folder), "sha256:0")):
         with pytest.raises(UserError, match=f"--model {folder}: .*code of its own"):
             load()
@@ -443,9 +424,9 @@ def test_model_of_a_known_type_is_loaded_without_its_own_code(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("builtins.input", lambda *_: "y")
-    marker, folder = tmp_path / "marker", tmp_path / "own"
-    _own_code(tiny_model, folder, marker, model_type="bert")
-    shutil.copy(tiny_model / "tokenizer_config.json", folder)
+    marker, folder = tmp_path / "marker", shutil.copytree(tiny_model, tmp_path / "own")
+    (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()")
+    _configure(auto_map={"AutoConfig": "own.Own", "AutoModelForSequenceClassification": "own.Own"})(folder)
     assert built(folder).facts.architecture == "BertForSequenceClassification"
     assert not marker.exists()
 

@@ -56,10 +56,8 @@ def test_each_candidate_is_a_row_of_the_group_of_its_question(make_task: Make) -
         "Cy ran",
     ]
     assert train.candidates == ["Ann", "Bob", "Bob", "the Ann", "Ann Lee", "Cy"]
-    assert train.label is not None
     assert train.label.tolist() == [1, 0, 1, 1, 0, 1], "as ReCoRD compares answers"
     assert np.asarray(train.gold) == pytest.approx([1, 0, 1, 1, 2 / 3, 1])
-    assert train.questions is not None
     assert train.questions.tolist() == [0, 0, 1, 1, 1, 2]
     assert [each["query"] for each in train.ids["idx"]] == [0, 0, 1, 1, 1, 2]
 
@@ -86,7 +84,7 @@ def test_holdout_keeps_the_candidates_of_a_question_together(make_task: Make) ->
     queries = [{each["query"] for each in half.ids["idx"]} for half in halves]
     assert queries[0] | queries[1] == {0, 1, 2}
     assert not queries[0] & queries[1]
-    assert [len(half.text) == len(half.candidates or []) == len(np.asarray(half.gold)) for half in halves] == [True] * 2
+    assert [len(half.text) == len(half.candidates) == len(np.asarray(half.gold)) for half in halves] == [True] * 2
 
 
 def test_number_of_rows_of_the_task_is_that_of_questions(make_task: Make) -> None:
@@ -100,7 +98,6 @@ def test_number_of_rows_of_the_task_is_that_of_questions(make_task: Make) -> Non
 
 def test_fingerprint_changes_with_the_agreement_of_wrong_candidates(make_task: Make) -> None:
     train = load(make_task)["train"]
-    assert train.agreement is not None
     other = train._replace(agreement=np.where(train.agreement < 1, 0.0, 1.0))
     assert fingerprint({"train": train}) != fingerprint({"train": other})
 

@@ -14,12 +14,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from support.own_rows import own, splits_of
 
 from harness.errors import UserError
 from harness.rows import compression as module
 from harness.rows.columns import ReadOptions
 from harness.rows.compression import MAX_RATIO, open_decompressed
 from harness.rows.formats import read_table
+from harness.rows.own_task import infer_task
 
 ROW = b"a,x\n"
 ALWAYS_ALLOWED = 1 << 20
@@ -34,6 +36,7 @@ def _small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 def _write_zip(path: Path, content: bytes) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("rows.csv", content)
+        archive.writestr("__MACOSX/._rows.csv", b"x")
 
 
 def _write_zstd(path: Path, content: bytes) -> None:
@@ -48,6 +51,16 @@ WRITERS: dict[str, Callable[[Path, bytes], Any]] = {
     "zst": _write_zstd,
     "zip": _write_zip,
 }
+
+
+@pytest.mark.parametrize("compression", WRITERS)
+def test_compressed_file_has_the_same_rows(compression: str, tmp_path: Path) -> None:
+    plain, packed = tmp_path / "plain.csv", tmp_path / f"packed.csv.{compression}"
+    plain.write_text("text,label\n" + "".join(f"text {row},{('good', 'bad')[row % 2]}\n" for row in range(40)))
+    WRITERS[compression](packed, plain.read_bytes())
+    tasks = [infer_task(own(str(path))).task for path in (plain, packed)]
+    assert tasks[1].name == "packed"
+    assert splits_of(tasks[1])["train"].text == splits_of(tasks[0])["train"].text
 
 
 @pytest.mark.parametrize("compression", WRITERS)

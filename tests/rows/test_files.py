@@ -48,7 +48,6 @@ def test_registered_task_has_no_files_of_its_own() -> None:
 
 def test_files_of_an_own_task_are_relative_to_its_yaml(task: TaskSpec, tmp_path: Path) -> None:
     files = find_files(task, None)
-    assert files is not None
     assert paths_of(files) == {split: [tmp_path / "small" / f"{split}.csv"] for split in ("train", "validation")}
     assert not files.are_canonical
 
@@ -64,7 +63,6 @@ def test_folder_has_the_splits_of_the_task_in_any_format(tmp_path: Path, write_r
     for split in ("train", "validation", "test"):
         write_rows(tmp_path / "data" / "rte" / f"{split}.{ending}", ROWS)
     files = find_files(load_task("rte"), tmp_path / "data")
-    assert files is not None
     assert {split: [path.name for path in paths] for split, paths in paths_of(files).items()} == {
         split: [f"{split}.{ending}"] for split in ("train", "validation", "test")
     }
@@ -75,7 +73,6 @@ def test_folder_without_the_split_to_predict_has_the_splits_of_the_task(tmp_path
     for split in ("train", "validation"):
         write_rows(tmp_path / "rte" / f"{split}.csv", ROWS)
     files = find_files(load_task("rte"), tmp_path)
-    assert files is not None
     assert (set(files.by_split), files.are_canonical) == ({"train", "validation"}, True)
 
 
@@ -83,7 +80,6 @@ def test_folder_with_the_splits_of_the_source_is_cut_like_the_source(tmp_path: P
     for split in ("train", "test", "unsupervised"):
         write_rows(tmp_path / "imdb" / f"{split}.csv", ROWS)
     files = find_files(load_task("imdb"), tmp_path)
-    assert files is not None
     assert (set(files.by_split), files.are_canonical) == ({"train", "test", "unsupervised"}, False)
 
 
@@ -94,9 +90,7 @@ def test_folder_may_have_the_one_file_of_a_task_or_its_splits(tmp_path: Path, wr
     for split in task.splits:
         write_rows(tmp_path / "cut" / "ttc4900" / f"{split}.csv", ROWS)
     cut = find_files(task, tmp_path / "cut")
-    assert one is not None
     assert (set(one.by_split), one.are_canonical) == ({ALL_ROWS}, False)
-    assert cut is not None
     assert (set(cut.by_split), cut.are_canonical) == (set(task.splits), True)
 
 
@@ -106,7 +100,6 @@ def test_other_files_in_the_folder_are_not_splits(tmp_path: Path, write_rows: Wr
     (tmp_path / "rte" / "README.md").write_text("read me")
     (tmp_path / "rte" / "train.parquet").mkdir()
     files = find_files(load_task("rte"), tmp_path)
-    assert files is not None
     assert set(files.by_split) == {"train", "validation"}
 
 
@@ -142,7 +135,6 @@ def test_files_of_an_own_task_may_be_in_another_folder(tmp_path: Path, write_row
     for name in ("rows", "part-1", "part-2"):
         write_rows(tmp_path / "data" / f"{name}.csv", ROWS)
     files = find_files(task, tmp_path / "data")
-    assert files is not None
     names = {split: [path.name for path in paths] for split, paths in paths_of(files).items()}
     assert names == {"train": ["rows.csv"], "test": ["part-1.csv", "part-2.csv"]}
     assert not files.are_canonical
@@ -155,7 +147,6 @@ def test_one_file_is_accepted_for_a_task_with_one(tmp_path: Path, write_rows: Wr
     task = read_task(make_task({}, source={"files": {"train": "rows.csv"}}, splits=splits, rows={}))
     path = write_rows(tmp_path / "other.csv", ROWS)
     files = find_files(task, path)
-    assert files is not None
     assert paths_of(files) == {"train": [path]}
 
 
@@ -178,7 +169,6 @@ def test_data_can_be_a_sheet_of_a_workbook(make_task: Make, tmp_path: Path) -> N
     book = tmp_path / "book.xlsx"
     book.write_bytes(b"any")
     files = find_files(one_file_task(make_task), Path(f"{book}#sheet=two"))
-    assert files is not None
     (file,) = files.by_split[ALL_ROWS]
     assert (file.path, file.sheet) == (book, "two")
 
@@ -205,8 +195,6 @@ def test_identity_depends_on_the_contents_and_not_on_the_folder(task: TaskSpec, 
     original = find_files(task, None)
     shutil.copytree(tmp_path, tmp_path / "copy" / "of", ignore=shutil.ignore_patterns("copy"))
     copy = find_files(read_task(tmp_path / "copy" / "of" / "small.yaml"), None)
-    assert original is not None
-    assert copy is not None
     assert original.by_split != copy.by_split
     assert data_identity(task, original) == data_identity(task, copy) == original.identity
     assert original.identity.startswith("sha256:")
@@ -214,12 +202,10 @@ def test_identity_depends_on_the_contents_and_not_on_the_folder(task: TaskSpec, 
 
 def test_identity_changes_with_a_byte_of_any_split(task: TaskSpec, tmp_path: Path) -> None:
     files = find_files(task, None)
-    assert files is not None
     identities = {files.identity}
     for path in (path for paths in paths_of(files).values() for path in paths):
         path.write_bytes(path.read_bytes() + b"\n")
         now = find_files(task, None)
-        assert now is not None
         identities.add(now.identity)
     assert len(identities) == 3
 
@@ -245,7 +231,6 @@ def test_file_with_the_pinned_checksum_has_no_data_identity(tmp_path: Path, make
     assert data_identity(task, files) is None
     path.write_text(path.read_text() + "three,no\n")
     other = find_files(task, path)
-    assert other is not None
     assert (
         data_identity(task, other)
         == Files({ALL_ROWS: collect_files("small", [str(path)])}, are_canonical=False).identity

@@ -10,17 +10,13 @@ from typing import Any
 
 import datasets
 import pytest
+from support.own_rows import own, spec_of, splits_of
 
 from harness.commands.tasks import main as tasks_command
 from harness.errors import UserError
-from harness.facts.tasks import TaskSpec
-from harness.requests.identity import identify, resolve_task
-from harness.requests.options import parse_options
-from harness.rows.files import find_files
 from harness.rows.label_inference import infer_labels
-from harness.rows.loading import load_splits, read_tables
-from harness.rows.own_data import OwnData, infer_task
-from harness.rows.splits import Split
+from harness.rows.own_data import OwnData
+from harness.rows.own_task import infer_task
 
 Write = Callable[..., Path]
 
@@ -34,14 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Paths are relative to a folder of the test's own."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def own(train: str, **keys: Any) -> OwnData:
-    return OwnData(**{"train_file": (train,), "text_columns": "text", **keys})
-
-
-def splits_of(task: TaskSpec) -> dict[str, Split]:
-    return load_splits(task, read_tables(task, find_files(task, None)), "standard", None)
 
 
 def _binary(name: str) -> list[int]:
@@ -81,12 +69,11 @@ def test_label_sets_are_the_same_in_every_format(form: str, write_rows: Write) -
     write_rows(Path(path), {"text": TEXTS, **columns})
     task, messages = infer_task(own(path, **keys))
     assert task.is_multi_label
-    assert list(task.labels or {}) == NAMES
+    assert list(task.labels) == NAMES
     assert messages[1].startswith("problem type: multi_label_classification")
     splits = splits_of(task)
     assert set(splits) == {"train", "validation"}
     for split in splits.values():
-        assert split.label is not None
         for text, label_set in zip(split.text, split.label.tolist(), strict=True):
             names = SETS[int(text.split()[1])]
             assert label_set == [int(name in names) for name in NAMES]
@@ -99,19 +86,13 @@ def test_flags_and_the_task_file_of_the_same_flags_are_the_same_run(form: str, w
     flags = [arg for key, value in keys.items() for arg in (f"--{key.replace('_', '-')}", value)]
     args = ["--train-file", path, "--text-columns", "text", *flags]
     tasks_command(["--new", "rows.yaml", *args])
-    specs = []
-    for task_args in (args, ["--task", "rows.yaml"]):
-        options = parse_options([*task_args, "--model", "org/model"])
-        task, _ = resolve_task(options)
-        specs.append(identify(task, find_files(task, None), options))
-    assert specs[0] == specs[1]
+    assert spec_of(*args) == spec_of("--task", "rows.yaml")
 
 
 def test_validation_rows_have_each_label_set_in_its_proportion(write_rows: Write) -> None:
     rows = [{"text": f"t{row}", "label": SETS[row % 4]} for row in range(2_000)]
     Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     label = splits_of(infer_task(own("rows.jsonl")).task)["validation"].label
-    assert label is not None
     assert abs(label.mean(axis=0) * 200 - [50, 100, 100]).max() <= 10
 
 
@@ -211,9 +192,8 @@ BAD: dict[str, tuple[Callable[[], OwnData], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", BAD)
-def test_invalid_input_is_refused(name: str) -> None:
-    make, message = BAD[name]
+@pytest.mark.parametrize("make, message", BAD.values(), ids=BAD)
+def test_invalid_input_is_refused(make: Callable[[], OwnData], message: str) -> None:
     with pytest.raises(UserError) as error:
         splits_of(infer_task(make()).task)
     assert re.search(message, str(error.value)), str(error.value)

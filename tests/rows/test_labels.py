@@ -77,7 +77,7 @@ def test_column_of_each_label_has_zeros_and_ones(on: Any, off: Any) -> None:
 
 def test_columns_name_the_labels_by_default() -> None:
     task = multi_label(label=["toxic", "rude"], labels=None)
-    assert list(task.labels or {}) == ["toxic", "rude"]
+    assert list(task.labels) == ["toxic", "rude"]
     assert task.classes == 2
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import pytest
@@ -20,19 +20,21 @@ NLI = ["entailment", "neutral", "contradiction"]
 ROWS = 4
 
 
-class Layout:
+class Layout(NamedTuple):
     """A data set as it is on the Hub: columns of text, names of its classes, and the path of each split's file."""
 
-    def __init__(self, texts: list[str], labels: list[str] | None, splits: dict[str, str], **others: Any) -> None:
-        self.texts, self.labels, self.splits, self.others = texts, labels, splits, others
+    texts: list[str]
+    labels: list[str] | None
+    splits: dict[str, str]
+    hidden: Collection[str] = ()
+    """Splits without labels."""
 
     def write(self, folder: Path, config: str | None) -> None:
         """Writes the files, and the card that names them for configurations."""
         for split, name in self.splits.items():
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            is_hidden = split in self.others.get("hidden", ())
-            numbers = [-1 if is_hidden else row % len(self.labels or [0]) for row in range(ROWS)]
+            numbers = [-1 if split in self.hidden else row % len(self.labels or [0]) for row in range(ROWS)]
             columns = {text: [f"{text} {row}" for row in range(ROWS)] for text in self.texts}
             table = datasets.Dataset.from_dict({**columns, "label": numbers if self.labels else [0.5] * ROWS})
             if path.suffix == ".parquet":
@@ -42,9 +44,14 @@ class Layout:
             else:
                 table.to_json(path)
         if config is not None:
-            files = [{"split": split, "path": name} for split, name in self.splits.items()]
-            card = json.dumps({"configs": [{"config_name": config, "data_files": files}]})
-            (folder / "README.md").write_text(f"---\n{card}\n---\n", encoding="utf-8")
+            _write_card(folder, config, self.splits)
+
+
+def _write_card(folder: Path, config: str, splits: dict[str, str]) -> None:
+    """Writes the card that names the files of a configuration."""
+    files = [{"split": split, "path": path} for split, path in splits.items()]
+    card = json.dumps({"configs": [{"config_name": config, "data_files": files}]})
+    (folder / "README.md").write_text(f"---\n{card}\n---\n", encoding="utf-8")
 
 
 def _parquet(config: str, *splits: str) -> dict[str, str]:
@@ -206,7 +213,6 @@ def test_data_set_of_the_hub_is_read_in_its_own_schema(
         if split in task.predict:
             assert rows.label is None
         elif layout.labels:
-            assert rows.label is not None
             assert rows.label.tolist() == [row % len(layout.labels) for row in range(ROWS)]
     assert data_facts(task, tables, splits, is_test_mode=False).is_unpinned == task.source.is_unpinned
 
@@ -217,14 +223,13 @@ def test_task_of_another_shape_is_read_in_the_schema_of_its_configuration(
 ) -> None:
     task, (features, rows) = load_task(name), SHAPES[name]
     config = str(task.source.config)
-    for split, path in _parquet(config, *USUAL).items():
+    paths = _parquet(config, *USUAL)
+    for split, path in paths.items():
         hidden: dict[str, Any] = {"answers": [[], []]} if "answers" in rows else {"label": [-1, -1]}
         table = datasets.Dataset.from_dict({**rows, **(hidden if split == "test" else {})}, datasets.Features(features))
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         table.to_parquet(tmp_path / path)
-    files = [{"split": split, "path": path} for split, path in _parquet(config, *USUAL).items()]
-    card = json.dumps({"configs": [{"config_name": config, "data_files": files}]})
-    (tmp_path / "README.md").write_text(f"---\n{card}\n---\n", encoding="utf-8")
+    _write_card(tmp_path, config, paths)
     _serve(tmp_path, monkeypatch)
     splits = load_splits(task, read_tables(task, None), "standard", None)
     for split in ("train", "validation"):
@@ -267,7 +272,6 @@ def test_file_of_babylm_is_read_as_its_pipeline_reads_it(
     splits = load_splits(task, read_tables(task, find_files(task, tmp_path)), "standard", None)
     for each in splits.values():
         assert (each.text, each.pair) == ([text] * 2, [pair] * 2)
-        assert each.label is not None
         assert each.label.tolist() == [0, 1]
 
 
@@ -281,6 +285,5 @@ def test_files_of_babylm_are_read_from_the_folder_of_the_challenge(
     with pytest.raises(UserError, match=r"babylm_boolq: .*boolq\.train\.jsonl"):
         find_files(task, None)
     splits = load_splits(task, read_tables(task, find_files(task, tmp_path)), "standard", None)
-    assert splits["validation"].label is not None
     assert splits["validation"].label.tolist() == [0, 1, 1, 0]
     assert splits["train"].pair == ["it is"] * ROWS

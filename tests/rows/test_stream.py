@@ -38,7 +38,7 @@ def test_every_format_gives_the_same_texts(ending: str, tmp_path: Path, write_ro
     chunks = texts(path)
     assert [len(rows.text) for rows in chunks] == [4, 4, 1]
     assert list(itertools.chain.from_iterable(rows.text for rows in chunks)) == TEXT
-    assert list(itertools.chain.from_iterable(rows.pair or [] for rows in chunks)) == PAIR
+    assert list(itertools.chain.from_iterable(rows.pair for rows in chunks)) == PAIR
     assert [rows.pair for rows in texts(path, ONE)] == [None] * 3
 
 

@@ -92,8 +92,6 @@ def test_harness_loads_the_merged_model_and_the_adapter(saved: Path) -> None:
 
 def test_record_counts_total_and_trainable_parameters(saved: Path) -> None:
     model = record_of(saved).model
-    assert model is not None
-    assert model.trainable_parameters is not None
     assert 100 < model.trainable_parameters < model.parameters / 5
     weights = sum(tensor.numel() for tensor in _weights(saved / "model/model.safetensors").values())
     assert model.parameters == weights
@@ -116,7 +114,6 @@ def test_interrupted_run_resumes_bit_for_bit_from_trained_weights_alone(saved: P
     folder = checkpoint_folder(tmp_path / "test-mode", "rte", record_of(saved).run_id)
     weights = _weights(next(folder.glob("*-00000015")) / "weights.safetensors")
     model = record_of(saved).model
-    assert model is not None
     assert sum(tensor.numel() for tensor in weights.values()) == model.trainable_parameters
     run(*flags)
     assert record_of(tmp_path).weights_sha256 == record_of(saved).weights_sha256

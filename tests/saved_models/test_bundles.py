@@ -49,6 +49,18 @@ def copy(saved: SavedRun, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved.folder, tmp_path / "copy"))
 
 
+def fill_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the write of a manifest fail as on a full disk, until `monkeypatch.undo()`."""
+    replace = os.replace
+
+    def full(source: Any, target: Any) -> None:
+        if Path(target).name == "bundle.json":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+
+
 # -- contents of the folder --------------------------------------------------------------------------------------------
 
 
@@ -150,14 +162,7 @@ def test_full_disk_at_the_end_loses_no_training(
 ) -> None:
     args = ["--task", "rte", "--test-mode", "--max-steps", "2", "--results", str(tmp_path / "results")]
     args += ["--save-model", str(tmp_path / "saved")]
-    replace = os.replace
-
-    def full(source: Any, target: Any) -> None:
-        if Path(target).name == "bundle.json":
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
+    fill_disk(monkeypatch)
     run(*args, code=2)
     error = capsys.readouterr().err
     assert "--save-model" in error
@@ -274,14 +279,7 @@ def test_model_is_replaced_completely_or_not_at_all(
     task = read_task(make_task())
     folder = make_bundle(task)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    replace = os.replace
-
-    def full(source: Any, target: Any) -> None:
-        if Path(target).name == "bundle.json":
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
+    fill_disk(monkeypatch)
     with pytest.raises(UserError, match="No space left on device"):
         make_bundle(task)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

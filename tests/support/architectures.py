@@ -21,6 +21,7 @@ from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
     CanineTokenizer,
+    PreTrainedConfig,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen2Tokenizer,
@@ -288,6 +289,12 @@ class Outcome(NamedTuple):
 
 HEADER = """| model type | class | parameters | tokens | result | notes |
 |---|---|---:|---:|---|---|"""
+
+
+def tiny_config(model_type: str, **changes: Any) -> PreTrainedConfig:
+    """The configuration of a tiny classifier with two labels and 40 tokens; `changes` replace these and its sizes."""
+    settings = dict(vocab_size=40, pad_token_id=1, num_labels=2) | CATALOGUE[model_type][1] | changes
+    return AutoConfig.for_model(model_type, **settings)
 
 
 def write_model(folder: Path, model_type: str) -> None:

@@ -11,23 +11,10 @@ from transformers import PreTrainedModel
 from harness.engine.adaptations.head import head_prefixes
 from harness.errors import UserError, boundary
 
-_KEYS = (
-    "attention_dropout",
-    "attention_probs_dropout_prob",
-    "attn_pdrop",
-    "dropout",
-    "dropout_rate",
-    "emb_pdrop",
-    "embd_pdrop",
-    "embed_dropout",
-    "embedding_dropout",
-    "hidden_dropout",
-    "hidden_dropout_prob",
-    "mlp_dropout",
-    "resid_dropout",
-    "resid_pdrop",
-    "residual_dropout",
-)
+_KEYS = """
+    attention_dropout attention_probs_dropout_prob attn_pdrop dropout dropout_rate emb_pdrop embd_pdrop embed_dropout
+    embedding_dropout hidden_dropout hidden_dropout_prob mlp_dropout resid_dropout resid_pdrop residual_dropout
+""".split()
 """Configuration keys of the encoder's dropout, without those for activations alone."""
 
 _UNREACHABLE = ("falcon", "mpt", "persimmon")

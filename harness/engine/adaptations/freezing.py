@@ -33,9 +33,7 @@ def freeze_lowest(model: PreTrainedModel, freeze: Literal["embeddings"] | int | 
         raise UserError(
             f"--freeze {freeze}: {type(model).__name__} has {len(layers)} layers: expected at most that many."
         )
-    for parameter in parameters_below(model, layers):
-        parameter.requires_grad_(False)
-    for parameter in layers[:count].parameters():
+    for parameter in (*parameters_below(model, layers), *layers[:count].parameters()):
         parameter.requires_grad_(False)
     if count:
         for parameter in _trained_inputs(model, layers[count - 1], encoded):

@@ -5,6 +5,8 @@ bf16 or fp16 would round logits to 8 or 11 bits, so that different rows tie.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -18,22 +20,25 @@ def head_prefixes(model: PreTrainedModel) -> tuple[str, ...]:
     return tuple(f"{name}." for name, _ in model.named_children() if name != model.base_model_prefix)
 
 
+def head_modules(model: PreTrainedModel) -> Iterator[nn.Module]:
+    """Yields the modules of the head in the model's order."""
+    prefixes = head_prefixes(model)
+    return (module for name, module in model.named_modules() if f"{name}.".startswith(prefixes))
+
+
 class Float32Linear(nn.Linear):
     """A linear layer that computes in float32 even under autocast; its parameters keep their names."""
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         with torch.autocast(values.device.type, enabled=False):
-            bias = None if self.bias is None else self.bias.float()
-            return functional.linear(
-                values.float(), self.weight.float(), bias
-            )  # FSDP and DeepSpeed may shorten weights
+            bias = None if self.bias is None else self.bias.float()  # FSDP and DeepSpeed may shorten weights
+            return functional.linear(values.float(), self.weight.float(), bias)
 
 
 def compute_head_in_float32(model: PreTrainedModel) -> None:
     """Makes every nn.Linear of the head compute in float32. Subclasses of nn.Linear remain unchanged."""
-    prefixes = head_prefixes(model)
-    for name, module in model.named_modules():
-        if type(module) is nn.Linear and f"{name}.".startswith(prefixes):
+    for module in head_modules(model):
+        if type(module) is nn.Linear:
             module.__class__ = Float32Linear
 
 
@@ -49,8 +54,7 @@ def set_head_dropout(model: PreTrainedModel, probability: float | None) -> None:
     """
     if probability is None:
         return
-    heads = head_prefixes(model)
-    layers = [m for name, m in model.named_modules() if isinstance(m, nn.Dropout) and f"{name}.".startswith(heads)]
+    layers = [module for module in head_modules(model) if isinstance(module, nn.Dropout)]
     if not layers:
         raise UserError(
             f"--head-dropout {probability}: unsupported for the model type {model.config.model_type}: the head of "

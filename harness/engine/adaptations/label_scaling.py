@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
-from harness.engine.adaptations.head import Float32Linear, head_prefixes
+from harness.engine.adaptations.head import Float32Linear, head_modules
 from harness.errors import UserError
 
 LARGE_LABEL = 10.0
@@ -46,9 +46,7 @@ def scale_labels(model: PreTrainedModel, scaling: str | None, labels: NDArray[An
     shift, scale = (labels.min(), labels.max() - labels.min()) if scaling == "unit" else (labels.mean(), labels.std())
     if not scale:
         raise UserError(f"--label-scaling {scaling}: all training rows have the label {shift:g}. Drop the flag.")
-    heads = head_prefixes(model)
-    linear = [module for name, module in model.named_modules() if f"{name}.".startswith(heads)]
-    linear = [module for module in linear if isinstance(module, nn.Linear) and module.out_features == 1]
+    linear = [each for each in head_modules(model) if isinstance(each, nn.Linear) and each.out_features == 1]
     last = linear[-1] if linear else None
     if not isinstance(last, Float32Linear) or (getattr(last, "bias", None) is None and shift):
         raise UserError(

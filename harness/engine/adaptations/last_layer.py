@@ -14,25 +14,10 @@ from transformers import PreTrainedModel
 
 _AFTER_ATTENTION = {
     **dict.fromkeys(
-        (
-            "bert",
-            "camembert",
-            "convbert",
-            "data2vec-text",
-            "deberta",
-            "deberta-v2",
-            "electra",
-            "ernie",
-            "esm",
-            "megatron-bert",
-            "rembert",
-            "roberta",
-            "roberta-prelayernorm",
-            "roformer",
-            "xlm-roberta",
-            "xlm-roberta-xl",
-            "xmod",
-        ),
+        """
+        bert camembert convbert data2vec-text deberta deberta-v2 electra ernie esm megatron-bert rembert roberta
+        roberta-prelayernorm roformer xlm-roberta xlm-roberta-xl xmod
+        """.split(),
         "attention.output",
     ),
     "distilbert": "sa_layer_norm",

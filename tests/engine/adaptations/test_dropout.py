@@ -4,24 +4,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transformers import BertConfig, BertForSequenceClassification, FalconConfig, FalconForSequenceClassification
+from transformers import FalconConfig, FalconForSequenceClassification
 
 from harness.engine.adaptations import dropout
+from harness.engine.tiny_example import tiny_model
 
 
 @pytest.fixture
 def bert():
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=64,
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-    )
-    torch.manual_seed(0)
-    return BertForSequenceClassification(config)
+    return tiny_model(dropout=0.1)
 
 
 @pytest.fixture

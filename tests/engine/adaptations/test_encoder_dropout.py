@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
-from support.architectures import CATALOGUE
+from support.architectures import tiny_config
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from harness.engine.adaptations.encoder_dropout import set_encoder_dropout
 from harness.engine.adaptations.head import head_prefixes
@@ -27,9 +27,7 @@ KEYS = {
 
 
 def untrained(model_type, **changes):
-    sizes = dict(vocab_size=40, pad_token_id=1) | CATALOGUE[model_type][1]
-    config = AutoConfig.for_model(model_type, **sizes | changes, num_labels=2)
-    return AutoModelForSequenceClassification.from_config(config)
+    return AutoModelForSequenceClassification.from_config(tiny_config(model_type, **changes))
 
 
 def dropouts(model, in_head):

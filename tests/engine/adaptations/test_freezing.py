@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from support.architectures import CATALOGUE
+from support.architectures import tiny_config
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from harness.engine.adaptations import adapt, restore
 from harness.engine.adaptations.freezing import freeze_lowest, has_unused
@@ -30,9 +30,9 @@ def frozen_in(model):
 
 def model_of(model_type, **settings):
     """A tiny model that reads the generated rows."""
-    sizes = CATALOGUE[model_type][1] | dict(vocab_size=64, pad_token_id=0, num_labels=3) | settings
+    config = tiny_config(model_type, **dict(vocab_size=64, pad_token_id=0, num_labels=3) | settings)
     torch.manual_seed(0)
-    return AutoModelForSequenceClassification.from_config(AutoConfig.for_model(model_type, **sizes))
+    return AutoModelForSequenceClassification.from_config(config)
 
 
 @pytest.mark.parametrize(

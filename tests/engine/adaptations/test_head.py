@@ -7,9 +7,9 @@ import copy
 import numpy as np
 import pytest
 import torch
-from support.architectures import CATALOGUE
+from support.architectures import tiny_config
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from harness.engine.adaptations.head import Float32Linear, compute_head_in_float32, set_head_dropout
 from harness.engine.batches import cut_batch
@@ -106,12 +106,8 @@ def test_saved_and_loaded_model_gives_the_same_logits(model, tmp_path):
 
 
 def _model(model_type: str, **changes: float) -> PreTrainedModel:
-    sizes = dict(vocab_size=40, pad_token_id=1) | CATALOGUE[model_type][1]
-    config = AutoConfig.for_model(model_type, **sizes, num_labels=2)
-    for key, value in changes.items():
-        setattr(config, key, value)
     with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config)
+        return AutoModelForSequenceClassification.from_config(tiny_config(model_type, **changes))
 
 
 def _probabilities(model: PreTrainedModel) -> dict[str, float]:

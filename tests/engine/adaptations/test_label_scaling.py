@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from support.architectures import CATALOGUE
+from support.architectures import tiny_config
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from harness.engine.adaptations import label_scaling
 from harness.engine.adaptations.head import Float32Linear, compute_head_in_float32
@@ -30,7 +31,7 @@ LABELS = np.random.default_rng(0).uniform(300, 700, size=40)
 
 
 def rows(labels: Any) -> Encoded:
-    return Encoded(TOKENS.tokens, TOKENS.offsets, TOKENS.padding, labels)
+    return replace(TOKENS, labels=labels)
 
 
 @pytest.fixture
@@ -97,9 +98,7 @@ def test_scaling_is_advised_for_labels_far_from_0() -> None:
 
 
 def _untrained(model_type: str) -> PreTrainedModel:
-    config = AutoConfig.for_model(model_type, **dict(vocab_size=40, pad_token_id=1) | CATALOGUE[model_type][1])
-    config.num_labels = 1
-    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(config)
+    model: PreTrainedModel = AutoModelForSequenceClassification.from_config(tiny_config(model_type, num_labels=1))
     compute_head_in_float32(model)
     return model.eval()
 

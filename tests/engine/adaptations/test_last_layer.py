@@ -4,17 +4,16 @@ import copy
 
 import pytest
 import torch
-from support.architectures import CATALOGUE
+from support.architectures import tiny_config
 from torch import nn
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertForSequenceClassification
+from transformers import AutoModelForSequenceClassification, BertForSequenceClassification
 
 from harness.engine.adaptations import last_layer
 
 
 def untrained(model_type, **changes):
     torch.manual_seed(0)
-    sizes = dict(vocab_size=40, pad_token_id=0) | CATALOGUE[model_type][1] | changes
-    config = AutoConfig.for_model(model_type, **sizes, num_labels=3)
+    config = tiny_config(model_type, **dict(pad_token_id=0, num_labels=3) | changes)
     model = AutoModelForSequenceClassification.from_config(config).eval()
     with torch.no_grad():
         for parameter in model.parameters():
