@@ -128,7 +128,7 @@ DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     [
         ("save_file", DISK_FULL, "No space left on device"),
         ("file_hash", DISK_FULL, "No space left on device"),
-        ("save_file", SafetensorError("Error while serializing: I/O error: File too large"), "File too large"),
+        ("save_file", SafetensorError("I/O error: File too large (os error 27)"), "File too large"),
         ("save_file", RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"), "unexpected"),
         ("save_file", RuntimeError("basic_ios::clear: iostream error"), "iostream error"),
     ],
