@@ -137,8 +137,8 @@ def _save_tokenizer(tokenizer: Tokenizer, folder: Path, max_length: int) -> None
     finally:
         tokenizer.model_max_length = limit
     path = folder / "tokenizer_config.json"
-    settings = {key: value for key, value in json.loads(path.read_text()).items() if key not in _LOCAL_SETTINGS}
-    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+    settings = {key: value for key, value in json.loads(path.read_bytes()).items() if key not in _LOCAL_SETTINGS}
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _use_own_code(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -140,6 +141,16 @@ def test_saved_tokenizer_does_not_depend_on_its_last_call(
     assert contents[0] == contents[1]
     assert json.loads(contents[0][1])["model_max_length"] == 32, "a pipeline truncates to the tokens of training"
     assert tokenizer.model_max_length > 32, "unchanged"
+
+
+def test_saved_tokenizer_does_not_depend_on_the_locale(
+    tiny_model: Path, tmp_path: Path, make_task: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<türkçe>"]})
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
+    bundles.stage_model(tmp_path / "saved", "run", model, tokenizer, model.state_dict(), 32)
+    assert "<türkçe>" in (tmp_path / ".saved-run" / "tokenizer_config.json").read_text(encoding="utf-8")
 
 
 def test_weights_of_a_compiled_model_have_their_plain_names(
