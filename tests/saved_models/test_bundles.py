@@ -148,7 +148,7 @@ def test_saved_tokenizer_does_not_depend_on_the_locale(
 ) -> None:
     model, tokenizer, *_ = models.build_model(str(tiny_model), "sha256:0", read_task(make_task()), 1)
     tokenizer.add_special_tokens({"additional_special_tokens": ["<türkçe>"]})
-    monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, *_: encoding or "ascii")
     bundles.stage_model(tmp_path / "saved", "run", model, tokenizer, model.state_dict(), 32)
     assert "<türkçe>" in (tmp_path / ".saved-run" / "tokenizer_config.json").read_text(encoding="utf-8")
 
