@@ -330,7 +330,10 @@ def group_notes(group: Group) -> Iterator[str]:
         if runs := [run for run in group.runs if run.status == status]:
             yield f"{len(runs)} of {len(group.runs)} {status} ({_seeds(runs)})"
     for split, name in reported_metrics(group.task):
-        if runs := [run for run in group.scored if run.value(split, name) is None]:
+        missing = [run for run in group.scored if name not in run.metrics.get(split, {})]
+        if missing:
+            yield f"another definition of the task, without {title_of(name)} on {split} ({_seeds(missing)})"
+        if runs := [run for run in group.scored if run not in missing and run.value(split, name) is None]:
             yield f"{title_of(name)} on {split} is undefined ({_seeds(runs)})"
 
 
