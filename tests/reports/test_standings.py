@@ -386,7 +386,7 @@ def test_models_in_the_set_of_the_best_are_tied() -> None:
     assert first["QNLI accuracy"].endswith("(2) ≈")
     assert second["QNLI accuracy"].endswith("(2) ≈")
     assert third["QNLI accuracy"].endswith("(2)")
-    best, tied, worse = table_with(render_markdown(build_leaderboard(records)), "to best")
+    best, tied, worse, _ = table_with(render_markdown(build_leaderboard(records)), "to best")
     assert best["to best"] == best["p"] == ""
     assert tied["to best"].endswith("≈")
     assert worse["p"] == "<0.001 (<0.001)"
