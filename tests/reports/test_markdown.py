@@ -1,6 +1,7 @@
 """leaderboard.md: its tables, titles and links, and names that break nothing.
 
-After an intended change of the page, `PYTHONPATH=.:tests python tests/reports/test_markdown.py` writes golden/leaderboard.md again.
+After an intended change of the page, `PYTHONPATH=.:tests python tests/reports/test_markdown.py` writes
+golden/leaderboard.md again.
 """
 
 from __future__ import annotations
