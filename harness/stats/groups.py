@@ -20,7 +20,7 @@ from harness.stats.entries import Entry, assignments, entries_of
 from harness.stats.uncertainty import Aggregate
 
 MARKS = {
-    "b": "not above the constant baseline: no significant difference from it, over seeds and rows",
+    "b": "not above the constant baseline: not significantly better, over seeds and rows",
     "c": "collapsed: a run that is averaged here predicted one class (or value) throughout",
     "d": "a run diverged or failed and has no score, see the notes",
     "p": "partial data: a split has another number of rows than the full data",
