@@ -67,15 +67,13 @@ def _without_rejected(records: Sequence[RunRecord], results: Path) -> list[RunRe
     """The runs of a leaderboard: without those of points that a grid did not choose, which are counted on stderr."""
     searches, messages = read_searches(results)
     rejected = set[str]().union(*(search.choice.rejected_runs for search in searches))
-    groups = group_runs(records)
-    kept = {
-        run.run_id for group in groups for run in group.runs if any(one.run_id not in rejected for one in group.runs)
-    }
-    if len(kept) < len(records):
-        messages.append(f"{len(records) - len(kept)} run(s) left out, of points that a grid did not choose.")
+    groups = [{run.run_id for run in group.runs} for group in group_runs(records)]
+    run_ids = set[str]().union(*(group for group in groups if not group <= rejected))
+    if len(run_ids) < len(records):
+        messages.append(f"{len(records) - len(run_ids)} run(s) left out, of points that a grid did not choose.")
     for message in messages:
         print(message, file=sys.stderr)
-    return [run for run in records if run.run_id in kept]
+    return [run for run in records if run.run_id in run_ids]
 
 
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:

@@ -306,7 +306,9 @@ def choice_text(choice: GridChoice) -> str:
     """The chosen point with the scores of all, in a line."""
     if choice.chosen is None:
         return f"grid for {names_text(choice)}: no point has a score, none is chosen"
-    return f"grid for {names_text(choice)}: chosen {assignments(choice.chosen)} ({scores_text(choice, [choice.chosen])})"
+    return (
+        f"grid for {names_text(choice)}: chosen {assignments(choice.chosen)} ({scores_text(choice, [choice.chosen])})"
+    )
 
 
 def names_text(choice: GridChoice) -> str:
@@ -314,15 +316,18 @@ def names_text(choice: GridChoice) -> str:
     return f"{', '.join(choice.tasks)}, {choice.model}"
 
 
-def scores_text(choice: GridChoice, kept: Sequence[Point]) -> str:
-    """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung, and the tied points not kept."""
+def scores_text(choice: GridChoice, best: Sequence[Point]) -> str:
+    """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung.
+
+    A note counts the points outside `best` with a score as high as the lowest in it.
+    """
     points = [point for point in choice.points if point.rung == choice.points[-1].rung]
     scores = "; ".join(
         f"{assignments(point.values)}: {'no score' if point.score is None else format_score(point.score)}"
         for point in points
     )
-    worst = min((point.score for point in points if point.values in kept and point.score is not None), default=None)
-    tied = sum(point.values not in kept and point.score is not None and point.score == worst for point in points)
+    worst = min((point.score for point in points if point.values in best and point.score is not None), default=None)
+    tied = sum(point.values not in best and point.score is not None and point.score == worst for point in points)
     note = f"; tied: {tied} other point{'' if tied == 1 else 's'} scored the same and came later in the grid"
     return scores + (note if tied else "")
 
