@@ -175,8 +175,8 @@ def print_leaderboard(board: Leaderboard, console: Console) -> None:
     narrow = Table(title=board.title)
     for title in head:
         wide.add_column(title)
-    for title in ("Model", "Recipe", "Task", "Score"):
-        narrow.add_column(title, overflow="fold")  # the ends of long names tell models apart
+    for name in ("Model", "Recipe", "Task", "Score"):
+        narrow.add_column(name, overflow="fold")  # the ends of long names tell models apart
     for entry, cells in table_lines(board):
         texts = [Text.assemble((cell.text, "bold" if cell.is_best else ""), cell.suffix) for cell in cells]
         names = [Text(entry.label), Text(entry.variant)]
