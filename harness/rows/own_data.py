@@ -269,9 +269,10 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
         for column, flag in flags.items():
             if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
                 known = column_names(table.data.schema)
+                is_row = any(len(name.split()) > 4 for name in known)
+                advice = " Is this a row? Add a first line with names." if is_row else did_you_mean(column, known)
                 raise UserError(
-                    f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}."
-                    f"{did_you_mean(column, known)}"
+                    f"{flag}: column {column!r} not found in {split}; its columns: {', '.join(known)}.{advice}"
                 )
         if len(table) == 0:
             raise UserError(f"--{split}-file: {split} has no rows.")

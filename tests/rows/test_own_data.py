@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -21,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import HfApi
 
 from harness.commands.tasks import main as tasks_command
 from harness.errors import UserError
@@ -494,6 +496,18 @@ def _zipped(members: dict[str, str]) -> tuple[OwnData, CSV]:
     return own("train.zip"), {}
 
 
+def test_dataset_of_several_configurations_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def split_names(*_: Any, **__: Any) -> list[str]:
+        raise ValueError(
+            "Config name is missing.\nPlease pick one among the available configs: ['cola', 'rte']\nExample"
+        )
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha="c0ffee"))
+    monkeypatch.setattr(datasets, "get_dataset_split_names", split_names)
+    with pytest.raises(UserError, match=r"--dataset org/glue: .* org/glue:cola\. It has: cola, rte\."):
+        infer_task(OwnData(dataset="org/glue", text_columns="text"))
+
+
 def _parquet(columns: list[Any], names: list[str], metadata: dict[str, str] | None = None) -> tuple[OwnData, CSV]:
     arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
     pq.write_table(pa.table(arrays, names=names).replace_schema_metadata(metadata), "train.parquet")
@@ -576,6 +590,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "column that the test file lacks": (
         lambda: _with_test("body,label\na,good\n"),
         r"--text-columns: column 'text' not found in test; .*body, label",
+    ),
+    "no header": (
+        lambda: _file("a text of five words,good\nanother one,bad\n"),
+        r"column 'text' not found in train; its columns: a text of five words, good\. .*first line with names",
     ),
     "column in two flags": (
         lambda: _file(GOOD, label_column="text"),
