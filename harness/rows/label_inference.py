@@ -241,8 +241,9 @@ def _check_decimal_points(values: Sequence[Any], column: str) -> None:
     ]
     if len(rows) > len(values) / 2:
         raise UserError(
-            f"--label-column {column}: numbers with a decimal comma: {values[rows[0] - 1]!r} in row {rows[0]}, and "
-            f"{len(rows) - 1:,} more. Use a decimal point, or add {_AS_NAMES} if they are names."
+            f"--label-column {column}: numbers with a comma: {values[rows[0] - 1]!r} in row {rows[0]}, and "
+            f"{len(rows) - 1:,} more. Write decimals with a point and thousands without a separator, or add {_AS_NAMES} "
+            "if they are names."
         )
 
 

@@ -650,7 +650,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: (own(validation_file=("v.csv",)), {"train.csv": GOOD, "v.csv": "text,label\na,good\nb,\n"}),
         r"column 'label', row 2 of split 'validation': unknown label ''",
     ),
-    "decimal commas": (lambda: _labelled(["1,5", "2,25", "3", "0,5"]), r"decimal comma: '1,5' in row 1, and 2 more"),
+    "decimal commas": (
+        lambda: _labelled(["1,5", "2,25", "3", "0,5"]),
+        r"comma: '1,5' in row 1, and 2 more\. .*thousands",
+    ),
     "decimal comma in a regression": (
         lambda: _labelled(["1.5", *["3"] * 30, "2,25"], problem_type="regression"),
         r"row \d+ of split '(train|validation)': expected a number, got '2,25'.*decimal point",
@@ -709,7 +712,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     # texts
     "null text": (
         lambda: _json_rows(*({"text": None if row == 2 else f"t{row}", "label": "xy"[row % 2]} for row in range(9))),
-        r"--text-columns: column 'text', row 3 of train: missing text",
+        r"--text-columns: column 'text', row 3 of train: missing text, as in 1 of 9 rows",
     ),
     "text that is a number": (
         lambda: _json_rows(*({"text": row, "label": "xy"[row % 2]} for row in range(9))),
