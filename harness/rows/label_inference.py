@@ -242,8 +242,8 @@ def _check_decimal_points(values: Sequence[Any], column: str) -> None:
     if len(rows) > len(values) / 2:
         raise UserError(
             f"--label-column {column}: numbers with a comma: {values[rows[0] - 1]!r} in row {rows[0]}, and "
-            f"{len(rows) - 1:,} more. Write decimals with a point and thousands without a separator, or add {_AS_NAMES} "
-            "if they are names."
+            f"{len(rows) - 1:,} more. Write decimals with a point and thousands without a separator, or add "
+            f"{_AS_NAMES} if they are names."
         )
 
 
