@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast, get_args
 
 import pytest
 import tyro
@@ -24,12 +24,13 @@ from harness.commands.reproduce import split_arguments
 from harness.commands.sweep import read_options
 from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
-from harness.facts.recipes import Recipe
+from harness.facts.recipes import Optimizer, Recipe
 from harness.facts.sources import Source
 from harness.facts.suites import read_suite, registered_suites
 from harness.facts.task_files import SUITE_FILE
 from harness.facts.tasks import TaskSpec, read_task
-from harness.metrics.registry import title_of
+from harness.metrics.metric import ProblemType
+from harness.metrics.registry import supported_metrics, title_of
 from harness.reports.comparison import find_entry
 from harness.reports.standings import Leaderboard
 from harness.requests.options import RunOptions, parse_options
@@ -229,6 +230,13 @@ def test_every_key_of_a_task_file_is_explained() -> None:
     assert {key for key in keys if not re.search(rf"(`|^ *|{{){key}(`|:)", text, re.MULTILINE)} == set()
 
 
+def test_table_of_metrics_is_the_registry() -> None:
+    table = _section("docs/tasks.md", "Write a task").partition("| problem type |")[2]
+    lines = re.findall(r"^\| `(\w+)` \| (.*) \|$", table, re.MULTILINE)
+    names = {problem_type: set(re.findall(r"`(\w+)`", text)) - {"group"} for problem_type, text in lines}
+    assert names == {problem_type: set(supported_metrics(problem_type)) for problem_type in get_args(ProblemType)}
+
+
 def test_suite_file_of_the_docs_is_valid(tmp_path: Path) -> None:
     (block,) = _blocks("docs/suites.md", "yaml")
     (tmp_path / SUITE_FILE).write_text(block, encoding="utf-8")
@@ -254,6 +262,11 @@ def test_every_hyperparameter_is_in_the_table() -> None:
     fields = {name.replace("_", "-") for name in Recipe.model_fields if not name.startswith("adapter_")}
     flags = re.findall(r"^\| `--(?:no-)?([a-z0-9-]+)`", table, flags=re.MULTILINE)
     assert sorted(flags) == sorted(fields)
+
+
+def test_every_optimizer_is_in_its_table() -> None:
+    lines = re.findall(r"^\| `(\w+)` \|", _section("docs/recipes.md", "Optimizers"), re.MULTILINE)
+    assert lines == list(get_args(Optimizer))
 
 
 def test_every_mark_of_the_leaderboard_is_explained() -> None:

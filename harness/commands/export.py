@@ -12,6 +12,7 @@ from typing import Literal
 import yaml
 
 from harness.errors import UserError, boundary, did_you_mean
+from harness.facts.choices import read_searches
 from harness.facts.records import RunRecord, missing_records, read_records
 from harness.reports.every_eval_ever import Relationship, collection_path, every_eval_ever
 from harness.reports.hub_metadata import eval_results, model_index
@@ -59,7 +60,20 @@ def main(arguments: Sequence[str]) -> None:
     if options.format == "every-eval-ever":
         _write_every_eval_ever(matching, options)
     else:
-        _write_for_the_hub(matching, options)
+        _write_for_the_hub(matching if options.recipe else _without_rejected(matching, options.results), options)
+
+
+def _without_rejected(records: Sequence[RunRecord], results: Path) -> list[RunRecord]:
+    """The runs of a leaderboard: without those of points that a grid did not choose, which are counted on stderr."""
+    searches, messages = read_searches(results)
+    rejected = set[str]().union(*(search.choice.rejected_runs for search in searches))
+    groups = [{run.run_id for run in group.runs} for group in group_runs(records)]
+    run_ids = set[str]().union(*(group for group in groups if not group <= rejected))
+    if len(run_ids) < len(records):
+        messages.append(f"{len(records) - len(run_ids)} run(s) left out, of points that a grid did not choose.")
+    for message in messages:
+        print(message, file=sys.stderr)
+    return [run for run in records if run.run_id in run_ids]
 
 
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:

@@ -172,15 +172,20 @@ def print_leaderboard(board: Leaderboard, console: Console) -> None:
     """Prints the table and its legend; on a console too narrow for it, a line per model and task."""
     head = [Text(title) for title in table_head(board)]
     wide = Table(title=board.title)
-    narrow = Table("Model", "Recipe", "Task", "Score", title=board.title)
+    narrow = Table(title=board.title)
     for title in head:
         wide.add_column(title)
+    for name in ("Model", "Recipe", "Task", "Score"):
+        narrow.add_column(name, overflow="fold")  # the ends of long names tell models apart
     for entry, cells in table_lines(board):
         texts = [Text.assemble((cell.text, "bold" if cell.is_best else ""), cell.suffix) for cell in cells]
-        wide.add_row(Text(entry.label), Text(entry.variant), *texts)
+        names = [Text(entry.label), Text(entry.variant)]
+        wide.add_row(*names, *texts)
         for title, text in zip(head[2:], texts, strict=True):
             if text.plain not in ("", NO_SCORE):
-                narrow.add_row(Text(entry.label), Text(entry.variant), title, text)
+                narrow.add_row(*names, title, text)
+                names = [Text(), Text()]
+        narrow.add_section()
     unlimited = console.options.update(max_width=100_000)
     fits = console.measure(wide, options=unlimited).maximum <= console.width
     console.print(wide if fits else narrow)

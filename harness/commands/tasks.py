@@ -12,7 +12,8 @@ from rich.table import Table
 
 from harness.errors import UserError, boundary
 from harness.facts.recipes import DEFAULT_MODEL, Recipe
-from harness.facts.suites import Suite, load_suite, registered_suites
+from harness.facts.suites import Suite, load_suite, read_suite, registered_suites
+from harness.facts.task_files import SUITE_FILE
 from harness.facts.tasks import TaskSpec, load_task, read_task, task_names, task_text
 from harness.inspection.terminal_table import DataConsole
 from harness.metrics.registry import title_of
@@ -66,7 +67,10 @@ def main(arguments: Sequence[str]) -> None:
             is_folder = options.check.is_dir()
             problem = "a folder; --suite shows the tasks of one" if is_folder else "file not found"
             raise UserError(f"--check {options.check}: {problem}.")
-        print(f"{options.check}: valid task {read_task(options.check).name}; its rows were not read")
+        task = read_task(options.check)
+        if (options.check.parent / SUITE_FILE).is_file():
+            read_suite(options.check.parent)  # which names the files of its folder
+        print(f"{options.check}: valid task {task.name}; its rows were not read")
     elif options.task is not None:
         DataConsole().print(_task_table(load_task(options.task)))
     elif options.names:

@@ -84,8 +84,11 @@ def summary(record: RunRecord) -> str:
     for split, values in record.metrics.items():
         scores = ", ".join(f"{title_of(name)} {format_score(value)}" for name, value in values.items())
         lines.append(f"{record.spec.task} {split} ({record.data.rows[split] if record.data else 0:,} rows): {scores}")
+        is_regression = record.task.problem_type == "regression"  # whose baseline has no correlation, but errors
         constant = {
-            name: value for name, value in record.baseline.get(split, {}).items() if name in record.task.main_metrics
+            name: value
+            for name, value in record.baseline.get(split, {}).items()
+            if is_regression or name in record.task.main_metrics
         }
         if constant:
             scores = ", ".join(f"{title_of(name)} {format_score(value)}" for name, value in constant.items())

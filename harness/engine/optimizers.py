@@ -36,8 +36,9 @@ def create_optimizer(model: PreTrainedModel, recipe: Recipe, device: torch.devic
         return torch.optim.Adafactor(groups, rate)
     if recipe.optimizer == "bertadam":
         return BertAdam(groups, rate, _betas(recipe), recipe.adam_epsilon)
-    if recipe.optimizer != "muon":
+    if recipe.optimizer in (None, "adamw"):
         return _adamw(groups, recipe, device)
+    assert recipe.optimizer == "muon", recipe.optimizer
     hidden = hidden_matrices(model)
     hidden_groups, other_groups = _part(groups, hidden, True), _part(groups, hidden, False)
     if not hidden_groups:

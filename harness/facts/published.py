@@ -314,7 +314,7 @@ def _recipe_faults(row: PublishedRow, task: str, variant: str | None) -> Iterato
         name = key[1] if key else ""
         parts = [(*changed, "tasks", task), (*changed, "recipe")] if variant else []
         parts += [("tasks", task, "recipe"), ("recipe",)]
-        yield next((((*part, name)) for part in parts if name in _at(row, part)), ("tasks", task)), f"{error}."
+        yield next((((*part, name)) for part in parts if name in _at(row, part)), ("tasks", task)), str(error)
         return
     parent = recipe.get("init_from")
     if parent is not None and (parent not in row.tasks or row.recipe_of(parent) is None):

@@ -90,7 +90,9 @@ def _corrected(one: ComparedTask, test: PairwiseTest, p_holm: float) -> Compared
 def print_comparison(board: Leaderboard, first: Entry, second: Entry, console: Console) -> None:
     """Prints a line per task, then an explanation of the tests."""
     (a, b), compared = ((_names(entry)[-1] for entry in (first, second)), compare_entries(board, first, second))
-    table = Table("Task", "A", "B", "A - B [95 %]", "p", "Holm", "A is", title=Text(f"A: {a}\nB: {b}"))
+    table = Table(title=Text(f"A: {a}\nB: {b}"))
+    for title in ("Task", "A", "B", "A - B [95 %]", "p", "Holm", "A is"):
+        table.add_column(title, overflow="fold")
     for task, test, verdict in compared:
         cells = [board.cells.get((entry, task), Cell())._replace(is_tied=False) for entry in (first, second)]
         line = [

@@ -38,8 +38,9 @@ def _groups(records: Sequence[RunRecord]) -> list[Group]:
 def model_index(records: Sequence[RunRecord]) -> list[EvalResult]:
     """A result for each task, split and metric of the task.
 
-    A value is the mean over the runs that differ in their seed only, a fraction where the metric's maximum is 1;
-    values that are undefined in a run are left out. The metric's name has the number of seeds and the runs' marks.
+    A value is the mean over the runs that differ in their seed only, a fraction where the metric's maximum is 1. Left
+    out are values that are undefined in a run, and those of the half of a split on which a holdout run was selected.
+    The metric's name has the number of seeds and the runs' marks.
     """
     groups = _groups(records)
     per_task = Counter(group.spec.task for group in groups)
@@ -62,7 +63,8 @@ def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
     qualifiers += mark_names(group.marks)
     for split, metric in group.metrics:
         value = group.over_seeds(split, metric).center
-        if value is None or metric not in group.task.metrics:
+        is_selection_half = "h" in group.marks and split not in group.task.report
+        if value is None or is_selection_half or metric not in group.task.metrics:
             continue
         hub_metric, arguments = _HUB_METRICS.get(metric, (metric, None))
         yield EvalResult(

@@ -13,7 +13,7 @@ from harness.facts.evaluation_steps import epoch_text
 from harness.facts.published import UNSTATED, is_percentage
 from harness.facts.record_parts import TaskFacts
 from harness.facts.records import RunRecord, record_path
-from harness.metrics.registry import direction_of, title_of
+from harness.metrics.registry import baseline_name, direction_of, title_of
 from harness.reports.cells import (
     NO_SCORE,
     TIED,
@@ -232,7 +232,12 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
         figures = [[format_figure(*group.over_seeds(split, name), name) for split in splits] for name in metrics]
         body.append([*_group_names(group), score, *parts, *test, *map(" / ".join, figures)])
     seeds, tests = ["seed disagreement"] if has_seeds else [], ["to best", "p"] if is_compared else []
-    return markdown_table(["Model", "Recipe", "score", "over seeds", "over rows", *seeds, *tests, *head], body, left=2)
+    evidence_head = ["score", "over seeds", "over rows", *seeds, *tests]
+    if metrics:
+        figures = [[format_figure(groups[0].baseline(split, name), None, name) for split in splits] for name in metrics]
+        label = baseline_name(groups[0].task.problem_type)
+        body.append([label, *[""] * (1 + len(evidence_head)), *map(" / ".join, figures)])
+    return markdown_table(["Model", "Recipe", *evidence_head, *head], body, left=2)
 
 
 def format_disagreement(value: float | None, problem_type: str) -> str:

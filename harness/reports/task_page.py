@@ -10,7 +10,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.metrics.registry import METRICS, title_of
+from harness.metrics.registry import METRICS, baseline_name, title_of
 from harness.reports.cells import format_figure, format_metric, interval_text
 from harness.reports.costs import parameters_text
 from harness.reports.formulas import formulas
@@ -130,9 +130,12 @@ def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]])
         cells = [figures.get(pair, ("", None)) for pair in pairs]  # the text and the sort key of each metric
         identity = entry_identity(entry, result["recipe"])
         rows.append(identity | dict(cells=cells, result=result, runs=record_links(result, column["as_percent"])))
+    constant = {(one["metric"], one["split"]): one["baseline"] for _, result in results for one in result["figures"]}
+    baseline = [(format_figure(constant[pair], None, pair[0]), constant[pair]) for pair in pairs]
     differences = column["smallest_differences"]
     resolution = resolution_note(SmallestDifferences(**differences), column["as_percent"]) if differences else ""
-    return dict(column=column, heads=heads, rows=rows, resolution=resolution)
+    line = dict(label=baseline_name(column["problem_type"]), cells=baseline)
+    return dict(column=column, heads=heads, rows=rows, baseline=line, resolution=resolution)
 
 
 def _calibrations(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> Dicts:

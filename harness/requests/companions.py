@@ -153,7 +153,8 @@ def _scored_fields(
     data = trained.model_copy(
         update={
             "rows": {**trained.rows, **facts.rows},
-            "full_rows": {**trained.full_rows, **facts.full_rows},
+            "full_rows": {name: rows for name, rows in trained.full_rows.items() if name not in facts.rows}
+            | facts.full_rows,
             "is_partial": trained.is_partial or facts.is_partial,
             "fingerprint": hashlib.sha256(f"{trained.fingerprint} {facts.fingerprint}".encode()).hexdigest(),
         }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
+import io
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -136,7 +138,8 @@ def resolve_options(values: Mapping[str, Any]) -> RunOptions:
         str(each) for value in values.values() for each in (value if isinstance(value, (list, tuple)) else [value])
     )
     if unknown := sorted(values.keys() - known):
-        raise UserError(f"unknown option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+        advice = did_you_mean(unknown[0], known) or " `harness run --help` lists the options, as flags."
+        raise UserError(f"unknown option {unknown[0]!r}.{advice}")
     own = {name: value for name, value in values.items() if name in own_names and value is not None}
     run = {name: value for name, value in values.items() if name in run_names and (name != "task" or value is not None)}
     if "task" not in run and not own:
@@ -184,9 +187,10 @@ def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | 
         return None
     columns = [(name, types[name][1], field(default=getattr(parts[types[name][0]], name))) for name in names]
     try:
-        parsed: Any = tyro.cli(
-            make_dataclass("Named", columns), args=list(arguments), config=_PARSER_CONFIG, console_outputs=False
-        )
+        with redirect_stderr(io.StringIO()):  # tyro prints a wrong value even with console_outputs=False
+            parsed: Any = tyro.cli(
+                make_dataclass("Named", columns), args=list(arguments), config=_PARSER_CONFIG, console_outputs=False
+            )
         values = {kind: {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts}
         return replace(
             default,

@@ -32,6 +32,7 @@ _DECIMAL_COMMA = re.compile(r"-?\d+,\d+")
 _PYTHON_LIST = re.compile(r"\[\s*['\"].*\]", re.DOTALL)
 _AS_NAMES = "--problem-type single_label_classification"
 _AS_VALUES = "--problem-type regression"
+_AS_SETS = "--problem-type multi_label_classification"
 
 
 class InferredLabels(NamedTuple):
@@ -97,6 +98,8 @@ def infer_labels(
         f"labels, with training rows: {_show_counts(ordered, counts)}",
         *_spelling_messages(ordered),
     ]
+    if separator := _separator_of_label_sets(values):
+        messages.append(f"several labels per row? {separator!r} seems to separate them: {_AS_SETS} reads them so")
     if class_names and (unused := [name for name in class_names if name not in counts]):
         messages.append(f"labels without training rows, left out: {', '.join(unused)}")
     return InferredLabels(problem_type, _task_labels(ordered), None, messages, class_names)
@@ -178,6 +181,8 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
     missing = [row for row, value in enumerate(values, start=1) if _is_missing(value)]
     if missing:
         advice = "Remove them from the file."
+        if separator := _separator_of_label_sets(values):
+            advice = f"If {separator!r} separates several labels of a row, and an empty cell has none, add {_AS_SETS}."
         if len(missing) == len(values):
             advice = "Name another column. In an Excel file, formulas have no values until Excel has saved it."
         raise UserError(
@@ -187,6 +192,17 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
     for row, value in enumerate(values, start=1):
         if isinstance(value, (list, dict)) or value in (math.inf, -math.inf):
             raise UserError(f"--label-column {column}: expected a single label in row {row}, got {value!r}.")
+
+
+def _separator_of_label_sets(values: Iterable[Any]) -> str | None:
+    """The separator of texts such as `a;b`, `a` and `b`, which combine fewer labels; None if nothing looks like it."""
+    texts = {value.strip() for value in values if isinstance(value, str) and not _DECIMAL_COMMA.fullmatch(value)}
+    texts.discard("")
+    for separator in _SEPARATORS:
+        labels = {label.strip() for text in texts for label in text.split(separator)}
+        if len(labels) < len(texts):
+            return separator
+    return None
 
 
 def _is_missing(value: Any) -> bool:
@@ -225,8 +241,9 @@ def _check_decimal_points(values: Sequence[Any], column: str) -> None:
     ]
     if len(rows) > len(values) / 2:
         raise UserError(
-            f"--label-column {column}: numbers with a decimal comma: {values[rows[0] - 1]!r} in row {rows[0]}, and "
-            f"{len(rows) - 1:,} more. Use a decimal point, or add {_AS_NAMES} if they are names."
+            f"--label-column {column}: numbers with a comma: {values[rows[0] - 1]!r} in row {rows[0]}, and "
+            f"{len(rows) - 1:,} more. Write decimals with a point and thousands without a separator, or add "
+            f"{_AS_NAMES} if they are names."
         )
 
 

@@ -64,6 +64,12 @@ def hub_source(dataset: str) -> tuple[Source, dict[str, str]]:
         address = f"hf://datasets/{hub}"  # never a folder of this name
         names = call_with_retries(hub, lambda: datasets.get_dataset_split_names(address, config, revision=commit))
     except Exception as error:  # of the Hub client, httpx or datasets
+        names = re.findall(r"'([^']+)'", str(error).partition("available configs:")[2].partition("]")[0])
+        if config is None and names:
+            raise UserError(
+                f"--dataset {dataset}: expected one of its configurations, such as {hub}:{names[0]}. It has: "
+                f"{', '.join(names)}."
+            ) from None
         raise UserError(f"--dataset {dataset}: cannot be loaded from the Hub: {first_line(error)}") from None
     if "train" not in names:
         raise UserError(

@@ -118,7 +118,10 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
     for split, table in tables.items():
         for column, flag in flags.items():
             if not has_column(table, column) and not (split == "test" and flag == "--label-column"):
-                message = missing_column_message(column, f" in {split}", column_names(table.data.schema))
+                known = column_names(table.data.schema)
+                message = missing_column_message(column, f" in {split}", known)
+                if any(len(name.split()) > 4 for name in known):
+                    message += " Is this a row? Add a first line with names."
                 raise UserError(f"{flag}: {message}")
         if len(table) == 0:
             raise UserError(f"--{split}-file: {split} has no rows.")
@@ -133,12 +136,14 @@ def _check_texts(flag: str, split: str, table: datasets.Dataset, column: str, is
     is_text = getattr(table.features.get(column), "dtype", None) in ("string", "large_string")
     if is_text and (is_optional or table.data.column(column).null_count == 0):
         return  # creates no Python object per text
-    for row, value in enumerate(column_values(table, column), start=1):
+    values = column_values(table, column)
+    for row, value in enumerate(values, start=1):
         if not (isinstance(value, str) or (value is None and is_optional)):
-            problem = "missing text" if value is None else f"{value!r:.200} is not a text"
-            raise UserError(
-                f"{flag}: column {column!r}, row {row:,} of {split}: {problem}. Fill in or delete this row."
-            )
+            missing = sum(each is None for each in values)
+            problem = f"{value!r:.200} is not a text. Fill in or delete this row."
+            if value is None:
+                problem = f"missing text, as in {missing:,} of {len(table):,} rows. Fill in or delete such rows."
+            raise UserError(f"{flag}: column {column!r}, row {row:,} of {split}: {problem}")
 
 
 def _infer_fill(own: OwnData, draft: TaskSpec, table: datasets.Dataset) -> dict[str, str]:

@@ -197,7 +197,9 @@ def _output(task: TaskSpec, record: RunRecord) -> str:
 
 
 def _recipe(record: RunRecord) -> str:
-    facts: dict[str, Any] = {"seed": record.spec.seed, **record.spec.recipe.model_dump(exclude_none=True)}
+    recipe = record.spec.recipe
+    ignored = set() if recipe.max_steps is None else {"epochs"}  # the steps decide, and the epochs were not trained
+    facts: dict[str, Any] = {"seed": record.spec.seed, **recipe.model_dump(exclude_none=True, exclude=ignored)}
     if record.spec.recipe.adapter is not None and record.model is not None:
         counts = (record.model.trainable_parameters, record.model.parameters)
         facts["trained parameters"] = " of ".join(f"{count:,}" for count in counts if count is not None)

@@ -20,7 +20,7 @@ from harness.stats.entries import Entry, assignments, entries_of
 from harness.stats.uncertainty import Aggregate
 
 MARKS = {
-    "b": "not above the constant baseline: no significant difference from it, over seeds and rows",
+    "b": "not above the constant baseline: not significantly better, over seeds and rows",
     "c": "collapsed: a run that is averaged here predicted one class (or value) throughout",
     "d": "a run diverged or failed and has no score, see the notes",
     "p": "partial data: a split has another number of rows than the full data",
@@ -330,7 +330,10 @@ def group_notes(group: Group) -> Iterator[str]:
         if runs := [run for run in group.runs if run.status == status]:
             yield f"{len(runs)} of {len(group.runs)} {status} ({_seeds(runs)})"
     for split, name in reported_metrics(group.task):
-        if runs := [run for run in group.scored if run.value(split, name) is None]:
+        missing = [run for run in group.scored if name not in run.metrics.get(split, {})]
+        if missing:
+            yield f"another definition of the task, without {title_of(name)} on {split} ({_seeds(missing)})"
+        if runs := [run for run in group.scored if run not in missing and run.value(split, name) is None]:
             yield f"{title_of(name)} on {split} is undefined ({_seeds(runs)})"
 
 

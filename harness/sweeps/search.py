@@ -175,7 +175,7 @@ class _Search:
                 better = self.points_left[key][: half(len(self.points_left[key]))]
             elif not is_last and not settings.is_dry_run:
                 to_next = "; ".join(map(assignments, better)) or "none"
-                lines.append(f"rung {rung} for {names_text(choice)}: kept {to_next} ({scores_text(choice)})")
+                lines.append(f"rung {rung} for {names_text(choice)}: kept {to_next} ({scores_text(choice, better)})")
             earlier = self.choices[key].points if key in self.choices else []
             self.choices[key] = choice.model_copy(update={"points": [*earlier, *choice.points]})
             self.points_left[key] = [] if is_last else better
@@ -306,7 +306,9 @@ def choice_text(choice: GridChoice) -> str:
     """The chosen point with the scores of all, in a line."""
     if choice.chosen is None:
         return f"grid for {names_text(choice)}: no point has a score, none is chosen"
-    return f"grid for {names_text(choice)}: chosen {assignments(choice.chosen)} ({scores_text(choice)})"
+    return (
+        f"grid for {names_text(choice)}: chosen {assignments(choice.chosen)} ({scores_text(choice, [choice.chosen])})"
+    )
 
 
 def names_text(choice: GridChoice) -> str:
@@ -314,13 +316,20 @@ def names_text(choice: GridChoice) -> str:
     return f"{', '.join(choice.tasks)}, {choice.model}"
 
 
-def scores_text(choice: GridChoice) -> str:
-    """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung."""
-    return "; ".join(
+def scores_text(choice: GridChoice, best: Sequence[Point]) -> str:
+    """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung.
+
+    A note counts the points outside `best` with a score as high as the lowest in it.
+    """
+    points = [point for point in choice.points if point.rung == choice.points[-1].rung]
+    scores = "; ".join(
         f"{assignments(point.values)}: {'no score' if point.score is None else format_score(point.score)}"
-        for point in choice.points
-        if point.rung == choice.points[-1].rung
+        for point in points
     )
+    worst = min((point.score for point in points if point.values in best and point.score is not None), default=None)
+    tied = sum(point.values not in best and point.score is not None and point.score == worst for point in points)
+    note = f"; tied: {tied} other point{'' if tied == 1 else 's'} scored the same and came later in the grid"
+    return scores + (note if tied else "")
 
 
 def sweep_file_lines(choices: Sequence[GridChoice], runs: Sequence[PlannedRun]) -> str:

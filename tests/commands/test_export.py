@@ -11,6 +11,7 @@ from huggingface_hub import ModelCardData, parse_eval_result_entries
 
 from harness.commands.export import main
 from harness.errors import UserError
+from harness.facts.choices import GridChoice, TriedPoint, write_choice
 from harness.facts.records import write_record
 
 
@@ -41,6 +42,24 @@ def test_yaml_is_metadata_that_the_hub_reads(make_record, write, capsys):
     }
     run("--results", results, "--format", "model-index", "--name", "my-model", "--output", results / "card.yaml")
     assert (results / "card.yaml").read_text(encoding="utf-8") == text
+
+
+def test_points_that_a_grid_did_not_choose_are_counted_and_left_out(make_record, write, capsys):
+    runs = {rate: make_record("rte", seed=1, recipe={"learning_rate": rate}) for rate in (1e-5, 3e-5)}
+    runs = {rate: run.model_copy(update={"run_id": run.spec.run_id}) for rate, run in runs.items()}
+    results = write(*runs.values())
+    points = [
+        TriedPoint(values={"learning_rate": rate}, runs={"rte": run.run_id}, scores={"rte": 0.5}, score=0.5)
+        for rate, run in runs.items()
+    ]
+    facts = {"model": runs[1e-5].spec.model, "tasks": ["rte"], "seed": 1, "rule": "best", "selected_on": "other rows"}
+    write_choice(GridChoice(**facts, points=points, chosen={"learning_rate": 3e-5}), results)
+    run("--results", results, "--format", "model-index")
+    output = capsys.readouterr()
+    assert output.out.count("type: accuracy") == 1
+    assert "1 run(s) left out" in output.err
+    run("--results", results, "--format", "model-index", "--recipe", "learning_rate=1e-05")
+    assert capsys.readouterr().out.count("type: accuracy") == 1
 
 
 def test_main_scores_are_entries_of_eval_results(make_record, write, capsys):

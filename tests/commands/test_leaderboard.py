@@ -31,6 +31,15 @@ def test_terminal_shows_the_table_and_no_markup_of_names() -> None:
         assert "[c] collapsed" in text
 
 
+def test_a_narrow_terminal_shows_long_names_in_full_and_once() -> None:
+    console = Console(width=60, record=True, file=io.StringIO())
+    names = [f"sentence-transformers/paraphrase-multilingual-{size}" for size in ("base", "large")]
+    print_leaderboard(build_leaderboard([record(model=name) for name in names]), console)
+    lines = [line.strip("│").split("│") for line in console.export_text().splitlines() if line.startswith("│")]
+    shown = "".join(line[0].strip() for line in lines)
+    assert [shown.count(name) for name in names] == [1, 1]
+
+
 def test_unchanged_files_are_not_written_again(tmp_path: Path) -> None:
     for run in sample():
         write_record(run, tmp_path)

@@ -93,6 +93,16 @@ def test_check_of_a_valid_file_is_one_line(
     assert "valid task small; its rows were not read" in line
 
 
+def test_check_of_a_file_that_its_suite_does_not_name_is_an_error(make_task: Callable[..., Path]) -> None:
+    path, other = make_task(), make_task(name="other")
+    suite = path.with_name("suite.yaml")
+    suite.write_text("title: Shops\ntasks: [other]\n")
+    with pytest.raises(UserError, match=r"suite\.yaml:2: .*'small'"):
+        main(["--check", str(path)])
+    suite.write_text("title: Shops\ntasks: [other, small]\n")
+    main(["--check", str(other)])
+
+
 def test_errors_of_a_task_file_have_line_numbers(make_task: Callable[..., Path]) -> None:
     path = make_task(metrics=["acuracy"], colour="blue")
     with pytest.raises(UserError) as error:

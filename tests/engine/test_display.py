@@ -118,6 +118,12 @@ def test_summary_has_scores_baseline_and_notes() -> None:
     ]
 
 
+def test_summary_has_the_errors_of_a_constant_prediction() -> None:
+    scores, constant = {"pearson": 0.5, "rmse": 9.0}, {"pearson": None, "rmse": 2.5}
+    run = finished_record("stsb", scores, facts={"main_metrics": ["pearson"]}, baseline={"validation": constant})
+    assert "  constant baseline: Pearson –, RMSE 2.5000" in summary(run).splitlines()
+
+
 def test_summary_has_the_status_of_an_unsuccessful_run() -> None:
     assert "status: collapsed" in summary(record(status="collapsed"))
     text = summary(record(status="diverged", error="the loss of step 3 is not finite", metrics={}, data=None))

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from harness.errors import UserError
 from harness.facts.family_recipes import MODEL_RECIPES, Family, find_family
-from harness.facts.recipes import Recipe, StepPlan, learning_rate_factor, plan_steps, recipe_difference, resolve_recipe
+from harness.facts.recipes import (
+    Optimizer,
+    Recipe,
+    StepPlan,
+    learning_rate_factor,
+    plan_steps,
+    recipe_difference,
+    resolve_recipe,
+)
 from harness.facts.tasks import all_tasks, load_task
 
 PLAIN = "google-bert/bert-base-cased"
@@ -290,7 +298,7 @@ def test_settings_need_a_schedule_that_has_them(schedule: Any) -> None:
 )
 def test_settings_need_an_optimizer_that_has_them(name: str, value: float, optimizers: tuple[str, ...]) -> None:
     flag = f"--{name.replace('_', '-')}"
-    for optimizer in ("adamw", "bertadam", "adafactor", "sgd", "muon"):
+    for optimizer in get_args(Optimizer):
         if optimizer in optimizers:
             Recipe.model_validate({"optimizer": optimizer, name: value})
         else:

@@ -80,5 +80,6 @@ def test_every_formula_is_on_both_pages(make_record: Make, tmp_path: Path) -> No
         text = " ".join(read("".join(path.read_text(encoding="utf-8") for path in parts)).split())
         for section, texts in formulas(pages["leaderboard"]).items():
             assert texts, section
+            assert "`" not in "".join(texts), "HTML shows them as they are"
             for formula in texts:
                 assert formula in text or (section == "published" and ending == "md"), formula

@@ -35,6 +35,13 @@ def test_metrics_have_the_names_of_the_hub(make_record):
     ]
 
 
+def test_the_half_that_a_run_was_selected_on_is_left_out(make_record):
+    splits = {"validation": {"accuracy": 0.9}, "validation_holdout": {"accuracy": 0.8}}
+    facts = {"report": ["validation_holdout"]}
+    results = model_index([make_record(recipe={"protocol": "holdout"}, facts=facts, metrics=splits)])
+    assert [(result.dataset_split, result.metric_value) for result in results] == [("validation_holdout", 0.8)]
+
+
 def test_seeds_are_averaged_and_counted(make_record):
     results = model_index([make_record(scores={"accuracy": value}, seed=seed) for seed, value in ((1, 0.6), (2, 0.8))])
     assert [(result.metric_value, result.metric_name) for result in results] == [

@@ -1,6 +1,7 @@
 """leaderboard.md: its tables, titles and links, and names that break nothing.
 
-After an intended change of the page, `python tests/reports/test_markdown.py` writes golden/leaderboard.md again.
+After an intended change of the page, `PYTHONPATH=.:tests python tests/reports/test_markdown.py` writes
+golden/leaderboard.md again.
 """
 
 from __future__ import annotations
@@ -138,11 +139,20 @@ def test_task_table_shows_every_split_and_metric_side_by_side() -> None:
     accuracies = {"train": 0.99, "validation": 0.93, "test": 0.92}
     metrics = {split: {"loss": 0.25, "accuracy": value} for split, value in accuracies.items()}
     page = render_markdown(build_leaderboard([record("imdb", metrics=metrics)]))
-    (line,) = table_with(page, "over rows")
+    line, constant = table_with(page, "over rows")
     assert line["accuracy train / validation / test"] == "99.0 / 93.0 / 92.0"
+    assert constant["Model"] == "majority-class baseline"
+    assert constant["accuracy train / validation / test"].startswith("– / – / ")
     assert line["loss train / validation / test"] == "0.250 / 0.250 / 0.250"
     (line,) = table_with(page, "rows/s")
     assert (line["rows/s"], line["peak MiB"], line["seconds"]) == ("220.0", "1,024", "61.0")
+
+
+def test_errors_of_a_regression_are_next_to_those_of_the_constant_prediction() -> None:
+    page = render_markdown(build_leaderboard([record_with_predictions("ratings", 0.9)]))
+    _, constant = table_with(page, "over rows")
+    assert constant["Model"] == "constant baseline"
+    assert float(constant["RMSE validation"]) > 0
 
 
 def test_links_lead_to_the_records(tmp_path: Path) -> None:

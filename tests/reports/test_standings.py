@@ -143,6 +143,13 @@ def test_undefined_metric_makes_the_mean_undefined_and_is_noted() -> None:
     assert "Pearson on validation is undefined (seed 2)" in render_markdown(build_leaderboard(records))
 
 
+def test_a_metric_that_an_older_definition_lacks_is_not_called_undefined() -> None:
+    older = record("rte", {"f1": 0.8}, facts={"metrics": ["f1"], "main_metrics": ["f1"]})
+    text = render_markdown(build_leaderboard([older, record("rte", seed=2, spec={"task_version": 2})]))
+    assert "without accuracy on validation" in text
+    assert "accuracy on validation is undefined" not in text
+
+
 def test_variants_are_separate_entries() -> None:
     recipes: list[dict[str, Any]] = [
         {},
@@ -379,7 +386,7 @@ def test_models_in_the_set_of_the_best_are_tied() -> None:
     assert first["QNLI accuracy"].endswith("(2) ≈")
     assert second["QNLI accuracy"].endswith("(2) ≈")
     assert third["QNLI accuracy"].endswith("(2)")
-    best, tied, worse = table_with(render_markdown(build_leaderboard(records)), "to best")
+    best, tied, worse, _ = table_with(render_markdown(build_leaderboard(records)), "to best")
     assert best["to best"] == best["p"] == ""
     assert tied["to best"].endswith("≈")
     assert worse["p"] == "<0.001 (<0.001)"

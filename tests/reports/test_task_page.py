@@ -54,6 +54,15 @@ def test_page_of_every_problem_type_is_self_contained_and_escaped(task: str) -> 
     assert ("<b>no</b>" in shown.text) == (task in ("rte", "mnli"))
 
 
+def test_every_metric_is_next_to_that_of_the_constant_prediction() -> None:
+    for task, name in {"rte": "majority-class baseline", "ratings": "constant baseline"}.items():
+        text = page_of(task, *runs(task))
+        lines = [line for line in re.findall(r"<tr>(.*?)</tr>", text, re.DOTALL) if "<td" in line]
+        constant = next(line for line in lines if name in line)
+        assert constant.count("<td") == lines[0].count("<td")
+        assert float(re.findall(r'<td data-sort="(.*?)"', constant)[0]) > 0
+
+
 def test_confusions_and_rows_of_disagreement_are_those_of_the_records() -> None:
     gold, one, other = [0, 1, 1, 0, 1], [0, 1, 0, 0, 1], [0, 0, 0, 1, 1]
     packed = {model: pack_array(np.array(predictions)) for model, predictions in (("a", one), ("b", other))}

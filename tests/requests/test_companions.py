@@ -134,7 +134,8 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
     own = parse_options(["--task", str(shops / "probe.yaml"), "--results", str(shops.parent)])
     assert (own.model, own.recipe.epochs) == ("org/own", 7), "those of the task that is trained"
     trained: list[str] = []
-    record = finished_record("stars", data={"rows": {"train": 4, "validation": 4}, "full_rows": {}})
+    counts = {"train": 4, "validation": 4, "test": 9}
+    record = finished_record("stars", data={"rows": counts, "full_rows": counts})
     record = record.model_copy(
         update={"prediction_files": {"probe.test": "a.probe.test.parquet"}, "run_id": record.spec.run_id}
     )
@@ -151,6 +152,8 @@ def test_companion_of_an_own_suite_is_scored_by_a_run_of_the_task_next_to_it(sho
     probe = record_companion(load_task(own.task), own, run)
     assert trained == [str(shops / "stars.yaml")]
     assert (probe.spec.task, probe.trained_by, probe.metrics["test"]["accuracy"]) == ("probe", record.run_id, 7 / 8)
+    assert probe.data is not None
+    assert (probe.data.rows["test"], probe.data.full_rows) == (8, {"train": 4, "validation": 4}), "not those of stars"
     rows = (shops / "data.csv").read_text()
     (shops / "data.csv").write_text(rows.replace("w7,good", "w7,bad"))
     again = record_companion(load_task(own.task), own, run)

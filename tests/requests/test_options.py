@@ -485,7 +485,9 @@ def test_unreadable_command_line_exits_with_code_2(
     with pytest.raises(SystemExit) as end:
         parse_options(args)
     assert end.value.code == 2
-    assert re.search(message, capsys.readouterr().err)
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert error.count("harness run --help") == error.count("--help") == 1, "one box, with the command"
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,19 @@ def test_label_twice_in_a_row_counts_as_one_row(write_rows: Write) -> None:
     assert any("a (3), b (1)" in message for message in messages)
 
 
+def test_texts_that_combine_labels_get_the_flag_that_reads_them_as_sets(write_rows: Write) -> None:
+    flag = "--problem-type multi_label_classification"
+
+    def messages(*labels: str) -> str:
+        write_rows(Path("rows.csv"), {"text": TEXTS, "label": labels * 10})
+        return "\n".join(infer_task(own("rows.csv")).messages)
+
+    assert flag in messages("spor", "ekonomi|spor", "ekonomi", "dünya|ekonomi")
+    assert flag not in messages("Paris, France", "Lyon, France", "Rome, Italy", "Bonn")
+    with pytest.raises(UserError, match=f"10 of 40 training rows have no label: row 3, .*{flag}"):
+        messages("spor", "ekonomi|spor", "", "ekonomi")
+
+
 def test_label_without_training_rows_is_reported(write_rows: Write) -> None:
     write_rows(Path("rows.csv"), {"text": TEXTS, "a": _binary("spor"), "b": [0] * len(TEXTS)})
     messages = infer_task(own("rows.csv", label_column="a,b")).messages

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import datasets
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from huggingface_hub import HfApi
 from support.own_rows import own, spec_of, splits_of
 
 from harness.commands.tasks import main as tasks_command
@@ -442,6 +444,18 @@ def _zipped(members: dict[str, str]) -> tuple[OwnData, CSV]:
     return own("train.zip"), {}
 
 
+def test_dataset_of_several_configurations_lists_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    def split_names(*_: Any, **__: Any) -> list[str]:
+        raise ValueError(
+            "Config name is missing.\nPlease pick one among the available configs: ['cola', 'rte']\nExample"
+        )
+
+    monkeypatch.setattr(HfApi, "dataset_info", lambda *_, **__: SimpleNamespace(sha="c0ffee"))
+    monkeypatch.setattr(datasets, "get_dataset_split_names", split_names)
+    with pytest.raises(UserError, match=r"--dataset org/glue: .* org/glue:cola\. It has: cola, rte\."):
+        infer_task(OwnData(dataset="org/glue", text_columns="text"))
+
+
 def _parquet(columns: list[Any], names: list[str], metadata: dict[str, str] | None = None) -> tuple[OwnData, CSV]:
     arrays = [column if isinstance(column, pa.Array) else pa.array(column) for column in columns]
     pq.write_table(pa.table(arrays, names=names).replace_schema_metadata(metadata), "train.parquet")
@@ -525,6 +539,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _with_test("body,label\na,good\n"),
         r"--text-columns: column 'text' not found in test; .*body, label",
     ),
+    "no header": (
+        lambda: _file("a text of five words,good\nanother one,bad\n"),
+        r"column 'text' not found in train; its columns: a text of five words, good\. .*first line with names",
+    ),
     "column in two flags": (
         lambda: _file(GOOD, label_column="text"),
         r"--text-columns, .*--label-column: duplicate column 'text'",
@@ -580,7 +598,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: (own(validation_file=("v.csv",)), {"train.csv": GOOD, "v.csv": "text,label\na,good\nb,\n"}),
         r"column 'label', row 2 of split 'validation': unknown label ''",
     ),
-    "decimal commas": (lambda: _labelled(["1,5", "2,25", "3", "0,5"]), r"decimal comma: '1,5' in row 1, and 2 more"),
+    "decimal commas": (
+        lambda: _labelled(["1,5", "2,25", "3", "0,5"]),
+        r"comma: '1,5' in row 1, and 2 more\. .*thousands",
+    ),
     "decimal comma in a regression": (
         lambda: _labelled(["1.5", *["3"] * 30, "2,25"], problem_type="regression"),
         r"row \d+ of split '(train|validation)': expected a number, got '2,25'.*decimal point",
@@ -639,7 +660,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     # texts
     "null text": (
         lambda: _json_rows(*({"text": None if row == 2 else f"t{row}", "label": "xy"[row % 2]} for row in range(9))),
-        r"--text-columns: column 'text', row 3 of train: missing text",
+        r"--text-columns: column 'text', row 3 of train: missing text, as in 1 of 9 rows",
     ),
     "text that is a number": (
         lambda: _json_rows(*({"text": row, "label": "xy"[row % 2]} for row in range(9))),

@@ -126,6 +126,14 @@ def test_partial_data_is_a_warning(card_with: Callable[..., ModelCard]) -> None:
     assert re.search("^> .*partial data", card.text, re.MULTILINE)
 
 
+def test_a_run_of_steps_has_no_number_of_epochs() -> None:
+    rte = load_task("rte")
+    assert "| epochs | 3 |" in model_card(rte, finished_record("rte"))
+    text = model_card(rte, finished_record("rte", recipe={"max_steps": 70}))
+    assert "| max steps | 70 |" in text
+    assert "| epochs |" not in text
+
+
 @pytest.mark.parametrize(
     "changes, warning",
     [

@@ -124,7 +124,7 @@ def test_metrics_of_evaluate_have_it_too() -> None:
 
 def test_the_table_of_a_task_the_json_and_the_csv_show_it() -> None:
     runs = runs_that_predict("rte", [0, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1])
-    (line,) = table_with(page(runs), "over rows")
+    line, _ = table_with(page(runs), "over rows")
     assert line["seed disagreement"] == "25.0"
     board = build_leaderboard(runs)
     (entry,) = json.loads(render_json(board))["entries"]

@@ -95,6 +95,9 @@ def test_tie_goes_to_the_first_point(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.8]})
     (choice,) = choose(runs, records, "task")
     assert choice.chosen == {"learning_rate": 0.001}
+    assert "tied: 1 other point scored" in choice_text(choice)
+    (choice,) = choose(*trials({"rte": [0.6, 0.8, 0.6]}), "task")
+    assert "tied" not in choice_text(choice), "only a tie for the choice counts"
 
 
 def test_diverged_point_is_never_chosen(trials: Any) -> None:
