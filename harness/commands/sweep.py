@@ -29,7 +29,7 @@ from harness.sweeps.plan import PlannedRun, SweepRequest, expand, points_of, tas
 from harness.sweeps.scheduler import Command
 from harness.sweeps.search import Finish, SearchSettings, search_grid
 from harness.sweeps.session import run_jobs
-from harness.system.command_line import flag_name, parse_flags
+from harness.system.command_line import flag_name, parse_flags, refuse_repeated
 
 
 @dataclass(frozen=True)
@@ -228,6 +228,7 @@ def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) 
 
 def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, Any], list[str]]:
     """The sweep's own options, hyperparameters for all runs, and the arguments that go to `harness run`."""
+    refuse_repeated(arguments)
     own: list[str] = []
     recipe: dict[str, Any] = {}
     passed: list[str] = []

@@ -21,7 +21,7 @@ from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.facts.yaml_file import validate_number
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
-from harness.system.command_line import check_empty
+from harness.system.command_line import check_flags
 from harness.system.paths import user_path
 
 _PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
@@ -110,7 +110,7 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     _check_text(arguments)
-    check_empty(RunOptions, arguments)
+    check_flags(RunOptions, arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
@@ -24,10 +25,10 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     """The options of `harness <command>`.
 
     Raises:
-        UserError: a path is impossible or empty, or a flag for a list has no value.
+        UserError: a path is impossible or empty, a flag is repeated, or a flag for a list has no value.
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
-    check_empty(kind, arguments)
+    check_flags(kind, arguments)
     config = (tyro.conf.FlagCreatePairsOff,)
     parsed: Any = tyro.cli(kind, args=list(arguments), prog=f"harness {command}", config=config)
     paths: dict[str, Path] = {}
@@ -40,15 +41,16 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     return options
 
 
-def check_empty(kind: Any, arguments: Sequence[str]) -> None:
-    """Raises UserError for a list without values and for an empty path, as of an unset variable.
+def check_flags(kind: Any, arguments: Sequence[str]) -> None:
+    """Raises UserError for a list without values, for an empty path, as of an unset variable, and for a repeated flag.
 
-    The list would be its default in silence, and the path the working directory.
+    The list would be its default in silence, the path the working directory, and the first value of the flag lost.
     """
     groups = [kind, *(field.default_factory for field in fields(kind) if is_dataclass(field.default_factory))]
     types = {field.name.strip("_"): str(field.type) for group in groups for field in fields(group)}
     lists = {name for name, text in types.items() if _LIST.fullmatch(text)}
     paths = {name for name, text in types.items() if "Path" in text}
+    refuse_repeated(arguments, {name for name, text in types.items() if "UseAppendAction" in text})
     for arg, following in pairwise([*arguments, "--"]):
         if not arg.startswith("--"):
             continue
@@ -57,6 +59,15 @@ def check_empty(kind: Any, arguments: Sequence[str]) -> None:
         is_empty_list = name in lists and not equals and following.startswith("--")
         if is_empty_list or (name in paths and not (value if equals else following)):
             raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
+
+
+def refuse_repeated(arguments: Sequence[str], repeatable: Collection[str] = ()) -> None:
+    """Raises UserError for a flag that is given twice, of which only the last would count."""
+    flags = [arg for arg in arguments if arg.startswith("--") and arg != "--"]
+    counts = Counter(map(flag_name, flags))
+    if repeated := next((arg for arg in flags if counts[flag_name(arg)] > 1 and flag_name(arg) not in repeatable), None):
+        flag = repeated.partition("=")[0]
+        raise UserError(f"{flag}: duplicate flag: give it once; a flag for a list takes all its values at once.")
 
 
 def split_flags(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:

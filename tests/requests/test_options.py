@@ -354,7 +354,7 @@ def test_order_of_flags_does_not_matter() -> None:
     [
         "--task rte --test-mode --epochs 2 --results here --learning-rate 1e-4 --seed 3",
         "--task=mrpc --global_batch_size=8 --max-grad-norm None --save-model there --no-predict --no-length-grouping",
-        "--task ax --model microsoft/deberta-v3-base --adapter lora --epochs 3 --epochs 4 --evaluate-every 0.25",
+        "--task ax --model microsoft/deberta-v3-base --adapter lora --epochs 4 --evaluate-every 0.25",
         "--train-file a.csv b.csv --text-columns a,b --problem-type regression --device-batch-size None",
         "--dataset a/b:c --text-columns x --model a/b --freeze 1 --evaluate-every 4 --no-length-grouping",
     ],

@@ -28,6 +28,7 @@ class Options:
     file: tyro.conf.Positional[Path | None] = None
     data_folder: Path = Path("results")
     names: tuple[str, ...] = ()
+    texts: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     from_: Annotated[tuple[str, ...], tyro.conf.arg(name="from")] = ()
     rows: tyro.conf.OmitArgPrefixes[Rows] = field(default_factory=Rows)
 
@@ -36,6 +37,15 @@ def test_paths_are_expanded_and_the_rest_is_unchanged(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOME", str(tmp_path))
     options = parse_flags(Options, ["~/m", "--data-folder", "~", "--names", "~"], "show")
     assert options == Options(tmp_path / "m", None, tmp_path, ("~",))
+
+
+@pytest.mark.parametrize(
+    "args", [["--data-folder", "a", "--data_folder=b"], ["--names", "a", "--names", "b"], ["--train-files=1"] * 2]
+)
+def test_no_value_of_a_repeated_flag_is_lost(args: list[str]) -> None:
+    with pytest.raises(UserError, match=f"^{args[0].partition('=')[0]}: duplicate"):
+        parse_flags(Options, ["m", *args], "show")
+    assert parse_flags(Options, ["m", "--texts", "a", "--texts", "b"], "show").texts == ("a", "b")
 
 
 @pytest.mark.parametrize("flag", ["--names", "--from", "--train-files"])
