@@ -196,12 +196,17 @@ def sbatch_options(args: Sequence[str]) -> dict[str, str]:
     """Options of sbatch by their long names, from arguments such as `account=nlp`.
 
     Raises:
-        UserError: an argument has another form.
+        UserError: an argument has another form, or an option is duplicate.
     """
+    options: dict[str, str] = {}
     for arg in args:
-        if not all(arg.partition("=")[:2]):
+        name, equals, value = arg.partition("=")
+        if not name or not equals:
             raise UserError(f"--slurm {arg}: expected an option of sbatch and its value, as in account=nlp.")
-    return dict(arg.split("=", 1) for arg in args)
+        if name in options:
+            raise UserError(f"--slurm {arg}: duplicate {name}; give it once.")
+        options[name] = value
+    return options
 
 
 def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:

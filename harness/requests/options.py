@@ -209,8 +209,6 @@ def _types(kind: type) -> Mapping[str, Any]:
 def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
     """Returns the defaults for the task, model and mode in `named`, after a check that they go together."""
     is_test_mode = bool(named.get("test_mode"))
-    if name := next((name for name in ("model", "revision", "data") if named.get(name) == ""), None):
-        raise UserError(f"--{name}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
     if is_test_mode:
         refuse_flags(
             named, ("model", "revision", "data"), "test mode has its own model and rows: drop it or --test-mode."
@@ -241,7 +239,7 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"{flag}: expected a text or a path, got a {type(value).__name__}. Save the rows with to_parquet and "
                 "name the file."
             )
-        if isinstance(value, str) and not value and "Path" in str(types[name]):
+        if isinstance(value, str) and not value:
             raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
         if isinstance(value, (list, tuple)):
             value = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in value]

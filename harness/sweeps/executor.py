@@ -72,6 +72,8 @@ def _count(value: Any) -> Any:
 
 
 def _texts(value: Any) -> Any:
+    if isinstance(value, dict) and (empty := [name for name, each in value.items() if each in (None, "")]):
+        raise ValueError(f"{empty[0]}: empty, perhaps an unset variable; give it a value, or drop it")
     return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 

@@ -55,10 +55,18 @@ def test_list_without_a_value_is_not_the_default(flag: str) -> None:
             parse_flags(Options, args, "show")
 
 
-@pytest.mark.parametrize("args", [["m", "--data-folder", ""], ["--data_folder=", "m"]])
-def test_empty_path_is_not_the_working_directory(args: list[str]) -> None:
-    with pytest.raises(UserError, match=r"^--data.folder: empty"):
+@pytest.mark.parametrize(
+    "args", [["m", "--data-folder", ""], ["--data_folder=", "m"], ["m", "--data-folder="], ["m", "--names", "a", ""]]
+)
+def test_empty_value_is_refused(args: list[str]) -> None:
+    with pytest.raises(UserError, match=r"^--(data.folder|names): empty"):
         parse_flags(Options, args, "show")
+
+
+def test_empty_argument_is_refused_and_an_empty_text_is_not() -> None:
+    with pytest.raises(UserError, match="^argument: empty"):
+        parse_flags(Options, [""], "show")
+    assert parse_flags(Options, ["m", "--texts", "", "--texts="], "show").texts == ("", "")
 
 
 @pytest.mark.parametrize(
