@@ -21,11 +21,8 @@ from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.facts.yaml_file import validate_number
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
-from harness.system.command_line import check_flags
+from harness.system.command_line import PARSER_CONFIG, check_flags, parse_arguments
 from harness.system.paths import user_path
-
-_PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
-"""Settings of the parsers: a switch has a flag only for its other position than the default."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +112,8 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
     default = _defaults(named, has_own_data) if is_known else RunOptions(task=tyro.MISSING)
-    options = (_parse_named(arguments, default) if is_known else None) or tyro.cli(
-        RunOptions, args=list(arguments), default=default, prog="harness run", config=_PARSER_CONFIG
+    options = (_parse_named(arguments, default) if is_known else None) or parse_arguments(
+        RunOptions, arguments, "run", default
     )
     return _validated(options, has_own_data)
 
@@ -185,7 +182,7 @@ def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | 
     columns = [(name, types[name][1], field(default=getattr(parts[types[name][0]], name))) for name in names]
     try:
         parsed: Any = tyro.cli(
-            make_dataclass("Named", columns), args=list(arguments), config=_PARSER_CONFIG, console_outputs=False
+            make_dataclass("Named", columns), args=list(arguments), config=PARSER_CONFIG, console_outputs=False
         )
         values = {kind: {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts}
         return replace(

@@ -13,9 +13,13 @@ from typing import Any, TypeVar
 import tyro
 
 from harness.errors import UserError
+from harness.system.exit_codes import is_first_process
 from harness.system.paths import user_path
 
 Options = TypeVar("Options")
+
+PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
+"""Settings of the parsers: a switch has a flag only for its other position than the default."""
 
 _LIST = re.compile(r"(Annotated\[)?tuple\[\w+, \.\.\.\](, .*\])?")
 """The type of a flag that takes any number of values, of which none is its default."""
@@ -29,8 +33,7 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     check_flags(kind, arguments)
-    config = (tyro.conf.FlagCreatePairsOff,)
-    parsed: Any = tyro.cli(kind, args=list(arguments), prog=f"harness {command}", config=config)
+    parsed: Any = parse_arguments(kind, arguments, command)
     paths: dict[str, Path] = {}
     for field in fields(parsed):
         if isinstance(path := getattr(parsed, field.name), Path):
@@ -41,10 +44,22 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     return options
 
 
+def parse_arguments(kind: Any, arguments: Sequence[str], command: str, default: Any = tyro.MISSING_NONPROP) -> Any:
+    """The options of `harness <command>`, unchecked; of several processes, the first prints help and errors."""
+    return tyro.cli(
+        kind,
+        args=list(arguments),
+        default=default,
+        prog=f"harness {command}",
+        config=PARSER_CONFIG,
+        console_outputs=is_first_process(),
+    )
+
+
 def check_flags(kind: Any, arguments: Sequence[str]) -> None:
     """Raises UserError for a flag that is repeated or has no value, or an empty one, as of an unset variable.
 
-    All but the last value of a flag would be lost in silence, a list would be its default, a path the working directory.
+    All but the last value would be lost in silence, a list would be its default, a path the working directory.
     """
     groups = [kind, *(field.default_factory for field in fields(kind) if is_dataclass(field.default_factory))]
     types = {field.name.strip("_"): str(field.type) for group in groups for field in fields(group)}

@@ -34,7 +34,7 @@ def test_whole_number_of_gpus_stays_one() -> None:
 
 @pytest.mark.parametrize("args", [["account="], ["mem=16G", "account="], ["account=a", "account=b"], ["account"]])
 def test_empty_and_duplicate_options_of_sbatch_are_refused(args: list[str]) -> None:
-    with pytest.raises(UserError, match="--slurm.*account"):
+    with pytest.raises(UserError, match=r"--slurm.*account"):
         settings_of("--executor", "slurm", "--slurm", *args)
 
 
