@@ -19,7 +19,7 @@ from harness.engine.sharding import gather_state
 from harness.engine.training import Step, Training, TrainingState
 from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
-from harness.system.atomic import replace_folder, write_atomically, write_failure
+from harness.system.atomic import replace_folder, write_atomically, write_fault
 
 MAX_CHECKPOINTS = 2
 """Number of checkpoints that a run keeps: one to resume from, one in case that is damaged."""
@@ -229,7 +229,7 @@ def _explained_errors(scratch: Path, size: int) -> Iterator[None]:
         yield
     except Exception as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        if (cause := write_failure(error)) is None:
+        if (cause := write_fault(error)) is None:
             raise
         folder = next(path for path in scratch.parents if path.exists())
         free = shutil.disk_usage(folder).free

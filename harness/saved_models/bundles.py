@@ -19,7 +19,7 @@ from harness.reports.learning_curve import PLOT, curve_plot
 from harness.rows.files import file_hash
 from harness.saved_models import adapter_folder
 from harness.saved_models.model_card import model_card
-from harness.system.atomic import check_writable, replace_folder, write_atomically, write_failure
+from harness.system.atomic import check_writable, replace_folder, write_atomically, write_fault
 
 if TYPE_CHECKING:
     import torch
@@ -197,7 +197,7 @@ def _explained_errors(scratch: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        if (cause := write_failure(error)) is None:
+        if (cause := write_fault(error)) is None:
             raise
         raise UserError(
             f"--save-model: cannot write to {scratch.parent}: {cause}. Free disk space or name another folder with "

@@ -37,7 +37,7 @@ _FAILED_WRITE = re.compile("write|iostream|unexpected pos")
 """Words of the errors of torch.save on a full disk, which do not name the cause."""
 
 
-def write_failure(error: BaseException) -> str | None:
+def write_fault(error: BaseException) -> str | None:
     """The cause of a failed write of any library, without a full stop; None for another error.
 
     The errors of torch.save, safetensors and tokenizers have no type of their own.
