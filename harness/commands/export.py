@@ -94,17 +94,20 @@ def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> 
     if len(models) > 1:
         names = ", ".join(models)
         raise UserError(f"--model is missing: {options.format} describes one model. Name one of: {names}.")
+    scored = [run for run in records if not run.spec.test_mode]  # whose rows are generated
     if options.format == "model-index":
         from huggingface_hub import ModelCardData
 
-        results = model_index(records)
+        results = model_index(scored)
         name = options.name or models[0].rsplit("/", 1)[-1]
         text = ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
     else:
-        entries = eval_results([run for run in records if not run.spec.test_mode])
+        entries = eval_results(scored)
         text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
     if not text:
-        raise UserError(f"{models[0]}: no score that fits {options.format} in its {len(records)} run(s).")
+        raise UserError(
+            f"{models[0]}: no score outside test mode that fits {options.format} in its {len(records)} run(s)."
+        )
     if options.output is None:
         print(text, end="")
     else:

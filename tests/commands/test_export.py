@@ -43,6 +43,16 @@ def test_yaml_is_metadata_that_the_hub_reads(make_record, write, capsys):
     assert (results / "card.yaml").read_text(encoding="utf-8") == text
 
 
+@pytest.mark.parametrize("form", ["model-index", "eval-results"])
+def test_scores_of_test_mode_are_not_for_the_hub(form, make_record, write, capsys):
+    results = write(make_record("rte", spec={"test_mode": True}))
+    with pytest.raises(UserError, match=r"test mode.*1 run\(s\)"):
+        run("--results", results, "--format", form)
+    write(make_record("mrpc"))
+    run("--results", results, "--format", form)
+    assert "rte" not in capsys.readouterr().out
+
+
 def test_main_scores_are_entries_of_eval_results(make_record, write, capsys):
     results = write(
         *(make_record("mrpc", {"accuracy": score}, seed=seed) for seed, score in ((1, 0.6), (2, 0.7))),
