@@ -106,7 +106,7 @@ def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> 
         text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
     if not text:
         raise UserError(
-            f"{models[0]}: no score outside test mode that fits {options.format} in its {len(records)} run(s)."
+            f"{models[0]}: no score in its {len(records)} run(s) that fits {options.format}, outside test mode."
         )
     if options.output is None:
         print(text, end="")
