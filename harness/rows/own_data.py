@@ -162,6 +162,13 @@ def infer_task(own: OwnData) -> InferredTask:
             f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows have too few "
             f"different {units}, and rows of equal ones stay together. Add --{empty[0]}-file."
         )
+    left, is_single = len(by_split["train"]), labels.problem_type == "single_label_classification"
+    fewest = len(labels.labels or ()) if is_single else 2
+    if (own.validation_percent or own.test_percent) and left < fewest:
+        raise UserError(
+            f"--validation-percent and --test-percent leave {left} of {len(tables['train']):,} training rows: expected "
+            f"at least {fewest}{', one per label' * is_single}. Lower them, or add --validation-file."
+        )
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")
     rows = {split: len(table) for split, table in by_split.items()}
@@ -188,10 +195,6 @@ def _check_flags(own: OwnData) -> None:
         raise UserError("--choice-columns: missing. Name the columns of the candidates, as in a,b,c,d.")
     if own.candidates_column is None and (kind == "answer_selection" or own.placeholder is not None):
         raise UserError("--candidates-column: missing. Name the column with the list of candidates of each row.")
-    if own.placeholder == "":
-        raise UserError("--placeholder: expected the text that a candidate replaces, such as @placeholder.")
-    if own.label_separator == "":
-        raise UserError("--label-separator: expected the text between two labels, such as ';'.")
     others = {"--group-column": own.group_column, "--label-separator": own.label_separator}
     if own.candidates_column is not None:
         others |= {"--choice-columns": own.choice_columns, "--problem-type": kind}

@@ -586,3 +586,12 @@ def test_switch_in_place_of_a_number_is_refused(name: str) -> None:
 def test_missing_rows_are_named_before_the_name_of_the_task() -> None:
     with pytest.raises(UserError, match=r"^--train-file: missing"):
         parse_options(["--text-columns", "title"])
+
+
+@pytest.mark.parametrize("name", ["label_separator", "placeholder", "tracker", "data"])
+def test_empty_text_is_refused(name: str) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(UserError, match=f"^{flag}: empty"):
+        parse_options(["--task", "rte", flag, ""])
+    with pytest.raises(UserError, match=f"^{flag}: empty"):
+        resolve_options({"task": "rte", name: ""})
