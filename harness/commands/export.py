@@ -53,6 +53,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse_flags(ExportOptions, arguments, "export")
     records, messages = read_records(options.results)
+    if not records:
+        raise UserError(f"--results {missing_records(options.results, messages)}")
     for message in messages:
         print(message, file=sys.stderr)
     matching = _matching(records, options)
@@ -64,8 +66,6 @@ def main(arguments: Sequence[str]) -> None:
 
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:
     """The runs that the flags select, in the order of the records."""
-    if not records:
-        raise UserError(f"--results {missing_records(options.results)}")
     entries = {run.run_id: group.entry for group in group_runs(records) for run in group.runs}
     for flag, wanted, known in (
         ("--model", [options.model] if options.model else [], {entry.model for entry in entries.values()}),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCardData, parse_eval_result_entries
+from support.commands import run_harness
 
 from harness.commands.export import main
 from harness.errors import UserError
@@ -46,7 +47,7 @@ def test_yaml_is_metadata_that_the_hub_reads(make_record, write, capsys):
 @pytest.mark.parametrize("form", ["model-index", "eval-results"])
 def test_scores_of_test_mode_are_not_for_the_hub(form, make_record, write, capsys):
     results = write(make_record("rte", spec={"test_mode": True}))
-    with pytest.raises(UserError, match=r"test mode.*1 run\(s\)"):
+    with pytest.raises(UserError, match=r"1 run\(s\).*test mode"):
         run("--results", results, "--format", form)
     write(make_record("mrpc"))
     run("--results", results, "--format", form)
@@ -142,6 +143,17 @@ def test_folder_without_records_is_a_user_error_that_names_the_one_with_runs(nam
     (tmp_path / present / "runs").mkdir(parents=True)
     with pytest.raises(UserError, match=rf"--results .*Name {tmp_path / present}$"):
         run("--results", tmp_path / named, "--format", "model-index")
+
+
+@pytest.mark.parametrize("command", ["export", "leaderboard"])
+def test_folder_of_unreadable_records_says_so_before_their_faults(command, tmp_path, capsys):
+    (tmp_path / "runs" / "rte").mkdir(parents=True)
+    (tmp_path / "runs" / "rte" / "broken.json").write_text("{", encoding="utf-8")
+    run_harness(command, "--results", tmp_path, *["--format", "model-index"] * (command == "export"), code=2)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: --results {tmp_path}: ")
+    assert "harness run" not in first
+    assert "broken.json: " in second
 
 
 def test_unreadable_record_is_named(make_record, write, capsys):
