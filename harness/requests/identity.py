@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from typing import Any
 
 from harness.engine import test_mode
 from harness.errors import UserError
@@ -54,9 +56,18 @@ def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str 
     )
 
 
-def companion_spec(companion: TaskSpec, spec: RunSpec) -> RunSpec:
-    """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task."""
-    identity = {"task": companion.name, "task_version": companion.version, "task_fingerprint": companion.fingerprint}
+def companion_spec(companion: TaskSpec, spec: RunSpec, files: Files | None) -> RunSpec:
+    """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task.
+
+    `files` are the companion's own, whose labels are no part of that run.
+    """
+    identity: dict[str, Any] = {
+        "task": companion.name,
+        "task_version": companion.version,
+        "task_fingerprint": companion.fingerprint,
+    }
+    if (own := data_identity(companion, files)) is not None:
+        identity["data"] = hashlib.sha256(f"{spec.data} {own}".encode()).hexdigest()
     return spec.model_copy(update=identity)
 
 
