@@ -66,7 +66,7 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
 
 def is_first_process() -> bool:
     """True in the first of the processes that a launcher has started, and in a process of its own."""
-    return os.environ.get("RANK", "0") == "0"
+    return os.environ.get("RANK", "") in ("", "0")
 
 
 @contextmanager

@@ -38,8 +38,11 @@ def test_empty_and_duplicate_options_of_sbatch_are_refused(args: list[str]) -> N
         settings_of("--executor", "slurm", "--slurm", *args)
 
 
-def test_empty_option_of_sbatch_is_named_with_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "setting, fault", [("slurm: {account: }", "account: empty"), ("partition: ''", "partition"), ("time: ''", "time")]
+)
+def test_empty_setting_of_a_file_is_named_with_its_line(setting: str, fault: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("tasks: [rte]\nexecutor:\n  name: slurm\n  slurm: {account: }\n")
-    with pytest.raises(UserError, match=r"mine\.yaml:4: .*account: empty"):
+    file.write_text(f"tasks: [rte]\nexecutor:\n  name: slurm\n  {setting}\n")
+    with pytest.raises(UserError, match=rf"mine\.yaml:4: .*{fault}"):
         read_sweep(file)

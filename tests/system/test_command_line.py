@@ -86,12 +86,12 @@ def test_first_process_alone_prints_help_and_errors(
 ) -> None:
     monkeypatch.setattr("harness.system.exit_codes.FIRST_PROCESS_SECONDS", 0.0)
     for parse in (lambda: parse_flags(Options, args, "show"), lambda: parse_options(["--task", "rte", *args[-2:]])):
-        for rank in ("0", "1"):
+        for rank in ("0", "1", ""):
             monkeypatch.setenv("RANK", rank)
             with pytest.raises(SystemExit) as end, exit_code_on_error():
                 parse()
             assert end.value.code == code
-            assert any(capsys.readouterr()) == (rank == "0")
+            assert any(capsys.readouterr()) == (rank != "1")
 
 
 def test_process_that_is_not_the_first_waits_for_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
