@@ -895,6 +895,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: (own(f"train.csv#sha256={'0' * 64}"), {"train.csv": GOOD}),
         r"train\.csv: wrong checksum: expected sha256 0{64}, got [0-9a-f]{64}",
     ),
+    "file that is named twice": (
+        lambda: (OwnData(train_file=("train.csv", "./tr*.csv"), text_columns="text"), {"train.csv": GOOD}),
+        r"--train-file .*train\.csv: duplicate file",
+    ),
     "invalid checksum": (
         lambda: (own("train.csv#sha256=abc"), {"train.csv": GOOD}),
         r"#sha256=abc': invalid sha256: .*got 3 characters",
