@@ -1,6 +1,8 @@
 """The user's mistake as its own kind of error, and the outside world's failures turned into it."""
 
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -27,7 +29,7 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
     Args:
         name: the flag, file, record, model or service as the user knows it, such as `--train-file rows.csv`.
         library_errors: further exceptions that a library raises for bad input here, such as `yaml.YAMLError`.
-        advice: a sentence that says what to do.
+        advice: a sentence that says what to do; by default that of `advice_on`.
     """
     try:
         yield
@@ -36,6 +38,7 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
     except BrokenPipeError:
         raise  # a reader of our output has gone: no failure of the input
     except WORLD_ERRORS + library_errors as error:
+        advice = advice or advice_on(error)
         raise UserError(f"{name}: {reason(error)}.{advice and ' '}{advice}") from error
 
 
@@ -61,9 +64,20 @@ def is_of_another_process(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
 
 
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+
+
+def advice_on(error: BaseException) -> str:
+    """A sentence that says what to do where the disk is full; empty for any other error."""
+    is_full = isinstance(error, OSError) and error.errno in _FULL_DISK
+    return "Free disk space, then run the same command again." if is_full else ""
+
+
 def reason(error: BaseException) -> str:
     """The cause of a failure in the words people search for, without a full stop."""
     if isinstance(error, OSError) and error.strerror:
+        if error.errno in _FULL_DISK:  # pyarrow has words of its own
+            return os.strerror(error.errno).lower()
         return error.strerror[0].lower() + error.strerror[1:]
     if is_out_of_memory(error):
         return "out of memory"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -35,7 +36,11 @@ SMALL: dict[str, Columns] = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Sets the environment before any test module imports the client of the Hub, which reads it once."""
+    """Sets the environment before any test module imports the client of the Hub, which reads it once.
+
+    A shell ignores SIGINT for a command in its background, and so would the tests' processes.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if name.startswith(AMBIENT) or name in LAUNCHER_VARIABLES]:
         del os.environ[name]
     home = TemporaryDirectory(prefix="harness-tests-")

@@ -70,6 +70,7 @@ ENGINE_IMPORTS = {
     "inference": {"batches"},
     "memory": {"batches", "deployment", "losses", "optimizers"},
     "models": {"adaptations", "adaptations.head", "inputs", "layers", "model_code"},
+    "model_code": {"batches"},
     "optimizers": {"layers"},
     "plain_loop": {"batches", "encoding"},
     "predictions": {"inference"},

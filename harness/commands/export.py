@@ -54,6 +54,8 @@ def main(arguments: Sequence[str]) -> None:
     """
     options = parse_flags(ExportOptions, arguments, "export")
     records, messages = read_records(options.results)
+    if not records:
+        raise UserError(f"--results {missing_records(options.results, messages)}")
     for message in messages:
         print(message, file=sys.stderr)
     matching = _matching(records, options)
@@ -78,8 +80,6 @@ def _without_rejected(records: Sequence[RunRecord], results: Path) -> list[RunRe
 
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:
     """The runs that the flags select, in the order of the records."""
-    if not records:
-        raise UserError(f"--results {missing_records(options.results)}")
     entries = {run.run_id: group.entry for group in group_runs(records) for run in group.runs}
     for flag, wanted, known in (
         ("--model", [options.model] if options.model else [], {entry.model for entry in entries.values()}),
@@ -108,17 +108,20 @@ def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> 
     if len(models) > 1:
         names = ", ".join(models)
         raise UserError(f"--model is missing: {options.format} describes one model. Name one of: {names}.")
+    scored = [run for run in records if not run.spec.test_mode]  # whose rows are generated
     if options.format == "model-index":
         from huggingface_hub import ModelCardData
 
-        results = model_index(records)
+        results = model_index(scored)
         name = options.name or models[0].rsplit("/", 1)[-1]
         text = ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
     else:
-        entries = eval_results([run for run in records if not run.spec.test_mode])
+        entries = eval_results(scored)
         text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
     if not text:
-        raise UserError(f"{models[0]}: no score that fits {options.format} in its {len(records)} run(s).")
+        raise UserError(
+            f"{models[0]}: no score in its {len(records)} run(s) that fits {options.format}, outside test mode."
+        )
     if options.output is None:
         print(text, end="")
     else:

@@ -17,6 +17,7 @@ from rich.text import Text
 from harness.errors import UserError
 from harness.facts.records import Records, read_records
 from harness.inspection.terminal_table import wide_console
+from harness.metrics.registry import format_score
 from harness.sweeps.display import duration
 from harness.sweeps.unfinished import RunStatus, run_statuses
 from harness.system.command_line import parse_flags
@@ -100,6 +101,6 @@ def _cells(status: RunStatus) -> list[str]:
         status.location,
         f"{status.since:%Y-%m-%d %H:%M}" if status.since else "",
         f"{summary.step:,} of {summary.total_steps:,}" if summary and is_planned else "",
-        f"{summary.loss:.4f}" if summary and summary.loss is not None else "",
+        format_score(summary.loss) if summary and summary.loss is not None else "",
         duration(status.seconds_left) if status.seconds_left is not None else "",
     ]

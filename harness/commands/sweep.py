@@ -29,7 +29,7 @@ from harness.sweeps.plan import PlannedRun, SweepRequest, expand, points_of, tas
 from harness.sweeps.scheduler import Command
 from harness.sweeps.search import Finish, SearchSettings, search_grid
 from harness.sweeps.session import run_jobs
-from harness.system.command_line import flag_name, parse_flags
+from harness.system.command_line import flag_name, parse_flags, refuse_repeated
 
 
 @dataclass(frozen=True)
@@ -196,12 +196,17 @@ def sbatch_options(args: Sequence[str]) -> dict[str, str]:
     """Options of sbatch by their long names, from arguments such as `account=nlp`.
 
     Raises:
-        UserError: an argument has another form.
+        UserError: an argument has another form, or an option is duplicate.
     """
+    options: dict[str, str] = {}
     for arg in args:
-        if not all(arg.partition("=")[:2]):
+        name, equals, value = arg.partition("=")
+        if not name or not equals:
             raise UserError(f"--slurm {arg}: expected an option of sbatch and its value, as in account=nlp.")
-    return dict(arg.split("=", 1) for arg in args)
+        if name in options:
+            raise UserError(f"--slurm {arg}: duplicate {name}; give it once.")
+        options[name] = value
+    return options
 
 
 def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) -> None:
@@ -228,6 +233,7 @@ def _check_grid(options: SweepOptions, sweep: Sweep, recipe: Mapping[str, Any]) 
 
 def _split_arguments(arguments: Sequence[str]) -> tuple[SweepOptions, dict[str, Any], list[str]]:
     """The sweep's own options, hyperparameters for all runs, and the arguments that go to `harness run`."""
+    refuse_repeated(arguments)
     own: list[str] = []
     recipe: dict[str, Any] = {}
     passed: list[str] = []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from harness.engine.optimizers import state_shapes
@@ -21,17 +19,13 @@ from harness.engine.sharding import gather_state
 from harness.engine.training import Step, Training, TrainingState
 from harness.errors import UserError, boundary
 from harness.rows.files import file_hash
-from harness.system.atomic import replace_folder, write_atomically
+from harness.system.atomic import replace_folder, write_atomically, write_fault
 
 MAX_CHECKPOINTS = 2
 """Number of checkpoints that a run keeps: one to resume from, one in case that is damaged."""
 
 MANIFEST = "manifest.json"
 """File with the hash of every other file. It is written last: a folder without it is no checkpoint."""
-
-
-FAILED_WRITE = re.compile("No space left|File too large|write|iostream|unexpected pos")
-"""Words of the errors of torch.save and safetensors when the disk is full; they have no type of their own."""
 
 
 class Checkpoint(NamedTuple):
@@ -233,14 +227,14 @@ def _explained_errors(scratch: Path, size: int) -> Iterator[None]:
     """Turns a failed write into a UserError and removes the unfinished checkpoint of `size` bytes."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        if not isinstance(error, OSError) and not FAILED_WRITE.search(str(error)):
+        if (cause := write_fault(error)) is None:
             raise
         folder = next(path for path in scratch.parents if path.exists())
         free = shutil.disk_usage(folder).free
         raise UserError(
-            f"{scratch.parent}: cannot write a checkpoint: {error}. It needs {size / 2**20:,.0f} MiB; "
-            f"{free / 2**20:,.0f} MiB are free. Earlier checkpoints and records are intact: free disk space or name "
-            "another folder with --results, then run the same command again."
+            f"{scratch.parent}: cannot write a checkpoint: {cause}. It needs {size / 2**20:,.1f} MiB; "
+            f"{free / 2**20:,.1f} MiB are free. Earlier checkpoints and records are intact: free disk space, then run "
+            "the same command again, which resumes; or start anew in another folder with --results."
         ) from error

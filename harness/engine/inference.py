@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from harness.engine.batches import Encoded, cut_batch, scoring_batches
-from harness.errors import UserError, first_line, is_of_the_outside_world
 
 Scores = NDArray[np.float32]
 """Logits, or the value of a regression, for each row of a split in row order, float32[N, C]."""
@@ -43,34 +42,6 @@ def infer(accelerator: Accelerator, model: nn.Module, encoded: Encoded, device_b
     if not_finite:
         raise NotFinite(f"{not_finite} of {len(encoded)} rows have no finite score")
     return scores
-
-
-def check_scores(name: str, model: nn.Module, accelerator: Accelerator, encoded: Encoded, classes: int) -> None:
-    """Checks on two rows that the code of a model takes the tokenizer's inputs and returns logits [rows, classes].
-
-    Args:
-        name: the model as the user named it, such as `--model org/name`.
-
-    Raises:
-        UserError: the code fails, or its output has no logits or another number of them.
-    """
-    rows = np.arange(min(2, len(encoded)))
-    batch, expected = cut_batch(encoded, rows).to(accelerator.device), (len(rows), classes)
-    try:
-        with torch.no_grad(), accelerator.autocast():
-            shape = tuple(batch.scores(model.to(accelerator.device)(**batch.inputs).logits).shape)
-    except (Exception, SystemExit) as error:
-        if is_of_the_outside_world(error):
-            raise
-        fault = first_line(error)
-    else:
-        fault = "" if shape == expected else f"expected logits of shape {expected} for {len(rows)} rows, got {shape}"
-    model.to("cpu")  # it is adapted there
-    if fault:
-        raise UserError(
-            f"{name}: unsupported code: {type(model).__name__}.forward({', '.join(batch.inputs)}): {fault}. Change it "
-            "so that it takes these arguments and returns an output with logits, as transformers' models do."
-        )
 
 
 def _in_row_order(accelerator: Accelerator, rows: torch.Tensor, values: torch.Tensor, total: int) -> Scores:

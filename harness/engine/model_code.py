@@ -7,20 +7,25 @@ another repository.
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from harness.errors import UserError
+from harness.engine.batches import Encoded, cut_batch
+from harness.errors import UserError, first_line, is_of_the_outside_world
 
 _CLASSIFIER = AutoModelForSequenceClassification.__name__
 
-_MODULES = "transformers_modules."
+_PACKAGE = "transformers_modules"
 """The package in which transformers imports code that comes with models."""
 
 
@@ -55,7 +60,7 @@ def check_code(name: str, source: str, revision: str | None = None) -> None:
 
 def check_no_code(name: str, config: PreTrainedConfig) -> None:
     """Raises UserError for a configuration of code that an earlier run in this process has registered."""
-    if type(config).__module__.startswith(_MODULES):
+    if type(config).__module__.startswith(f"{_PACKAGE}."):
         raise UserError(f"{name}: it needs code of its own ({type(config).__name__}): add --trust-remote-code.")
 
 
@@ -116,6 +121,54 @@ def drop_listed_ties(model: PreTrainedModel) -> None:
     for module in model.modules():
         if isinstance(getattr(module, "_tied_weights_keys", None), (list, tuple)):
             module._tied_weights_keys = None  # type: ignore[assignment]
+
+
+def check_scores(name: str, model: nn.Module, accelerator: Accelerator, encoded: Encoded, classes: int) -> None:
+    """Checks on two rows that the code of a model takes the tokenizer's inputs and returns logits [rows, classes].
+
+    The logits must have a gradient, without which nothing can be trained.
+
+    Args:
+        name: the model as the user named it, such as `--model org/name`.
+
+    Raises:
+        UserError: the code fails, or its output has no logits, another number of them, or logits without a gradient.
+    """
+    rows = np.arange(min(2, len(encoded)))
+    batch, expected = cut_batch(encoded, rows).to(accelerator.device), (len(rows), classes)
+    try:
+        with accelerator.autocast():
+            logits = batch.scores(model.to(accelerator.device)(**batch.inputs).logits)
+        shape, has_gradient = tuple(logits.shape), logits.requires_grad
+    except (Exception, SystemExit) as error:
+        if is_of_the_outside_world(error):
+            raise
+        fault = describe_fault(error)
+    else:
+        fault = "" if has_gradient else "the logits have no gradient, perhaps after detach() or under no_grad()"
+        if shape != expected:
+            fault = f"expected logits of shape {expected} for {len(rows)} rows, got {shape}"
+    model.to("cpu")  # it is adapted there
+    if fault:
+        raise UserError(
+            f"{name}: unsupported code: {type(model).__name__}.forward({', '.join(batch.inputs)}): {fault}. Change it "
+            "so that it takes these arguments and returns an output with logits, as transformers' models do."
+        )
+
+
+def describe_fault(error: BaseException) -> str:
+    """The first line of an error, with file and line where code that comes with a model raised it."""
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file = Path(frame.f_code.co_filename)
+        if _PACKAGE in file.parts:
+            return f"{first_line(error)} ({file.name}, line {line})"
+        if frame.f_code.co_name in ("get_imports", "check_imports") and "filename" in frame.f_locals:
+            file = Path(frame.f_locals["filename"])  # which transformers reads before it is imported
+            if isinstance(error, SyntaxError):
+                error.filename = file.name
+                break
+            return f"{first_line(error)} ({file.name})"
+    return first_line(error)
 
 
 def own_references(auto_map: Any, folder: Path) -> Any:

@@ -26,12 +26,13 @@ from harness.engine.model_code import (
     check_code,
     check_no_code,
     code_options,
+    describe_fault,
     drop_listed_ties,
     fill_uninitialised,
     name_encoder,
     untrained_classifier,
 )
-from harness.errors import UserError, first_line, list_first
+from harness.errors import UserError, list_first
 from harness.facts.record_parts import ModelFacts
 from harness.facts.tasks import TaskSpec
 from harness.system.hub import call_with_retries
@@ -283,13 +284,13 @@ def explained_load_errors(name: str, advice: str = "") -> Iterator[None]:
             reason = "it needs code of its own, which runs only with --trust-remote-code."
             advice = "Read its .py files first. A model of the Hub also needs --revision with the commit that you read."
         elif "for this kind of AutoModel: AutoModelForSequenceClassification" in str(error):
-            reason = f"it cannot classify sequences: {first_line(error)}"
+            reason = f"it cannot classify sequences: {describe_fault(error)}"
             advice = "Choose another model, or add AutoModelForSequenceClassification to its code and its auto_map."
         elif isinstance(error, SystemExit):
-            reason = f"its code ended the process ({first_line(error)})."
+            reason = f"its code ended the process ({describe_fault(error)})."
             advice = "Remove that call from its .py files."
         else:
-            reason = first_line(error)
+            reason = describe_fault(error)
         raise UserError(f"{name}: cannot load the model: {reason}\n{advice}".rstrip()) from None
 
 

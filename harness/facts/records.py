@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -322,8 +323,13 @@ def read_records(results: Path) -> Records:
     return Records(sorted(records, key=lambda record: (record.spec.task, record.run_id)), messages)
 
 
-def missing_records(results: Path) -> str:
-    """The message for a results folder without records; it names the folder above or below that may have some."""
+def missing_records(results: Path, messages: Sequence[str] = ()) -> str:
+    """The message for a results folder without records; it names the folder above or below that may have some.
+
+    `messages` are those about its files, where none of them is a readable record.
+    """
+    if messages:
+        return "\n".join([f"{results}: no record under {results / 'runs'} can be read:", *messages])
     others = (results / "test-mode", results.parent)
     command = f"run: harness run --task sst2 --results {shlex.quote(str(results))}"
     remedies = [f"Name {other}" for other in others if (other / "runs").is_dir()]

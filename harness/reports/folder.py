@@ -72,7 +72,7 @@ def read_folder(results: Path) -> ResultsFolder:
 def check_records(results: Path, *folders: ResultsFolder) -> None:
     """Raises UserError, with the messages of the first of these folders, when none of them has a record."""
     if not any(folder.records for folder in folders):
-        raise UserError("\n".join([f"--results {missing_records(results)}", *folders[0].messages]))
+        raise UserError(f"--results {missing_records(results, folders[0].messages)}")
 
 
 def board_of(folder: ResultsFolder, aggregate: Aggregate = "mean") -> Leaderboard:

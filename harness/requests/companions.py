@@ -81,7 +81,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
             f"{task.name}.{missing}: its rows were not available, or it ran with --no-predict. Provide them and run "
             "again with --overwrite."
         )
-    spec = companion_spec(task, parent.spec)
+    spec = companion_spec(task, parent.spec, None if options.test_mode else find_files(task, options.data))
     record = parent.model_copy(
         update=dict(
             run_id=spec.run_id,

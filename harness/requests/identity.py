@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
+from typing import Any
 
 from harness.engine import test_mode
 from harness.errors import UserError
 from harness.facts.records import RunSpec
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe, load_task
 from harness.requests.options import RunOptions, default_recipe
-from harness.rows.files import Files, data_identity, find_files, model_revision
+from harness.rows.files import Files, check_positions, data_identity, find_files, model_revision
 from harness.rows.own_data import OwnData
 from harness.rows.own_task import infer_task
 
@@ -27,10 +29,12 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
     """Returns the identity of a run of `task`, which `apply_protocol` has prepared, on `files`.
 
     Raises:
-        UserError: the task does not support the recipe, the model's folder is invalid or has a --revision, its trusted
-            code is not pinned, or --init-from names an unsuitable task.
+        UserError: the task does not support the recipe, the model's folder is invalid, has a --revision or too few
+            positions, its trusted code is not pinned, or --init-from names an unsuitable task.
     """
     check_recipe(task, options.recipe)
+    if not options.test_mode:
+        check_positions(options.model, options.recipe.max_length)
     return _spec(task, files, options, _parent_run_id(task, options))
 
 
@@ -53,9 +57,18 @@ def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str 
     )
 
 
-def companion_spec(companion: TaskSpec, spec: RunSpec) -> RunSpec:
-    """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task."""
-    identity = {"task": companion.name, "task_version": companion.version, "task_fingerprint": companion.fingerprint}
+def companion_spec(companion: TaskSpec, spec: RunSpec, files: Files | None) -> RunSpec:
+    """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task.
+
+    `files` are the companion's own, whose labels are no part of that run.
+    """
+    identity: dict[str, Any] = {
+        "task": companion.name,
+        "task_version": companion.version,
+        "task_fingerprint": companion.fingerprint,
+    }
+    if (own := data_identity(companion, files)) is not None:
+        identity["data"] = hashlib.sha256(f"{spec.data} {own}".encode()).hexdigest()
     return spec.model_copy(update=identity)
 
 

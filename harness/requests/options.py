@@ -23,11 +23,8 @@ from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.facts.yaml_file import validate_number
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
-from harness.system.command_line import check_empty
+from harness.system.command_line import PARSER_CONFIG, check_flags, parse_arguments
 from harness.system.paths import user_path
-
-_PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
-"""Settings of the parsers: a switch has a flag only for its other position than the default."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +109,13 @@ def parse_options(arguments: Sequence[str]) -> RunOptions:
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
     _check_text(arguments)
-    check_empty(RunOptions, arguments)
+    check_flags(RunOptions, arguments)
     named = _peek(arguments)
     has_own_data = any(arg.split("=")[0].replace("_", "-") in OWN_DATA_FLAGS for arg in arguments)
     is_known = has_own_data or named["task"] is not None
     default = _defaults(named, has_own_data) if is_known else RunOptions(task=tyro.MISSING)
-    options = (_parse_named(arguments, default) if is_known else None) or tyro.cli(
-        RunOptions, args=list(arguments), default=default, prog="harness run", config=_PARSER_CONFIG
+    options = (_parse_named(arguments, default) if is_known else None) or parse_arguments(
+        RunOptions, arguments, "run", default
     )
     return _validated(options, has_own_data)
 
@@ -189,7 +186,7 @@ def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | 
     try:
         with redirect_stderr(io.StringIO()):  # tyro prints a wrong value even with console_outputs=False
             parsed: Any = tyro.cli(
-                make_dataclass("Named", columns), args=list(arguments), config=_PARSER_CONFIG, console_outputs=False
+                make_dataclass("Named", columns), args=list(arguments), config=PARSER_CONFIG, console_outputs=False
             )
         values = {kind: {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts}
         return replace(
@@ -213,8 +210,6 @@ def _types(kind: type) -> Mapping[str, Any]:
 def _defaults(named: Mapping[str, Any], has_own_data: bool) -> RunOptions:
     """Returns the defaults for the task, model and mode in `named`, after a check that they go together."""
     is_test_mode = bool(named.get("test_mode"))
-    if name := next((name for name in ("model", "revision", "data") if named.get(name) == ""), None):
-        raise UserError(f"--{name}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
     if is_test_mode:
         refuse_flags(
             named, ("model", "revision", "data"), "test mode has its own model and rows: drop it or --test-mode."
@@ -245,7 +240,7 @@ def _typed(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:
                 f"{flag}: expected a text or a path, got a {type(value).__name__}. Save the rows with to_parquet and "
                 "name the file."
             )
-        if isinstance(value, str) and not value and "Path" in str(types[name]):
+        if isinstance(value, str) and not value:
             raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
         if isinstance(value, (list, tuple)):
             value = [os.fspath(each) if isinstance(each, os.PathLike) else each for each in value]

@@ -79,7 +79,7 @@ def prepare(request: RunRequest, parent: Bundle | None, accelerator: Accelerator
     """
     from accelerate.utils import set_seed
 
-    from harness.engine import deployment, inference, provenance
+    from harness.engine import deployment, model_code, provenance
     from harness.engine.adaptations import adapters, freezing, label_scaling
     from harness.engine.evaluation import Evaluator
     from harness.engine.memory import limit_memory
@@ -105,7 +105,7 @@ def prepare(request: RunRequest, parent: Bundle | None, accelerator: Accelerator
     is_compiled = _is_compiled(options, plan, accelerator)
     own = {name: rows for name, rows in encoded.items() if name not in start.companions} | {"train": start.trained}
     if spec.trust_remote_code and deployment.keeps_whole_weights(accelerator):
-        inference.check_scores(f"--model {spec.model}", model, accelerator, start.trained, task.classes)
+        model_code.check_scores(f"--model {spec.model}", model, accelerator, start.trained, task.classes)
     training = _make_training(recipe, options, accelerator, model, own, plan, is_compiled)
     set_seed(spec.seed, device_specific=True)  # processes must not draw the same dropout
 

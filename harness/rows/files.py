@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
 from typing import NamedTuple
@@ -266,6 +267,19 @@ def model_revision(name: str, revision: str | None, trusts_code: bool = False) -
     """
     with boundary(f"--model {name}", RuntimeError, advice="Name a folder that can be read, or a model of the Hub."):
         return _model_revision(name, revision, trusts_code)
+
+
+def check_positions(name: str, max_length: int) -> None:
+    """Raises UserError when a model's folder has a configuration with fewer positions than `max_length`.
+
+    A model that is loaded knows its limit itself; this finds the fault before the first of many runs.
+    """
+    limit = None
+    with suppress(OSError, ValueError, AttributeError, RecursionError):  # loading the model reports the cause
+        config = json.loads((Path(name).expanduser() / "config.json").read_text(encoding="utf-8"))
+        limit = config.get("max_position_embeddings")
+    if isinstance(limit, int) and 0 < limit < max_length:
+        raise UserError(f"--max-length {max_length}: {name} has {limit} positions. Set --max-length {limit} or less.")
 
 
 def _model_revision(name: str, revision: str | None, trusts_code: bool) -> str:

@@ -111,10 +111,6 @@ def check_flags(own: OwnData) -> None:
         raise UserError("--choice-columns: missing. Name the columns of the candidates, as in a,b,c,d.")
     if own.candidates_column is None and (kind == "answer_selection" or own.placeholder is not None):
         raise UserError("--candidates-column: missing. Name the column with the list of candidates of each row.")
-    if own.placeholder == "":
-        raise UserError("--placeholder: expected the text that a candidate replaces, such as @placeholder.")
-    if own.label_separator == "":
-        raise UserError("--label-separator: expected the text between two labels, such as ';'.")
     others = {"--group-column": own.group_column, "--label-separator": own.label_separator}
     if own.candidates_column is not None:
         others |= {"--choice-columns": own.choice_columns, "--problem-type": kind}

@@ -95,9 +95,13 @@ def infer_delimiter(draft: TaskSpec, first: DataFile) -> str | None:
 
 
 def refuse_same_files(files: Mapping[str, Sequence[DataFile]]) -> None:
-    """Raises UserError when two splits have a file of the same bytes."""
+    """Raises UserError when a split has a file twice, or two splits have one of the same bytes."""
     split_of: dict[tuple[str, str | None], str] = {}
     for split, parts in files.items():
+        paths: set[tuple[Path, str | None]] = set()
         for file in parts:
+            if (path := (file.path.resolve(), file.sheet)) in paths:
+                raise UserError(f"--{split}-file {file.name}: duplicate file: name it once, perhaps in a pattern.")
+            paths.add(path)
             if (other := split_of.setdefault((file.sha256, file.sheet), split)) != split:
                 raise UserError(f"--{split}-file {file.name}: the same bytes are in a file of {other}.")

@@ -77,6 +77,13 @@ def infer_task(own: OwnData) -> InferredTask:
             f"--{empty[0]}-percent: {empty[0]} would be empty: {len(tables['train']):,} training rows have too few "
             f"different {units}, and rows of equal ones stay together. Add --{empty[0]}-file."
         )
+    left, is_single = len(by_split["train"]), labels.problem_type == "single_label_classification"
+    fewest = len(labels.labels or ()) if is_single else 2
+    if (own.validation_percent or own.test_percent) and left < fewest:
+        raise UserError(
+            f"--validation-percent and --test-percent leave {left} of {len(tables['train']):,} training rows: expected "
+            f"at least {fewest}{', one per label' * is_single}. Lower them, or add --validation-file."
+        )
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")
     rows = {split: len(table) for split, table in by_split.items()}

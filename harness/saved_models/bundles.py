@@ -19,7 +19,7 @@ from harness.reports.learning_curve import PLOT, curve_plot
 from harness.rows.files import file_hash
 from harness.saved_models import adapter_folder
 from harness.saved_models.model_card import model_card
-from harness.system.atomic import check_writable, replace_folder, write_atomically
+from harness.system.atomic import check_writable, replace_folder, write_atomically, write_fault
 
 if TYPE_CHECKING:
     import torch
@@ -193,16 +193,14 @@ def _paths(folder: Path) -> list[str]:
 @contextmanager
 def _explained_errors(scratch: Path) -> Iterator[None]:
     """Turns a failed write into a UserError; removes the hidden folder after any failure."""
-    from safetensors import SafetensorError
-
     try:
         yield
     except BaseException as error:
         shutil.rmtree(scratch, ignore_errors=True)
-        if not isinstance(error, (OSError, SafetensorError)):
+        if (cause := write_fault(error)) is None:
             raise
         raise UserError(
-            f"--save-model: cannot write to {scratch.parent}: {error}. Free disk space or name another folder with "
+            f"--save-model: cannot write to {scratch.parent}: {cause}. Free disk space or name another folder with "
             "--save-model, then run the same command again: it resumes from the run's last checkpoint."
         ) from error
 

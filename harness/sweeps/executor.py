@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Protocol
 
-from pydantic import BeforeValidator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from harness.errors import UserError
 from harness.facts.yaml_file import KeysOfFile
@@ -72,11 +72,13 @@ def _count(value: Any) -> Any:
 
 
 def _texts(value: Any) -> Any:
+    if isinstance(value, dict) and (empty := [name for name, each in value.items() if each in (None, "")]):
+        raise ValueError(f"{empty[0]}: empty, perhaps an unset variable; give it a value, or drop it")
     return {str(name): str(each) for name, each in value.items()} if isinstance(value, dict) else value
 
 
 Count = Annotated[int, BeforeValidator(_count)]
-Text = Annotated[str, BeforeValidator(lambda value: str(value) if type(value) is int else value)]
+Text = Annotated[str, Field(min_length=1), BeforeValidator(lambda value: str(value) if type(value) is int else value)]
 """A text that may look like a number, such as a time limit in minutes."""
 
 
@@ -101,7 +103,7 @@ class ExecutorSettings(KeysOfFile):
     """The time limit of Slurm jobs."""
     slurm: Annotated[Mapping[str, str], BeforeValidator(_texts)] = {}
     """Further options of sbatch by their long names."""
-    ray_address: str | None = None
+    ray_address: Text | None = None
     """The address of a Ray cluster."""
 
     @model_validator(mode="before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, product
@@ -247,7 +248,10 @@ def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None
     after = parent.run_id if parent else None
     parent_group_key = parent.spec.group_key(parent.parent_group_key) if parent else None
     if loaded.predicted_by:
-        after, spec = spec.run_id, companion_spec(loaded, spec)
+        own = None
+        with suppress(UserError):  # the run itself reports it
+            own = None if options.test_mode else find_files(loaded, options.data)
+        after, spec = spec.run_id, companion_spec(loaded, spec, own)
     default = default_recipe(trained, options.model, options.test_mode)
     changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained

@@ -48,7 +48,8 @@ def run_jobs(
             if scheduler.is_stopping and not is_announced:
                 is_announced = True
                 number = len(scheduler.running)
-                console.print(f"stopping: {number} run(s) save a checkpoint; Ctrl-C again kills them")
+                queued = ", or are cancelled if they have not started" if executor.has_queue else ""
+                console.print(f"stopping: {number} run(s) save a checkpoint{queued}; Ctrl-C again kills them")
             display.refresh(scheduler)
     done, failed, invalid = (scheduler.in_state(state) for state in ("done", "failed", "invalid"))
     left = scheduler.in_state("waiting", "elsewhere", "unseen")

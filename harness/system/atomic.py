@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import glob
 import os
+import re
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from harness.errors import reason
 
 PROBE_BYTES = 1 << 16
 """Bytes that must be free at the start; a full disk still takes the names of empty files."""
@@ -28,6 +31,23 @@ def check_writable(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=folder, prefix=".probe-") as file:
         file.write(bytes(PROBE_BYTES))
+
+
+_FAILED_WRITE = re.compile("write|iostream|unexpected pos")
+"""Words of the errors of torch.save on a full disk, which do not name the cause."""
+
+
+def write_fault(error: BaseException) -> str | None:
+    """The cause of a failed write of any library, without a full stop; None for another error.
+
+    The errors of torch.save, safetensors and tokenizers have no type of their own.
+    """
+    if isinstance(error, OSError):
+        return reason(error)
+    if number := re.search(r"\(os error (\d+)\)", str(error)):
+        return os.strerror(int(number[1])).lower()
+    is_of_torch = isinstance(error, RuntimeError) and _FAILED_WRITE.search(str(error))
+    return "the disk is full, or a quota or a limit on the size of files is reached" if is_of_torch else None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
@@ -12,9 +13,13 @@ from typing import Any, TypeVar
 import tyro
 
 from harness.errors import UserError
+from harness.system.exit_codes import is_first_process
 from harness.system.paths import user_path
 
 Options = TypeVar("Options")
+
+PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
+"""Settings of the parsers: a switch has a flag only for its other position than the default."""
 
 _LIST = re.compile(r"(Annotated\[)?tuple\[\w+, \.\.\.\](, .*\])?")
 """The type of a flag that takes any number of values, of which none is its default."""
@@ -24,12 +29,11 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     """The options of `harness <command>`.
 
     Raises:
-        UserError: a path is impossible or empty, or a flag for a list has no value.
+        UserError: a path is impossible, a value is empty, or a flag is repeated.
         SystemExit: after --help (0), or for an unknown flag or a value of the wrong type (2).
     """
-    check_empty(kind, arguments)
-    config = (tyro.conf.FlagCreatePairsOff,)
-    parsed: Any = tyro.cli(kind, args=list(arguments), prog=f"harness {command}", config=config)
+    check_flags(kind, arguments)
+    parsed: Any = parse_arguments(kind, arguments, command)
     paths: dict[str, Path] = {}
     for field in fields(parsed):
         if isinstance(path := getattr(parsed, field.name), Path):
@@ -40,23 +44,49 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     return options
 
 
-def check_empty(kind: Any, arguments: Sequence[str]) -> None:
-    """Raises UserError for a list without values and for an empty path, as of an unset variable.
+def parse_arguments(kind: Any, arguments: Sequence[str], command: str, default: Any = tyro.MISSING_NONPROP) -> Any:
+    """The options of `harness <command>`, unchecked; of several processes, the first prints help and errors."""
+    return tyro.cli(
+        kind,
+        args=list(arguments),
+        default=default,
+        prog=f"harness {command}",
+        config=PARSER_CONFIG,
+        console_outputs=is_first_process(),
+    )
 
-    The list would be its default in silence, and the path the working directory.
+
+def check_flags(kind: Any, arguments: Sequence[str]) -> None:
+    """Raises UserError for a flag that is repeated or has no value, or an empty one, as of an unset variable.
+
+    All but the last value would be lost in silence, a list would be its default, a path the working directory.
     """
     groups = [kind, *(field.default_factory for field in fields(kind) if is_dataclass(field.default_factory))]
     types = {field.name.strip("_"): str(field.type) for group in groups for field in fields(group)}
     lists = {name for name, text in types.items() if _LIST.fullmatch(text)}
-    paths = {name for name, text in types.items() if "Path" in text}
+    repeatable = {name for name, text in types.items() if "UseAppendAction" in text}
+    refuse_repeated(arguments, repeatable)
+    flag = ""
     for arg, following in pairwise([*arguments, "--"]):
-        if not arg.startswith("--"):
-            continue
-        flag, equals, value = arg.partition("=")
-        name = flag_name(flag)
-        is_empty_list = name in lists and not equals and following.startswith("--")
-        if is_empty_list or (name in paths and not (value if equals else following)):
-            raise UserError(f"{flag}: empty, perhaps an unset variable. Give it a value, or drop it for the default.")
+        is_empty = not arg
+        if arg.startswith("--"):
+            flag, equals, value = arg.partition("=")
+            is_empty = not value if equals else flag_name(flag) in lists and following.startswith("--")
+        if is_empty and flag_name(flag) not in repeatable:  # a text to predict may be empty
+            raise UserError(
+                f"{flag or 'argument'}: empty, perhaps an unset variable. Give it a value, or drop it for the default."
+            )
+
+
+def refuse_repeated(arguments: Sequence[str], repeatable: Collection[str] = ()) -> None:
+    """Raises UserError for a flag that is given twice, of which only the last would count."""
+    flags = [arg for arg in arguments if arg.startswith("--") and arg != "--"]
+    counts = Counter(map(flag_name, flags))
+    if repeated := next(
+        (arg for arg in flags if counts[flag_name(arg)] > 1 and flag_name(arg) not in repeatable), None
+    ):
+        flag = repeated.partition("=")[0]
+        raise UserError(f"{flag}: duplicate flag: give it once; a flag for a list takes all its values at once.")
 
 
 def split_flags(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:

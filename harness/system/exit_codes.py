@@ -7,13 +7,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from harness.errors import UserError, is_of_another_process, is_of_the_outside_world, reason
+from harness.errors import UserError, advice_on, is_of_another_process, is_of_the_outside_world, reason
 from harness.system.output import standard_streams
 from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, stop_at_once
 
 FIRST_PROCESS_SECONDS = 2.0
-"""Seconds that every process but the first waits before it prints an error: the first mostly prints the same one."""
+"""Seconds that every process but the first waits before it ends with an error: the first mostly prints the same one."""
 
 MAX_CHARACTERS = 10_000
 """Characters of a message; it may repeat a value of any size from a file."""
@@ -37,6 +37,10 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
                 )
             with stop_at_once(), _flushed_output():
                 yield
+        except SystemExit as end:
+            if end.code == 2 and not is_first_process():  # an invalid flag, which the first process prints
+                time.sleep(FIRST_PROCESS_SECONDS)
+            raise
         except BrokenPipeError:  # the reader of our output, such as `head`, has closed it
             sys.exit(0)
         except Interrupted as interruption:
@@ -48,7 +52,8 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
         except Exception as error:
             if is_of_the_outside_world(error):
                 file = getattr(error, "filename", None)
-                _end(f"error: {f'{os.fsdecode(file)}: ' if isinstance(file, (str, bytes)) else ''}{reason(error)}.", 2)
+                name = f"{os.fsdecode(file)}: " if isinstance(file, (str, bytes)) else ""
+                _end(f"error: {name}{reason(error)}. {advice_on(error)}".rstrip(), 2)
             if is_of_another_process(error):
                 _end("stopped, because another process of this run has ended; its own message is the cause", 1)
             _end(
@@ -57,6 +62,11 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
                 f"{redact_command(sys.argv)}",
                 1,
             )
+
+
+def is_first_process() -> bool:
+    """True in the first of the processes that a launcher has started, and in a process of its own."""
+    return os.environ.get("RANK", "") in ("", "0")
 
 
 @contextmanager
@@ -72,8 +82,7 @@ def _flushed_output() -> Iterator[None]:
 
 
 def _end(message: str, code: int) -> None:
-    process = os.environ.get("RANK", "0")
-    prefix = "" if process == "0" else f"[process {process}] "
+    prefix = "" if is_first_process() else f"[process {os.environ['RANK']}] "
     if prefix and code > 128:  # a signal reaches the first process, too, which reports it
         sys.exit(code)
     if prefix:  # when the first process has ended, the launcher ends this one meanwhile

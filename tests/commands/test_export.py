@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from huggingface_hub import ModelCardData, parse_eval_result_entries
+from support.commands import run_harness
 
 from harness.commands.export import main
 from harness.errors import UserError
@@ -60,6 +61,16 @@ def test_points_that_a_grid_did_not_choose_are_counted_and_left_out(make_record,
     assert "1 run(s) left out" in output.err
     run("--results", results, "--format", "model-index", "--recipe", "learning_rate=1e-05")
     assert capsys.readouterr().out.count("type: accuracy") == 1
+
+
+@pytest.mark.parametrize("form", ["model-index", "eval-results"])
+def test_scores_of_test_mode_are_not_for_the_hub(form, make_record, write, capsys):
+    results = write(make_record("rte", spec={"test_mode": True}))
+    with pytest.raises(UserError, match=r"1 run\(s\).*test mode"):
+        run("--results", results, "--format", form)
+    write(make_record("mrpc"))
+    run("--results", results, "--format", form)
+    assert "rte" not in capsys.readouterr().out
 
 
 def test_main_scores_are_entries_of_eval_results(make_record, write, capsys):
@@ -151,6 +162,17 @@ def test_folder_without_records_is_a_user_error_that_names_the_one_with_runs(nam
     (tmp_path / present / "runs").mkdir(parents=True)
     with pytest.raises(UserError, match=rf"--results .*Name {tmp_path / present}$"):
         run("--results", tmp_path / named, "--format", "model-index")
+
+
+@pytest.mark.parametrize("command", ["export", "leaderboard"])
+def test_folder_of_unreadable_records_says_so_before_their_faults(command, tmp_path, capsys):
+    (tmp_path / "runs" / "rte").mkdir(parents=True)
+    (tmp_path / "runs" / "rte" / "broken.json").write_text("{", encoding="utf-8")
+    run_harness(command, "--results", tmp_path, *["--format", "model-index"] * (command == "export"), code=2)
+    first, second = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"error: --results {tmp_path}: ")
+    assert "harness run" not in first
+    assert "broken.json: " in second
 
 
 def test_unreadable_record_is_named(make_record, write, capsys):

@@ -128,14 +128,17 @@ def test_supervised_run_is_running_then_done(tmp_path: Path, status: Status) -> 
     assert earlier.state == "done"
 
 
-def test_step_loss_and_time_are_those_of_the_progress_file(status: Status, record: Path) -> None:
+@pytest.mark.parametrize("loss, shown", [(0.5, "0.5000"), (2.5e6, "2.50e+06")])
+def test_step_loss_and_time_are_those_of_the_progress_file(
+    status: Status, record: Path, loss: float, shown: str
+) -> None:
     progress = Progress(SPEC.recipe)
-    progress.step, progress.train_seconds, progress.loss_sum, progress.interval_rows = 100, 50.0, 32.0, 64
+    progress.step, progress.train_seconds, progress.loss_sum, progress.interval_rows = 100, 50.0, 64 * loss, 64
     progress.setup_seconds, progress.seconds_before = 10.0, 90.0  # 30 s of evaluations
     with hold_lock(lock_path(record)), (file := ProgressFile(record, SPEC)):
         file.written_at = 0.0
         file.write(progress, 300)
-        assert status()[0].endswith("100 of 300 0.5000 3 min")
+        assert status()[0].endswith(f"100 of 300 {shown} 3 min")
     assert not progress_path(record).exists()
 
 

@@ -8,6 +8,7 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ from support.commands import run_harness
 
 from harness.facts.records import RunRecord, write_record
 from harness.facts.tasks import load_task
-
-MODEL = ["--model", "org/tiny", "--seed", "1"]
 
 # -- the checker: file names, lines and predictions as in the server's sample submission -------------------------------
 
@@ -103,7 +102,8 @@ def add(tmp_path: Path, make_record: Callable[..., RunRecord]) -> Callable[..., 
 
 def submit(tmp_path: Path, *args: str, code: int = 0) -> Path:
     out = tmp_path / "glue.zip"
-    run_harness("submit", *MODEL, "--results", tmp_path / "results", "--out", out, *args, code=code)
+    defaults = {"--model": "org/tiny", "--seed": "1", "--results": tmp_path / "results", "--out": out}
+    run_harness("submit", *chain(*(each for each in defaults.items() if each[0] not in args)), *args, code=code)
     return out
 
 

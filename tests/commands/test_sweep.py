@@ -523,6 +523,7 @@ INVALID: dict[str, tuple[list[str], str]] = {
         ["--tasks", "rte", "--grid", "warmup=0,0.1", "--epochs", "1", "--grid-halving"],
         "--grid-halving: .*one epoch",
     ),
+    "repeated hyperparameter": (["--tasks", "rte", "--epochs", "1", "--epochs=2"], "--epochs: duplicate"),
     "no such sweep file": (["none.yaml"], r"none\.yaml"),
 }
 

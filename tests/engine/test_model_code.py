@@ -150,10 +150,15 @@ def test_code_without_a_classifier_is_an_error(
         ("SequenceClassifierOutput(logits=logits)", "(logits,)", "logits"),
         ("SequenceClassifierOutput(logits=logits)", "SequenceClassifierOutput(logits=None)", "logits"),
         ("config.hidden_size, config.num_labels)", "config.hidden_size, 3)", r"\(2, 2\).*\(2, 3\)"),
-        ("mask = attention_mask", "raise ValueError('boom')\n        mask = attention_mask", "boom"),
+        (
+            "mask = attention_mask",
+            "raise ValueError('boom')\n        mask = attention_mask",
+            r"boom \(modeling_own\.py, line 49\)",
+        ),
+        ("logits=logits", "logits=logits.detach()", "gradient"),
         ("mask = attention_mask", "raise SystemExit(0)\n        mask = attention_mask", "SystemExit"),
     ],
-    ids=["arguments", "tuple", "no logits", "three logits", "error", "exit"],
+    ids=["arguments", "tuple", "no logits", "three logits", "error", "detached", "exit"],
 )
 def test_code_that_cannot_score_rows_is_an_error_before_training(
     own_model: Path, make_task: Callable[..., Path], tmp_path: Path, old: str, new: str, message: str
@@ -163,6 +168,25 @@ def test_code_that_cannot_score_rows_is_an_error_before_training(
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(UserError, match=f"own: .*OwnClassifier.*{message}"):
         run(str(make_task()), model=own_model, trust_remote_code=True, results=tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    "file, new, fault",
+    [
+        ("modeling_own.py", "x = = 3", r"SyntaxError: .*\(modeling_own\.py, line 2\)"),
+        ("sizes_own.py", "x = = 3", r"SyntaxError: .*\(sizes_own\.py, line 2\)"),
+        ("modeling_own.py", "import nosuchpackage", r"nosuchpackage.*\(modeling_own\.py\)"),
+        ("modeling_own.py", "from torch import nosuchname", r"nosuchname.*\(modeling_own\.py, line 2\)"),
+        ("sizes_own.py", "x = 1 / 0", r"ZeroDivisionError: .*\(sizes_own\.py, line 2\)"),
+    ],
+)
+def test_code_that_cannot_be_imported_is_an_error_with_its_line(
+    own_model: Path, file: str, new: str, fault: str
+) -> None:
+    path = own_model / file
+    path.write_text(f"\n{new}\n{path.read_text()}")
+    with pytest.raises(UserError, match=f"own: .*{fault}"):
+        build_model(str(own_model), "sha256:0", RTE, 1, trusts_code=True)
 
 
 def test_code_that_ends_the_process_is_an_error(own_model: Path) -> None:

@@ -199,3 +199,16 @@ def test_sweep_of_an_own_suite_plans_the_run_that_predicts_its_companion(shops: 
     assert [run.task.name for run in (stars, probe)] == ["stars", "probe"]
     assert probe.after == stars.run_id
     assert downloads_of([stars.options, probe.options])[1] == [("org/own", "main", False, str(shops / "stars.yaml"))]
+
+
+def test_changed_labels_of_a_companion_are_another_run_that_starts_from_the_same(shops: Path, tmp_path: Path) -> None:
+    probe = shops / "probe.yaml"
+    (shops / "probe.csv").write_text((shops / "data.csv").read_text())
+    probe.write_text(probe.read_text().replace("data.csv", "probe.csv"))
+    sweep = Sweep.model_validate({"tasks": [str(probe)], "models": ["org/own"]})
+    request = SweepRequest(sweep, {}, ("--results", str(tmp_path)), False)
+    (before,) = (run for run in expand(request) if run.is_requested)
+    (shops / "probe.csv").write_text((shops / "data.csv").read_text().replace("w7,good", "w7,bad"))
+    (after,) = (run for run in expand(request) if run.is_requested)
+    assert after.run_id != before.run_id
+    assert after.after == before.after

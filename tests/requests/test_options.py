@@ -354,7 +354,7 @@ def test_order_of_flags_does_not_matter() -> None:
     [
         "--task rte --test-mode --epochs 2 --results here --learning-rate 1e-4 --seed 3",
         "--task=mrpc --global_batch_size=8 --max-grad-norm None --save-model there --no-predict --no-length-grouping",
-        "--task ax --model microsoft/deberta-v3-base --adapter lora --epochs 3 --epochs 4 --evaluate-every 0.25",
+        "--task ax --model microsoft/deberta-v3-base --adapter lora --epochs 4 --evaluate-every 0.25",
         "--train-file a.csv b.csv --text-columns a,b --problem-type regression --device-batch-size None",
         "--dataset a/b:c --text-columns x --model a/b --freeze 1 --evaluate-every 4 --no-length-grouping",
     ],
@@ -588,3 +588,12 @@ def test_switch_in_place_of_a_number_is_refused(name: str) -> None:
 def test_missing_rows_are_named_before_the_name_of_the_task() -> None:
     with pytest.raises(UserError, match=r"^--train-file: missing"):
         parse_options(["--text-columns", "title"])
+
+
+@pytest.mark.parametrize("name", ["label_separator", "placeholder", "tracker", "data"])
+def test_empty_text_is_refused(name: str) -> None:
+    flag = f"--{name.replace('_', '-')}"
+    with pytest.raises(UserError, match=f"^{flag}: empty"):
+        parse_options(["--task", "rte", flag, ""])
+    with pytest.raises(UserError, match=f"^{flag}: empty"):
+        resolve_options({"task": "rte", name: ""})

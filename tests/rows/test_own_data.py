@@ -625,10 +625,6 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: _file(GOOD, label_separator=";"),
         r"--label-separator: needs --problem-type multi_label_classification",
     ),
-    "empty separator": (
-        lambda: _file(GOOD, label_separator="", problem_type="multi_label_classification"),
-        r"--label-separator: expected",
-    ),
     "infinite label": (
         lambda: _file("".join(f'{{"text": "t{row}", "label": 1e{row}00}}\n' for row in range(9)), "train.jsonl"),
         r"expected a single label in row 5, got inf",
@@ -868,6 +864,10 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
         lambda: (own(f"train.csv#sha256={'0' * 64}"), {"train.csv": GOOD}),
         r"train\.csv: wrong checksum: expected sha256 0{64}, got [0-9a-f]{64}",
     ),
+    "file that is named twice": (
+        lambda: (OwnData(train_file=("train.csv", "./tr*.csv"), text_columns="text"), {"train.csv": GOOD}),
+        r"--train-file .*train\.csv: duplicate file",
+    ),
     "invalid checksum": (
         lambda: (own("train.csv#sha256=abc"), {"train.csv": GOOD}),
         r"#sha256=abc': invalid sha256: .*got 3 characters",
@@ -896,6 +896,14 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     "percentages that leave no rows": (
         lambda: _file(GOOD, validation_percent=50, test_percent=50),
         r"--validation-percent and --test-percent: expected a sum below 100",
+    ),
+    "percentage that leaves one row for two labels": (
+        lambda: _labelled(["a", "b"] * 20, validation_percent=99),
+        r"--validation-percent.*leave 1 of 40 training rows: expected at least 2",
+    ),
+    "percentage that leaves one row of a regression": (
+        lambda: _labelled([f"{row}.5" for row in range(40)], test_percent=89),
+        r"--test-percent leave 1 of 40 training rows: expected at least 2",
     ),
     "too few rows for a percentage": (
         lambda: _labelled(["a", "a", "b"], validation_percent=1),
@@ -1089,7 +1097,6 @@ def test_test_rows_without_right_candidates_are_predicted(write_rows: Write) -> 
     [
         ({"candidates_column": None, "problem_type": "answer_selection"}, "--candidates-column: missing"),
         ({"candidates_column": None, "placeholder": "@"}, "--candidates-column: missing"),
-        ({"placeholder": ""}, "--placeholder: expected"),
         ({"placeholder": "@nobody"}, "--placeholder @nobody: not found in any training row of text"),
         ({"problem_type": "regression"}, "--problem-type regression: .*--candidates-column entities"),
         ({"group_column": "query"}, "--group-column query: .*--candidates-column entities"),

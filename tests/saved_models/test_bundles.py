@@ -177,13 +177,24 @@ def test_full_disk_at_the_end_loses_no_training(
     run(*args, code=2)
     error = capsys.readouterr().err
     assert "--save-model" in error
-    assert "No space left on device" in error
+    assert "no space left on device" in error
     assert list((tmp_path / "results/test-mode/runs/rte").glob("*.json")) == []
     monkeypatch.undo()
     run(*args)
     assert "after step 2 of 2" in capsys.readouterr().out
     (path,) = (tmp_path / "results/test-mode/runs/rte").glob("*.json")
     assert bundles.read_bundle(tmp_path / "saved").record == read_record(path)
+
+
+def test_tokenizer_that_fills_the_disk_is_no_fault_of_the_harness(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[..., Path], make_task: Callable[..., Path]
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise Exception("No space left on device (os error 28)")
+
+    monkeypatch.setattr("transformers.PreTrainedTokenizerFast.save_pretrained", full)
+    with pytest.raises(UserError, match=r"^--save-model: .*no space left on device"):
+        make_bundle(read_task(make_task()))
 
 
 # -- refused before training ---------------------------------------------------------------------------------------
@@ -291,7 +302,7 @@ def test_model_is_replaced_completely_or_not_at_all(
     folder = make_bundle(task)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     fill_disk(monkeypatch)
-    with pytest.raises(UserError, match="No space left on device"):
+    with pytest.raises(UserError, match="no space left on device"):
         make_bundle(task)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []

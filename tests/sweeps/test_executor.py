@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.commands.sweep import read_options
 from harness.errors import UserError
 from harness.sweeps.executor import ExecutorSettings
+from harness.sweeps.file import read_sweep
 
 
 def settings_of(*args: str) -> ExecutorSettings:
@@ -27,3 +30,19 @@ def test_other_numbers_of_gpus_are_refused(gpus: str) -> None:
 
 def test_whole_number_of_gpus_stays_one() -> None:
     assert settings_of("--gpus-per-run", "2") == ExecutorSettings(gpus_per_run=2)
+
+
+@pytest.mark.parametrize("args", [["account="], ["mem=16G", "account="], ["account=a", "account=b"], ["account"]])
+def test_empty_and_duplicate_options_of_sbatch_are_refused(args: list[str]) -> None:
+    with pytest.raises(UserError, match=r"--slurm.*account"):
+        settings_of("--executor", "slurm", "--slurm", *args)
+
+
+@pytest.mark.parametrize(
+    "setting, fault", [("slurm: {account: }", "account: empty"), ("partition: ''", "partition"), ("time: ''", "time")]
+)
+def test_empty_setting_of_a_file_is_named_with_its_line(setting: str, fault: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"tasks: [rte]\nexecutor:\n  name: slurm\n  {setting}\n")
+    with pytest.raises(UserError, match=rf"mine\.yaml:4: .*{fault}"):
+        read_sweep(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,9 +54,11 @@ def test_a_task_starts_from_the_row_s_own_parent() -> None:
     }
 
 
-def test_a_copy_of_the_model_gets_the_same_recipe(tiny_model: Path) -> None:
+def test_a_copy_of_the_model_gets_the_same_recipe(tiny_model: Path, tmp_path: Path) -> None:
     row = load_row("electra-large")
-    (run, *_) = _runs(sweep_of(row, ["rte"], model=str(tiny_model)))
+    copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
+    (copy / "config.json").write_text('{"max_position_embeddings": 512}')
+    (run, *_) = _runs(sweep_of(row, ["rte"], model=str(copy)))
     assert run.spec.recipe == Recipe(**(row.recipe_of("rte") or {}))
     assert run.spec.revision.startswith("sha256:")
 

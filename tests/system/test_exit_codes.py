@@ -97,6 +97,10 @@ def test_exit_code_of_sys_exit_is_kept(code: int) -> None:
     "error, cause",
     [
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "a/record.json"), "a/record.json: no space left"),
+        (
+            OSError(errno.ENOSPC, "Error writing bytes to file. Detail: ...", "a/rows.parquet"),
+            "a/rows.parquet: no space",
+        ),
         (OSError(errno.ELOOP, os.strerror(errno.ELOOP), b"a/rows.csv"), "a/rows.csv: too many levels"),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "a"), "a: permission denied"),
         (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), "file too large"),
@@ -124,7 +128,10 @@ def test_failed_write_has_the_name_of_the_file_not_of_its_temporary(
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(SystemExit), exit_code_on_error():
         write_atomically(tmp_path / "table.md", "text")
-    assert capsys.readouterr().err == f"error: {tmp_path}/table.md: no space left on device.\n"
+    assert (
+        capsys.readouterr().err
+        == f"error: {tmp_path}/table.md: no space left on device. Free disk space, then run the same command again.\n"
+    )
 
 
 def test_error_of_ours_keeps_its_traceback_and_asks_for_a_report(
