@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.facts.records import RunSpec
 from harness.facts.tasks import TaskSpec, apply_protocol, check_recipe, load_task
 from harness.requests.options import RunOptions, default_recipe
-from harness.rows.files import Files, check_positions, data_identity, find_files, model_revision
+from harness.rows.files import Files, data_identity, find_files, model_revision
 from harness.rows.own_data import OwnData
 from harness.rows.own_task import infer_task
 
@@ -29,12 +29,10 @@ def identify(task: TaskSpec, files: Files | None, options: RunOptions) -> RunSpe
     """Returns the identity of a run of `task`, which `apply_protocol` has prepared, on `files`.
 
     Raises:
-        UserError: the task does not support the recipe, the model's folder is invalid, has a --revision or too few
-            positions, its trusted code is not pinned, or --init-from names an unsuitable task.
+        UserError: the task does not support the recipe, the model's folder is invalid or has a --revision, its trusted
+            code is not pinned, or --init-from names an unsuitable task.
     """
     check_recipe(task, options.recipe)
-    if not options.test_mode:
-        check_positions(options.model, options.recipe.max_length)
     return _spec(task, files, options, _parent_run_id(task, options))
 
 

@@ -19,7 +19,7 @@ from harness.facts.suites import load_suite, registered_suites
 from harness.facts.tasks import TaskSpec, apply_protocol, is_path, load_task, task_names, trained_task
 from harness.requests.identity import companion_spec, identify, resolve_task
 from harness.requests.options import RunOptions, default_recipe, parse_options
-from harness.rows.files import find_files
+from harness.rows.files import check_positions, find_files
 from harness.sweeps.file import ModelSettings, Sweep, TaskSettings
 from harness.system.paths import user_path
 
@@ -245,6 +245,8 @@ def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None
     trained = apply_protocol(trained, options.recipe.protocol)
     files = None if options.test_mode else find_files(trained, options.data)
     spec = identify(trained, files, options)
+    if not options.test_mode:
+        check_positions(options.model, options.recipe.max_length)
     after = parent.run_id if parent else None
     parent_group_key = parent.spec.group_key(parent.parent_group_key) if parent else None
     if loaded.predicted_by:
