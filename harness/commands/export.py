@@ -1,4 +1,4 @@
-"""`harness export`: writes records in formats of the Hub, or in that of Every Eval Ever."""
+"""`harness export`: writes records in formats of the Hub, in that of Every Eval Ever, or as a table in LaTeX."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from harness.facts.choices import read_searches
 from harness.facts.records import RunRecord, missing_records, read_records
 from harness.reports.every_eval_ever import Relationship, collection_path, every_eval_ever
 from harness.reports.hub_metadata import eval_results, model_index
+from harness.reports.latex import render_latex
+from harness.reports.standings import build_leaderboard
 from harness.stats.groups import group_runs
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
@@ -25,13 +27,13 @@ from harness.system.command_line import parse_flags
 class ExportOptions:
     """Write records in another format."""
 
-    format: Literal["model-index", "eval-results", "every-eval-ever"]
-    """model-index: YAML metadata of one model for its card on the Hub; eval-results: its main scores as a file for
-    .eval_results on the Hub; every-eval-ever: a JSON file per run."""
+    format: Literal["latex", "model-index", "eval-results", "every-eval-ever"]
+    """latex: the leaderboard's table for a paper; model-index: YAML metadata of one model for its card on the Hub;
+    eval-results: its main scores as a file for .eval_results on the Hub; every-eval-ever: a JSON file per run."""
     results: Path = Path("results")
     """The folder with runs/."""
-    model: str | None = None
-    """Only runs of this model, by its name in the records. Required by the Hub's formats if there are several."""
+    model: tuple[str, ...] = ()
+    """Only runs of these models, by their names in the records; a single one for the Hub's formats."""
     recipe: str | None = None
     """Only runs with these differences from the default recipe, as in the leaderboard; `default` for none."""
     task: tuple[str, ...] = ()
@@ -43,7 +45,7 @@ class ExportOptions:
     relationship: Relationship = "third_party"
     """every-eval-ever: its relationship to the developer of the model."""
     output: Path | None = None
-    """The file (the Hub's formats; by default standard output) or the folder (every-eval-ever) to write."""
+    """The file to write, by default standard output, or the folder (every-eval-ever)."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -62,7 +64,13 @@ def main(arguments: Sequence[str]) -> None:
     if options.format == "every-eval-ever":
         _write_every_eval_ever(matching, options)
     else:
-        _write_for_the_hub(matching if options.recipe else _without_rejected(matching, options.results), options)
+        shown = matching if options.recipe else _without_rejected(matching, options.results)
+        scored = [run for run in shown if not run.spec.test_mode]  # whose rows are generated
+        text = (_latex if options.format == "latex" else _hub_metadata)(scored, options)
+        if not text:
+            names = ", ".join(sorted({run.spec.model for run in shown}))
+            raise UserError(f"{names}: no score in {len(shown)} run(s) that fits {options.format}, outside test mode.")
+        _write(text, options.output)
 
 
 def _without_rejected(records: Sequence[RunRecord], results: Path) -> list[RunRecord]:
@@ -82,7 +90,7 @@ def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunR
     """The runs that the flags select, in the order of the records."""
     entries = {run.run_id: group.entry for group in group_runs(records) for run in group.runs}
     for flag, wanted, known in (
-        ("--model", [options.model] if options.model else [], {entry.model for entry in entries.values()}),
+        ("--model", options.model, {entry.model for entry in entries.values()}),
         ("--recipe", [options.recipe] if options.recipe else [], {entry.variant for entry in entries.values()}),
         ("--task", options.task, {run.spec.task for run in records}),
     ):
@@ -94,7 +102,7 @@ def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunR
     matching = [
         run
         for run in records
-        if options.model in (None, entries[run.run_id].model)
+        if (not options.model or entries[run.run_id].model in options.model)
         and options.recipe in (None, entries[run.run_id].variant)
         and (not options.task or run.spec.task in options.task)
     ]
@@ -103,31 +111,38 @@ def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunR
     return matching
 
 
-def _write_for_the_hub(records: Sequence[RunRecord], options: ExportOptions) -> None:
+def _latex(records: Sequence[RunRecord], _options: ExportOptions) -> str:
+    """The table of the records; empty without a score."""
+    return render_latex(build_leaderboard(records)) if any(run.metrics for run in records) else ""
+
+
+def _hub_metadata(records: Sequence[RunRecord], options: ExportOptions) -> str:
+    """The metadata of one model; empty without a score that fits.
+
+    Raises:
+        UserError: the records are of several models.
+    """
     models = sorted({group.entry.model for group in group_runs(records)})
     if len(models) > 1:
         names = ", ".join(models)
         raise UserError(f"--model is missing: {options.format} describes one model. Name one of: {names}.")
-    scored = [run for run in records if not run.spec.test_mode]  # whose rows are generated
-    if options.format == "model-index":
-        from huggingface_hub import ModelCardData
+    if options.format == "eval-results":
+        entries = eval_results(records)
+        return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
+    from huggingface_hub import ModelCardData
 
-        results = model_index(scored)
-        name = options.name or models[0].rsplit("/", 1)[-1]
-        text = ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
-    else:
-        entries = eval_results(scored)
-        text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
-    if not text:
-        raise UserError(
-            f"{models[0]}: no score in its {len(records)} run(s) that fits {options.format}, outside test mode."
-        )
-    if options.output is None:
+    results = model_index(records)
+    name = options.name or "".join(models).rsplit("/", 1)[-1]
+    return ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
+
+
+def _write(text: str, output: Path | None) -> None:
+    if output is None:
         print(text, end="")
-    else:
-        with boundary(f"--output {options.output}: cannot be written"):
-            write_atomically(options.output, text)
-        print(options.output)
+        return
+    with boundary(f"--output {output}: cannot be written"):
+        write_atomically(output, text)
+    print(output)
 
 
 def _write_every_eval_ever(records: Sequence[RunRecord], options: ExportOptions) -> None:

@@ -99,7 +99,7 @@ def _check_source(own: OwnData) -> None:
         raise UserError("--train-file: missing. Name a file of training rows, or a dataset of the Hub with --dataset.")
 
 
-def check_flags(own: OwnData) -> None:
+def check_own_flags(own: OwnData) -> None:
     """Raises UserError when a flag is missing or invalid, or two of them contradict each other."""
     _check_source(own)
     if own.dataset is not None and (own.train_file or own.validation_file or own.test_file):

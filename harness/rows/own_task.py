@@ -13,7 +13,7 @@ from harness.metrics.metric import ProblemType
 from harness.rows.columns import column_names, column_values, has_column, missing_column_message
 from harness.rows.files import find_files
 from harness.rows.label_inference import InferredLabels, infer_choice_labels, infer_labels, is_unlabelled
-from harness.rows.own_data import VALIDATION_PERCENT, OwnData, check_flags, split_columns
+from harness.rows.own_data import VALIDATION_PERCENT, OwnData, check_own_flags, split_columns
 from harness.rows.own_source import file_source, hub_source, infer_delimiter, refuse_same_files
 from harness.system.output import LINE_CONTROLS, escape_controls
 
@@ -45,7 +45,7 @@ def infer_task(own: OwnData) -> InferredTask:
     """
     from harness.rows import loading
 
-    check_flags(own)
+    check_own_flags(own)
     name = own.task_name
     messages: list[str] = []
     draft = _draft(own, name)

@@ -63,8 +63,19 @@ def test_points_that_a_grid_did_not_choose_are_counted_and_left_out(make_record,
     assert capsys.readouterr().out.count("type: accuracy") == 1
 
 
-@pytest.mark.parametrize("form", ["model-index", "eval-results"])
-def test_scores_of_test_mode_are_not_for_the_hub(form, make_record, write, capsys):
+def test_table_in_latex_has_the_models_and_tasks_that_are_named(make_record, write, capsys):
+    models = ("org/first", "org/second", "org/third")
+    results = write(*(make_record(task, model=model) for model in models for task in ("rte", "mrpc", "cola")))
+    flags = ["--format", "latex", "--model", *models[:2], "--task", "rte", "cola", "--output", results / "table.tex"]
+    run("--results", results, *flags)
+    text = (results / "table.tex").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == f"{results / 'table.tex'}\n"
+    assert "Model & CoLA & RTE" in text
+    assert [name in text for name in ("first", "second", "third", "MRPC")] == [True, True, False, False]
+
+
+@pytest.mark.parametrize("form", ["model-index", "eval-results", "latex"])
+def test_scores_of_test_mode_are_left_out(form, make_record, write, capsys):
     results = write(make_record("rte", spec={"test_mode": True}))
     with pytest.raises(UserError, match=r"1 run\(s\).*test mode"):
         run("--results", results, "--format", form)
