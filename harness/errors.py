@@ -29,7 +29,7 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
     Args:
         name: the flag, file, record, model or service as the user knows it, such as `--train-file rows.csv`.
         library_errors: further exceptions that a library raises for bad input here, such as `yaml.YAMLError`.
-        advice: a sentence that says what to do; by default that of `advice_on`.
+        advice: a sentence that says what to do; by default that of `disk_advice`.
     """
     try:
         yield
@@ -38,7 +38,7 @@ def boundary(name: str, *library_errors: type[Exception], advice: str = "") -> I
     except BrokenPipeError:
         raise  # a reader of our output has gone: no failure of the input
     except WORLD_ERRORS + library_errors as error:
-        advice = advice or advice_on(error)
+        advice = advice or disk_advice(error)
         raise UserError(f"{name}: {reason(error)}.{advice and ' '}{advice}") from error
 
 
@@ -67,8 +67,8 @@ def is_of_another_process(error: BaseException) -> bool:
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 
 
-def advice_on(error: BaseException) -> str:
-    """A sentence that says what to do where the disk is full; empty for any other error."""
+def disk_advice(error: BaseException) -> str:
+    """The advice for a full disk; empty for any other error."""
     is_full = isinstance(error, OSError) and error.errno in _FULL_DISK
     return "Free disk space, then run the same command again." if is_full else ""
 

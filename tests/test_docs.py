@@ -24,7 +24,7 @@ from harness.commands.reproduce import split_arguments
 from harness.commands.sweep import read_options
 from harness.commands.watch import split_watch_arguments
 from harness.facts.published import load_row, read_row
-from harness.facts.recipes import Optimizer, Recipe
+from harness.facts.recipes import OptimizerName, Recipe
 from harness.facts.sources import Source
 from harness.facts.suites import read_suite, registered_suites
 from harness.facts.task_files import SUITE_FILE
@@ -266,7 +266,7 @@ def test_every_hyperparameter_is_in_the_table() -> None:
 
 def test_every_optimizer_is_in_its_table() -> None:
     lines = re.findall(r"^\| `(\w+)` \|", _section("docs/recipes.md", "Optimizers"), re.MULTILINE)
-    assert lines == list(get_args(Optimizer))
+    assert lines == list(get_args(OptimizerName))
 
 
 def test_every_mark_of_the_leaderboard_is_explained() -> None:

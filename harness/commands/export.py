@@ -18,7 +18,7 @@ from harness.reports.every_eval_ever import Relationship, collection_path, every
 from harness.reports.hub_metadata import eval_results, model_index
 from harness.reports.latex import render_latex
 from harness.reports.standings import build_leaderboard
-from harness.stats.groups import group_runs
+from harness.stats.groups import group_runs, rejected_groups
 from harness.system.atomic import write_atomically
 from harness.system.command_line import parse_flags
 
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str]) -> None:
     else:
         shown = matching if options.recipe else _without_rejected(matching, options.results)
         scored = [run for run in shown if not run.spec.test_mode]  # whose rows are generated
-        text = (_latex if options.format == "latex" else _hub_metadata)(scored, options)
+        table = render_latex(build_leaderboard(scored)) if any(run.metrics for run in scored) else ""
+        text = table if options.format == "latex" else _hub_metadata(scored, options)
         if not text:
             names = ", ".join(sorted({run.spec.model for run in shown}))
             raise UserError(f"{names}: no score in {len(shown)} run(s) that fits {options.format}, outside test mode.")
@@ -76,14 +77,12 @@ def main(arguments: Sequence[str]) -> None:
 def _without_rejected(records: Sequence[RunRecord], results: Path) -> list[RunRecord]:
     """The runs of a leaderboard: without those of points that a grid did not choose, which are counted on stderr."""
     searches, messages = read_searches(results)
-    rejected = set[str]().union(*(search.choice.rejected_runs for search in searches))
-    groups = [{run.run_id for run in group.runs} for group in group_runs(records)]
-    run_ids = set[str]().union(*(group for group in groups if not group <= rejected))
-    if len(run_ids) < len(records):
-        messages.append(f"{len(records) - len(run_ids)} run(s) left out, of points that a grid did not choose.")
+    rejected = {run.run_id for group in rejected_groups(list(group_runs(records)), searches) for run in group.runs}
+    if rejected:
+        messages.append(f"{len(rejected)} run(s) left out, of points that a grid did not choose.")
     for message in messages:
         print(message, file=sys.stderr)
-    return [run for run in records if run.run_id in run_ids]
+    return [run for run in records if run.run_id not in rejected]
 
 
 def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunRecord]:
@@ -111,11 +110,6 @@ def _matching(records: Sequence[RunRecord], options: ExportOptions) -> list[RunR
     return matching
 
 
-def _latex(records: Sequence[RunRecord], _options: ExportOptions) -> str:
-    """The table of the records; empty without a score."""
-    return render_latex(build_leaderboard(records)) if any(run.metrics for run in records) else ""
-
-
 def _hub_metadata(records: Sequence[RunRecord], options: ExportOptions) -> str:
     """The metadata of one model; empty without a score that fits.
 
@@ -123,16 +117,18 @@ def _hub_metadata(records: Sequence[RunRecord], options: ExportOptions) -> str:
         UserError: the records are of several models.
     """
     models = sorted({group.entry.model for group in group_runs(records)})
+    if not models:
+        return ""
     if len(models) > 1:
         names = ", ".join(models)
-        raise UserError(f"--model is missing: {options.format} describes one model. Name one of: {names}.")
+        raise UserError(f"--model: {options.format} describes one model, got {len(models)}. Name one of: {names}.")
     if options.format == "eval-results":
         entries = eval_results(records)
         return yaml.safe_dump(entries, sort_keys=False, allow_unicode=True) if entries else ""
     from huggingface_hub import ModelCardData
 
     results = model_index(records)
-    name = options.name or "".join(models).rsplit("/", 1)[-1]
+    name = options.name or models[0].rsplit("/", 1)[-1]
     return ModelCardData(model_name=name, eval_results=results).to_yaml() + "\n" if results else ""
 
 

@@ -235,6 +235,6 @@ def _explained_errors(scratch: Path, size: int) -> Iterator[None]:
         free = shutil.disk_usage(folder).free
         raise UserError(
             f"{scratch.parent}: cannot write a checkpoint: {cause}. It needs {size / 2**20:,.1f} MiB; "
-            f"{free / 2**20:,.1f} MiB are free. Earlier checkpoints and records are intact: free disk space, then run "
-            "the same command again, which resumes; or start anew in another folder with --results."
+            f"{free / 2**20:,.1f} MiB are free. Earlier checkpoints and records are intact: free disk space and run "
+            "the same command again: it resumes. Or start again in another folder with --results."
         ) from error

@@ -152,7 +152,8 @@ def check_scores(name: str, model: nn.Module, accelerator: Accelerator, encoded:
     if fault:
         raise UserError(
             f"{name}: unsupported code: {type(model).__name__}.forward({', '.join(batch.inputs)}): {fault}. Change it "
-            "so that it takes these arguments and returns an output with logits, as transformers' models do."
+            "so that it takes these arguments and returns an output with logits that have a gradient, as transformers' "
+            "models do."
         )
 
 
@@ -165,8 +166,7 @@ def describe_fault(error: BaseException) -> str:
         if frame.f_code.co_name in ("get_imports", "check_imports") and "filename" in frame.f_locals:
             file = Path(frame.f_locals["filename"])  # which transformers reads before it is imported
             if isinstance(error, SyntaxError):
-                error.filename = file.name
-                break
+                return f"{type(error).__name__}: {error.msg} ({file.name}, line {error.lineno})"
             return f"{first_line(error)} ({file.name})"
     return first_line(error)
 

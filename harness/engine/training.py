@@ -276,7 +276,7 @@ class Training:
         return torch.stack([loss_sum, norm])
 
     def _clip(self) -> Any:
-        """Clips the gradients, now or in the update, and returns their norm before.
+        """Clips the gradients, or leaves that to the fused update; returns their norm before clipping.
 
         A fused update divides each gradient as it reads it: one pass over all gradients fewer.
         """

@@ -39,7 +39,8 @@ SELECTIONS = ("last", "best", "best_main_score")
 _Count = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 
 
-Optimizer = Literal["adamw", "bertadam", "adafactor", "sgd", "muon"]
+OptimizerName = Literal["adamw", "bertadam", "adafactor", "sgd", "muon"]
+"""The names of the optimizers."""
 
 
 class Recipe(KeysOfFile):
@@ -68,7 +69,7 @@ class Recipe(KeysOfFile):
     """Exponent of the polynomial decay; 1 is linear."""
     min_learning_rate_ratio: Annotated[float, Field(ge=0, le=1)] | None = None
     """Learning rate at the end of a linear, cosine or polynomial decay, as a share of the peak; 0 by default."""
-    optimizer: Optimizer | None = None
+    optimizer: OptimizerName | None = None
     """adamw by default. bertadam is AdamW without bias correction, as in the code of BERT, ELECTRA and DeBERTa. Muon
     trains hidden matrices, and AdamW everything else."""
     momentum: Annotated[float, Field(ge=0, lt=1)] | None = None

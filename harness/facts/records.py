@@ -326,10 +326,10 @@ def read_records(results: Path) -> Records:
 def missing_records(results: Path, messages: Sequence[str] = ()) -> str:
     """The message for a results folder without records; it names the folder above or below that may have some.
 
-    `messages` are those about its files, where none of them is a readable record.
+    With `messages`, which name the unreadable files, it says that no record is readable.
     """
     if messages:
-        return "\n".join([f"{results}: no record under {results / 'runs'} can be read:", *messages])
+        return "\n".join([f"{results}: no readable record in {results / 'runs'}:", *messages])
     others = (results / "test-mode", results.parent)
     command = f"run: harness run --task sst2 --results {shlex.quote(str(results))}"
     remedies = [f"Name {other}" for other in others if (other / "runs").is_dir()]

@@ -88,7 +88,7 @@ _MEDIANS = """\
 
 PUBLISHED = """\
 Other settings, other code, and often the best of several runs: these numbers are for orientation, and no run here is
-compared with them (the command harness reproduce compares). ? is a metric that the source does not name."""
+compared with them; to compare, run harness reproduce. ? is a metric that the source does not name."""
 
 
 def formulas(board: Leaderboard) -> dict[str, list[str]]:

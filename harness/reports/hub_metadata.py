@@ -63,7 +63,7 @@ def _results(group: Group, is_only: bool) -> Iterable[EvalResult]:
     qualifiers += mark_names(group.marks)
     for split, metric in group.metrics:
         value = group.over_seeds(split, metric).center
-        is_selection_half = "h" in group.marks and split not in group.task.report
+        is_selection_half = f"{split}_holdout" in group.task.report
         if value is None or is_selection_half or metric not in group.task.metrics:
             continue
         hub_metric, arguments = _HUB_METRICS.get(metric, (metric, None))

@@ -14,15 +14,14 @@ from harness.stats.groups import MARKS, sort_marks
 _SPREAD = re.compile(r"±(\S+)( rows only)?(?: ?(\(.*\)))?")
 
 _LEGEND = (
-    r"Mean over ($n$) runs $\pm$ the 95 % interval for other seeds and rows. Bold: the best of its column; $\approx$: "
-    "in the set that contains the truly best with 95 % confidence"
+    r"Mean of the runs, their number in parentheses, $\pm$ the 95 % interval for other seeds and rows. Bold: the best"
+    r" of its column; $\approx$: in the set that contains the truly best with 95 % confidence"
 )
 _ROWS_ONLY = "$^{*}$ interval for other rows only, nothing is known about other seeds"
 
 
 def render_latex(board: Leaderboard) -> str:
-    """A `table` environment, which needs booktabs: models and their recipes, where these tell entries apart, averages
-    and tasks."""
+    """The leaderboard as a `table` environment; it needs booktabs. Recipes are shown where a model has several."""
     entries, names = (*board.entries, board.baseline), [entry.label for entry in board.entries]
     short = {name: name.rsplit("/", 1)[-1] for name in names}
     labels = short if len(set(short.values())) == len(set(names)) else {}
@@ -54,7 +53,7 @@ def render_latex(board: Leaderboard) -> str:
 
 def _caption(cells: list[Cell]) -> str:
     marks = sort_marks(mark for cell in cells for mark in cell.marks)
-    parts = [_LEGEND, *(f"$^{{{mark}}}$ {MARKS[mark]}" for mark in marks)]
+    parts = [_LEGEND, *(f"$^{{{mark}}}$ {MARKS[mark].removesuffix(', see the notes')}" for mark in marks)]
     if any("rows only" in cell.spread for cell in cells):
         parts.append(_ROWS_ONLY)
     return "; ".join(parts).replace(" %", r"\,\%") + "."
@@ -62,12 +61,12 @@ def _caption(cells: list[Cell]) -> str:
 
 def _in_latex(cell: Cell) -> str:
     """A cell with its numbers in mathematics, which pandas leaves as it is where it escapes text."""
-    if cell.score is None:
-        return cell.text
     spread = _SPREAD.fullmatch(cell.spread)
     half, is_over_rows, runs = spread.groups() if spread else (None, None, cell.spread)
     number = rf"\mathbf{{{cell.text}}}" if cell.is_best else cell.text
     interval = rf"_{{\pm {half}}}" if half else ""
     notes = [*(["*"] if is_over_rows else []), *sort_marks(cell.marks)]
     above = f"^{{{','.join(notes)}}}" if notes else ""
+    if cell.score is None:  # a dash, or a word
+        return f"{cell.text}${above}$" if above else cell.text
     return " ".join(filter(None, [f"${number}{above}{interval}$", runs, r"$\approx$" if cell.is_tied else ""]))

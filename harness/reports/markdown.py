@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
@@ -234,7 +235,9 @@ def _task_table(board: Leaderboard, groups: Sequence[Group]) -> str:
     seeds, tests = ["seed disagreement"] if has_seeds else [], ["to best", "p"] if is_compared else []
     evidence_head = ["score", "over seeds", "over rows", *seeds, *tests]
     if metrics:
-        figures = [[format_figure(groups[0].baseline(split, name), None, name) for split in splits] for name in metrics]
+        baselines = {pair: (group.baseline(*pair) for group in groups) for pair in product(splits, metrics)}
+        known = {pair: next((one for one in values if one is not None), None) for pair, values in baselines.items()}
+        figures = [[format_figure(known[split, name], None, name) for split in splits] for name in metrics]
         label = baseline_name(groups[0].task.problem_type)
         body.append([label, *[""] * (1 + len(evidence_head)), *map(" / ".join, figures)])
     return markdown_table(["Model", "Recipe", *evidence_head, *head], body, left=2)

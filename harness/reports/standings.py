@@ -34,6 +34,7 @@ from harness.stats.groups import (
     group_notes,
     group_runs,
     precedence,
+    rejected_groups,
     sort_marks,
 )
 from harness.stats.power import Column, column_of
@@ -267,19 +268,15 @@ def _candidates(
 
     A group with a run outside the grid is not rejected, and a task with rejected groups alone keeps them as entries.
     """
-    rejected_runs = set[str]().union(*(search.choice.rejected_runs for search in searches))
+    groups = sorted(group_runs(records, aggregate), key=Group.preference, reverse=True)
+    out = set(rejected_groups(groups, searches))
     candidates: Candidates = {name: defaultdict(list) for name in tasks}
     rejected: dict[str, list[Group]] = {name: [] for name in tasks}
-    for group in sorted(group_runs(records, aggregate), key=Group.preference, reverse=True):
-        if {run.run_id for run in group.runs} <= rejected_runs:
+    for group in groups:
+        if group in out:
             rejected[group.spec.task].append(group)
         else:
             candidates[group.spec.task][group.entry].append(group)
-    for name, groups in rejected.items():
-        if not candidates[name]:
-            for group in groups:
-                candidates[name][group.entry].append(group)
-            groups.clear()
     return candidates, rejected
 
 

@@ -130,8 +130,11 @@ def _task_table(column: Mapping[str, Any], entries: Sequence[Mapping[str, Any]])
         cells = [figures.get(pair, ("", None)) for pair in pairs]  # the text and the sort key of each metric
         identity = entry_identity(entry, result["recipe"])
         rows.append(identity | dict(cells=cells, result=result, runs=record_links(result, column["as_percent"])))
-    constant = {(one["metric"], one["split"]): one["baseline"] for _, result in results for one in result["figures"]}
-    baseline = [(format_figure(constant[pair], None, pair[0]), constant[pair]) for pair in pairs]
+    baselines: dict[tuple[str, str], float | None] = {}
+    for figure in (figure for _, result in results for figure in result["figures"]):
+        if baselines.get(pair := (figure["metric"], figure["split"])) is None:
+            baselines[pair] = figure["baseline"]
+    baseline = [(format_figure(baselines[pair], None, pair[0]), baselines[pair]) for pair in pairs]
     differences = column["smallest_differences"]
     resolution = resolution_note(SmallestDifferences(**differences), column["as_percent"]) if differences else ""
     line = dict(label=baseline_name(column["problem_type"]), cells=baseline)

@@ -17,7 +17,7 @@ from harness.facts.records import RunRecord, read_record, record_path, write_rec
 from harness.facts.tasks import TaskSpec, companion_tasks, trained_task
 from harness.requests.identity import companion_spec
 from harness.requests.options import RunOptions
-from harness.rows.files import find_files
+from harness.rows.files import Files, find_files
 from harness.system.offline import use_cache_unless_reachable
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def companion_splits(options: RunOptions) -> dict[str, Split]:
     splits: dict[str, Split] = {}
     for companion in companion_tasks(options.task):
         try:
-            rows, _ = _load(companion, options)
+            rows, *_ = _load(companion, options)
         except UserError:
             continue
         splits |= {f"{companion.name}.{split}": rows[split]._replace(label=None) for split in _predicted(companion)}
@@ -46,7 +46,7 @@ def _predicted(companion: TaskSpec) -> tuple[str, ...]:
     return (*companion.predict, *companion.evaluate)
 
 
-def _load(companion: TaskSpec, options: RunOptions) -> tuple[dict[str, Split], DataFacts]:
+def _load(companion: TaskSpec, options: RunOptions) -> tuple[dict[str, Split], DataFacts, Files | None]:
     if not options.test_mode and (message := use_cache_unless_reachable()) is not None:
         print(message)
 
@@ -59,7 +59,7 @@ def _load(companion: TaskSpec, options: RunOptions) -> tuple[dict[str, Split], D
         raise UserError(
             f"task {companion.name}: split {missing!r} not found. Provide its rows, as the task names them."
         )
-    return rows, loading.data_facts(companion, tables, rows, options.test_mode)
+    return rows, loading.data_facts(companion, tables, rows, options.test_mode), files
 
 
 def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOptions], RunRecord]) -> RunRecord:
@@ -72,7 +72,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
     """
     from accelerate import PartialState
 
-    rows, facts = _load(task, options)  # first: training may take hours
+    rows, facts, sources = _load(task, options)  # first: training may take hours
     parent = run(replace(options, task=trained_task(options.task)))
     files = {split: parent.prediction_files.get(f"{task.name}.{split}") for split in _predicted(task)}
     if missing := next((split for split, file in files.items() if file is None), None):
@@ -81,7 +81,7 @@ def record_companion(task: TaskSpec, options: RunOptions, run: Callable[[RunOpti
             f"{task.name}.{missing}: its rows were not available, or it ran with --no-predict. Provide them and run "
             "again with --overwrite."
         )
-    spec = companion_spec(task, parent.spec, None if options.test_mode else find_files(task, options.data))
+    spec = companion_spec(task, parent.spec, sources)
     record = parent.model_copy(
         update=dict(
             run_id=spec.run_id,
@@ -164,7 +164,7 @@ def _scored_fields(
 
 
 def _has_record(path: Path, record: RunRecord) -> bool:
-    """Tells whether the file has this record; any other is replaced, such as one with labels that were wrong."""
+    """Tells whether the file has this record. Another is replaced: the rows of the Hub had other labels then."""
     try:
         return path.exists() and read_record(path) == record
     except UserError:

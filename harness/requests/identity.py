@@ -58,15 +58,15 @@ def _spec(task: TaskSpec, files: Files | None, options: RunOptions, parent: str 
 def companion_spec(companion: TaskSpec, spec: RunSpec, files: Files | None) -> RunSpec:
     """Returns the identity of a companion's record: that of the run which predicts its rows, with its own task.
 
-    `files` are the companion's own, whose labels are no part of that run.
+    `files` are the companion's own: their labels count for its run ID, and not for that of the run that predicts them.
     """
     identity: dict[str, Any] = {
         "task": companion.name,
         "task_version": companion.version,
         "task_fingerprint": companion.fingerprint,
     }
-    if (own := data_identity(companion, files)) is not None:
-        identity["data"] = hashlib.sha256(f"{spec.data} {own}".encode()).hexdigest()
+    if (companion_data := data_identity(companion, files)) is not None:
+        identity["data"] = hashlib.sha256(f"{spec.data} {companion_data}".encode()).hexdigest()
     return spec.model_copy(update=identity)
 
 

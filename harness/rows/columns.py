@@ -138,7 +138,7 @@ def check_header(header: Sequence[str], name: str) -> None:
 
 
 def name_columns(header: Sequence[str], name: str) -> list[str]:
-    """The names of the columns without blanks around them, such as `unnamed 3` where a column has none.
+    """The names of the columns without blanks around them; a column without one is called `unnamed 3`, by its position.
 
     Raises:
         UserError: two columns have the same name.

@@ -279,7 +279,7 @@ def check_positions(name: str, max_length: int) -> None:
         config = json.loads((Path(name).expanduser() / "config.json").read_text(encoding="utf-8"))
         limit = config.get("max_position_embeddings")
     if isinstance(limit, int) and 0 < limit < max_length:
-        raise UserError(f"--max-length {max_length}: {name} reads at most {limit} tokens. Set --max-length {limit}.")
+        raise UserError(f"--max-length {max_length}: {name} has {limit} positions. Lower --max-length.")
 
 
 def _model_revision(name: str, revision: str | None, trusts_code: bool) -> str:

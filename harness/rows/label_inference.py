@@ -99,7 +99,7 @@ def infer_labels(
         *_spelling_messages(ordered),
     ]
     if separator := _separator_of_label_sets(values):
-        messages.append(f"several labels per row? {separator!r} seems to separate them: {_AS_SETS} reads them so")
+        messages.append(f"{separator!r} seems to separate several labels per row: to read them as sets, add {_AS_SETS}")
     if class_names and (unused := [name for name in class_names if name not in counts]):
         messages.append(f"labels without training rows, left out: {', '.join(unused)}")
     return InferredLabels(problem_type, _task_labels(ordered), None, messages, class_names)
@@ -182,7 +182,9 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
     if missing:
         advice = "Remove them from the file."
         if separator := _separator_of_label_sets(values):
-            advice = f"If {separator!r} separates several labels of a row, and an empty cell has none, add {_AS_SETS}."
+            advice += (
+                f" Or, if {separator!r} separates several labels and an empty cell means no label, add {_AS_SETS}."
+            )
         if len(missing) == len(values):
             advice = "Name another column. In an Excel file, formulas have no values until Excel has saved it."
         raise UserError(
@@ -195,7 +197,7 @@ def _check_complete(values: Sequence[Any], column: str) -> None:
 
 
 def _separator_of_label_sets(values: Iterable[Any]) -> str | None:
-    """The separator of texts such as `a;b`, `a` and `b`, which combine fewer labels; None if nothing looks like it."""
+    """The separator if splitting by it gives fewer labels than there are texts, as in `a`, `b`, `a;b`; else None."""
     texts = {value.strip() for value in values if isinstance(value, str) and not _DECIMAL_COMMA.fullmatch(value)}
     texts.discard("")
     for separator in _SEPARATORS:

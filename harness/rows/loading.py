@@ -82,7 +82,7 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     except UserError:
         if all(len(table) for table in tables.by_split.values()):  # an empty split is an error of its own
             for name, table in tables.uncut.items():
-                uses = [split for split, expression in task.splits.items() if name in expression]
+                uses = [split for split, expression in task.splits.items() if name in _sources(expression)]
                 if uses:
                     canonical_split(task, name, table, hidden=any(split in task.predict for split in uses))
         raise
@@ -95,6 +95,11 @@ def load_splits(task: TaskSpec, tables: Tables, protocol: str, train_rows: int |
     if train_rows is not None:
         splits["train"] = splits["train"].take(_subset(task, splits["train"], train_rows))
     return splits
+
+
+def _sources(expression: str) -> set[str]:
+    """The splits of the source in an expression such as `train[:90%]+extra`."""
+    return {part.strip().partition("[")[0] for part in expression.split("+")}
 
 
 def _subset(task: TaskSpec, split: Split, train_rows: int) -> NDArray[np.int64]:

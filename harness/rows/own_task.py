@@ -80,9 +80,11 @@ def infer_task(own: OwnData) -> InferredTask:
     left, is_single = len(by_split["train"]), labels.problem_type == "single_label_classification"
     fewest = len(labels.labels or ()) if is_single else 2
     if (own.validation_percent or own.test_percent) and left < fewest:
+        percents = [name for name in ("validation", "test") if getattr(own, f"{name}_percent")]
+        flags = " and ".join(f"--{name}-percent" for name in percents)
         raise UserError(
-            f"--validation-percent and --test-percent leave {left} of {len(tables['train']):,} training rows: expected "
-            f"at least {fewest}{', one per label' * is_single}. Lower them, or add --validation-file."
+            f"{flags}: {left} of {len(tables['train']):,} training rows left: expected at least {fewest}"
+            f"{', one per label' * is_single}. Lower the percentage, or give a file of {' and '.join(percents)} rows."
         )
     if by_split.keys() - tables.keys():
         messages.append(f"rows: {', '.join(f'{len(table):,} {split}' for split, table in by_split.items())}")
@@ -128,7 +130,7 @@ def _check_tables(own: OwnData, draft: TaskSpec, tables: Mapping[str, datasets.D
                 known = column_names(table.data.schema)
                 message = missing_column_message(column, f" in {split}", known)
                 if any(len(name.split()) > 4 for name in known):
-                    message += " Is this a row? Add a first line with names."
+                    message += " The first line seems to be a row: put a line of column names above it."
                 raise UserError(f"{flag}: {message}")
         if len(table) == 0:
             raise UserError(f"--{split}-file: {split} has no rows.")
@@ -149,7 +151,7 @@ def _check_texts(flag: str, split: str, table: datasets.Dataset, column: str, is
             missing = sum(each is None for each in values)
             problem = f"{value!r:.200} is not a text. Fill in or delete this row."
             if value is None:
-                problem = f"missing text, as in {missing:,} of {len(table):,} rows. Fill in or delete such rows."
+                problem = f"missing text ({missing:,} of {len(table):,} rows). Fill in or delete these rows."
             raise UserError(f"{flag}: column {column!r}, row {row:,} of {split}: {problem}")
 
 

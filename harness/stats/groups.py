@@ -10,6 +10,7 @@ from functools import cached_property, lru_cache
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
+from harness.facts.choices import GridSearch
 from harness.facts.packing import unpack_array
 from harness.facts.recipes import Recipe, recipe_difference
 from harness.facts.record_parts import DataFacts, TaskFacts
@@ -253,6 +254,14 @@ def group_runs(records: Sequence[RunRecord], aggregate: Aggregate = "mean") -> I
             yield Group(entry, standard.task, tuple(by_seed), _marks(by_seed, standard), aggregate)
 
 
+def rejected_groups(groups: Sequence[Group], searches: Iterable[GridSearch]) -> list[Group]:
+    """The groups of points that a grid did not choose, without runs outside it; none of a task without other groups."""
+    run_ids = set[str]().union(*(search.choice.rejected_runs for search in searches))
+    rejected = [group for group in groups if {run.run_id for run in group.runs} <= run_ids]
+    others = {group.spec.task for group in groups if group not in rejected}
+    return [group for group in rejected if group.spec.task in others]
+
+
 def sort_marks(marks: Iterable[str]) -> list[str]:
     """The marks, each once, in the order of the legend."""
     occurring = set(marks)
@@ -332,7 +341,7 @@ def group_notes(group: Group) -> Iterator[str]:
     for split, name in reported_metrics(group.task):
         missing = [run for run in group.scored if name not in run.metrics.get(split, {})]
         if missing:
-            yield f"another definition of the task, without {title_of(name)} on {split} ({_seeds(missing)})"
+            yield f"{title_of(name)} on {split} is missing: another definition of the task ({_seeds(missing)})"
         if runs := [run for run in group.scored if run not in missing and run.value(split, name) is None]:
             yield f"{title_of(name)} on {split} is undefined ({_seeds(runs)})"
 

@@ -250,10 +250,10 @@ def plan_run(args: Sequence[str], options: RunOptions, parent: PlannedRun | None
     after = parent.run_id if parent else None
     parent_group_key = parent.spec.group_key(parent.parent_group_key) if parent else None
     if loaded.predicted_by:
-        own = None
+        companion_files = None
         with suppress(UserError):  # the run itself reports it
-            own = None if options.test_mode else find_files(loaded, options.data)
-        after, spec = spec.run_id, companion_spec(loaded, spec, own)
+            companion_files = None if options.test_mode else find_files(loaded, options.data)
+        after, spec = spec.run_id, companion_spec(loaded, spec, companion_files)
     default = default_recipe(trained, options.model, options.test_mode)
     changes = recipe_difference(options.recipe, default)
     task = loaded if loaded.predicted_by else trained

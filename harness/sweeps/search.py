@@ -319,17 +319,17 @@ def names_text(choice: GridChoice) -> str:
 def scores_text(choice: GridChoice, best: Sequence[Point]) -> str:
     """`learning_rate=1e-05: 0.5012; learning_rate=3e-05: no score`, of the last rung.
 
-    A note counts the points outside `best` with a score as high as the lowest in it.
+    A note counts the points outside `best` whose score equals the lowest in it.
     """
     points = [point for point in choice.points if point.rung == choice.points[-1].rung]
     scores = "; ".join(
         f"{assignments(point.values)}: {'no score' if point.score is None else format_score(point.score)}"
         for point in points
     )
-    worst = min((point.score for point in points if point.values in best and point.score is not None), default=None)
-    tied = sum(point.values not in best and point.score is not None and point.score == worst for point in points)
-    note = f"; tied: {tied} other point{'' if tied == 1 else 's'} scored the same and came later in the grid"
-    return scores + (note if tied else "")
+    lowest = min((point.score for point in points if point.values in best and point.score is not None), default=None)
+    ties = sum(point.values not in best and point.score is not None and point.score == lowest for point in points)
+    note = f"; {ties} other point{'' if ties == 1 else 's'}, later in the grid, scored the same"
+    return scores + (note if ties else "")
 
 
 def sweep_file_lines(choices: Sequence[GridChoice], runs: Sequence[PlannedRun]) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from harness.errors import reason
+from harness.errors import first_line, reason
 
 PROBE_BYTES = 1 << 16
 """Bytes that must be free at the start; a full disk still takes the names of empty files."""
@@ -33,8 +33,11 @@ def check_writable(folder: Path) -> None:
         file.write(bytes(PROBE_BYTES))
 
 
-_FAILED_WRITE = re.compile("write|iostream|unexpected pos")
+_FAILED_WRITE = re.compile("PytorchStreamWriter|file write failed|iostream|unexpected pos")
 """Words of the errors of torch.save on a full disk, which do not name the cause."""
+
+_NUMBER = re.compile(r"(?:\(os error |Os \{ code: )(\d+)")
+"""The number of a system's error in the texts of safetensors and tokenizers."""
 
 
 def write_fault(error: BaseException) -> str | None:
@@ -44,10 +47,11 @@ def write_fault(error: BaseException) -> str | None:
     """
     if isinstance(error, OSError):
         return reason(error)
-    if number := re.search(r"\(os error (\d+)\)", str(error)):
+    if number := _NUMBER.search(str(error)):
         return os.strerror(int(number[1])).lower()
-    is_of_torch = isinstance(error, RuntimeError) and _FAILED_WRITE.search(str(error))
-    return "the disk is full, or a quota or a limit on the size of files is reached" if is_of_torch else None
+    if not isinstance(error, RuntimeError) or not _FAILED_WRITE.search(str(error)):
+        return None
+    return f"the disk is full, or a quota or a limit on the size of files is reached ({first_line(error)})"
 
 
 @contextmanager

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -46,25 +47,28 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
 
 def parse_arguments(kind: Any, arguments: Sequence[str], command: str, default: Any = tyro.MISSING_NONPROP) -> Any:
     """The options of `harness <command>`, unchecked; of several processes, the first prints help and errors."""
-    return tyro.cli(
-        kind,
-        args=list(arguments),
-        default=default,
-        prog=f"harness {command}",
-        config=PARSER_CONFIG,
-        console_outputs=is_first_process(),
-    )
+    is_first = is_first_process()
+    with nullcontext() if is_first else redirect_stderr(io.StringIO()):  # tyro prints a wrong value in any case
+        return tyro.cli(
+            kind,
+            args=list(arguments),
+            default=default,
+            prog=f"harness {command}",
+            config=PARSER_CONFIG,
+            console_outputs=is_first,
+        )
 
 
 def check_flags(kind: Any, arguments: Sequence[str]) -> None:
-    """Raises UserError for a flag that is repeated or has no value, or an empty one, as of an unset variable.
+    """Raises UserError for a repeated flag, and for one whose value is missing or empty, such as an unset variable.
 
-    All but the last value would be lost in silence, a list would be its default, a path the working directory.
+    Otherwise only the last value would count, a list would be its default, and a path the working directory.
     """
     groups = [kind, *(field.default_factory for field in fields(kind) if is_dataclass(field.default_factory))]
     types = {field.name.strip("_"): str(field.type) for group in groups for field in fields(group)}
     lists = {name for name, text in types.items() if _LIST.fullmatch(text)}
     repeatable = {name for name, text in types.items() if "UseAppendAction" in text}
+    switches = {name for name, text in types.items() if text == "bool"}
     refuse_repeated(arguments, repeatable)
     flag = ""
     for arg, following in pairwise([*arguments, "--"]):
@@ -72,6 +76,7 @@ def check_flags(kind: Any, arguments: Sequence[str]) -> None:
         if arg.startswith("--"):
             flag, equals, value = arg.partition("=")
             is_empty = not value if equals else flag_name(flag) in lists and following.startswith("--")
+            flag = "" if flag_name(flag) in switches and not equals else flag  # what follows is no value of it
         if is_empty and flag_name(flag) not in repeatable:  # a text to predict may be empty
             raise UserError(
                 f"{flag or 'argument'}: empty, perhaps an unset variable. Give it a value, or drop it for the default."
@@ -80,13 +85,15 @@ def check_flags(kind: Any, arguments: Sequence[str]) -> None:
 
 def refuse_repeated(arguments: Sequence[str], repeatable: Collection[str] = ()) -> None:
     """Raises UserError for a flag that is given twice, of which only the last would count."""
-    flags = [arg for arg in arguments if arg.startswith("--") and arg != "--"]
-    counts = Counter(map(flag_name, flags))
-    if repeated := next(
-        (arg for arg in flags if counts[flag_name(arg)] > 1 and flag_name(arg) not in repeatable), None
-    ):
-        flag = repeated.partition("=")[0]
-        raise UserError(f"{flag}: duplicate flag: give it once; a flag for a list takes all its values at once.")
+    names: set[str] = set()
+    for arg in arguments:
+        name = flag_name(arg.partition("=")[0])
+        if not arg.startswith("--") or arg == "--" or name in repeatable:
+            continue
+        if name in names:
+            flag = f"--{name.replace('_', '-')}"
+            raise UserError(f"{flag}: duplicate flag: give it once; a flag for a list takes all its values at once.")
+        names.add(name)
 
 
 def split_flags(arguments: Sequence[str], own: Collection[str]) -> tuple[list[str], list[str]]:

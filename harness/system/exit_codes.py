@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from harness.errors import UserError, advice_on, is_of_another_process, is_of_the_outside_world, reason
+from harness.errors import UserError, disk_advice, is_of_another_process, is_of_the_outside_world, reason
 from harness.system.output import standard_streams
 from harness.system.redaction import redact_command, redact_secrets
 from harness.system.signals import Interrupted, stop_at_once
@@ -53,7 +53,7 @@ def exit_code_on_error(is_output_optional: bool = False) -> Iterator[None]:
             if is_of_the_outside_world(error):
                 file = getattr(error, "filename", None)
                 name = f"{os.fsdecode(file)}: " if isinstance(file, (str, bytes)) else ""
-                _end(f"error: {name}{reason(error)}. {advice_on(error)}".rstrip(), 2)
+                _end(f"error: {name}{reason(error)}. {disk_advice(error)}".rstrip(), 2)
             if is_of_another_process(error):
                 _end("stopped, because another process of this run has ended; its own message is the cause", 1)
             _end(

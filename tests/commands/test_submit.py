@@ -8,7 +8,6 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +102,8 @@ def add(tmp_path: Path, make_record: Callable[..., RunRecord]) -> Callable[..., 
 def submit(tmp_path: Path, *args: str, code: int = 0) -> Path:
     out = tmp_path / "glue.zip"
     defaults = {"--model": "org/tiny", "--seed": "1", "--results": tmp_path / "results", "--out": out}
-    run_harness("submit", *chain(*(each for each in defaults.items() if each[0] not in args)), *args, code=code)
+    flags = [part for flag, value in defaults.items() if flag not in args for part in (flag, value)]
+    run_harness("submit", *flags, *args, code=code)
     return out
 
 

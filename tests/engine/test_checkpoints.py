@@ -129,6 +129,7 @@ DISK_FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         ("save_file", DISK_FULL, "no space left on device"),
         ("file_hash", DISK_FULL, "no space left on device"),
         ("save_file", SafetensorError("I/O error: File too large (os error 27)"), "file too large"),
+        ("save_file", SafetensorError('IoError(Os { code: 28, kind: StorageFull, message: "No" })'), "no space left"),
         (
             "save_file",
             RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 64 vs 0"),

@@ -11,7 +11,7 @@ from harness.engine.optimizers import create_optimizer
 from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Training, training_steps
 from harness.errors import UserError
-from harness.facts.recipes import Optimizer, Recipe, plan_steps
+from harness.facts.recipes import OptimizerName, Recipe, plan_steps
 from harness.system.devices import GPU_MEMORY_SHARE, Slot
 
 
@@ -88,7 +88,7 @@ def test_trial_does_not_change_random_states_gradients_and_weights():
     assert all(torch.equal(before[1][name], p) and p.grad is None for name, p in model.named_parameters())
 
 
-@pytest.mark.parametrize("optimizer", get_args(Optimizer))
+@pytest.mark.parametrize("optimizer", get_args(OptimizerName))
 def test_trial_has_memory_for_the_state_of_the_optimizer(optimizer, monkeypatch):
     """Only trained parameters have a state."""
     recipe = Recipe(global_batch_size=8, optimizer=optimizer)

@@ -153,7 +153,7 @@ def test_code_without_a_classifier_is_an_error(
         (
             "mask = attention_mask",
             "raise ValueError('boom')\n        mask = attention_mask",
-            r"boom \(modeling_own\.py, line 49\)",
+            r"boom \(modeling_own\.py, line \d+\)",
         ),
         ("logits=logits", "logits=logits.detach()", "gradient"),
         ("mask = attention_mask", "raise SystemExit(0)\n        mask = attention_mask", "SystemExit"),

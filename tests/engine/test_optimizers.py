@@ -23,11 +23,11 @@ from harness.engine.optimizers import (
 from harness.engine.tiny_example import generated, tiny_model
 from harness.engine.training import Diverged, Training, training_steps
 from harness.errors import UserError
-from harness.facts.recipes import Optimizer, Recipe, plan_steps
+from harness.facts.recipes import OptimizerName, Recipe, plan_steps
 
 CPU = torch.device("cpu")
 ROWS = generated(33)
-OPTIMIZERS = get_args(Optimizer)
+OPTIMIZERS = get_args(OptimizerName)
 
 each_optimizer = pytest.mark.parametrize("optimizer", OPTIMIZERS)
 

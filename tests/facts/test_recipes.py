@@ -11,7 +11,7 @@ import pytest
 from harness.errors import UserError
 from harness.facts.family_recipes import MODEL_RECIPES, Family, find_family
 from harness.facts.recipes import (
-    Optimizer,
+    OptimizerName,
     Recipe,
     StepPlan,
     learning_rate_factor,
@@ -298,7 +298,7 @@ def test_settings_need_a_schedule_that_has_them(schedule: Any) -> None:
 )
 def test_settings_need_an_optimizer_that_has_them(name: str, value: float, optimizers: tuple[str, ...]) -> None:
     flag = f"--{name.replace('_', '-')}"
-    for optimizer in get_args(Optimizer):
+    for optimizer in get_args(OptimizerName):
         if optimizer in optimizers:
             Recipe.model_validate({"optimizer": optimizer, name: value})
         else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from support.boards import BERT, ELECTRA, record, record_with_predictions, sample, whole_suite
+from support.boards import BERT, ELECTRA, record, record_with_predictions, sample, scoreless_record, whole_suite
 
 from harness.facts.records import RunRecord
 from harness.reports.latex import render_latex
@@ -28,7 +28,7 @@ def test_every_line_of_a_large_table_has_all_columns() -> None:
     assert len(lines) > 8
     assert {len(line) for line in lines} == {len(columns)}
     assert lines[0][:2] == ["Model", "Recipe"]
-    assert text.index(lines[-1][0]) > text.rindex(r"\midrule"), "the baseline is apart"
+    assert text.index(lines[-1][0]) > text.rindex(r"\midrule"), "the baseline has a rule above it"
 
 
 def test_names_of_models_are_escaped() -> None:
@@ -64,6 +64,13 @@ def test_caption_explains_every_mark_and_no_other() -> None:
     explained = set(re.findall(r"\$\^\{(.)\}\$", caption))
     assert len(marks) > 4
     assert marks == explained
+
+
+def test_mark_of_a_model_without_a_score_is_at_its_dash() -> None:
+    caption, lines = rendered([record("rte"), scoreless_record("diverged", "rte", model=ELECTRA)])
+    assert lines[3][-1] == "–$^{d}$"
+    assert "$^{d}$ a run diverged" in caption
+    assert "see the notes" not in caption
 
 
 @pytest.mark.parametrize(

@@ -146,7 +146,7 @@ def test_undefined_metric_makes_the_mean_undefined_and_is_noted() -> None:
 def test_a_metric_that_an_older_definition_lacks_is_not_called_undefined() -> None:
     older = record("rte", {"f1": 0.8}, facts={"metrics": ["f1"], "main_metrics": ["f1"]})
     text = render_markdown(build_leaderboard([older, record("rte", seed=2, spec={"task_version": 2})]))
-    assert "without accuracy on validation" in text
+    assert "accuracy on validation is missing: another definition" in text
     assert "accuracy on validation is undefined" not in text
 
 

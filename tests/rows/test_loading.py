@@ -178,9 +178,10 @@ def test_row_of_a_shuffled_file_is_counted_as_in_the_file(
         load_splits(task, read_tables(task, find_files(task, path)), "standard", None)
 
 
-def test_invalid_label_of_a_split_that_the_task_does_not_use_is_not_named(make_task: Make) -> None:
+@pytest.mark.parametrize("unused", ["unsupervised", "rain"])
+def test_invalid_label_of_a_split_that_the_task_does_not_use_is_not_named(make_task: Make, unused: str) -> None:
     rows = {"text": ["a", "b"], "label": ["no", "maybe"]}
-    tables = {"unsupervised": {"text": ["c"], "label": ["?"]}, "train": rows, "validation": rows}
+    tables = {unused: {"text": ["c"], "label": ["?"]}, "train": rows, "validation": rows}
     splits = {"train": "train", "validation": "validation"}
     with pytest.raises(UserError, match="row 2 of split 'train': unknown label 'maybe'"):
         splits_of(make_task(tables, splits=splits, rows=None))

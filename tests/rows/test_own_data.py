@@ -541,7 +541,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     ),
     "no header": (
         lambda: _file("a text of five words,good\nanother one,bad\n"),
-        r"column 'text' not found in train; its columns: a text of five words, good\. .*first line with names",
+        r"column 'text' not found in train; its columns: a text of five words, good\. .*a line of column names",
     ),
     "column in two flags": (
         lambda: _file(GOOD, label_column="text"),
@@ -656,7 +656,7 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     # texts
     "null text": (
         lambda: _json_rows(*({"text": None if row == 2 else f"t{row}", "label": "xy"[row % 2]} for row in range(9))),
-        r"--text-columns: column 'text', row 3 of train: missing text, as in 1 of 9 rows",
+        r"--text-columns: column 'text', row 3 of train: missing text \(1 of 9 rows\)",
     ),
     "text that is a number": (
         lambda: _json_rows(*({"text": row, "label": "xy"[row % 2]} for row in range(9))),
@@ -899,11 +899,11 @@ BAD: dict[str, tuple[Callable[[], tuple[OwnData, CSV]], str]] = {
     ),
     "percentage that leaves one row for two labels": (
         lambda: _labelled(["a", "b"] * 20, validation_percent=99),
-        r"--validation-percent.*leave 1 of 40 training rows: expected at least 2",
+        r"--validation-percent: 1 of 40 training rows left: expected at least 2",
     ),
     "percentage that leaves one row of a regression": (
         lambda: _labelled([f"{row}.5" for row in range(40)], test_percent=89),
-        r"--test-percent leave 1 of 40 training rows: expected at least 2",
+        r"--test-percent: 1 of 40 training rows left: expected at least 2",
     ),
     "too few rows for a percentage": (
         lambda: _labelled(["a", "a", "b"], validation_percent=1),

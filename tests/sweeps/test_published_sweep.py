@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def test_a_task_starts_from_the_row_s_own_parent() -> None:
 def test_a_copy_of_the_model_gets_the_same_recipe(tiny_model: Path, tmp_path: Path) -> None:
     row = load_row("electra-large")
     copy = Path(shutil.copytree(tiny_model, tmp_path / "copy"))
-    (copy / "config.json").write_text('{"max_position_embeddings": 512}')
+    config = json.loads((copy / "config.json").read_text()) | {"max_position_embeddings": 512}
+    (copy / "config.json").write_text(json.dumps(config))
     (run, *_) = _runs(sweep_of(row, ["rte"], model=str(copy)))
     assert run.spec.recipe == Recipe(**(row.recipe_of("rte") or {}))
     assert run.spec.revision.startswith("sha256:")

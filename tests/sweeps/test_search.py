@@ -95,7 +95,7 @@ def test_tie_goes_to_the_first_point(trials: Any) -> None:
     runs, records = trials({"rte": [0.6, 0.8, 0.8]})
     (choice,) = choose(runs, records, "task")
     assert choice.chosen == {"learning_rate": 0.001}
-    assert "tied: 1 other point scored" in choice_text(choice)
+    assert "1 other point, later in the grid, scored" in choice_text(choice)
     (choice,) = choose(*trials({"rte": [0.6, 0.8, 0.6]}), "task")
     assert "tied" not in choice_text(choice), "only a tie for the choice counts"
 

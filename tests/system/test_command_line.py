@@ -9,6 +9,7 @@ from typing import Annotated
 import pytest
 import tyro
 
+from harness.commands.publish import PublishOptions
 from harness.errors import UserError
 from harness.requests.options import parse_options
 from harness.system.command_line import parse_flags
@@ -92,6 +93,21 @@ def test_first_process_alone_prints_help_and_errors(
                 parse()
             assert end.value.code == code
             assert any(capsys.readouterr()) == (rank != "1")
+
+
+def test_first_process_alone_prints_a_wrong_value(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank in ("0", "1"):
+        monkeypatch.setenv("RANK", rank)
+        with pytest.raises(SystemExit):
+            parse_options(["--task", "rte", "--seed", "x"])
+        assert any(capsys.readouterr()) == (rank == "0")
+
+
+def test_empty_argument_after_a_switch_is_not_its_value() -> None:
+    with pytest.raises(UserError, match=r"^argument: empty"):
+        parse_flags(PublishOptions, ["--dry-run", ""], "publish")
 
 
 def test_process_that_is_not_the_first_waits_for_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
