@@ -33,7 +33,8 @@ class LabelCounts(Resamples):
         super().__init__(predictions, gold, row_groups)
         self._indicators: dict[tuple[str, int], NDArray[np.float32]] = {}
         self.are_sets = gold.ndim == 2
-        self.labels = list(range(gold.shape[1]) if self.are_sets else np.union1d(gold, predictions))
+        labels = range(gold.shape[1]) if self.are_sets else np.union1d(np.unique(gold), np.unique(predictions))
+        self.labels = list(labels)
 
     def weigh(self, weights: NDArray[Any]) -> None:
         super().weigh(weights)
