@@ -24,6 +24,11 @@ from harness.sweeps.executors.slurm import SlurmExecutor
 from harness.sweeps.launch import SCRIPT, STOPPED, SUPERVISOR, Start
 
 
+def no_job_is_listed() -> bool:
+    """False also for a second after the last job has ended: Slurm lists it as completing."""
+    return not slurm("squeue", "--noheader", "--me").strip()
+
+
 @pytest.mark.usefixtures("cluster")
 def test_every_run_is_a_job_and_is_done_once(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path, 6, max_jobs=4)
@@ -52,7 +57,7 @@ def test_stopped_sweep_ends_its_jobs_and_the_next_one_resumes(tmp_path: Path) ->
     sweep.stop_request.signal = 15
     sweep.go_on()
     assert len(sweep.scheduler.in_state("waiting")) == 3
-    assert slurm("squeue", "--noheader", "--me").strip() == ""
+    wait_until(no_job_is_listed, seconds=10)
     sweep.release()
     again = Sweep(tmp_path, 3)
     again.go_on()
@@ -160,7 +165,7 @@ def test_job_that_will_never_start_ends_the_sweep_with_the_reason(
     sweep = Sweep(tmp_path, 1, time="2-00:00:00")
     with pytest.raises(UserError, match="never start: Partition"):
         sweep.go_on()
-    assert slurm("squeue", "--noheader", "--me").strip() == ""
+    wait_until(no_job_is_listed, seconds=10)
 
 
 @pytest.mark.usefixtures("cluster")
