@@ -66,8 +66,11 @@ def main(arguments: Sequence[str]) -> None:
     else:
         shown = matching if options.recipe else _without_rejected(matching, options.results)
         scored = [run for run in shown if not run.spec.test_mode]  # whose rows are generated
-        table = render_latex(build_leaderboard(scored)) if any(run.metrics for run in scored) else ""
-        text = table if options.format == "latex" else _hub_metadata(scored, options)
+        text = ""
+        if options.format != "latex":
+            text = _hub_metadata(scored, options)
+        elif any(run.metrics for run in scored):
+            text = render_latex(build_leaderboard(scored))
         if not text:
             names = ", ".join(sorted({run.spec.model for run in shown}))
             raise UserError(f"{names}: no score in {len(shown)} run(s) that fits {options.format}, outside test mode.")

@@ -164,7 +164,7 @@ def _scored_fields(
 
 
 def _has_record(path: Path, record: RunRecord) -> bool:
-    """Tells whether the file has this record. Another is replaced: the rows of the Hub had other labels then."""
+    """Tells whether the file has this record already; it has another if labels on the Hub have changed since."""
     try:
         return path.exists() and read_record(path) == record
     except UserError:

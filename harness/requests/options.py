@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
 import math
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
@@ -23,7 +21,7 @@ from harness.facts.recipes import DEFAULT_MODEL, DEFAULT_SEED, MAX_COUNT, Recipe
 from harness.facts.tasks import TaskSpec, load_task, trained_task
 from harness.facts.yaml_file import validate_number
 from harness.rows.own_data import OWN_DATA_FLAGS, OwnData
-from harness.system.command_line import PARSER_CONFIG, check_flags, parse_arguments
+from harness.system.command_line import check_flags, parse_arguments
 from harness.system.paths import user_path
 
 
@@ -184,10 +182,7 @@ def _parse_named(arguments: Sequence[str], default: RunOptions) -> RunOptions | 
         return None
     columns = [(name, types[name][1], field(default=getattr(parts[types[name][0]], name))) for name in names]
     try:
-        with redirect_stderr(io.StringIO()):  # tyro prints a wrong value even with console_outputs=False
-            parsed: Any = tyro.cli(
-                make_dataclass("Named", columns), args=list(arguments), config=PARSER_CONFIG, console_outputs=False
-            )
+        parsed = parse_arguments(make_dataclass("Named", columns), arguments, "run", is_silent=True)
         values = {kind: {name: getattr(parsed, name) for name in names if types[name][0] is kind} for kind in parts}
         return replace(
             default,

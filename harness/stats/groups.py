@@ -258,7 +258,7 @@ def rejected_groups(groups: Sequence[Group], searches: Iterable[GridSearch]) -> 
     """The groups of points that a grid did not choose, without runs outside it; none of a task without other groups."""
     run_ids = set[str]().union(*(search.choice.rejected_runs for search in searches))
     rejected = [group for group in groups if {run.run_id for run in group.runs} <= run_ids]
-    others = {group.spec.task for group in groups if group not in rejected}
+    others = {group.spec.task for group in set(groups).difference(rejected)}
     return [group for group in rejected if group.spec.task in others]
 
 

@@ -19,9 +19,6 @@ from harness.system.paths import user_path
 
 Options = TypeVar("Options")
 
-PARSER_CONFIG = (tyro.conf.FlagCreatePairsOff,)
-"""Settings of the parsers: a switch has a flag only for its other position than the default."""
-
 _LIST = re.compile(r"(Annotated\[)?tuple\[\w+, \.\.\.\](, .*\])?")
 """The type of a flag that takes any number of values, of which none is its default."""
 
@@ -45,17 +42,22 @@ def parse_flags(kind: type[Options], arguments: Sequence[str], command: str) -> 
     return options
 
 
-def parse_arguments(kind: Any, arguments: Sequence[str], command: str, default: Any = tyro.MISSING_NONPROP) -> Any:
-    """The options of `harness <command>`, unchecked; of several processes, the first prints help and errors."""
-    is_first = is_first_process()
-    with nullcontext() if is_first else redirect_stderr(io.StringIO()):  # tyro prints a wrong value in any case
+def parse_arguments(
+    kind: Any, arguments: Sequence[str], command: str, default: Any = tyro.MISSING_NONPROP, is_silent: bool = False
+) -> Any:
+    """The options of `harness <command>`, unchecked; of several processes, the first prints help and errors.
+
+    `is_silent`: no process prints them. A switch has a flag only for its other position than the default.
+    """
+    prints = is_first_process() and not is_silent
+    with nullcontext() if prints else redirect_stderr(io.StringIO()):  # tyro prints a wrong value in any case
         return tyro.cli(
             kind,
             args=list(arguments),
             default=default,
             prog=f"harness {command}",
-            config=PARSER_CONFIG,
-            console_outputs=is_first,
+            config=(tyro.conf.FlagCreatePairsOff,),
+            console_outputs=prints,
         )
 
 
